@@ -1,0 +1,68 @@
+"""The result of a recipe on a checkpoint: known before any byte moves.
+
+`formats.save` carries a plan out; the window and `repair --dry-run` show it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
+
+
+class Kept(NamedTuple):
+    """Expression: entry `index` of the source state dict, its bytes untouched."""
+
+    index: int
+
+
+Expression: TypeAlias = Kept
+
+
+class Target(NamedTuple):
+    """One entry of the result: its key and where its value comes from."""
+
+    key: str
+    value: Expression
+
+
+class PlanWarning(NamedTuple):
+    """Something a person should know before saving; `keys` are the first few it is about."""
+
+    code: str
+    keys: tuple[str, ...]
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """What one step of the recipe did: how many keys it matched and changed, which of its rules matched nothing."""
+
+    op: str
+    text: str
+    enabled: bool
+    matched: int
+    changed: int
+    dead_rules: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a recipe makes of one state dict.
+
+    `state_dict` is the index into `Checkpoint.state_dicts` that the steps see, or None for a recipe without steps on a
+    checkpoint without one. `targets` are the entries of the result, in the source's order. `dropped` are the indexes of
+    the source entries that are left out. `unwrap`: the state dict becomes the root; `keep_rest`: with the other entries
+    of the root beside it. `left_out` are dotted paths outside the state dict that an unwrap leaves out.
+    `modules` maps each `_metadata` path that changes to its new one, None where it goes.
+    """
+
+    state_dict: int | None
+    targets: tuple[Target, ...] = ()
+    dropped: tuple[int, ...] = ()
+    unwrap: bool = False
+    keep_rest: bool = False
+    left_out: tuple[str, ...] = ()
+    modules: Mapping[str, str | None] = field(default_factory=dict)
+    steps: tuple[StepReport, ...] = ()
+    warnings: tuple[PlanWarning, ...] = ()
