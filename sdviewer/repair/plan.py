@@ -11,9 +11,9 @@ from typing import NamedTuple, TypeAlias
 
 
 class Kept(NamedTuple):
-    """Expression: entry `index` of the source state dict, its bytes untouched."""
+    """Expression: entry number `entry` of the source state dict, its bytes untouched."""
 
-    index: int
+    entry: int
 
 
 Expression: TypeAlias = Kept
