@@ -1,0 +1,474 @@
+"""The module tree of a checkpoint: every row in pre-order, as flat lists, with totals, folds and notes.
+
+A state dict's keys are cut at their dots into module paths; everything else follows its own steps. Children stand in
+file order, but numbered siblings in numeric order (safetensors files sort `10` before `2`). A module that holds a
+single thing is shown with it as one row (`conv1.weight`). Runs of three and more numbered siblings whose keys, shapes
+and dtypes are alike get a fold row above them (`0 – 6`, `7 blocks alike`); one that differs stays out of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from sdviewer.core import text
+from sdviewer.core.checkpoint import Checkpoint, TensorInfo
+from sdviewer.core.dtypes import DTYPES
+from sdviewer.core.paths import KeyPath, Step, TypedStep, dotted
+
+RowKind = Literal[
+    "module", "dict", "list", "object", "optimizer", "fold", "tensor", "vector", "scalar", "value", "part"
+]
+KINDS: tuple[RowKind, ...] = get_args(RowKind)
+LEAVES = frozenset({"tensor", "vector", "scalar", "value", "part"})
+SHORTEST_FOLD = 3
+
+Edits = Mapping[int, Sequence[str | None]]
+"""For a state dict (index into `Checkpoint.state_dicts`): each entry's new key, None where it is dropped."""
+
+
+@dataclass(slots=True)
+class ModuleTree:
+    """Parallel lists over rows in pre-order; row i's subtree is `i + 1 .. end[i] - 1`.
+
+    `parent` is -1 at the top. `tensor`, `value`, `object` and `state_dict` are indexes into the checkpoint or -1;
+    `entry` is the index into the state dict's keys of a leaf that is one. `params` counts elements, `nbytes` is logical
+    bytes, `tensors` how many tensors are below. `old_key` is the key before an edit where it changed. `path_text` is
+    what a filter looks through: the key inside its state dict, else the dotted path.
+    """
+
+    name: list[str] = field(default_factory=list)
+    kind: list[RowKind] = field(default_factory=list)
+    parent: list[int] = field(default_factory=list)
+    end: list[int] = field(default_factory=list)
+    depth: list[int] = field(default_factory=list)
+    note: list[str] = field(default_factory=list)
+    shape: list[str] = field(default_factory=list)
+    dtype: list[str] = field(default_factory=list)
+    params: list[int] = field(default_factory=list)
+    nbytes: list[int] = field(default_factory=list)
+    tensors: list[int] = field(default_factory=list)
+    tensor: list[int] = field(default_factory=list)
+    value: list[int] = field(default_factory=list)
+    object: list[int] = field(default_factory=list)
+    state_dict: list[int] = field(default_factory=list)
+    entry: list[int] = field(default_factory=list)
+    old_key: list[str] = field(default_factory=list)
+    dropped: list[bool] = field(default_factory=list)
+    problem: list[bool] = field(default_factory=list)
+    path_text: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.name)
+
+    def ancestors(self, row: int) -> list[int]:
+        """The rows above `row`, from the top down, fold rows included."""
+        above = []
+        while (row := self.parent[row]) >= 0:
+            above.append(row)
+        return above[::-1]
+
+
+class _Node:
+    """A row while the tree is being put together."""
+
+    __slots__ = (
+        "children",
+        "dropped",
+        "entry",
+        "kind",
+        "name",
+        "named",
+        "nbytes",
+        "object",
+        "old_key",
+        "params",
+        "problem",
+        "signature",
+        "state_dict",
+        "tensor",
+        "tensors",
+        "value",
+    )
+
+    def __init__(self, name: str, kind: RowKind) -> None:
+        self.name = name
+        self.kind: RowKind = kind
+        self.children: list[_Node] = []
+        self.named: dict[Step, _Node] | None = None
+        self.tensor = -1
+        self.value = -1
+        self.object = -1
+        self.state_dict = -1
+        self.entry = -1
+        self.old_key = ""
+        self.dropped = False
+        self.problem = False
+        self.params = 0
+        self.nbytes = 0
+        self.tensors = 0
+        self.signature = -1
+
+
+def build_tree(checkpoint: Checkpoint, edits: Edits | None = None) -> ModuleTree:
+    """The tree of a checkpoint as it would be after `edits`; dropped entries stay in their place, marked."""
+    return _Builder(checkpoint, edits or {}).build()
+
+
+class _Builder:
+    def __init__(self, checkpoint: Checkpoint, edits: Edits) -> None:
+        self.checkpoint = checkpoint
+        self.edits = edits
+        self.root = _Node("", "dict")
+        # For a state dict: the node of each module path (None: the state dict itself) ...
+        self.modules: dict[int, dict[str | None, _Node]] = {}
+        # ... its entries that are no tensors, by their old key, and the rows made for those.
+        self.other_entries: dict[int, dict[str, int]] = {}
+        self.entry_rows: dict[tuple[int, int], _Node] = {}
+        self.state_dict_at: dict[KeyPath, int] = {}
+        self.signatures: dict[object, int] = {}
+        self.shape_texts: dict[tuple[int, ...], str] = {}
+
+    def build(self) -> ModuleTree:
+        for index in range(len(self.checkpoint.state_dicts)):
+            self._add_state_dict(index)
+        self._add_other_tensors()
+        self._add_objects()
+        self._add_values()
+        self._finish()
+        return self._flatten()
+
+    # Putting rows where they belong
+
+    def _container(self, path: KeyPath) -> _Node:
+        """The node of a container, made with those above it where they are missing."""
+        return self._below(self.root, path, leaf=False)
+
+    def _add_state_dict(self, index: int) -> None:
+        state_dict = self.checkpoint.state_dicts[index]
+        if state_dict.path:
+            home = self._container(state_dict.path)
+        else:
+            home = _Node(state_dict.role if state_dict.role != "other" else "state dict", "module")
+            self.root.children.append(home)
+        home.kind = "optimizer" if state_dict.role == "optimizer" else "module"
+        home.state_dict = index
+        if state_dict.role == "optimizer":
+            return  # its tensors are found by their own steps: state, 0, exp_avg
+        self.state_dict_at[state_dict.path] = index
+        others = self.other_entries[index] = {}
+        modules = self.modules[index] = {None: home}
+        new_keys = self.edits.get(index)
+        tensors = self.checkpoint.tensors
+        for entry, (old, tensor) in enumerate(zip(state_dict.keys, state_dict.tensor_of, strict=True)):
+            key = old if new_keys is None else new_keys[entry]
+            if tensor < 0:
+                others[old] = entry
+                if key == old:
+                    continue  # a value or an object: placed by its path below
+            shown = old if key is None else key
+            module, last = _home(modules, shown)
+            leaf = _Node(last, "value") if tensor < 0 else self._leaf(last, tensors[tensor], tensor)
+            leaf.state_dict = index
+            leaf.entry = entry
+            leaf.dropped = key is None
+            if shown != old:
+                leaf.old_key = old
+            if tensor < 0:
+                self.entry_rows[index, entry] = leaf
+            module.children.append(leaf)
+
+    def _leaf(self, name: str, info: TensorInfo, index: int) -> _Node:
+        kind: RowKind = "tensor" if len(info.shape) > 1 else "vector" if info.shape else "scalar"
+        node = _Node(name, kind)
+        node.tensor = index
+        node.params = info.elements
+        node.nbytes = info.nbytes
+        node.tensors = 1
+        node.problem = bool(info.unreadable)
+        node.signature = self._sign((info.shape, info.dtype))
+        return node
+
+    def _add_other_tensors(self) -> None:
+        optimizers = {i for i, s in enumerate(self.checkpoint.state_dicts) if s.role == "optimizer"}
+        for index, info in enumerate(self.checkpoint.tensors):
+            if info.state_dict is not None and info.state_dict not in optimizers:
+                continue
+            if not info.path:
+                self.root.children.append(self._leaf("tensor", info, index))
+                continue
+            home = self._container(info.path[:-1])
+            leaf = self._leaf(_step_text(info.path[-1]), info, index)
+            leaf.state_dict = -1 if info.state_dict is None else info.state_dict
+            home.children.append(leaf)
+
+    def _add_objects(self) -> None:
+        for index, info in enumerate(self.checkpoint.objects):
+            node = self._place(info.path)
+            node.object = index
+            if node.state_dict < 0 or node.entry >= 0:
+                node.kind = "object"
+
+    def _add_values(self) -> None:
+        for index, info in enumerate(self.checkpoint.values):
+            if not info.path:
+                node = _Node("value", "value")
+                self.root.children.append(node)
+            else:
+                node = self._place(info.path, leaf=True)
+            node.kind = "value"
+            node.value = index
+
+    def _place(self, path: KeyPath, leaf: bool = False) -> _Node:
+        """The node for a value's or an object's path: below its state dict's modules where it is an entry of one."""
+        for length in range(len(path) - 1, -1, -1):
+            index = self.state_dict_at.get(path[:length])
+            step = path[length]
+            if index is None or not isinstance(step, str):
+                continue
+            entry = self.other_entries[index].get(step)
+            if entry is None:
+                break
+            rest = path[length + 1 :]
+            node = self.entry_rows.get((index, entry))
+            if node is None:
+                module, last = _home(self.modules[index], step)
+                node = self.entry_rows[index, entry] = _Node(last, "value" if leaf and not rest else "dict")
+                node.state_dict, node.entry = index, entry
+                module.children.append(node)
+            elif rest:
+                node.kind = "dict"
+            return self._below(node, rest, leaf)
+        return self._below(self.root, path, leaf)
+
+    def _below(self, node: _Node, path: KeyPath, leaf: bool) -> _Node:
+        if leaf and path:
+            home = self._below(node, path[:-1], leaf=False)
+            child = _Node(_step_text(path[-1]), "value")
+            home.children.append(child)
+            return child
+        for step in path:
+            node = _named_child(node, step)
+        return node
+
+    # Totals, order, likeness
+
+    def _sign(self, thing: object) -> int:
+        return self.signatures.setdefault(thing, len(self.signatures))
+
+    def _finish(self) -> None:
+        """Sum up, sort and sign every container, from the bottom up."""
+        order = [self.root]
+        for node in order:
+            order.extend(child for child in node.children if child.children)
+        for node in reversed(order):
+            if len(node.children) > 1:
+                node.children = _natural(node.children)
+            for child in node.children:
+                node.params += child.params
+                node.nbytes += child.nbytes
+                node.tensors += child.tensors
+            node.signature = self._sign(tuple([(child.name, child.signature) for child in node.children]))
+
+    # Rows
+
+    def _flatten(self) -> ModuleTree:
+        tree = ModuleTree()
+        # A work stack of (node, parent row, depth); a row number instead of a node closes that row.
+        tops = sorted(self.root.children, key=_top_order)
+        stack: list[tuple[_Node | int, int, int]] = [(node, -1, 0) for node in reversed(tops)]
+        while stack:
+            node, parent, depth = stack.pop()
+            if isinstance(node, int):
+                tree.end[node] = len(tree)
+                continue
+            name = node.name
+            while len(node.children) == 1 and node.state_dict < 0 and node.kind == "module":
+                node = node.children[0]
+                name = f"{name}.{node.name}"
+            row = self._append(tree, node, name, parent, depth)
+            tree.end.append(row + 1)
+            if node.children:
+                stack.append((row, 0, 0))
+                stack.extend((child, row, depth + 1) for child in reversed(_folded(node.children)))
+        return tree
+
+    def _append(self, tree: ModuleTree, node: _Node, name: str, parent: int, depth: int) -> int:
+        row = len(tree)
+        tree.name.append(name)
+        tree.kind.append(node.kind)
+        tree.parent.append(parent)
+        tree.depth.append(depth)
+        tree.params.append(node.params)
+        tree.nbytes.append(node.nbytes)
+        tree.tensors.append(node.tensors)
+        tree.tensor.append(node.tensor)
+        tree.value.append(node.value)
+        tree.object.append(node.object)
+        tree.state_dict.append(node.state_dict)
+        tree.entry.append(node.entry)
+        tree.old_key.append(node.old_key)
+        tree.dropped.append(node.dropped)
+        tree.problem.append(node.problem)
+        if node.tensor >= 0:
+            info = self.checkpoint.tensors[node.tensor]
+            shape = self.shape_texts.get(info.shape)
+            if shape is None:
+                shape = self.shape_texts[info.shape] = text.shape(info.shape)
+            tree.shape.append(shape)
+            tree.dtype.append(DTYPES[info.dtype].short if info.dtype in DTYPES else info.dtype)
+            if node.entry >= 0 and info.key is not None:
+                new_keys = self.edits.get(node.state_dict)
+                shown = None if new_keys is None else new_keys[node.entry]
+                tree.path_text.append(info.key if shown is None else shown)
+            else:
+                tree.path_text.append(dotted(info.path))
+            tree.note.append(f"was {node.old_key}" if node.old_key else "")
+        else:
+            tree.shape.append("")
+            tree.dtype.append(self._type(node))
+            tree.note.append(self._note(node))
+            tree.path_text.append(self._path_text(node, name))
+        return row
+
+    def _path_text(self, node: _Node, name: str) -> str:
+        if node.value >= 0:
+            return dotted(self.checkpoint.values[node.value].path)
+        if node.object >= 0 and not node.children:
+            return dotted(self.checkpoint.objects[node.object].path)
+        return name
+
+    def _type(self, node: _Node) -> str:
+        if node.value >= 0:
+            return self.checkpoint.values[node.value].type.removeprefix("builtins.")
+        return ""
+
+    def _note(self, node: _Node) -> str:
+        checkpoint = self.checkpoint
+        if node.value >= 0:
+            note = value_text(checkpoint.values[node.value].value)
+        elif node.kind == "fold":
+            note = f"{len(node.children)} blocks alike"
+        elif node.object >= 0 and not node.children:
+            note = f"{checkpoint.objects[node.object].cls}, not built"
+        elif node.kind == "object":
+            note = f"{checkpoint.objects[node.object].cls} · {text.plural(_leaf_count(node), 'value')}"
+        elif node.kind == "optimizer":
+            note = f"{text.plural(node.tensors, 'tensor')} · {text.size(node.nbytes)}"
+        elif node.state_dict >= 0 and node.entry < 0:
+            note = text.plural(node.tensors, "tensor")
+        elif node.tensors:
+            note = text.plural(node.tensors, "tensor") if node.tensors >= 100 else str(node.tensors)
+        else:
+            n = _leaf_count(node)
+            note = text.plural(n, "value") if n else "empty"
+        return f"{note} · was {node.old_key}" if node.old_key else note
+
+
+def value_text(value: object, limit: int = 200) -> str:
+    """One line of untrusted text for a value that is no tensor."""
+    if isinstance(value, str):
+        return text.visible(value, limit)
+    if isinstance(value, (bool, int, float)) or value is None:
+        return "None" if value is None else text.value(value)
+    return text.visible(str(value), limit)
+
+
+def _step_text(step: Step) -> str:
+    return step if isinstance(step, str) else step.value
+
+
+def _container_kind(step: Step) -> RowKind:
+    return "module" if isinstance(step, TypedStep) and step.type == "module" else "dict"
+
+
+def _named_child(node: _Node, step: Step) -> _Node:
+    """The container below `node` at `step`, made where it is missing."""
+    if node.named is None:
+        node.named = {}
+    child = node.named.get(step)
+    if child is None:
+        child = node.named[step] = _Node(_step_text(step), _container_kind(step))
+        node.children.append(child)
+        if isinstance(step, TypedStep) and step.type == "index" and node.kind == "dict":
+            node.kind = "list"
+    return child
+
+
+def _home(modules: dict[str | None, _Node], key: str) -> tuple[_Node, str]:
+    """The module that a key stands in, made with those above it where they are missing, and the key's last component."""
+    above, dot, last = key.rpartition(".")
+    if not dot:
+        return modules[None], last
+    node = modules.get(above)
+    if node is None:
+        parent, name = _home(modules, above) if above.count(".") < 200 else (modules[None], above)
+        node = modules[above] = _Node(name, "module")
+        parent.children.append(node)
+    return node, last
+
+
+def _leaf_count(node: _Node) -> int:
+    total = 0
+    todo = [node]
+    for current in todo:
+        if current.children:
+            todo.extend(current.children)
+        elif current is not node:
+            total += 1
+    return total
+
+
+def _natural(children: list[_Node]) -> list[_Node]:
+    """File order, with the numbered ones in numeric order among the places they hold."""
+    places = [i for i, child in enumerate(children) if child.name.isascii() and child.name.isdigit()]
+    if len(places) < 2:
+        return children
+    numbered = sorted((children[i] for i in places), key=lambda child: (len(child.name.lstrip("0")), child.name))
+    ordered = list(children)
+    for place, child in zip(places, numbered, strict=True):
+        ordered[place] = child
+    return ordered
+
+
+def _folded(children: list[_Node]) -> list[_Node]:
+    """The children with every run of alike blocks put below a fold row."""
+    if len(children) < SHORTEST_FOLD:
+        return children
+    result: list[_Node] = []
+    run: list[_Node] = []
+    for child in children:
+        if run and not (child.children and child.signature == run[0].signature and _follows(run[-1].name, child.name)):
+            result.extend(_fold(run))
+            run = []
+        if child.children and child.name.isascii() and child.name.isdigit() and child.tensors:
+            run.append(child)
+        else:
+            result.append(child)
+    result.extend(_fold(run))
+    return result
+
+
+def _follows(before: str, after: str) -> bool:
+    return after.isascii() and after.isdigit() and len(after) < 19 and int(after) == int(before) + 1
+
+
+def _fold(run: list[_Node]) -> list[_Node]:
+    if len(run) < SHORTEST_FOLD:
+        return run
+    fold = _Node(f"{run[0].name} – {run[-1].name}", "fold")
+    fold.children = run
+    fold.params = sum(child.params for child in run)
+    fold.nbytes = sum(child.nbytes for child in run)
+    fold.tensors = sum(child.tensors for child in run)
+    return [fold]
+
+
+def _top_order(node: _Node) -> int:
+    """Models first, then what holds tensors, then optimizers, then the rest."""
+    if node.kind == "optimizer":
+        return 2
+    if node.tensors:
+        return 0 if node.state_dict >= 0 else 1
+    return 3
