@@ -397,7 +397,7 @@ def _named_child(node: _Node, step: Step) -> _Node:
 
 
 def _home(modules: dict[str | None, _Node], key: str) -> tuple[_Node, str]:
-    """The module that a key stands in, made with those above it where they are missing, and the key's last component."""
+    """The module that a key stands in, made where it is missing, and the key's last component."""
     above, dot, last = key.rpartition(".")
     if not dot:
         return modules[None], last

@@ -1,0 +1,163 @@
+"""The filter language of the module tree, plain words first.
+
+Words are substrings of the key, `*` and `?` make a glob, `/.../` is a regular expression; `shape:768`, `shape:*×768`,
+`dtype:bf16`, `params:>1M`, `size:>10MiB` and `shared` look at the tensor; `-` in front of any of them leaves out. All
+must hold. Case does not matter outside regular expressions.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sdviewer.core.checkpoint import Checkpoint, TensorInfo
+from sdviewer.core.dtypes import DTYPES
+from sdviewer.core.tree import LEAVES, ModuleTree
+from sdviewer.errors import UsageError
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
+_BYTE_UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
+_NUMBER = re.compile(r"(<=|>=|<|>|=)?\s*([0-9.]+)\s*([a-z]*)")
+
+KeyTest = Callable[[str], bool]
+TensorTest = Callable[[TensorInfo], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFilter:
+    """A parsed filter: substrings and other tests of the lower-cased key, and tests of the tensor."""
+
+    words: tuple[str, ...] = ()
+    key_tests: tuple[KeyTest, ...] = ()
+    tensor_tests: tuple[TensorTest, ...] = ()
+
+
+def parse_filter(text: str) -> KeyFilter:
+    """Read a filter as a person types it.
+
+    Raises:
+        UsageError: a regular expression, number or field that cannot be read; the message says which.
+    """
+    words: list[str] = []
+    key_tests: list[KeyTest] = []
+    tensor_tests: list[TensorTest] = []
+    for token in _tokens(text):
+        negated = len(token) > 1 and token.startswith("-")
+        body = token[1:] if negated else token
+        field, colon, argument = body.partition(":")
+        if body.startswith("/"):
+            key_tests.append(_regex(body, negated))
+        elif colon and field.lower() in _FIELDS:
+            if argument:
+                tensor_tests.append(_negate(_FIELDS[field.lower()](argument), negated))
+        elif body.lower() == "shared":
+            tensor_tests.append(_SharedTest(negated))
+        elif "*" in body or "?" in body:
+            key_tests.append(_glob(body.lower(), negated))
+        elif negated:
+            key_tests.append(_without(body.lower()))
+        else:
+            words.append(body.lower())
+    return KeyFilter(tuple(words), tuple(key_tests), tuple(tensor_tests))
+
+
+def matching_rows(tree: ModuleTree, checkpoint: Checkpoint, key_filter: KeyFilter, lower: Sequence[str]) -> list[int]:
+    """The leaf rows that pass; `lower` are the tree's `path_text`s in lower case, made once for many filters."""
+    kind = tree.kind
+    rows = [row for row in range(len(tree)) if kind[row] in LEAVES or tree.end[row] == row + 1]
+    for word in key_filter.words:
+        rows = [row for row in rows if word in lower[row]]
+    for test in key_filter.key_tests:
+        rows = [row for row in rows if test(tree.path_text[row])]
+    for tensor_test in key_filter.tensor_tests:
+        if isinstance(tensor_test, _SharedTest):
+            tensor_test.bind(checkpoint)
+        tensors = checkpoint.tensors
+        rows = [row for row in rows if tree.tensor[row] >= 0 and tensor_test(tensors[tree.tensor[row]])]
+    return rows
+
+
+def _tokens(text: str) -> list[str]:
+    """Cut at blanks, but not inside `/.../`."""
+    return re.findall(r"-?/(?:[^/\\]|\\.)*/?|\S+", text)
+
+
+def _regex(body: str, negated: bool) -> KeyTest:
+    pattern = body[1:-1] if len(body) > 1 and body.endswith("/") else body[1:]
+    try:
+        found = re.compile(pattern).search
+    except re.error as error:
+        raise UsageError(f"/{pattern}/ is no regular expression: {error}", code="bad_filter") from None
+    return lambda key: (found(key) is None) == negated
+
+
+def _glob(pattern: str, negated: bool) -> KeyTest:
+    found = re.compile(fnmatch.translate(pattern)).match
+    return lambda key: (found(key.lower()) is None) == negated
+
+
+def _without(word: str) -> KeyTest:
+    return lambda key: word not in key.lower()
+
+
+def _negate(test: TensorTest, negated: bool) -> TensorTest:
+    return (lambda info: not test(info)) if negated else test
+
+
+class _SharedTest:
+    """Whether a tensor's storage has other tensors too; needs the checkpoint's storages."""
+
+    def __init__(self, negated: bool) -> None:
+        self.negated = negated
+        self.shared: frozenset[str] = frozenset()
+
+    def bind(self, checkpoint: Checkpoint) -> None:
+        self.shared = frozenset(name for name, storage in checkpoint.storages.items() if storage.tensors > 1)
+
+    def __call__(self, info: TensorInfo) -> bool:
+        return (info.storage in self.shared) != self.negated
+
+
+def _shape(argument: str) -> TensorTest:
+    wanted = argument.lower().replace("x", "×").split("×")
+    if len(wanted) == 1:
+        return lambda info: argument == "scalar" if not info.shape else argument in map(str, info.shape)
+    return lambda info: (
+        len(info.shape) == len(wanted)
+        and all(want in ("*", str(size)) for want, size in zip(wanted, info.shape, strict=True))
+    )
+
+
+def _dtype(argument: str) -> TensorTest:
+    wanted = argument.lower().removeprefix("torch.")
+    return lambda info: info.dtype == wanted or (info.dtype in DTYPES and DTYPES[info.dtype].short == wanted)
+
+
+def _comparison(argument: str, units: dict[str, int], of: Callable[[TensorInfo], int]) -> TensorTest:
+    match = _NUMBER.fullmatch(argument.strip().lower())
+    if match is None or match[3] not in units:
+        raise UsageError(f"{argument!r} is no number such as >1M", code="bad_filter")
+    try:
+        limit = float(match[2]) * units[match[3]]
+    except ValueError:
+        raise UsageError(f"{argument!r} is no number such as >1M", code="bad_filter") from None
+    sign = match[1] or "="
+    compare: dict[str, Callable[[int], bool]] = {
+        "<": lambda n: n < limit,
+        ">": lambda n: n > limit,
+        "<=": lambda n: n <= limit,
+        ">=": lambda n: n >= limit,
+        "=": lambda n: n == limit,
+    }
+    test = compare[sign]
+    return lambda info: test(of(info))
+
+
+_FIELDS: dict[str, Callable[[str], TensorTest]] = {
+    "shape": _shape,
+    "dtype": _dtype,
+    "params": lambda argument: _comparison(argument, _UNITS, lambda info: info.elements),
+    "size": lambda argument: _comparison(argument, _BYTE_UNITS, lambda info: info.nbytes),
+}
