@@ -60,11 +60,11 @@ class Sheet:
 
     def kind(self, row: int) -> str:
         """One of `tree.KINDS`."""
-        return KINDS[self.columns["kind"][row]]
+        return str(KINDS[self.columns["kind"][row]])
 
     def dtype(self, row: int) -> str:
         """Short type name, "" for what has none."""
-        return self.dtypes[self.columns["dtype"][row]]
+        return str(self.dtypes[self.columns["dtype"][row]])
 
     def _decode(self, column: str, row: int) -> str:
         at = self.columns[f"{column}_at"][row]

@@ -35,3 +35,411 @@ Failures arrive as `failed` with {"code", "message", "remedy", "path", "key", "k
 """
 
 from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sdviewer.core import sheet as sheets
+from sdviewer.core import text
+from sdviewer.core.checkpoint import Checkpoint, StateDict, TensorInfo
+from sdviewer.core.paths import dotted
+from sdviewer.core.progress import Progress, no_progress
+from sdviewer.core.shown_rows import ShownRows
+from sdviewer.core.tree import ModuleTree, build_tree, value_text
+from sdviewer.engine.worker import Answer
+from sdviewer.errors import SDViewerError, UsageError
+from sdviewer.formats import open_checkpoint, save, tensor_source
+from sdviewer.repair.operations import operation_from_step
+from sdviewer.repair.plan import Plan
+from sdviewer.repair.planning import make_plan, preview_operation
+from sdviewer.repair.recipe import Recipe, parse_recipe
+
+Params = Mapping[str, Any]
+Handler = Callable[[Params, Progress], Answer]
+
+
+class Document:
+    """The service of one open file; every request but `open` needs an open file."""
+
+    def __init__(self) -> None:
+        self._checkpoint: Checkpoint | None = None
+        self._recipe = Recipe()
+        self._plan: Plan | None = None
+        self._tree = ModuleTree()
+        self._shown: ShownRows | None = None
+        self._base_flags = b""
+        self.requests: Mapping[str, Handler] = {
+            "open": self.open,
+            "rows": self.rows,
+            "facts": self.facts,
+            "children": self.children,
+            "find": self.find,
+            "totals": self.totals,
+            "edit": self.edit,
+            "preview": self.preview,
+            "save": self.save,
+            "changed": self.changed,
+        }
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        if self._checkpoint is None:
+            raise UsageError("no file is open")
+        return self._checkpoint
+
+    @property
+    def shown(self) -> ShownRows:
+        if self._shown is None:
+            raise UsageError("no file is open")
+        return self._shown
+
+    # Opening and editing
+
+    def open(self, params: Params, progress: Progress) -> Answer:
+        """Read the header, build the tree."""
+        gc.disable()  # a checkpoint has no cycles worth finding, and a collection over 100,000 rows costs 0.1 s
+        checkpoint = open_checkpoint(params["path"], progress=progress)
+        self._checkpoint, self._shown = checkpoint, None
+        answer = self._replan(params.get("recipe", ""), params.get("selected", ()))
+        return Answer({**answer.body, "info": self._info()}, answer.buffers)
+
+    def edit(self, params: Params, progress: Progress) -> Answer:
+        """Put another recipe in place of the one there is; a recipe that does not go through changes nothing."""
+        return self._replan(params["recipe"], params.get("selected", ()))
+
+    def _replan(self, recipe_text: str, selected: Sequence[int]) -> Answer:
+        recipe = parse_recipe(recipe_text) if recipe_text.strip() else Recipe()
+        plan = make_plan(recipe, self.checkpoint) if recipe.steps else None
+        tree = build_tree(self.checkpoint, _tree_edits(self.checkpoint, plan))
+        shown = ShownRows(tree, self.checkpoint)
+        rows = shown.adopt(self._shown, selected) if self._shown is not None else []
+        self._recipe, self._plan, self._tree, self._shown = recipe, plan, tree, shown
+        buffers, dtypes = sheets.pack(tree)
+        self._base_flags = buffers["flags"]
+        body = {"dtypes": list(dtypes), "rows_total": len(tree), "edit": self._edit_summary(), "selected": rows}
+        return Answer(body, {**buffers, **self._visible()})
+
+    def _visible(self) -> dict[str, Any]:
+        return {"visible": self.shown.visible(), "flags": self.shown.flags(self._base_flags)}
+
+    def _info(self) -> dict[str, Any]:
+        checkpoint = self.checkpoint
+        tops = {self._tree.state_dict[row]: row for row in range(len(self._tree)) if self._tree.entry[row] < 0}
+        return {
+            "path": checkpoint.path,
+            "name": text.visible(os.path.basename(checkpoint.path)),
+            "container": checkpoint.container,
+            "size": checkpoint.size,
+            "byte_order": checkpoint.byte_order,
+            "writer": dict(checkpoint.writer),
+            "tensors": len(checkpoint.tensors),
+            "parameters": _parameters(checkpoint),
+            "state_dicts": [
+                {
+                    "dotted": text.visible(_dotted(state_dict)),
+                    "role": state_dict.role,
+                    "tensors": state_dict.tensors,
+                    "parameters": state_dict.parameters,
+                    "bytes": state_dict.nbytes,
+                    "read_only": state_dict.read_only,
+                    "row": tops.get(index, -1),
+                }
+                for index, state_dict in enumerate(checkpoint.state_dicts)
+            ],
+            "problems": [list(problem) for problem in checkpoint.problems[:1000]],
+            "suffix": os.path.splitext(checkpoint.path)[1],
+        }
+
+    def _edit_summary(self) -> dict[str, Any]:
+        plan = self._plan
+        if plan is None:
+            return {"steps": [], "warnings": [], "written": 0, "dropped": 0, "renamed": 0, "state_dict": None}
+        source = self.checkpoint.state_dicts[plan.state_dict] if plan.state_dict is not None else None
+        renamed = sum(1 for t in plan.targets if source is not None and t.key != source.keys[t.value.entry])
+        return {
+            "steps": [
+                {
+                    "op": step.op,
+                    "text": step.text,
+                    "enabled": step.enabled,
+                    "matched": step.matched,
+                    "changed": step.changed,
+                    "dead_rules": list(step.dead_rules),
+                }
+                for step in plan.steps
+            ],
+            "warnings": [[warning.code, warning.message, list(warning.keys)] for warning in plan.warnings],
+            "written": len(plan.targets),
+            "dropped": len(plan.dropped),
+            "renamed": renamed,
+            "state_dict": None if source is None else _dotted(source),
+        }
+
+    # What is shown
+
+    def rows(self, params: Params, progress: Progress) -> Answer:
+        """Expand, collapse, filter, sort; which rows are shown after it."""
+        shown = self.shown
+        error = ""
+        if "filter" in params:
+            try:
+                shown.set_filter(params["filter"])
+            except UsageError as failed:
+                error = failed.message
+        if "sort" in params:
+            shown.set_sort(params["sort"], params.get("descending", False))
+        if "toggle" in params:
+            shown.toggle(params["toggle"])
+        if "expand" in params:
+            shown.set_expanded(params["expand"], True, params.get("subtree", False))
+        if "collapse" in params:
+            shown.set_expanded(params["collapse"], False, params.get("subtree", False))
+        if "all" in params:
+            shown.expand_all(params["all"] == "expand")
+        if "reveal" in params:
+            shown.reveal(params["reveal"])
+        matched = None if shown.matched is None else len(shown.matched)
+        return Answer({"matched": matched, "filter_error": error, "filter": shown.filter}, self._visible())
+
+    def find(self, params: Params, progress: Progress) -> Answer:
+        """Tensors whose key holds the words, shortest key first."""
+        words = params["text"].lower().split()
+        tree = self._tree
+        hits = [
+            (len(key), row)
+            for row, key in enumerate(tree.path_text)
+            if tree.tensor[row] >= 0 and all(word in key.lower() for word in words)
+        ]
+        hits.sort()
+        return Answer({"rows": [[row, text.visible(tree.path_text[row])] for _, row in hits[: params["limit"]]]})
+
+    def children(self, params: Params, progress: Progress) -> Answer:
+        """What stands directly below a row."""
+        tree = self._tree
+        row, limit = params["row"], params["limit"]
+        children = []
+        at = row + 1
+        while at < tree.end[row]:
+            children.append(at)
+            at = tree.end[at]
+        rows = [
+            [child, text.visible(tree.name[child]), tree.shape[child], tree.dtype[child], tree.params[child]]
+            for child in children[:limit]
+        ]
+        return Answer({"rows": rows, "more": max(0, len(children) - limit)})
+
+    def totals(self, params: Params, progress: Progress) -> Answer:
+        """Sums over a selection; what stands below another selected row counts once."""
+        tree = self._tree
+        counted = 0
+        sums = {"tensors": 0, "params": 0, "nbytes": 0, "values": 0}
+        for row in sorted(params["rows"]):
+            if row < counted:
+                continue
+            counted = tree.end[row]
+            sums["tensors"] += tree.tensors[row]
+            sums["params"] += tree.params[row]
+            sums["nbytes"] += tree.nbytes[row]
+            sums["values"] += sum(1 for at in range(row, counted) if tree.value[at] >= 0)
+        return Answer(sums)
+
+    def facts(self, params: Params, progress: Progress) -> Answer:
+        """Everything the header tells about one row."""
+        tree, row = self._tree, params["row"]
+        everything = _parameters(self.checkpoint)
+        facts: dict[str, Any] = {
+            "row": row,
+            "kind": tree.kind[row],
+            "name": text.visible(tree.name[row]),
+            "dropped": tree.dropped[row],
+            "old_key": tree.old_key[row],
+            "state_dict": tree.state_dict[row],
+            "path": [
+                [text.visible(tree.name[at]), at] for at in [*tree.ancestors(row), row] if tree.kind[at] != "fold"
+            ],
+            "note": tree.note[row],
+            "tensors": tree.tensors[row],
+            "params": tree.params[row],
+            "nbytes": tree.nbytes[row],
+            "share": tree.params[row] / everything if everything else 0.0,
+            "key": None,
+            "prefix": self._prefix(row),
+            "dotted": tree.path_text[row],
+            "class": "",
+            "shape": None,
+            "dtype": "",
+            "storage": None,
+            "value": None,
+            "value_type": "",
+            "unreadable": "",
+            "source": None,
+            "editable": self._editable(row),
+        }
+        if tree.tensor[row] >= 0:
+            facts.update(self._tensor_facts(tree.tensor[row]))
+        if tree.entry[row] >= 0:
+            facts["key"] = tree.path_text[row] if tree.tensor[row] >= 0 else self._entry_key(row)
+        if tree.value[row] >= 0:
+            value = self.checkpoint.values[tree.value[row]]
+            facts["value"], facts["value_type"] = value_text(value.value, 20_000), value.type
+        if tree.object[row] >= 0:
+            facts["class"] = text.visible(self.checkpoint.objects[tree.object[row]].cls)
+        return Answer(facts)
+
+    def _tensor_facts(self, index: int) -> dict[str, Any]:
+        info = self.checkpoint.tensors[index]
+        facts: dict[str, Any] = {
+            "class": info.cls,
+            "shape": list(info.shape),
+            "dtype": info.dtype,
+            "stride": None if info.stride is None else list(info.stride),
+            "storage_offset": info.storage_offset,
+            "requires_grad": info.requires_grad,
+            "location": text.visible(info.location or ""),
+            "tensor_kind": info.kind,
+            "unreadable": info.unreadable,
+            "storage": self._storage_facts(index, info),
+        }
+        if not info.unreadable:
+            try:
+                source = tensor_source(self.checkpoint, index)
+                facts["source"] = None if source is None else source.to_json()
+            except SDViewerError as error:
+                facts["unreadable"] = error.message
+        return facts
+
+    def _storage_facts(self, index: int, info: TensorInfo) -> dict[str, Any] | None:
+        if info.storage is None or info.storage not in self.checkpoint.storages:
+            return None
+        storage = self.checkpoint.storages[info.storage]
+        others: list[str] = []
+        if storage.tensors > 1:
+            others = [
+                text.visible(other.key if other.key is not None else "")
+                for at, other in enumerate(self.checkpoint.tensors)
+                if other.storage == info.storage and at != index
+            ]
+        return {
+            "id": text.visible(storage.id),
+            "nbytes": storage.nbytes,
+            "used_bytes": storage.used_bytes,
+            "shared_with": others[:20],
+            "shared_count": len(others),
+            "crc": storage.crc,
+        }
+
+    def _entry_key(self, row: int) -> str:
+        """The key, as it is after the edits, of an entry that is no tensor."""
+        index, entry = self._tree.state_dict[row], self._tree.entry[row]
+        key = self.checkpoint.state_dicts[index].keys[entry]
+        if self._plan is not None and self._plan.state_dict == index:
+            return next((t.key for t in self._plan.targets if t.value.entry == entry), key)
+        return key
+
+    def _prefix(self, row: int) -> str:
+        """The key prefix that a module row stands for, with its final dot; "" for every other row."""
+        tree = self._tree
+        if tree.kind[row] not in ("module", "dict") or tree.state_dict[row] >= 0:
+            return ""
+        names = [tree.name[row]]
+        while (row := tree.parent[row]) >= 0 and tree.state_dict[row] < 0:
+            if tree.kind[row] != "fold":
+                names.append(tree.name[row])
+        if row < 0 or tree.kind[row] != "module":
+            return ""
+        return ".".join(reversed(names)) + "."
+
+    def _editable(self, row: int) -> str:
+        """Why the keys at or below a row cannot be edited, "" where they can."""
+        tree = self._tree
+        at = row
+        while at >= 0 and tree.state_dict[at] < 0:
+            at = tree.parent[at]
+        if at < 0:
+            return "Only the keys of a state dict can be edited."
+        state_dict = self.checkpoint.state_dicts[tree.state_dict[at]]
+        if state_dict.read_only:
+            return state_dict.read_only
+        if state_dict.role == "optimizer":
+            return "An optimizer's entries are numbered, not named: there is no key to edit."
+        if self._plan is not None and self._plan.state_dict not in (None, tree.state_dict[at]):
+            return "The recipe edits another state dict of this file; save that first."
+        return ""
+
+    # Previewing and saving
+
+    def preview(self, params: Params, progress: Progress) -> Answer:
+        """What one more step would change, problems first; an operation that cannot be read is an error text."""
+        recipe = parse_recipe(params["recipe"]) if params["recipe"].strip() else Recipe()
+        empty = {"changed": 0, "dropped": 0, "rows": [], "more": 0, "problems": [], "error": ""}
+        try:
+            operation = operation_from_step(params["step"])
+            found = preview_operation(recipe, operation, self.checkpoint)
+        except SDViewerError as error:
+            return Answer({**empty, "error": f"{error.message}. {error.remedy}".strip()})
+        limit = params["limit"]
+        rows = [
+            [text.visible(row.old), None if row.new is None else text.visible(row.new), row.shape, row.problem]
+            for row in found.rows[:limit]
+        ]
+        return Answer(
+            {
+                "changed": found.changed,
+                "dropped": found.dropped,
+                "rows": rows,
+                "more": max(0, len(found.rows) - limit),
+                "problems": list(found.problems),
+                "error": "",
+            }
+        )
+
+    def save(self, params: Params, progress: Progress) -> Answer:
+        """Write the repaired copy, read it back, check it, put it in its place."""
+        recipe_text = params["recipe"]
+        recipe = parse_recipe(recipe_text) if recipe_text.strip() else Recipe()
+        receipt = save(
+            self.checkpoint,
+            make_plan(recipe, self.checkpoint),
+            params["out"],
+            overwrite=params["overwrite"],
+            container=params.get("container"),
+            progress=progress,
+        )
+        return Answer({"receipt": receipt.to_json()})
+
+    def changed(self, params: Params, progress: Progress = no_progress) -> Answer:
+        """Whether the file on disk is still the one that was opened."""
+        identity = self.checkpoint.identity
+        try:
+            found = os.stat(self.checkpoint.path)
+        except OSError:
+            return Answer({"changed": True, "gone": True})
+        same = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns) == (
+            identity.device,
+            identity.inode,
+            identity.size,
+            identity.mtime_ns,
+        )
+        return Answer({"changed": not same, "gone": False})
+
+
+def _parameters(checkpoint: Checkpoint) -> int:
+    """Elements of the model state dicts; where there is none, of all tensors."""
+    models = [state_dict.parameters for state_dict in checkpoint.state_dicts if state_dict.role == "model"]
+    return sum(models) if models else sum(info.elements for info in checkpoint.tensors)
+
+
+def _dotted(state_dict: StateDict) -> str:
+    return dotted(state_dict.path)
+
+
+def _tree_edits(checkpoint: Checkpoint, plan: Plan | None) -> dict[int, list[str | None]]:
+    """The plan as the tree wants it: for its state dict, each entry's new key or None."""
+    if plan is None or plan.state_dict is None:
+        return {}
+    keys: list[str | None] = [None] * len(checkpoint.state_dicts[plan.state_dict].keys)
+    for target in plan.targets:
+        keys[target.value.entry] = target.key
+    return {plan.state_dict: keys}

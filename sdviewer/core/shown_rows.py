@@ -1,0 +1,224 @@
+"""Which rows of a module tree are shown: expanding, filtering, sorting; the answer is an array of row numbers.
+
+Nothing is rebuilt for any of them. While a filter is on, what leads to a match is expanded, in a state of its own:
+taking the filter away gives the tree back as it was.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from typing import Literal
+
+from sdviewer.core.checkpoint import Checkpoint
+from sdviewer.core.key_filter import matching_rows, parse_filter
+from sdviewer.core.sheet import EXPANDED, MATCHED
+from sdviewer.core.tree import LEAVES, ModuleTree
+
+Sort = Literal["natural", "name", "params"]
+
+
+class ShownRows:
+    """The state of one tree on the screen."""
+
+    def __init__(self, tree: ModuleTree, checkpoint: Checkpoint) -> None:
+        self.tree = tree
+        self.checkpoint = checkpoint
+        self.expanded = bytearray(len(tree))
+        self.filter = ""
+        self.matched: list[int] | None = None
+        self.sort: Sort = "natural"
+        self.descending = False
+        self._filtered_expanded = bytearray()
+        self._lower: list[str] | None = None
+        self._expand_first()
+
+    def _expand_first(self) -> None:
+        """At first the models are open, or all there is when it is little."""
+        tops = list(self._siblings(0, len(self.tree)))
+        for row in tops:
+            if self.tree.state_dict[row] >= 0 and self.tree.kind[row] == "module":
+                self.expanded[row] = 1
+        if not any(self.expanded) and len(self.tree) <= 60:
+            self.expanded = bytearray(b"\1") * len(self.tree)
+
+    # What one can do
+
+    def toggle(self, row: int) -> None:
+        """Expand a collapsed row, collapse an expanded one."""
+        self._state()[row] ^= 1
+
+    def set_expanded(self, rows: Iterable[int], value: bool, subtree: bool = False) -> None:
+        """Expand or collapse rows, with everything below them if `subtree`."""
+        state = self._state()
+        for row in rows:
+            end = self.tree.end[row] if subtree else row + 1
+            state[row:end] = bytes([value]) * (end - row)
+
+    def expand_all(self, value: bool) -> None:
+        """Expand or collapse everything."""
+        self.set_expanded(list(self._siblings(0, len(self.tree))), value, subtree=True)
+
+    def reveal(self, row: int) -> None:
+        """Expand what is above a row; a filter that hides it is taken away."""
+        if self.matched is not None and not self._leads_to_match()[row]:
+            self.set_filter("")
+        for above in self.tree.ancestors(row):
+            self._state()[above] = 1
+
+    def set_filter(self, text: str) -> None:
+        """Show only the leaves that match, and what leads to them; "" shows all again.
+
+        Raises:
+            UsageError: the filter cannot be read; what is shown stays.
+        """
+        parsed = parse_filter(text)
+        if not text.strip():
+            self.filter, self.matched = "", None
+            return
+        if self._lower is None:
+            self._lower = [path.lower() for path in self.tree.path_text]
+        matched = matching_rows(self.tree, self.checkpoint, parsed, self._lower)
+        self.filter, self.matched = text, matched
+        self._filtered_expanded = self._leads_to_match()
+
+    def set_sort(self, sort: Sort, descending: bool) -> None:
+        """Order siblings: as they stand, by name, or by parameters."""
+        self.sort, self.descending = sort, descending
+
+    # What is shown
+
+    def visible(self) -> array[int]:
+        """The rows on the screen, top to bottom (int32)."""
+        state = self._state()
+        shown: Callable[[int], int] = self._leads_to_match().__getitem__ if self.matched is not None else lambda row: 1
+        if self.sort == "natural":
+            return self._scan(state, shown)
+        rows = array("i")
+        stack = [self._sorted(0, len(self.tree))]
+        while stack:
+            row = next(stack[-1], None)
+            if row is None:
+                stack.pop()
+            elif shown(row):
+                rows.append(row)
+                if state[row] and self.tree.end[row] > row + 1:
+                    stack.append(self._sorted(row + 1, self.tree.end[row]))
+        return rows
+
+    def flags(self, base: bytes) -> bytes:
+        """`base` (the sheet's flags) with the expanded and matched bits of now."""
+        result = int.from_bytes(base, "little")
+        result |= int.from_bytes(self._state().translate(_as_bit(EXPANDED)), "little")
+        if self.matched is not None:
+            bits = bytearray(len(self.tree))
+            for row in self.matched:
+                bits[row] = MATCHED
+            result |= int.from_bytes(bits, "little")
+        return result.to_bytes(len(base), "little")
+
+    def _scan(self, state: bytearray, shown: Callable[[int], int]) -> array[int]:
+        rows = array("i")
+        end = self.tree.end
+        row, total = 0, len(self.tree)
+        while row < total:
+            if shown(row):
+                rows.append(row)
+                row = row + 1 if state[row] else end[row]
+            else:
+                row = end[row]
+        return rows
+
+    def _state(self) -> bytearray:
+        return self.expanded if self.matched is None else self._filtered_expanded
+
+    def _leads_to_match(self) -> bytearray:
+        """1 for every match and every row above one."""
+        marks = bytearray(len(self.tree))
+        parent = self.tree.parent
+        for row in self.matched or ():
+            above = row
+            while above >= 0 and not marks[above]:
+                marks[above] = 1
+                above = parent[above]
+        return marks
+
+    def _siblings(self, row: int, end: int) -> Iterator[int]:
+        while row < end:
+            yield row
+            row = self.tree.end[row]
+
+    def _sorted(self, row: int, end: int) -> Iterator[int]:
+        rows = list(self._siblings(row, end))
+        if self.sort == "name":
+            rows.sort(key=lambda r: self.tree.name[r].lower(), reverse=self.descending)
+        else:
+            rows.sort(key=lambda r: self.tree.params[r], reverse=self.descending)
+        return iter(rows)
+
+    # From one tree to the next
+
+    def anchor(self, row: int) -> Anchor:
+        """What a row is, in terms that survive an edit: the first leaf below it, and how far above that it stands."""
+        tree = self.tree
+        leaf = row
+        while tree.end[leaf] > leaf + 1:
+            leaf += 1
+        height = 0
+        above = leaf
+        while above != row:
+            above = tree.parent[above]
+            height += tree.kind[above] != "fold"
+        return _leaf_id(tree, leaf), height, tree.kind[row] == "fold"
+
+    def adopt(self, old: ShownRows, selected: Iterable[int]) -> list[int]:
+        """Take over what was expanded, filtered and sorted in `old`; where its `selected` rows are now."""
+        rows = _Anchors(self.tree)
+        self.expanded = bytearray(len(self.tree))
+        for row in range(len(old.tree)):
+            if old.expanded[row] and old.tree.kind[row] not in LEAVES:
+                place = rows.find(old.anchor(row))
+                if place is not None:
+                    self.expanded[place] = 1
+        if not any(self.expanded):
+            self._expand_first()
+        self.set_sort(old.sort, old.descending)
+        self.set_filter(old.filter)
+        places = (rows.find(old.anchor(row)) for row in selected if row < len(old.tree))
+        return [place for place in places if place is not None]
+
+
+Anchor = tuple[tuple[str, int], int, bool]
+
+
+class _Anchors:
+    """Finds anchors in a tree."""
+
+    def __init__(self, tree: ModuleTree) -> None:
+        self.tree = tree
+        self.leaves = {_leaf_id(tree, row): row for row in range(len(tree)) if tree.end[row] == row + 1}
+
+    def find(self, anchor: Anchor) -> int | None:
+        leaf, height, fold = anchor
+        row = self.leaves.get(leaf)
+        if row is None:
+            return None
+        while height:
+            row = self.tree.parent[row]
+            if row < 0:
+                return None
+            height -= self.tree.kind[row] != "fold"
+        above = self.tree.parent[row]
+        return above if fold and above >= 0 and self.tree.kind[above] == "fold" else row
+
+
+def _leaf_id(tree: ModuleTree, row: int) -> tuple[str, int]:
+    if tree.tensor[row] >= 0:
+        return "tensor", tree.tensor[row]
+    if tree.value[row] >= 0:
+        return "value", tree.value[row]
+    return "object", tree.object[row]
+
+
+def _as_bit(bit: int) -> bytes:
+    return bytes([0, bit]) + bytes(254)

@@ -1,0 +1,334 @@
+"""The window's side of a worker process: a thread that waits for it, requests, progress, and cancel that always works.
+
+Callbacks run on the waiting thread; the window queues them into its own. Cancelling asks first and ends the process
+after `PATIENCE` seconds: a worker holds nothing that cannot be made again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, cast
+
+from sdviewer.engine.frames import Frame, read_frame, write_frame
+
+PATIENCE = 0.15
+"""Seconds a worker has to notice a cancel before it is ended."""
+
+Done = Callable[[Mapping[str, Any], Mapping[str, memoryview]], None]
+Failed = Callable[[Mapping[str, Any]], None]
+Progressed = Callable[[int, int], None]
+
+CANCELLED: Mapping[str, Any] = {
+    "kind": "Cancelled",
+    "code": "cancelled",
+    "message": "Cancelled",
+    "remedy": "",
+    "path": "",
+    "key": "",
+    "details": "",
+}
+DIED: Mapping[str, Any] = {
+    "kind": "WorkerDied",
+    "code": "worker_died",
+    "message": "the process that read the file ended",
+    "remedy": "No edit is lost; try again. If it happens again, memory may be short.",
+    "path": "",
+    "key": "",
+    "details": "",
+}
+
+
+def worker_command(service: str) -> list[str]:
+    """The command line of a worker; `-P` keeps the current folder off its import path."""
+    return [sys.executable, "-P", "-m", "sdviewer.engine.worker", service]
+
+
+@dataclass(eq=False)
+class Request:
+    """One request on its way. After `cancel` its `failed` is called with `CANCELLED`, exactly once."""
+
+    id: int
+    name: str
+    params: Mapping[str, Any]
+    done: Done
+    failed: Failed
+    progressed: Progressed | None = None
+    owner: Worker | None = None
+    finished: bool = False
+    cancelling: bool = False
+
+    def cancel(self) -> None:
+        """Stop the work; returns at once."""
+        if self.owner is not None:
+            self.owner.cancel(self)
+
+
+@dataclass
+class _Process:
+    """A running worker and what it has been asked."""
+
+    popen: subprocess.Popen[bytes]
+    pending: dict[int, Request] = field(default_factory=dict)
+
+
+class Worker:
+    """One worker process, started by the first request (or `start`) and again after it died."""
+
+    def __init__(self, service: str) -> None:
+        self.service = service
+        self._ids = itertools.count(1)
+        self._lock = threading.RLock()
+        self._process: _Process | None = None
+        self._stopped = False
+
+    def start(self) -> None:
+        """Start the process now, so that it is warm when the first request comes."""
+        with self._lock:
+            if self._process is None and not self._stopped:
+                self._process = self._spawn()
+
+    def request(
+        self,
+        name: str,
+        params: Mapping[str, Any],
+        done: Done,
+        failed: Failed,
+        progressed: Progressed | None = None,
+    ) -> Request:
+        """Ask the worker; requests are answered in order."""
+        request = Request(next(self._ids), name, params, done, failed, progressed, self)
+        with self._lock:
+            self._send(request)
+        return request
+
+    def cancel(self, request: Request) -> None:
+        """Ask the worker to stop `request`; end the process if it has not in `PATIENCE` seconds."""
+        with self._lock:
+            process = self._process
+            if request.finished or request.cancelling or process is None or request.id not in process.pending:
+                return
+            request.cancelling = True
+            self._write(process, Frame(request.id, "cancel"))
+        timer = threading.Timer(PATIENCE, self._end_if_pending, (process, request))
+        timer.daemon = True
+        timer.start()
+
+    def stop(self) -> None:
+        """End the process; no callback comes after this returns."""
+        with self._lock:
+            self._stopped = True
+            process, self._process = self._process, None
+            if process is not None:
+                process.pending.clear()
+                process.popen.kill()
+        if process is not None:
+            process.popen.wait()
+
+    def before_first_request(self, process: _Process) -> None:
+        """Called when a process was started anew, before the request that caused it is sent."""
+
+    def _send(self, request: Request) -> None:
+        if self._stopped:
+            return
+        if self._process is None:
+            self._process = self._spawn()
+        if not self._process.pending and request.name != "open":
+            self.before_first_request(self._process)
+        self._post(self._process, request)
+
+    def _post(self, process: _Process, request: Request) -> None:
+        process.pending[request.id] = request
+        self._write(process, Frame(request.id, "request", {"name": request.name, "params": request.params}))
+
+    def _write(self, process: _Process, frame: Frame) -> None:
+        # Where it died the waiting thread sees the pipe close and tells everybody.
+        with contextlib.suppress(OSError):
+            write_frame(cast(BinaryIO, process.popen.stdin), frame)
+
+    def _spawn(self) -> _Process:
+        popen = subprocess.Popen(worker_command(self.service), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        process = _Process(popen)
+        threading.Thread(target=self._wait, args=(process,), name=f"{self.service} worker", daemon=True).start()
+        return process
+
+    def _wait(self, process: _Process) -> None:
+        """The waiting thread: hands out answers until the process ends."""
+        stream = cast(BinaryIO, process.popen.stdout)
+        while (frame := read_frame(stream)) is not None:
+            with self._lock:
+                request = process.pending.get(frame.id)
+                if request is not None and frame.type != "progress":
+                    del process.pending[frame.id]
+                    request.finished = True
+            if request is not None:
+                _hand_over(request, frame)
+        with self._lock:
+            orphans = list(process.pending.values())
+            process.pending.clear()
+            if self._process is process:
+                self._process = None
+        process.popen.wait()
+        for request in orphans:
+            request.finished = True
+            request.failed(CANCELLED if request.cancelling else DIED)
+
+    def _end_if_pending(self, process: _Process, request: Request) -> None:
+        with self._lock:
+            if request.id not in process.pending:
+                return
+            if self._process is process:
+                self._process = None
+        process.popen.kill()
+
+
+def _hand_over(request: Request, frame: Frame) -> None:
+    if frame.type == "progress":
+        if request.progressed is not None:
+            request.progressed(frame.body["done"], frame.body["total"])
+    elif frame.type == "result" and not request.cancelling:
+        request.done(frame.body, frame.buffers)
+    elif frame.type == "failed" and not request.cancelling:
+        request.failed(frame.body)
+    else:
+        request.failed(CANCELLED)
+
+
+class DocumentWorker(Worker):
+    """The worker of one open document: opens its file again, with its recipe, when the process had to be ended."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("document")
+        self.path = path
+        self.recipe = ""
+        self._opened_in: _Process | None = None
+
+    def open(self, done: Done, failed: Failed, progressed: Progressed | None = None, *, recipe: str = "") -> Request:
+        """Open the file (again)."""
+        self.recipe = recipe
+        with self._lock:
+            if self._process is None and not self._stopped:
+                self._process = self._spawn()
+            self._opened_in = self._process
+        return self.request("open", {"path": self.path, "recipe": recipe}, done, failed, progressed)
+
+    def edit(self, recipe: str, selected: list[int], done: Done, failed: Failed) -> Request:
+        """Put `recipe` (TOML text) in the place of the recipe there was; kept only when the worker accepts it."""
+
+        def accepted(body: Mapping[str, Any], buffers: Mapping[str, memoryview]) -> None:
+            self.recipe = recipe
+            done(body, buffers)
+
+        return self.request("edit", {"recipe": recipe, "selected": selected}, accepted, failed)
+
+    def before_first_request(self, process: _Process) -> None:
+        if self._opened_in is process:
+            return
+        self._opened_in = process
+        params = {"path": self.path, "recipe": self.recipe}
+        self._post(process, Request(next(self._ids), "open", params, _ignore_result, _ignore_failure, None, self))
+
+
+def _ignore_result(body: Mapping[str, Any], buffers: Mapping[str, memoryview]) -> None:
+    """The window already shows what a replayed `open` says."""
+
+
+def _ignore_failure(body: Mapping[str, Any]) -> None:
+    """The request that follows fails too, and is told."""
+
+
+@dataclass(eq=False)
+class PoolRequest:
+    """A request to the pool, waiting for a free worker or on its way."""
+
+    pool: NumbersPool
+    name: str
+    params: Mapping[str, Any]
+    done: Done
+    failed: Failed
+    progressed: Progressed | None
+    sent: Request | None = None
+
+    def cancel(self) -> None:
+        """Stop the work; returns at once. `failed` is called with `CANCELLED`."""
+        if self.pool.withdraw(self):
+            self.failed(CANCELLED)
+        elif self.sent is not None:
+            self.sent.cancel()
+
+
+class NumbersPool:
+    """A few workers for statistics and plots; what is urgent goes before what waits, the newest first."""
+
+    def __init__(self, size: int = 2) -> None:
+        self._free = [Worker("numbers") for _ in range(size)]
+        self._workers = tuple(self._free)
+        self._waiting: deque[PoolRequest] = deque()
+        self._lock = threading.RLock()
+
+    def start(self) -> None:
+        """Warm up one worker."""
+        self._workers[0].start()
+
+    def request(
+        self,
+        name: str,
+        params: Mapping[str, Any],
+        done: Done,
+        failed: Failed,
+        progressed: Progressed | None = None,
+        *,
+        urgent: bool = True,
+    ) -> PoolRequest:
+        """Ask for numbers (`sdviewer.engine.numbers`)."""
+        request = PoolRequest(self, name, params, done, failed, progressed)
+        with self._lock:
+            if urgent:
+                self._waiting.appendleft(request)
+            else:
+                self._waiting.append(request)
+            self._assign()
+        return request
+
+    def withdraw(self, request: PoolRequest) -> bool:
+        """Take back a request that still waits; False when a worker has it or had it."""
+        with self._lock:
+            if request not in self._waiting:
+                return False
+            self._waiting.remove(request)
+            return True
+
+    def stop(self) -> None:
+        """End all workers; no callback comes after this returns."""
+        with self._lock:
+            self._waiting.clear()
+        for worker in self._workers:
+            worker.stop()
+
+    def _assign(self) -> None:
+        """Give waiting requests to free workers."""
+        with self._lock:
+            while self._free and self._waiting:
+                self._send(self._free.pop(0), self._waiting.popleft())
+
+    def _send(self, worker: Worker, request: PoolRequest) -> None:
+        def free() -> None:
+            with self._lock:
+                self._free.insert(0, worker)
+            self._assign()
+
+        def done(body: Mapping[str, Any], buffers: Mapping[str, memoryview]) -> None:
+            free()
+            request.done(body, buffers)
+
+        def failed(body: Mapping[str, Any]) -> None:
+            free()
+            request.failed(body)
+
+        request.sent = worker.request(request.name, request.params, done, failed, request.progressed)

@@ -1,0 +1,130 @@
+"""A worker process: takes requests from stdin one after another, answers on stdout.
+
+Started as `python -P -m sdviewer.engine.worker SERVICE` (`-P`: nothing is imported from the current folder). A thread
+listens for `cancel`, which the running request notices in its next call of `progress`. When the window goes away the
+pipe closes and the process ends with it.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, Protocol
+
+from sdviewer.engine.frames import Frame, read_frame, write_frame
+from sdviewer.errors import Cancelled, SDViewerError
+
+PROGRESS_INTERVAL = 0.05
+"""Seconds between two progress messages of one request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a request returns: a JSON-ready body and raw buffers."""
+
+    body: Mapping[str, Any] = field(default_factory=dict)
+    buffers: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Service(Protocol):
+    """What one kind of worker can do; `requests` maps a request's name to its handler."""
+
+    requests: Mapping[str, Callable[[Mapping[str, Any], Callable[[int, int], None]], Answer]]
+
+
+def run(service: Service, incoming: BinaryIO, outgoing: BinaryIO) -> None:
+    """Answer requests until the other side closes `incoming`."""
+    todo: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
+    cancelled: set[int] = set()
+
+    def listen() -> None:
+        while (frame := read_frame(incoming)) is not None:
+            if frame.type == "cancel":
+                cancelled.add(frame.id)
+            else:
+                todo.put(frame)
+        # The window is gone: so is every reason to go on, whatever is running.
+        os._exit(0)
+
+    threading.Thread(target=listen, name="listen", daemon=True).start()
+    while (request := todo.get()) is not None:
+        write_frame(outgoing, _answer(service, request, cancelled, outgoing))
+
+
+def _answer(service: Service, request: Frame, cancelled: set[int], outgoing: BinaryIO) -> Frame:
+    last = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal last
+        if request.id in cancelled:
+            raise Cancelled
+        now = time.monotonic()
+        if now - last >= PROGRESS_INTERVAL:
+            last = now
+            write_frame(outgoing, Frame(request.id, "progress", {"done": done, "total": total}))
+
+    try:
+        progress(0, 0)
+        handler = service.requests[request.body["name"]]
+        answer = handler(request.body["params"], progress)
+    except Cancelled:
+        return Frame(request.id, "cancelled")
+    except SDViewerError as error:
+        return Frame(request.id, "failed", failure(error))
+    except Exception as error:  # The worker's outermost frame: what no room foresaw is told, not lost.
+        return Frame(request.id, "failed", _unforeseen(error))
+    return Frame(request.id, "result", answer.body, answer.buffers)
+
+
+def failure(error: SDViewerError) -> dict[str, str]:
+    """An error as the body of a `failed` frame."""
+    return {
+        "kind": type(error).__name__,
+        "code": error.code,
+        "message": error.message,
+        "remedy": error.remedy,
+        "path": error.path,
+        "key": error.key,
+        "details": "",
+    }
+
+
+def _unforeseen(error: Exception) -> dict[str, str]:
+    known = {MemoryError: "there is not enough memory for this", OSError: str(error)}
+    message = next((text for kind, text in known.items() if isinstance(error, kind)), "sdviewer failed on this")
+    return {
+        "kind": type(error).__name__,
+        "code": "internal",
+        "message": message,
+        "remedy": "Your file was not changed.",
+        "path": "",
+        "key": "",
+        "details": traceback.format_exc(),
+    }
+
+
+def main(service_name: str) -> None:
+    """The process: frames go out on a private copy of stdout, so that nothing else can write among them."""
+    outgoing = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    run(_service(service_name), sys.stdin.buffer, outgoing)
+
+
+def _service(name: str) -> Service:
+    if name == "document":
+        from sdviewer.engine.document import Document
+
+        return Document()
+    from sdviewer.engine.numbers import Numbers
+
+    return Numbers()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
