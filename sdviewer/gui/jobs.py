@@ -1,0 +1,130 @@
+"""Requests to worker processes, their answers queued into the window's thread.
+
+A lane is exclusive: a newer job in it cancels the older, whose late results are dropped. Slots are given when a job is
+started; there is no way to connect afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from PySide6.QtCore import QObject, Qt, Signal
+
+Body = Mapping[str, Any]
+Buffers = Mapping[str, memoryview]
+Done = Callable[[Body, Buffers], None]
+Failed = Callable[[Body], None]
+Progressed = Callable[[float], None]
+
+
+class Handle(Protocol):
+    """What the engine gives back for a request."""
+
+    def cancel(self) -> None: ...
+
+
+Start = Callable[[Done, Failed, Callable[[int, int], None]], Handle]
+
+
+@dataclass(eq=False)
+class Job:
+    """One request to a worker. `fraction` is how far it is, -1 where nobody knows."""
+
+    lane: str
+    done: Done
+    failed: Failed
+    progressed: Progressed | None
+    handle: Handle | None = None
+    dropped: bool = False
+    finished: bool = False
+
+    def cancel(self) -> None:
+        """Stop it; its `failed` is called with the code "cancelled"."""
+        if self.handle is not None and not self.finished:
+            self.handle.cancel()
+
+
+class Jobs(QObject):
+    """The jobs of one session or window."""
+
+    _arrived = Signal(object)
+    idle = Signal()
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._lanes: dict[str, Job] = {}
+        self._running: set[Job] = set()
+        self._closed = False
+        self._arrived.connect(self._deliver, Qt.ConnectionType.QueuedConnection)
+
+    def run(
+        self, lane: str, start: Start, done: Done, failed: Failed, progressed: Progressed | None = None
+    ) -> Job:
+        """Start a job; an older one of a named lane is cancelled and never heard of again."""
+        job = Job(lane, done, failed, progressed)
+        if lane:
+            self.drop(lane)
+            self._lanes[lane] = job
+        self._running.add(job)
+
+        # These run on the engine's waiting thread.
+        def answered(body: Body, buffers: Buffers) -> None:
+            self._post(lambda: self._finish(job, lambda: job.done(body, buffers)))
+
+        def went_wrong(body: Body) -> None:
+            self._post(lambda: self._finish(job, lambda: job.failed(body)))
+
+        def went_on(done: int, total: int) -> None:
+            fraction = done / total if total else -1.0
+            self._post(lambda: self._tell(job, fraction))
+
+        job.handle = start(answered, went_wrong, went_on)
+        return job
+
+    def drop(self, lane: str) -> None:
+        """Cancel what runs in a lane; its slots are not called any more."""
+        older = self._lanes.pop(lane, None)
+        if older is not None and not older.finished:
+            older.dropped = True
+            self._running.discard(older)
+            older.cancel()
+
+    def busy(self, lane: str = "") -> bool:
+        """Whether a lane, or any, waits for an answer."""
+        return lane in self._lanes if lane else bool(self._running)
+
+    def close(self) -> None:
+        """Hear of nothing any more."""
+        self._closed = True
+        self._lanes.clear()
+        self._running.clear()
+
+    def _post(self, call: Callable[[], None]) -> None:
+        if not self._closed:
+            self._arrived.emit(call)
+
+    def _deliver(self, call: Callable[[], None]) -> None:
+        if not self._closed:
+            call()
+
+    def _finish(self, job: Job, call: Callable[[], None]) -> None:
+        job.finished = True
+        self._running.discard(job)
+        if job.dropped:
+            return
+        if self._lanes.get(job.lane) is job:
+            del self._lanes[job.lane]
+        call()
+        if not self._running and not self._closed:
+            self.idle.emit()
+
+    def _tell(self, job: Job, fraction: float) -> None:
+        if not job.dropped and not job.finished and job.progressed is not None:
+            job.progressed(fraction)
+
+
+def is_cancelled(failure: Body) -> bool:
+    """Whether a failure only says that somebody stopped the job."""
+    return failure.get("code") == "cancelled"

@@ -1,0 +1,357 @@
+"""The small widgets everything is made of: labels, cards, chips, segments, key hints.
+
+Text of a file reaches a widget only through `label` and `Elided`, which show plain text and never rich text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from PySide6.QtCore import QEvent, QRectF, QSize, Qt, Signal
+from PySide6.QtGui import (
+    QAction,
+    QEnterEvent,
+    QGuiApplication,
+    QKeyEvent,
+    QKeySequence,
+    QMouseEvent,
+    QPainter,
+    QPaintEvent,
+    QPen,
+    QResizeEvent,
+)
+from PySide6.QtWidgets import (
+    QButtonGroup,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QPlainTextEdit,
+    QPushButton,
+    QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from sdviewer.gui import icons, resources
+
+
+def label(text: str = "", role: str = "") -> QLabel:
+    """A label of plain text in one of the style sheet's roles."""
+    made = QLabel(text)
+    made.setTextFormat(Qt.TextFormat.PlainText)
+    if role:
+        made.setProperty("role", role)
+    return made
+
+
+def line() -> QFrame:
+    """A thin horizontal rule."""
+    made = QFrame()
+    made.setProperty("role", "line")
+    return made
+
+
+def set_property(widget: QWidget, name: str, value: object) -> None:
+    """Set a dynamic property and let the style sheet see it."""
+    if widget.property(name) != value:
+        widget.setProperty(name, value)
+        widget.style().unpolish(widget)
+        widget.style().polish(widget)
+        widget.update()
+
+
+def button(text: str, icon_name: str = "", *, primary: bool = False, link: bool = False) -> QPushButton:
+    """A push button; a primary one is filled with the accent."""
+    made = QPushButton(text)
+    if icon_name:
+        made.setIcon(icons.icon(icon_name, "accentT" if primary else "text2"))
+        made.setIconSize(QSize(14, 14))
+    if primary:
+        made.setProperty("primary", True)
+    if link:
+        made.setProperty("link", True)
+        made.setCursor(Qt.CursorShape.PointingHandCursor)
+    return made
+
+
+def icon_button(icon_name: str, name: str, size: int = 16) -> QToolButton:
+    """A button that is only an icon; `name` is its tooltip and its accessible name."""
+    made = QToolButton()
+    made.setIcon(icons.icon(icon_name))
+    made.setIconSize(QSize(size, size))
+    made.setToolTip(name)
+    made.setAccessibleName(name)
+    made.setAutoRaise(True)
+    return made
+
+
+def copy_text(text: str) -> None:
+    """Put plain text on the clipboard."""
+    QGuiApplication.clipboard().setText(text)
+
+
+class Elided(QLabel):
+    """A label of one line that ends in an ellipsis where room is short, and then tells the whole text as tooltip."""
+
+    def __init__(
+        self, text: str = "", role: str = "", mode: Qt.TextElideMode = Qt.TextElideMode.ElideRight
+    ) -> None:
+        super().__init__()
+        self.setTextFormat(Qt.TextFormat.PlainText)
+        if role:
+            self.setProperty("role", role)
+        self._mode = mode
+        self._text = ""
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
+        self.setText(text)
+
+    def setText(self, text: str) -> None:
+        self._text = text
+        self.setAccessibleName(text)
+        self.updateGeometry()
+        self._elide()
+
+    def text(self) -> str:
+        return self._text
+
+    def sizeHint(self) -> QSize:
+        metrics = self.fontMetrics()
+        return QSize(metrics.horizontalAdvance(self._text) + 2, metrics.height())
+
+    def minimumSizeHint(self) -> QSize:
+        return QSize(min(24, self.sizeHint().width()), self.fontMetrics().height())
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._elide()
+
+    def changeEvent(self, event: QEvent) -> None:
+        super().changeEvent(event)
+        if event.type() in (QEvent.Type.FontChange, QEvent.Type.StyleChange):
+            self._elide()
+
+    def _elide(self) -> None:
+        short = self.fontMetrics().elidedText(self._text, self._mode, max(self.width(), 1))
+        super().setText(short)
+        self.setToolTip(self._text if short != self._text else "")
+
+
+class Card(QFrame):
+    """A rounded panel with a title, a subtitle right behind it, controls at the right, and a body."""
+
+    def __init__(self, title: str = "", subtitle: str = "") -> None:
+        super().__init__()
+        self.column = QVBoxLayout(self)
+        self.column.setContentsMargins(12, 10, 12, 12)
+        self.column.setSpacing(6)
+        self.head = QHBoxLayout()
+        self.head.setSpacing(8)
+        self.title = label(title, "strong")
+        self.subtitle = Elided(subtitle, "note")
+        self.head.addWidget(self.title)
+        self.head.addWidget(self.subtitle, 1)
+        if title:
+            self.column.addLayout(self.head)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Preferred)
+
+    def add_control(self, widget: QWidget) -> None:
+        """Put a control at the right end of the head."""
+        self.head.addWidget(widget)
+
+    def set_body(self, widget: QWidget) -> None:
+        """Add the widget below the head, taking the room that is left."""
+        self.column.addWidget(widget, 1)
+
+
+class Chip(QPushButton):
+    """A small pill with a word and a number; checkable where it filters."""
+
+    def __init__(self, text: str, tone: str = "", icon_name: str = "") -> None:
+        super().__init__(text)
+        self.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
+        if tone:
+            self.setProperty("tone", tone)
+        if icon_name:
+            token = {"warn": "warn", "shape": "S", "ok": "ok"}.get(tone, "text2")
+            self.setIcon(icons.icon(icon_name, token))
+            self.setIconSize(QSize(13, 13))
+
+
+class KeyHint(QLabel):
+    """A shortcut, drawn like a key."""
+
+    def __init__(self, sequence: str | QKeySequence) -> None:
+        text = sequence if isinstance(sequence, str) else sequence.toString(QKeySequence.SequenceFormat.NativeText)
+        super().__init__(text)
+        self.setTextFormat(Qt.TextFormat.PlainText)
+        self.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
+        self.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
+
+
+class Segments(QFrame):
+    """One of a few: a row of buttons in a sunk track."""
+
+    chosen = Signal(str)
+
+    def __init__(self, entries: Sequence[tuple[str, str, str]] = (), name: str = "") -> None:
+        """`entries` are (id, text, icon name or "")."""
+        super().__init__()
+        self.setAccessibleName(name)
+        self._row = QHBoxLayout(self)
+        self._row.setContentsMargins(2, 2, 2, 2)
+        self._row.setSpacing(1)
+        self._group = QButtonGroup(self)
+        self._group.setExclusive(True)
+        self._buttons: dict[str, QPushButton] = {}
+        for key, text, icon_name in entries:
+            self._add(key, text, icon_name)
+        self.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
+
+    def _add(self, key: str, text: str, icon_name: str) -> None:
+        made = QPushButton(text)
+        made.setCheckable(True)
+        if icon_name:
+            made.setIcon(icons.icon(icon_name))
+            made.setIconSize(QSize(14, 14))
+        made.clicked.connect(lambda: self.chosen.emit(key))
+        self._group.addButton(made)
+        self._buttons[key] = made
+        self._row.addWidget(made)
+
+    def choose(self, key: str) -> None:
+        """Mark one as chosen without telling anybody."""
+        self._buttons[key].setChecked(True)
+
+    def offer(self, keys: Sequence[str]) -> None:
+        """Show only these."""
+        for key, made in self._buttons.items():
+            made.setVisible(key in keys)
+        self.adjustSize()
+
+    def set_tooltip(self, key: str, text: str) -> None:
+        """Say more about one."""
+        self._buttons[key].setToolTip(text)
+
+
+class Field(QLineEdit):
+    """A line edit with an icon at the left and a key hint at the right while it is empty."""
+
+    escaped = Signal()
+
+    def __init__(self, placeholder: str, icon_name: str, hint: str = "") -> None:
+        super().__init__()
+        self.setPlaceholderText(placeholder)
+        self.setAccessibleName(placeholder)
+        action = QAction(icons.icon(icon_name, "text3"), "", self)
+        self.addAction(action, QLineEdit.ActionPosition.LeadingPosition)
+        self._hint = KeyHint(hint) if hint else None
+        if self._hint is not None:
+            row = QHBoxLayout(self)
+            row.setContentsMargins(0, 0, 6, 0)
+            row.addStretch(1)
+            row.addWidget(self._hint)
+            self.textChanged.connect(self._show_hint)
+        self.setFixedHeight(30)
+
+    def _show_hint(self, text: str) -> None:
+        assert self._hint is not None
+        self._hint.setVisible(not text)
+        self.setClearButtonEnabled(bool(text))
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        if event.key() == Qt.Key.Key_Escape:
+            self.escaped.emit()
+            return
+        super().keyPressEvent(event)
+
+
+class DashedFrame(QFrame):
+    """A rounded frame with a dashed outline: where something can be dropped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._over = False
+
+    def set_over(self, over: bool) -> None:
+        """Light up while a file hovers above."""
+        self._over = over
+        self.update()
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        pen = QPen(resources.colour("accent" if self._over else "border2"), 1.5)
+        pen.setDashPattern([5, 3.5])
+        painter.setPen(pen)
+        painter.setBrush(resources.colour("accentSoft" if self._over else "panel"))
+        painter.drawRoundedRect(QRectF(self.rect()).adjusted(1, 1, -1, -1), 12, 12)
+
+
+class IconLabel(QWidget):
+    """An icon that is no button, in the colour of a token."""
+
+    def __init__(self, name: str, size: int = 16, token: str = "text2") -> None:
+        super().__init__()
+        self._name, self._size, self._token = name, size, token
+        self.setFixedSize(size, size)
+
+    def set_icon(self, name: str, token: str) -> None:
+        """Show another one."""
+        self._name, self._token = name, token
+        self.update()
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        icons.paint(QPainter(self), self._name, self.rect(), self._token)
+
+
+class CodeBlock(QPlainTextEdit):
+    """Text in the fixed font to read and to copy."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.setReadOnly(True)
+        self.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
+        self.setTabChangesFocus(True)
+
+
+class ClickCard(Card):
+    """A card that is one large button."""
+
+    clicked = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setProperty("tone", "start")
+        self.setCursor(Qt.CursorShape.PointingHandCursor)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        if event.button() == Qt.MouseButton.LeftButton and self.rect().contains(event.position().toPoint()):
+            self.clicked.emit()
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_Space):
+            self.clicked.emit()
+            return
+        super().keyPressEvent(event)
+
+    def changeEvent(self, event: QEvent) -> None:
+        super().changeEvent(event)
+
+    def enterEvent(self, event: QEnterEvent) -> None:
+        super().enterEvent(event)
+        self.update()
+
+
+def clear_layout(layout: QHBoxLayout | QVBoxLayout) -> None:
+    """Take every widget and spacer out of a layout and delete them."""
+    while (item := layout.takeAt(0)) is not None:
+        widget = item.widget()
+        if widget is not None:
+            widget.hide()
+            widget.deleteLater()
+
+
+Action = Callable[[], None]
