@@ -1,0 +1,172 @@
+"""A file to be written as a list of pieces: new bytes, and runs of bytes that the kernel copies from the source.
+
+What was not edited is never decoded: it goes from file to file inside the kernel, and its checksums go with it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, TypeAlias
+
+from sdviewer.core.progress import Progress
+from sdviewer.errors import SaveError
+
+CHUNK = 16 << 20  # bytes between two looks at `progress`
+SMALL = 64 << 10  # bytes: below it a read joins the buffer, since a call a storage costs more than the copy
+BUFFER = 1 << 20  # bytes gathered before a write
+READ = 4 << 20  # bytes a read where the kernel cannot copy
+
+# What the kernel says when it can copy, but not between these two files.
+_CANNOT = frozenset(
+    {errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EBADF, errno.EPERM, errno.ETXTBSY}
+)
+
+
+class Copy(NamedTuple):
+    """`nbytes` bytes of the source file from `start`."""
+
+    start: int
+    nbytes: int
+
+
+Piece: TypeAlias = bytes | Copy
+
+
+def nbytes_of(piece: Piece) -> int:
+    """Length of a piece in bytes."""
+    return piece.nbytes if isinstance(piece, Copy) else len(piece)
+
+
+def total(pieces: Iterable[Piece]) -> int:
+    """Length of the file the pieces make, in bytes."""
+    return sum(map(nbytes_of, pieces))
+
+
+def copied(pieces: Iterable[Piece]) -> int:
+    """Bytes of it that come from the source as they are."""
+    return sum(piece.nbytes for piece in pieces if isinstance(piece, Copy))
+
+
+def write_pieces(pieces: Sequence[Piece], source: int, out: int, progress: Progress) -> None:
+    """Write the pieces one after another into `out` (a descriptor), copying from `source` (another).
+
+    Calls `progress` with bytes written and the total, at least every 16 MiB.
+
+    Raises:
+        OSError: the output could not be written.
+        SaveError: the source became shorter.
+        Cancelled: from `progress`.
+    """
+    _Writer(source, out, total(pieces), progress).write(pieces)
+
+
+class _Writer:
+    def __init__(self, source: int, out: int, size: int, progress: Progress) -> None:
+        self.source = source
+        self.out = out
+        self.size = size
+        self.progress = progress
+        self.at = 0  # where in the output the gathered bytes go
+        self.gathered: list[bytes] = []
+        self.gathered_bytes = 0
+        self.ways = [_copy_file_range, _send_file]
+
+    def write(self, pieces: Sequence[Piece]) -> None:
+        self.progress(0, self.size)
+        for piece in pieces:
+            if isinstance(piece, bytes):
+                self._gather(piece)
+            elif piece.nbytes <= SMALL:
+                self._gather(_read(self.source, piece.start, piece.nbytes))
+            else:
+                self._flush()
+                self._copy(piece)
+        self._flush()
+
+    def _gather(self, data: bytes) -> None:
+        self.gathered.append(data)
+        self.gathered_bytes += len(data)
+        if self.gathered_bytes >= BUFFER:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self.gathered_bytes:
+            return
+        data = memoryview(b"".join(self.gathered))
+        self.gathered = []
+        self.gathered_bytes = 0
+        while data:
+            done = _write(self.out, data[:CHUNK], self.at)
+            data = data[done:]
+            self._advance(done)
+
+    def _copy(self, piece: Copy) -> None:
+        start, left = piece
+        while left:
+            done = self._copy_some(start, min(left, CHUNK))
+            start += done
+            left -= done
+            self._advance(done)
+
+    def _copy_some(self, start: int, count: int) -> int:
+        while self.ways:
+            try:
+                done = self.ways[0](self.source, start, self.out, self.at, count)
+            except OSError as error:
+                if error.errno not in _CANNOT:
+                    raise
+                done = 0
+            if done:
+                return done
+            # Refused, or a file system that copies nothing and says so: the next way tells an end of file apart.
+            self.ways.pop(0)
+        data = _read(self.source, start, min(count, READ))
+        return _write(self.out, memoryview(data), self.at)
+
+    def _advance(self, done: int) -> None:
+        self.at += done
+        self.progress(self.at, self.size)
+
+
+def _copy_file_range(source: int, start: int, out: int, at: int, count: int) -> int:
+    if sys.platform != "linux":
+        return 0
+    return os.copy_file_range(source, out, count, start, at)
+
+
+def _send_file(source: int, start: int, out: int, at: int, count: int) -> int:
+    if sys.platform != "linux":  # elsewhere it sends to sockets only
+        return 0
+    os.lseek(out, at, os.SEEK_SET)
+    return os.sendfile(out, source, start, count)
+
+
+def _read(source: int, start: int, nbytes: int) -> bytes:
+    """Exactly `nbytes` bytes of the source."""
+    data = _read_some(source, start, nbytes)
+    while len(data) < nbytes:
+        more = _read_some(source, start + len(data), nbytes - len(data))
+        if not more:
+            raise SaveError(
+                "the source became shorter while it was copied", remedy="Open it again.", code="source_changed"
+            )
+        data += more
+    return data
+
+
+def _read_some(source: int, start: int, nbytes: int) -> bytes:
+    if sys.platform == "win32":
+        os.lseek(source, start, os.SEEK_SET)
+        return os.read(source, nbytes)
+    return os.pread(source, nbytes, start)
+
+
+def _write(out: int, data: memoryview, at: int) -> int:
+    """Write some of `data` at `at`; how many bytes."""
+    if sys.platform == "win32":
+        os.lseek(out, at, os.SEEK_SET)
+        return os.write(out, data)
+    return os.pwrite(out, data, at)
