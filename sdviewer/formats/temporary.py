@@ -228,19 +228,25 @@ def save_error(error: OSError, out: str, nbytes: int = 0) -> SaveError:
             "larger than a file may be here", path=out, remedy="Save to another file system.", code="no_space"
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return SaveError(
-            f"cannot be written ({error.strerror})", path=out, remedy="Save to another folder.", code="save_failed"
-        )
+        return SaveError(f"cannot be written ({error.strerror})", path=out, remedy="Save to another folder.")
     if error.errno == errno.ENAMETOOLONG:
-        return SaveError("the name is too long", path=out, remedy="Choose a shorter one.", code="save_failed")
-    return SaveError(f"cannot be written ({error.strerror or error})", path=out, code="save_failed")
+        return SaveError("the name is too long", path=out, remedy="Choose a shorter one.")
+    return SaveError(f"cannot be written ({error.strerror or error})", path=out)
 
 
 def _resolved(out: str) -> Path:
     """The file that a save to `out` makes or replaces: symbolic links followed to their end."""
-    target = Path(os.path.realpath(out))
-    if target.is_symlink():
-        raise SaveError("is a symbolic link to itself", path=out, remedy="Remove it first.", code="save_failed")
+    try:
+        target = Path(os.path.realpath(out))
+        loops = stat.S_ISLNK(target.lstat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        loops = False
+    except ValueError:
+        raise SaveError("no file can have this name", path=out, remedy="Choose another name.") from None
+    except OSError as error:
+        raise save_error(error, out) from error
+    if loops:
+        raise SaveError("is a symbolic link to itself", path=out, remedy="Remove it first.")
     return target
 
 
@@ -259,19 +265,17 @@ def _replaceable(target: Path, out: str, overwrite: bool) -> os.stat_result | No
     except OSError as error:
         raise save_error(error, out) from error
     if folder is None or not stat.S_ISDIR(folder.st_mode):
-        raise SaveError(
-            "the folder does not exist", path=out, remedy="Create it first, or save elsewhere.", code="save_failed"
-        )
+        raise SaveError("the folder does not exist", path=out, remedy="Create it first, or save elsewhere.")
     if before is None:
         return None
     if not stat.S_ISREG(before.st_mode):
         kind = "a folder" if stat.S_ISDIR(before.st_mode) else "not an ordinary file"
-        raise SaveError(f"is {kind}", path=out, remedy="Choose another name.", code="save_failed")
+        raise SaveError(f"is {kind}", path=out, remedy="Choose another name.")
     if not overwrite:
         raise _exists(out)
     if not os.access(target, os.W_OK):
         # A rename would go through, but a file made read-only was meant to stay.
-        raise SaveError("is write-protected", path=out, remedy="Choose another name.", code="save_failed")
+        raise SaveError("is write-protected", path=out, remedy="Choose another name.")
     return before
 
 
@@ -396,5 +400,4 @@ def _rename_to_new(name: Path, target: Path) -> None:
         "this file system cannot name a new file without the risk of replacing another",
         path=str(target),
         remedy="Save to another disk, then move the file here.",
-        code="save_failed",
     )
