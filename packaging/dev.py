@@ -188,7 +188,7 @@ def _same_python(python: str) -> bool:
 
 def _install_with_uv(pip: Sequence[str], what: Sequence[str]) -> None:
     """uv knows where PyTorch keeps its CPU builds; pip's own index has none for Linux."""
-    say("no CPU build of torch where pip looks (see above); asking uv, which knows PyTorch's own index")
+    say("pip could not (see above); trying uv, which knows where PyTorch keeps its CPU builds")
     if subprocess.run([*pip, "uv"], check=False).returncode:
         raise SetupError("neither the packages nor uv could be installed: is there a network?")
     uv = [tool("uv"), "pip", "install", "--python", tool("python"), "--compile-bytecode", "--torch-backend", "cpu"]
