@@ -7,8 +7,8 @@ can be written back as the same bytes (`sdviewer.pickles.emit`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal, NamedTuple, TypeAlias
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 EffectKind = Literal["append", "appends", "setitem", "setitems", "additems", "build", "pop"]
 CallKind = Literal["reduce", "newobj", "newobj_ex", "obj", "inst"]
@@ -40,33 +40,60 @@ class Place(NamedTuple):
     at: int
 
 
+FRESH = -1
+"""`at` of a node that no file holds: made by an edit."""
+
+# A checkpoint makes a million nodes, most without any effect or with one memo slot at most; they share this empty list.
+# It is a tuple, so that nobody can fill it by mistake: the first effect or slot brings a list of its own.
+_EMPTY: list[Any] = cast("list[Any]", ())
+
+
 class Base:
     """What all nodes share.
 
     `at` is the byte offset of the creating opcode in the pickle's data. `effects` are in order. `puts` are the memo
-    slots it was stored in; `effects_before_put` says how many effects came before the first.
+    slots it was stored in; `effects_before_put` says how many effects came before the first. Both are read only from
+    outside: empty ones are shared (`add_effect`, `add_put`).
     """
 
     __slots__ = ("at", "effects", "effects_before_put", "puts")
 
-    def __init__(self, at: int) -> None:
-        self.at = at
-        self.effects: list[Effect] = []
-        self.puts: list[int] = []
-        self.effects_before_put = 0
+    at: int
+    effects: list[Effect]
+    effects_before_put: int
+    puts: list[int]
+
+    def add_effect(self, effect: Effect) -> None:
+        """Note one more opcode that changed this node."""
+        if self.effects:
+            self.effects.append(effect)
+        else:
+            self.effects = [effect]
+
+    def add_put(self, slot: int) -> None:
+        """Note one more memo slot that this node was stored in."""
+        if self.puts:
+            self.puts.append(slot)
+        else:
+            self.puts = [slot]
+            self.effects_before_put = len(self.effects)
 
 
 class Const(Base):
     """None, bool, int, float, str, bytes or bytearray.
 
-    `raw` is the whole opcode with its argument; `value` is decoded (a str with `surrogatepass`; text that is no UTF-8
+    `raw` is the whole opcode with its argument (b"" for a fresh one: the emitter writes it in the pickle's own style);
+    `value` is decoded (a str with `surrogatepass`; text that is no UTF-8, and a text number too long to be converted,
     stays bytes and sets `undecodable`).
     """
 
     __slots__ = ("raw", "undecodable", "value")
 
     def __init__(self, at: int, raw: bytes, value: ConstValue, undecodable: bool = False) -> None:
-        super().__init__(at)
+        self.at = at
+        self.effects = _EMPTY
+        self.effects_before_put = 0
+        self.puts = _EMPTY
         self.raw = raw
         self.value = value
         self.undecodable = undecodable
@@ -81,7 +108,10 @@ class Global(Base):
     __slots__ = ("module", "name", "parts", "raw")
 
     def __init__(self, at: int, raw: bytes, module: str, name: str, parts: tuple[Node, Node] | None = None) -> None:
-        super().__init__(at)
+        self.at = at
+        self.effects = _EMPTY
+        self.effects_before_put = 0
+        self.puts = _EMPTY
         self.raw = raw
         self.module = module
         self.name = name
@@ -103,7 +133,10 @@ class Group(Base):
     __slots__ = ("items", "opcode", "type")
 
     def __init__(self, at: int, type: GroupType, opcode: int, items: list[Node]) -> None:  # noqa: A002
-        super().__init__(at)
+        self.at = at
+        self.effects = _EMPTY
+        self.effects_before_put = 0
+        self.puts = _EMPTY
         self.type = type
         self.opcode = opcode
         self.items = items
@@ -113,13 +146,16 @@ class Call(Base):
     """What REDUCE, NEWOBJ, NEWOBJ_EX, OBJ or INST would call, and does not.
 
     `args` is one node for reduce and newobj (normally a tuple), two for newobj_ex (args, kwargs), the loose arguments
-    for obj and inst.
+    for obj and inst. The function of an INST is a Global whose `raw` is the INST opcode itself.
     """
 
     __slots__ = ("args", "function", "kind")
 
     def __init__(self, at: int, kind: CallKind, function: Node, args: list[Node]) -> None:
-        super().__init__(at)
+        self.at = at
+        self.effects = _EMPTY
+        self.effects_before_put = 0
+        self.puts = _EMPTY
         self.kind = kind
         self.function = function
         self.args = args
@@ -131,7 +167,10 @@ class Persistent(Base):
     __slots__ = ("id", "raw")
 
     def __init__(self, at: int, id: Node | None, raw: bytes = b"") -> None:  # noqa: A002
-        super().__init__(at)
+        self.at = at
+        self.effects = _EMPTY
+        self.effects_before_put = 0
+        self.puts = _EMPTY
         self.id = id
         self.raw = raw
 
@@ -142,7 +181,10 @@ class Other(Base):
     __slots__ = ("child", "raw")
 
     def __init__(self, at: int, raw: bytes, child: Node | None = None) -> None:
-        super().__init__(at)
+        self.at = at
+        self.effects = _EMPTY
+        self.effects_before_put = 0
+        self.puts = _EMPTY
         self.raw = raw
         self.child = child
 
@@ -150,19 +192,27 @@ class Other(Base):
 class TensorRecord(Base):
     """A whole `_rebuild_tensor_v2` call recognised by one regular expression: stands for the nodes of 35 opcodes.
 
-    `at` to `end` are its bytes. `function`, `storage_class` and `hooks_class` are the Global nodes its GETs name.
-    `key`, `location` are text; `numel` is in elements of the storage class, `offset`, `size`, `stride` in elements.
-    `expanded` is the Call it stands for once somebody asked for it (`Pickle.expand`); then the emitter follows that.
+    `at` to `end` are its bytes, its last memo slot with them. `function`, `storage_class` and `hooks_class` are the
+    Global nodes its GETs name. `key`, `location` are text; `numel` is in elements of the storage class, `offset`,
+    `size`, `stride` in elements. `expanded` is the Call it stands for once somebody asked for it (`Pickle.expand`);
+    then the emitter follows that.
+
+    `gets` are the memo slots it reads and `names` the nodes in them, the storage key's apart: that slot, where it has
+    one, stands last in `gets`, and `key_from` is the string or the record whose key it is. The slots it stores are
+    consecutive, from `first_slot` (its storage key, where that is its own) to `puts[0]`, the tensor itself.
     """
 
     __slots__ = (
         "end",
         "expanded",
+        "first_slot",
         "function",
         "gets",
         "hooks_class",
         "key",
+        "key_from",
         "location",
+        "names",
         "numel",
         "offset",
         "requires_grad",
@@ -171,24 +221,74 @@ class TensorRecord(Base):
         "stride",
     )
 
-    end: int
-    expanded: Call | None
-    function: Global
-    gets: tuple[int, ...]
-    hooks_class: Global
-    key: str
-    location: str
-    numel: int
-    offset: int
-    requires_grad: bool
-    size: tuple[int, ...]
-    storage_class: Global
-    stride: tuple[int, ...]
+    def __init__(
+        self,
+        at: int,
+        end: int,
+        function: Global,
+        storage_class: Global,
+        hooks_class: Global,
+        key: str,
+        location: str,
+        numel: int,
+        offset: int,
+        size: tuple[int, ...],
+        stride: tuple[int, ...],
+        requires_grad: bool,
+        gets: tuple[int, ...],
+        names: Mapping[int, Node],
+        key_from: Const | TensorRecord | None,
+        first_slot: int,
+        last_slot: int,
+    ) -> None:
+        self.at = at
+        self.effects = _EMPTY
+        self.effects_before_put = 0
+        self.puts = [last_slot]
+        self.end = end
+        self.expanded: Call | None = None
+        self.function = function
+        self.storage_class = storage_class
+        self.hooks_class = hooks_class
+        self.key = key
+        self.location = location
+        self.numel = numel
+        self.offset = offset
+        self.size = size
+        self.stride = stride
+        self.requires_grad = requires_grad
+        self.gets = gets
+        self.names = names
+        self.key_from = key_from
+        self.first_slot = first_slot
 
 
 Node: TypeAlias = Const | Global | Group | Call | Persistent | Other | TensorRecord
 ConstValue: TypeAlias = bool | int | float | str | bytes | bytearray | None
 GroupType = Literal["tuple", "list", "dict", "set", "frozenset"]
+
+
+def children(node: Node) -> list[Node]:
+    """The nodes that stand directly in a node: what it was made of, then the items of its effects, in stream order.
+
+    A tensor record has none but those of its effects: it is not expanded for this.
+    """
+    nodes: list[Node] = []
+    if isinstance(node, Group):
+        nodes.extend(node.items)
+    elif isinstance(node, Call):
+        nodes.append(node.function)
+        nodes.extend(node.args)
+    elif isinstance(node, Persistent):
+        if node.id is not None:
+            nodes.append(node.id)
+    elif isinstance(node, Global):
+        nodes.extend(node.parts or ())
+    elif isinstance(node, Other) and node.child is not None:
+        nodes.append(node.child)
+    for effect in node.effects:
+        nodes.extend(effect.items)
+    return nodes
 
 
 def pairs(node: Node) -> Iterator[tuple[Place, Node, Node]]:
