@@ -1,7 +1,7 @@
 """The filter language of the module tree, plain words first.
 
 Words are substrings of the key, `*` and `?` make a glob, `/.../` is a regular expression; `shape:768`, `shape:*×768`,
-`dtype:bf16`, `params:>1M`, `size:>10MiB` and `shared` look at the tensor; `-` in front of any of them leaves out. All
+`dtype:bf16`, `params:>1M`, `size:>10MiB`, `shared` and `problem` look at the tensor; `-` in front of any of them leaves out. All
 must hold. Case does not matter outside regular expressions.
 """
 
@@ -54,6 +54,8 @@ def parse_filter(text: str) -> KeyFilter:
                 tensor_tests.append(_negate(_FIELDS[field.lower()](argument), negated))
         elif body.lower() == "shared":
             tensor_tests.append(_SharedTest(negated))
+        elif body.lower() == "problem":
+            tensor_tests.append(_negate(lambda info: bool(info.unreadable), negated))
         elif "*" in body or "?" in body:
             key_tests.append(_glob(body.lower(), negated))
         elif negated:

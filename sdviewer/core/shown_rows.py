@@ -172,7 +172,7 @@ class ShownRows:
         return _leaf_id(tree, leaf), height, tree.kind[row] == "fold"
 
     def adopt(self, old: ShownRows, selected: Iterable[int]) -> list[int]:
-        """Take over what was expanded, filtered and sorted in `old`; where its `selected` rows are now."""
+        """Take over what was expanded, filtered and sorted in `old`; where its `selected` rows are now, -1: gone."""
         rows = _Anchors(self.tree)
         self.expanded = bytearray(len(self.tree))
         for row in range(len(old.tree)):
@@ -184,8 +184,8 @@ class ShownRows:
             self._expand_first()
         self.set_sort(old.sort, old.descending)
         self.set_filter(old.filter)
-        places = (rows.find(old.anchor(row)) for row in selected if row < len(old.tree))
-        return [place for place in places if place is not None]
+        places = (rows.find(old.anchor(row)) if 0 <= row < len(old.tree) else None for row in selected)
+        return [-1 if place is None else place for place in places]
 
 
 Anchor = tuple[tuple[str, int], int, bool]

@@ -291,7 +291,8 @@ class _Builder:
             tree.end.append(row + 1)
             if node.children:
                 stack.append((row, 0, 0))
-                stack.extend((child, row, depth + 1) for child in reversed(_folded(node.children)))
+                children = node.children if node.kind == "fold" else _folded(node.children)
+                stack.extend((child, row, depth + 1) for child in reversed(children))
         return tree
 
     def _append(self, tree: ModuleTree, node: _Node, name: str, parent: int, depth: int) -> int:

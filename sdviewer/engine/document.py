@@ -19,7 +19,7 @@ numbered anew by `open` and `edit`, which translate `selected`.
 
     info   {"path", "name", "container", "size", "tensors", "parameters", "state_dicts": [{"dotted", "role", "tensors",
            "parameters", "bytes", "row", "read_only"}], "problems": [[severity, code, message, where]], "writer",
-           "byte_order", "can_save", "suffix"}
+           "byte_order", "suffix", "chips": [[label, filter, count]]}
     EDIT   {"steps": [{"op", "text", "enabled", "matched", "changed", "dead_rules"}], "warnings": [[code, message,
            keys]], "written": n, "dropped": n, "renamed": n, "state_dict": dotted | null}
     FACTS  {"row", "kind", "name", "key", "old_key", "dropped", "state_dict": index | -1, "dotted",
@@ -37,8 +37,8 @@ Failures arrive as `failed` with {"code", "message", "remedy", "path", "key", "k
 from __future__ import annotations
 
 import gc
-import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from sdviewer.core import sheet as sheets
@@ -55,6 +55,15 @@ from sdviewer.repair.operations import operation_from_step
 from sdviewer.repair.plan import Plan
 from sdviewer.repair.planning import make_plan, preview_operation
 from sdviewer.repair.recipe import Recipe, parse_recipe
+
+CHIPS = (
+    ("Weights", "*.weight"),
+    ("Biases", "*.bias"),
+    ("Norms", "/(norm|bn|ln)[^.]*\\.[^.]+$/"),
+    ("Shared", "shared"),
+    ("Problems", "problem"),
+)
+"""Label and filter text of the chips below the filter field; those that nothing passes are left out."""
 
 Params = Mapping[str, Any]
 Handler = Callable[[Params, Progress], Answer]
@@ -129,7 +138,7 @@ class Document:
         tops = {self._tree.state_dict[row]: row for row in range(len(self._tree)) if self._tree.entry[row] < 0}
         return {
             "path": checkpoint.path,
-            "name": text.visible(os.path.basename(checkpoint.path)),
+            "name": text.visible(Path(checkpoint.path).name),
             "container": checkpoint.container,
             "size": checkpoint.size,
             "byte_order": checkpoint.byte_order,
@@ -149,8 +158,19 @@ class Document:
                 for index, state_dict in enumerate(checkpoint.state_dicts)
             ],
             "problems": [list(problem) for problem in checkpoint.problems[:1000]],
-            "suffix": os.path.splitext(checkpoint.path)[1],
+            "suffix": Path(checkpoint.path).suffix,
+            "chips": self._chips(),
         }
+
+    def _chips(self) -> list[list[Any]]:
+        """Filters worth one click: label, filter text, how many rows pass."""
+        counts = ShownRows(self._tree, self.checkpoint)
+        chips: list[list[Any]] = [["All", "", len(self.checkpoint.tensors)]]
+        for label, filter_text in CHIPS:
+            counts.set_filter(filter_text)
+            if counts.matched:
+                chips.append([label, filter_text, len(counts.matched)])
+        return chips
 
     def _edit_summary(self) -> dict[str, Any]:
         plan = self._plan
@@ -413,7 +433,7 @@ class Document:
         """Whether the file on disk is still the one that was opened."""
         identity = self.checkpoint.identity
         try:
-            found = os.stat(self.checkpoint.path)
+            found = Path(self.checkpoint.path).stat()
         except OSError:
             return Answer({"changed": True, "gone": True})
         same = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns) == (

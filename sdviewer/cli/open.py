@@ -1,0 +1,44 @@
+"""`sdviewer open FILE ...`: the window, one tab a file."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from sdviewer.errors import UsageError
+
+NAME = "open"
+HELP = "open files in the window, one tab each"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The files, and whether to share a window."""
+    parser.add_argument("files", nargs="+", metavar="FILE")
+    parser.add_argument("--new-window", action="store_true", help="do not hand the files to a window that is open")
+
+
+def run(arguments: Namespace) -> int:
+    """Show the window until it is closed."""
+    return show(arguments.files, new_window=arguments.new_window)
+
+
+def show(files: list[str], *, new_window: bool = False) -> int:
+    """Hand the files to a window that is open already, or open one and return when it is closed."""
+    paths = [str(Path(file).absolute()) for file in files]
+    if not new_window:
+        from sdviewer.engine.instance import hand_over
+
+        if hand_over(paths):
+            return 0
+    from sdviewer.gui.app import run as run_window
+
+    return run_window(paths)
+
+
+def screenshot(out: str, files: list[str], theme: str, select: str | None) -> int:
+    """Draw the window with a file in it, offscreen, into a PNG file."""
+    if len(files) > 1:
+        raise UsageError("a picture of a comparison is not built yet", code="not_built")
+    from sdviewer.gui.screenshot import screenshot as draw
+
+    return draw(out, str(Path(files[0]).absolute()) if files else None, theme=theme, select=select)

@@ -1,0 +1,75 @@
+"""`sdviewer repair FILE --recipe RECIPE -o OUT`: the recipe carried out, the copy proved."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from sdviewer.cli.output import print_json, print_line, progress_for
+from sdviewer.core import text
+from sdviewer.errors import UsageError
+
+NAME = "repair"
+HELP = "carry out a recipe and save a verified copy"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """FILE, the recipe, the output and how to write it."""
+    parser.add_argument("file", metavar="FILE")
+    parser.add_argument("--recipe", required=True, metavar="RECIPE", help="a TOML file; - reads it from stdin")
+    parser.add_argument("-o", "--output", required=True, metavar="OUT")
+    parser.add_argument("--container", metavar="NAME")
+    parser.add_argument("--target", metavar="T", help=argument_not_built("--target"))
+    parser.add_argument("--state-dict", metavar="DOTTED", help="the state dict that the recipe edits")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be written, write nothing")
+    parser.add_argument("--overwrite", action="store_true")
+    parser.add_argument("--json", action="store_true")
+
+
+def argument_not_built(name: str) -> str:
+    """The help of an option that comes later."""
+    return f"{name} is not built yet"
+
+
+def run(arguments: Namespace) -> int:
+    """Plan, write, verify, report."""
+    from sdviewer.formats import open_checkpoint, save
+    from sdviewer.repair.planning import make_plan
+    from sdviewer.repair.recipe import parse_recipe
+
+    if arguments.target is not None:
+        raise UsageError("--target is not built yet", code="not_built")
+    recipe = parse_recipe(_recipe_text(arguments.recipe), path=arguments.recipe)
+    inputs = [] if arguments.recipe == "-" else [arguments.recipe]
+    checkpoint = open_checkpoint(arguments.file, progress=progress_for(arguments, "Reading"))
+    plan = make_plan(recipe, checkpoint, state_dict=arguments.state_dict)
+    receipt = save(
+        checkpoint,
+        plan,
+        arguments.output,
+        container=arguments.container or recipe.save_format,
+        overwrite=arguments.overwrite,
+        dry_run=arguments.dry_run,
+        inputs=inputs,
+        progress=progress_for(arguments, "Saving"),
+    )
+    if arguments.json:
+        print_json(receipt.to_json())
+    else:
+        for line in receipt.lines():
+            print_line(line)
+        for warning in plan.warnings:
+            print_line(f"warning: {text.visible(warning.message)}")
+    return 0
+
+
+def _recipe_text(source: str) -> str:
+    if source == "-":
+        return sys.stdin.read()
+    try:
+        return Path(source).read_text("utf-8")
+    except OSError as error:
+        raise UsageError(f"the recipe cannot be read: {error.strerror}", path=source) from None
+    except UnicodeDecodeError:
+        raise UsageError("the recipe is not UTF-8 text", path=source, code="bad_recipe") from None

@@ -1,0 +1,120 @@
+"""The module tree: what stands where, what folds, what it sums up to."""
+
+from __future__ import annotations
+
+from sdviewer.core.checkpoint import ObjectInfo, ValueInfo
+from sdviewer.core.paths import TypedStep
+from sdviewer.core.sheet import CHILDREN, COLUMNS, DROPPED, EDITED, Sheet, pack
+from sdviewer.core.tree import ModuleTree, build_tree
+from tests.core.builders import checkpoint
+
+
+def outline(tree: ModuleTree) -> list[str]:
+    """The tree as indented text."""
+    return [f"{'  ' * tree.depth[row]}{tree.name[row]}" for row in range(len(tree))]
+
+
+BLOCK = {"attn.qkv.weight": (6, 2), "attn.qkv.bias": (6,), "norm.weight": (2,), "norm.bias": (2,)}
+
+
+def blocks(*numbers: int, **other: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {"cls_token": (1, 1, 2)}
+    for n in numbers:
+        shapes |= {f"blocks.{n}.{key}": shape for key, shape in BLOCK.items()}
+    return shapes | other
+
+
+def test_that_keys_become_modules_and_a_lone_child_shares_its_row() -> None:
+    tree = build_tree(checkpoint({"conv1.weight": (4, 3, 3, 3), "bn1.weight": (4,), "bn1.bias": (4,)}))
+    assert outline(tree) == ["model", "  conv1.weight", "  bn1", "    weight", "    bias"]
+    assert tree.note[0] == "3 tensors"
+    assert tree.shape[1] == "4×3×3×3"
+    assert tree.params[:3] == [116, 108, 8]
+
+
+def test_that_alike_blocks_fold_and_the_odd_one_stays_out() -> None:
+    shapes = blocks(*range(10))
+    shapes["blocks.7.attn.qkv.weight"] = (6, 3)
+    tree = build_tree(checkpoint(shapes))
+    below_blocks = [tree.name[row] for row in range(len(tree)) if tree.depth[row] == 2]
+    assert below_blocks == ["0 – 6", "7", "8", "9"]
+    fold = tree.name.index("0 – 6")
+    assert tree.note[fold] == "7 blocks alike"
+    assert tree.tensors[fold] == 28
+    assert tree.params[fold] == 7 * (12 + 6 + 2 + 2)
+
+
+def test_that_numbered_siblings_stand_in_numeric_order() -> None:
+    tree = build_tree(checkpoint({f"layers.{n}.w": (n + 1,) for n in (0, 10, 2, 1)}))
+    assert [name for name in tree.name if name.endswith(".w")] == ["0.w", "1.w", "2.w", "10.w"]
+
+
+def test_that_file_order_is_kept_where_nothing_is_numbered() -> None:
+    tree = build_tree(checkpoint({"z.a": (1,), "z.b": (1,), "head": (1,), "a": (1,)}))
+    assert outline(tree) == ["model", "  z", "    a", "    b", "  head", "  a"]
+
+
+def test_that_a_key_that_is_also_a_prefix_has_both_rows() -> None:
+    tree = build_tree(checkpoint({"a": (1,), "a.b": (1,), "a.c": (1,)}))
+    assert outline(tree) == ["model", "  a", "  a", "    b", "    c"]
+
+
+def test_that_odd_dots_lose_nothing() -> None:
+    keys = ["", ".", "a.", ".a", "a..b", "..."]
+    tree = build_tree(checkpoint(dict.fromkeys(keys, (1,))))
+    assert sorted(tree.path_text[row] for row in range(len(tree)) if tree.tensor[row] >= 0) == sorted(keys)
+
+
+def test_that_values_and_objects_stand_behind_the_tensors() -> None:
+    values = [
+        ValueInfo(("epoch",), "builtins.int", 42),
+        ValueInfo(("args", TypedStep("attribute", "lr")), "builtins.float", 0.1),
+    ]
+    objects = [ObjectInfo(("args",), "argparse.Namespace", known=False)]
+    tree = build_tree(checkpoint({"w": (2,)}, path=("state_dict",), values=values, objects=objects))
+    assert outline(tree) == ["state_dict", "  w", "args", "  lr", "epoch"]
+    assert tree.note[tree.name.index("args")] == "argparse.Namespace · 1 value"
+    assert tree.note[tree.name.index("epoch")] == "42"
+
+
+def test_that_an_entry_that_is_no_tensor_stands_among_its_module() -> None:
+    value = ValueInfo(("fc.scale",), "builtins.float", 0.5)
+    tree = build_tree(checkpoint({"fc.weight": (2, 2)}, values=[value], other_keys=["fc.scale"]))
+    assert outline(tree) == ["model", "  fc", "    weight", "    scale"]
+    assert tree.entry[3] == 1
+
+
+def test_that_edits_move_rows_and_mark_what_goes() -> None:
+    source = checkpoint({"module.a.w": (2,), "module.a.b": (3,), "module.c.w": (4,)})
+    tree = build_tree(source, {0: ["a.w", None, "c.w"]})
+    assert outline(tree) == ["model", "  a.w", "  module.a.b", "  c.w"]
+    assert tree.old_key[1] == "module.a.w"
+    assert tree.dropped == [False, False, True, False]
+
+
+def test_that_a_deep_key_does_not_exhaust_the_stack() -> None:
+    key = ".".join(["a"] * 5000)
+    tree = build_tree(checkpoint({key: (1,), "b": (1,)}))
+    assert key in tree.path_text
+
+
+def test_that_the_sheet_tells_the_same_as_the_tree() -> None:
+    source = checkpoint(blocks(0, 1, 2, 3) | {"odd \ud800 key": (0, 3)})
+    tree = build_tree(source, {0: [*list(source.state_dicts[0].keys)[:-1], None]})
+    buffers, dtypes = pack(tree)
+    sheet = Sheet.from_buffers({name: memoryview(data) for name, data in buffers.items()}, dtypes)
+    assert len(sheet) == len(tree)
+    for row in range(len(tree)):
+        assert sheet.name(row) == tree.name[row]
+        assert sheet.note(row) == tree.note[row]
+        assert sheet.shape(row) == tree.shape[row]
+        assert sheet.kind(row) == tree.kind[row]
+        assert sheet.dtype(row) == tree.dtype[row]
+        assert sheet.columns["params"][row] == tree.params[row]
+        flags = sheet.columns["flags"][row]
+        assert bool(flags & CHILDREN) == (tree.end[row] > row + 1)
+        assert bool(flags & DROPPED) == tree.dropped[row]
+        assert bool(flags & EDITED) == bool(tree.old_key[row])
+    assert set(buffers) == {*COLUMNS, "text"}
+    total = sum(sheet.columns["share"][row] for row in range(len(tree)) if tree.parent[row] == 0)
+    assert abs(total - 1) < 1e-6
