@@ -1,0 +1,153 @@
+"""Which bins a histogram has, and how values are sorted into them.
+
+The range is the middle 99.8 % of the values that are not exactly zero, made symmetric when it holds zero. What lies
+outside of it is counted in one slot below and one above.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdviewer.stats.decode import Array
+
+TAIL = 0.001
+"""Share of the values on each side that the range leaves out."""
+
+FEW = 2000
+"""Fewer values than this get fewer bins."""
+
+MOST_BARS = 64
+"""Integers of at most so many distinct values are shown value by value."""
+
+
+@dataclass(frozen=True, slots=True)
+class FloatBins:
+    """Equal bins from `low` to `high`, both included.
+
+    `scale` is a power of two that brings the width near 1, so that neither huge nor denormal ranges lose anything.
+    """
+
+    low: float
+    high: float
+    bins: int
+
+    @property
+    def scale(self) -> float:
+        exponent = math.frexp(self.high / 2 - self.low / 2)[1] + 1
+        return 2.0 ** -min(max(exponent, -1000), 1000)
+
+    @property
+    def constants(self) -> tuple[float, float, float]:
+        """(scale, origin, inverse): a value's bin is floor((value * scale - origin) * inverse)."""
+        origin = self.low * self.scale
+        return self.scale, origin, self.bins / (self.high * self.scale - origin)
+
+    def edges(self) -> NDArray[np.float64]:
+        steps = np.arange(self.bins + 1) / self.bins
+        edges: NDArray[np.float64] = self.low * (1 - steps) + self.high * steps
+        edges[0], edges[-1] = self.low, self.high
+        return edges
+
+    def slots(self, values: Array) -> Array:
+        """0 for a finite value below, 1 to `bins` inside, the next above."""
+        scale, origin, inverse = self.constants
+        v = values.astype(np.float64)
+        places = (v * scale - origin) * inverse
+        slots = np.clip(places, 0.0, self.bins - 1.0).astype(np.int32) + np.int32(1)
+        slots[v < self.low] = 0
+        slots[v > self.high] = self.bins + 1
+        return slots
+
+
+@dataclass(frozen=True, slots=True)
+class IntBins:
+    """Bins of `width` integers each, from `low` on: all alike, which equal shares of a float range would not be."""
+
+    low: int
+    width: int
+    bins: int
+
+    @property
+    def high(self) -> int:
+        """The last integer of the last bin."""
+        return self.low + self.width * self.bins - 1
+
+    def edges(self) -> NDArray[np.float64]:
+        return np.array([self.low + i * self.width - 0.5 for i in range(self.bins + 1)])
+
+    def slots(self, values: Array) -> Array:
+        """0 for a value below, 1 to `bins` inside, the next above."""
+        if values.dtype == bool:
+            values = values.view(np.uint8)
+        limits = np.iinfo(values.dtype)
+        low, high = max(self.low, limits.min), min(self.high, limits.max)
+        # Differences modulo 2**64 are exact for every pair of 64-bit integers.
+        apart = values.astype(np.uint64) - np.uint64(self.low % 2**64)
+        slots: Array = np.minimum(apart // np.uint64(self.width), np.uint64(self.bins - 1)).astype(np.int32) + np.int32(
+            1
+        )
+        slots[values < low] = 0
+        slots[values > high] = self.bins + 1
+        return slots
+
+
+Bins = FloatBins | IntBins
+
+
+def tally(bins: Bins, values: Array, weights: Array | None = None) -> NDArray[np.int64]:
+    """How many finite values fall into each slot; NaN and infinity are left out."""
+    if values.dtype.kind == "f":
+        finite = np.isfinite(values)
+        if not finite.all():
+            values, weights = values[finite], None if weights is None else weights[finite]
+    counts = np.bincount(bins.slots(values), weights, minlength=bins.bins + 2)
+    return counts.astype(np.int64)
+
+
+def choose_bins(values: Array, weights: Array | None, most: int, span: tuple[float, float] | None) -> Bins | None:
+    """The bins for values (all of them, or a sample of them); None when none is finite.
+
+    `span` overrides the range, `most` is the number of bins for 2000 values and more.
+    """
+    if values.dtype.kind == "f":
+        finite = np.isfinite(values)
+        values, weights = values[finite], None if weights is None else weights[finite]
+    count = values.size if weights is None else int(weights.sum())
+    if not count:
+        return None
+    bins = most if count >= FEW else max(min(8, most), round(most * math.sqrt(count / FEW)))
+    if values.dtype.kind != "f":
+        first, last = _middle(values, weights) if span is None else (math.floor(span[0]), math.ceil(span[1]))
+        number = int(last) - int(first) + 1
+        width = -(-number // bins)
+        return IntBins(int(first), width, -(-number // width))
+    low, high = _middle(values, weights) if span is None else span
+    if span is None and low < 0 < high:
+        high = max(-low, high)
+        low = -high
+    if low == high:
+        around = abs(low) / 2 or 1.0
+        low, high = max(low - around, -np.finfo(np.float64).max), min(high + around, np.finfo(np.float64).max)
+    return FloatBins(float(low), float(high), bins)
+
+
+def _middle(values: Array, weights: Array | None) -> tuple[int, int] | tuple[float, float]:
+    """The values between which the middle 99.8 % of those that are not 0 lie."""
+    some = values != 0
+    if some.any():
+        values, weights = values[some], None if weights is None else weights[some]
+    if values.dtype == bool:
+        values = values.view(np.uint8)
+    n = values.size if weights is None else int(weights.sum())
+    first, last = math.floor(TAIL * (n - 1)), math.ceil((1 - TAIL) * (n - 1))
+    if weights is None:
+        parted = np.partition(values, (first, last))
+        return parted[first].item(), parted[last].item()
+    order = np.argsort(values)
+    running = np.cumsum(weights[order])
+    low, high = (order[np.searchsorted(running, rank, side="right")] for rank in (first, last))
+    return values[low].item(), values[high].item()
