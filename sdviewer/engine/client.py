@@ -65,9 +65,14 @@ class Request:
     cancelling: bool = False
 
     def cancel(self) -> None:
-        """Stop the work; returns at once."""
+        """Stop the work, whatever it takes; returns at once."""
         if self.owner is not None:
             self.owner.cancel(self)
+
+    def drop(self) -> None:
+        """Nobody waits for this any more: it is left out if it can be, and nothing is ended for it."""
+        if self.owner is not None:
+            self.owner.cancel(self, end=False)
 
 
 @dataclass
@@ -108,14 +113,16 @@ class Worker:
             self._send(request)
         return request
 
-    def cancel(self, request: Request) -> None:
-        """Ask the worker to stop `request`; end the process if it has not in `PATIENCE` seconds."""
+    def cancel(self, request: Request, *, end: bool = True) -> None:
+        """Ask the worker to stop `request`; if `end`, end the process when it has not in `PATIENCE` seconds."""
         with self._lock:
             process = self._process
             if request.finished or request.cancelling or process is None or request.id not in process.pending:
                 return
             request.cancelling = True
             self._write(process, Frame(request.id, "cancel"))
+        if not end:
+            return
         timer = threading.Timer(PATIENCE, self._end_if_pending, (process, request))
         timer.daemon = True
         timer.start()
@@ -227,6 +234,40 @@ class DocumentWorker(Worker):
 
         return self.request("edit", {"recipe": recipe, "selected": selected}, accepted, failed)
 
+    def save(
+        self,
+        recipe: str,
+        out: str,
+        identity: Mapping[str, int],
+        done: Done,
+        failed: Failed,
+        progressed: Progressed | None = None,
+        *,
+        overwrite: bool = False,
+    ) -> Request:
+        """Save a repaired copy, in a process of its own: the document answers meanwhile, and a cancel ends only that.
+
+        `identity` is the `info` field of what is open: a file that changed since is not saved from.
+        """
+        saver = Worker("document")
+
+        def saved(body: Mapping[str, Any], buffers: Mapping[str, memoryview]) -> None:
+            threading.Thread(target=saver.stop, daemon=True).start()
+            done(body, buffers)
+
+        def went_wrong(body: Mapping[str, Any]) -> None:
+            threading.Thread(target=saver.stop, daemon=True).start()
+            failed(body)
+
+        params = {
+            "path": self.path,
+            "recipe": recipe,
+            "out": out,
+            "overwrite": overwrite,
+            "identity": dict(identity),
+        }
+        return saver.request("save", params, saved, went_wrong, progressed)
+
     def before_first_request(self, process: _Process) -> None:
         if self._opened_in is process:
             return
@@ -261,6 +302,9 @@ class PoolRequest:
             self.failed(CANCELLED)
         elif self.sent is not None:
             self.sent.cancel()
+
+    drop = cancel
+    """A worker of the pool holds nothing: what nobody waits for is stopped like anything else."""
 
 
 class NumbersPool:

@@ -14,12 +14,13 @@ numbered anew by `open` and `edit`, which translate `selected`.
     totals    {"rows": [row]} -> {"tensors", "params", "nbytes", "values"}   for a multiple selection
     edit      {"recipe": TOML text, "selected": [row]} -> the same as open, without "info"
     preview   {"recipe": TOML text, "step": {op table}, "limit"} -> PREVIEW
-    save      {"recipe", "out", "overwrite", "container"?} -> {"receipt": {...}}        with progress in bytes
+    save      {"path", "recipe", "out", "overwrite", "identity", "container"?} -> {"receipt": {...}}
+              in a process of its own, with progress in bytes; opens `path` itself and wants `identity` (of `info`)
     changed   {} -> {"changed": bool, "gone": bool}     is the file on disk still the one that was opened?
 
     info   {"path", "name", "container", "size", "tensors", "parameters", "state_dicts": [{"dotted", "role", "tensors",
            "parameters", "bytes", "row", "read_only"}], "problems": [[severity, code, message, where]], "writer",
-           "byte_order", "suffix", "chips": [[label, filter, count]]}
+           "byte_order", "suffix", "identity": {...}, "chips": [[label, filter, count]]}
     EDIT   {"steps": [{"op", "text", "enabled", "matched", "changed", "dead_rules"}], "warnings": [[code, message,
            keys]], "written": n, "dropped": n, "renamed": n, "state_dict": dotted | null}
     FACTS  {"row", "kind", "name", "key", "old_key", "dropped", "state_dict": index | -1, "dotted",
@@ -38,6 +39,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +51,7 @@ from sdviewer.core.progress import Progress, no_progress
 from sdviewer.core.shown_rows import ShownRows
 from sdviewer.core.tree import ModuleTree, build_tree, value_text
 from sdviewer.engine.worker import Answer
-from sdviewer.errors import SDViewerError, UsageError
+from sdviewer.errors import SaveError, SDViewerError, UsageError
 from sdviewer.formats import open_checkpoint, save, tensor_source
 from sdviewer.repair.operations import operation_from_step
 from sdviewer.repair.plan import Plan
@@ -159,6 +161,7 @@ class Document:
             ],
             "problems": [list(problem) for problem in checkpoint.problems[:1000]],
             "suffix": Path(checkpoint.path).suffix,
+            "identity": asdict(checkpoint.identity),
             "chips": self._chips(),
         }
 
@@ -417,11 +420,18 @@ class Document:
 
     def save(self, params: Params, progress: Progress) -> Answer:
         """Write the repaired copy, read it back, check it, put it in its place."""
-        recipe_text = params["recipe"]
-        recipe = parse_recipe(recipe_text) if recipe_text.strip() else Recipe()
+        checkpoint = open_checkpoint(params["path"])
+        if asdict(checkpoint.identity) != params["identity"]:
+            raise SaveError(
+                "the file on disk is not the one that was opened",
+                path=params["path"],
+                remedy="Reload it (F5); the recipe is kept.",
+                code="file_changed",
+            )
+        recipe = parse_recipe(params["recipe"]) if params["recipe"].strip() else Recipe()
         receipt = save(
-            self.checkpoint,
-            make_plan(recipe, self.checkpoint),
+            checkpoint,
+            make_plan(recipe, checkpoint),
             params["out"],
             overwrite=params["overwrite"],
             container=params.get("container"),
