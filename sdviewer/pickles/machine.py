@@ -75,7 +75,8 @@ class Pickle:
     `left_over` are nodes that STOP left on the stack. `beyond_torch` holds the opcodes it uses that torch's
     `weights_only` does not know.
 
-    How it is written: `header` is its PROTO opcode (b"" in protocols 0 and 1), `text_memo` says that memo slots are
+    How it is written: `header` is its PROTO opcode (b"" in protocols 0 and 1), `frames` are the offsets of its
+    FRAME opcodes, `text_memo` says that memo slots are
     text (protocol 0), `memoize` that they are implicit (protocols 4 and 5), `next_slot` is above all slots in use,
     `reused_slots` says that two nodes were stored in one slot, `duplicated` are nodes that DUP put on the stack twice.
     """
@@ -93,6 +94,7 @@ class Pickle:
     left_over: list[Node] = field(default_factory=list)
     beyond_torch: set[int] = field(default_factory=set)
     header: bytes = b""
+    frames: list[int] = field(default_factory=list)
     text_memo: bool = False
     memoize: bool = False
     next_slot: int = 0
@@ -170,6 +172,7 @@ class _Machine:
         self.beyond_torch: set[int] = set()
         self.duplicated: list[Node] = []
         self.header = b""
+        self.frames: list[int] = []
         self.protocol = -1
         self.text_memo = False
         self.memoize = False
@@ -201,6 +204,7 @@ class _Machine:
             left_over,
             self.beyond_torch,
             self.header,
+            self.frames,
             self.text_memo,
             self.memoize,
             self.next_slot,
@@ -529,6 +533,7 @@ def _frame(machine: _Machine, pos: int) -> int:
     if machine.limit != len(machine.data):
         raise _Broken(pos, "a frame begins inside a frame")
     machine.limit = pos + 9 + length
+    machine.frames.append(pos)
     return pos + 9
 
 
