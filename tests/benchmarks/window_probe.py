@@ -1,0 +1,134 @@
+"""Use the window on a large file and tell its event loop's longest gaps, as JSON.
+
+    python tests/benchmarks/window_probe.py MANY OTHER
+
+MANY has 100,000 keys under a common prefix. A heartbeat of 1 ms runs while the file opens, is scrolled, filtered,
+expanded, selected, edited and undone, and while OTHER opens in a second tab under scrolling. A gap is the time between
+two beats.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+
+from PySide6.QtCore import QEventLoop, QSettings, Qt, QTimer, SignalInstance
+
+from sdviewer.engine.client import NumbersPool
+from sdviewer.gui import resources
+from sdviewer.gui.app import make_application, make_window
+from sdviewer.gui.settings import Settings
+from sdviewer.repair.operations.strip import Strip
+
+LIMIT = 60_000
+
+
+class Heartbeat:
+    """The gaps between beats, in ms, by what was going on."""
+
+    def __init__(self) -> None:
+        self.phase = ""
+        self.gaps: dict[str, list[float]] = {}
+        self._last = time.perf_counter()
+        self._timer = QTimer()
+        self._timer.setTimerType(Qt.TimerType.PreciseTimer)
+        self._timer.timeout.connect(self._beat)
+        self._timer.start(1)
+
+    def _beat(self) -> None:
+        now = time.perf_counter()
+        self.gaps.setdefault(self.phase, []).append((now - self._last) * 1000)
+        self._last = now
+
+
+def wait_for(signal: SignalInstance, act: Callable[[], object]) -> float:
+    """Do something and wait for the signal that says it is done; milliseconds."""
+    loop = QEventLoop()
+    signal.connect(loop.quit)
+    QTimer.singleShot(LIMIT, loop.quit)
+    start = time.perf_counter()
+    act()
+    loop.exec()
+    signal.disconnect(loop.quit)
+    return (time.perf_counter() - start) * 1000
+
+
+def spin(milliseconds: int) -> None:
+    """Let the event loop run."""
+    loop = QEventLoop()
+    QTimer.singleShot(milliseconds, loop.quit)
+    loop.exec()
+
+
+def main(many: str, other: str) -> None:
+    """Drive the window, print the gaps."""
+    app = make_application()
+    resources.dress(app, "light")
+    pool = NumbersPool()
+    window = make_window(Settings(QSettings(os.devnull, QSettings.Format.IniFormat)), pool)
+    window.show()
+    pool.start()
+    spin(300)
+    gc.collect()
+    beat = Heartbeat()
+    beat.phase = "open"
+    window.open_paths([many])
+    page = window.current_page()
+    assert page is not None
+    session, view = page.session, page.tree.view
+    wait_for(session.sheet_changed, lambda: None)
+    spin(300)
+    beat.phase = "expand all"
+    wait_for(session.rows_changed, session.expand_all)
+    spin(100)
+    bar = view.verticalScrollBar()
+    beat.phase = "scroll"
+    for step in range(150):
+        bar.setValue(bar.maximum() * step // 150)
+        spin(8)
+    beat.phase = "filter"
+    keystrokes = []
+    for text in ("q", "qk", "qkv", "qkv w", "", "norm", "layers.123"):
+        keystrokes.append(wait_for(session.rows_changed, lambda text=text: session.set_filter(text)))
+        spin(30)
+    wait_for(session.rows_changed, lambda: session.set_filter(""))
+    beat.phase = "select"
+    for row in range(5, 400, 13):
+        view.selectRow(row)
+        spin(20)
+    beat.phase = "edit"
+    wait_for(session.recipe_changed, lambda: session.apply(Strip(prefix="module.")))
+    spin(100)
+    beat.phase = "undo"
+    wait_for(session.recipe_changed, session.undo)
+    spin(100)
+    beat.phase = "open another while scrolling"
+    window.open_paths([other])
+    window.tabs.setCurrentWidget(page)
+    for step in range(150):
+        bar.setValue(bar.maximum() * (150 - step) // 150)
+        spin(8)
+    pages = window.tabs.pages()
+    pages[-1].session.close()
+    session.close()
+    pool.stop()
+    every = sorted(gap for gaps in beat.gaps.values() for gap in gaps)
+    result = {
+        "worst": {phase: round(max(gaps), 1) for phase, gaps in beat.gaps.items() if phase},
+        "p999": round(every[int(len(every) * 0.999)], 1),
+        "keystroke_ms": round(sorted(keystrokes)[len(keystrokes) // 2], 1),
+        "worst_keystroke_ms": round(max(keystrokes), 1),
+    }
+    sys.stdout.write(json.dumps(result) + "\n")
+    sys.stdout.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:3])
