@@ -69,9 +69,7 @@ class _Engine(QIconEngine):
         side = min(rect.width(), rect.height())
         ratio = painter.device().devicePixelRatioF()
         drawn = _drawn(self._name, side, self._colour(mode).name(), round(ratio * 100))
-        painter.drawPixmap(
-            rect.topLeft() + QPoint((rect.width() - side) // 2, (rect.height() - side) // 2), drawn
-        )
+        painter.drawPixmap(rect.topLeft() + QPoint((rect.width() - side) // 2, (rect.height() - side) // 2), drawn)
 
     def pixmap(self, size: QSize, mode: QIcon.Mode, state: QIcon.State) -> QPixmap:
         return self.scaledPixmap(size, mode, state, 1.0)

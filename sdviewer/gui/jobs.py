@@ -59,9 +59,7 @@ class Jobs(QObject):
         self._closed = False
         self._arrived.connect(self._deliver, Qt.ConnectionType.QueuedConnection)
 
-    def run(
-        self, lane: str, start: Start, done: Done, failed: Failed, progressed: Progressed | None = None
-    ) -> Job:
+    def run(self, lane: str, start: Start, done: Done, failed: Failed, progressed: Progressed | None = None) -> Job:
         """Start a job; an older one of a named lane is cancelled and never heard of again."""
         job = Job(lane, done, failed, progressed)
         if lane:

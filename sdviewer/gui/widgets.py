@@ -95,9 +95,7 @@ def copy_text(text: str) -> None:
 class Elided(QLabel):
     """A label of one line that ends in an ellipsis where room is short, and then tells the whole text as tooltip."""
 
-    def __init__(
-        self, text: str = "", role: str = "", mode: Qt.TextElideMode = Qt.TextElideMode.ElideRight
-    ) -> None:
+    def __init__(self, text: str = "", role: str = "", mode: Qt.TextElideMode = Qt.TextElideMode.ElideRight) -> None:
         super().__init__()
         self.setTextFormat(Qt.TextFormat.PlainText)
         if role:

@@ -1,7 +1,7 @@
 """The module tree as a flat table: the model holds arrays and decodes a cell when somebody looks at it.
 
-Expanding, filtering and sorting happen in the worker, which answers with a new array of visible rows; the model swaps it
-whole. Rows of the table are numbers into that array; a row of the sheet is a *node* here and is what stays the same.
+Expanding, filtering and sorting happen in the worker, which answers with a new array of visible rows; the model swaps
+it whole. Rows of the table are numbers into that array; a row of the sheet is a *node* here and is what stays.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from sdviewer.core import text
 from sdviewer.core.sheet import Sheet
 
 Index = QModelIndex | QPersistentModelIndex
+
+_ROOT: Final = QModelIndex()
 
 NAME, SHAPE, PARAMS, DTYPE = range(4)
 HEADERS: Final = ("Name", "Shape", "Params", "dtype")
@@ -162,10 +164,10 @@ class TreeModel(QAbstractTableModel):
 
     # Qt's questions
 
-    def rowCount(self, parent: Index = QModelIndex()) -> int:
+    def rowCount(self, parent: Index = _ROOT) -> int:
         return 0 if parent.isValid() else len(self._rows)
 
-    def columnCount(self, parent: Index = QModelIndex()) -> int:
+    def columnCount(self, parent: Index = _ROOT) -> int:
         return 0 if parent.isValid() else len(HEADERS)
 
     def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> object:
@@ -199,9 +201,7 @@ class TreeModel(QAbstractTableModel):
             return f"{self.name(node)}\n{note}" if note else self.name(node)
         return None
 
-    def headerData(
-        self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole
-    ) -> object:
+    def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> object:
         if orientation == Qt.Orientation.Horizontal:
             if role == Qt.ItemDataRole.DisplayRole:
                 return HEADERS[section]

@@ -61,9 +61,7 @@ class TreeDelegate(QStyledItemDelegate):
         """Take fonts and their metrics again, after a change of the platform's."""
         self._bold, self._plain = resources.font(resources.BASE, 600), resources.font(resources.BASE)
         self._small, self._mono = resources.font(resources.NOTE), resources.font(resources.NOTE, mono=True)
-        self._metrics = {
-            id(font): QFontMetrics(font) for font in (self._bold, self._plain, self._small, self._mono)
-        }
+        self._metrics = {id(font): QFontMetrics(font) for font in (self._bold, self._plain, self._small, self._mono)}
 
     def paint(
         self, painter: QPainter, option: QStyleOptionViewItem, index: QModelIndex | QPersistentModelIndex

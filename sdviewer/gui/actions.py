@@ -1,0 +1,191 @@
+"""Every command of the window, in one table: text, shortcut, icon, menu, when it is enabled, what it calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from PySide6.QtGui import QKeySequence
+
+Key = QKeySequence.StandardKey
+
+MENUS: Final = ("&File", "&Edit", "&View", "&Help")
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What enablement looks at: the tab in front, and what is selected in it."""
+
+    document: bool = False
+    tree: bool = False
+    selected: bool = False
+    not_editable: str = "Select a row first."
+    undo: str = ""
+    redo: str = ""
+    steps: bool = False
+    tabs: int = 0
+
+
+Condition = Callable[[State], str]
+"""Why a command is not possible, "" where it is: the reason is its tooltip."""
+
+
+def always(state: State) -> str:
+    """Nothing stands against it."""
+    return ""
+
+
+def with_document(state: State) -> str:
+    """A file is open."""
+    return "" if state.document else "Open a file first."
+
+
+def with_tree(state: State) -> str:
+    """The tree is on the screen."""
+    return "" if state.tree else "Open a file first."
+
+
+def with_selection(state: State) -> str:
+    """Something is selected."""
+    return with_tree(state) or ("" if state.selected else "Select a row first.")
+
+
+def with_editable(state: State) -> str:
+    """What is selected has a key that can be edited."""
+    return with_selection(state) or state.not_editable
+
+
+def with_steps(state: State) -> str:
+    """The recipe does something."""
+    return with_document(state) or ("" if state.steps else "There is nothing to save: no key was changed.")
+
+
+def with_undo(state: State) -> str:
+    """There is something to undo."""
+    return "" if state.undo else "Nothing to undo."
+
+
+def with_redo(state: State) -> str:
+    """There is something to redo."""
+    return "" if state.redo else "Nothing to redo."
+
+
+def with_tabs(state: State) -> str:
+    """A tab is open."""
+    return "" if state.tabs else "No file is open."
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One command. `method` is where the main window has it; `shortcuts` are standard keys or texts."""
+
+    id: str
+    text: str
+    menu: str
+    method: str
+    shortcuts: tuple[QKeySequence.StandardKey | str, ...] = ()
+    icon: str = ""
+    condition: Condition = always
+    tip: str = ""
+    separator: bool = False
+
+
+ACTIONS: Final = (
+    Action("open", "&Open…", "&File", "files.open_dialog", (Key.Open,), "open", tip="Look inside a checkpoint"),
+    Action("recent", "Open &recent", "&File", "", (), "history"),
+    Action(
+        "save",
+        "&Save repaired as…",
+        "&File",
+        "files.save_as",
+        ("Ctrl+S", "Ctrl+Shift+S"),
+        "save",
+        with_steps,
+        "Write a copy with the recipe carried out; this file stays as it is",
+        separator=True,
+    ),
+    Action(
+        "reload",
+        "&Reload",
+        "&File",
+        "files.reload",
+        ("F5", "Ctrl+R"),
+        "refresh",
+        with_document,
+        "Read the file again",
+    ),
+    Action("close", "&Close tab", "&File", "files.close_tab", (Key.Close,), "x", with_tabs, separator=True),
+    Action("reopen", "Reopen closed &tab", "&File", "files.reopen_tab", ("Ctrl+Shift+T",), "history"),
+    Action("quit", "&Quit", "&File", "close", ("Ctrl+Q",), "", separator=True),
+    Action("undo", "&Undo", "&Edit", "editing.undo", (Key.Undo,), "undo", with_undo),
+    Action("redo", "&Redo", "&Edit", "editing.redo", ("Ctrl+Shift+Z", "Ctrl+Y"), "redo", with_redo),
+    Action("copy", "&Copy key", "&Edit", "editing.copy_key", (Key.Copy,), "copy", with_selection, separator=True),
+    Action(
+        "copy_python", "Copy as &Python", "&Edit", "editing.copy_python", ("Ctrl+Shift+C",), "script", with_selection
+    ),
+    Action("rename", "Re&name key…", "&Edit", "editing.rename", ("F2",), "rename", with_editable, separator=True),
+    Action(
+        "drop",
+        "&Drop",
+        "&Edit",
+        "editing.drop",
+        (Key.Delete,),
+        "trash",
+        with_editable,
+        "Leave it out of the saved copy",
+    ),
+    Action(
+        "strip",
+        "&Strip prefix…",
+        "&Edit",
+        "editing.strip_prefix",
+        (),
+        "rulearrow",
+        with_editable,
+        "module.weight → weight",
+        separator=True,
+    ),
+    Action("prefix", "&Add prefix…", "&Edit", "editing.add_prefix", (), "plus", with_editable, "weight → model.weight"),
+    Action(
+        "replace_prefix",
+        "R&eplace prefix…",
+        "&Edit",
+        "editing.replace_prefix",
+        ("Ctrl+H",),
+        "replace",
+        with_editable,
+        "encoder.weight → backbone.weight",
+    ),
+    Action(
+        "unwrap",
+        "&Unwrap state dict",
+        "&Edit",
+        "editing.unwrap",
+        (),
+        "export",
+        with_editable,
+        "Save the state dict alone, without what it is wrapped in",
+    ),
+    Action("filter", "&Filter", "&View", "focus_filter", (Key.Find,), "filter", with_tree),
+    Action("go", "&Go to tensor or command…", "&View", "go_to", ("Ctrl+K", "Ctrl+P"), "search"),
+    Action("expand", "&Expand all", "&View", "expand_all", ("Ctrl++",), "chevd", with_tree, separator=True),
+    Action("collapse", "&Collapse all", "&View", "collapse_all", ("Ctrl+-",), "chev", with_tree),
+    Action("next_tab", "&Next tab", "&View", "next_tab", ("Ctrl+Tab",), "next", with_tabs, separator=True),
+    Action("previous_tab", "&Previous tab", "&View", "previous_tab", ("Ctrl+Shift+Tab",), "prev", with_tabs),
+    Action("next_pane", "Next p&ane", "&View", "next_pane", ("F6",), "arrow", with_tree),
+    Action("theme", "Light or &dark", "&View", "toggle_theme", ("Ctrl+Shift+L",), "moon", separator=True),
+    Action("theme_system", "&Theme of the desktop", "&View", "follow_system_theme", (), ""),
+    Action("full_screen", "F&ull screen", "&View", "toggle_full_screen", ("F11",), ""),
+    Action("shortcuts", "&Shortcuts", "&Help", "show_shortcuts", ("Ctrl+?", "F1"), "info"),
+    Action("about", "&About sdviewer", "&Help", "show_about", (), "tensor"),
+)
+
+
+def sequences(action: Action) -> list[QKeySequence]:
+    """A command's shortcuts on this desktop."""
+    made: list[QKeySequence] = []
+    for shortcut in action.shortcuts:
+        bound = QKeySequence.keyBindings(shortcut) if isinstance(shortcut, Key) else [QKeySequence(shortcut)]
+        made.extend(sequence for sequence in bound if sequence not in made)
+    return made

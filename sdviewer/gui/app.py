@@ -1,0 +1,92 @@
+"""The application: one process, one main window, and what happens with an error nobody foresaw."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Sequence
+from types import TracebackType
+
+from PySide6.QtCore import QObject, Qt, QTimer, Signal
+from PySide6.QtWidgets import QApplication
+
+from sdviewer import APP_ID, __version__
+from sdviewer.engine.client import NumbersPool
+from sdviewer.gui import resources
+from sdviewer.gui.main_window import MainWindow
+from sdviewer.gui.settings import Settings
+
+
+class Surprises(QObject):
+    """Tells errors that nobody foresaw in the document in front; the program goes on."""
+
+    happened = Signal(str)
+
+    def install(self) -> None:
+        """Take over from Python's hooks, in every thread."""
+        sys.excepthook = self._tell
+        threading.excepthook = lambda arguments: self._tell(
+            arguments.exc_type, arguments.exc_value, arguments.exc_traceback
+        )
+
+    def _tell(self, kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            QApplication.quit()
+            return
+        details = "".join(traceback.format_exception(kind, error, trace))
+        sys.stderr.write(details)
+        self.happened.emit(details)
+
+
+def make_application() -> QApplication:
+    """The one QApplication of this process, or a new one."""
+    existing = QApplication.instance()
+    if isinstance(existing, QApplication):
+        return existing
+    app = QApplication(["sdviewer"])
+    app.setApplicationName("sdviewer")
+    app.setApplicationDisplayName("sdviewer")
+    app.setApplicationVersion(__version__)
+    app.setDesktopFileName(APP_ID)
+    app.setAttribute(Qt.ApplicationAttribute.AA_DontShowIconsInMenus, False)
+    return app
+
+
+def make_window(settings: Settings, pool: NumbersPool) -> MainWindow:
+    """A main window with the surprises of this process told in it."""
+    window = MainWindow(settings, pool)
+    surprises = Surprises(window)
+    surprises.happened.connect(lambda details: _tell_surprise(window, details), Qt.ConnectionType.QueuedConnection)
+    surprises.install()
+    return window
+
+
+def run(paths: Sequence[str]) -> int:
+    """Show the window with these files until it is closed."""
+    app = make_application()
+    settings = Settings()
+    resources.dress(app, settings.get("appearance/theme"))
+    pool = NumbersPool()
+    window = make_window(settings, pool)
+    window.show()
+    window.open_paths(list(paths))
+    # The workers start after the first paint: they compete for the same cores.
+    QTimer.singleShot(0, pool.start)
+    # Ctrl+C in the terminal is noticed only while Python code runs.
+    signal.signal(signal.SIGINT, lambda *_: window.close())
+    heartbeat = QTimer(window)
+    heartbeat.timeout.connect(lambda: None)
+    heartbeat.start(500)
+    code = app.exec()
+    pool.stop()
+    return code
+
+
+def _tell_surprise(window: MainWindow, details: str) -> None:
+    page = window.current_page()
+    if page is not None:
+        page.banner.tell(
+            "error", "Something went wrong in sdviewer.", "Your file was not changed and no edit is lost.", details
+        )

@@ -1,0 +1,131 @@
+"""The commands of the File menu: opening, saving, closing with one question where something would be lost."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal, Protocol
+
+from PySide6.QtWidgets import QFileDialog, QMessageBox, QWidget
+
+from sdviewer.core import text
+from sdviewer.gui.session import Session
+from sdviewer.gui.settings import Settings
+
+OPEN_FILTER = "Checkpoints (*.pth *.pt *.bin *.ckpt *.safetensors *.tar *.pkl *.index.json);;All files (*)"
+SAVE_FILTER = "PyTorch (*.pth *.pt *.bin *.ckpt);;safetensors (*.safetensors);;All files (*)"
+
+Answer = Literal["save", "close", "cancel"]
+
+
+class Documents(Protocol):
+    """What the main window does for these commands."""
+
+    def open_paths(self, paths: list[str]) -> None: ...
+    def current_session(self) -> Session | None: ...
+    def reload_current(self) -> None: ...
+    def remove_tab(self, session: Session) -> None: ...
+
+
+class Files:
+    """Works on the tabs of one window."""
+
+    def __init__(self, window: QWidget, documents: Documents, settings: Settings) -> None:
+        self._window = window
+        self._documents = documents
+        self._settings = settings
+        self._closed: list[str] = []
+        # Sessions that go as soon as their copy is saved.
+        self._leaving: set[Session] = set()
+
+    def open_dialog(self) -> None:
+        """Choose files."""
+        folder = str(self._settings.get("files/last_folder"))
+        paths, _ = QFileDialog.getOpenFileNames(self._window, "Open checkpoints", folder, OPEN_FILTER)
+        if paths:
+            self._settings.set("files/last_folder", str(Path(paths[0]).parent))
+            self._documents.open_paths(paths)
+
+    def save_as(self) -> None:
+        """Choose where the repaired copy goes, and write it."""
+        session = self._documents.current_session()
+        if session is not None:
+            self.ask_and_save(session)
+
+    def ask_and_save(self, session: Session) -> bool:
+        """Whether a save began."""
+        dialog = QFileDialog(self._window, "Save repaired copy")
+        dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
+        dialog.setNameFilter(SAVE_FILTER)
+        suggested = Path(session.suggested_name())
+        dialog.setDirectory(str(suggested.parent))
+        dialog.selectFile(suggested.name)
+        if dialog.exec() != QFileDialog.DialogCode.Accepted or not dialog.selectedFiles():
+            return False
+        out = dialog.selectedFiles()[0]
+        # The dialog asked before it let an existing file be chosen.
+        session.save(out, overwrite=Path(out).exists())
+        return True
+
+    def reload(self) -> None:
+        """Read the file in front again."""
+        self._documents.reload_current()
+
+    def reopen_tab(self) -> None:
+        """The file closed last."""
+        if self._closed:
+            self._documents.open_paths([self._closed.pop()])
+
+    def close_tab(self) -> None:
+        """Close the tab in front."""
+        session = self._documents.current_session()
+        if session is not None:
+            self.close_session(session)
+
+    def close_session(self, session: Session) -> bool:
+        """Close a tab, after one question where steps would be lost. False: it stays, or goes when it is saved."""
+        answer: Answer = self.ask_about_loss(session) if session.modified else "close"
+        if answer == "save":
+            if session not in self._leaving:
+                self._leaving.add(session)
+                session.saved.connect(lambda receipt: self._saved(session))
+                session.save_failed.connect(lambda failure: self._leaving.discard(session))
+            if not self.ask_and_save(session):
+                self._leaving.discard(session)
+            return False
+        if answer == "cancel":
+            return False
+        self._closed.append(session.path)
+        self._documents.remove_tab(session)
+        return True
+
+    def _saved(self, session: Session) -> None:
+        if session in self._leaving:
+            self._leaving.discard(session)
+            self._closed.append(session.path)
+            self._documents.remove_tab(session)
+
+    def ask_about_loss(self, session: Session) -> Answer:
+        """The one question on closing."""
+        box = QMessageBox(self._window)
+        box.setIcon(QMessageBox.Icon.NoIcon)
+        box.setWindowTitle("Close")
+        box.setText(f"Save the repaired copy of {session.name} before closing?")
+        box.setInformativeText(f"{text.plural(len(session.recipe.steps), 'step')} of its recipe would be lost.")
+        save = box.addButton("Save…", QMessageBox.ButtonRole.AcceptRole)
+        close = box.addButton("Close without saving", QMessageBox.ButtonRole.DestructiveRole)
+        cancel = box.addButton("Cancel", QMessageBox.ButtonRole.RejectRole)
+        box.setDefaultButton(save)
+        box.setEscapeButton(cancel)
+        box.exec()
+        clicked = box.clickedButton()
+        box.deleteLater()
+        return "save" if clicked is save else "close" if clicked is close else "cancel"
+
+
+def log_opened(path: str) -> None:
+    """Tell a test that a file was opened by this process."""
+    log = os.environ.get("SDVIEWER_TEST_LOG")
+    if log:
+        with Path(log).open("a", encoding="utf-8", errors="surrogateescape") as stream:
+            stream.write(f"{os.getpid()} open {path}\n")

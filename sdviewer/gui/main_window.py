@@ -1,0 +1,438 @@
+"""The main window: it assembles panels and wires them; what they do is theirs."""
+
+from __future__ import annotations
+
+from operator import attrgetter
+
+from PySide6.QtCore import QByteArray, QEvent, QSize, Qt, QUrl, Signal
+from PySide6.QtGui import (
+    QAction,
+    QCloseEvent,
+    QDragEnterEvent,
+    QDragLeaveEvent,
+    QDropEvent,
+    QMouseEvent,
+)
+from PySide6.QtWidgets import QMainWindow, QMenu, QMessageBox, QSizePolicy, QStackedWidget, QToolBar, QWidget
+
+import sdviewer
+from sdviewer.core import text
+from sdviewer.engine.client import NumbersPool
+from sdviewer.gui import icons, resources
+from sdviewer.gui.actions import ACTIONS, MENUS, State, sequences
+from sdviewer.gui.dialogs.palette import CommandPalette
+from sdviewer.gui.dialogs.shortcuts import ShortcutsDialog
+from sdviewer.gui.editing import Editing
+from sdviewer.gui.files import Files, log_opened
+from sdviewer.gui.panels.document_page import DocumentPage
+from sdviewer.gui.panels.start_page import StartPage
+from sdviewer.gui.panels.status_bar import StatusBar, document_words
+from sdviewer.gui.panels.tabs import DocumentTabs
+from sdviewer.gui.plots.library import library
+from sdviewer.gui.session import Session
+from sdviewer.gui.settings import Settings
+from sdviewer.gui.widgets import Field
+
+SMALLEST = QSize(1024, 700)
+USUAL = QSize(1440, 900)
+
+
+class MainWindow(QMainWindow):
+    """Menus, toolbar, tabs, status bar."""
+
+    def __init__(self, settings: Settings, pool: NumbersPool) -> None:
+        super().__init__()
+        self.settings = settings
+        self._pool = pool
+        self.files = Files(self, self, settings)
+        self.editing = Editing(self, self.current_session)
+        self.actions_by_id: dict[str, QAction] = {}
+        self.start = StartPage(settings)
+        self.tabs = DocumentTabs()
+        self.status = StatusBar()
+        self._go_field = _GoField()
+        self._stack = QStackedWidget()
+        self._stack.addWidget(self.start)
+        self._stack.addWidget(self.tabs)
+        self.setCentralWidget(self._stack)
+        self.setStatusBar(self.status)
+        self.setWindowIcon(icons.icon("tensor", "accent"))
+        self.setAcceptDrops(True)
+        self.setMinimumSize(SMALLEST)
+        self.resize(USUAL)
+        self._make_actions()
+        self._make_menus()
+        self._make_toolbar()
+        self._connect()
+        self._restore()
+        self._show_front()
+
+    # Assembling
+
+    def _make_actions(self) -> None:
+        for entry in ACTIONS:
+            if not entry.method:
+                continue
+            action = QAction(entry.text, self)
+            if entry.icon:
+                action.setIcon(icons.icon(entry.icon))
+            action.setShortcuts(sequences(entry))
+            action.triggered.connect(lambda _=False, method=entry.method: attrgetter(method)(self)())
+            self.actions_by_id[entry.id] = action
+            self.addAction(action)
+
+    def _make_menus(self) -> None:
+        self._recent_menu = QMenu("Open &recent", self)
+        self._recent_menu.setIcon(icons.icon("history"))
+        self._recent_menu.aboutToShow.connect(self._fill_recent_menu)
+        for title in MENUS:
+            menu = self.menuBar().addMenu(title)
+            for entry in ACTIONS:
+                if entry.menu != title:
+                    continue
+                if entry.separator:
+                    menu.addSeparator()
+                if entry.id == "recent":
+                    menu.addMenu(self._recent_menu)
+                else:
+                    menu.addAction(self.actions_by_id[entry.id])
+
+    def _make_toolbar(self) -> None:
+        bar = QToolBar("Toolbar", self)
+        bar.setObjectName("toolbar")
+        bar.setMovable(False)
+        bar.setFloatable(False)
+        bar.setContextMenuPolicy(Qt.ContextMenuPolicy.PreventContextMenu)
+        bar.setIconSize(QSize(16, 16))
+        bar.setFixedHeight(46)
+        for name in ("open", "undo", "redo"):
+            bar.addAction(self.actions_by_id[name])
+            made = bar.widgetForAction(self.actions_by_id[name])
+            if name == "open":
+                made.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)  # type: ignore[attr-defined]
+                self.actions_by_id[name].setIconText("Open")
+                gap = QWidget()
+                gap.setFixedWidth(14)
+                bar.addWidget(gap)
+        space = QWidget()
+        space.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
+        bar.addWidget(space)
+        bar.addWidget(self._go_field)
+        gap = QWidget()
+        gap.setFixedWidth(10)
+        bar.addWidget(gap)
+        bar.addAction(self.actions_by_id["theme"])
+        self.addToolBar(bar)
+
+    def _connect(self) -> None:
+        self.start.open_requested.connect(self.files.open_dialog)
+        self.start.file_chosen.connect(lambda path: self.open_paths([path]))
+        self.start.shortcuts_requested.connect(self.show_shortcuts)
+        self.tabs.open_requested.connect(self.files.open_dialog)
+        self.tabs.close_requested.connect(lambda page: self.files.close_session(page.session))
+        self.tabs.currentChanged.connect(self._show_front)
+        self.status.cancel_requested.connect(self._cancel_job)
+        self._go_field.pressed.connect(self.go_to)
+        resources.theme().changed.connect(self._theme_changed)
+
+    def _connect_page(self, page: DocumentPage) -> None:
+        session = page.session
+        session.opened.connect(lambda: self._opened(page))
+        session.open_failed.connect(self._show_front)
+        session.selection_changed.connect(lambda nodes: self._refresh_actions())
+        session.facts_changed.connect(lambda facts: self._refresh_actions())
+        session.recipe_changed.connect(lambda: self._recipe_changed(page))
+        session.saved.connect(lambda receipt: self._show_front())
+        session.job_changed.connect(lambda words, fraction: self._show_job(page, words, fraction))
+        page.close_requested.connect(lambda: self.files.close_session(session))
+        page.recipe.save_requested.connect(lambda: self.files.ask_and_save(session))
+        page.receipt.file_chosen.connect(lambda path: self.open_paths([path]))
+        page.receipt.back_requested.connect(self._show_front)
+        page.detail.cursor_moved.connect(self.status.show_cursor)
+        page.detail.view_chosen.connect(lambda view: self.settings.set("view/plot", view))
+        page.detail.scale_chosen.connect(lambda scale: self.settings.set("plots/histogram_scale", scale))
+        page.tree.view.menu_requested.connect(self._show_tree_menu)
+
+    # Documents
+
+    def open_paths(self, paths: list[str]) -> None:
+        """Open files, one tab each; a file that is open already comes to the front."""
+        library().load()
+        for path in paths:
+            known = next((page for page in self.tabs.pages() if page.session.path == path), None)
+            if known is not None:
+                self.tabs.setCurrentWidget(known)
+                continue
+            log_opened(path)
+            session = Session(path, self._pool)
+            page = DocumentPage(
+                session, str(self.settings.get("view/plot")), str(self.settings.get("plots/histogram_scale"))
+            )
+            self._connect_page(page)
+            self.tabs.add_page(page)
+            session.open()
+        self._show_front()
+
+    def current_page(self) -> DocumentPage | None:
+        """The document in front."""
+        page = self.tabs.currentWidget() if self.tabs.count() else None
+        return page if isinstance(page, DocumentPage) else None
+
+    def current_session(self) -> Session | None:
+        """The session in front."""
+        page = self.current_page()
+        return page.session if page is not None else None
+
+    def reload_current(self) -> None:
+        """Read the file in front again."""
+        page = self.current_page()
+        if page is not None:
+            page.reload()
+
+    def remove_tab(self, session: Session) -> None:
+        """Take a document out of the window."""
+        for page in self.tabs.pages():
+            if page.session is session:
+                self.tabs.removeTab(self.tabs.indexOf(page))
+                session.close()
+                page.deleteLater()
+        self._show_front()
+
+    def _opened(self, page: DocumentPage) -> None:
+        session = page.session
+        info = session.info
+        self.settings.add_recent(session.path, int(info["tensors"]), int(info["parameters"]), int(info["size"]))
+        self._show_front()
+
+    def _recipe_changed(self, page: DocumentPage) -> None:
+        self.tabs.mark(page, page.session.modified)
+        self._show_front()
+
+    def _show_front(self) -> None:
+        """Title, status and commands of the document in front; the start page where there is none."""
+        page = self.current_page()
+        self._stack.setCurrentWidget(self.tabs if page is not None else self.start)
+        if page is None:
+            self.setWindowTitle("sdviewer")
+            self.setWindowModified(False)
+            self.status.hide()
+        else:
+            session = page.session
+            self.setWindowTitle(f"{session.name}[*] — sdviewer")
+            self.setWindowModified(session.modified)
+            opened = session.state == "open"
+            self.status.show_document(document_words(session.info, session.edit) if opened else "", opened)
+            self.status.show()
+        self._refresh_actions()
+
+    def _show_job(self, page: DocumentPage, words: str, fraction: float) -> None:
+        if page is self.current_page():
+            self.status.show_job(words, fraction)
+
+    def _cancel_job(self) -> None:
+        session = self.current_session()
+        if session is not None:
+            session.cancel_job()
+
+    # Commands
+
+    def _refresh_actions(self) -> None:
+        page = self.current_page()
+        session = page.session if page is not None else None
+        state = State(tabs=self.tabs.count())
+        if page is not None and session is not None and session.state == "open":
+            state = State(
+                document=True,
+                tree=page.shows_tree,
+                selected=bool(session.selection),
+                not_editable=session.editable,
+                undo=session.history.undo_label,
+                redo=session.history.redo_label,
+                steps=any(step.enabled for step in session.recipe.steps),
+                tabs=self.tabs.count(),
+            )
+        for entry in ACTIONS:
+            action = self.actions_by_id.get(entry.id)
+            if action is None:
+                continue
+            reason = entry.condition(state)
+            action.setEnabled(not reason)
+            words = entry.text.replace("&", "").rstrip("…")
+            if entry.id in ("undo", "redo") and (label := getattr(state, entry.id)):
+                words = f"{words} {text.visible(label, 80)}"
+                action.setText(f"{entry.text} {text.visible(label, 80).replace('&', '&&')}")
+            elif entry.id in ("undo", "redo"):
+                action.setText(entry.text)
+            keys = ", ".join(key.toString(key.SequenceFormat.NativeText) for key in action.shortcuts()[:1])
+            tip = f"{words} ({keys})" if keys else words
+            action.setToolTip(f"{tip}\n{reason or entry.tip}".strip())
+
+    def go_to(self) -> None:
+        """The palette of tensors and commands."""
+        page = self.current_page()
+        session = page.session if page is not None and page.session.state == "open" else None
+        commands = [(self.actions_by_id[e.id], e.icon) for e in ACTIONS if e.id in self.actions_by_id and e.id != "go"]
+        palette = CommandPalette(self, session, commands)
+        if page is not None and session is not None:
+            palette.node_chosen.connect(page.show_tree)
+            palette.node_chosen.connect(session.reveal)
+        place = self._go_field.mapToGlobal(self._go_field.rect().topRight())
+        palette.move(place.x() - palette.width(), place.y())
+        palette.exec()
+        palette.deleteLater()
+
+    def focus_filter(self) -> None:
+        """The field above the tree."""
+        page = self.current_page()
+        if page is not None:
+            page.tree.filter.setFocus(Qt.FocusReason.ShortcutFocusReason)
+            page.tree.filter.selectAll()
+
+    def expand_all(self) -> None:
+        """All rows of the tree."""
+        if session := self.current_session():
+            session.expand_all()
+
+    def collapse_all(self) -> None:
+        """Only the top rows."""
+        if session := self.current_session():
+            session.collapse_all()
+
+    def next_tab(self) -> None:
+        """To the right, and round."""
+        self.tabs.setCurrentIndex((self.tabs.currentIndex() + 1) % max(self.tabs.count(), 1))
+
+    def previous_tab(self) -> None:
+        """To the left, and round."""
+        self.tabs.setCurrentIndex((self.tabs.currentIndex() - 1) % max(self.tabs.count(), 1))
+
+    def next_pane(self) -> None:
+        """From the tree to the details and back."""
+        page = self.current_page()
+        if page is None:
+            return
+        if page.tree.view.hasFocus():
+            page.detail.tensor_page.segments.setFocus()
+            page.detail.focusNextChild()
+        else:
+            page.tree.view.setFocus()
+
+    def toggle_theme(self) -> None:
+        """From light to dark and back."""
+        choice: resources.ThemeChoice = "light" if resources.theme().name == "dark" else "dark"
+        self.settings.set("appearance/theme", choice)
+        resources.theme().apply(choice)
+
+    def follow_system_theme(self) -> None:
+        """Light or dark as the desktop says."""
+        self.settings.set("appearance/theme", "system")
+        resources.theme().apply("system")
+
+    def toggle_full_screen(self) -> None:
+        """Whole screen and back."""
+        self.setWindowState(self.windowState() ^ Qt.WindowState.WindowFullScreen)
+
+    def show_shortcuts(self) -> None:
+        """All commands with their keys."""
+        dialog = ShortcutsDialog(self)
+        dialog.exec()
+        dialog.deleteLater()
+
+    def show_about(self) -> None:
+        """What this is."""
+        box = QMessageBox(self)
+        box.setWindowTitle("About sdviewer")
+        box.setTextFormat(Qt.TextFormat.PlainText)
+        box.setIconPixmap(icons.pixmap("tensor", 40, "accent", self.devicePixelRatioF()))
+        box.setText(f"sdviewer {sdviewer.__version__}")
+        box.setInformativeText(
+            "Opens PyTorch checkpoints without running anything in them. It uses no network. MIT licence."
+        )
+        box.exec()
+        box.deleteLater()
+
+    def _fill_recent_menu(self) -> None:
+        self._recent_menu.clear()
+        for recent in self.settings.recents():
+            name = text.visible(recent.path, 120).replace("&", "&&")
+            self._recent_menu.addAction(name, lambda path=recent.path: self.open_paths([path]))
+        self._recent_menu.addSeparator()
+        self._recent_menu.addAction("Clear list", self.settings.clear_recents)
+
+    def _show_tree_menu(self, position: object) -> None:
+        menu = QMenu(self)
+        for name in ("copy", "copy_python", "", "rename", "drop", "strip", "replace_prefix", "", "expand", "collapse"):
+            if name:
+                menu.addAction(self.actions_by_id[name])
+            else:
+                menu.addSeparator()
+        menu.exec(position)  # type: ignore[call-overload]
+
+    # The window itself
+
+    def _theme_changed(self) -> None:
+        icons.forget()
+        self.actions_by_id["theme"].setIcon(icons.icon("sun" if resources.theme().name == "dark" else "moon"))
+        for widget in self.findChildren(QWidget):
+            widget.update()
+
+    def _restore(self) -> None:
+        self._theme_changed()
+        geometry = self.settings.state("geometry")
+        if not geometry.isEmpty():
+            self.restoreGeometry(geometry)
+
+    def changeEvent(self, event: QEvent) -> None:
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.ActivationChange and self.isActiveWindow():
+            session = self.current_session()
+            if session is not None:
+                session.look_at_disk()
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        if _local_files(event.mimeData().urls()):
+            event.acceptProposedAction()
+            self.start.set_over(True)
+
+    def dragLeaveEvent(self, event: QDragLeaveEvent) -> None:
+        self.start.set_over(False)
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        self.start.set_over(False)
+        paths = _local_files(event.mimeData().urls())
+        if paths:
+            event.acceptProposedAction()
+            self.open_paths(paths)
+
+    def closeEvent(self, event: QCloseEvent) -> None:
+        for page in self.tabs.pages():
+            if page.session.modified:
+                self.tabs.setCurrentWidget(page)
+                if not self.files.close_session(page.session):
+                    event.ignore()
+                    return
+        self.settings.set_state("geometry", QByteArray(self.saveGeometry()))
+        for page in self.tabs.pages():
+            self.remove_tab(page.session)
+        event.accept()
+
+
+class _GoField(Field):
+    """Looks like a field, opens the palette."""
+
+    pressed = Signal()
+
+    def __init__(self) -> None:
+        super().__init__("Go to tensor or command", "search", "Ctrl+K")
+        self.setReadOnly(True)
+        self.setFixedWidth(330)
+        self.setCursor(Qt.CursorShape.PointingHandCursor)
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        if event.button() == Qt.MouseButton.LeftButton:
+            self.pressed.emit()
+
+
+def _local_files(urls: list[QUrl]) -> list[str]:
+    return [url.toLocalFile() for url in urls if url.isLocalFile() and url.toLocalFile()]

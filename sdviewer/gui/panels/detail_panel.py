@@ -1,0 +1,459 @@
+"""The right side of a tab: path, facts, views and statistics of a tensor; children of a module, text of a value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, Qt, QTimer, Signal
+from PySide6.QtWidgets import (
+    QAbstractItemView,
+    QHBoxLayout,
+    QHeaderView,
+    QStackedWidget,
+    QTableView,
+    QVBoxLayout,
+    QWidget,
+)
+
+from sdviewer.core import text
+from sdviewer.gui import resources, widgets
+from sdviewer.gui.jobs import Body, Buffers, is_cancelled
+from sdviewer.gui.panels.path_bar import PathBar
+from sdviewer.gui.panels.statistics import Statistics
+from sdviewer.gui.plots import PLOTS, Plot
+from sdviewer.gui.session import Session
+from sdviewer.gui.widgets import Card, CodeBlock, Elided, Segments
+
+Facts = Mapping[str, Any]
+OVERVIEW = "overview"
+MOST_CHILDREN = 500
+
+
+class DetailPanel(QWidget):
+    """What is known of the selection. `settled` fires when everything that was asked for it is shown."""
+
+    settled = Signal()
+    cursor_moved = Signal(str)
+    view_chosen = Signal(str)
+    scale_chosen = Signal(str)
+
+    def __init__(self, session: Session, view: str, scale: str) -> None:
+        super().__init__()
+        self.setObjectName("page")
+        self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
+        self._session = session
+        self._view = view
+        self._scale = scale
+        self._waiting: set[str] = set()
+        self.path = PathBar()
+        self.line = _FactsLine()
+        self.tensor_page = TensorPage()
+        self.module_page = ModulePage()
+        self.value_page = ValuePage()
+        self._stack = QStackedWidget()
+        for page in (QWidget(), self.tensor_page, self.module_page, self.value_page):
+            self._stack.addWidget(page)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(16, 14, 12, 12)
+        column.setSpacing(5)
+        column.addWidget(self.path)
+        column.addWidget(self.line)
+        column.addSpacing(4)
+        column.addWidget(self._stack, 1)
+        self.tensor_page.set_scale(scale)
+        self._connect()
+
+    def _connect(self) -> None:
+        session = self._session
+        session.selection_changed.connect(self._selected)
+        session.facts_changed.connect(self.show_facts)
+        session.totals_changed.connect(self._show_totals)
+        self.path.node_chosen.connect(session.reveal)
+        self.module_page.node_chosen.connect(session.reveal)
+        self.tensor_page.segments.chosen.connect(self._choose_view)
+        for plot in self.tensor_page.plots.values():
+            plot.finished.connect(self._plot_finished)
+            plot.cursor_moved.connect(self.cursor_moved)
+        self.tensor_page.histogram_scale_chosen.connect(self._choose_scale)
+
+    def _selected(self, nodes: list[int]) -> None:
+        if not nodes:
+            self._stack.setCurrentIndex(0)
+            self.path.show_sentence("")
+            self.line.show_facts([])
+            self._forget()
+
+    def _forget(self) -> None:
+        self._waiting.clear()
+        for plot in self.tensor_page.plots.values():
+            plot.forget()
+        self._session.jobs.drop("summary")
+
+    def show_facts(self, facts: Facts) -> None:
+        """Show one row."""
+        self._forget()
+        self.path.show_path(facts)
+        self.line.show_facts(_fact_words(facts))
+        self.cursor_moved.emit("")
+        if facts.get("shape") is not None:
+            self._show_tensor(facts)
+        elif facts["kind"] in ("value", "object") and not facts.get("tensors"):
+            self._show_value(facts)
+        else:
+            self._show_module(facts)
+
+    # A tensor
+
+    def _show_tensor(self, facts: Facts) -> None:
+        page = self.tensor_page
+        self._stack.setCurrentWidget(page)
+        page.statistics.show_facts(facts)
+        if not facts.get("source"):
+            page.offer({})
+            why = text.visible(str(facts.get("unreadable") or "")) or "Its values cannot be shown"
+            page.statistics.forget_numbers(f"{why}.")
+            page.say(f"No numbers: {why}.")
+            QTimer.singleShot(0, self._check_settled)
+            return
+        page.say("")
+        scores = {name: plot.score(facts) for name, plot in page.plots.items()}
+        possible = {name: score for name, score in scores.items() if score > 0}
+        page.offer(possible)
+        page.show_view(self._view if self._view in possible else OVERVIEW)
+        # First the sums: they are what is cheapest, and the plots of the same tensor wait for the same bytes.
+        self._ask_summary(facts)
+        self._ask_plots(facts)
+
+    def _ask_plots(self, facts: Facts) -> None:
+        for plot in self.tensor_page.plots.values():
+            if not plot.isHidden():
+                self._waiting.add(plot.name)
+                plot.show_tensor(self._session, facts)
+
+    def _ask_summary(self, facts: Facts) -> None:
+        statistics = self.tensor_page.statistics
+        self._waiting.add("summary")
+
+        def answered(body: Body, buffers: Buffers) -> None:
+            statistics.show_numbers(body)
+            self._done("summary")
+
+        def failed(failure: Body) -> None:
+            if not is_cancelled(failure):
+                statistics.forget_numbers(f"{text.visible(str(failure['message']))}.")
+                self._done("summary")
+
+        self._session.ask_numbers("summary", {"source": facts["source"]}, answered, failed, lane="summary")
+
+    def _plot_finished(self) -> None:
+        for name, plot in self.tensor_page.plots.items():
+            if not plot.pending:
+                self._waiting.discard(name)
+        self._check_settled()
+
+    def _done(self, what: str) -> None:
+        self._waiting.discard(what)
+        self._check_settled()
+
+    def _check_settled(self) -> None:
+        if not self._waiting:
+            self.settled.emit()
+
+    def _choose_view(self, view: str) -> None:
+        self._view = view
+        self.tensor_page.show_view(view)
+        self.view_chosen.emit(view)
+        if self._session.facts.get("source"):
+            self._ask_plots(self._session.facts)
+
+    def choose_view(self, number: int) -> None:
+        """Turn to the n-th view that is offered, counted from 1."""
+        offered = self.tensor_page.offered
+        if self._stack.currentWidget() is self.tensor_page and 0 < number <= len(offered):
+            self._choose_view(offered[number - 1])
+
+    def _choose_scale(self, scale: str) -> None:
+        self.scale_chosen.emit(scale)
+
+    # Modules, values, many
+
+    def _show_module(self, facts: Facts) -> None:
+        page = self.module_page
+        self._stack.setCurrentWidget(page)
+        self._waiting.add("children")
+
+        def answered(body: Body, buffers: Buffers) -> None:
+            page.show_children(body["rows"], int(body["more"]))
+            self._done("children")
+
+        self._session.ask("children", {"row": facts["row"], "limit": MOST_CHILDREN}, answered, lane="children")
+
+    def _show_value(self, facts: Facts) -> None:
+        self.value_page.show_value(facts)
+        self._stack.setCurrentWidget(self.value_page)
+        QTimer.singleShot(0, self._check_settled)
+
+    def _show_totals(self, totals: Body) -> None:
+        self._forget()
+        n = len(self._session.selection)
+        self.path.show_sentence(f"{text.plural(n, 'row')} selected")
+        words = [text.plural(int(totals["tensors"]), "tensor"), f"{text.count(int(totals['params']))} params"]
+        words.append(text.size(int(totals["nbytes"])))
+        if totals.get("values"):
+            words.append(text.plural(int(totals["values"]), "value"))
+        self.line.show_facts([(word, False) for word in words])
+        self._stack.setCurrentIndex(0)
+
+
+class TensorPage(QWidget):
+    """The views of a tensor beside its statistics; the overview shows all that fit it in fixed places."""
+
+    histogram_scale_chosen = Signal(str)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.plots: dict[str, Plot] = {kind.name: kind() for kind in PLOTS}
+        entries = [(OVERVIEW, "Overview", "treemap"), *((kind.name, kind.title, kind.icon) for kind in PLOTS)]
+        self.segments = Segments(entries, "View of the tensor")
+        self.offered: list[str] = [OVERVIEW]
+        self.statistics = Statistics()
+        self._note = widgets.label("", "second")
+        self._note.setWordWrap(True)
+        self._note.hide()
+        lower = QHBoxLayout()
+        lower.setSpacing(10)
+        upper = QVBoxLayout()
+        upper.setSpacing(10)
+        # The distribution stands alone above; what shows single values shares the row below.
+        upper.addWidget(self.plots["histogram"], 8)
+        for name, plot in self.plots.items():
+            if name != "histogram":
+                lower.addWidget(plot, 1)
+        upper.addLayout(lower, 13)
+        left = QVBoxLayout()
+        left.setSpacing(8)
+        left.addWidget(self._note)
+        left.addLayout(upper, 1)
+        body = QHBoxLayout()
+        body.setSpacing(10)
+        body.addLayout(left, 1)
+        body.addWidget(self.statistics)
+        head = QHBoxLayout()
+        head.addWidget(self.segments)
+        head.addStretch(1)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(10)
+        column.addLayout(head)
+        column.addLayout(body, 1)
+        self._possible: set[str] = set()
+        self._connect()
+
+    def _connect(self) -> None:
+        scale = getattr(self.plots["histogram"], "scale", None)
+        if isinstance(scale, Segments):
+            scale.chosen.connect(self.histogram_scale_chosen)
+
+    def set_scale(self, scale: str) -> None:
+        """Linear or log counts in the histogram."""
+        set_scale = getattr(self.plots["histogram"], "set_scale", None)
+        if set_scale is not None:
+            set_scale(scale)
+
+    def offer(self, scores: Mapping[str, int]) -> None:
+        """Offer only the views a tensor can have."""
+        self._possible = set(scores)
+        names = [name for name in self.plots if name in scores]
+        self.offered = [OVERVIEW, *names] if len(names) > 1 else names
+        self.segments.offer(self.offered)
+        for name, plot in self.plots.items():
+            if name not in self._possible:
+                plot.hide()
+
+    def show_view(self, view: str) -> None:
+        """Show the overview or one plot alone."""
+        if view == OVERVIEW and len(self._possible) == 1:
+            view = next(iter(self._possible))
+        self.segments.choose(view)
+        for name, plot in self.plots.items():
+            plot.setVisible(name in self._possible and view in (OVERVIEW, name))
+
+    def say(self, words: str) -> None:
+        """A line above the plots, "" for none."""
+        self._note.setText(words)
+        self._note.setVisible(bool(words))
+
+
+class _FactsLine(QWidget):
+    """Short facts with dots between; the shape in the fixed font. What does not fit is cut from the right."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._row = QHBoxLayout(self)
+        self._row.setContentsMargins(2, 0, 0, 0)
+        self._row.setSpacing(9)
+        self.setFixedHeight(22)
+
+    def show_facts(self, words: list[tuple[str, bool]]) -> None:
+        """`words` are (text, whether in the fixed font)."""
+        widgets.clear_layout(self._row)
+        for i, (shown, mono) in enumerate(words):
+            if i:
+                self._row.addWidget(widgets.label("·", "second"))
+            last = i == len(words) - 1
+            made = Elided(shown, "mono" if mono else "second") if last or mono else widgets.label(shown, "second")
+            self._row.addWidget(made, 1 if last and not mono else 0)
+        if not words or words[-1][1]:
+            self._row.addStretch(1)
+
+
+def _fact_words(facts: Facts) -> list[tuple[str, bool]]:
+    """What the header says, in a few words."""
+    words: list[tuple[str, bool]] = []
+    if facts.get("shape") is not None:
+        words.append((text.shape(tuple(facts["shape"])), True))
+        words.append((str(facts["dtype"]), False))
+        words.append((_params(int(facts["params"])), False))
+        words.append((text.size(int(facts["nbytes"])), False))
+        if facts.get("share"):
+            words.append((f"{text.percent(float(facts['share']))} of model", False))
+        if facts.get("tensor_kind") not in (None, "", "tensor"):
+            words.append((str(facts["tensor_kind"]), False))
+        return words
+    if facts.get("tensors"):
+        words.append((text.plural(int(facts["tensors"]), "tensor"), False))
+        words.append((_params(int(facts["params"])), False))
+        words.append((text.size(int(facts["nbytes"])), False))
+        if facts.get("share") and facts["kind"] != "optimizer":
+            words.append((f"{text.percent(float(facts['share']))} of model", False))
+    elif facts.get("note"):
+        words.append((text.visible(str(facts["note"]), 200), False))
+    if facts.get("class"):
+        words.append((text.visible(str(facts["class"]), 120), True))
+    return words
+
+
+def _params(n: int) -> str:
+    return f"{text.count(n)} {'param' if n == 1 else 'params'}"
+
+
+class _ChildrenModel(QAbstractTableModel):
+    """A handful of rows of a module: (node, name, shape, dtype, params)."""
+
+    heads = ("Name", "Shape", "dtype", "Params")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[tuple[int, str, str, str, int]] = []
+
+    def set_rows(self, rows: list[tuple[int, str, str, str, int]]) -> None:
+        self.beginResetModel()
+        self.rows = rows
+        self.endResetModel()
+
+    def rowCount(self, parent: QModelIndex | QPersistentModelIndex = QModelIndex()) -> int:  # noqa: B008
+        return 0 if parent.isValid() else len(self.rows)
+
+    def columnCount(self, parent: QModelIndex | QPersistentModelIndex = QModelIndex()) -> int:  # noqa: B008
+        return 0 if parent.isValid() else len(self.heads)
+
+    def data(self, index: QModelIndex | QPersistentModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> object:
+        _, name, shape, dtype, params = self.rows[index.row()]
+        column = index.column()
+        if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.AccessibleTextRole):
+            return (name, shape, dtype, text.short_count(params) if params else "")[column]
+        if role == Qt.ItemDataRole.FontRole:
+            return resources.font(resources.NOTE, mono=True) if column == 1 else resources.font(resources.BASE)
+        if role == Qt.ItemDataRole.ForegroundRole:
+            return resources.colour("text" if column == 0 else "text2")
+        if role == Qt.ItemDataRole.TextAlignmentRole and column == 3:
+            return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+        return None
+
+    def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> object:
+        if orientation == Qt.Orientation.Horizontal:
+            if role == Qt.ItemDataRole.DisplayRole:
+                return self.heads[section]
+            if role == Qt.ItemDataRole.TextAlignmentRole:
+                side = Qt.AlignmentFlag.AlignRight if section == 3 else Qt.AlignmentFlag.AlignLeft
+                return side | Qt.AlignmentFlag.AlignVCenter
+        return None
+
+
+class ModulePage(QWidget):
+    """What is directly inside a module, a dictionary or an object."""
+
+    node_chosen = Signal(int)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._model = _ChildrenModel()
+        self._card = Card("Inside", "")
+        view = QTableView()
+        view.setModel(self._model)
+        view.setAccessibleName("What is inside")
+        view.setShowGrid(False)
+        view.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        view.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        view.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        view.setTabKeyNavigation(False)
+        view.verticalHeader().hide()
+        view.verticalHeader().setDefaultSectionSize(26)
+        head = view.horizontalHeader()
+        head.setFixedHeight(28)
+        head.setHighlightSections(False)
+        head.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        for column, width in ((1, 130), (2, 80), (3, 90)):
+            view.setColumnWidth(column, width)
+        view.activated.connect(lambda index: self.node_chosen.emit(self._model.rows[index.row()][0]))
+        view.doubleClicked.connect(lambda index: self.node_chosen.emit(self._model.rows[index.row()][0]))
+        self._card.column.setContentsMargins(12, 10, 4, 6)
+        self._card.set_body(view)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self._card)
+
+    def show_children(self, rows: list[list[Any]], more: int) -> None:
+        """`rows` are [node, name, shape, dtype, params]; `more` are not shown."""
+        self._model.set_rows(
+            [
+                (int(node), text.visible(str(name), 200), str(shape), text.visible(str(dtype), 40), int(params))
+                for node, name, shape, dtype, params in rows
+            ]
+        )
+        words = text.plural(len(rows) + more, "entry").replace("entrys", "entries")
+        self._card.subtitle.setText(f"{words}, {len(rows):,} shown" if more else words)
+
+
+class ValuePage(QWidget):
+    """A value or an inert object, plainly: type, class, text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._card = Card("Value", "")
+        self._text = CodeBlock("")
+        self._text.setAccessibleName("Value")
+        self._copy = widgets.button("Copy", "copy")
+        self._copy.clicked.connect(lambda: widgets.copy_text(self._text.toPlainText()))
+        self._card.add_control(self._copy)
+        self._card.set_body(self._text)
+        self._say = Elided("", "second")
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(10)
+        column.addWidget(self._card, 1)
+        column.addWidget(self._say)
+
+    def show_value(self, facts: Facts) -> None:
+        """Show a row that holds no tensors."""
+        is_object = facts["kind"] == "object"
+        self._card.title.setText("Object, not built" if is_object else "Value")
+        kind = str(facts.get("class") or facts.get("value_type") or "")
+        self._card.subtitle.setText(text.visible(kind.removeprefix("builtins."), 200))
+        value = facts.get("value")
+        shown = str(value) if value is not None else str(facts.get("note") or "")
+        self._text.setPlainText(text.visible(shown, 20_000))
+        self._say.setText(
+            "The file names this class. sdviewer shows the name and builds nothing from it." if is_object else ""
+        )

@@ -1,0 +1,256 @@
+"""One tab: banner, tree beside details, the recipe once there is one; or that it is being opened, or why not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PySide6.QtCore import Qt, QTimer, Signal
+from PySide6.QtWidgets import QHBoxLayout, QProgressBar, QSplitter, QStackedWidget, QVBoxLayout, QWidget
+
+from sdviewer.core import text
+from sdviewer.gui import widgets
+from sdviewer.gui.jobs import Body
+from sdviewer.gui.panels.banner import Banner
+from sdviewer.gui.panels.detail_panel import DetailPanel
+from sdviewer.gui.panels.receipt_page import ReceiptPage
+from sdviewer.gui.panels.recipe_panel import RecipePanel
+from sdviewer.gui.panels.status_bar import BAR_AFTER, SAY_AFTER
+from sdviewer.gui.panels.tree_panel import TreePanel
+from sdviewer.gui.session import Session
+from sdviewer.gui.widgets import IconLabel
+
+TREE_WIDTH = 486
+
+
+class DocumentPage(QWidget):
+    """All that is shown of one session."""
+
+    close_requested = Signal()
+
+    def __init__(self, session: Session, view: str, scale: str) -> None:
+        super().__init__()
+        self.setObjectName("page")
+        self.session = session
+        self.banner = Banner()
+        self.tree = TreePanel(session)
+        self.recipe = RecipePanel(session)
+        self.detail = DetailPanel(session, view, scale)
+        self.receipt = ReceiptPage()
+        self._opening = _OpeningPage(session.name)
+        self._failed = _FailedPage()
+        left = QSplitter(Qt.Orientation.Vertical)
+        left.setChildrenCollapsible(False)
+        left.setHandleWidth(1)
+        left.addWidget(self.tree)
+        left.addWidget(self.recipe)
+        left.setStretchFactor(0, 1)
+        left.setStretchFactor(1, 0)
+        self.splitter = QSplitter()
+        self.splitter.setChildrenCollapsible(False)
+        self.splitter.setHandleWidth(1)
+        self.splitter.addWidget(left)
+        self.splitter.addWidget(self.detail)
+        self.splitter.setStretchFactor(0, 0)
+        self.splitter.setStretchFactor(1, 1)
+        self.splitter.setSizes([TREE_WIDTH, 10_000])
+        self._stack = QStackedWidget()
+        for page in (self._opening, self._failed, self.splitter, self.receipt):
+            self._stack.addWidget(page)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(0)
+        column.addWidget(self.banner)
+        column.addWidget(self._stack, 1)
+        self._connect()
+
+    def _connect(self) -> None:
+        session = self.session
+        session.opened.connect(self._show_document)
+        session.open_failed.connect(self._show_failure)
+        session.opening_progressed.connect(self._opening.show_progress)
+        session.trouble.connect(self._tell_trouble)
+        session.changed_on_disk.connect(self._tell_change)
+        session.saved.connect(self._show_receipt)
+        session.save_failed.connect(self._tell_save_failure)
+        self._opening.cancel.clicked.connect(session.cancel_opening)
+        self._failed.again.clicked.connect(self._open_again)
+        self._failed.close.clicked.connect(self.close_requested)
+        self.receipt.back_requested.connect(self.show_tree)
+
+    @property
+    def shows_tree(self) -> bool:
+        """Whether tree and details are what is on the screen."""
+        return self._stack.currentWidget() is self.splitter
+
+    def show_tree(self) -> None:
+        """Back to tree and details."""
+        self._stack.setCurrentWidget(self.splitter)
+        self.tree.view.setFocus()
+
+    def _open_again(self) -> None:
+        self._opening.begin()
+        self._stack.setCurrentWidget(self._opening)
+        self.session.open()
+
+    def _show_document(self) -> None:
+        self._opening.end()
+        self.show_tree()
+        self._tell_problems(self.session.info.get("problems") or [])
+
+    def _show_failure(self) -> None:
+        self._opening.end()
+        self._failed.show_failure(self.session.name, self.session.path, self.session.failure)
+        self._stack.setCurrentWidget(self._failed)
+
+    def _show_receipt(self, receipt: Body) -> None:
+        self.receipt.show_receipt(receipt, self.session)
+        self._stack.setCurrentWidget(self.receipt)
+
+    # The banner
+
+    def _tell_problems(self, problems: list[list[str]]) -> None:
+        told = [problem for problem in problems if problem[0] != "info"]
+        if not told:
+            self.banner.hide()
+            return
+        lines = [
+            f"{severity}: {text.visible(str(message), 300)}" + (f"  ({text.visible(str(where), 200)})" if where else "")
+            for severity, _, message, where in problems
+        ]
+        severity, _, message, where = told[0]
+        what = "This file is damaged" if severity == "error" else "Something in this file is odd"
+        why = f"{text.visible(str(message), 300)}{f' ({text.visible(str(where), 120)})' if where else ''}."
+        if len(told) > 1:
+            why += f" And {len(told) - 1:,} more."
+        self.banner.tell("error" if severity == "error" else "warn", f"{what}.", why, "\n".join(lines))
+
+    def _tell_trouble(self, failure: Body) -> None:
+        what, why = failure_words(failure)
+        self.banner.tell("error", what, why, str(failure.get("details") or ""))
+
+    def _tell_save_failure(self, failure: Body) -> None:
+        what, why = failure_words(failure)
+        self.banner.tell("error", f"Not saved. {what}", why, str(failure.get("details") or ""))
+
+    def _tell_change(self, gone: bool) -> None:
+        if gone:
+            self.banner.tell("warn", "The file is gone.", "It was moved or deleted. What is shown was read before.")
+        else:
+            self.banner.tell(
+                "warn",
+                "Changed on disk.",
+                "The file is not the one that was opened any more.",
+                buttons=(("Reload", self.reload),),
+            )
+
+    def reload(self) -> None:
+        """Open the file again, with the recipe."""
+        self.banner.hide()
+        self.session.open()
+
+
+class _OpeningPage(QWidget):
+    """Nothing at first, then words, then a bar and Cancel."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._words = widgets.label(f"Opening {name}…", "second")
+        self._bar = QProgressBar()
+        self._bar.setTextVisible(False)
+        self._bar.setRange(0, 0)
+        self._bar.setFixedWidth(260)
+        self.cancel = widgets.button("Cancel")
+        column = QVBoxLayout(self)
+        column.setSpacing(14)
+        column.addStretch(2)
+        for part in (self._words, self._bar, self.cancel):
+            column.addWidget(part, 0, Qt.AlignmentFlag.AlignHCenter)
+        column.addStretch(3)
+        self._say = QTimer(self, interval=SAY_AFTER, singleShot=True)
+        self._say.timeout.connect(self._words.show)
+        self._more = QTimer(self, interval=BAR_AFTER, singleShot=True)
+        self._more.timeout.connect(self._show_bar)
+        self.begin()
+
+    def begin(self) -> None:
+        """Start to wait."""
+        for part in (self._words, self._bar, self.cancel):
+            part.hide()
+        self._say.start()
+        self._more.start()
+
+    def end(self) -> None:
+        """There is an answer."""
+        self._say.stop()
+        self._more.stop()
+
+    def _show_bar(self) -> None:
+        self._bar.show()
+        self.cancel.show()
+
+    def show_progress(self, fraction: float) -> None:
+        """How far it is, -1 for unknown."""
+        self._bar.setRange(0, 0 if fraction < 0 else 1000)
+        if fraction >= 0:
+            self._bar.setValue(round(fraction * 1000))
+
+
+class _FailedPage(QWidget):
+    """Why a file could not be opened and what to do about it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._what = widgets.label("", "heading")
+        self._path = widgets.label("", "hint")
+        self._why = widgets.label("", "second")
+        self._remedy = widgets.label("")
+        for words in (self._what, self._path, self._why, self._remedy):
+            words.setWordWrap(True)
+            words.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+            words.setAlignment(Qt.AlignmentFlag.AlignHCenter)
+        self.again = widgets.button("Try again", "refresh")
+        self.close = widgets.button("Close tab")  # type: ignore[assignment,method-assign]
+        column = QVBoxLayout(self)
+        column.setSpacing(8)
+        column.addStretch(2)
+        column.addWidget(IconLabel("warn", 40, "S"), 0, Qt.AlignmentFlag.AlignHCenter)
+        column.addSpacing(6)
+        for words in (self._what, self._why, self._remedy, self._path):
+            words.setMaximumWidth(720)
+            words.setMinimumWidth(420)
+            column.addWidget(words, 0, Qt.AlignmentFlag.AlignHCenter)
+        column.addSpacing(8)
+        buttons = QHBoxLayout()
+        buttons.addStretch(1)
+        buttons.addWidget(self.again)
+        buttons.addWidget(self.close)
+        buttons.addStretch(1)
+        column.addLayout(buttons)
+        column.addStretch(3)
+
+    def show_failure(self, name: str, path: str, failure: Body) -> None:
+        """Tell an opening that did not succeed."""
+        if failure.get("code") == "cancelled":
+            self._what.setText(f"{name} was not opened")
+            self._why.setText("You stopped it.")
+            self._remedy.setText("")
+        else:
+            what, why = failure_words(failure)
+            self._what.setText(f"Could not read {name}")
+            self._why.setText(what)
+            self._remedy.setText(why)
+        self._remedy.setVisible(bool(self._remedy.text()))
+        self._path.setText(text.visible(path, 400))
+
+    def words(self) -> str:
+        """What is said, in one line."""
+        return " ".join(part.text() for part in (self._what, self._why, self._remedy))
+
+
+def failure_words(failure: Any) -> tuple[str, str]:
+    """A failure of the engine as cause and remedy, printable; the cause as a sentence."""
+    message = text.visible(str(failure.get("message") or "something went wrong"), 600)
+    message = message[:1].upper() + message[1:]
+    if not message.endswith((".", "!", "?")):
+        message += "."
+    return message, text.visible(str(failure.get("remedy") or ""), 400)

@@ -1,0 +1,195 @@
+"""The first page: drop zone, Open, recent files."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QKeyEvent, QKeySequence, QMouseEvent
+from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+
+from sdviewer.core import text
+from sdviewer.gui import widgets
+from sdviewer.gui.settings import Recent, Settings
+from sdviewer.gui.widgets import Card, ClickCard, DashedFrame, Elided, IconLabel, KeyHint
+
+WIDTH = 960
+SUFFIXES = ".pth   .pt   .bin   .ckpt   .safetensors   sharded index.json"
+
+
+class StartPage(QScrollArea):
+    """What is shown when no file is open."""
+
+    open_requested = Signal()
+    file_chosen = Signal(str)
+    shortcuts_requested = Signal()
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self.setObjectName("page")
+        self.setFrameShape(QScrollArea.Shape.NoFrame)
+        self.setWidgetResizable(True)
+        self._settings = settings
+        self._drop = DashedFrame()
+        self._fill_drop_zone()
+        self._recents = QVBoxLayout()
+        self._recents_title = widgets.label("Recent", "strong")
+        self._clear = widgets.button("Clear list", link=True)
+        self._clear.clicked.connect(settings.clear_recents)
+        self._list = Card()
+        self._list.column.setContentsMargins(6, 6, 6, 6)
+        self._list.column.setSpacing(0)
+        page = QWidget()
+        outer = QHBoxLayout(page)
+        outer.setContentsMargins(24, 24, 24, 24)
+        column = QVBoxLayout()
+        column.setSpacing(12)
+        column.addStretch(3)
+        column.addWidget(self._drop)
+        column.addWidget(self._open_card())
+        column.addSpacing(4)
+        head = QHBoxLayout()
+        head.addWidget(self._recents_title)
+        head.addStretch(1)
+        head.addWidget(self._clear)
+        column.addLayout(head)
+        column.addWidget(self._list)
+        column.addLayout(self._foot())
+        column.addStretch(4)
+        inside = QWidget()
+        inside.setLayout(column)
+        inside.setMaximumWidth(WIDTH)
+        inside.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
+        column.setContentsMargins(0, 0, 0, 0)
+        outer.addStretch(1)
+        outer.addWidget(inside, 100)
+        outer.addStretch(1)
+        self.setWidget(page)
+        settings.recents_changed.connect(self.show_recents)
+        self.show_recents()
+
+    def _fill_drop_zone(self) -> None:
+        self._drop.setFixedHeight(212)
+        column = QVBoxLayout(self._drop)
+        column.setSpacing(4)
+        column.addStretch(3)
+        column.addWidget(IconLabel("tensor", 40), 0, Qt.AlignmentFlag.AlignHCenter)
+        column.addSpacing(12)
+        column.addWidget(widgets.label("Drop a checkpoint here", "heading"), 0, Qt.AlignmentFlag.AlignHCenter)
+        column.addWidget(widgets.label(SUFFIXES, "second"), 0, Qt.AlignmentFlag.AlignHCenter)
+        column.addStretch(3)
+
+    def _open_card(self) -> ClickCard:
+        card = ClickCard()
+        card.setAccessibleName("Open: look inside a checkpoint")
+        row = QHBoxLayout()
+        row.setSpacing(14)
+        row.addWidget(IconLabel("open", 22, "accent"))
+        words = QVBoxLayout()
+        words.setSpacing(3)
+        words.addWidget(widgets.label("Open", "title"))
+        words.addWidget(widgets.label("Look inside a checkpoint, rename its keys, save a verified copy", "note"))
+        row.addLayout(words, 1)
+        row.addWidget(KeyHint(QKeySequence(QKeySequence.StandardKey.Open)))
+        card.column.setContentsMargins(16, 12, 12, 12)
+        card.column.addLayout(row)
+        card.clicked.connect(self.open_requested)
+        return card
+
+    def _foot(self) -> QHBoxLayout:
+        row = QHBoxLayout()
+        row.setSpacing(8)
+        row.addWidget(IconLabel("info", 15))
+        row.addWidget(
+            Elided(
+                "Files are read without running any code in them. Nothing is changed on disk until you save a copy.",
+                "note",
+            ),
+            1,
+        )
+        shortcuts = widgets.button("All shortcuts", link=True)
+        shortcuts.clicked.connect(self.shortcuts_requested)
+        row.addWidget(shortcuts)
+        row.addWidget(KeyHint("Ctrl+?"))
+        return row
+
+    def set_over(self, over: bool) -> None:
+        """Light up while a file hovers above the window."""
+        self._drop.set_over(over)
+
+    def show_recents(self) -> None:
+        """Fill the list of files opened before."""
+        widgets.clear_layout(self._list.column)
+        recents = self._settings.recents()[:6]
+        for shown in (self._recents_title, self._clear, self._list):
+            shown.setVisible(bool(recents))
+        for recent in recents:
+            row = _RecentRow(recent)
+            row.chosen.connect(self.file_chosen)
+            self._list.column.addWidget(row)
+
+
+class _RecentRow(Card):
+    """One file opened before: name, folder, numbers, size, when."""
+
+    chosen = Signal(str)
+
+    def __init__(self, recent: Recent) -> None:
+        super().__init__()
+        self.setProperty("tone", "row")
+        self._path = recent.path
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setCursor(Qt.CursorShape.PointingHandCursor)
+        name, folder = _names(recent.path)
+        numbers = f"{text.plural(recent.tensors, 'tensor')} · {text.short_count(recent.parameters)} params"
+        self.setAccessibleName(f"Open {name} in {folder}, {numbers}")
+        self.setToolTip(text.visible(recent.path, 400))
+        grid = QGridLayout()
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setHorizontalSpacing(12)
+        row: list[tuple[QWidget, int]] = [(IconLabel("file", 15), 0), (Elided(name), 34), (Elided(folder, "note"), 14)]
+        row += [(Elided(numbers, "note"), 26)]
+        for words, stretch in ((text.size(recent.size), 9), (_when(recent.time), 7)):
+            cell: QLabel = Elided(words, "note")
+            cell.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+            row.append((cell, stretch))
+        for column, (cell_widget, stretch) in enumerate(row):
+            if stretch:
+                cell_widget.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+            grid.addWidget(cell_widget, 0, column)
+            grid.setColumnStretch(column, stretch)
+        self.column.setContentsMargins(10, 7, 10, 7)
+        self.column.addLayout(grid)
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        if event.button() == Qt.MouseButton.LeftButton and self.rect().contains(event.position().toPoint()):
+            self.chosen.emit(self._path)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_Space):
+            self.chosen.emit(self._path)
+            return
+        super().keyPressEvent(event)
+
+
+def _names(path: str) -> tuple[str, str]:
+    """A file's name and its folder, the home folder as `~`."""
+    file = Path(path)
+    folder = file.parent
+    home = Path.home()
+    shown = f"~/{folder.relative_to(home)}" if folder.is_relative_to(home) and folder != home else str(folder)
+    return text.visible(file.name, 120), text.visible("~" if folder == home else shown, 200)
+
+
+def _when(seconds: float) -> str:
+    """Today the hour, then yesterday, the day of the week, the day."""
+    then, now = time.localtime(seconds), time.localtime()
+    days = (time.mktime((*now[:3], 12, 0, 0, 0, 0, -1)) - time.mktime((*then[:3], 12, 0, 0, 0, 0, -1))) // 86400
+    if days <= 0:
+        return time.strftime("%H:%M", then)
+    if days == 1:
+        return "yesterday"
+    if days < 7:
+        return time.strftime("%a", then)
+    return f"{then.tm_mday} {time.strftime('%b', then)}" + ("" if then.tm_year == now.tm_year else f" {then.tm_year}")

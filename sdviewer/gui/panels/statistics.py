@@ -1,0 +1,243 @@
+"""The statistics column: values, health, norms and storage of one tensor; every line can be copied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from PySide6.QtCore import QEvent, Qt
+from PySide6.QtGui import QContextMenuEvent, QKeyEvent, QKeySequence, QMouseEvent
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QMenu, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+
+from sdviewer.core import text
+from sdviewer.gui import resources, widgets
+from sdviewer.gui.widgets import Card, Elided
+
+Show = Callable[[Any], str]
+
+
+def _number(value: Any) -> str:
+    return value if isinstance(value, str) else text.value(value)
+
+
+def _count(value: Any) -> str:
+    return text.count(int(value))
+
+
+def _exact(value: Any) -> str:
+    """What is copied: plain ASCII, all digits."""
+    return value if isinstance(value, str) else repr(value)
+
+
+# (group, field, label, how it is shown); a field that the answer lacks has no line.
+_NUMBERS: Final[tuple[tuple[str, str, str, Show], ...]] = (
+    ("VALUES", "min", "min", _number),
+    ("VALUES", "max", "max", _number),
+    ("VALUES", "mean", "mean", _number),
+    ("VALUES", "std", "std", _number),
+    ("VALUES", "median", "median", _number),
+    ("VALUES", "absmean", "mean |x|", _number),
+    ("VALUES", "kurtosis", "kurtosis", _number),
+    ("HEALTH", "nan", "NaN", _count),
+    ("HEALTH", "inf", "±Inf", _count),
+    ("HEALTH", "zeros", "exact zeros", _count),
+    ("HEALTH", "tiny", "|x| < 1e−6", _count),
+    ("HEALTH", "outliers", "outliers > 6σ", _count),
+    ("NORMS", "l1", "L1 norm", _number),
+    ("NORMS", "l2", "L2 norm", _number),
+    ("NORMS", "rms", "RMS", _number),
+)
+_STORAGE: Final = (
+    ("storage", "storage"),
+    ("offset", "offset"),
+    ("stride", "stride"),
+    ("size", "size"),
+    ("shared", "shared with"),
+    ("device", "device"),
+    ("grad", "requires grad"),
+    ("crc", "CRC-32"),
+)
+
+
+class _Line(QWidget):
+    """A label and a number that can be copied by click, key or menu."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__()
+        self.words = words
+        self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self._label = widgets.label(words, "note")
+        self._value = Elided("", "mono", Qt.TextElideMode.ElideMiddle)
+        self._value.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        self._value.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 1, 0, 1)
+        row.setSpacing(8)
+        row.addWidget(self._label)
+        row.addWidget(self._value, 1)
+        self._copied = ""
+
+    def show_value(self, shown: str, copied: str, more: str = "") -> None:
+        """The number as it is shown, as it is copied, and what the tooltip adds."""
+        self._value.setText(shown)
+        self._copied = copied
+        self.setToolTip(more or copied)
+        self.setAccessibleName(f"{self.words} {shown}")
+        self.show()
+
+    def copy(self) -> None:
+        """Put the exact value on the clipboard."""
+        widgets.copy_text(self._copied)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        if event.matches(QKeySequence.StandardKey.Copy):
+            self.copy()
+            return
+        super().keyPressEvent(event)
+
+    def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
+        self.copy()
+
+    def contextMenuEvent(self, event: QContextMenuEvent) -> None:
+        menu = QMenu(self)
+        menu.addAction(f"Copy {self.words}", self.copy)
+        menu.exec(event.globalPos())
+
+
+class Statistics(QScrollArea):
+    """Numbers of one tensor in four groups; empty groups are not there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setWidgetResizable(True)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setAccessibleName("Statistics")
+        self.setFixedWidth(214)
+        self._lines: dict[str, _Line] = {}
+        self._groups: dict[str, tuple[QWidget, list[str]]] = {}
+        card = Card()
+        card.column.setSpacing(0)
+        card.column.setContentsMargins(14, 12, 14, 12)
+        for group in ("VALUES", "HEALTH", "NORMS", "STORAGE"):
+            self._add_group(card.column, group)
+        self._note = widgets.label("", "hint")
+        self._note.setWordWrap(True)
+        self._note.hide()
+        card.column.addWidget(self._note)
+        card.column.addStretch(1)
+        self.setWidget(card)
+
+    def _add_group(self, column: QVBoxLayout, group: str) -> None:
+        head = QWidget()
+        inside = QVBoxLayout(head)
+        inside.setContentsMargins(0, 0 if group == "VALUES" else 10, 0, 4)
+        inside.setSpacing(12)
+        if group != "VALUES":
+            inside.addWidget(widgets.line())
+        inside.addWidget(widgets.label(group, "group"))
+        column.addWidget(head)
+        entries = (
+            [(f"s:{field}", words) for field, words in _STORAGE]
+            if group == "STORAGE"
+            else [(field, words) for where, field, words, _ in _NUMBERS if where == group]
+        )
+        for field, words in entries:
+            line = _Line(words)
+            line.hide()
+            self._lines[field] = line
+            column.addWidget(line)
+        head.hide()
+        self._groups[group] = (head, [field for field, _ in entries])
+
+    def clear(self) -> None:
+        """Show nothing."""
+        for line in self._lines.values():
+            line.hide()
+        self.say("")
+        self._show_heads()
+
+    def say(self, words: str) -> None:
+        """A line below the numbers, such as why there are none."""
+        self._note.setText(words)
+        self._note.setVisible(bool(words))
+
+    def show_facts(self, facts: Mapping[str, Any]) -> None:
+        """What the header says: storage, stride, sharing. The numbers of the values stay until theirs come."""
+        storage = facts.get("storage") or {}
+        shown: dict[str, tuple[str, str, str]] = {}
+        if storage:
+            shown["storage"] = (text.visible(str(storage["id"]), 40), str(storage["id"]), "")
+            if storage.get("byte_offset") is not None:
+                offset = int(storage["byte_offset"])
+                shown["offset"] = (text.count(offset), str(offset), f"{offset:,} bytes into the file")
+            shown["size"] = (text.size(int(storage["nbytes"])), str(storage["nbytes"]), f"{storage['nbytes']:,} bytes")
+            shown["shared"] = self._shared(storage)
+            if storage.get("crc") is not None:
+                crc = f"{int(storage['crc']):08x}"
+                shown["crc"] = (crc, crc, "The checksum the container states")
+        if facts.get("stride") is not None:
+            stride = str(tuple(facts["stride"]))
+            shown["stride"] = (stride, stride, "in elements")
+        if facts.get("location"):
+            location = text.visible(str(facts["location"]), 40)
+            shown["device"] = (location, location, "")
+        if facts.get("requires_grad") is not None:
+            grad = "yes" if facts["requires_grad"] else "no"
+            shown["grad"] = (grad, str(bool(facts["requires_grad"])), "")
+        for field, _ in _STORAGE:
+            line = self._lines[f"s:{field}"]
+            if field in shown:
+                line.show_value(*shown[field])
+            else:
+                line.hide()
+        self._show_heads()
+
+    def _shared(self, storage: Mapping[str, Any]) -> tuple[str, str, str]:
+        names = [text.visible(str(name), 120) for name in storage.get("shared_with") or ()]
+        n = int(storage.get("shared_count") or len(names))
+        if not n:
+            return "none", "none", "No other tensor looks into this storage"
+        return (names[0] if n == 1 and names else text.count(n)), ", ".join(names), "\n".join(names)
+
+    def show_numbers(self, body: Mapping[str, Any]) -> None:
+        """What a pass over the values found."""
+        fields = dict(body)
+        infinities = [fields[name] for name in ("posinf", "neginf") if fields.get(name) is not None]
+        if infinities:
+            fields["inf"] = sum(infinities)
+        approximate = set(fields.get("approximate") or ())
+        for _, field, _, show in _NUMBERS:
+            line = self._lines[field]
+            value = fields.get(field)
+            if value is None:
+                line.hide()
+                continue
+            shown = show(value)
+            more = ""
+            if field in approximate:
+                shown = f"≈ {shown}"
+                more = f"from {int(fields.get('sampled') or 0):,} of {int(fields.get('count') or 0):,} values"
+            line.show_value(shown, _exact(value), more)
+        self.say("")
+        self._show_heads()
+
+    def forget_numbers(self, words: str) -> None:
+        """No numbers: say why."""
+        for _, field, _, _ in _NUMBERS:
+            self._lines[field].hide()
+        self.say(words)
+        self._show_heads()
+
+    def _show_heads(self) -> None:
+        first = True
+        for head, fields in self._groups.values():
+            there = any(not self._lines[field].isHidden() for field in fields)
+            head.setVisible(there)
+            if there and first:
+                first = False
+
+    def changeEvent(self, event: QEvent) -> None:
+        super().changeEvent(event)
+        if resources.is_theme_change(event):
+            self.viewport().update()

@@ -1,0 +1,383 @@
+"""The left side of a document: filter, chips, and the module tree as a flat table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from PySide6.QtCore import QEvent, QItemSelection, QItemSelectionModel, QPoint, Qt, QTimer, Signal
+from PySide6.QtGui import QContextMenuEvent, QKeyEvent, QMouseEvent
+from PySide6.QtWidgets import (
+    QAbstractItemView,
+    QHBoxLayout,
+    QHeaderView,
+    QStackedWidget,
+    QTableView,
+    QVBoxLayout,
+    QWidget,
+)
+
+from sdviewer.core import text
+from sdviewer.core.sheet import Sheet
+from sdviewer.gui import resources, widgets
+from sdviewer.gui.models import tree_model
+from sdviewer.gui.models.tree_model import TreeModel
+from sdviewer.gui.panels.tree_delegate import BAR_WIDTH, ROW_HEIGHT, TreeDelegate, chevron_rect
+from sdviewer.gui.session import Session
+from sdviewer.gui.widgets import Chip, Field
+
+FILTER_PAUSE: Final = 60
+"""Milliseconds without a key before the filter is sent."""
+# Typing finds among so many rows below the current one: decoding all 100,000 names would take longer than a frame.
+_LOOK_AHEAD: Final = 4000
+
+
+class TreeView(QTableView):
+    """A table that behaves like a tree: the model's rows are flat, the worker folds."""
+
+    toggle_requested = Signal(int)
+    subtree_requested = Signal(int, bool)
+    step_requested = Signal(int, bool)  # node, expand
+    activated_node = Signal(int)
+    menu_requested = Signal(QPoint)
+
+    def __init__(self, model: TreeModel) -> None:
+        super().__init__()
+        self._model = model
+        self.setModel(model)
+        self.delegate = TreeDelegate(model)
+        self.setItemDelegate(self.delegate)
+        self.setAccessibleName("Module tree")
+        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
+        self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setShowGrid(False)
+        self.setWordWrap(False)
+        self.setTabKeyNavigation(False)
+        self.setMouseTracking(True)
+        self.setCornerButtonEnabled(False)
+        rows = self.verticalHeader()
+        rows.setMinimumSectionSize(ROW_HEIGHT)
+        rows.setDefaultSectionSize(ROW_HEIGHT)
+        rows.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
+        rows.hide()
+        head = self.horizontalHeader()
+        head.setFixedHeight(30)
+        head.setMinimumSectionSize(40)
+        head.setHighlightSections(False)
+        head.setSectionsClickable(True)
+        head.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
+        head.setSectionResizeMode(tree_model.NAME, QHeaderView.ResizeMode.Stretch)
+        self.setColumnWidth(tree_model.SHAPE, 104)
+        self.setColumnWidth(tree_model.PARAMS, BAR_WIDTH + 64)
+        self.setColumnWidth(tree_model.DTYPE, 58)
+
+    def current_node(self) -> int:
+        """The node with the keyboard, -1 where there is none."""
+        index = self.currentIndex()
+        return self._model.node(index.row()) if index.isValid() else -1
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        node = self.current_node()
+        if node >= 0 and self._tree_key(event, node):
+            event.accept()
+            return
+        super().keyPressEvent(event)
+
+    def _tree_key(self, event: QKeyEvent, node: int) -> bool:
+        """A key that a tree has and a table has not; whether it was one."""
+        model, key = self._model, event.key()
+        if event.modifiers() & (Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.AltModifier):
+            return False
+        if key == Qt.Key.Key_Right:
+            if model.has_children(node):
+                if model.is_expanded(node):
+                    self._move_to(self.currentIndex().row() + 1)
+                else:
+                    self.step_requested.emit(node, True)
+        elif key == Qt.Key.Key_Left:
+            if model.has_children(node) and model.is_expanded(node):
+                self.step_requested.emit(node, False)
+            else:
+                self._move_to(model.visible_ancestor(model.parent_of(node)))
+        elif key == Qt.Key.Key_Asterisk:
+            self.subtree_requested.emit(node, True)
+        elif key == Qt.Key.Key_Minus:
+            self.subtree_requested.emit(node, False)
+        elif key in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
+            self.activated_node.emit(node)
+            if model.has_children(node):
+                self.toggle_requested.emit(node)
+        else:
+            return False
+        return True
+
+    def _move_to(self, row: int) -> None:
+        if 0 <= row < self._model.rowCount():
+            self.setCurrentIndex(self._model.index(row, 0))
+
+    def keyboardSearch(self, search: str) -> None:
+        """Go to the next visible row whose name begins with what is typed."""
+        wanted = search.lower()
+        count = self._model.rowCount()
+        start = self.currentIndex().row() + (1 if len(search) == 1 else 0)
+        for offset in range(min(count, _LOOK_AHEAD)):
+            row = (start + offset) % count
+            if self._model.name(self._model.node(row)).lower().startswith(wanted):
+                self._move_to(row)
+                return
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        index = self.indexAt(event.position().toPoint())
+        if event.button() == Qt.MouseButton.LeftButton and index.isValid() and index.column() == tree_model.NAME:
+            node = self._model.node(index.row())
+            chevron = chevron_rect(self.visualRect(index), self._model.depth(node))
+            if self._model.has_children(node) and chevron.contains(event.position().toPoint()):
+                self.toggle_requested.emit(node)
+                return
+        super().mousePressEvent(event)
+
+    def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
+        index = self.indexAt(event.position().toPoint())
+        if not index.isValid() or event.button() != Qt.MouseButton.LeftButton:
+            return
+        node = self._model.node(index.row())
+        chevron = chevron_rect(self.visualRect(index), self._model.depth(node))
+        if self._model.has_children(node) and not (
+            index.column() == tree_model.NAME and chevron.contains(event.position().toPoint())
+        ):
+            self.toggle_requested.emit(node)
+
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:
+        super().mouseMoveEvent(event)
+        self._hover(self.indexAt(event.position().toPoint()).row())
+
+    def leaveEvent(self, event: QEvent) -> None:
+        super().leaveEvent(event)
+        self._hover(-1)
+
+    def _hover(self, row: int) -> None:
+        before = self.delegate.hovered_row
+        if row == before:
+            return
+        self.delegate.hovered_row = row
+        for changed in (before, row):
+            if 0 <= changed < self._model.rowCount():
+                y = self.rowViewportPosition(changed)
+                self.viewport().update(0, y, self.viewport().width(), ROW_HEIGHT)
+
+    def contextMenuEvent(self, event: QContextMenuEvent) -> None:
+        self.menu_requested.emit(event.globalPos())
+
+    def changeEvent(self, event: QEvent) -> None:
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.FontChange and hasattr(self, "delegate"):
+            self.delegate.update_fonts()
+
+
+class TreePanel(QWidget):
+    """Filter, chips and tree; keeps selection and scroll by node when the worker answers with other rows."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
+        self._session = session
+        self.model = TreeModel(self)
+        self.view = TreeView(self.model)
+        self.filter = Field("Filter — qkv   *.weight   shape:768   dtype:f32", "filter", "Ctrl+F")
+        self.filter.setAccessibleName("Filter the tree")
+        self._pause = QTimer(self, interval=FILTER_PAUSE, singleShot=True)
+        self._wrong = widgets.label("", "error")
+        self._wrong.setWordWrap(True)
+        self._wrong.hide()
+        self._sort: tuple[int, bool] = (-1, False)
+        self._swapping = False
+        self._all = Chip("All")
+        self._matches = Chip("")
+        self._problems = Chip("Problems", "warn", "warn")
+        self._lay_out()
+        self._connect()
+
+    def _lay_out(self) -> None:
+        for chip in (self._all, self._matches):
+            chip.setCheckable(True)
+        self._matches.hide()
+        self._problems.hide()
+        chips = QHBoxLayout()
+        chips.setSpacing(6)
+        self.chips = chips
+        for chip in (self._all, self._matches, self._problems):
+            chips.addWidget(chip)
+        chips.addStretch(1)
+        top = QVBoxLayout()
+        top.setContentsMargins(10, 10, 10, 6)
+        top.setSpacing(7)
+        top.addWidget(self.filter)
+        top.addWidget(self._wrong)
+        top.addLayout(chips)
+        empty = QWidget()
+        inside = QVBoxLayout(empty)
+        self._nothing = widgets.Elided("", "second", Qt.TextElideMode.ElideMiddle)
+        self._nothing.setAlignment(Qt.AlignmentFlag.AlignHCenter)
+        clear = widgets.button("Clear filter")
+        clear.clicked.connect(self.filter.clear)
+        inside.addSpacing(36)
+        inside.addWidget(self._nothing)
+        inside.addWidget(clear, 0, Qt.AlignmentFlag.AlignHCenter)
+        inside.addStretch(1)
+        self._stack = QStackedWidget()
+        self._stack.addWidget(self.view)
+        self._stack.addWidget(empty)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(0)
+        column.addLayout(top)
+        column.addWidget(self._stack, 1)
+        self.setMinimumWidth(300)
+
+    def _connect(self) -> None:
+        session, view = self._session, self.view
+        session.sheet_changed.connect(self._show_sheet)
+        session.rows_changed.connect(self._show_rows)
+        session.filtered.connect(self._show_matches)
+        session.reveal_requested.connect(self.select_node)
+        view.toggle_requested.connect(session.toggle)
+        view.step_requested.connect(lambda node, expand: (session.expand if expand else session.collapse)(node))
+        view.subtree_requested.connect(
+            lambda node, expand: (session.expand if expand else session.collapse)(node, subtree=True)
+        )
+        view.verticalScrollBar().valueChanged.connect(self._scrolled)
+        view.selectionModel().selectionChanged.connect(self._selection_changed)
+        view.horizontalHeader().sectionClicked.connect(self._sort_by)
+        self._pause.timeout.connect(lambda: session.set_filter(self.filter.text()))
+        self.filter.textChanged.connect(lambda: self._pause.start())
+        self.filter.escaped.connect(self._leave_filter)
+        self.filter.returnPressed.connect(self._enter_tree)
+        self._all.clicked.connect(lambda: (self.filter.clear(), self._all.setChecked(True)))
+        self._matches.clicked.connect(lambda: self._matches.setChecked(True))
+
+    # What the session tells
+
+    def _show_sheet(self, sheet: Sheet, visible: memoryview, selected: list[int], top: int) -> None:
+        self._swap(lambda: self.model.set_sheet(sheet, visible), selected, top)
+        tensors = self._session.info.get("tensors", 0)
+        self._all.setText(f"All  {tensors:,}")
+        self._all.setChecked(not self._session.filter_text)
+        problems = len(self._session.info.get("problems", ()))
+        self._problems.setText(f"Problems  {problems:,}")
+        self._problems.setVisible(problems > 0)
+        if not selected and self.model.rowCount():
+            self.select_row(0)
+
+    def _show_rows(self, visible: memoryview, flags: memoryview) -> None:
+        top = self.model.node(row) if (row := self.view.rowAt(0)) >= 0 else -1
+        current = self.view.current_node()
+        chosen = self._session.selection
+        if current >= 0 and chosen and current in chosen:
+            chosen = [current, *(node for node in chosen if node != current)]
+        self._swap(lambda: self.model.set_rows(visible, flags), chosen, top)
+
+    def _swap(self, change: Callable[[], None], chosen: list[int], top: int) -> None:
+        """Swap the model's rows; `chosen` (the current one first) stay selected and `top` stays at the top."""
+        view = self.view
+        offset = view.rowViewportPosition(row) if (row := view.rowAt(0)) >= 0 else 0
+        self._swapping = True
+        change()
+        view.delegate.hovered_row = -1
+        selection = QItemSelection()
+        rows = [row for node in chosen if (row := self.model.row_of(node)) >= 0]
+        for row in rows:
+            selection.select(self.model.index(row, 0), self.model.index(row, len(tree_model.HEADERS) - 1))
+        flag = QItemSelectionModel.SelectionFlag
+        if rows:
+            view.selectionModel().setCurrentIndex(self.model.index(rows[0], 0), flag.NoUpdate)
+            view.selectionModel().select(selection, flag.ClearAndSelect)
+        elif chosen and (above := self.model.visible_ancestor(chosen[0])) >= 0:
+            view.selectionModel().setCurrentIndex(self.model.index(above, 0), flag.NoUpdate)
+        anchor = self.model.visible_ancestor(top) if top >= 0 else -1
+        if anchor >= 0:
+            view.verticalScrollBar().setValue(anchor * ROW_HEIGHT - offset)
+        self._swapping = False
+
+    def _show_matches(self, matched: int, error: str) -> None:
+        widgets.set_property(self.filter, "wrong", bool(error))
+        self._wrong.setText(text.visible(error))
+        self._wrong.setVisible(bool(error))
+        if error:
+            return
+        self._matches.setVisible(matched >= 0)
+        self._matches.setText(f"Matches  {matched:,}")
+        self._matches.setChecked(matched >= 0)
+        self._all.setChecked(matched < 0)
+        nothing = matched == 0
+        self._nothing.setText(f"Nothing matches “{text.visible(self._session.filter_text, 80)}”")
+        self._stack.setCurrentIndex(1 if nothing else 0)
+
+    # What a person does
+
+    def _selection_changed(self) -> None:
+        if self._swapping:
+            return
+        model = self.view.selectionModel()
+        rows = sorted({r for span in model.selection() for r in range(span.top(), span.bottom() + 1)})
+        current = self.view.currentIndex().row()
+        nodes = [self.model.node(row) for row in rows]
+        if current in rows:
+            first = self.model.node(current)
+            nodes = [first, *(node for node in nodes if node != first)]
+        self._session.select(nodes)
+
+    def select_row(self, row: int) -> None:
+        """Select one row of the table."""
+        self.view.selectRow(row)
+
+    def select_node(self, node: int) -> None:
+        """Select a visible node and bring it into view."""
+        row = self.model.row_of(node)
+        if row >= 0:
+            self.view.selectRow(row)
+            self.view.scrollTo(self.model.index(row, 0), QAbstractItemView.ScrollHint.EnsureVisible)
+
+    def _sort_by(self, column: int) -> None:
+        """Name: by name, by name downwards, file order; params: largest first, smallest first, file order."""
+        key = tree_model.SORT_KEYS[column]
+        if key == "natural":
+            return
+        first = key == "params"
+        before, descending = self._sort
+        if before != column:
+            self._sort = (column, first)
+        elif descending == first:
+            self._sort = (column, not first)
+        else:
+            self._sort = (-1, False)
+        column, descending = self._sort
+        head = self.view.horizontalHeader()
+        head.setSortIndicatorShown(column >= 0)
+        if column >= 0:
+            order = Qt.SortOrder.DescendingOrder if descending else Qt.SortOrder.AscendingOrder
+            head.setSortIndicator(column, order)
+        self._session.sort(key if column >= 0 else "natural", descending)
+
+    def _leave_filter(self) -> None:
+        if self.filter.text():
+            self.filter.clear()
+        else:
+            self.view.setFocus()
+
+    def _enter_tree(self) -> None:
+        self.view.setFocus()
+        if not self.view.currentIndex().isValid() and self.model.rowCount():
+            self.select_row(0)
+
+    def _scrolled(self) -> None:
+        if not self._swapping:
+            row = self.view.rowAt(0)
+            self._session.top_node = self.model.node(row) if row >= 0 else -1
+
+    def changeEvent(self, event: QEvent) -> None:
+        super().changeEvent(event)
+        if resources.is_theme_change(event):
+            self.view.viewport().update()

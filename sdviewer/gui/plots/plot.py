@@ -1,0 +1,132 @@
+"""What every plot has in common: a card that asks for its numbers, waits for the library, and draws."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from PySide6.QtCore import QEvent, QTimer, Signal
+from PySide6.QtWidgets import QSizePolicy
+
+from sdviewer.core import text
+from sdviewer.gui import resources, widgets
+from sdviewer.gui.jobs import Body, Buffers, Job, is_cancelled
+from sdviewer.gui.plots.library import library
+from sdviewer.gui.session import Session
+from sdviewer.gui.widgets import Card
+
+Facts = Mapping[str, Any]
+
+
+class Plot(Card):
+    """One kind of plot. `name` is its id, `title` what the view is called, `order` its place in the overview.
+
+    `finished` fires when what was asked for last is drawn or cannot be drawn.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    heading: ClassVar[str]
+    icon: ClassVar[str]
+
+    finished = Signal()
+    cursor_moved = Signal(str)
+
+    def __init__(self) -> None:
+        super().__init__(self.heading)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
+        self._session: Session | None = None
+        self._facts: Facts = {}
+        self._answer: tuple[Body, Buffers] | None = None
+        self._note = widgets.label("", "note")
+        self._note.setWordWrap(True)
+        self._note.hide()
+        self.column.addWidget(self._note)
+        self.pending = False
+        self._hint = QTimer(self, interval=500, singleShot=True)
+        self._hint.timeout.connect(lambda: self.say("Reading numbers…"))
+        library().loaded.connect(self._draw_answer)
+
+    @staticmethod
+    def score(facts: Facts) -> int:
+        """How well this suits a tensor: 0 not at all, 100 best."""
+        raise NotImplementedError
+
+    def request(self, facts: Facts) -> tuple[str, dict[str, Any]]:
+        """What to ask the numbers pool."""
+        raise NotImplementedError
+
+    def draw(self, body: Body, buffers: Buffers) -> None:
+        """Show an answer. Called in the window's thread, with the library loaded."""
+        raise NotImplementedError
+
+    def begin(self, facts: Facts) -> None:
+        """Get ready for another tensor, before its numbers are asked for."""
+
+    def show_tensor(self, session: Session, facts: Facts) -> None:
+        """Ask for the numbers of a tensor and draw them when they come; what is drawn stays until then."""
+        self._session, self._facts = session, facts
+        self.begin(facts)
+        self.ask()
+
+    def ask(self) -> None:
+        """Ask again, after something about the question changed."""
+        if self._session is None:
+            return
+        name, params = self.request(self._facts)
+        self.pending = True
+        self._hint.start()
+        self._session.ask_numbers(
+            name, {"source": self._facts["source"], **params}, self._answered, self._failed, lane=f"plot {self.name}"
+        )
+
+    def ask_aside(self, lane: str, name: str, params: dict[str, Any], done: Any) -> Job | None:
+        """Ask for something small beside the plot itself; failures are silent."""
+        if self._session is None:
+            return None
+        return self._session.ask_numbers(
+            name, {"source": self._facts["source"], **params}, done, lambda failure: None, lane=lane
+        )
+
+    def forget(self) -> None:
+        """The tensor is gone: ask nothing more about it."""
+        if self._session is not None:
+            self._session.jobs.drop(f"plot {self.name}")
+        self._hint.stop()
+        self.pending = False
+
+    def _answered(self, body: Body, buffers: Buffers) -> None:
+        self._hint.stop()
+        self._answer = (body, buffers)
+        self._draw_answer()
+
+    def _draw_answer(self) -> None:
+        if self._answer is None:
+            return
+        if not library().ready:
+            library().load()
+            return
+        self.say("")
+        self.draw(*self._answer)
+        if self.pending:
+            self.pending = False
+            self.finished.emit()
+
+    def _failed(self, failure: Body) -> None:
+        self._hint.stop()
+        if is_cancelled(failure):
+            return
+        self._answer = None
+        self.say(f"{text.visible(str(failure.get('message', '')))}. {text.visible(str(failure.get('remedy', '')))}")
+        self.pending = False
+        self.finished.emit()
+
+    def say(self, words: str) -> None:
+        """A line in place of the plot, or "" to show the plot."""
+        self._note.setText(words)
+        self._note.setVisible(bool(words))
+
+    def changeEvent(self, event: QEvent) -> None:
+        super().changeEvent(event)
+        if resources.is_theme_change(event) and hasattr(self, "_answer"):
+            self._draw_answer()

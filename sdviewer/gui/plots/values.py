@@ -1,0 +1,262 @@
+"""The numbers themselves: a grid that holds only what is on the screen, tinted like the heatmap."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from PySide6.QtCore import QEvent, QPoint, QRect, Qt, QTimer, Signal
+from PySide6.QtGui import (
+    QColor,
+    QFontMetrics,
+    QKeyEvent,
+    QKeySequence,
+    QMouseEvent,
+    QPainter,
+    QPaintEvent,
+    QResizeEvent,
+)
+from PySide6.QtWidgets import QAbstractScrollArea, QFrame
+
+from sdviewer.core import text
+from sdviewer.gui import resources, widgets
+from sdviewer.gui.jobs import Body, Buffers
+from sdviewer.gui.plots import colours
+from sdviewer.gui.plots.heatmap import cell_text
+from sdviewer.gui.plots.plot import Facts, Plot
+from sdviewer.gui.plots.slices import SliceStrip
+
+ROW_HEIGHT = 24
+_MOST = 2**31 - 1
+
+
+class ValuesGrid(QAbstractScrollArea):
+    """A grid of `(rows, columns)` cells; asks for the window it shows, by row and column."""
+
+    window_changed = Signal()
+    cell_chosen = Signal(int, int)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setAccessibleName("Values")
+        self.setMinimumSize(150, 90)
+        self.rows = self.columns = 0
+        self.cell = (0, 0)
+        self._limit = 0.0
+        self._texts: dict[tuple[int, int], tuple[str, float]] = {}
+        self._width = 84
+        self.verticalScrollBar().valueChanged.connect(self._moved)
+        self.horizontalScrollBar().valueChanged.connect(self._moved)
+
+    def set_size(self, rows: int, columns: int) -> None:
+        """Another tensor: nothing of it is known yet."""
+        if (rows, columns) != (self.rows, self.columns):
+            self.rows, self.columns = min(rows, _MOST), min(columns, _MOST)
+            self.cell = (0, 0)
+            self.verticalScrollBar().setValue(0)
+            self.horizontalScrollBar().setValue(0)
+        self._set_ranges()
+
+    def window(self) -> tuple[int, int, int, int]:  # type: ignore[override]
+        """First row and column on the screen, and how many of each."""
+        row, column = self.verticalScrollBar().value(), self.horizontalScrollBar().value()
+        area = self._cells()
+        rows = min(area.height() // ROW_HEIGHT + 1, self.rows - row)
+        columns = min(area.width() // self._width + 1, self.columns - column)
+        return row, column, max(rows, 0), max(columns, 0)
+
+    def set_values(self, row: int, column: int, columns: int, cells: list[tuple[str, float]], limit: float) -> None:
+        """What stands in a window; `limit` is the end of the colour scale."""
+        self._texts = {(row + i // columns, column + i % columns): cell for i, cell in enumerate(cells)}
+        self._limit = limit
+        self.viewport().update()
+
+    def chosen_text(self) -> str:
+        """The value of the chosen cell, "" where it is not known."""
+        return self._texts.get(self.cell, ("", 0.0))[0]
+
+    def _cells(self) -> QRect:
+        metrics = QFontMetrics(resources.font(resources.SMALL))
+        left = metrics.horizontalAdvance("0" * len(str(max(self.rows - 1, 0)))) + 16
+        return self.viewport().rect().adjusted(left, 22, 0, 0)
+
+    def _set_ranges(self) -> None:
+        area = self._cells()
+        shown_rows, shown_columns = max(area.height() // ROW_HEIGHT, 1), max(area.width() // self._width, 1)
+        for bar, n, shown in (
+            (self.verticalScrollBar(), self.rows, shown_rows),
+            (self.horizontalScrollBar(), self.columns, shown_columns),
+        ):
+            bar.setRange(0, max(n - shown, 0))
+            bar.setPageStep(shown)
+        self.viewport().update()
+
+    def _moved(self) -> None:
+        self.viewport().update()
+        self.window_changed.emit()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._set_ranges()
+        self.window_changed.emit()
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        painter = QPainter(self.viewport())
+        area = self._cells()
+        row, column, rows, columns = self.window()
+        self._paint_heads(painter, area, row, column, rows, columns)
+        painter.setFont(resources.font(resources.NOTE, mono=True))
+        painter.setClipRect(area)
+        for i in range(rows):
+            for j in range(columns):
+                known = self._texts.get((row + i, column + j))
+                rect = QRect(
+                    area.left() + j * self._width, area.top() + i * ROW_HEIGHT, self._width - 1, ROW_HEIGHT - 1
+                )
+                if known is not None:
+                    self._paint_cell(painter, rect, *known, chosen=(row + i, column + j) == self.cell)
+
+    def _paint_heads(self, painter: QPainter, area: QRect, row: int, column: int, rows: int, columns: int) -> None:
+        painter.setFont(resources.font(resources.SMALL))
+        painter.setPen(resources.colour("text3"))
+        right = int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        for i in range(rows):
+            place = QRect(0, area.top() + i * ROW_HEIGHT, area.left() - 8, ROW_HEIGHT)
+            if place.bottom() <= area.bottom() + ROW_HEIGHT // 2:
+                painter.drawText(place, right, str(row + i))
+        for j in range(columns):
+            place = QRect(area.left() + j * self._width, 0, self._width - 9, area.top())
+            painter.drawText(place, right, str(column + j))
+
+    def _paint_cell(self, painter: QPainter, rect: QRect, words: str, share: float, *, chosen: bool) -> None:
+        if math.isnan(share):
+            fill, token = resources.colour("S"), "panel"
+            painter.fillRect(rect, fill)
+            painter.setPen(resources.colour(token))
+        else:
+            fill = colours.colour(share * 0.72)
+            painter.fillRect(rect, fill)
+            painter.setPen(_readable(fill))
+        painter.drawText(
+            rect.adjusted(4, 0, -7, 0), int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter), words
+        )
+        if chosen and self.hasFocus():
+            painter.setPen(resources.colour("accent"))
+            painter.drawRect(rect.adjusted(0, 0, -1, -1))
+            painter.drawRect(rect.adjusted(1, 1, -2, -2))
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        area, position = self._cells(), event.position().toPoint()
+        if area.contains(position):
+            row, column, _, _ = self.window()
+            offset: QPoint = position - area.topLeft()
+            self._choose(row + offset.y() // ROW_HEIGHT, column + offset.x() // self._width)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        if event.matches(QKeySequence.StandardKey.Copy):
+            widgets.copy_text(self.chosen_text().replace(text.MINUS, "-").replace(",", ""))
+            return
+        row, column = self.cell
+        page = self.verticalScrollBar().pageStep()
+        steps = {
+            Qt.Key.Key_Up: (row - 1, column),
+            Qt.Key.Key_Down: (row + 1, column),
+            Qt.Key.Key_Left: (row, column - 1),
+            Qt.Key.Key_Right: (row, column + 1),
+            Qt.Key.Key_PageUp: (row - page, column),
+            Qt.Key.Key_PageDown: (row + page, column),
+            Qt.Key.Key_Home: (row, 0),
+            Qt.Key.Key_End: (row, self.columns - 1),
+        }
+        target = steps.get(Qt.Key(event.key()))
+        if target is None or event.modifiers() & Qt.KeyboardModifier.ControlModifier:
+            super().keyPressEvent(event)
+            return
+        self._choose(*target)
+
+    def _choose(self, row: int, column: int) -> None:
+        row, column = min(max(row, 0), self.rows - 1), min(max(column, 0), self.columns - 1)
+        if row < 0 or column < 0:
+            return
+        self.cell = (row, column)
+        for bar, place in ((self.verticalScrollBar(), row), (self.horizontalScrollBar(), column)):
+            if place < bar.value():
+                bar.setValue(place)
+            elif place >= bar.value() + bar.pageStep():
+                bar.setValue(place - bar.pageStep() + 1)
+        self.viewport().update()
+        self.cell_chosen.emit(row, column)
+
+    def changeEvent(self, event: QEvent) -> None:
+        super().changeEvent(event)
+        if resources.is_theme_change(event):
+            self.viewport().update()
+
+
+class ValuesPlot(Plot):
+    """The grid in its card; a vector is one column, a scalar one cell."""
+
+    name = "values"
+    title = "Values"
+    heading = "Numbers"
+    icon = "tensor"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._strip = SliceStrip(self.ask)
+        self.add_control(self._strip)
+        self.grid = ValuesGrid()
+        self.set_body(self.grid)
+        self._pause = QTimer(self, interval=25, singleShot=True)
+        self._pause.timeout.connect(self._ask_window)
+        self.grid.window_changed.connect(lambda: self._pause.start())
+        self.grid.cell_chosen.connect(self._chosen)
+
+    @staticmethod
+    def score(facts: Facts) -> int:
+        return 40 if facts.get("source") and math.prod(facts.get("shape") or (1,)) > 0 else 0
+
+    def begin(self, facts: Facts) -> None:
+        self._strip.begin(facts)
+        shape = self._strip.shape
+        axes = self._strip.axes
+        rows, columns = (shape[axes[0]], shape[axes[1]]) if axes else (shape[0] if shape else 1, 1)
+        self.grid.set_size(rows, columns)
+        self.subtitle.setText(text.shape(shape))
+
+    def request(self, facts: Facts) -> tuple[str, dict[str, Any]]:
+        row, column, rows, columns = self.grid.window()
+        return "window", {
+            **self._strip.params(),
+            "row": row,
+            "col": column,
+            "rows": min(max(rows, 1), self.grid.rows),
+            "cols": min(max(columns, 1), self.grid.columns),
+        }
+
+    def draw(self, body: Body, buffers: Buffers) -> None:
+        rows, columns = int(body["rows"]), int(body["cols"])
+        limit = float(body.get("limit") or 0.0)
+        numbers = memoryview(buffers["values"]).cast("B").cast("d")
+        cells = []
+        for at in range(rows * columns):
+            number = numbers[at]
+            share = number / limit if limit and not math.isinf(number) else math.copysign(1.0, number)
+            cells.append((cell_text(body, buffers, at), 0.0 if number == 0 else share))
+        self.grid.set_values(int(body["row"]), int(body["col"]), columns, cells, limit)
+
+    def _ask_window(self) -> None:
+        if self._session is not None and not self.isHidden():
+            self.ask()
+
+    def _chosen(self, row: int, column: int) -> None:
+        if words := self.grid.chosen_text():
+            self.cursor_moved.emit(f"{self._strip.full_index(row, column)} = {words}")
+
+
+def _readable(fill: QColor) -> QColor:
+    """Black or white, whichever stands out more."""
+    luminance = 0.2126 * fill.redF() ** 2.2 + 0.7152 * fill.greenF() ** 2.2 + 0.0722 * fill.blueF() ** 2.2
+    return QColor("#10151B") if luminance > 0.18 else QColor("#FFFFFF")

@@ -1,0 +1,370 @@
+"""One open document as the window knows it: what the worker said, the selection, the recipe and its history.
+
+The only mutable object of a tab. Panels read it and call its verbs; it tells them with signals in the past tense.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from PySide6.QtCore import QObject, QTimer, Signal
+
+from sdviewer.core import text
+from sdviewer.core.sheet import Sheet
+from sdviewer.engine.client import DocumentWorker, NumbersPool
+from sdviewer.gui.jobs import Body, Buffers, Job, Jobs, is_cancelled
+from sdviewer.repair.history import History
+from sdviewer.repair.operations import Operation
+from sdviewer.repair.recipe import Recipe, Source
+
+State = Literal["opening", "open", "failed"]
+
+REMIND_AFTER = 500
+"""Milliseconds before a running job is mentioned at all."""
+
+
+class Session(QObject):
+    """A document in a tab. `info`, `facts` and `edit` are bodies of the worker's answers (engine.document)."""
+
+    opened = Signal()
+    open_failed = Signal()
+    opening_progressed = Signal(float)
+    sheet_changed = Signal(object, object, list, int)  # Sheet, visible rows, nodes to select, node at the top
+    rows_changed = Signal(object, object)  # visible rows, flags
+    filtered = Signal(int, str)  # matches or -1 without a filter, what is wrong with it
+    reveal_requested = Signal(int)
+    selection_changed = Signal(list)
+    facts_changed = Signal(object)
+    totals_changed = Signal(object)
+    job_changed = Signal(str, float)  # text ("" when nothing runs), fraction or -1
+    trouble = Signal(object)  # a failure to tell in the banner
+    changed_on_disk = Signal(bool)  # whether the file is gone
+    recipe_changed = Signal()
+    saved = Signal(object)  # the receipt
+    save_failed = Signal(object)
+
+    def __init__(self, path: str, pool: NumbersPool) -> None:
+        super().__init__()
+        self.path = path
+        self.pool = pool
+        self.state: State = "opening"
+        self.info: Body = {}
+        self.failure: Body = {}
+        self.edit: Body = {}
+        self.facts: Body = {}
+        self.selection: list[int] = []
+        self.top_node = -1
+        self.sheet: Sheet | None = None
+        self.filter_text = ""
+        self.jobs = Jobs(self)
+        self._worker = DocumentWorker(path)
+        self.history = History()
+        self._saved_recipe = self.history.current
+        self._opening: Job | None = None
+        self._saving: Job | None = None
+        self._told_change = False
+
+    @property
+    def name(self) -> str:
+        """The file's own name, printable."""
+        return text.visible(Path(self.path).name or self.path, 120)
+
+    # Opening
+
+    def open(self) -> None:
+        """Open the file, or open it again."""
+        self.state = "opening"
+        self._told_change = False
+        recipe = self._worker.recipe
+        self._opening = self.jobs.run(
+            "open",
+            lambda done, failed, progressed: self._worker.open(done, failed, progressed, recipe=recipe),
+            self._opened,
+            self._open_failed,
+            self.opening_progressed.emit,
+        )
+
+    def cancel_opening(self) -> None:
+        """Give up on a file that takes long."""
+        if self._opening is not None:
+            self._opening.cancel()
+
+    def _opened(self, body: Body, buffers: Buffers) -> None:
+        self.state = "open"
+        self.info = body["info"]
+        self.edit = body["edit"]
+        self.failure = {}
+        self.sheet = Sheet.from_buffers(buffers, tuple(body["dtypes"]))
+        self.selection, self.top_node = [], -1
+        self.opened.emit()
+        self.sheet_changed.emit(self.sheet, buffers["visible"], [], -1)
+
+    def _open_failed(self, failure: Body) -> None:
+        self.state = "failed"
+        self.failure = failure
+        self.open_failed.emit()
+
+    # The tree
+
+    def toggle(self, node: int) -> None:
+        """Expand or collapse."""
+        self._ask_rows(toggle=node)
+
+    def expand(self, node: int, *, subtree: bool = False) -> None:
+        """Show what is below a node."""
+        self._ask_rows(expand=[node], subtree=subtree)
+
+    def collapse(self, node: int, *, subtree: bool = False) -> None:
+        """Hide what is below a node."""
+        self._ask_rows(collapse=[node], subtree=subtree)
+
+    def expand_all(self) -> None:
+        """Show every row."""
+        self._ask_rows(all="expand")
+
+    def collapse_all(self) -> None:
+        """Show the top rows only."""
+        self._ask_rows(all="collapse")
+
+    def set_filter(self, wanted: str) -> None:
+        """Show only what matches, and what is above it."""
+        self.filter_text = wanted
+        self._ask_rows(lane="filter", filter=wanted)
+
+    def sort(self, by: str, descending: bool) -> None:
+        """Sort siblings by "natural" (file order), "name" or "params"."""
+        self._ask_rows(sort=by, descending=descending)
+
+    def reveal(self, node: int) -> None:
+        """Show a node wherever it is folded away, and select it."""
+
+        def shown(body: Body, buffers: Buffers) -> None:
+            self._rows_answered(body, buffers)
+            self.reveal_requested.emit(node)
+
+        self.jobs.run(
+            "",
+            lambda done, failed, progressed: self._worker.request("rows", {"reveal": node}, done, failed, progressed),
+            shown,
+            self._trouble,
+        )
+
+    def _ask_rows(self, lane: str = "", **params: Any) -> None:
+        self.jobs.run(
+            lane,
+            lambda done, failed, progressed: self._worker.request("rows", params, done, failed, progressed),
+            self._rows_answered,
+            self._trouble,
+        )
+
+    def _rows_answered(self, body: Body, buffers: Buffers) -> None:
+        error = body.get("filter_error") or ""
+        if not error:
+            self.rows_changed.emit(buffers["visible"], buffers["flags"])
+        matched = body.get("matched")
+        self.filtered.emit(-1 if matched is None else min(matched, 2**31 - 1), error)
+
+    # The selection
+
+    def select(self, nodes: Sequence[int]) -> None:
+        """Tell everybody what is selected; the facts follow."""
+        chosen = list(nodes)
+        if chosen == self.selection:
+            return
+        self.selection = chosen
+        self.selection_changed.emit(chosen)
+        if len(chosen) == 1:
+            self._request_facts(chosen[0])
+        elif chosen:
+            self.ask("totals", {"rows": chosen}, lambda body, _: self.totals_changed.emit(body), lane="facts")
+
+    def _request_facts(self, node: int) -> None:
+        def answered(body: Body, buffers: Buffers) -> None:
+            self.facts = body
+            self.facts_changed.emit(body)
+
+        self.ask("facts", {"row": node}, answered, lane="facts")
+
+    # Editing: the recipe is the document, undo is moving in its history
+
+    @property
+    def recipe(self) -> Recipe:
+        """The steps so far."""
+        return self.history.current
+
+    @property
+    def modified(self) -> bool:
+        """Whether there are steps that no saved copy has."""
+        return bool(self.recipe.steps) and self.recipe != self._saved_recipe
+
+    @property
+    def editable(self) -> str:
+        """Why the key of the selected row cannot be edited, "" where it can."""
+        if self.state != "open" or not self.facts:
+            return "Select a row first."
+        return str(self.facts.get("editable") or "")
+
+    def apply(self, operation: Operation) -> None:
+        """Put one more step at the end of the recipe."""
+        recipe = self.recipe
+        if not recipe.steps:
+            recipe = replace(recipe, source=Source(state_dict=self._chosen_state_dict()))
+        self._try(replace(recipe, steps=(*recipe.steps, operation)), operation.label)
+
+    def set_step_enabled(self, step: int, enabled: bool) -> None:
+        """Switch one step off or on again."""
+        steps = list(self.recipe.steps)
+        steps[step] = replace(steps[step], enabled=enabled)
+        verb = "Switch on" if enabled else "Switch off"
+        self._try(replace(self.recipe, steps=tuple(steps)), f"{verb} step {step + 1}")
+
+    def remove_step(self, step: int) -> None:
+        """Take one step out."""
+        steps = [kept for i, kept in enumerate(self.recipe.steps) if i != step]
+        self._try(replace(self.recipe, steps=tuple(steps)), f"Remove step {step + 1}")
+
+    def undo(self) -> None:
+        """Back to the recipe before the last change."""
+        if self.history.undo_label:
+            self._move(self.history.undone())
+
+    def redo(self) -> None:
+        """Forward again."""
+        if self.history.redo_label:
+            self._move(self.history.redone())
+
+    def _chosen_state_dict(self) -> str:
+        """The state dict that the selection is in, as a recipe names it."""
+        dicts = self.info.get("state_dicts") or ()
+        index = int(self.facts.get("state_dict", -1))
+        if len(dicts) < 2 or not 0 <= index < len(dicts):
+            return "auto"
+        return str(dicts[index]["dotted"]) or "auto"
+
+    def _try(self, recipe: Recipe, label: str) -> None:
+        self._move(self.history.with_change(recipe, label))
+
+    def _move(self, history: History) -> None:
+        """Ask the worker for the document after the recipe of `history`; only what it accepts is kept."""
+        wanted = history.current.to_text()
+        selected = [*self.selection, self.top_node] if self.top_node >= 0 else list(self.selection)
+
+        def accepted(body: Body, buffers: Buffers) -> None:
+            self.history = history
+            self._edited(body, buffers)
+
+        self.jobs.run(
+            "",
+            lambda done, failed, progressed: self._worker.edit(wanted, selected, done, failed),
+            accepted,
+            self._trouble,
+        )
+
+    def _edited(self, body: Body, buffers: Buffers) -> None:
+        self.edit = body["edit"]
+        self.sheet = Sheet.from_buffers(buffers, tuple(body["dtypes"]))
+        rows = [int(row) for row in body["selected"]]
+        top = rows.pop() if self.top_node >= 0 and len(rows) > len(self.selection) else -1
+        self.top_node = top
+        self.selection = [row for row in rows if row >= 0]
+        self.sheet_changed.emit(self.sheet, buffers["visible"], list(self.selection), top)
+        self.recipe_changed.emit()
+        if len(self.selection) == 1:
+            self._request_facts(self.selection[0])
+        else:
+            self.selection_changed.emit(self.selection)
+
+    def preview(self, operation: Operation, limit: int, done: Any) -> None:
+        """What one more step would change; a newer question replaces an older one."""
+        recipe = self.recipe
+        if not recipe.steps:
+            recipe = replace(recipe, source=Source(state_dict=self._chosen_state_dict()))
+        params = {"recipe": recipe.to_text(), "step": operation.to_step(), "limit": limit}
+        self.ask("preview", params, lambda body, _: done(body), lane="preview")
+
+    # Saving
+
+    def suggested_name(self) -> str:
+        """Where a repaired copy goes unless somebody says otherwise: beside the file, never over it."""
+        path = Path(self.path)
+        suffix = ".safetensors" if path.suffix == ".safetensors" else path.suffix or ".pth"
+        return str(path.with_name(f"{path.stem}_repaired{suffix}"))
+
+    def save(self, out: str, *, overwrite: bool) -> None:
+        """Write a repaired copy; the file itself is never touched."""
+        recipe = self.recipe
+        params = {"recipe": recipe.to_text(), "out": out, "overwrite": overwrite}
+
+        def saved(body: Body, buffers: Buffers) -> None:
+            self._saved_recipe = recipe
+            self.job_changed.emit("", -1.0)
+            self.recipe_changed.emit()
+            self.saved.emit(body["receipt"])
+
+        def failed(failure: Body) -> None:
+            self.job_changed.emit("", -1.0)
+            if not is_cancelled(failure):
+                self.save_failed.emit(failure)
+
+        words = f"Saving {text.visible(Path(out).name, 60)}"
+        self.job_changed.emit(words, -1.0)
+        self._saving = self.jobs.run(
+            "save",
+            lambda done, failed, progressed: self._worker.request("save", params, done, failed, progressed),
+            saved,
+            failed,
+            lambda fraction: self.job_changed.emit(words, fraction),
+        )
+
+    def cancel_job(self) -> None:
+        """Stop a running save; nothing of it is left."""
+        if self._saving is not None:
+            self._saving.cancel()
+
+    # Anything else a panel wants to know
+
+    def ask(
+        self,
+        name: str,
+        params: Mapping[str, Any],
+        done: Any,
+        failed: Any = None,
+        *,
+        lane: str = "",
+    ) -> Job:
+        """Ask the document's worker."""
+        return self.jobs.run(
+            lane,
+            lambda d, f, p: self._worker.request(name, params, d, f, p),
+            done,
+            failed or self._trouble,
+        )
+
+    def ask_numbers(self, name: str, params: Mapping[str, Any], done: Any, failed: Any, *, lane: str) -> Job:
+        """Ask the pool for numbers of a tensor."""
+        return self.jobs.run(lane, lambda d, f, p: self.pool.request(name, params, d, f, p), done, failed)
+
+    def _trouble(self, failure: Body) -> None:
+        if not is_cancelled(failure):
+            self.trouble.emit(failure)
+
+    # The file on disk
+
+    def look_at_disk(self) -> None:
+        """Find out whether the file is still the one that was opened."""
+        if self.state == "open" and not self.jobs.busy("disk"):
+            self.ask("changed", {}, self._looked, lambda failure: None, lane="disk")
+
+    def _looked(self, body: Body, buffers: Buffers) -> None:
+        if (body["changed"] or body["gone"]) and not self._told_change:
+            self._told_change = True
+            self.changed_on_disk.emit(bool(body["gone"]))
+
+    def close(self) -> None:
+        """End the worker; nothing is heard of this document any more."""
+        self.jobs.close()
+        QTimer.singleShot(0, self.deleteLater)
+        self._worker.stop()
