@@ -3,3 +3,9 @@
 Law: bytes are read with bounded `pread`, never a mapping; every length in a file is checked against the file before it
 is believed; the source is never written.
 """
+
+from sdviewer.formats.opening import open_checkpoint
+from sdviewer.formats.registry import FORMATS, Format
+from sdviewer.formats.storage import StorageReader, TensorSource, open_storage, tensor_source
+
+__all__ = ["FORMATS", "Format", "StorageReader", "TensorSource", "open_checkpoint", "open_storage", "tensor_source"]

@@ -1,0 +1,180 @@
+"""One file, read by bounded `pread` and never mapped.
+
+A mapping of a file that somebody truncates kills the process; a `pread` that comes back short is an error to tell.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sdviewer.core.checkpoint import Identity
+from sdviewer.errors import CorruptCheckpoint, OpenError, UnknownFormat
+
+if TYPE_CHECKING:
+    from sdviewer.formats.sniff import Head
+
+# What Windows lacks is 0 there; it has no FIFOs in its file system to wait for.
+_FLAGS = (
+    os.O_RDONLY
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)
+    | getattr(os, "O_NOCTTY", 0)
+)
+
+
+@dataclass(slots=True)
+class File:
+    """An open regular file. `size` is in bytes; `head` is what the formats recognise it by."""
+
+    path: str
+    fd: int
+    size: int
+    identity: Identity
+    head: Head
+
+    def read(self, start: int, length: int) -> bytes:
+        """Exactly `length` bytes from `start`.
+
+        Raises:
+            CorruptCheckpoint: the range is not in the file, or the file became shorter meanwhile.
+        """
+        return read_exactly(self.fd, self.path, self.size, start, length)
+
+
+def read_exactly(fd: int, path: str, size: int, start: int, length: int) -> bytes:
+    """Exactly `length` bytes from `start` of a file of `size` bytes; the range is checked before anything is read.
+
+    Raises:
+        CorruptCheckpoint: the range is not in the file, or the file became shorter meanwhile.
+    """
+    if start < 0 or length < 0 or start + length > size:
+        raise CorruptCheckpoint(
+            f"bytes {start:,} to {start + length:,} are named, and the file has {size:,}",
+            path=path,
+            code="truncated",
+            remedy="Copy or download it again.",
+        )
+    if hasattr(os, "pread"):
+        data = os.pread(fd, length, start)
+        if len(data) == length:
+            return data
+    buffer = bytearray(length)
+    read_into(fd, path, start, memoryview(buffer))
+    return bytes(buffer)
+
+
+def read_into(fd: int, path: str, start: int, buffer: memoryview) -> None:
+    """Fill the whole `buffer` with the file's bytes from `start`.
+
+    Raises:
+        CorruptCheckpoint: the file ends before, or the disk does not give the bytes (code `file_changed`).
+    """
+    done = 0
+    while done < len(buffer):
+        try:
+            n = _pread_into(fd, buffer[done:], start + done)
+        except OSError as error:
+            raise CorruptCheckpoint(
+                f"byte {start + done:,} cannot be read: {error.strerror}", path=path, code="unreadable"
+            ) from None
+        if n == 0:
+            raise CorruptCheckpoint(
+                f"the file became shorter while it was open: it ends at byte {start + done:,}",
+                path=path,
+                code="file_changed",
+                remedy="Open it again.",
+            )
+        done += n
+
+
+def _pread_into(fd: int, buffer: memoryview, start: int) -> int:
+    if hasattr(os, "preadv"):
+        # One call moves at most 0x7ffff000 bytes on Linux, so the caller loops.
+        return os.preadv(fd, [buffer[: 1 << 30]], start)
+    if hasattr(os, "pread"):
+        data = os.pread(fd, min(len(buffer), 1 << 20), start)
+    else:  # Windows: this descriptor has one reader at a time
+        os.lseek(fd, start, os.SEEK_SET)
+        data = os.read(fd, min(len(buffer), 1 << 20))
+    buffer[: len(data)] = data
+    return len(data)
+
+
+def identity_of(status: os.stat_result) -> Identity:
+    """What tells one state of a file from another."""
+    return Identity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def same_file(a: Identity, b: Identity) -> bool:
+    """Whether it is the same file with the same content; a new name or mode (ctime) changes nothing in it."""
+    return (a.device, a.inode, a.size, a.mtime_ns) == (b.device, b.inode, b.size, b.mtime_ns)
+
+
+def open_descriptor(path: str) -> tuple[int, os.stat_result]:
+    """Open a regular file for reading, and say what it is when it is no regular file.
+
+    A FIFO would block `open` for ever and /dev/zero never ends, so the open does not wait and the type is asked of the
+    descriptor before the first byte is read.
+
+    Raises:
+        OpenError: it is not there or may not be read.
+        UnknownFormat: it is a folder, a FIFO, a socket or a device.
+    """
+    try:
+        fd = os.open(path, _FLAGS)
+    except (OSError, ValueError) as error:
+        raise _not_opened(path, error) from None
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(fd)
+        raise _not_a_file(path, status.st_mode)
+    return fd, status
+
+
+def _not_opened(path: str, error: OSError | ValueError) -> OpenError:
+    if isinstance(error, ValueError):
+        return OpenError("no file can have this name", path=path, code="not_found")
+    if isinstance(error, FileNotFoundError):
+        return OpenError("there is no such file", path=path, code="not_found")
+    if isinstance(error, PermissionError):
+        return OpenError("it may not be read", path=path, code="no_permission", remedy="Change its permissions.")
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116
+    except (OSError, ValueError):
+        return OpenError(f"it cannot be opened: {error.strerror}", path=path)
+    return (
+        OpenError(f"it cannot be opened: {error.strerror}", path=path)
+        if stat.S_ISREG(mode)
+        else _not_a_file(path, mode)
+    )
+
+
+def _not_a_file(path: str, mode: int) -> UnknownFormat:
+    kinds = (
+        (stat.S_ISDIR, "a folder"),
+        (stat.S_ISFIFO, "a named pipe"),
+        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISCHR, "a device"),
+        (stat.S_ISBLK, "a disk"),
+    )
+    what = next((name for test, name in kinds if test(mode)), "no regular file")
+    return UnknownFormat(f"this is {what}, not a file", path=path, code="not_a_file", remedy="Name a file.")
+
+
+@contextmanager
+def opened(path: str) -> Iterator[File]:
+    """The file, open for as long as the block runs."""
+    from sdviewer.formats.sniff import read_head
+
+    fd, status = open_descriptor(path)
+    try:
+        identity = identity_of(status)
+        yield File(path, fd, identity.size, identity, read_head(fd, path, identity.size))
+    finally:
+        os.close(fd)

@@ -1,0 +1,52 @@
+"""The formats that sdviewer reads: a new one is one new file and one line here."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from sdviewer.core.checkpoint import Checkpoint
+from sdviewer.core.progress import Progress
+from sdviewer.formats.file import File
+from sdviewer.formats.safetensors import Safetensors
+from sdviewer.formats.sniff import Head
+from sdviewer.formats.torch_legacy import TorchLegacy
+from sdviewer.formats.torch_zip import TorchZip
+
+
+class Format(Protocol):
+    """One file format.
+
+    `name` is for people, `containers` are the words of `info` that it can answer, `suffixes` what its files are usually
+    called (for the file dialog; content decides), `can_write` whether a copy can be saved in it.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def containers(self) -> tuple[str, ...]: ...
+    @property
+    def suffixes(self) -> tuple[str, ...]: ...
+    @property
+    def can_write(self) -> bool: ...
+
+    def matches(self, head: Head) -> bool:
+        """Whether the file is of this format, judged by its content.
+
+        Raises:
+            CorruptCheckpoint: it is a zip archive whose directory is damaged.
+        """
+
+    def open(self, file: File, progress: Progress) -> Checkpoint:
+        """What the file holds, header only.
+
+        Raises:
+            CorruptCheckpoint: nothing of it can be read.
+            Cancelled: from `progress`.
+        """
+
+
+FORMATS: tuple[Format, ...] = (
+    TorchZip(),
+    TorchLegacy(),
+    Safetensors(),
+)
