@@ -13,7 +13,17 @@ from PySide6.QtGui import (
     QDropEvent,
     QMouseEvent,
 )
-from PySide6.QtWidgets import QMainWindow, QMenu, QMessageBox, QSizePolicy, QStackedWidget, QToolBar, QWidget
+from PySide6.QtWidgets import (
+    QHBoxLayout,
+    QMainWindow,
+    QMenu,
+    QMessageBox,
+    QSizePolicy,
+    QStackedWidget,
+    QToolBar,
+    QToolButton,
+    QWidget,
+)
 
 import sdviewer
 from sdviewer.core import text
@@ -104,25 +114,33 @@ class MainWindow(QMainWindow):
         bar.setFloatable(False)
         bar.setContextMenuPolicy(Qt.ContextMenuPolicy.PreventContextMenu)
         bar.setIconSize(QSize(16, 16))
-        bar.setFixedHeight(46)
-        for name in ("open", "undo", "redo"):
-            bar.addAction(self.actions_by_id[name])
-            made = bar.widgetForAction(self.actions_by_id[name])
-            if name == "open":
-                made.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)  # type: ignore[attr-defined]
-                self.actions_by_id[name].setIconText("Open")
-                gap = QWidget()
-                gap.setFixedWidth(14)
-                bar.addWidget(gap)
-        space = QWidget()
-        space.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
-        bar.addWidget(space)
-        bar.addWidget(self._go_field)
-        gap = QWidget()
-        gap.setFixedWidth(10)
-        bar.addWidget(gap)
-        bar.addAction(self.actions_by_id["theme"])
+        # One widget with a layout of its own: a tool bar's layout lets nobody set margins and gaps.
+        inside = QWidget()
+        inside.setFixedHeight(45)
+        row = QHBoxLayout(inside)
+        row.setContentsMargins(14, 0, 18, 0)
+        row.setSpacing(8)
+        row.addWidget(self._tool_button("open", with_text=True))
+        row.addSpacing(16)
+        row.addWidget(self._tool_button("undo"))
+        row.addWidget(self._tool_button("redo"))
+        row.addStretch(1)
+        row.addWidget(self._go_field)
+        row.addSpacing(6)
+        row.addWidget(self._tool_button("theme"))
+        inside.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        bar.addWidget(inside)
         self.addToolBar(bar)
+
+    def _tool_button(self, name: str, *, with_text: bool = False) -> QToolButton:
+        made = QToolButton()
+        made.setDefaultAction(self.actions_by_id[name])
+        made.setIconSize(QSize(16, 16))
+        made.setAccessibleName(self.actions_by_id[name].text().replace("&", "").rstrip("…"))
+        if with_text:
+            self.actions_by_id[name].setIconText(made.accessibleName())
+            made.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        return made
 
     def _connect(self) -> None:
         self.start.open_requested.connect(self.files.open_dialog)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from PySide6.QtCore import QEventLoop, QSettings, QSize, QTimer
+from PySide6.QtCore import QEventLoop, QSize, QTimer
 
 from sdviewer.engine.client import NumbersPool
 from sdviewer.errors import SaveError, UsageError
@@ -30,15 +30,14 @@ def screenshot(
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
     from sdviewer.gui import resources
     from sdviewer.gui.app import make_application
-    from sdviewer.gui.settings import Settings
+    from sdviewer.gui.settings import Memory, Settings
 
     if theme not in ("light", "dark", "system"):
         raise UsageError(f"{theme!r} is no theme", remedy="It can be light, dark or system.")
     app = make_application()
     resources.dress(app, theme)  # type: ignore[arg-type]
-    store = QSettings(os.devnull, QSettings.Format.IniFormat)
     pool = NumbersPool()
-    window = MainWindow(Settings(store), pool)
+    window = MainWindow(Settings(Memory()), pool)
     window.resize(QSize(*size))
     window.show()
     try:

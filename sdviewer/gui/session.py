@@ -6,7 +6,6 @@ The only mutable object of a tab. Panels read it and call its verbs; it tells th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,7 +61,7 @@ class Session(QObject):
         self.jobs = Jobs(self)
         self._worker = DocumentWorker(path)
         self.history = History()
-        self._saved_recipe = self.history.current
+        self._state_dict = "auto"
         self._opening: Job | None = None
         self._saving: Job | None = None
         self._told_change = False
@@ -192,13 +191,13 @@ class Session(QObject):
 
     @property
     def recipe(self) -> Recipe:
-        """The steps so far."""
-        return self.history.current
+        """The steps so far, for the state dict that the first of them was made in."""
+        return self._recipe_of(self.history)
 
     @property
     def modified(self) -> bool:
         """Whether there are steps that no saved copy has."""
-        return bool(self.recipe.steps) and self.recipe != self._saved_recipe
+        return self.history.is_dirty
 
     @property
     def editable(self) -> str:
@@ -209,32 +208,27 @@ class Session(QObject):
 
     def apply(self, operation: Operation) -> None:
         """Put one more step at the end of the recipe."""
-        recipe = self.recipe
-        if not recipe.steps:
-            recipe = replace(recipe, source=Source(state_dict=self._chosen_state_dict()))
-        self._try(replace(recipe, steps=(*recipe.steps, operation)), operation.label)
+        if not self.history.steps:
+            self._state_dict = self._chosen_state_dict()
+        self._move(self.history.add(operation))
 
-    def set_step_enabled(self, step: int, enabled: bool) -> None:
+    def toggle_step(self, step: int) -> None:
         """Switch one step off or on again."""
-        steps = list(self.recipe.steps)
-        steps[step] = replace(steps[step], enabled=enabled)
-        verb = "Switch on" if enabled else "Switch off"
-        self._try(replace(self.recipe, steps=tuple(steps)), f"{verb} step {step + 1}")
+        self._move(self.history.toggle(step))
 
     def remove_step(self, step: int) -> None:
         """Take one step out."""
-        steps = [kept for i, kept in enumerate(self.recipe.steps) if i != step]
-        self._try(replace(self.recipe, steps=tuple(steps)), f"Remove step {step + 1}")
+        self._move(self.history.remove(step))
 
     def undo(self) -> None:
         """Back to the recipe before the last change."""
-        if self.history.undo_label:
-            self._move(self.history.undone())
+        if self.history.can_undo:
+            self._move(self.history.undo())
 
     def redo(self) -> None:
         """Forward again."""
-        if self.history.redo_label:
-            self._move(self.history.redone())
+        if self.history.can_redo:
+            self._move(self.history.redo())
 
     def _chosen_state_dict(self) -> str:
         """The state dict that the selection is in, as a recipe names it."""
@@ -244,12 +238,12 @@ class Session(QObject):
             return "auto"
         return str(dicts[index]["dotted"]) or "auto"
 
-    def _try(self, recipe: Recipe, label: str) -> None:
-        self._move(self.history.with_change(recipe, label))
+    def _recipe_of(self, history: History) -> Recipe:
+        return Recipe(source=Source(state_dict=self._state_dict), steps=history.steps)
 
     def _move(self, history: History) -> None:
         """Ask the worker for the document after the recipe of `history`; only what it accepts is kept."""
-        wanted = history.current.to_text()
+        wanted = self._recipe_of(history).to_text() if history.steps else ""
         selected = [*self.selection, self.top_node] if self.top_node >= 0 else list(self.selection)
 
         def accepted(body: Body, buffers: Buffers) -> None:
@@ -281,7 +275,7 @@ class Session(QObject):
         """What one more step would change; a newer question replaces an older one."""
         recipe = self.recipe
         if not recipe.steps:
-            recipe = replace(recipe, source=Source(state_dict=self._chosen_state_dict()))
+            recipe = Recipe(source=Source(state_dict=self._chosen_state_dict()))
         params = {"recipe": recipe.to_text(), "step": operation.to_step(), "limit": limit}
         self.ask("preview", params, lambda body, _: done(body), lane="preview")
 
@@ -295,11 +289,12 @@ class Session(QObject):
 
     def save(self, out: str, *, overwrite: bool) -> None:
         """Write a repaired copy; the file itself is never touched."""
-        recipe = self.recipe
-        params = {"recipe": recipe.to_text(), "out": out, "overwrite": overwrite}
+        written = self.history
+        params = {"recipe": self.recipe.to_text(), "out": out, "overwrite": overwrite}
 
         def saved(body: Body, buffers: Buffers) -> None:
-            self._saved_recipe = recipe
+            if self.history.steps == written.steps:
+                self.history = self.history.mark_saved()
             self.job_changed.emit("", -1.0)
             self.recipe_changed.emit()
             self.saved.emit(body["receipt"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from PySide6.QtCore import QByteArray, QObject, QSettings, Signal
 
@@ -43,16 +43,43 @@ class Recent:
     time: float
 
 
+class Store(Protocol):
+    """What settings are kept in: a QSettings, or `Memory`."""
+
+    def value(self, key: str, default: Any = None, /) -> Any: ...
+    def setValue(self, key: str, value: Any, /) -> None: ...
+
+
+class Memory:
+    """A store that forgets: nothing is read from the disk or written to it.
+
+    Never a QSettings on the null device: it saves by renaming a file over its path, the device included.
+    """
+
+    def __init__(self) -> None:
+        self._values: dict[str, Any] = {}
+
+    def value(self, key: str, default: Any = None, /) -> Any:
+        """What is kept under a key."""
+        return self._values.get(key, default)
+
+    def setValue(self, key: str, value: Any, /) -> None:
+        """Keep a value."""
+        self._values[key] = value
+
+
 class Settings(QObject):
     """The settings of this user."""
 
     changed = Signal(str)
     recents_changed = Signal()
 
-    def __init__(self, store: QSettings | None = None) -> None:
+    def __init__(self, store: Store | None = None) -> None:
         super().__init__()
-        self._store = store or QSettings(
-            QSettings.Format.IniFormat, QSettings.Scope.UserScope, APP_ID.rpartition(".")[2], "sdviewer"
+        self._store: Store = (
+            store
+            if store is not None
+            else QSettings(QSettings.Format.IniFormat, QSettings.Scope.UserScope, APP_ID.rpartition(".")[2], "sdviewer")
         )
         self._known = {setting.key: setting for setting in SETTINGS}
 

@@ -208,7 +208,7 @@ class Segments(QFrame):
         self.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
 
     def _add(self, key: str, text: str, icon_name: str) -> None:
-        made = QPushButton(text)
+        made = QPushButton(f" {text}" if icon_name else text)
         made.setCheckable(True)
         if icon_name:
             made.setIcon(icons.icon(icon_name))

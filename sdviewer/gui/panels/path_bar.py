@@ -46,6 +46,9 @@ class PathBar(QWidget):
         """Show where a row stands; parts in the middle of a long path are left out."""
         widgets.clear_layout(self._row)
         path = [(text.visible(str(words), 80), int(node)) for words, node in facts["path"]]
+        # Inside a state dict the path is the key; where the state dict stands is said by the tree.
+        if len(path) > 1 and (facts.get("key") or facts.get("prefix")):
+            path = path[1:]
         above, last = path[:-1], path[-1] if path else (text.visible(str(facts["name"]), 80), int(facts["row"]))
         if len(above) > _MOST_PARTS:
             above = [*above[:2], ("…", above[len(above) // 2][1]), *above[-(_MOST_PARTS - 3) :]]

@@ -87,7 +87,7 @@ class RecipePanel(QWidget):
         count = widgets.label(text.count(int(step["changed"])) if enabled else "off", "note")
         count.setToolTip(text.plural(int(step["changed"]), "key") + " changed by this step")
         eye = widgets.icon_button("eye" if enabled else "eyeoff", "Switch off" if enabled else "Switch on", 15)
-        eye.clicked.connect(lambda: self._session.set_step_enabled(i, not enabled))
+        eye.clicked.connect(lambda: self._session.toggle_step(i))
         remove = widgets.icon_button("x", "Take this step out", 13)
         remove.clicked.connect(lambda: self._session.remove_step(i))
         row.addWidget(number)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from PySide6.QtCore import QEvent, QPoint, QSize, Qt, Signal
 from PySide6.QtGui import QEnterEvent, QMouseEvent
-from PySide6.QtWidgets import QMenu, QTabBar, QTabWidget, QToolButton, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QMenu, QTabBar, QTabWidget, QToolButton, QWidget
 
 from sdviewer.core import text
 from sdviewer.gui import icons, widgets
@@ -61,9 +61,10 @@ class DocumentTabs(QTabWidget):
         plus = widgets.icon_button("plus", "Open a file", 16)
         plus.clicked.connect(self.open_requested)
         holder = QWidget()
-        holder.setFixedSize(52, 37)
-        plus.setParent(holder)
-        plus.move(10, 5)
+        row = QHBoxLayout(holder)
+        row.setContentsMargins(6, 0, 18, 0)
+        row.addWidget(plus)
+        holder.setFixedHeight(38)
         self.setCornerWidget(holder)
 
     def add_page(self, page: DocumentPage) -> None:

@@ -19,6 +19,8 @@ INDENT: Final = 16
 CHEVRON: Final = 16
 ICON: Final = 15
 BAR_WIDTH: Final = 44
+SHAPE_WIDTH: Final = 104
+PARAMS_WIDTH: Final = BAR_WIDTH + 60
 _LEFT: Final = 4
 # Deep trees are not allowed to push their names out of the column.
 _DEEPEST_INDENT: Final = 14
@@ -83,14 +85,19 @@ class TreeDelegate(QStyledItemDelegate):
                 painter.fillRect(QRect(rect.left(), rect.top(), 3, rect.height()), resources.colour("accent"))
             self._paint_name(painter, rect, node)
         elif column == tree_model.SHAPE:
-            self._paint_shape(painter, rect, rect, node)
+            if model.kind(node) in CONTAINERS:
+                self._paint_overflow(painter, rect, option, node)
+            else:
+                self._paint_shape(painter, rect, rect, node)
         elif column == tree_model.PARAMS:
             if model.kind(node) == "value":
                 # A value has no parameters: its text goes on into this cell.
                 before = rect.translated(-option.widget.columnWidth(tree_model.SHAPE), 0)
                 self._paint_shape(painter, rect, before, node)
-            else:
+            elif self._shows_params(node):
                 self._paint_params(painter, rect, node)
+            else:
+                self._paint_overflow(painter, rect, option, node)
         else:
             dtype = self._elide(self._small, model.dtype(node), rect.width() - 10)
             self._text(painter, rect.adjusted(6, 0, 0, 0), dtype, self._small, "text2")
@@ -122,7 +129,27 @@ class TreeDelegate(QStyledItemDelegate):
             return
         x += width + 8
         if note := model.note(node):
-            self._paint_note(painter, QRect(x, cell.top(), cell.right() - 4 - x, cell.height()), note, edited)
+            room = cell.right() - 4 - x + self._overflow(node)
+            self._paint_note(painter, QRect(x, cell.top(), room, cell.height()), note, edited)
+
+    def _shows_params(self, node: int) -> bool:
+        model = self._model
+        return model.params(node) > 0 and not (model.kind(node) == "optimizer" and model.depth(node) == 0)
+
+    def _paint_overflow(self, painter: QPainter, cell: QRect, option: QStyleOptionViewItem, node: int) -> None:
+        """What of a container's note runs over from its name's cell into an empty one."""
+        width = option.widget.columnWidth(tree_model.NAME)
+        painter.save()
+        painter.setClipRect(cell)
+        self._paint_name(painter, QRect(0, cell.top(), width, cell.height()), node)
+        painter.restore()
+
+    def _overflow(self, node: int) -> int:
+        """How many pixels a row's note may run over: the cells that are empty behind it."""
+        if self._model.kind(node) not in CONTAINERS:
+            return 0
+        shape = SHAPE_WIDTH - 8
+        return shape if self._shows_params(node) else shape + PARAMS_WIDTH
 
     def _paint_note(self, painter: QPainter, rect: QRect, note: str, edited: bool) -> None:
         if rect.width() < 20:
@@ -141,9 +168,7 @@ class TreeDelegate(QStyledItemDelegate):
         shown = model.note(node) if is_value else model.shape(node)
         if not shown:
             return
-        width = cell.width() - 8
-        if is_value and self._wide(cell):
-            width += self._wide(cell)
+        width = cell.width() - 8 + (PARAMS_WIDTH if is_value else 0)
         token = "warn" if shown.startswith("0×") or "×0" in shown.split("×")[1:] else "text2"
         dropped = model.flags_of(node) & sheets.DROPPED
         painter.save()
@@ -153,16 +178,9 @@ class TreeDelegate(QStyledItemDelegate):
         self._text(painter, rect, elided, self._mono, "text3" if dropped else token)
         painter.restore()
 
-    def _wide(self, cell: QRect) -> int:
-        """How many pixels a value's text may run over its cell: the width of the parameter column."""
-        return BAR_WIDTH + 60
-
     def _paint_params(self, painter: QPainter, cell: QRect, node: int) -> None:
         model = self._model
         params = model.params(node)
-        kind = model.kind(node)
-        if not params or (kind == "optimizer" and model.depth(node) == 0):
-            return
         bar = QRectF(cell.right() - BAR_WIDTH - 8, cell.center().y() - 2.5, BAR_WIDTH, 6)
         number = QRect(cell.left(), cell.top(), round(bar.left()) - cell.left() - 8, cell.height())
         dropped = model.flags_of(node) & sheets.DROPPED

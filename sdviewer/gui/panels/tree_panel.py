@@ -22,7 +22,7 @@ from sdviewer.core.sheet import Sheet
 from sdviewer.gui import resources, widgets
 from sdviewer.gui.models import tree_model
 from sdviewer.gui.models.tree_model import TreeModel
-from sdviewer.gui.panels.tree_delegate import BAR_WIDTH, ROW_HEIGHT, TreeDelegate, chevron_rect
+from sdviewer.gui.panels.tree_delegate import PARAMS_WIDTH, ROW_HEIGHT, SHAPE_WIDTH, TreeDelegate, chevron_rect
 from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import Chip, Field
 
@@ -70,8 +70,8 @@ class TreeView(QTableView):
         head.setSectionsClickable(True)
         head.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
         head.setSectionResizeMode(tree_model.NAME, QHeaderView.ResizeMode.Stretch)
-        self.setColumnWidth(tree_model.SHAPE, 104)
-        self.setColumnWidth(tree_model.PARAMS, BAR_WIDTH + 64)
+        self.setColumnWidth(tree_model.SHAPE, SHAPE_WIDTH)
+        self.setColumnWidth(tree_model.PARAMS, PARAMS_WIDTH)
         self.setColumnWidth(tree_model.DTYPE, 58)
 
     def current_node(self) -> int:

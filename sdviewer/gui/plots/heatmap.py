@@ -84,7 +84,7 @@ class HeatmapCanvas(QWidget):
             y = min(max(y, rect.top() + height / 2 - 3), rect.bottom() - height / 2 + 3)
             place = QRectF(0, y - height / 2, rect.left() - 6, height)
             painter.drawText(place, int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter), str(row))
-        for column in _marks(self._columns, rect.width() // 70):
+        for column in _marks(self._columns, rect.width() // 56):
             x = _at(column, self._columns, rect.left(), rect.width())
             place = QRectF(x - 40, rect.bottom() + 4, 80, height)
             place.moveLeft(min(max(place.left(), rect.left() - 36), rect.right() - 48))
@@ -281,8 +281,11 @@ def _marks(n: int, most: int) -> list[int]:
         if n / step <= most:
             break
     # Sizes of networks are round in powers of two more often than in tens.
-    binary = 1 << max(math.ceil(math.log2(n / most)), 0)
-    step = binary if n % binary == 0 else step
+    for round_to in (256, 64):
+        for parts in range(max(most, 2), 1, -1):
+            if n % parts == 0 and n // parts % round_to == 0:
+                step = n // parts
+                return [*range(0, n, step), n - 1]
     marks = [mark for mark in range(0, n, step) if n - 1 - mark >= step * 0.5]
     return [*(marks or [0]), n - 1]
 

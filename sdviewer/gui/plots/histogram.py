@@ -90,7 +90,7 @@ class HistogramPlot(Plot):
         else:
             heights, base, ceiling = counts, 0.0, top * 1.08
             axes.y_axis.tick_text = plotting.short_number
-            levels = plotting.ticks(0, ceiling, 3)
+            levels = plotting.ticks(0, ceiling, 4)
         axes.y_axis.setTicks([[(level, axes.y_axis.tick_text(level)) for level in levels if level > base or base]])
         axes.add_grid(levels)
         axes.add_steps(edges, heights, base)

@@ -27,6 +27,7 @@ from sdviewer.gui.plots.plot import Facts, Plot
 from sdviewer.gui.plots.slices import SliceStrip
 
 ROW_HEIGHT = 24
+_NARROWEST = 84
 _MOST = 2**31 - 1
 
 
@@ -46,7 +47,6 @@ class ValuesGrid(QAbstractScrollArea):
         self.cell = (0, 0)
         self._limit = 0.0
         self._texts: dict[tuple[int, int], tuple[str, float]] = {}
-        self._width = 84
         self.verticalScrollBar().valueChanged.connect(self._moved)
         self.horizontalScrollBar().valueChanged.connect(self._moved)
 
@@ -76,6 +76,13 @@ class ValuesGrid(QAbstractScrollArea):
     def chosen_text(self) -> str:
         """The value of the chosen cell, "" where it is not known."""
         return self._texts.get(self.cell, ("", 0.0))[0]
+
+    @property
+    def _width(self) -> int:
+        """The width of a column in pixels: as many whole ones as fit share the room."""
+        across = self._cells().width()
+        shown = min(max(across // _NARROWEST, 1), max(self.columns, 1))
+        return max(min(across // shown, 2 * _NARROWEST), _NARROWEST)
 
     def _cells(self) -> QRect:
         metrics = QFontMetrics(resources.font(resources.SMALL))
