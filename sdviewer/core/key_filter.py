@@ -1,8 +1,8 @@
 """The filter language of the module tree, plain words first.
 
 Words are substrings of the key, `*` and `?` make a glob, `/.../` is a regular expression; `shape:768`, `shape:*×768`,
-`dtype:bf16`, `params:>1M`, `size:>10MiB`, `shared` and `problem` look at the tensor; `-` in front of any of them leaves out. All
-must hold. Case does not matter outside regular expressions.
+`dtype:bf16`, `params:>1M`, `size:>10MiB`, `shared` and `problem` look at the tensor; `-` in front
+of any of them leaves out. All must hold. Case does not matter outside regular expressions.
 """
 
 from __future__ import annotations
