@@ -1,0 +1,101 @@
+"""Finds keys that cannot stand beside each other after a step: two that became one, a leaf that became a branch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from sdviewer.errors import KeyCollision, RepairError
+from sdviewer.repair.wording import quoted
+
+
+@dataclass(frozen=True, slots=True)
+class Collision:
+    """Two entries that get in each other's way: their places, their old keys and their new ones.
+
+    "same": both would have one key. "branch": the first's new key is a module path of the second's.
+    """
+
+    kind: Literal["same", "branch"]
+    first: int
+    second: int
+    old_keys: tuple[str, str]
+    new_keys: tuple[str, str]
+
+    def __str__(self) -> str:
+        old_first, old_second = self.old_keys
+        first, second = self.new_keys
+        if self.kind == "branch":
+            return f"{quoted(old_first)} would become {quoted(first)}, under which {quoted(second)} stands"
+        if old_second == second:
+            return f"{quoted(old_first)} would become {quoted(first)}, which is a key already"
+        return f"{quoted(old_first)} and {quoted(old_second)} would both become {quoted(first)}"
+
+
+def find_collisions(keys: Sequence[str], new_keys: Sequence[str | None]) -> list[Collision]:
+    """The collisions that a step makes; what the source already had is left to it."""
+    # What only drops keys makes no collision.
+    if all(new is None or new == old for old, new in zip(keys, new_keys, strict=True)):
+        return []
+    return _same(keys, new_keys) + _branches(keys, new_keys)
+
+
+def check_new_keys(keys: Sequence[str], new_keys: Sequence[str | None]) -> None:
+    """Raise where a step's new keys cannot be.
+
+    Raises:
+        KeyCollision: two keys would become one, or a key both a leaf and a branch.
+        RepairError: a key would become empty.
+    """
+    if "" in new_keys:
+        empty = [old for old, new in zip(keys, new_keys, strict=True) if new == "" and old]
+        if empty:
+            raise RepairError(f"{quoted(empty[0])} would become an empty key", key=empty[0])
+    found = find_collisions(keys, new_keys)
+    if found:
+        more = f" (and {len(found) - 1:,} more)" if len(found) > 1 else ""
+        remedy = "Rename or drop one of the two first."
+        raise KeyCollision(f"{found[0]}{more}", remedy=remedy, key=found[0].old_keys[0])
+
+
+def _same(keys: Sequence[str], new_keys: Sequence[str | None]) -> list[Collision]:
+    kept = len(new_keys) - new_keys.count(None)
+    distinct = set(new_keys)
+    distinct.discard(None)
+    if len(distinct) == kept:
+        return []
+    first_at: dict[str, int] = {}
+    found = []
+    for i, new in enumerate(new_keys):
+        if new is None:
+            continue
+        first = first_at.setdefault(new, i)
+        if first != i and keys[first] != keys[i]:
+            # The one that was renamed is named first, whatever the order of the file.
+            a, b = (i, first) if keys[first] == new else (first, i)
+            found.append(Collision("same", a, b, (keys[a], keys[b]), (new, new)))
+    return found
+
+
+def _branches(keys: Sequence[str], new_keys: Sequence[str | None]) -> list[Collision]:
+    leaves = {key for key in new_keys if key is not None}
+    branches: set[str] = set()
+    above = {key.rpartition(".")[0] for key in leaves}
+    while above:
+        branches |= above
+        above = {key.rpartition(".")[0] for key in above} - branches
+    branches.discard("")
+    both = leaves & branches
+    if not both:
+        return []
+    leaf_at = {new: i for i, new in enumerate(new_keys) if new in both}
+    found = []
+    for second, new in enumerate(new_keys):
+        path = new
+        while path:
+            path = path.rpartition(".")[0]
+            first = leaf_at.get(path)
+            if new is not None and first is not None and not keys[second].startswith(keys[first] + "."):
+                found.append(Collision("branch", first, second, (keys[first], keys[second]), (path, new)))
+    return found

@@ -1,0 +1,142 @@
+"""Where the entries of a state dict's `_metadata` go when its keys are renamed.
+
+`_metadata` maps module paths (no dot at the end, "" for the whole) to their versions; torch looks a module's version up
+by its path when it loads, so an entry left behind makes old layers load as if they had no version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+_OUTSIDE = None
+"""In a set of places: keys that went where no path for their module can be read off."""
+
+
+def strip_prefix(modules: Sequence[str], prefix: str, new_keys: Sequence[str | None]) -> dict[str, str | None]:
+    """What torch's `consume_prefix_in_state_dict_if_present` does to `_metadata`.
+
+    The entry of the stripped module replaces that of its wrapper. For a prefix of several components the result is that
+    of stripping them one after the other: wrappers between go too, unless keys remain in them.
+    """
+    places: dict[str, str | None] = {}
+    known = set(modules)
+    for module in modules:
+        if module and (module + "." == prefix or module.startswith(prefix)):
+            places[module] = module[len(prefix) :]
+    if prefix[:-1] in known and prefix.endswith("."):
+        above = prefix[:-1].rpartition(".")[0]
+        while above:
+            if above in known and not any(key is not None and key.startswith(above + ".") for key in new_keys):
+                places[above] = None
+            above = above.rpartition(".")[0]
+    taken = {place for place in places.values() if place is not None}
+    for module in modules:
+        if module not in places and module in taken:
+            places[module] = None
+    return places
+
+
+def strip_components(modules: Sequence[str], components: Sequence[str]) -> dict[str, str | None]:
+    """Take components out of every path; of entries that meet, the innermost module's stays."""
+    gone = set(components)
+    places = {module: ".".join([part for part in module.split(".") if part not in gone]) for module in modules}
+    innermost: dict[str, str] = {}
+    for module, place in places.items():
+        if place not in innermost or module.count(".") > innermost[place].count(".") or not innermost[place]:
+            innermost[place] = module
+    moved: dict[str, str | None] = {
+        module: place if innermost[place] == module else None for module, place in places.items()
+    }
+    return {module: place for module, place in moved.items() if place != module}
+
+
+def add_prefix(modules: Sequence[str], prefix: str) -> dict[str, str | None]:
+    """Put a prefix before every path; the entry of the whole becomes that of the module the prefix names."""
+    whole = prefix.rpartition(".")[0]
+    places: dict[str, str | None] = {module: prefix + module if module else whole for module in modules}
+    return {module: place for module, place in places.items() if place != module}
+
+
+def replace_prefix(modules: Sequence[str], old: str, new: str) -> dict[str, str | None]:
+    """Exchange a prefix; an entry that would meet another stays where it is."""
+    places: dict[str, str] = {}
+    for module in modules:
+        if module.startswith(old):
+            places[module] = new + module[len(old) :]
+        elif module and module + "." == old and (not new or new.endswith(".")):
+            places[module] = new.removesuffix(".")
+    return _without_meetings(modules, places)
+
+
+def follow_keys(modules: Sequence[str], keys: Sequence[str], new_keys: Sequence[str | None]) -> dict[str, str | None]:
+    """Follow the keys: a path moves when every key below it moved to the same place.
+
+    The place is read off a key by taking as many components off its end as the old key has below the path. A module
+    without keys moves with the nearest module above it that has some.
+    """
+    if not modules:
+        return {}
+    targets = _targets(keys, new_keys)
+    places: dict[str, str] = {}
+    for module in modules:
+        home, below = module, ""
+        while home not in targets and home:
+            home, _, last = home.rpartition(".")
+            below = f"{last}.{below}" if below else last
+        place = targets.get(home, _OUTSIDE)
+        if place is not _OUTSIDE and place != home:
+            places[module] = f"{place}.{below}" if place and below else place or below
+    return _without_meetings(modules, places)
+
+
+def _targets(keys: Sequence[str], new_keys: Sequence[str | None]) -> dict[str, str | None]:
+    """For every module path with keys below it: the place they all went to, _OUTSIDE where there is no such place."""
+    first: dict[str, str | None] = {}
+    # Only modules whose keys went to several places need a set of them.
+    several: dict[str, set[str | None]] = {}
+    for old, new in zip(keys, new_keys, strict=True):
+        if new is None:
+            continue
+        home, _, leaf = old.rpartition(".")
+        place: str | None
+        place, _, new_leaf = new.rpartition(".")
+        if leaf != new_leaf and place.count(".") != home.count("."):
+            # A tensor that became several (weight_g to parametrizations.weight.original0) does not move its module.
+            place = home if place.startswith(home + ".") else _OUTSIDE
+        if first.setdefault(home, place) != place:
+            several.setdefault(home, {first[home]}).add(place)
+    by_depth: dict[int, list[str]] = {}
+    for home in first:
+        by_depth.setdefault(_depth(home), []).append(home)
+    for depth in range(max(by_depth, default=0), 0, -1):
+        for home in by_depth.get(depth, []):
+            above = home.rpartition(".")[0]
+            if above not in first:
+                by_depth.setdefault(depth - 1, []).append(above)
+            for target in several.get(home) or (first[home],):
+                place = target.rpartition(".")[0] if target else _OUTSIDE
+                if first.setdefault(above, place) != place:
+                    several.setdefault(above, {first[above]}).add(place)
+    return first | dict.fromkeys(several, _OUTSIDE)
+
+
+def _depth(module: str) -> int:
+    return module.count(".") + 1 if module else 0
+
+
+def _without_meetings(modules: Sequence[str], places: dict[str, str]) -> dict[str, str | None]:
+    """Let an entry whose new path is taken stay where it is, or go where even that is taken."""
+    taken = {module for module in modules if module not in places}
+    moved: dict[str, str | None] = {}
+    waiting = []
+    for module, place in places.items():
+        if place in taken:
+            waiting.append(module)
+        else:
+            taken.add(place)
+            moved[module] = place
+    for module in waiting:
+        if module in taken:
+            moved[module] = None
+        taken.add(module)
+    return moved

@@ -1,0 +1,471 @@
+"""Makes the plan of a recipe on a checkpoint, on names, shapes and dtypes alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sdviewer.core import text
+from sdviewer.core.checkpoint import Checkpoint, StateDict
+from sdviewer.core.paths import KeyPath, dotted, to_json
+from sdviewer.errors import KeyCollision, NoMatch, RepairError, UsageError
+from sdviewer.repair.collisions import check_new_keys, find_collisions
+from sdviewer.repair.operations import KeyChanges, Operation, Unwrap
+from sdviewer.repair.operations.unwrap import AUTO
+from sdviewer.repair.patterns import compile_pattern
+from sdviewer.repair.plan import Kept, Plan, PlanWarning, StepReport, Target
+from sdviewer.repair.recipe import Recipe
+from sdviewer.repair.wording import listed, quoted
+
+NAMED = 10
+"""Keys that a warning carries."""
+
+
+def choose_state_dict(checkpoint: Checkpoint, name: str | None = None) -> int:
+    """The index of the state dict with the dotted path `name` ("": the root); None or "auto": the only model.
+
+    Raises:
+        UsageError: there is none of that name, or several; the message lists what there is.
+        NoMatch: the checkpoint has no state dict at all.
+    """
+    state_dicts = checkpoint.state_dicts
+    if not state_dicts:
+        raise NoMatch("there is no state dict in it", path=checkpoint.path)
+    if name is None or name == AUTO:
+        found = [i for i, state_dict in enumerate(state_dicts) if state_dict.role == "model"]
+        what = "several model state dicts" if found else "no state dict that is a model's"
+    else:
+        found = [i for i, state_dict in enumerate(state_dicts) if dotted(state_dict.path) == name]
+        what = f"several state dicts at {quoted(name)}" if found else f"no state dict at {quoted(name)}"
+    if len(found) == 1:
+        return found[0]
+    shown = [state_dicts[i] for i in found] or state_dicts
+    remedy = f"Name one: {', '.join(map(_said, shown[:10]))}{' …' if len(shown) > 10 else ''}."
+    raise UsageError(f"there is {what} in it", path=checkpoint.path, remedy=remedy, code="state_dict")
+
+
+def make_plan(recipe: Recipe, checkpoint: Checkpoint, *, state_dict: str | None = None) -> Plan:
+    """Carry a recipe out on the names of a checkpoint.
+
+    `state_dict` is the dotted path of the one to repair and goes before what the recipe says.
+
+    Raises:
+        UsageError: it is not clear which state dict is meant.
+        RepairError: a guard, a collision or an expectation failed, or these keys cannot be edited.
+    """
+    planner = _Planner.begin(recipe, checkpoint, state_dict)
+    if planner is None:
+        return Plan(None, steps=tuple([_idle(step) for step in recipe.steps]))
+    planner.check_guards()
+    for number, step in enumerate(recipe.steps, 1):
+        planner.carry_out(step, number)
+    return planner.finish()
+
+
+def key_map(plan: Plan, checkpoint: Checkpoint) -> dict[str, str | dict[str, str]]:
+    """Source key -> its key in the result, or `{"op": "drop", "reason"?}`; the `map` of `docs/cli.md`."""
+    if plan.state_dict is None:
+        return {}
+    keys = checkpoint.state_dicts[plan.state_dict].keys
+    result: dict[str, str | dict[str, str]] = dict.fromkeys(keys, "")
+    for entry in plan.dropped:
+        reason = plan.reasons.get(entry)
+        result[keys[entry]] = {"op": "drop", "reason": reason} if reason else {"op": "drop"}
+    for target in plan.targets:
+        result[keys[target.value.entry]] = target.key
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewRow:
+    """One key that a step would change: its new one, None where it is dropped; `problem` says what is in the way."""
+
+    old: str
+    new: str | None
+    shape: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What one more step would do: its rows, those with a problem first, and all problems as sentences."""
+
+    rows: tuple[PreviewRow, ...] = ()
+    changed: int = 0
+    dropped: int = 0
+    problems: tuple[str, ...] = ()
+    dead_rules: tuple[str, ...] = ()
+
+
+def preview(keys: Sequence[str], operation: Operation, shapes: Sequence[str] = ()) -> Preview:
+    """What an operation would make of these keys; it never raises for what the keys are."""
+    changes = operation.plan(keys)
+    collisions = find_collisions(keys, changes.new_keys)
+    in_the_way = {place: str(collision) for collision in collisions for place in (collision.first, collision.second)}
+    problems = [str(changes.refusal)] if changes.refusal else []
+    problems += list(dict.fromkeys(map(str, collisions)))
+    rows: list[PreviewRow] = []
+    troubled: list[PreviewRow] = []
+    dropped = changed = 0
+    for i, (old, new) in enumerate(zip(keys, changes.new_keys, strict=True)):
+        problem = in_the_way.get(i, "") if in_the_way else ""
+        if old == new and not problem:
+            continue
+        dropped += new is None
+        changed += new is not None and new != old
+        if new == "" and old:
+            problem = "would become an empty key"
+            problems.append(f"{quoted(old)} {problem}.")
+        row = PreviewRow(old, new, shapes[i] if shapes else "", problem)
+        (troubled if problem else rows).append(row)
+    return Preview(tuple(troubled + rows), changed, dropped, tuple(problems), changes.dead_rules)
+
+
+def preview_operation(
+    recipe: Recipe, operation: Operation, checkpoint: Checkpoint, *, state_dict: str | None = None
+) -> Preview:
+    """What an operation would do after a recipe, with the shapes of its keys.
+
+    Raises:
+        UsageError, RepairError: the recipe itself does not go through, or these keys cannot be edited.
+    """
+    plan = make_plan(recipe, checkpoint, state_dict=state_dict)
+    index = plan.state_dict if plan.state_dict is not None else choose_state_dict(checkpoint, state_dict)
+    source = checkpoint.state_dicts[index]
+    _check_editable(source, checkpoint)
+    targets = plan.targets
+    if plan.state_dict is None:
+        targets = tuple([Target(key, Kept(i)) for i, key in enumerate(source.keys)])
+    shown: dict[tuple[int, ...], str] = {}
+    shapes = []
+    for target in targets:
+        tensor = source.tensor_of[target.value.entry]
+        size = checkpoint.tensors[tensor].shape if tensor >= 0 else None
+        if size is not None and size not in shown:
+            shown[size] = text.shape(size)
+        shapes.append("" if size is None else shown[size])
+    return preview([target.key for target in targets], operation, shapes)
+
+
+@dataclass(slots=True)
+class _Planner:
+    """The state dict on its way through the steps. `entries[i]` is the source entry that `keys[i]` stands for."""
+
+    recipe: Recipe
+    checkpoint: Checkpoint
+    index: int
+    keys: list[str]
+    entries: Sequence[int]
+    paths: list[str]
+    modules: dict[str, str | None]
+    unwrap: Unwrap | None = None
+    steps: list[StepReport] = field(default_factory=list)
+    warnings: list[PlanWarning] = field(default_factory=list)
+    reasons: dict[int, str] = field(default_factory=dict)
+
+    @classmethod
+    def begin(cls, recipe: Recipe, checkpoint: Checkpoint, name: str | None) -> _Planner | None:
+        """Choose the state dict; None where there is nothing to do and it is not clear to which."""
+        active = [step for step in recipe.steps if step.enabled]
+        idle = not active and not recipe.source.require and not recipe.source.forbid
+        try:
+            index = _chosen(recipe, active, checkpoint, name)
+        except (NoMatch, UsageError):
+            if idle and (name is None or name == AUTO) and recipe.source.state_dict == AUTO:
+                return None
+            raise
+        source = checkpoint.state_dicts[index]
+        if active:
+            _check_editable(source, checkpoint)
+        keys = list(source.keys)
+        paths = _metadata_paths(checkpoint, source.path)
+        return cls(recipe, checkpoint, index, keys, range(len(keys)), paths, {path: path for path in paths})
+
+    @property
+    def source(self) -> StateDict:
+        return self.checkpoint.state_dicts[self.index]
+
+    def check_guards(self) -> None:
+        """Raise where `require` is unmet or `forbid` met; warn of another number of tensors."""
+        guards = self.recipe.source
+        path = self.checkpoint.path
+        for pattern in guards.require:
+            if not any(map(compile_pattern(pattern).matches, self.keys)):
+                raise NoMatch(
+                    f"the recipe requires {quoted(pattern)}, and no key matches it",
+                    path=path,
+                    remedy="It was written for another model.",
+                )
+        for pattern in guards.forbid:
+            met = next(filter(compile_pattern(pattern).matches, self.keys), None)
+            if met is not None:
+                raise RepairError(
+                    f"the recipe forbids {quoted(pattern)}, and {quoted(met)} matches it",
+                    path=path,
+                    key=met,
+                    remedy="The file may have been converted already.",
+                )
+        tensors = self.source.tensors
+        if guards.tensors is not None and guards.tensors != tensors:
+            message = f"the recipe was written for {text.plural(guards.tensors, 'tensor')}, here are {tensors:,}"
+            self.warn("tensor_count", (), message)
+
+    def carry_out(self, step: Operation, number: int) -> None:
+        """One step: new keys, what becomes of `_metadata`, what it matched."""
+        if not step.enabled:
+            self.steps.append(_idle(step))
+            return
+        changes = step.plan(self.keys)
+        where = f"step {number} ({step.label})"
+        try:
+            if changes.refusal is not None:
+                raise changes.refusal
+            check_new_keys(self.keys, changes.new_keys)
+        except RepairError as error:
+            raise type(error)(
+                f"{where}: {error.message}",
+                path=self.checkpoint.path,
+                remedy=error.remedy,
+                code=error.code,
+                key=error.key,
+            ) from None
+        if isinstance(step, Unwrap):
+            self._begin_unwrap(step, where)
+        changed = sum([old != new for old, new in zip(self.keys, changes.new_keys, strict=True)])
+        report = StepReport(step.op, step.label, True, changes.matched, changed, changes.dead_rules)
+        _check_expectation(step, report, where, self.checkpoint.path)
+        if changes.dead_rules:
+            rules = ", ".join(text.visible(rule, 200) for rule in changes.dead_rules[:5])
+            more = f" and {len(changes.dead_rules) - 5:,} more" if len(changes.dead_rules) > 5 else ""
+            self.warn("dead_rule", (), f"{where}: matches nothing: {rules}{more}")
+        self.steps.append(report)
+        if changed:
+            self._move_modules(step, changes)
+            self._take(step, changes)
+
+    def _begin_unwrap(self, step: Unwrap, where: str) -> None:
+        if not self.source.path:
+            self.warn("nothing_to_unwrap", (), f"{where}: the state dict is the root already")
+        else:
+            self.unwrap = step
+
+    def _move_modules(self, step: Operation, changes: KeyChanges) -> None:
+        present = {path: old for old, path in self.modules.items() if path is not None}
+        moved = step.move_modules(list(present), self.keys, changes.new_keys)
+        for path, new in moved.items():
+            self.modules[present[path]] = new
+
+    def _take(self, step: Operation, changes: KeyChanges) -> None:
+        kept = [(new, entry) for new, entry in zip(changes.new_keys, self.entries, strict=True) if new is not None]
+        if len(kept) < len(self.keys) and step.why:
+            for new, entry in zip(changes.new_keys, self.entries, strict=True):
+                if new is None:
+                    self.reasons[entry] = step.why
+        self.keys = [new for new, _ in kept]
+        self.entries = [entry for _, entry in kept]
+
+    def finish(self) -> Plan:
+        """The plan, after what can only be seen at the end."""
+        kept = set(self.entries)
+        dropped = tuple([i for i in range(len(self.source.keys)) if i not in kept]) if self.dropped else ()
+        unwrap, keep_rest = self.unwrap is not None, self.unwrap is not None and self.unwrap.keep_rest
+        left_out = _left_out(self.checkpoint, self.source.path, keep_rest) if unwrap else ()
+        if keep_rest:
+            self._check_rest()
+        self._check_module()
+        self._warn_of_drops(dropped)
+        self._warn_of_optimizer(dropped, unwrap and not keep_rest)
+        return Plan(
+            self.index,
+            targets=tuple(map(Target, self.keys, map(Kept, self.entries))),
+            dropped=dropped,
+            unwrap=unwrap,
+            keep_rest=keep_rest,
+            left_out=left_out,
+            modules={old: new for old, new in self.modules.items() if old != new},
+            steps=tuple(self.steps),
+            warnings=tuple(self.warnings),
+            reasons=self.reasons,
+        )
+
+    @property
+    def dropped(self) -> int:
+        return len(self.source.keys) - len(self.keys)
+
+    def renamed(self) -> Iterator[tuple[str, str]]:
+        """Old and new key of every entry that has another one."""
+        source = self.source.keys
+        for key, entry in zip(self.keys, self.entries, strict=True):
+            if key != source[entry]:
+                yield source[entry], key
+
+    def warn(self, code: str, keys: Sequence[str], message: str) -> None:
+        self.warnings.append(PlanWarning(code, tuple(keys[:NAMED]), message))
+
+    def _check_rest(self) -> None:
+        """With `keep_rest`: no key may meet one of the root's other entries."""
+        first = self.source.path[0]
+        rest = {path[0] for path in _all_paths(self.checkpoint) if path and path[0] != first}
+        for key in self.keys:
+            if key in rest:
+                raise KeyCollision(
+                    f"{quoted(key)} of the unwrapped state dict is an entry of the root already",
+                    path=self.checkpoint.path,
+                    key=key,
+                    remedy="Unwrap without keep_rest, or rename it.",
+                )
+
+    def _check_module(self) -> None:
+        """In a pickled module only a tensor's own name can change."""
+        if not self.source.is_module:
+            return
+        changed = list(self.renamed())
+        for old, new in changed:
+            if old.rpartition(".")[0] != new.rpartition(".")[0]:
+                raise RepairError(
+                    f"{quoted(old)} cannot become {quoted(new)}: this is a pickled module, in which only a tensor's "
+                    "own name can change",
+                    path=self.checkpoint.path,
+                    key=old,
+                    remedy="Write its state dict first (sdviewer convert FILE -o OUT.safetensors) and repair that.",
+                )
+        gone = [self.source.keys[i] for i in sorted(set(range(len(self.source.keys))) - set(self.entries))]
+        touched = [old for old, _ in changed] + gone
+        if touched:
+            self.warn(
+                "pickled_module",
+                touched,
+                f"this is a pickled module: its class's code must know the new names ({listed(touched)})",
+            )
+
+    def _warn_of_drops(self, dropped: Sequence[int]) -> None:
+        """Say where one of several tensors on one storage goes and another stays."""
+        tensors, source = self.checkpoint.tensors, self.source
+        storages: dict[str, str] = {}
+        for entry in dropped:
+            storage = tensors[source.tensor_of[entry]].storage if source.tensor_of[entry] >= 0 else None
+            if storage is not None:
+                storages.setdefault(storage, source.keys[entry])
+        if not storages:
+            return
+        partners: dict[str, str] = {}
+        for key, entry in zip(self.keys, self.entries, strict=True):
+            tensor = source.tensor_of[entry]
+            storage = tensors[tensor].storage if tensor >= 0 else None
+            if storage is not None and storage in storages:
+                partners.setdefault(storages[storage], key)
+        if partners:
+            gone, stays = next(iter(partners.items()))
+            more = f" (and {len(partners) - 1:,} more such pairs)" if len(partners) > 1 else ""
+            message = f"{quoted(gone)} is dropped and {quoted(stays)}, which shares its storage, stays{more}"
+            self.warn("tie_split", list(partners), message)
+
+    def _warn_of_optimizer(self, dropped: Sequence[int], left_out: bool) -> None:
+        """An optimizer counts parameters by index and may hold their names; neither follows an edit."""
+        optimizers = [found for found in self.checkpoint.state_dicts if found.role == "optimizer"]
+        if not optimizers or left_out or not (dropped or any(self.renamed())):
+            return
+        where = ", ".join(quoted(dotted(found.path)) for found in optimizers[:3])
+        if any(self.source.tensor_of[entry] >= 0 for entry in dropped):
+            message = f"the optimizer state in {where} is numbered by parameter and does not follow dropped keys"
+            self.warn("optimizer_index", [self.source.keys[i] for i in dropped[:NAMED]], message)
+        names = [value.path for value in self.checkpoint.values if "param_names" in value.path]
+        if any(path[: len(found.path)] == found.path for path in names for found in optimizers):
+            self.warn("optimizer_names", (), f"the parameter names in {where} keep their old form")
+
+
+def _chosen(recipe: Recipe, active: Sequence[Operation], checkpoint: Checkpoint, name: str | None) -> int:
+    """The state dict that the steps see: the one named, else the one the recipe unwraps, else the only model."""
+    wanted = name if name is not None and name != AUTO else None
+    if wanted is None and recipe.source.state_dict != AUTO:
+        wanted = recipe.source.state_dict
+    known = [dotted(state_dict.path) for state_dict in checkpoint.state_dicts]
+    there = f"There are: {', '.join(map(_said, checkpoint.state_dicts[:10]))}." if known else ""
+    edited = False
+    for step in active:
+        if not isinstance(step, Unwrap):
+            edited = True
+        elif step.path != AUTO:
+            # An absolute path, else one inside the state dict that is chosen so far.
+            inside = f"{wanted}.{step.path}" if wanted else step.path
+            found = step.path if step.path in known else inside
+            if found not in known:
+                raise NoMatch(
+                    f"unwrap: there is no state dict at {quoted(step.path)}", path=checkpoint.path, remedy=there
+                )
+            if edited and found != known[choose_state_dict(checkpoint, wanted)]:
+                remedy = "Put the unwrap step before the steps that change keys."
+                raise UsageError(f"unwrap: the steps before it saw other keys than {quoted(found)}'s", remedy=remedy)
+            wanted = found
+    if name is None and wanted is not None and known and wanted not in known:
+        raise NoMatch(f"the recipe is for the state dict {quoted(wanted)}", path=checkpoint.path, remedy=there)
+    return choose_state_dict(checkpoint, wanted)
+
+
+def _check_editable(source: StateDict, checkpoint: Checkpoint) -> None:
+    where = f"the state dict {quoted(dotted(source.path))}" if source.path else "the state dict"
+    if source.read_only:
+        raise RepairError(f"the keys of {where} cannot be edited: {source.read_only}", path=checkpoint.path)
+    if source.role == "optimizer":
+        raise RepairError(
+            f"the keys of {where} cannot be edited: it is an optimizer's, which numbers parameters",
+            path=checkpoint.path,
+            remedy="Choose the model's state dict.",
+        )
+
+
+def _check_expectation(step: Operation, report: StepReport, where: str, path: str) -> None:
+    if step.expect is None:
+        return
+    for name, wanted, found in (
+        ("matched", step.expect.matched, report.matched),
+        ("changed", step.expect.changed, report.changed),
+        ("dead_rules", step.expect.dead_rules, len(report.dead_rules)),
+    ):
+        if wanted is not None and wanted != found:
+            raise RepairError(
+                f"{where}: expected {name} = {wanted}, found {found}",
+                path=path,
+                remedy="The file is not the one the recipe was written for.",
+                code="expectation",
+            )
+
+
+def _idle(step: Operation) -> StepReport:
+    return StepReport(step.op, step.label, step.enabled, 0, 0)
+
+
+def _said(state_dict: StateDict) -> str:
+    return f"{quoted(dotted(state_dict.path))} ({state_dict.role}, {text.plural(state_dict.tensors, 'tensor')})"
+
+
+def _metadata_paths(checkpoint: Checkpoint, path: KeyPath) -> list[str]:
+    """The module paths in the `_metadata` of the state dict at `path`."""
+    wanted = to_json(path)
+    found: Sequence[Mapping[str, Any]] = checkpoint.metadata.get("state_dict", ())
+    for entry in found:
+        if entry["path"] == wanted:
+            return [name for name in entry["keys"] if isinstance(name, str)]
+    return []
+
+
+def _all_paths(checkpoint: Checkpoint) -> Iterator[KeyPath]:
+    for things in (checkpoint.values, checkpoint.objects, checkpoint.tensors):
+        for thing in things:
+            yield thing.path
+
+
+def _left_out(checkpoint: Checkpoint, path: KeyPath, keep_rest: bool) -> tuple[str, ...]:
+    """Dotted paths of what stands outside `path`, each as short as it can be."""
+    found: dict[KeyPath, None] = {}
+    for other in _all_paths(checkpoint):
+        if other[: len(path)] == path:
+            continue
+        depth = 0
+        while depth < min(len(path), len(other)) and other[depth] == path[depth]:
+            depth += 1
+        # (what holds the state dict is not outside it)
+        if depth < len(other) and (depth or not keep_rest):
+            found[other[: depth + 1]] = None
+    return tuple([dotted(one) for one in found])
