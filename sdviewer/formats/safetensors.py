@@ -286,7 +286,7 @@ def _stored_bytes(dtype: DType, shape: tuple[int, ...]) -> int | None:
     n = _elements(shape)
     if n is None:
         return None
-    if dtype.safetensors.startswith("F6"):
+    if dtype.safetensors.startswith("F6_"):
         return (n * _F6_BITS + 7) // 8
     return (n * dtype.itemsize + dtype.per_byte - 1) // dtype.per_byte
 

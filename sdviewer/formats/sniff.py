@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from sdviewer.core.text import visible
-from sdviewer.errors import OpenError, UnknownFormat, UnsupportedContainer
+from sdviewer.errors import CorruptCheckpoint, OpenError, UnknownFormat, UnsupportedContainer
 from sdviewer.formats.file import read_exactly
-from sdviewer.formats.zip_directory import ZipDirectory, read_directory
+from sdviewer.formats.zip_directory import ZipDirectory, read_directory, salvage_directory
 
 HEAD = 4096
 """Bytes that are looked at before a format is chosen."""
@@ -58,12 +58,17 @@ class Head:
 
     @cached_property
     def directory(self) -> ZipDirectory:
-        """The members of a zip archive.
+        """The members of a zip archive, also of one that breaks off.
 
         Raises:
             CorruptCheckpoint: the archive is damaged.
         """
-        return read_directory(self)
+        try:
+            return read_directory(self)
+        except CorruptCheckpoint as error:
+            if error.code != "truncated":
+                raise
+            return salvage_directory(self)
 
     @cached_property
     def members(self) -> frozenset[str]:

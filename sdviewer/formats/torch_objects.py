@@ -388,9 +388,15 @@ class _Walk:
         rows = len(self.out.values) + len(self.out.tensors) + len(self.out.objects)
         text = (type_name(node), literal(node, 1))
         arguments = arguments_of(node)
+        # A method that is bound to something which stands elsewhere is no second copy of it.
+        bound = qualified_name(node.function) == "builtins.getattr"
         if any(type(argument) is not Const for argument in arguments) or node.effects:
             for i, argument in enumerate(arguments):
-                yield from self._child(argument, (link, TypedStep("field", str(i)), depth), None, optimizer)
+                below = (link, TypedStep("field", str(i)), depth)
+                if bound and id(argument) in self.first:
+                    self._value(below, (type_name(argument), f"same object as {_shown(self.first[id(argument)])}"))
+                else:
+                    yield from self._child(argument, below, None, optimizer)
         for i, (place, item) in enumerate(elements(node)):
             yield from self._child(item, (link, TypedStep("index", str(i)), depth), place, optimizer)
         for place, key, value in pairs(node):

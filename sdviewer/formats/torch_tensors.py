@@ -149,6 +149,8 @@ def layout_of(dtype: str, size: tuple[int, ...], stride: tuple[int, ...] | None,
     for n, step in zip(size, stride, strict=True):
         last += (n - 1) * step
     reach = -(-(last + 1) * kind.itemsize // kind.per_byte) if per_value else (last + 1) * kind.itemsize
+    if reach > _LARGEST:
+        return Layout(kind, nbytes, 0, "it reaches beyond 2**63 bytes")
     return Layout(kind, nbytes, reach, "")
 
 
@@ -169,8 +171,6 @@ def read_storage(node: Node) -> StorageRef:
     if dtype is None:
         raise NotATensorError(f"its storage class {items[1].qualified} is unknown")
     key, location, numel = text_of(items[2]), text_of(items[3]), _whole(items[4])
-    if numel is not None and not 0 <= numel * dtype.itemsize <= _LARGEST:
-        raise NotATensorError(f"its storage claims {numel:,} elements")
     if key is None or numel is None:
         raise NotATensorError("its persistent id has no key or no number of elements")
     shift = 0

@@ -480,6 +480,14 @@ def _time_zone(arguments: list[Node], call: Call) -> Leaf | None:
     return ("datetime.timezone", _call_text(call, 1))
 
 
+def _attribute(arguments: list[Node], call: Call) -> Leaf | None:
+    """`getattr(cls, "NAME")`: how Python 3.11 writes an enum member, and others a nested class."""
+    name = text_of(arguments[1]) if len(arguments) == 2 else None
+    if name is None or type(arguments[0]) is not Global:
+        return None
+    return (qualified_name(arguments[0]), f"{arguments[0].qualified}.{name}")
+
+
 def _numpy_dtype(node: Node) -> str | None:
     """`<f4` out of `numpy.dtype("f4", False, True)` and its BUILD; None for a structured or object type."""
     if type(node) is not Call or qualified_name(node.function) != "numpy.dtype":
@@ -561,6 +569,7 @@ _READERS: Mapping[str, Reader] = {
     "builtins.complex": _complex,
     "builtins.range": _plain("range", "builtins.range"),
     "builtins.slice": _plain("slice", "builtins.slice"),
+    "builtins.getattr": _attribute,
     "builtins.set": _set("set"),
     "builtins.frozenset": _set("frozenset"),
     "decimal.Decimal": _text_argument("decimal.Decimal"),

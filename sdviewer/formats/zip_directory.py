@@ -31,6 +31,8 @@ _END64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR64 = struct.Struct("<4sLQL")
 _ENTRY = struct.Struct("<4s6H3L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
+_DESCRIPTOR = struct.Struct("<4s3L")
+_DESCRIPTOR64 = struct.Struct("<4sL2Q")
 
 _COMMENT_LIMIT = 0xFFFF
 _TAIL = 1 << 20
@@ -68,7 +70,8 @@ class ZipDirectory:
     """All members of an archive in directory order.
 
     `start` and `end` are the bytes of the directory, `unreadable` says per place in `entries` why a member's bytes
-    cannot be had, `problems` what is odd about the archive as a whole.
+    cannot be had, `problems` what is odd about the archive as a whole. `salvaged`: the file breaks off before its
+    directory; the members were found one behind the other, and the last may be cut.
     """
 
     entries: list[Entry]
@@ -77,6 +80,7 @@ class ZipDirectory:
     path: str
     unreadable: dict[int, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    salvaged: bool = False
 
     @cached_property
     def places(self) -> dict[str, int]:
@@ -145,6 +149,62 @@ def read_directory(file: Reader) -> ZipDirectory:
     _check_overlaps(directory)
     _check_names(directory)
     return directory
+
+
+def salvage_directory(file: Reader) -> ZipDirectory:
+    """The members of an archive that breaks off before its directory, as far as they go.
+
+    torch writes no sizes into local headers, so a member's end is looked for: the data descriptor behind it states the
+    distance to its beginning. Reads the whole file once, in pieces.
+
+    Raises:
+        CorruptCheckpoint: not even the first member is whole.
+    """
+    entries: list[Entry] = []
+    at = 0
+    while at + LOCAL_HEADER <= file.size:
+        signature, _, flags, method, _, _, crc, csize, usize, names, extras = _LOCAL.unpack(file.read(at, LOCAL_HEADER))
+        start = at + LOCAL_HEADER + names + extras
+        if signature != b"PK\3\4" or start > file.size:
+            break
+        name = file.read(at + LOCAL_HEADER, names).decode("utf-8", "surrogateescape")
+        end = start + csize
+        if flags & 0x8 and not csize:
+            end, after, crc, usize = _find_descriptor(file, start)
+        else:
+            after = end
+        if end > file.size:
+            end = after = file.size
+        if end == file.size:
+            usize = end - start if method == STORED else usize
+        entries.append(Entry(name, at, end - start, usize, crc, method, flags))
+        at = after
+    if len(entries) < 2:
+        raise _corrupt(file, "the file breaks off in its first member", "Copy or download it again.", "truncated")
+    last = visible(entries[-1].name)
+    message = f"the file breaks off in member {last}, and has no zip directory; {len(entries) - 1:,} members are whole"
+    problems = [Problem("error", "truncated", message, "")]
+    return ZipDirectory(entries, file.size, file.size, file.path, {}, problems, salvaged=True)
+
+
+def _find_descriptor(file: Reader, start: int) -> tuple[int, int, int, int]:
+    """End of a member's data, end of its descriptor, crc and usize; the file's end where there is none."""
+    at, kept = start, b""
+    while at < file.size:
+        piece = kept + file.read(at, min(1 << 20, file.size - at))
+        base, found = at - len(kept), -1
+        at = base + len(piece)
+        while (found := piece.find(b"PK\7\x08", found + 1)) >= 0:
+            if found + 24 > len(piece) and at < file.size:
+                break
+            distance = base + found - start
+            for layout in (_DESCRIPTOR, _DESCRIPTOR64):
+                if found + layout.size <= len(piece):
+                    _, crc, csize, usize = layout.unpack_from(piece, found)
+                    if csize == distance:
+                        return start + csize, base + found + layout.size, crc, usize
+        kept = piece[-23:]
+    return file.size, file.size, 0, file.size - start
 
 
 def payload_offset(file: Reader, entry: Entry, directory_start: int) -> int:
@@ -400,5 +460,5 @@ def _torch_search(entries: list[Entry], order: list[int], name: str) -> int:
     return order[low]
 
 
-def _corrupt(file: Reader, message: str, remedy: str = "") -> CorruptCheckpoint:
-    return CorruptCheckpoint(message, path=file.path, remedy=remedy)
+def _corrupt(file: Reader, message: str, remedy: str = "", code: str = "") -> CorruptCheckpoint:
+    return CorruptCheckpoint(message, path=file.path, remedy=remedy, code=code)
