@@ -87,9 +87,8 @@ class IntBins:
         low, high = max(self.low, limits.min), min(self.high, limits.max)
         # Differences modulo 2**64 are exact for every pair of 64-bit integers.
         apart = values.astype(np.uint64) - np.uint64(self.low % 2**64)
-        slots: Array = np.minimum(apart // np.uint64(self.width), np.uint64(self.bins - 1)).astype(np.int32) + np.int32(
-            1
-        )
+        bins: Array = np.minimum(apart // np.uint64(self.width), np.uint64(self.bins - 1))
+        slots: Array = bins.astype(np.int32) + np.int32(1)
         slots[values < low] = 0
         slots[values > high] = self.bins + 1
         return slots

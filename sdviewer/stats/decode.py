@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 
 from sdviewer.core.dtypes import DTYPES, DType
 from sdviewer.core.tensor_bytes import ByteSource, TensorLayout
-from sdviewer.errors import CorruptCheckpoint
+from sdviewer.errors import CorruptCheckpoint, OpenError
 
 Array = NDArray[Any]
 
 BLOCK = 1 << 20
 """Bytes of a block: large enough that a request costs nothing beside it, small enough for a core's cache."""
 
-GATHER_BLOCK = 16 << 20
+GATHER_BLOCK = 32 << 20
 """Bytes of a block whose order is not the order of the storage: each of its requests is the longer for it."""
 
 SPAN = 4 << 20
@@ -33,6 +33,12 @@ SPAN = 4 << 20
 
 GAP = 4096
 """Bytes between two wanted elements that are read along: the kernel reads whole pages anyway."""
+
+LARGE = 1 << 30
+"""Logical bytes from which a tensor that repeats its elements is not gone through one by one ..."""
+
+EXPANDED = 16
+"""... if they are also more than so many times its stored bytes."""
 
 MOST_ELEMENTS = 2**63 - 1
 """torch counts elements in 64 bits."""
@@ -66,6 +72,25 @@ class Elements:
     def nbytes(self, values: int) -> int:
         """Bytes that so many values take."""
         return -(-values * self.dtype.itemsize // self.dtype.per_byte)
+
+
+def overlaps(elements: Elements) -> bool:
+    """Whether a tensor steps on its own elements so often that it must not be gone through one by one."""
+    logical = elements.nbytes(elements.count)
+    return logical > LARGE and logical > EXPANDED * elements.nbytes(elements.span)
+
+
+def refuse_bomb(elements: Elements) -> None:
+    """Stop before a small file becomes days of work.
+
+    Raises:
+        OpenError: `too_large`.
+    """
+    if overlaps(elements):
+        raise OpenError(
+            f"a tensor goes over the same {elements.nbytes(elements.span):,} bytes {elements.count:,} elements long",
+            code="too_large",
+        )
 
 
 @dataclass(frozen=True, slots=True)

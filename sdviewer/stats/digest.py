@@ -11,13 +11,7 @@ from numpy.typing import NDArray
 
 from sdviewer.core.progress import Progress, no_progress
 from sdviewer.core.tensor_bytes import ByteSource, TensorLayout
-from sdviewer.stats.decode import Array, Blocks, Reader, elements_of
-
-LARGE = 1 << 30
-"""Logical bytes from which an expanded tensor is not hashed ..."""
-
-EXPANDED = 16
-"""... if they are also so many times its stored bytes."""
+from sdviewer.stats.decode import Array, Blocks, Reader, elements_of, overlaps
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +35,8 @@ def sha256(source: ByteSource, layout: TensorLayout, *, progress: Progress = no_
         CorruptCheckpoint: the bytes are not there.
     """
     elements = elements_of(source, layout)
-    logical, stored = elements.nbytes(elements.count), elements.nbytes(elements.span)
-    if logical > LARGE and logical > EXPANDED * stored:
+    logical = elements.nbytes(elements.count)
+    if overlaps(elements):
         return Digest(None, "too_large")
     digest = hashlib.sha256()
     done = 0
@@ -62,12 +56,13 @@ def sha256(source: ByteSource, layout: TensorLayout, *, progress: Progress = no_
         digest.update(packed.data)
         done += run.nbytes
     if rest.size:
-        digest.update(_packed(np.concatenate([rest, np.zeros(per_byte - rest.size, np.uint8)]), per_byte))
+        digest.update(_packed(np.pad(rest, (0, per_byte - rest.size)), per_byte).data)
     progress(logical, logical)
     return Digest(digest.hexdigest())
 
 
-def _packed(values: Array, per_byte: int) -> Array:
+def _packed(values: Array, per_byte: int) -> NDArray[np.uint8]:
     bits = 8 // per_byte
     groups = values.reshape(-1, per_byte) << np.arange(0, 8, bits, dtype=np.uint8)
-    return np.asarray(np.bitwise_or.reduce(groups, axis=1))
+    packed: NDArray[np.uint8] = np.bitwise_or.reduce(groups, axis=1)
+    return packed

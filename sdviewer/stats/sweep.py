@@ -25,7 +25,7 @@ from sdviewer.core.progress import Progress, no_progress
 from sdviewer.core.tensor_bytes import ByteSource, TensorLayout
 from sdviewer.stats import kernels
 from sdviewer.stats.binning import MOST_BARS, Bins, FloatBins, choose_bins, tally
-from sdviewer.stats.decode import Array, Blocks, Elements, Reader, elements_of, in_storage_order
+from sdviewer.stats.decode import Array, Blocks, Elements, Reader, elements_of, in_storage_order, overlaps, refuse_bomb
 from sdviewer.stats.moments import Part, magnitude, measure
 
 IN_MEMORY = 1 << 20
@@ -36,6 +36,9 @@ SAMPLE_RUNS, SAMPLE_RUN = 1024, 1024
 
 COMPILED_FROM = 8 << 20
 """Bytes of a tensor from which the compiled loops are worth their loading."""
+
+MOST_OVERLAPPED = 1 << 22
+"""Stored elements up to which a tensor that passes over itself is counted."""
 
 TASK = 16
 """Blocks that a thread takes at a time."""
@@ -96,6 +99,8 @@ def sweep(
     if elements.count <= IN_MEMORY:
         values = _all_values(source, layout, elements, progress)
         return _swept(whole.count, repeats, values, None, wanted)
+    if overlaps(elements):
+        return _overlapping(source, layout, elements, whole.count, repeats, wanted, progress)
     large = elements.nbytes(elements.count) >= COMPILED_FROM if compiled is None else compiled
     loops = kernels.load() if large else None
     if elements.dtype.itemsize <= 2:
@@ -150,6 +155,30 @@ def _add_bars(bars: dict[int, int], values: Array, weights: Array | None = None)
     for value, n in zip(values.tolist(), weights.tolist(), strict=True):
         bars[int(value)] = bars.get(int(value), 0) + n
     return bars if len(bars) <= MOST_BARS else None
+
+
+def _overlapping(
+    source: ByteSource,
+    layout: TensorLayout,
+    elements: Elements,
+    count: int,
+    repeats: int,
+    wanted: Wanted | None,
+    progress: Progress,
+) -> Sweep:
+    """A tensor whose strides make it pass over the same few stored elements again and again."""
+    if elements.span > MOST_OVERLAPPED:
+        refuse_bomb(elements)
+    # How often each stored element is passed over: each dimension adds the sums of `size` neighbours `step` apart.
+    times = np.zeros(elements.span, np.int64)
+    times[0] = 1
+    for size, step in zip(elements.shape, elements.stride, strict=True):
+        rows = np.pad(times, (0, -times.size % step)).reshape(-1, step).cumsum(axis=0)
+        rows[size:] -= rows[:-size].copy()
+        times = rows.reshape(-1)[: elements.span]
+    run = Elements(elements.dtype, elements.offset, (elements.span,), (1,))
+    values = _all_values(source, layout, run, progress)
+    return _swept(count, repeats, values[times > 0], times[times > 0], wanted)
 
 
 # Types of at most 16 bits

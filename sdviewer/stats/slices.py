@@ -1,0 +1,413 @@
+"""What a plot shows of one tensor: a two-dimensional slice, a window of exact values, a line.
+
+Only the bytes of what is asked for are read. A slice with more cells than the screen has is reduced block by block
+while it streams past; how many elements stand in a cell is always told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdviewer.core.progress import Progress, no_progress
+from sdviewer.core.tensor_bytes import ByteSource, TensorLayout
+from sdviewer.errors import UsageError
+from sdviewer.stats.decode import BLOCK, Array, Block, Elements, Reader, elements_of, refuse_bomb
+from sdviewer.stats.moments import magnitude
+
+How = Literal["mean", "max_abs", "rms"]
+
+SHOWN = 0.997
+"""Share of the shown magnitudes that the limit of the colours takes in."""
+
+MOST_CELLS = 1 << 20
+"""Cells of one window of exact values."""
+
+HAS_NAN, HAS_INF = 1, 2
+"""Flags of a cell."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReducedSlice:
+    """A slice of a tensor, reduced to `cells` (rows, columns) of float64.
+
+    `x` and `y` are the dimensions along columns and rows (None where the tensor has too few), `index` the place in all
+    dimensions (0 at x and y). `shape` is the slice in elements, `block` the elements of a cell (the last row and column
+    of cells may have fewer): (1, 1) says that every cell is one value. A cell is taken over its finite values and NaN
+    when it has none; `flags` (uint8) marks cells with NaN (1) and infinity (2). `limit` is the 99.7 % quantile of the
+    magnitudes of the cells, 0 when all are zero or none is finite; `clipped` counts the cells beyond it.
+    """
+
+    x: int | None
+    y: int | None
+    index: tuple[int, ...]
+    shape: tuple[int, int]
+    block: tuple[int, int]
+    how: How
+    limit: float
+    clipped: int
+    cells: NDArray[np.float64]
+    flags: NDArray[np.uint8]
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the arrays, as JSON values."""
+        fields = {name: getattr(self, name) for name in self.__slots__[:8]}
+        return fields | {"index": list(self.index), "shape": list(self.shape), "block": list(self.block)}
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The arrays by name."""
+        return {"cells": self.cells, "flags": self.flags}
+
+
+@dataclass(frozen=True, slots=True)
+class ValuesWindow:
+    """Exact values of a slice: `texts` row by row, and as float64 `(rows, columns)` for tinting (complex: |z|).
+
+    A text is the shortest that gives the stored value back in its own type (bfloat16 and less: in float32), ASCII;
+    ints are exact, bits types hexadecimal, quantized values dequantized. `row` and `column` are where the window
+    begins, after it was kept inside of the slice.
+    """
+
+    row: int
+    column: int
+    texts: tuple[str, ...]
+    numbers: NDArray[np.float64]
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the array, as JSON values."""
+        rows, columns = self.numbers.shape
+        return {"row": self.row, "column": self.column, "rows": rows, "columns": columns, "texts": list(self.texts)}
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The array by name."""
+        return {"numbers": self.numbers}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The values of a vector of `count` elements in their order, float64.
+
+    Each point stands for `block` elements (the last may stand for fewer), from their smallest `low` to their largest
+    `high` finite value, NaN where none is finite; with a block of 1 both are the values. `flags` as in `ReducedSlice`.
+    `min_at` and `max_at` are the first indexes of the smallest and largest finite value, None without one.
+    """
+
+    count: int
+    block: int
+    min_at: int | None
+    max_at: int | None
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    flags: NDArray[np.uint8]
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the arrays, as JSON values."""
+        return {name: getattr(self, name) for name in self.__slots__[:4]}
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The arrays by name."""
+        return {"low": self.low, "high": self.high, "flags": self.flags}
+
+
+@dataclass(frozen=True, slots=True)
+class _Plane:
+    """Two dimensions of a tensor with the others fixed; `elements` is `(rows, columns)`."""
+
+    elements: Elements
+    x: int | None
+    y: int | None
+    index: tuple[int, ...]
+
+
+def default_axes(shape: Sequence[int]) -> tuple[int | None, int | None]:
+    """(x, y) of the picture of a tensor: its two largest dimensions, the first of them along the rows."""
+    largest = sorted(sorted(range(len(shape)), key=lambda dim: (-shape[dim], dim))[:2])
+    if len(largest) == 2:
+        return largest[1], largest[0]
+    return (largest[0] if largest else None), None
+
+
+def _plane(
+    source: ByteSource, layout: TensorLayout, x: int | None, y: int | None, index: Sequence[int] | None
+) -> _Plane:
+    elements = elements_of(source, layout)
+    shape, stride = elements.shape, elements.stride
+    if x is None and y is None:
+        x, y = default_axes(shape)
+    place = list(index) if index is not None else [0] * len(shape)
+    # A two-a-byte type has one dimension more than its layout when the last one is strided.
+    place += [0] * (len(shape) - len(place))
+    axes = [axis for axis in (x, y) if axis is not None]
+    if x == y is not None or any(not 0 <= axis < len(shape) for axis in axes) or len(place) != len(shape):
+        raise UsageError(f"a tensor of {len(shape)} dimensions has no slice along {y} and {x} at {place}")
+    offset = elements.offset
+    for dim, at in enumerate(place):
+        if dim in axes:
+            place[dim] = 0
+        elif 0 <= at < shape[dim]:
+            offset += at * stride[dim]
+        elif shape[dim]:
+            raise UsageError(f"index {at} is outside of dimension {dim} of size {shape[dim]}")
+    empty = 0 in shape
+    rows, down = (1, 0) if y is None else (shape[y], stride[y])
+    columns, along = (1, 0) if x is None else (shape[x], stride[x])
+    if empty and rows and columns:
+        rows = 0
+    return _Plane(Elements(elements.dtype, offset, (rows, columns), (down, along)), x, y, tuple(place))
+
+
+# A reduced slice
+
+
+def reduced_slice(
+    source: ByteSource,
+    layout: TensorLayout,
+    *,
+    x: int | None = None,
+    y: int | None = None,
+    index: Sequence[int] | None = None,
+    rows: int,
+    columns: int,
+    how: How = "mean",
+    progress: Progress = no_progress,
+) -> ReducedSlice:
+    """A slice of a tensor in at most `rows` x `columns` cells.
+
+    `x` and `y` are dimensions (the two largest without them), `index` is the place in each dimension (at x and y it
+    does not count; all 0 without it). A cell is the mean of its values, the one of largest magnitude (with its sign),
+    or the root of their mean square. Complex values are taken by their magnitude. Progress is in bytes.
+
+    Raises:
+        UsageError: there is no such slice.
+        CorruptCheckpoint: the bytes are not there.
+    """
+    if rows < 1 or columns < 1:
+        raise UsageError(f"a slice cannot be reduced to {rows} by {columns} cells")
+    plane = _plane(source, layout, x, y, index)
+    height, width = plane.elements.shape
+    block = (max(1, -(-height // rows)), max(1, -(-width // columns)))
+    cells, flags = _reduce(source, layout, plane.elements, block, how, progress)
+    sizes = np.abs(cells[np.isfinite(cells)])
+    limit = float(np.quantile(sizes, SHOWN)) if sizes.size else 0.0
+    if limit == 0 and sizes.size:
+        # Nearly everything is zero: what is not has to be seen.
+        limit = float(sizes.max())
+    clipped = int(np.count_nonzero(sizes > limit))
+    return ReducedSlice(plane.x, plane.y, plane.index, (height, width), block, how, limit, clipped, cells, flags)
+
+
+class _Sums:
+    """The cells while the elements stream past."""
+
+    def __init__(self, shape: tuple[int, int], how: How) -> None:
+        self.how = how
+        self.flags: NDArray[np.uint8] = np.zeros(shape, np.uint8)
+        self.counts: NDArray[np.int64] = np.zeros(shape, np.int64)
+        self.most: NDArray[np.float64] = np.full(shape, -np.inf)
+        self.least: NDArray[np.float64] = np.full(shape, np.inf)
+        self.sums: NDArray[np.float64] = np.zeros(shape)
+
+    def add(self, values: Array, row: int, column: int, block: tuple[int, int]) -> None:
+        """Take in the tile of elements that begins at `(row, column)`."""
+        sides = tuple(zip((row, column), values.shape, block, strict=True))
+        starts = tuple(_starts(first, n, step) for first, n, step in sides)
+        at = tuple(slice(first // step, (first + n - 1) // step + 1) for first, n, step in sides)
+        odd = None
+        if values.dtype.kind == "f":
+            odd = ~np.isfinite(values)
+            odd = odd if odd.any() else None
+        if odd is None:
+            heights, widths = (np.diff(s, append=n) for s, n in zip(starts, values.shape, strict=True))
+            self.counts[at] += np.outer(heights, widths)
+        else:
+            nan = np.isnan(values)
+            self.flags[at] |= _by_cell(np.logical_or, nan, starts) * np.uint8(HAS_NAN)
+            self.flags[at] |= _by_cell(np.logical_or, odd & ~nan, starts) * np.uint8(HAS_INF)
+            self.counts[at] += _by_cell(np.add, (~odd).astype(np.int64), starts)
+        if self.how == "max_abs":
+            most = _by_cell(np.maximum, values if odd is None else np.where(odd, -np.inf, values), starts)
+            least = _by_cell(np.minimum, values if odd is None else np.where(odd, np.inf, values), starts)
+            self.most[at] = np.maximum(self.most[at], most)
+            self.least[at] = np.minimum(self.least[at], least)
+            return
+        v = values.astype(np.float64)
+        if odd is not None:
+            v[odd] = 0
+        with np.errstate(over="ignore"):
+            if self.how == "rms":
+                v *= v
+            self.sums[at] += _by_cell(np.add, v, starts)
+
+    def cells(self) -> NDArray[np.float64]:
+        """The cells; NaN where nothing was finite."""
+        if self.how == "max_abs":
+            cells = np.where(self.most >= -self.least, self.most, self.least)
+        else:
+            cells = self.sums / np.maximum(self.counts, 1)
+            cells = np.sqrt(cells) if self.how == "rms" else cells
+        return np.where(self.counts > 0, cells, np.nan)
+
+
+def _starts(first: int, n: int, step: int) -> NDArray[np.int64]:
+    """Where in a tile of `n` elements from element `first` a cell of `step` elements begins."""
+    return np.unique(np.concatenate([[0], np.arange(-first % step, n, step)])).astype(np.int64)
+
+
+def _by_cell(ufunc: np.ufunc, values: Array, starts: tuple[NDArray[np.int64], ...]) -> Array:
+    for axis in (0, 1):
+        if len(starts[axis]) < values.shape[axis]:
+            values = ufunc.reduceat(values, starts[axis], axis=axis)
+    return values
+
+
+def _reduce(
+    source: ByteSource, layout: TensorLayout, elements: Elements, block: tuple[int, int], how: How, progress: Progress
+) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
+    height, width = elements.shape
+    shape = (-(-height // block[0]), -(-width // block[1]))
+    if 0 in shape:
+        return np.zeros(shape), np.zeros(shape, np.uint8)
+    # Along an expanded dimension all elements are the same one.
+    expanded = tuple(step == 0 for step in elements.stride)
+    seen = tuple(1 if same else size for same, size in zip(expanded, elements.shape, strict=True))
+    steps = tuple(1 if same else size for same, size in zip(expanded, block, strict=True))
+    elements = replace(elements, shape=seen)
+    refuse_bomb(elements)
+    turned = elements.stride[0] < elements.stride[1] and not expanded[0]
+    if turned:
+        # Stored column by column: read it that way.
+        elements = replace(elements, shape=seen[::-1], stride=elements.stride[::-1])
+        steps = steps[::-1]
+    rows, columns = (-(-n // step) for n, step in zip(elements.shape, steps, strict=True))
+    sums = _Sums((rows, columns), how)
+    reader = Reader(source, layout)
+    total, done = elements.nbytes(elements.count), 0
+    for row, column, tile in _tiles(elements):
+        progress(done, total)
+        values = reader.values(tile)
+        sums.add(magnitude(values) if values.dtype.kind == "c" else values, row, column, (steps[0], steps[1]))
+        done += elements.nbytes(values.size)
+    progress(total, total)
+    cells, flags = sums.cells(), sums.flags
+    if turned:
+        cells, flags = cells.T, flags.T
+    return np.ascontiguousarray(np.broadcast_to(cells, shape)), np.ascontiguousarray(np.broadcast_to(flags, shape))
+
+
+def _tiles(elements: Elements) -> Iterator[tuple[int, int, Block]]:
+    """The plane in tiles of about a block: as wide as the plane, or parts of one row."""
+    height, width = elements.shape
+    down, along = elements.stride
+    most = max(1, BLOCK * elements.dtype.per_byte // elements.dtype.itemsize)
+    columns = min(width, most)
+    rows = max(1, most // columns)
+    for row in range(0, height, rows):
+        for column in range(0, width, columns):
+            shape = (min(rows, height - row), min(columns, width - column))
+            yield row, column, Block(elements.offset + row * down + column * along, shape, elements.stride)
+
+
+# Exact values
+
+
+def values_window(
+    source: ByteSource,
+    layout: TensorLayout,
+    x: int | None,
+    y: int | None,
+    index: Sequence[int] | None,
+    row0: int,
+    rows: int,
+    col0: int,
+    cols: int,
+) -> ValuesWindow:
+    """The exact values of `rows` x `cols` elements of a slice, from row `row0` and column `col0` on.
+
+    What lies outside of the slice is left out. `x`, `y`, `index` are as in `reduced_slice`.
+
+    Raises:
+        UsageError: there is no such slice, or the window is too large.
+        CorruptCheckpoint: the bytes are not there.
+    """
+    plane = _plane(source, layout, x, y, index).elements
+    row, column = (min(max(0, at), size) for at, size in zip((row0, col0), plane.shape, strict=True))
+    height = max(0, min(row0 + rows, plane.shape[0]) - row)
+    width = max(0, min(col0 + cols, plane.shape[1]) - column)
+    if height * width > MOST_CELLS:
+        raise UsageError(f"a window of {height} by {width} values is too large")
+    if not height * width:
+        return ValuesWindow(row, column, (), np.zeros((height, width)))
+    block = Block(plane.offset + row * plane.stride[0] + column * plane.stride[1], (height, width), plane.stride)
+    values = Reader(source, layout).values(block)
+    real = magnitude(values) if values.dtype.kind == "c" else values
+    return ValuesWindow(row, column, tuple(_texts(values, plane)), real.astype(np.float64))
+
+
+def _texts(values: Array, elements: Elements) -> list[str]:
+    flat = values.reshape(-1)
+    if elements.dtype.kind == "bits":
+        return [f"0x{value:0{2 * elements.dtype.itemsize}x}" for value in flat.tolist()]
+    if elements.dtype.name == "float16":
+        flat = flat.astype(np.float16)
+    if flat.dtype.kind in "fc":
+        # NumPy's own scalars know the fewest digits that tell a float32 from its neighbours.
+        return [str(value) for value in flat]
+    return [str(value) for value in flat.tolist()]
+
+
+# A vector
+
+
+def line(source: ByteSource, layout: TensorLayout, points: int, *, progress: Progress = no_progress) -> Line:
+    """The values of a vector in at most `points` points. Dimensions of size 1 do not count. Progress is in bytes.
+
+    Raises:
+        UsageError: the tensor has more than one dimension.
+        CorruptCheckpoint: the bytes are not there.
+    """
+    elements = elements_of(source, layout)
+    dims = [(size, step) for size, step in zip(elements.shape, elements.stride, strict=True) if size != 1]
+    if len(dims) > 1 or points < 1:
+        raise UsageError(f"a tensor of shape {layout.shape} is not a line of {points} points")
+    size, step = dims[0] if dims else (1, 1)
+    block = max(1, -(-size // points))
+    if step == 0 and size:
+        one = _envelope(source, layout, replace(elements, shape=(1,), stride=(1,)), 1, no_progress)
+        n = -(-size // block)
+        low, high, flags = np.full(n, one.low), np.full(n, one.high), np.full(n, one.flags)
+        return replace(one, count=size, block=block, low=low, high=high, flags=flags)
+    return _envelope(source, layout, replace(elements, shape=(size,), stride=(step,)), block, progress)
+
+
+def _envelope(source: ByteSource, layout: TensorLayout, vector: Elements, block: int, progress: Progress) -> Line:
+    size = vector.shape[0]
+    points = -(-size // block)
+    low, high, flags = np.full(points, np.inf), np.full(points, -np.inf), np.zeros(points, np.uint8)
+    least, most = (np.inf, 0), (-np.inf, 0)
+    reader = Reader(source, layout)
+    total = vector.nbytes(size)
+    for start, _, tile in _tiles(replace(vector, shape=(size, 1), stride=(vector.stride[0], 0))):
+        progress(vector.nbytes(start), total)
+        values = reader.values(tile).reshape(-1)
+        v = (magnitude(values) if values.dtype.kind == "c" else values).astype(np.float64)
+        starts = _starts(start, v.size, block)
+        at = slice(start // block, (start + v.size - 1) // block + 1)
+        finite = np.isfinite(v)
+        smaller, larger = np.where(finite, v, np.inf), np.where(finite, v, -np.inf)
+        low[at] = np.minimum(low[at], np.minimum.reduceat(smaller, starts))
+        high[at] = np.maximum(high[at], np.maximum.reduceat(larger, starts))
+        if not finite.all():
+            nan = np.isnan(v)
+            flags[at] |= np.logical_or.reduceat(nan, starts) * np.uint8(HAS_NAN)
+            flags[at] |= np.logical_or.reduceat(~(finite | nan), starts) * np.uint8(HAS_INF)
+        first, last = int(smaller.argmin()), int(larger.argmax())
+        least = min(least, (float(smaller[first]), start + first), key=lambda pair: pair[0])
+        most = max(most, (float(larger[last]), start + last), key=lambda pair: pair[0])
+    progress(total, total)
+    low[np.isinf(low)], high[np.isinf(high)] = np.nan, np.nan
+    min_at, max_at = (pair[1] if np.isfinite(pair[0]) else None for pair in (least, most))
+    return Line(size, block, min_at, max_at, low, high, flags)
