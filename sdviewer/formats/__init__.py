@@ -5,7 +5,19 @@ is believed; the source is never written.
 """
 
 from sdviewer.formats.opening import open_checkpoint
+from sdviewer.formats.receipt import Receipt
 from sdviewer.formats.registry import FORMATS, Format
+from sdviewer.formats.saving import save
 from sdviewer.formats.storage import StorageReader, TensorSource, open_storage, tensor_source
 
-__all__ = ["FORMATS", "Format", "StorageReader", "TensorSource", "open_checkpoint", "open_storage", "tensor_source"]
+__all__ = [
+    "FORMATS",
+    "Format",
+    "Receipt",
+    "StorageReader",
+    "TensorSource",
+    "open_checkpoint",
+    "open_storage",
+    "save",
+    "tensor_source",
+]

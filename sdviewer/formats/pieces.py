@@ -9,6 +9,7 @@ import errno
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from sdviewer.core.progress import Progress
@@ -33,6 +34,14 @@ class Copy(NamedTuple):
 
 
 Piece: TypeAlias = bytes | Copy
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A whole file: its pieces in order. `notes` say what the container made of the edit, as sentences for a person."""
+
+    pieces: list[Piece]
+    notes: tuple[str, ...] = ()
 
 
 def nbytes_of(piece: Piece) -> int:

@@ -1,0 +1,98 @@
+"""What a save did, and what was checked of it; never more than was checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sdviewer.core import text
+from sdviewer.repair.plan import PlanWarning
+
+WEIGHTS_ONLY_NOT_TRIED = "weights_only_not_tried"
+WEIGHTS_ONLY_REFUSED = "weights_only_refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The answers of the checks. `weights_only` and `target` are None where they were not tried."""
+
+    keys: bool
+    bits: bool
+    sharing: bool
+    weights_only: bool | None
+    source_unchanged: bool
+    target: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """One save. A dry run has `output`, `sha256` and `verified` None.
+
+    `written` counts the entries of the state dict in the result, `dropped` names those left out (and the dotted paths
+    outside it that an unwrap leaves out), `map` has every source key. `size`, `copied_bytes` and `computed_bytes` are
+    in bytes, `seconds_writing` ends when the bytes are on the disk. `checks` are sentences with numbers, one for each
+    check that was made and held; `notes` say what the container made of the edit.
+    """
+
+    output: str | None
+    sha256: str | None
+    written: int
+    dropped: tuple[str, ...]
+    map: Mapping[str, str | None]
+    copied_bytes: int
+    computed_bytes: int
+    verified: Verified | None
+    warnings: tuple[PlanWarning, ...]
+    container: str
+    size: int
+    seconds_writing: float = 0.0
+    seconds_verifying: float = 0.0
+    checks: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of `repair --json`, and behind it what the window's receipt shows besides."""
+        return {
+            "output": self.output,
+            "sha256": self.sha256,
+            "written": self.written,
+            "dropped": list(self.dropped),
+            "map": dict(self.map),
+            "copied_bytes": self.copied_bytes,
+            "computed_bytes": self.computed_bytes,
+            "verified": None if self.verified is None else _verified(self.verified),
+            "warnings": [{"code": w.code, "keys": list(w.keys), "message": w.message} for w in self.warnings],
+            "container": self.container,
+            "size": self.size,
+            "seconds_writing": round(self.seconds_writing, 3),
+            "seconds_verifying": round(self.seconds_verifying, 3),
+            "checks": list(self.checks),
+            "notes": list(self.notes),
+        }
+
+    def lines(self) -> list[str]:
+        """The same for a terminal."""
+        renamed = sum(1 for source, target in self.map.items() if target is not None and target != source)
+        done = f"{text.plural(self.written, 'entry').replace('entrys', 'entries')}, {text.count(renamed)} renamed"
+        done += f", {text.count(len(self.dropped))} left out; {text.size(self.size)}, {self.container}"
+        if self.verified is None:
+            return [f"Would write {done}. Nothing was written.", *self._warning_lines()]
+        lines = [f"Saved {text.visible(self.output or '', 4000)}: {done}."]
+        lines += [f"  checked: {check}" for check in self.checks]
+        lines += [f"  note: {note}" for note in self.notes]
+        return [*lines, f"  sha256: {self.sha256}", *self._warning_lines()]
+
+    def _warning_lines(self) -> list[str]:
+        return [f"warning: {text.visible(warning.message)}" for warning in self.warnings]
+
+
+def _verified(verified: Verified) -> dict[str, bool | None]:
+    return {
+        "keys": verified.keys,
+        "bits": verified.bits,
+        "sharing": verified.sharing,
+        "weights_only": verified.weights_only,
+        "target": verified.target,
+        "source_unchanged": verified.source_unchanged,
+    }

@@ -1,0 +1,118 @@
+"""An edited safetensors file: another header, the kept tensors' bytes copied.
+
+Written strictly, whatever was read: no holes, no overlaps, the header an object padded with blanks to a multiple of
+eight bytes. Names, `__metadata__` and unknown fields keep their order.
+
+Facts: safetensors 0.8.0, measured.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from sdviewer.core.checkpoint import Checkpoint
+from sdviewer.core.text import visible
+from sdviewer.errors import RepairError, SaveError
+from sdviewer.formats.file import File
+from sdviewer.formats.pieces import Copy, Layout
+from sdviewer.formats.sniff import SAFETENSORS_HEADER_LIMIT
+from sdviewer.formats.torch_source import SafetensorsSource
+from sdviewer.repair.plan import Plan
+
+_PADDING = 8
+"""The data start at a multiple of this many bytes: a writer's habit, so that they can be mapped as they are."""
+
+
+class _Object(dict[str, Any]):
+    """A JSON object that remembers its pairs, duplicates too."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.pairs = pairs
+
+
+def lay_out_safetensors(file: File, checkpoint: Checkpoint, source: SafetensorsSource, plan: Plan) -> Layout:
+    """The pieces of the edited file.
+
+    Raises:
+        RepairError: a tensor would get the name that the format keeps for itself.
+        SaveError: a kept tensor's bytes are not there or are another's too, or the header would break its own rules.
+    """
+    if any(target.key == "__metadata__" for target in plan.targets):
+        raise RepairError(
+            "no tensor can be called __metadata__ in a safetensors file", path=file.path, key="__metadata__"
+        )
+    entries = [target.value.entry for target in plan.targets]
+    _refuse_unreadable(file, checkpoint, entries)
+    places, runs = _pack(file, source, entries)
+    header = _header(source, {target.value.entry: target.key for target in plan.targets}, places)
+    if len(header) > SAFETENSORS_HEADER_LIMIT:
+        raise SaveError("the header would be larger than safetensors allows", path=file.path)
+    holes = source.data_start + sum(tensor.end - tensor.start for tensor in source.tensors) != file.size
+    notes = ("bytes that belonged to no tensor are left out",) if holes else ()
+    return Layout([len(header).to_bytes(8, "little"), header, *runs], notes)
+
+
+def _refuse_unreadable(file: File, checkpoint: Checkpoint, entries: Sequence[int]) -> None:
+    for entry in entries:
+        tensor = checkpoint.tensors[entry]
+        if tensor.unreadable:
+            raise SaveError(
+                f"tensor {visible(tensor.key or '')} cannot be copied: {tensor.unreadable}",
+                path=file.path,
+                remedy="Drop it, or get the file again.",
+                code="source_damaged",
+                key=tensor.key or "",
+            )
+
+
+def _pack(
+    file: File, source: SafetensorsSource, entries: Sequence[int]
+) -> tuple[dict[int, tuple[int, int]], list[Copy]]:
+    """Where each kept tensor's bytes go (offsets behind the header), and the runs of the source that go there."""
+    places: dict[int, tuple[int, int]] = {}
+    runs: list[Copy] = []
+    at = 0
+    last_end, last_name = 0, ""
+    for entry in sorted(entries, key=lambda entry: (source.tensors[entry].start, source.tensors[entry].end)):
+        name, start, end = source.tensors[entry]
+        places[entry] = (at, at + end - start)
+        if start == end:
+            continue
+        if start < last_end:
+            raise SaveError(
+                f"tensors {visible(last_name)} and {visible(name)} share bytes, which safetensors does not allow",
+                path=file.path,
+                remedy="Drop one of them.",
+                code="source_damaged",
+            )
+        if start == last_end and runs:
+            runs[-1] = Copy(runs[-1].start, end - runs[-1].start)
+        else:
+            runs.append(Copy(start, end - start))
+        at += end - start
+        last_end, last_name = end, name
+    return places, runs
+
+
+def _header(source: SafetensorsSource, names: dict[int, str], places: dict[int, tuple[int, int]]) -> bytes:
+    """The header's JSON text, padded."""
+    header: dict[str, Any] = {}
+    entry = 0
+    for name, value in json.loads(source.header, object_pairs_hook=_Object).pairs:
+        if name == "__metadata__":
+            header[name] = value
+            continue
+        if entry in places:
+            header[names[entry]] = value | {"data_offsets": list(places[entry])}
+        entry += 1
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    try:
+        data = text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise SaveError(
+            "a name holds half a character, which safetensors cannot store", remedy="Rename it first."
+        ) from None
+    return data + b" " * (-(len(data) + 8) % _PADDING)

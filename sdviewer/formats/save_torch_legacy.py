@@ -1,0 +1,95 @@
+"""An edited legacy stream: another object pickle; everything around it is copied.
+
+Where storages go, their keys leave the fifth pickle too: torch asserts that every key it lists was named before.
+
+Facts: torch 2.13 (`torch.serialization._legacy_load`), measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from itertools import pairwise
+
+from sdviewer.core.text import plural, visible
+from sdviewer.errors import SaveError
+from sdviewer.formats.file import File
+from sdviewer.formats.pieces import Copy, Layout, Piece
+from sdviewer.formats.torch_edits import StorageUse, storage_key_text, storage_keys, storage_uses, write_back
+from sdviewer.formats.torch_source import TorchLegacySource
+from sdviewer.formats.torch_tensors import storage_dtype
+from sdviewer.pickles.emit import Edits, emit
+from sdviewer.pickles.machine import parse
+from sdviewer.pickles.nodes import elements
+
+_LENGTH = 8
+"""Bytes of the number of elements before each storage."""
+
+
+def lay_out_torch_legacy(file: File, source: TorchLegacySource, edits: Edits) -> Layout:
+    """The pieces of the edited stream.
+
+    Raises:
+        SaveError: a storage that is still used is not in the file, or a pickle cannot be written back.
+    """
+    emitted = write_back(source, edits, file.path)
+    uses = {use.key: use for use in reversed(storage_uses(emit(source.pickle)))}
+    used = storage_keys(emitted)
+    _refuse_missing(file, source, [uses[key] for key in used])
+    (object_start, object_end), (keys_start, keys_end) = source.spans[3:]
+    before: list[Piece] = [Copy(0, object_start), emitted.data]
+    gone = uses.keys() - set(used)
+    if not gone:
+        return Layout([*before, Copy(object_end, file.size - object_end)])
+    kept = [storage for storage in source.storages.values() if storage.key not in gone]
+    nbytes = sum(storage.nbytes for storage in source.storages.values() if storage.key in gone)
+    note = f"{plural(len(gone), 'storage')} of {nbytes:,} bytes left out: nothing uses them any more"
+    tail = max([storage.offset + storage.nbytes for storage in source.storages.values()], default=keys_end)
+    return Layout(
+        [
+            *before,
+            Copy(object_end, keys_start - object_end),
+            _key_list(file, keys_start, keys_end, gone),
+            *_runs([Copy(storage.offset - _LENGTH, _LENGTH + storage.nbytes) for storage in kept]),
+            Copy(tail, file.size - tail),
+        ],
+        (note,),
+    )
+
+
+def _key_list(file: File, start: int, end: int, gone: Set[str]) -> bytes:
+    """The fifth pickle without the keys of storages that go; it stays sorted as it was."""
+    pickle = parse(file.read(start, end - start))
+    if pickle.unfaithful or pickle.root is None:
+        raise SaveError(
+            f"its list of storages cannot be written back: {pickle.unfaithful}", path=file.path, code="unfaithful"
+        )
+    dropped = {place for place, node in elements(pickle.root) if storage_key_text(node) in gone}
+    return emit(pickle, Edits(dropped=frozenset(dropped))).data
+
+
+def _refuse_missing(file: File, source: TorchLegacySource, uses: list[StorageUse]) -> None:
+    """Every storage that stays must be there, whole; `uses` are the first of each and say how large an element is."""
+    missing = "the list of storages" if len(source.spans) < 5 else ""
+    for use in uses:
+        storage = source.storages.get(use.key)
+        dtype = storage_dtype(use.cls)
+        if storage is None or dtype is None or storage.nbytes != storage.numel * dtype.itemsize:
+            missing = missing or f"storage {visible(use.key, 80)}"
+    if missing:
+        raise SaveError(
+            f"the file breaks off: {missing} is not in it",
+            path=file.path,
+            remedy="Drop the tensors that use it, or get the file again.",
+            code="source_damaged",
+        )
+
+
+def _runs(copies: list[Copy]) -> list[Piece]:
+    """Neighbours joined, so that what lies together is copied in one go."""
+    runs: list[Copy] = copies[:1]
+    for (start, nbytes), following in pairwise(copies):
+        if start + nbytes == following.start:
+            runs[-1] = Copy(runs[-1].start, runs[-1].nbytes + following.nbytes)
+        else:
+            runs.append(following)
+    return list(runs)

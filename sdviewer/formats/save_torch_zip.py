@@ -1,0 +1,184 @@
+"""An edited torch zip: the same records with another `data.pkl`, laid out so that every way of loading still works.
+
+`torch.load` may compute where storages lie when the archive has a `.format_version`: then they must lie one behind the
+other in the order in which `data.pkl` first names them, "0" first. Where that cannot be, the record goes, and torch
+reads every header instead.
+
+Facts: torch 2.13 (`torch.serialization._load`), measured.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+from sdviewer.core.text import plural, visible
+from sdviewer.errors import CorruptCheckpoint, SaveError
+from sdviewer.formats.file import File
+from sdviewer.formats.pieces import Copy, Layout, Piece
+from sdviewer.formats.torch_edits import StorageUse, storage_keys, storage_uses, write_back
+from sdviewer.formats.torch_source import TorchZipSource
+from sdviewer.formats.torch_tensors import storage_dtype
+from sdviewer.formats.zip_directory import STORED, Entry, payload_offset, read_member
+from sdviewer.formats.zip_writer import DEFAULT_ALIGNMENT, LARGEST_ALIGNMENT, Member, lay_out
+from sdviewer.pickles.emit import Edits, Emitted, emit
+from sdviewer.pickles.machine import parse
+
+LARGEST_OTHER_PICKLE = 1 << 30
+
+
+def lay_out_torch_zip(file: File, source: TorchZipSource, edits: Edits) -> Layout:
+    """The pieces of the edited archive.
+
+    Raises:
+        SaveError: a record cannot be copied, or the pickle cannot be written back.
+        CorruptCheckpoint: a record is not where the directory says.
+    """
+    return _Archive(file, source).edited(write_back(source, edits, file.path))
+
+
+class _Archive:
+    def __init__(self, file: File, source: TorchZipSource) -> None:
+        self.file = file
+        self.source = source
+        self.entries = source.directory.entries
+        self.places = {id(entry): place for place, entry in enumerate(self.entries)}
+        self.has_checksums = any(entry.crc for entry in self.entries)
+        self.prefix = source.top + source.separator if source.top else ""
+
+    def edited(self, emitted: Emitted) -> Layout:
+        self._refuse_doubles()
+        notes = []
+        used = storage_keys(emitted)
+        gone = self._unused(used)
+        left_out = {id(self.source.records[key]) for key in gone}
+        if gone:
+            nbytes = sum(self.source.records[key].usize for key in gone)
+            notes.append(f"{plural(len(gone), 'storage')} of {nbytes:,} bytes left out: nothing uses them any more")
+        fingerprint = self._control(".data/serialization_id")
+        if fingerprint is not None:
+            left_out.add(id(fingerprint))
+            notes.append("record .data/serialization_id left out: a fingerprint of the old file, which nobody checks")
+        order = [entry for entry in self.entries if id(entry) not in left_out]
+        version = self._control(".format_version")
+        if version is not None:
+            why = self._why_not_computable(storage_uses(emitted))
+            if why:
+                order = [entry for entry in order if entry is not version]
+                notes.append(f"record .format_version left out: {why}; torch reads each record's header instead")
+            else:
+                order = self._in_first_use_order(order, used)
+        pickle = self.source.pickle
+        data = emitted.data + pickle.data[pickle.end :]  # torch ignores what follows STOP; it stays
+        members = [self._member(entry, data) for entry in order]
+        return Layout(lay_out(members, self._alignment() or DEFAULT_ALIGNMENT), tuple(notes))
+
+    def _control(self, name: str) -> Entry | None:
+        return self.source.directory.find(self.prefix + name)
+
+    def _member(self, entry: Entry, data_pkl: bytes) -> Member:
+        name = entry.name.encode("utf-8", "surrogateescape")
+        if entry is self.source.object_entry:
+            crc = zlib.crc32(data_pkl) if self.has_checksums else 0
+            return Member(name, data_pkl, len(data_pkl), crc)
+        return Member(name, self._payload(entry), entry.usize, entry.crc, entry.method)
+
+    def _payload(self, entry: Entry) -> Piece:
+        why = self.source.directory.unreadable.get(self.places[id(entry)])
+        if why:
+            raise self._damaged(entry, why)
+        try:
+            start = payload_offset(self.file, entry, self.source.directory.start)
+        except CorruptCheckpoint as error:
+            raise self._damaged(entry, error.message) from None
+        return Copy(start, entry.csize) if entry.csize else b""
+
+    def _damaged(self, entry: Entry, why: str) -> SaveError:
+        return SaveError(
+            f"record {visible(entry.name)} cannot be copied: {why}",
+            path=self.file.path,
+            remedy="Drop the tensors that use it, or get the file again.",
+            code="source_damaged",
+        )
+
+    def _refuse_doubles(self) -> None:
+        """Of two records of one name torch reads one and other programs the other: an edit cannot be for both."""
+        names = [entry.name.lower() for entry in self.entries]
+        if len(set(names)) == len(names):
+            return
+        read = {entry.name.lower() for entry in (self.source.object_entry, *self.source.records.values())}
+        seen: set[str] = set()
+        for name in names:
+            if name in seen and name in read:
+                raise SaveError(
+                    f"two records of the archive are called {visible(name)}, and programs differ in which they read",
+                    path=self.file.path,
+                    remedy="Load it with torch and save it anew.",
+                    code="duplicate_member",
+                )
+            seen.add(name)
+
+    def _unused(self, used: list[str]) -> list[str]:
+        """The storages that were in use before the edit and that no pickle of the archive names after it."""
+        before = storage_keys(emit(self.source.pickle))
+        gone = set(before) - set(used)
+        if not gone:
+            return []
+        for entry in self.source.other_pickles:
+            try:
+                data = read_member(self.file, self.source.directory, entry, LARGEST_OTHER_PICKLE)
+                other = parse(data)
+            except CorruptCheckpoint:
+                return []  # what it names is not known, so everything stays
+            if other.unfaithful:
+                return []
+            gone -= set(storage_keys(emit(other)))
+        return [key for key in self.source.records if key in gone]
+
+    # `.format_version`
+
+    def _alignment(self) -> int | None:
+        """Bytes by which records are aligned; None for a number that torch's arithmetic cannot follow."""
+        entry = self._control(".storage_alignment")
+        if entry is None:
+            return DEFAULT_ALIGNMENT
+        try:
+            alignment = int(read_member(self.file, self.source.directory, entry, 100))
+        except (CorruptCheckpoint, ValueError):
+            return None
+        return alignment if 0 < alignment <= LARGEST_ALIGNMENT else None
+
+    def _why_not_computable(self, uses: list[StorageUse]) -> str:
+        """Why torch would compute wrong offsets, or ""."""
+        if uses and uses[0].key != "0":
+            return "storage 0 is no longer the first"
+        if self._alignment() is None:
+            return "its alignment is not one that can be written"
+        for use in uses:
+            entry = self.source.records.get(use.key)
+            if entry is None:
+                return f"storage {visible(use.key, 40)} has no record"
+            if entry.name != f"{self.prefix}data/{use.key}":
+                return f"storage {visible(use.key, 40)} lies in a record of another name"
+            if entry.method != STORED:
+                return f"storage {visible(use.key, 40)} is compressed"
+            if _has_another_length(use, entry):
+                return f"storage {visible(use.key, 40)} has another length than the pickle says"
+        return ""
+
+    def _in_first_use_order(self, order: list[Entry], used: list[str]) -> list[Entry]:
+        """The storages in use moved together, to where the first of the records in use stands."""
+        storages = [self.source.records[key] for key in used]
+        moved = {id(entry) for entry in storages}
+        result: list[Entry] = []
+        for entry in order:
+            if id(entry) not in moved:
+                result.append(entry)
+            elif storages:
+                result += storages
+                storages = []
+        return result
+
+
+def _has_another_length(use: StorageUse, entry: Entry) -> bool:
+    dtype = storage_dtype(use.cls)
+    return dtype is None or use.numel is None or entry.usize != use.numel * dtype.itemsize

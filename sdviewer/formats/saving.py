@@ -1,0 +1,325 @@
+"""Saving an edited copy: lay it out, write it beside its target, read it back, and only then put it in place.
+
+Law: the source is never written, and OUT is never an input. Whatever goes wrong, at OUT there is what was there before.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from os import PathLike, fspath
+from pathlib import Path
+
+from sdviewer.core.checkpoint import Checkpoint, Identity
+from sdviewer.core.progress import Progress, no_progress
+from sdviewer.errors import SaveError, SDViewerError, UnsupportedContainer, UsageError
+from sdviewer.formats.file import File, identity_of, opened, same_file
+from sdviewer.formats.opening import open_checkpoint
+from sdviewer.formats.pieces import Copy, Layout, copied, total, write_pieces
+from sdviewer.formats.receipt import WEIGHTS_ONLY_NOT_TRIED, WEIGHTS_ONLY_REFUSED, Receipt, Verified
+from sdviewer.formats.save_safetensors import lay_out_safetensors
+from sdviewer.formats.save_torch_legacy import lay_out_torch_legacy
+from sdviewer.formats.save_torch_zip import lay_out_torch_zip
+from sdviewer.formats.temporary import TemporaryFile, refuse_existing, save_error, temporary_file
+from sdviewer.formats.torch_check import TorchCheck, Verdict
+from sdviewer.formats.torch_edits import edits_of
+from sdviewer.formats.torch_source import TorchSource, TorchZipSource
+from sdviewer.formats.verify import Proof, verify
+from sdviewer.formats.zip_directory import STORED
+from sdviewer.pickles.emit import Edits
+from sdviewer.repair.plan import Plan, PlanWarning
+
+CONTAINERS_OF_SUFFIX: Mapping[str, tuple[str, ...]] = {
+    ".safetensors": ("safetensors",),
+    **dict.fromkeys((".pt", ".pth", ".ckpt", ".th", ".tar", ".bin", ".pkl"), ("torch-zip", "torch-legacy")),
+}
+"""What a file name promises; the first is what a conversion would write."""
+
+
+def save(
+    checkpoint: Checkpoint,
+    plan: Plan,
+    out: str | PathLike[str],
+    *,
+    container: str | None = None,
+    default_container: str | None = None,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    inputs: Iterable[str] = (),
+    progress: Progress = no_progress,
+) -> Receipt:
+    """Write `checkpoint` as `plan` says to `out`, and prove it; with `dry_run` only say what would be written.
+
+    `container` is what was asked for, `default_container` what a recipe says when neither that nor the suffix of `out`
+    decides. `inputs` are further files that `out` must not be. `progress` counts bytes: written, then read back.
+
+    Raises:
+        UsageError: `out` is an input, or there is no such container.
+        UnsupportedContainer: a conversion that is not built yet.
+        RepairError: the plan cannot be carried out on this file.
+        SaveError: it could not be written or did not verify; at `out` is what was there before.
+        Cancelled: from `progress`; likewise.
+    """
+    name = fspath(out)
+    chosen = _choose_container(checkpoint, name, container, default_container)
+    _refuse_input(name, checkpoint, inputs)
+    refuse_existing(name, overwrite=overwrite)
+    with _named(checkpoint.path), opened(checkpoint.path) as source:
+        if not same_file(source.identity, checkpoint.identity):
+            raise _source_changed(checkpoint.path)
+        edits = _edits(checkpoint, plan)
+        layout = _lay_out(source, checkpoint, plan, edits)
+        if dry_run:
+            return _receipt(plan, checkpoint, chosen, layout)
+        return _Saving(checkpoint, plan, edits, source, layout, name, progress).run(chosen, overwrite)
+
+
+class _Saving:
+    """One save under way."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        plan: Plan,
+        edits: Edits,
+        source: File,
+        layout: Layout,
+        out: str,
+        progress: Progress,
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.plan = plan
+        self.edits = edits
+        self.source = source
+        self.layout = layout
+        self.out = out
+        self.size = total(layout.pieces)
+        self.progress = progress
+
+    def run(self, container: str, overwrite: bool) -> Receipt:
+        with temporary_file(self.out, nbytes=self.size, overwrite=overwrite) as temporary:
+            started = time.monotonic()
+            self._write(temporary)
+            written = time.monotonic()
+            proof, verdict = self._verify(temporary)
+            unchanged = self._source_unchanged()
+            verified = time.monotonic()
+            self._tell(self.size, self.size)
+            temporary.put_in_place()
+            return _receipt(
+                self.plan,
+                self.checkpoint,
+                container,
+                self.layout,
+                output=self.out,
+                proof=proof,
+                verified=Verified(True, True, True, verdict.loads, unchanged),
+                warnings=(*_torch_warning(verdict), *_left_over(temporary.warnings)),
+                seconds=(written - started, verified - written),
+                checks=_last_checks(verdict, unchanged),
+            )
+
+    def _write(self, temporary: TemporaryFile) -> None:
+        try:
+            write_pieces(self.layout.pieces, self.source.fd, temporary.fd, lambda done, _: self._tell(done, 0))
+        except OSError as error:
+            raise save_error(error, self.out, self.size) from error
+        temporary.sync()
+
+    def _verify(self, temporary: TemporaryFile) -> tuple[Proof, Verdict]:
+        path = temporary.readable_path
+        check = self._start_torch(temporary)
+        try:
+            with opened(path) as file:
+                again = open_checkpoint(path, progress=lambda *_: self._tell(self.size, 0))
+                files = (self.source, file)
+                proof = verify(
+                    self.checkpoint, self.plan, self.edits, files, again, lambda done, _: self._tell(self.size, done)
+                )
+            while check is not None and not check.finished():
+                self._tell(self.size, self.size)
+            return proof, Verdict(None, "a safetensors file holds no pickle") if check is None else check.verdict()
+        except SaveError as error:
+            error.path = self.out
+            raise
+        except SDViewerError as error:
+            raise SaveError(
+                f"the written file cannot be read back: {error.message}", path=self.out, code="not_verified"
+            ) from error
+        finally:
+            if check is not None:
+                check.stop()
+
+    def _start_torch(self, temporary: TemporaryFile) -> TorchCheck | None:
+        """torch's own loader, started now so that it works while the bytes are compared."""
+        source = self.checkpoint.source
+        if not isinstance(source, TorchSource):
+            return None
+        # A mapped load of a compressed record shows its compressed bytes as numbers.
+        mapped = isinstance(source, TorchZipSource) and all(entry.method == STORED for entry in source.records.values())
+        return TorchCheck(temporary.readable_path, temporary.fd, mapped=mapped, nbytes=self.size)
+
+    def _source_unchanged(self) -> bool:
+        """Whether the source is still the file it was, by name and by content.
+
+        Raises:
+            SaveError: its content changed while it was copied.
+        """
+        now = identity_of(os.fstat(self.source.fd))
+        if not same_file(now, self.source.identity):
+            raise _source_changed(self.checkpoint.path)
+        return _identity_at(self.checkpoint.path) == self.source.identity
+
+    def _tell(self, written: int, read_back: int) -> None:
+        self.progress(written + read_back, 2 * self.size)
+
+
+def _choose_container(checkpoint: Checkpoint, out: str, container: str | None, default: str | None) -> str:
+    """What to write: what was asked for, else what the suffix says, else the recipe, else the source's own."""
+    own = checkpoint.container
+    if own not in LAYOUTS:
+        raise UnsupportedContainer(f"{own} files can be read and not written", path=checkpoint.path)
+    known = [name for names in CONTAINERS_OF_SUFFIX.values() for name in names]
+    for name in (container, default):
+        if name is not None and name not in known:
+            raise UsageError(f"there is no container {name}", remedy=f"One of {', '.join(sorted(set(known)))}.")
+    by_suffix = CONTAINERS_OF_SUFFIX.get(Path(out).suffix.lower(), ())
+    if container is None and own in by_suffix:
+        return own
+    chosen = container or next(iter(by_suffix), None) or default or own
+    if chosen != own:
+        raise UnsupportedContainer(
+            f"writing a {own} file as {chosen} is not built yet",
+            path=checkpoint.path,
+            remedy=f"Save it as {own}.",
+        )
+    return chosen
+
+
+def _refuse_input(out: str, checkpoint: Checkpoint, inputs: Iterable[str]) -> None:
+    """OUT may not be a file that goes into the save, under whatever name."""
+    there = _identity_at(out)
+    if there is None:
+        return
+    for path in (checkpoint.path, *inputs):
+        other = _identity_at(path)
+        if other is not None and (other.device, other.inode) == (there.device, there.inode):
+            raise UsageError(
+                "the output is an input, and inputs are never written", path=out, remedy="Choose another name."
+            )
+    if (there.device, there.inode) == (checkpoint.identity.device, checkpoint.identity.inode):
+        raise UsageError("the output is the file that was opened", path=out, remedy="Choose another name.")
+
+
+def _edits(checkpoint: Checkpoint, plan: Plan) -> Edits:
+    return edits_of(checkpoint, checkpoint.source, plan) if isinstance(checkpoint.source, TorchSource) else Edits()
+
+
+def _lay_out(file: File, checkpoint: Checkpoint, plan: Plan, edits: Edits) -> Layout:
+    if not _changes(checkpoint, plan):
+        return Layout([Copy(0, file.size)])
+    return LAYOUTS[checkpoint.container](file, checkpoint, plan, edits)
+
+
+LAYOUTS: Mapping[str, Callable[[File, Checkpoint, Plan, Edits], Layout]] = {
+    "torch-zip": lambda file, checkpoint, plan, edits: lay_out_torch_zip(file, checkpoint.source, edits),
+    "torch-legacy": lambda file, checkpoint, plan, edits: lay_out_torch_legacy(file, checkpoint.source, edits),
+    "safetensors": lambda file, checkpoint, plan, edits: lay_out_safetensors(file, checkpoint, checkpoint.source, plan),
+}
+"""How each container that can be written is laid out: a new one is one new file and one line here."""
+
+
+def _changes(checkpoint: Checkpoint, plan: Plan) -> bool:
+    """Whether the plan changes anything at all; if not, the file is copied as it is."""
+    if plan.state_dict is None:
+        return False
+    state_dict = checkpoint.state_dicts[plan.state_dict]
+    renamed = any(target.key != state_dict.keys[target.value.entry] for target in plan.targets)
+    unwrapped = plan.unwrap and state_dict.path != ()
+    return renamed or unwrapped or bool(plan.dropped) or bool(plan.modules)
+
+
+def _receipt(
+    plan: Plan,
+    checkpoint: Checkpoint,
+    container: str,
+    layout: Layout,
+    *,
+    output: str | None = None,
+    proof: Proof | None = None,
+    verified: Verified | None = None,
+    warnings: Iterable[PlanWarning] = (),
+    seconds: tuple[float, float] = (0.0, 0.0),
+    checks: Iterable[str] = (),
+) -> Receipt:
+    keys = () if plan.state_dict is None else checkpoint.state_dicts[plan.state_dict].keys
+    new_keys: dict[str, str | None] = dict.fromkeys(keys)
+    new_keys.update({keys[target.value.entry]: target.key for target in plan.targets})
+    return Receipt(
+        output=output,
+        sha256=proof.sha256 if proof else None,
+        written=len(plan.targets) if plan.state_dict is not None else len(checkpoint.tensors),
+        dropped=(*(keys[entry] for entry in plan.dropped), *plan.left_out),
+        map=new_keys,
+        copied_bytes=copied(layout.pieces),
+        computed_bytes=0,
+        verified=verified,
+        warnings=(*plan.warnings, *warnings),
+        container=container,
+        size=total(layout.pieces),
+        seconds_writing=seconds[0],
+        seconds_verifying=seconds[1],
+        checks=(*proof.checks, *checks) if proof else (),
+        notes=layout.notes,
+    )
+
+
+def _last_checks(verdict: Verdict, unchanged: bool) -> list[str]:
+    checks = []
+    if verdict.loads:
+        checks.append("torch.load(weights_only=True) opens it")
+    if unchanged:
+        checks.append("the source is the file it was: same inode, size and times")
+    return checks
+
+
+def _torch_warning(verdict: Verdict) -> list[PlanWarning]:
+    if verdict.loads:
+        return []
+    if verdict.loads is None:
+        return [
+            PlanWarning(WEIGHTS_ONLY_NOT_TRIED, (), f"torch.load(weights_only=True) was not tried: {verdict.reason}")
+        ]
+    return [PlanWarning(WEIGHTS_ONLY_REFUSED, (), f"torch.load(weights_only=True) refuses it: {verdict.reason}")]
+
+
+def _left_over(messages: Iterable[str]) -> list[PlanWarning]:
+    return [PlanWarning("attributes_lost", (), message) for message in messages]
+
+
+def _source_changed(path: str) -> SaveError:
+    return SaveError(
+        "it was changed on disk after it was opened",
+        path=path,
+        remedy="Open it again; the recipe can be applied to it as it is now.",
+        code="source_changed",
+    )
+
+
+def _identity_at(path: str) -> Identity | None:
+    try:
+        return identity_of(Path(path).stat())
+    except (OSError, ValueError):
+        return None
+
+
+@contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Let an error that does not say which file it is about say this one."""
+    try:
+        yield
+    except SDViewerError as error:
+        error.path = error.path or path
+        raise

@@ -1,0 +1,148 @@
+"""What `torch.load(weights_only=True)` says of a file that sdviewer itself has just written.
+
+The only place in sdviewer that calls `torch.load`, and only in a child process of its own, run as
+`python -P -m sdviewer.formats.torch_check PATH map|read`; it prints one line of JSON. No file of a user comes here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from sdviewer.core.text import size, visible
+
+_SECONDS_BETWEEN_LOOKS = 0.1
+
+
+class Verdict(NamedTuple):
+    """`loads` is None where it was not tried; `reason` says why not, or what torch said when it refused."""
+
+    loads: bool | None
+    reason: str = ""
+
+
+class TorchCheck:
+    """One child that loads one file; started early, asked late, so that it works while the bytes are compared."""
+
+    def __init__(self, path: str, fd: int, *, mapped: bool, nbytes: int) -> None:
+        """Start it. `fd` is kept open in the child, since `path` may be its entry in /proc."""
+        self._child: subprocess.Popen[bytes] | None = None
+        self._not_tried = _why_not(mapped, nbytes)
+        if self._not_tried:
+            return
+        command = [sys.executable, "-P", "-m", __spec__.name, path, "map" if mapped else "read"]
+        room = str(Path(__file__).parents[2])
+        inherited = os.environ.get("PYTHONPATH")
+        environment = os.environ | {
+            # Backends that announce themselves to torch are code that nobody asked for here.
+            "TORCH_DEVICE_BACKEND_AUTOLOAD": "0",
+            # -P keeps the current folder out; sdviewer itself must still be found when it runs from a source tree.
+            "PYTHONPATH": room if not inherited else os.pathsep.join([room, inherited]),
+        }
+        try:
+            self._child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=environment,
+                pass_fds=() if sys.platform == "win32" else (fd,),
+            )
+        except OSError as error:
+            self._not_tried = f"no process could be started for it ({error.strerror})"
+
+    def finished(self) -> bool:
+        """Wait a moment; whether the answer is there."""
+        if self._child is None:
+            return True
+        try:
+            self._child.wait(_SECONDS_BETWEEN_LOOKS)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def verdict(self) -> Verdict:
+        """What it said; waits for the end, and can be asked once."""
+        if self._child is None:
+            return Verdict(None, self._not_tried)
+        child, self._child = self._child, None
+        output, _ = child.communicate()
+        status = child.returncode
+        if status < 0:
+            return Verdict(False, f"torch ended with signal {-status}")
+        try:
+            answer = json.loads(output)
+            return Verdict(answer["loads"], visible(answer["reason"], 400))
+        except (ValueError, KeyError, TypeError):
+            return Verdict(None, f"the check ended with status {status} and no answer")
+
+    def stop(self) -> None:
+        """End the child, if it still runs."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+            child.communicate()
+
+
+def _why_not(mapped: bool, nbytes: int) -> str:
+    if getattr(sys, "frozen", False):
+        return "this build carries no Python that could run torch"
+    if find_spec("torch") is None:
+        return "torch is not installed"
+    free = _free_memory()
+    if not mapped and free is not None and nbytes > free:
+        return f"it would need {size(nbytes)} of memory, and {size(free)} are free"
+    return ""
+
+
+def _free_memory() -> int | None:
+    """Bytes that a new process can have without swapping; None where the system does not say."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) << 10
+    except OSError:
+        pass
+    return None
+
+
+def _load(path: str, mapped: bool) -> Verdict:
+    """Load it here: in the child."""
+    import warnings
+
+    warnings.simplefilter("ignore")
+    try:
+        import torch
+    except Exception as error:
+        return Verdict(None, f"torch cannot be imported: {error}")
+    try:
+        torch.load(path, map_location="cpu", weights_only=True, mmap=True if mapped else None)
+    except MemoryError:
+        return Verdict(None, "it needs more memory than there is")
+    except Exception as error:  # torch answers a file that it does not like with any exception there is
+        text = str(error).strip()
+        return Verdict(False, f"{type(error).__name__}: {_gist(text)}" if text else type(error).__name__)
+    return Verdict(True)
+
+
+def _gist(message: str) -> str:
+    """The sentence of torch's long message that says why: its advice to load without the protection is left out."""
+    _, found, detail = message.partition("WeightsUnpickler error: ")
+    lines = (detail if found else message).splitlines()
+    return lines[0].partition(" Please use ")[0].strip()
+
+
+def main() -> None:
+    """The child."""
+    _, path, how = sys.argv
+    verdict = _load(path, how == "map")
+    sys.stdout.write(json.dumps(verdict._asdict()) + "\n")
+
+
+if __name__ == "__main__":
+    main()

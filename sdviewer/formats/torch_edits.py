@@ -1,0 +1,279 @@
+"""A plan as edits of the node graph of a torch pickle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from sdviewer.core.checkpoint import Checkpoint, StateDict
+from sdviewer.core.text import visible
+from sdviewer.errors import KeyCollision, RepairError, SaveError
+from sdviewer.formats.torch_source import MappingSource, TorchSource
+from sdviewer.pickles.emit import Edits, Emitted, emit, is_faithful
+from sdviewer.pickles.nodes import (
+    FRESH,
+    Call,
+    Const,
+    Effect,
+    Global,
+    Group,
+    Node,
+    Persistent,
+    Place,
+    TensorRecord,
+    pairs,
+)
+from sdviewer.repair.plan import Plan
+
+EMPTY_DICT = 0x7D
+"""The opcode byte of `}`."""
+
+
+def edits_of(checkpoint: Checkpoint, source: TorchSource, plan: Plan) -> Edits:
+    """What the plan changes in the object pickle.
+
+    Raises:
+        RepairError: the state dict cannot be edited this way; nothing was written.
+        KeyCollision: an entry beside the state dict has one of its keys (`keep_rest`).
+        SaveError: the pickle cannot be written back.
+    """
+    if plan.state_dict is None:
+        return Edits()
+    state_dict = checkpoint.state_dicts[plan.state_dict]
+    mapping = source.mappings[plan.state_dict]
+    _check_editable(checkpoint, source, plan)
+    making = _Making(state_dict, mapping)
+    making.entries(plan)
+    making.module_versions(plan)
+    if plan.unwrap and mapping.parent is not None:
+        if plan.keep_rest:
+            making.keep_rest(source)
+        else:
+            making.root = mapping.node
+    return Edits(
+        keys=making.keys,
+        dropped=frozenset(making.dropped),
+        root=making.root,
+    )
+
+
+def write_back(source: TorchSource, edits: Edits, path: str) -> Emitted:
+    """The object pickle with the edits in it.
+
+    Raises:
+        SaveError: it holds something that cannot be written back exactly.
+    """
+    pickle = source.pickle
+    if not is_faithful(pickle):
+        raise SaveError(
+            f"its keys cannot be changed without changing more: {pickle.unfaithful}",
+            path=path,
+            remedy="Load it with torch and save its state dict anew.",
+            code="unfaithful",
+        )
+    return emit(pickle, edits)
+
+
+class StorageUse(NamedTuple):
+    """One persistent id of a storage: its key, its class's name and its length in elements (None: not said)."""
+
+    key: str
+    cls: str
+    numel: int | None
+
+
+def storage_uses(emitted: Emitted) -> list[StorageUse]:
+    """The storages that a pickle names, in the order of its opcodes; one may come again."""
+    uses = []
+    for node in emitted.persistent:
+        if isinstance(node, TensorRecord):
+            uses.append(StorageUse(node.key, node.storage_class.name, node.numel))
+        elif (use := _use(node)) is not None:
+            uses.append(use)
+    return uses
+
+
+def storage_keys(emitted: Emitted) -> list[str]:
+    """Their keys, each once, in the order of first use."""
+    return list(dict.fromkeys(use.key for use in storage_uses(emitted)))
+
+
+def _use(node: Persistent) -> StorageUse | None:
+    """What `("storage", class, key, location, numel[, (view key, offset, size)])` says; None for other ids.
+
+    A view's own key (torch < 0.5) has no bytes in the file: torch makes it from the storage it looks into.
+    """
+    if not isinstance(node.id, Group) or len(node.id.items) < 5:
+        return None
+    tag, cls, key_node, _, numel = node.id.items[:5]
+    key = storage_key_text(key_node)
+    if storage_key_text(tag) != "storage" or key is None:
+        return None
+    length = numel.value if isinstance(numel, Const) and isinstance(numel.value, int) else None
+    return StorageUse(key, cls.name if isinstance(cls, Global) else "", length)
+
+
+def storage_key_text(node: Node) -> str | None:
+    """A key or tag as torch reads it: Python 2 wrote bytes, some writers wrote ints."""
+    if not isinstance(node, Const):
+        return None
+    if isinstance(node.value, bytes):
+        return node.value.decode("utf-8", "replace")
+    return str(node.value) if isinstance(node.value, str | int) else None
+
+
+def _check_editable(checkpoint: Checkpoint, source: TorchSource, plan: Plan) -> None:
+    assert plan.state_dict is not None
+    state_dict = checkpoint.state_dicts[plan.state_dict]
+    mapping = source.mappings[plan.state_dict]
+    if state_dict.read_only:
+        raise RepairError(f"its keys cannot be edited: {state_dict.read_only}", path=checkpoint.path)
+    others = [other for other in source.mappings if other is not mapping and other.node is mapping.node]
+    if others and not plan.unwrap:
+        raise RepairError(
+            "this state dict stands in the file under two names as one object, and an edit would change both",
+            path=checkpoint.path,
+            remedy="Unwrap it.",
+        )
+    if state_dict.is_module and plan.unwrap:
+        raise RepairError(
+            "a pickled module cannot be unwrapped: its state dict is not an object of its own in the file",
+            path=checkpoint.path,
+            remedy="Load it with torch and save its state_dict().",
+        )
+
+
+@dataclass(slots=True)
+class _Making:
+    """Edits of one state dict in the making."""
+
+    state_dict: StateDict
+    mapping: MappingSource
+    keys: dict[Place, str] = field(default_factory=dict)
+    dropped: set[Place] = field(default_factory=set)
+    root: Node | None = None
+
+    def entries(self, plan: Plan) -> None:
+        places = self.mapping.places
+        kept: dict[Place, str] = {}
+        for target in plan.targets:
+            old = self.state_dict.keys[target.value.entry]
+            place = places[target.value.entry]
+            name = _last_component(old, target.key) if self.state_dict.is_module else target.key
+            if kept.setdefault(place, name) != name:
+                raise _one_entry(old)
+            if target.key != old:
+                self.keys[place] = name
+        self.dropped.update(places[entry] for entry in plan.dropped)
+        if not self.dropped.isdisjoint(kept):
+            raise _one_entry("")
+
+    def module_versions(self, plan: Plan) -> None:
+        """Rename and drop the entries of `_metadata`, an attribute that no key shows."""
+        if self.mapping.metadata is None or not plan.modules:
+            return
+        for place, key, _ in pairs(self.mapping.metadata):
+            if isinstance(key, Const) and isinstance(key.value, str) and key.value in plan.modules:
+                name = plan.modules[key.value]
+                if name is None:
+                    self.dropped.add(place)
+                elif name != key.value:
+                    self.keys[place] = name
+
+    def keep_rest(self, source: TorchSource) -> None:
+        """Let the state dict's entries stand at the root, where its own entry stood, beside the other entries."""
+        parent = self.mapping.parent
+        root = source.pickle.root
+        assert parent is not None
+        if not isinstance(root, Group | Call) or next(pairs(root), None) is None:
+            raise RepairError("the rest cannot be kept: the file's root is no dict", remedy="Leave keep_rest out.")
+        top = _top_place(root, parent)
+        items: list[Node] = []
+        new_keys: dict[int, str] = {}
+        for place, key, value in pairs(root):
+            if place != parent:
+                items += (key, value)
+            if place == top:
+                self._splice(items, new_keys)
+        _refuse_collisions(items, new_keys)
+        self.root = _mapping_like(root, items)
+        self.keys.update({Place(self.root, 0, at): key for at, key in new_keys.items()})
+        if parent.node is not root:
+            self.dropped.add(parent)
+
+    def _splice(self, items: list[Node], new_keys: dict[int, str]) -> None:
+        for place, key, value in pairs(self.mapping.node):
+            if place in self.dropped:
+                continue
+            if place in self.keys:
+                new_keys[len(items)] = self.keys[place]
+            items += (key, value)
+
+
+def _one_entry(key: str) -> RepairError:
+    return RepairError(
+        f"{visible(key) or 'a key'} is also called otherwise: the file holds its module once, under two names",
+        key=key,
+        remedy="Give both the same new name, or keep or drop both.",
+    )
+
+
+def _refuse_collisions(items: list[Node], new_keys: dict[int, str]) -> None:
+    seen: set[str] = set()
+    for at in range(0, len(items), 2):
+        node = items[at]
+        key = new_keys.get(at, node.value if isinstance(node, Const) else None)
+        if not isinstance(key, str):
+            continue
+        if key in seen:
+            raise KeyCollision(
+                f"two entries of the new root would be called {visible(key)}",
+                key=key,
+                remedy="Rename one of them, or leave keep_rest out.",
+            )
+        seen.add(key)
+
+
+def _mapping_like(root: Group | Call, items: list[Node]) -> Node:
+    """A new mapping of the root's type with these keys and values, and with the root's attributes."""
+    fresh: Group | Call
+    if isinstance(root, Group):
+        fresh = Group(FRESH, "dict", EMPTY_DICT, [])
+    else:
+        fresh = Call(FRESH, root.kind, root.function, root.args)
+    fresh.add_effect(Effect("setitems", items))
+    for effect in root.effects:
+        if effect.kind == "build":
+            fresh.add_effect(effect)
+    return fresh
+
+
+def _last_component(old: str, new: str) -> str:
+    """The name that a pickled module's entry gets: its module cannot move, since the module is an object."""
+    if old.rpartition(".")[0] != new.rpartition(".")[0]:
+        raise RepairError(
+            f"{visible(old)} cannot become {visible(new)}: in a pickled module only the last component can change",
+            key=old,
+            remedy="Load it with torch and save its state_dict(), then edit that.",
+        )
+    return new.rpartition(".")[2]
+
+
+def _top_place(root: Node, parent: Place) -> Place | None:
+    """The pair of the root below which the state dict stands."""
+    if parent.node is root:
+        return parent
+    return next((place for place, _, value in pairs(root) if _reaches(value, parent.node)), None)
+
+
+def _reaches(node: Node, wanted: Node) -> bool:
+    """Whether `wanted` is `node` or stands below it in dicts."""
+    todo, seen = [node], {id(node)}
+    for current in todo:
+        if current is wanted:
+            return True
+        for _, _, value in pairs(current):
+            if id(value) not in seen:
+                seen.add(id(value))
+                todo.append(value)
+    return False

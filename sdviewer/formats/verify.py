@@ -1,0 +1,409 @@
+"""Reading a written file back, and comparing it with what the plan said of the source.
+
+The file is opened by the same reader that opens any other; nothing is taken from the writer's own bookkeeping. All
+bytes of all storages are compared with the source's, in one thread, while another hashes the whole file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any, NamedTuple
+
+from sdviewer.core import text
+from sdviewer.core.checkpoint import Checkpoint, StateDict, TensorInfo
+from sdviewer.core.paths import KeyPath, TypedStep, dotted, to_json
+from sdviewer.core.progress import Progress
+from sdviewer.errors import SaveError
+from sdviewer.formats.file import File, read_into
+from sdviewer.formats.torch_source import (
+    SafetensorsSource,
+    SafetensorsTensor,
+    TorchLegacySource,
+    TorchSource,
+    TorchZipSource,
+)
+from sdviewer.formats.verify_pickle import first_difference
+from sdviewer.formats.zip_directory import Entry, payload_offset
+from sdviewer.pickles.emit import Edits
+from sdviewer.repair.plan import Plan
+
+CHUNK = 4 << 20
+"""Bytes read at once of each file; three such buffers are all the memory it takes."""
+
+MAY_GO = (".format_version", ".data/serialization_id")
+"""Records that describe the layout of one archive, and not what is in it."""
+
+
+class Run(NamedTuple):
+    """Bytes of the written file that must be the source's: `nbytes` from `source` there and from `written` here."""
+
+    what: str
+    source: int
+    written: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What held: the file's SHA-256 and the checks in words with numbers."""
+
+    sha256: str
+    checks: tuple[str, ...]
+
+
+def verify(
+    source: Checkpoint, plan: Plan, edits: Edits, files: tuple[File, File], written: Checkpoint, progress: Progress
+) -> Proof:
+    """Compare `written`, opened again, with `source` under `plan`; `files` are the two open files.
+
+    Calls `progress` with bytes of the written file hashed and its size.
+
+    Raises:
+        SaveError: something is not as planned; the message says what.
+        Cancelled: from `progress`.
+    """
+    checks = [*_compare_header(source, plan, written)]
+    if isinstance(source.source, TorchSource):
+        difference = first_difference(source.source.pickle, edits, written.source.pickle, progress)
+        if difference:
+            raise _failed(f"the object pickle is not the source's with these edits: {difference}")
+        checks.append("every object outside the edits is the source's: types, order, attributes, what is shared")
+    runs = _runs(source, plan, written, files)
+    sha256 = _compare_bytes(runs, files, progress)
+    compared = sum(run.nbytes for run in runs)
+    checks.append(f"{text.count(compared)} bytes of storages and other records, each equal to the source's")
+    return Proof(sha256, tuple(checks))
+
+
+def _failed(what: str) -> SaveError:
+    return SaveError(
+        f"the written file did not verify, so it was thrown away: {what}",
+        remedy="This is a fault of sdviewer; please report it with the recipe.",
+        code="not_verified",
+    )
+
+
+# What the header says
+
+
+class _Expected:
+    """How the plan changes paths: where an entry of the state dict, and the state dict itself, are found afterwards."""
+
+    def __init__(self, source: Checkpoint, plan: Plan) -> None:
+        self.plan = plan
+        self.state_dict: StateDict | None = None
+        self.new_paths: dict[tuple[KeyPath, int], KeyPath | None] = {}
+        self.root_of_rest: KeyPath | None = None
+        if plan.state_dict is None:
+            return
+        self.state_dict = source.state_dicts[plan.state_dict]
+        self.home = () if plan.unwrap else self.state_dict.path
+        new_keys = {target.value.entry: target.key for target in plan.targets}
+        for entry, (path, occurrence) in enumerate(_entry_paths(source, self.state_dict)):
+            key = new_keys.get(entry)
+            self.new_paths[path, occurrence] = None if key is None else self._moved(path, key)
+
+    def rows(self, source: Iterable[Any], written: Iterable[Any]) -> tuple[Rows, Rows]:
+        """What should be there and what is, in the same order."""
+        moved = [(self.path(info.path, info.occurrence), info) for info in source]
+        wanted: Rows = [(path, info) for path, info in moved if path is not None]
+        found: Rows = [(info.path, info) for info in written]
+        if self.plan.keep_rest:
+            # What stood around the state dict stands beside it now, so only the paths say what belongs together.
+            wanted.sort(key=lambda row: repr(row[0]))
+            found.sort(key=lambda row: repr(row[0]))
+        return wanted, found
+
+    def _moved(self, path: KeyPath, key: str) -> KeyPath:
+        assert self.state_dict is not None
+        last = path[-1]
+        if isinstance(last, TypedStep):
+            # A pickled module: the steps above are objects and stay.
+            return (*path[:-1], TypedStep(last.type, key.rpartition(".")[2]))
+        return (*self.home, *path[len(self.state_dict.path) : -1], key)
+
+    def path(self, path: KeyPath, occurrence: int) -> KeyPath | None:
+        """The path in the result, None where it is left out."""
+        if self.state_dict is None:
+            return path
+        above = len(self.state_dict.path)
+        if path[:above] == self.state_dict.path:
+            for length in range(above + 1, len(path) + 1):
+                found = self._entry(path[:length], occurrence)
+                if found is not _UNKNOWN:
+                    return None if found is None else (*found, *path[length:])
+            return (*self.home, *path[above:])
+        return None if self.plan.unwrap and not self.plan.keep_rest else path
+
+    def _entry(self, path: KeyPath, occurrence: int) -> Any:
+        found = self.new_paths.get((path, occurrence), _UNKNOWN)
+        return self.new_paths.get((path, 0), _UNKNOWN) if found is _UNKNOWN else found
+
+
+_UNKNOWN = object()
+
+
+def _entry_paths(source: Checkpoint, state_dict: StateDict) -> Iterator[tuple[KeyPath, int]]:
+    """Path and occurrence of every entry, tensors or not, in file order."""
+    seen: dict[str, int] = {}
+    twice = {key for key in state_dict.keys if seen.setdefault(key, 0) or seen.update({key: 1})}
+    seen.clear()
+    for key, tensor in zip(state_dict.keys, state_dict.tensor_of, strict=True):
+        seen[key] = seen.get(key, 0) + 1
+        if tensor >= 0:
+            info = source.tensors[tensor]
+            yield info.path, info.occurrence
+        else:
+            yield (*state_dict.path, key), seen[key] if key in twice else 0
+
+
+Rows = list[tuple[KeyPath, Any]]
+"""What a checkpoint lists, each with the path at which it is or should be."""
+
+
+def _compare_header(source: Checkpoint, plan: Plan, written: Checkpoint) -> list[str]:
+    if written.container != source.container or written.byte_order != source.byte_order:
+        raise _failed(f"it became {written.container}, {written.byte_order}-endian")
+    expected = _Expected(source, plan)
+    checks = [] if expected.state_dict is None else [_compare_keys(plan, expected, written)]
+    wanted, found = expected.rows(source.tensors, written.tensors)
+    _compare_rows(wanted, found, _tensor_fields)
+    tensors = text.plural(len(found), "tensor")
+    checks.append(f"{tensors} with the planned paths, shapes, dtypes, strides, offsets and flags")
+    checks.append(_compare_sharing(wanted, found))
+    wanted, found = expected.rows(source.values, written.values)
+    _compare_rows(wanted, found, lambda info: (info.type, repr(info.value)))
+    if found:
+        checks.append(f"{text.plural(len(found), 'value')} that are no tensors, unchanged")
+    wanted, found = expected.rows(source.objects, written.objects)
+    _compare_rows(wanted, found, lambda info: (info.cls, info.known))
+    if found:
+        checks.append(f"{text.plural(len(found), 'object')} of other classes, unchanged")
+    return checks + _compare_metadata(source, plan, expected, written)
+
+
+def _compare_keys(plan: Plan, expected: _Expected, written: Checkpoint) -> str:
+    assert expected.state_dict is not None
+    wanted = [target.key for target in plan.targets]
+    found = next((other for other in written.state_dicts if other.path == expected.home), None)
+    if found is None:
+        # A mapping without tensors is no state dict any more.
+        keys: Sequence[str] = ()
+        if any(expected.state_dict.tensor_of[target.value.entry] >= 0 for target in plan.targets):
+            raise _failed("the state dict is not where it should be")
+        return "the state dict holds no tensors any more, as planned"
+    keys = found.keys
+    if plan.keep_rest:
+        mine = set(wanted)
+        keys = [key for key in keys if key in mine]
+    for at, (key, other) in enumerate(zip_longest(wanted, keys)):
+        if key != other:
+            raise _failed(f"key {at:,} should be {_shown(key)} and is {_shown(other)}")
+    unique = len(set(wanted)) == len(wanted)
+    return f"{text.plural(len(wanted), 'key')}, {'unique and ' if unique else ''}as planned, in the planned order"
+
+
+def _shown(key: str | None) -> str:
+    return "missing" if key is None else text.visible(key, 80)
+
+
+def _tensor_fields(info: TensorInfo) -> tuple[Any, ...]:
+    """Everything but where it stands; why a damaged one cannot be read may name bytes of its file."""
+    unreadable = "damaged" if info.unreadable else ""
+    return info._replace(
+        path=(), state_dict=None, key=None, occurrence=0, storage=None, unreadable=unreadable
+    )  # fmt: skip
+
+
+def _compare_rows(wanted: Rows, found: Rows, fields: Callable[[Any], tuple[Any, ...]]) -> None:
+    for row, other in zip_longest(wanted, found):
+        if row is None or other is None or row[0] != other[0] or fields(row[1]) != fields(other[1]):
+            raise _failed(f"{_row_text(row, fields)} was expected and {_row_text(other, fields)} found")
+
+
+def _row_text(row: tuple[KeyPath, Any] | None, fields: Callable[[Any], tuple[Any, ...]]) -> str:
+    if row is None:
+        return "nothing"
+    path, info = row
+    what = f"{info.shape} {info.dtype}" if isinstance(info, TensorInfo) else str(fields(info))
+    return f"{text.visible(dotted(path), 80)} ({text.visible(what, 80)})"
+
+
+def _compare_sharing(wanted: Rows, found: Rows) -> str:
+    """Whether two tensors share a storage now exactly where they did before."""
+    there: dict[str, str] = {}
+    back: dict[str, str] = {}
+    for (path, info), (_, other) in zip(wanted, found, strict=True):
+        if (info.storage is None) != (other.storage is None):
+            raise _failed(f"{text.visible(dotted(path), 80)} lost or got a storage")
+        if info.storage is not None and (
+            there.setdefault(info.storage, other.storage) != other.storage
+            or back.setdefault(other.storage, info.storage) != info.storage
+        ):
+            raise _failed(f"{text.visible(dotted(path), 80)} does not share its storage with the same tensors any more")
+    return f"{text.plural(len(there), 'storage')}, shared by the same tensors as before"
+
+
+def _compare_metadata(source: Checkpoint, plan: Plan, expected: _Expected, written: Checkpoint) -> list[str]:
+    checks = []
+    for name in sorted(source.metadata.keys() | written.metadata.keys()):
+        before, after = source.metadata.get(name), written.metadata.get(name)
+        if name == "state_dict":
+            before = list(_expected_versions(before or (), plan, expected))
+            after = list(after or ())
+            if before:
+                checks.append(f"the _metadata of {text.plural(len(before), 'state dict')} as planned")
+        elif before is not None:
+            checks.append(f"{name} metadata unchanged")
+        if before != after:
+            raise _failed(f"the {name} metadata are not as planned")
+    return checks
+
+
+def _expected_versions(before: Iterable[Any], plan: Plan, expected: _Expected) -> Iterator[Any]:
+    state_dict = expected.state_dict
+    for entry in before:
+        own = state_dict is not None and entry["path"] == to_json(state_dict.path)
+        if not own:
+            if not plan.unwrap:
+                yield entry
+            continue
+        assert state_dict is not None
+        if plan.keep_rest and state_dict.path:
+            continue  # a plain dict has no attributes
+        yield entry | {"path": to_json(expected.home), "keys": _renamed_modules(entry["keys"], plan.modules)}
+
+
+def _renamed_modules(modules: Mapping[str, Any], places: Mapping[str, str | None]) -> dict[str, Any]:
+    renamed = {}
+    for module, versions in modules.items():
+        place = places.get(module, module)
+        if place is not None:
+            renamed[place] = versions
+    return renamed
+
+
+# Bytes
+
+
+def _runs(source: Checkpoint, plan: Plan, written: Checkpoint, files: tuple[File, File]) -> list[Run]:
+    """All bytes of the result that must be the source's: storages, and whatever else the container holds."""
+    before, after = source.source, written.source
+    if isinstance(before, TorchZipSource):
+        runs = list(_zip_runs(before, after, files))
+    elif isinstance(before, TorchLegacySource):
+        runs = list(_legacy_runs(before, after))
+    else:
+        assert isinstance(before, SafetensorsSource)
+        runs = [
+            Run(tensor.name, old.start, tensor.start, _same_length(tensor.name, old.end - old.start, tensor))
+            for old, tensor in zip(
+                [before.tensors[target.value.entry] for target in plan.targets], after.tensors, strict=True
+            )
+        ]
+    return _joined(runs)
+
+
+def _same_length(name: str, nbytes: int, tensor: SafetensorsTensor) -> int:
+    if tensor.end - tensor.start != nbytes:
+        raise _failed(f"{text.visible(name, 80)} has {tensor.end - tensor.start:,} bytes instead of {nbytes:,}")
+    return nbytes
+
+
+def _zip_runs(before: TorchZipSource, after: TorchZipSource, files: tuple[File, File]) -> Iterator[Run]:
+    old_entries: dict[str, list[Entry]] = {}
+    for entry in before.directory.entries:
+        old_entries.setdefault(entry.name, []).append(entry)
+    for entry in after.directory.entries:
+        same_name = old_entries.get(entry.name)
+        if not same_name:
+            raise _failed(f"record {text.visible(entry.name, 80)} is new in it")
+        old = same_name.pop(0)
+        if entry.name == after.object_entry.name:
+            continue
+        if (old.csize, old.usize, old.crc, old.method) != (entry.csize, entry.usize, entry.crc, entry.method):
+            raise _failed(f"record {text.visible(entry.name, 80)} has another length or checksum")
+        start = payload_offset(files[0], old, before.directory.start)
+        yield Run(entry.name, start, payload_offset(files[1], entry, after.directory.start), entry.csize)
+    storages = {entry.name for entry in before.records.values()}
+    for name, entries in old_entries.items():
+        if entries and name not in storages and not name.endswith(MAY_GO):
+            raise _failed(f"record {text.visible(name, 80)} is missing")
+
+
+def _legacy_runs(before: TorchLegacySource, after: TorchLegacySource) -> Iterator[Run]:
+    start, end = before.spans[0][0], before.spans[2][1]
+    yield Run("the first three pickles", start, after.spans[0][0], end - start)
+    for key, storage in after.storages.items():
+        old = before.storages.get(key)
+        if old is None or (old.nbytes, old.numel) != (storage.nbytes, storage.numel):
+            raise _failed(f"storage {text.visible(key, 80)} is new or has another length")
+        yield Run(key, old.offset, storage.offset, storage.nbytes)
+
+
+def _joined(runs: Sequence[Run]) -> list[Run]:
+    """Neighbours in both files joined, the empty ones left out."""
+    joined: list[Run] = []
+    for run in runs:
+        last = joined[-1] if joined else None
+        if last and last.source + last.nbytes == run.source and last.written + last.nbytes == run.written:
+            joined[-1] = last._replace(nbytes=last.nbytes + run.nbytes)
+        elif run.nbytes:
+            joined.append(run)
+    return joined
+
+
+def _compare_bytes(runs: Sequence[Run], files: tuple[File, File], progress: Progress) -> str:
+    """Compare the runs in a second thread while this one hashes the written file; its SHA-256 in hex."""
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        comparing = pool.submit(_first_unequal, runs, files, stop)
+        try:
+            sha256 = _hash(files[1], comparing, progress)
+        except BaseException:
+            stop.set()
+            raise
+        unequal = comparing.result()
+    if unequal:
+        raise _failed(unequal)
+    return sha256
+
+
+def _hash(file: File, comparing: Future[str], progress: Progress) -> str:
+    digest = hashlib.sha256()
+    buffer = bytearray(min(CHUNK, max(file.size, 1)))
+    view = memoryview(buffer)
+    for at in range(0, file.size, CHUNK):
+        piece = view[: min(CHUNK, file.size - at)]
+        read_into(file.fd, file.path, at, piece)
+        digest.update(piece)
+        progress(at + len(piece), file.size)
+    while True:
+        # The other thread may be behind; its time counts as the last chunk's, and Cancel still works.
+        try:
+            comparing.result(timeout=0.1)
+        except TimeoutError:
+            progress(file.size, file.size)
+        else:
+            return digest.hexdigest()
+
+
+def _first_unequal(runs: Sequence[Run], files: tuple[File, File], stop: threading.Event) -> str:
+    """What differs first, "" when nothing does."""
+    mine, theirs = bytearray(CHUNK), bytearray(CHUNK)
+    for run in runs:
+        for at in range(0, run.nbytes, CHUNK):
+            if stop.is_set():
+                return "stopped"
+            n = min(CHUNK, run.nbytes - at)
+            read_into(files[0].fd, files[0].path, run.source + at, memoryview(mine)[:n])
+            read_into(files[1].fd, files[1].path, run.written + at, memoryview(theirs)[:n])
+            # Whole buffers compare with one memcmp; views of them would compare element by element.
+            if (mine != theirs) if n == CHUNK else (mine[:n] != theirs[:n]):
+                return f"the bytes of {text.visible(run.what, 80)} differ"
+    return ""
