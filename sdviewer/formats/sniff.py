@@ -78,10 +78,12 @@ class Head:
         names = [entry.name.replace("\\", "/") for entry in self.directory.entries]
         return frozenset([name.partition("/")[2] or name for name in names])
 
-    @cached_property
-    def folded_members(self) -> frozenset[str]:
-        """The same in lower case, as torch finds them."""
-        return frozenset([name.lower() for name in self.members])
+    def has(self, name: str) -> bool:
+        """Whether a zip archive has this member below its first folder, without a look at all the others."""
+        if not self.is_zip:
+            return False
+        directory = self.directory
+        return f"{directory.top}/{name}" in directory.places
 
 
 def read_head(fd: int, path: str, size: int) -> Head:

@@ -82,9 +82,13 @@ class Tensor:
 
 
 class Layout(NamedTuple):
-    """`nbytes` is logical; `reach` is how many bytes behind the offset the last element ends (0: there is none)."""
+    """`numel` in elements, `nbytes` logical; `reach` is how many bytes behind the offset the last element ends.
+
+    `reach` is 0 where there is no element.
+    """
 
     dtype: DType | None
+    numel: int
     nbytes: int
     reach: int
     problem: str
@@ -126,9 +130,9 @@ def layout_of(dtype: str, size: tuple[int, ...], stride: tuple[int, ...] | None,
     """
     kind = DTYPES.get(dtype)
     if kind is None:
-        return Layout(None, 0, 0, f"its dtype {dtype} is unknown")
+        return Layout(None, 0, 0, 0, f"its dtype {dtype} is unknown")
     if any(n < 0 for n in size):
-        return Layout(kind, 0, 0, "a size is negative")
+        return Layout(kind, 0, 0, 0, "a size is negative")
     numel, last = 1, 0
     if 0 in size:
         numel = 0
@@ -136,22 +140,22 @@ def layout_of(dtype: str, size: tuple[int, ...], stride: tuple[int, ...] | None,
         for n in size:
             numel *= n
             if numel > _LARGEST:
-                return Layout(kind, 0, 0, "its sizes multiply beyond 2**63 elements")
+                return Layout(kind, 0, 0, 0, "its sizes multiply beyond 2**63 elements")
     nbytes = -(-numel * kind.itemsize // kind.per_byte) if per_value else numel * kind.itemsize
     if stride is None:
-        return Layout(kind, nbytes, 0, "")
+        return Layout(kind, numel, nbytes, 0, "")
     if len(stride) != len(size):
-        return Layout(kind, nbytes, 0, f"it has {len(size):,} sizes and {len(stride):,} strides")
+        return Layout(kind, numel, nbytes, 0, f"it has {len(size):,} sizes and {len(stride):,} strides")
     if any(step < 0 for step in stride):
-        return Layout(kind, nbytes, 0, "a stride is negative")
+        return Layout(kind, numel, nbytes, 0, "a stride is negative")
     if not numel:
-        return Layout(kind, 0, 0, "")
+        return Layout(kind, 0, 0, 0, "")
     for n, step in zip(size, stride, strict=True):
         last += (n - 1) * step
     reach = -(-(last + 1) * kind.itemsize // kind.per_byte) if per_value else (last + 1) * kind.itemsize
     if reach > _LARGEST:
-        return Layout(kind, nbytes, 0, "it reaches beyond 2**63 bytes")
-    return Layout(kind, nbytes, reach, "")
+        return Layout(kind, numel, nbytes, 0, "it reaches beyond 2**63 bytes")
+    return Layout(kind, numel, nbytes, reach, "")
 
 
 def read_storage(node: Node) -> StorageRef:

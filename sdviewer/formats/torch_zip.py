@@ -38,7 +38,10 @@ class TorchZip:
     can_write = True
 
     def matches(self, head: Head) -> bool:
-        return "data.pkl" in head.folded_members and not any(name in head.members for name in _NOT_PLAIN)
+        if head.has("data.pkl"):
+            return not any(head.has(name) for name in _NOT_PLAIN)
+        members = {name.lower() for name in head.members}
+        return "data.pkl" in members and not members.intersection(_NOT_PLAIN)
 
     def open(self, file: File, progress: Progress) -> Checkpoint:
         """Read the directory, the pickle and the small records; no storage is touched."""

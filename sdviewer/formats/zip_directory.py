@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
+from operator import le
 from typing import NamedTuple, Protocol
 
 from sdviewer.core.checkpoint import Problem
@@ -29,7 +30,7 @@ LOCAL_HEADER = 30
 _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR64 = struct.Struct("<4sLQL")
-_ENTRY = struct.Struct("<4s6H3L5H2L")
+_ENTRY = struct.Struct("<4s4x2H4x3L3H8xL")
 _LOCAL = struct.Struct("<4s5H3L2H")
 _DESCRIPTOR = struct.Struct("<4s3L")
 _DESCRIPTOR64 = struct.Struct("<4sL2Q")
@@ -71,7 +72,8 @@ class ZipDirectory:
 
     `start` and `end` are the bytes of the directory, `unreadable` says per place in `entries` why a member's bytes
     cannot be had, `problems` what is odd about the archive as a whole. `salvaged`: the file breaks off before its
-    directory; the members were found one behind the other, and the last may be cut.
+    directory; the members were found one behind the other, and the last may be cut. `unique`: no two names are the
+    same to torch.
     """
 
     entries: list[Entry]
@@ -81,12 +83,13 @@ class ZipDirectory:
     unreadable: dict[int, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     salvaged: bool = False
+    unique: bool = False
 
     @cached_property
     def places(self) -> dict[str, int]:
         """Name -> place of the member that torch takes."""
         places = {entry[0]: i for i, entry in enumerate(self.entries)}
-        if len(places) == len(self.entries) and len({name.lower() for name in places}) == len(places):
+        if self.unique:
             return places
         order = _torch_order(self.entries)
         return {name: _torch_search(self.entries, order, name) for name in places}
@@ -381,17 +384,16 @@ def _why_unreadable(entry: Entry, limit: int) -> str:
 
 def _check_overlaps(directory: ZipDirectory) -> None:
     """Mark members whose bytes cannot be apart: each needs its header, its name and its data for itself."""
-    spans = sorted(
-        [
-            (entry[1], entry[1] + 30 + len(entry[0]) + entry[2], i)
-            for i, entry in enumerate(directory.entries)
-            if i not in directory.unreadable
-        ]
-    )
+    entries = directory.entries
+    # The name counts characters here, never more than its bytes: no honest archive is accused.
+    starts = [entry[1] for entry in entries]
+    ends = [entry[1] + 30 + len(entry[0]) + entry[2] for entry in entries]
+    if all(map(le, ends, starts[1:])):
+        return
+    spans = sorted([(starts[i], ends[i], i) for i in range(len(entries)) if i not in directory.unreadable])
     for (_, end, i), (start, _, j) in pairwise(spans):
-        # The name counts characters here, never more than its bytes: no honest archive is accused.
         if end > start:
-            message = f"members {visible(directory.entries[i].name)} and {visible(directory.entries[j].name)} overlap"
+            message = f"members {visible(entries[i].name)} and {visible(entries[j].name)} overlap"
             directory.problems.append(Problem("warning", "zip_overlap", message, ""))
             directory.unreadable.setdefault(i, message)
             directory.unreadable.setdefault(j, message)
@@ -399,9 +401,12 @@ def _check_overlaps(directory: ZipDirectory) -> None:
 
 def _check_names(directory: ZipDirectory) -> None:
     names = [entry[0] for entry in directory.entries]
-    seen: dict[str, str] = {}
-    if len(set(names)) == len(names) and len({name.lower() for name in names}) == len(names):
+    text = "\0".join(names)
+    folded_names = names if text.islower() else [name.lower() for name in names]
+    if len(set(folded_names)) == len(names):
+        directory.unique = True
         return
+    seen: dict[str, str] = {}
     for name in names:
         folded = _fold(name)
         if folded in seen:
