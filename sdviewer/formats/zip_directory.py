@@ -330,9 +330,7 @@ def _read_entries(file: Reader, directory: ZipDirectory, count: int) -> None:
     limit, size, at = directory.start, len(data), 0
     unpack, new = _ENTRY.unpack_from, tuple.__new__
     while at + 46 <= size:
-        signature, _, _, flags, method, _, _, crc, csize, usize, names, extras, comment, _, _, _, offset = unpack(
-            data, at
-        )
+        signature, flags, method, crc, csize, usize, names, extras, comment, offset = unpack(data, at)
         if signature != b"PK\1\2":
             break
         extra_at = at + 46 + names
