@@ -237,7 +237,7 @@ def literal_rule(old: str, new: str) -> tuple[str, str]:
 
 
 def _bad(text: str, at: int, reason: str, remedy: str = "") -> NoReturn:
-    raise UsageError(f"pattern {quoted(text)}, position {at + 1}: {reason}", remedy=remedy)
+    raise UsageError(f"{quoted(text)}, position {at + 1}: {reason}", remedy=remedy)
 
 
 # Patterns
@@ -508,7 +508,7 @@ def _bound(expression: _Expression, groups: Mapping[str, int], pattern: Pattern,
     known = [name for name in expression.names if name in groups]
     if unknown == [COUNT] and len(known) == 1:
         return expression._replace(counted=known[0])
-    at = text.find(expression.text)
+    at = text.find("{" + expression.text + "}")
     name = unknown[0]
     if name == COUNT:
         _bad(text, at, "n is the count of one placeholder, which must be the only other name in the same braces")
