@@ -7,7 +7,6 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from sdviewer.cli.output import print_json, print_line, progress_for
-from sdviewer.core import text
 from sdviewer.errors import UsageError
 
 NAME = "repair"
@@ -34,7 +33,8 @@ def argument_not_built(name: str) -> str:
 
 def run(arguments: Namespace) -> int:
     """Plan, write, verify, report."""
-    from sdviewer.formats import open_checkpoint, save
+    from sdviewer.formats import open_checkpoint
+    from sdviewer.formats.saving import save
     from sdviewer.repair.planning import make_plan
     from sdviewer.repair.recipe import parse_recipe
 
@@ -48,7 +48,8 @@ def run(arguments: Namespace) -> int:
         checkpoint,
         plan,
         arguments.output,
-        container=arguments.container or recipe.save_format,
+        container=arguments.container,
+        default_container=recipe.save_format,
         overwrite=arguments.overwrite,
         dry_run=arguments.dry_run,
         inputs=inputs,
@@ -59,8 +60,6 @@ def run(arguments: Namespace) -> int:
     else:
         for line in receipt.lines():
             print_line(line)
-        for warning in plan.warnings:
-            print_line(f"warning: {text.visible(warning.message)}")
     return 0
 
 

@@ -103,8 +103,6 @@ def _measure(
         if info.unreadable:
             return row, _problem(info, "unreadable", info.unreadable)
         source = tensor_source(checkpoint, index)
-        if source is None:
-            return row, _problem(info, "no_data", "there are no bytes of this tensor in the file")
         with open_storage(source) as storage:
             row |= summary(storage, source.layout, progress=progress).to_json()
             if with_hash:

@@ -81,6 +81,7 @@ class _Process:
 
     popen: subprocess.Popen[bytes]
     pending: dict[int, Request] = field(default_factory=dict)
+    waiter: threading.Thread | None = None
 
 
 class Worker:
@@ -135,8 +136,8 @@ class Worker:
             if process is not None:
                 process.pending.clear()
                 process.popen.kill()
-        if process is not None:
-            process.popen.wait()
+        if process is not None and process.waiter is not None and process.waiter is not threading.current_thread():
+            process.waiter.join()
 
     def before_first_request(self, process: _Process) -> None:
         """Called when a process was started anew, before the request that caused it is sent."""
@@ -156,13 +157,16 @@ class Worker:
 
     def _write(self, process: _Process, frame: Frame) -> None:
         # Where it died the waiting thread sees the pipe close and tells everybody.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
             write_frame(cast(BinaryIO, process.popen.stdin), frame)
 
     def _spawn(self) -> _Process:
         popen = subprocess.Popen(worker_command(self.service), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         process = _Process(popen)
-        threading.Thread(target=self._wait, args=(process,), name=f"{self.service} worker", daemon=True).start()
+        process.waiter = threading.Thread(
+            target=self._wait, args=(process,), name=f"{self.service} worker", daemon=True
+        )
+        process.waiter.start()
         return process
 
     def _wait(self, process: _Process) -> None:
@@ -181,6 +185,9 @@ class Worker:
             process.pending.clear()
             if self._process is process:
                 self._process = None
+            with contextlib.suppress(OSError):
+                cast(BinaryIO, process.popen.stdin).close()
+        stream.close()
         process.popen.wait()
         for request in orphans:
             request.finished = True
@@ -252,11 +259,11 @@ class DocumentWorker(Worker):
         saver = Worker("document")
 
         def saved(body: Mapping[str, Any], buffers: Mapping[str, memoryview]) -> None:
-            threading.Thread(target=saver.stop, daemon=True).start()
+            saver.stop()
             done(body, buffers)
 
         def went_wrong(body: Mapping[str, Any]) -> None:
-            threading.Thread(target=saver.stop, daemon=True).start()
+            saver.stop()
             failed(body)
 
         params = {

@@ -52,7 +52,8 @@ from sdviewer.core.shown_rows import ShownRows
 from sdviewer.core.tree import ModuleTree, build_tree, value_text
 from sdviewer.engine.worker import Answer
 from sdviewer.errors import SaveError, SDViewerError, UsageError
-from sdviewer.formats import open_checkpoint, save, tensor_source
+from sdviewer.formats import open_checkpoint, tensor_source
+from sdviewer.formats.saving import save
 from sdviewer.repair.operations import operation_from_step
 from sdviewer.repair.plan import Plan
 from sdviewer.repair.planning import make_plan, preview_operation
@@ -327,8 +328,7 @@ class Document:
         }
         if not info.unreadable:
             try:
-                source = tensor_source(self.checkpoint, index)
-                facts["source"] = None if source is None else source.to_json()
+                facts["source"] = tensor_source(self.checkpoint, index).to_json()
             except SDViewerError as error:
                 facts["unreadable"] = error.message
         return facts

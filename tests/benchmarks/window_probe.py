@@ -18,12 +18,12 @@ from collections.abc import Callable
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
-from PySide6.QtCore import QEventLoop, QSettings, Qt, QTimer, SignalInstance
+from PySide6.QtCore import QEventLoop, Qt, QTimer, SignalInstance
 
 from sdviewer.engine.client import NumbersPool
 from sdviewer.gui import resources
 from sdviewer.gui.app import make_application, make_window
-from sdviewer.gui.settings import Settings
+from sdviewer.gui.settings import Memory, Settings
 from sdviewer.repair.operations.strip import Strip
 
 LIMIT = 60_000
@@ -71,7 +71,7 @@ def main(many: str, other: str) -> None:
     app = make_application()
     resources.dress(app, "light")
     pool = NumbersPool()
-    window = make_window(Settings(QSettings(os.devnull, QSettings.Format.IniFormat)), pool)
+    window = make_window(Settings(Memory()), pool)
     window.show()
     pool.start()
     spin(300)

@@ -62,7 +62,7 @@ def test_that_rows_can_be_opened_filtered_and_sorted(document: DocumentWorker) -
 
 
 def test_that_facts_say_where_a_tensor_lies_and_what_the_pool_needs(document: DocumentWorker) -> None:
-    found = ask(document, "find", text="blocks 1 b", limit=10).body
+    found = ask(document, "find", text="1.b", limit=10).body
     assert found is not None
     ((row, key),) = found["rows"]
     assert key == "module.blocks.1.b"

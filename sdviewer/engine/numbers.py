@@ -1,0 +1,105 @@
+"""What a worker of the numbers pool answers. It knows no document: each request says where a tensor lies.
+
+Every request takes "source", the JSON of a `formats.TensorSource` (`facts` of the document gives it).
+
+    overview  {"bins"?: n, "span"?: [low, high]} -> {"summary": Summary, "histogram": Histogram} from one pass;
+              buffers "edges" f8, "counts" i8, "value_counts" i8
+    slice     {"x"?, "y"?, "index"?, "rows", "columns", "how"?: "mean" | "max_abs" | "rms"} -> ReducedSlice;
+              buffers "cells" f8 (rows, columns), "flags" u1
+    values    {"x", "y", "index"?, "row0", "rows", "col0", "cols"} -> ValuesWindow; buffer "numbers" f8
+    line      {"points"} -> Line; buffers "low" f8, "high" f8, "flags" u1
+    digest    {} -> {"sha256", "problem"}
+
+Bodies are the `to_json` of the types of that name in `sdviewer.stats`; floats that JSON lacks are NaN and Infinity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sdviewer.core.progress import Progress
+from sdviewer.engine.worker import Answer
+from sdviewer.formats import StorageReader, TensorSource, open_storage
+from sdviewer.stats.digest import sha256
+from sdviewer.stats.histogram import BINS, summary_and_histogram
+from sdviewer.stats.slices import line, reduced_slice, values_window
+
+Params = Mapping[str, Any]
+Measure = Callable[[StorageReader, TensorSource, Params, Progress], Answer]
+
+
+class Numbers:
+    """The service of the pool."""
+
+    def __init__(self) -> None:
+        measures: dict[str, Measure] = {
+            "overview": _overview,
+            "slice": _slice,
+            "values": _values,
+            "line": _line,
+            "digest": _digest,
+        }
+        self.requests: Mapping[str, Callable[[Params, Progress], Answer]] = {
+            name: _with_storage(measure) for name, measure in measures.items()
+        }
+
+
+def _with_storage(measure: Measure) -> Callable[[Params, Progress], Answer]:
+    def answer(params: Params, progress: Progress) -> Answer:
+        source = TensorSource.from_json(params["source"])
+        with open_storage(source) as storage:
+            return measure(storage, source, params, progress)
+
+    return answer
+
+
+def _overview(storage: StorageReader, source: TensorSource, params: Params, progress: Progress) -> Answer:
+    span = params.get("span")
+    summary, histogram = summary_and_histogram(
+        storage,
+        source.layout,
+        params.get("bins", BINS),
+        span=None if span is None else (span[0], span[1]),
+        progress=progress,
+    )
+    return Answer({"summary": summary.to_json(), "histogram": histogram.to_json()}, histogram.arrays())
+
+
+def _slice(storage: StorageReader, source: TensorSource, params: Params, progress: Progress) -> Answer:
+    found = reduced_slice(
+        storage,
+        source.layout,
+        x=params.get("x"),
+        y=params.get("y"),
+        index=params.get("index"),
+        rows=params["rows"],
+        columns=params["columns"],
+        how=params.get("how", "mean"),
+        progress=progress,
+    )
+    return Answer(found.to_json(), found.arrays())
+
+
+def _values(storage: StorageReader, source: TensorSource, params: Params, progress: Progress) -> Answer:
+    found = values_window(
+        storage,
+        source.layout,
+        params["x"],
+        params["y"],
+        params.get("index"),
+        params["row0"],
+        params["rows"],
+        params["col0"],
+        params["cols"],
+    )
+    return Answer(found.to_json(), found.arrays())
+
+
+def _line(storage: StorageReader, source: TensorSource, params: Params, progress: Progress) -> Answer:
+    found = line(storage, source.layout, params["points"], progress=progress)
+    return Answer(found.to_json(), found.arrays())
+
+
+def _digest(storage: StorageReader, source: TensorSource, params: Params, progress: Progress) -> Answer:
+    return Answer(sha256(storage, source.layout, progress=progress).to_json())
