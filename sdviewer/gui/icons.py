@@ -89,8 +89,12 @@ class _Engine(QIconEngine):
         return "sdviewer"
 
 
+def _rgb(colour: QColor) -> tuple[int, int, int]:
+    return colour.red(), colour.green(), colour.blue()
+
+
 def _mixed(a: QColor, b: QColor, share: float) -> QColor:
-    return QColor(*(round(x * (1 - share) + y * share) for x, y in zip(a.getRgb()[:3], b.getRgb()[:3], strict=True)))
+    return QColor(*(round(x * (1 - share) + y * share) for x, y in zip(_rgb(a), _rgb(b), strict=True)))
 
 
 def forget() -> None:

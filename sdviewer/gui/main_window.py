@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from operator import attrgetter
 
 from PySide6.QtCore import QByteArray, QEvent, QSize, Qt, QUrl, Signal
@@ -373,7 +374,7 @@ class MainWindow(QMainWindow):
         self._recent_menu.clear()
         for recent in self.settings.recents():
             name = text.visible(recent.path, 120).replace("&", "&&")
-            self._recent_menu.addAction(name, lambda path=recent.path: self.open_paths([path]))
+            self._recent_menu.addAction(name, partial(self.open_paths, [recent.path]))
         self._recent_menu.addSeparator()
         self._recent_menu.addAction("Clear list", self.settings.clear_recents)
 

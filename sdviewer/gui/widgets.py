@@ -5,12 +5,11 @@ Text of a file reaches a widget only through `label` and `Elided`, which show pl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from PySide6.QtCore import QEvent, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import (
     QAction,
-    QEnterEvent,
     QGuiApplication,
     QKeyEvent,
     QKeySequence,
@@ -146,9 +145,9 @@ class Card(QFrame):
         self.column.setSpacing(6)
         self.head = QHBoxLayout()
         self.head.setSpacing(8)
-        self.title = label(title, "strong")
+        self.title_label = label(title, "strong")
         self.subtitle = Elided(subtitle, "note")
-        self.head.addWidget(self.title)
+        self.head.addWidget(self.title_label)
         self.head.addWidget(self.subtitle, 1)
         if title:
             self.column.addLayout(self.head)
@@ -250,6 +249,7 @@ class Field(QLineEdit):
             row.setContentsMargins(0, 0, 6, 0)
             row.addStretch(1)
             row.addWidget(self._hint)
+            self.setTextMargins(0, 0, self._hint.sizeHint().width() + 8, 0)
             self.textChanged.connect(self._show_hint)
         self.setFixedHeight(30)
 
@@ -335,13 +335,6 @@ class ClickCard(Card):
             return
         super().keyPressEvent(event)
 
-    def changeEvent(self, event: QEvent) -> None:
-        super().changeEvent(event)
-
-    def enterEvent(self, event: QEnterEvent) -> None:
-        super().enterEvent(event)
-        self.update()
-
 
 def clear_layout(layout: QHBoxLayout | QVBoxLayout) -> None:
     """Take every widget and spacer out of a layout and delete them."""
@@ -350,6 +343,3 @@ def clear_layout(layout: QHBoxLayout | QVBoxLayout) -> None:
         if widget is not None:
             widget.hide()
             widget.deleteLater()
-
-
-Action = Callable[[], None]

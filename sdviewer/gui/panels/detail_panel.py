@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, Qt, QTimer, Signal
+from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QHBoxLayout,
@@ -21,13 +22,15 @@ from sdviewer.gui import resources, widgets
 from sdviewer.gui.jobs import Body, Buffers, is_cancelled
 from sdviewer.gui.panels.path_bar import PathBar
 from sdviewer.gui.panels.statistics import Statistics
-from sdviewer.gui.plots import PLOTS, Plot
+from sdviewer.gui.plots import PLOTS
+from sdviewer.gui.plots.plot import Plot
 from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import Card, CodeBlock, Elided, Segments
 
 Facts = Mapping[str, Any]
 OVERVIEW = "overview"
 MOST_CHILDREN = 500
+_ROOM_FOR_STATISTICS = 640
 
 
 class DetailPanel(QWidget):
@@ -242,6 +245,11 @@ class TensorPage(QWidget):
         head = QHBoxLayout()
         head.addWidget(self.segments)
         head.addStretch(1)
+        self._fold = widgets.icon_button("list", "Statistics")
+        self._fold.setCheckable(True)
+        self._fold.toggled.connect(self.statistics.setVisible)
+        self._fold.hide()
+        head.addWidget(self._fold)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(10)
@@ -254,6 +262,14 @@ class TensorPage(QWidget):
         scale = getattr(self.plots["histogram"], "scale", None)
         if isinstance(scale, Segments):
             scale.chosen.connect(self.histogram_scale_chosen)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        narrow = event.size().width() < _ROOM_FOR_STATISTICS
+        if narrow == self._fold.isHidden():
+            self._fold.setVisible(narrow)
+            self._fold.setChecked(not narrow)
+            self.statistics.setVisible(not narrow)
 
     def set_scale(self, scale: str) -> None:
         """Linear or log counts in the histogram."""
@@ -316,7 +332,7 @@ def _fact_words(facts: Facts) -> list[tuple[str, bool]]:
         words.append((str(facts["dtype"]), False))
         words.append((_params(int(facts["params"])), False))
         words.append((text.size(int(facts["nbytes"])), False))
-        if facts.get("share"):
+        if 0 < float(facts.get("share") or 0) < 1:
             words.append((f"{text.percent(float(facts['share']))} of model", False))
         if facts.get("tensor_kind") not in (None, "", "tensor"):
             words.append((str(facts["tensor_kind"]), False))
@@ -325,7 +341,7 @@ def _fact_words(facts: Facts) -> list[tuple[str, bool]]:
         words.append((text.plural(int(facts["tensors"]), "tensor"), False))
         words.append((_params(int(facts["params"])), False))
         words.append((text.size(int(facts["nbytes"])), False))
-        if facts.get("share") and facts["kind"] != "optimizer":
+        if 0 < float(facts.get("share") or 0) < 1 and facts["kind"] != "optimizer":
             words.append((f"{text.percent(float(facts['share']))} of model", False))
     elif facts.get("note"):
         words.append((text.visible(str(facts["note"]), 200), False))
@@ -404,8 +420,8 @@ class ModulePage(QWidget):
         head.setFixedHeight(28)
         head.setHighlightSections(False)
         head.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
-        for column, width in ((1, 130), (2, 80), (3, 90)):
-            view.setColumnWidth(column, width)
+        for section, width in ((1, 130), (2, 80), (3, 90)):
+            view.setColumnWidth(section, width)
         view.activated.connect(lambda index: self.node_chosen.emit(self._model.rows[index.row()][0]))
         view.doubleClicked.connect(lambda index: self.node_chosen.emit(self._model.rows[index.row()][0]))
         self._card.column.setContentsMargins(12, 10, 4, 6)
@@ -448,7 +464,7 @@ class ValuePage(QWidget):
     def show_value(self, facts: Facts) -> None:
         """Show a row that holds no tensors."""
         is_object = facts["kind"] == "object"
-        self._card.title.setText("Object, not built" if is_object else "Value")
+        self._card.title_label.setText("Object, not built" if is_object else "Value")
         kind = str(facts.get("class") or facts.get("value_type") or "")
         self._card.subtitle.setText(text.visible(kind.removeprefix("builtins."), 200))
         value = facts.get("value")

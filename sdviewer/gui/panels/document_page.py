@@ -72,9 +72,10 @@ class DocumentPage(QWidget):
         session.changed_on_disk.connect(self._tell_change)
         session.saved.connect(self._show_receipt)
         session.save_failed.connect(self._tell_save_failure)
+        self.tree.problems_requested.connect(lambda: self._tell_problems(session.info.get("problems") or []))
         self._opening.cancel.clicked.connect(session.cancel_opening)
         self._failed.again.clicked.connect(self._open_again)
-        self._failed.close.clicked.connect(self.close_requested)
+        self._failed.close_tab.clicked.connect(self.close_requested)
         self.receipt.back_requested.connect(self.show_tree)
 
     @property
@@ -209,7 +210,7 @@ class _FailedPage(QWidget):
             words.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
             words.setAlignment(Qt.AlignmentFlag.AlignHCenter)
         self.again = widgets.button("Try again", "refresh")
-        self.close = widgets.button("Close tab")  # type: ignore[assignment,method-assign]
+        self.close_tab = widgets.button("Close tab")
         column = QVBoxLayout(self)
         column.setSpacing(8)
         column.addStretch(2)
@@ -223,7 +224,7 @@ class _FailedPage(QWidget):
         buttons = QHBoxLayout()
         buttons.addStretch(1)
         buttons.addWidget(self.again)
-        buttons.addWidget(self.close)
+        buttons.addWidget(self.close_tab)
         buttons.addStretch(1)
         column.addLayout(buttons)
         column.addStretch(3)
@@ -250,7 +251,9 @@ class _FailedPage(QWidget):
 def failure_words(failure: Any) -> tuple[str, str]:
     """A failure of the engine as cause and remedy, printable; the cause as a sentence."""
     message = text.visible(str(failure.get("message") or "something went wrong"), 600)
-    message = message[:1].upper() + message[1:]
+    # A sentence begins with a capital, except with our own name or a file's.
+    if not message.startswith("sdviewer") and message.split(" ", 1)[0].isalpha():
+        message = message[:1].upper() + message[1:]
     if not message.endswith((".", "!", "?")):
         message += "."
     return message, text.visible(str(failure.get("remedy") or ""), 400)

@@ -109,6 +109,7 @@ class StartPage(QScrollArea):
             1,
         )
         shortcuts = widgets.button("All shortcuts", link=True)
+        shortcuts.setProperty("tone", "accent")
         shortcuts.clicked.connect(self.shortcuts_requested)
         row.addWidget(shortcuts)
         row.addWidget(KeyHint("Ctrl+?"))

@@ -71,7 +71,7 @@ class _Line(QWidget):
         self._value.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         self._value.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         row = QHBoxLayout(self)
-        row.setContentsMargins(0, 1, 0, 1)
+        row.setContentsMargins(0, 2, 0, 2)
         row.setSpacing(8)
         row.addWidget(self._label)
         row.addWidget(self._value, 1)
@@ -230,12 +230,9 @@ class Statistics(QScrollArea):
         self._show_heads()
 
     def _show_heads(self) -> None:
-        first = True
         for head, fields in self._groups.values():
             there = any(not self._lines[field].isHidden() for field in fields)
             head.setVisible(there)
-            if there and first:
-                first = False
 
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)

@@ -62,7 +62,7 @@ class DocumentTabs(QTabWidget):
         plus.clicked.connect(self.open_requested)
         holder = QWidget()
         row = QHBoxLayout(holder)
-        row.setContentsMargins(6, 0, 18, 0)
+        row.setContentsMargins(6, 0, 18, 8)
         row.addWidget(plus)
         holder.setFixedHeight(38)
         self.setCornerWidget(holder)

@@ -83,21 +83,24 @@ class TreeDelegate(QStyledItemDelegate):
         if column == tree_model.NAME:
             if selected:
                 painter.fillRect(QRect(rect.left(), rect.top(), 3, rect.height()), resources.colour("accent"))
+            painter.save()
+            painter.setClipRect(rect)
             self._paint_name(painter, rect, node)
+            painter.restore()
         elif column == tree_model.SHAPE:
             if model.kind(node) in CONTAINERS:
-                self._paint_overflow(painter, rect, option, node)
+                self._paint_overflow(painter, rect, rect.left(), node)
             else:
                 self._paint_shape(painter, rect, rect, node)
         elif column == tree_model.PARAMS:
             if model.kind(node) == "value":
                 # A value has no parameters: its text goes on into this cell.
-                before = rect.translated(-option.widget.columnWidth(tree_model.SHAPE), 0)
+                before = QRect(rect.left() - SHAPE_WIDTH, rect.top(), SHAPE_WIDTH, rect.height())
                 self._paint_shape(painter, rect, before, node)
             elif self._shows_params(node):
                 self._paint_params(painter, rect, node)
             else:
-                self._paint_overflow(painter, rect, option, node)
+                self._paint_overflow(painter, rect, rect.left() - SHAPE_WIDTH, node)
         else:
             dtype = self._elide(self._small, model.dtype(node), rect.width() - 10)
             self._text(painter, rect.adjusted(6, 0, 0, 0), dtype, self._small, "text2")
@@ -136,12 +139,11 @@ class TreeDelegate(QStyledItemDelegate):
         model = self._model
         return model.params(node) > 0 and not (model.kind(node) == "optimizer" and model.depth(node) == 0)
 
-    def _paint_overflow(self, painter: QPainter, cell: QRect, option: QStyleOptionViewItem, node: int) -> None:
-        """What of a container's note runs over from its name's cell into an empty one."""
-        width = option.widget.columnWidth(tree_model.NAME)
+    def _paint_overflow(self, painter: QPainter, cell: QRect, name_right: int, node: int) -> None:
+        """What of a container's note runs over from its name's cell, which ends at `name_right`, into an empty one."""
         painter.save()
         painter.setClipRect(cell)
-        self._paint_name(painter, QRect(0, cell.top(), width, cell.height()), node)
+        self._paint_name(painter, QRect(0, cell.top(), name_right, cell.height()), node)
         painter.restore()
 
     def _overflow(self, node: int) -> int:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from PySide6.QtCore import QEvent, QItemSelection, QItemSelectionModel, QPoint, Qt, QTimer, Signal
-from PySide6.QtGui import QContextMenuEvent, QKeyEvent, QMouseEvent
+from PySide6.QtGui import QContextMenuEvent, QKeyEvent, QMouseEvent, QResizeEvent
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QHBoxLayout,
@@ -68,7 +69,7 @@ class TreeView(QTableView):
         head.setMinimumSectionSize(40)
         head.setHighlightSections(False)
         head.setSectionsClickable(True)
-        head.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
+        head.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
         head.setSectionResizeMode(tree_model.NAME, QHeaderView.ResizeMode.Stretch)
         self.setColumnWidth(tree_model.SHAPE, SHAPE_WIDTH)
         self.setColumnWidth(tree_model.PARAMS, PARAMS_WIDTH)
@@ -78,6 +79,13 @@ class TreeView(QTableView):
         """The node with the keyboard, -1 where there is none."""
         index = self.currentIndex()
         return self._model.node(index.row()) if index.isValid() else -1
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        # Where room is short the name is what counts.
+        width = event.size().width()
+        self.setColumnHidden(tree_model.DTYPE, width < 390)
+        self.setColumnHidden(tree_model.SHAPE, width < 330)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         node = self.current_node()
@@ -180,6 +188,8 @@ class TreeView(QTableView):
 class TreePanel(QWidget):
     """Filter, chips and tree; keeps selection and scroll by node when the worker answers with other rows."""
 
+    problems_requested = Signal()
+
     def __init__(self, session: Session) -> None:
         super().__init__()
         self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
@@ -194,35 +204,34 @@ class TreePanel(QWidget):
         self._wrong.hide()
         self._sort: tuple[int, bool] = (-1, False)
         self._swapping = False
-        self._all = Chip("All")
         self._matches = Chip("")
+        self._chips: dict[str, Chip] = {}
+        self._chip_filter = ""
         self._problems = Chip("Problems", "warn", "warn")
         self._lay_out()
         self._connect()
 
     def _lay_out(self) -> None:
-        for chip in (self._all, self._matches):
-            chip.setCheckable(True)
+        self._matches.setEnabled(False)
         self._matches.hide()
         self._problems.hide()
-        chips = QHBoxLayout()
-        chips.setSpacing(6)
-        self.chips = chips
-        for chip in (self._all, self._matches, self._problems):
-            chips.addWidget(chip)
-        chips.addStretch(1)
+        self._chip_row = QHBoxLayout()
+        self._chip_row.setSpacing(6)
+        for chip in (self._problems, self._matches):
+            self._chip_row.addWidget(chip)
+        self._chip_row.addStretch(1)
         top = QVBoxLayout()
         top.setContentsMargins(10, 10, 10, 6)
         top.setSpacing(7)
         top.addWidget(self.filter)
         top.addWidget(self._wrong)
-        top.addLayout(chips)
+        top.addLayout(self._chip_row)
         empty = QWidget()
         inside = QVBoxLayout(empty)
         self._nothing = widgets.Elided("", "second", Qt.TextElideMode.ElideMiddle)
         self._nothing.setAlignment(Qt.AlignmentFlag.AlignHCenter)
         clear = widgets.button("Clear filter")
-        clear.clicked.connect(self.filter.clear)
+        clear.clicked.connect(self._show_all)
         inside.addSpacing(36)
         inside.addWidget(self._nothing)
         inside.addWidget(clear, 0, Qt.AlignmentFlag.AlignHCenter)
@@ -235,10 +244,11 @@ class TreePanel(QWidget):
         column.setSpacing(0)
         column.addLayout(top)
         column.addWidget(self._stack, 1)
-        self.setMinimumWidth(300)
+        self.setMinimumWidth(320)
 
     def _connect(self) -> None:
         session, view = self._session, self.view
+        session.opened.connect(self._fill_chips)
         session.sheet_changed.connect(self._show_sheet)
         session.rows_changed.connect(self._show_rows)
         session.filtered.connect(self._show_matches)
@@ -251,25 +261,45 @@ class TreePanel(QWidget):
         view.verticalScrollBar().valueChanged.connect(self._scrolled)
         view.selectionModel().selectionChanged.connect(self._selection_changed)
         view.horizontalHeader().sectionClicked.connect(self._sort_by)
-        self._pause.timeout.connect(lambda: session.set_filter(self.filter.text()))
+        self._pause.timeout.connect(self._send_filter)
         self.filter.textChanged.connect(lambda: self._pause.start())
         self.filter.escaped.connect(self._leave_filter)
         self.filter.returnPressed.connect(self._enter_tree)
-        self._all.clicked.connect(lambda: (self.filter.clear(), self._all.setChecked(True)))
-        self._matches.clicked.connect(lambda: self._matches.setChecked(True))
+        self._problems.clicked.connect(self.problems_requested)
 
     # What the session tells
 
     def _show_sheet(self, sheet: Sheet, visible: memoryview, selected: list[int], top: int) -> None:
         self._swap(lambda: self.model.set_sheet(sheet, visible), selected, top)
-        tensors = self._session.info.get("tensors", 0)
-        self._all.setText(f"All  {tensors:,}")
-        self._all.setChecked(not self._session.filter_text)
-        problems = len(self._session.info.get("problems", ()))
-        self._problems.setText(f"Problems  {problems:,}")
-        self._problems.setVisible(problems > 0)
         if not selected and self.model.rowCount():
             self.select_row(0)
+
+    def _fill_chips(self) -> None:
+        """What the worker offers to look at, such as all weights, and how many problems there are."""
+        for old in self._chips.values():
+            old.hide()
+            old.deleteLater()
+        self._chips = {}
+        self._chip_filter = ""
+        for place, (words, wanted, count) in enumerate(self._session.info.get("chips") or ()):
+            chip = Chip(f"{words}  {int(count):,}")
+            chip.setCheckable(True)
+            chip.setChecked(not wanted)
+            chip.clicked.connect(partial(self._choose_chip, str(wanted)))
+            self._chip_row.insertWidget(place, chip)
+            self._chips[str(wanted)] = chip
+        problems = len(self._session.info.get("problems") or ())
+        self._problems.setText(f"Problems  {problems:,}")
+        self._problems.setVisible(problems > 0)
+
+    def _choose_chip(self, wanted: str) -> None:
+        self._chip_filter = wanted
+        for key, chip in self._chips.items():
+            chip.setChecked(key == wanted)
+        self._send_filter()
+
+    def _send_filter(self) -> None:
+        self._session.set_filter(f"{self._chip_filter} {self.filter.text()}".strip())
 
     def _show_rows(self, visible: memoryview, flags: memoryview) -> None:
         top = self.model.node(row) if (row := self.view.rowAt(0)) >= 0 else -1
@@ -307,10 +337,8 @@ class TreePanel(QWidget):
         self._wrong.setVisible(bool(error))
         if error:
             return
-        self._matches.setVisible(matched >= 0)
-        self._matches.setText(f"Matches  {matched:,}")
-        self._matches.setChecked(matched >= 0)
-        self._all.setChecked(matched < 0)
+        self._matches.setVisible(matched >= 0 and bool(self.filter.text()))
+        self._matches.setText(f"{matched:,} match" if matched != 1 else "1 matches")
         nothing = matched == 0
         self._nothing.setText(f"Nothing matches “{text.visible(self._session.filter_text, 80)}”")
         self._stack.setCurrentIndex(1 if nothing else 0)
@@ -321,7 +349,8 @@ class TreePanel(QWidget):
         if self._swapping:
             return
         model = self.view.selectionModel()
-        rows = sorted({r for span in model.selection() for r in range(span.top(), span.bottom() + 1)})
+        spans = [model.selection().at(i) for i in range(model.selection().count())]
+        rows = sorted({row for span in spans for row in range(span.top(), span.bottom() + 1)})
         current = self.view.currentIndex().row()
         nodes = [self.model.node(row) for row in rows]
         if current in rows:
@@ -366,6 +395,10 @@ class TreePanel(QWidget):
             self.filter.clear()
         else:
             self.view.setFocus()
+
+    def _show_all(self) -> None:
+        self.filter.clear()
+        self._choose_chip("")
 
     def _enter_tree(self) -> None:
         self.view.setFocus()

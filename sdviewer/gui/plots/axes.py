@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
+import numpy
 import pyqtgraph as pg
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QColor, QPen
@@ -150,18 +150,18 @@ def _pen(colour: QColor, width: float) -> QPen:
 
 def floats(buffer: memoryview, code: str = "<f8") -> Any:
     """A buffer of the engine as an array."""
-    return np.frombuffer(buffer, dtype=code)
+    return numpy.frombuffer(buffer, dtype=code)
 
 
 def ticks(low: float, high: float, most: int = 4) -> list[float]:
     """Round positions between two values."""
     span = high - low
-    if not span > 0 or not np.isfinite(span):
+    if not span > 0 or not numpy.isfinite(span):
         return []
-    step = 10.0 ** np.floor(np.log10(span / most))
+    step = 10.0 ** numpy.floor(numpy.log10(span / most))
     for factor in (1, 2, 5, 10):
         if span / (step * factor) <= most:
             step *= factor
             break
-    first = np.ceil(low / step) * step
+    first = numpy.ceil(low / step) * step
     return [float(first + i * step) for i in range(int((high - first) / step + 1e-9) + 1)]

@@ -100,10 +100,10 @@ class HeatmapCanvas(QWidget):
         painter.setPen(resources.colour("text2"))
         height = painter.fontMetrics().height()
         for share, words in ((1, text.value(_short(self._limit))), (0, "0"), (-1, text.value(_short(-self._limit)))):
-            y = bar.top() + (1 - share) / 2 * bar.height()
-            y = min(max(y, bar.top() + height / 2 - 2), bar.bottom() - height / 2 + 2)
+            place = bar.top() + (1 - share) / 2 * bar.height()
+            middle = min(max(place, bar.top() + height / 2 - 2), bar.bottom() - height / 2 + 2)
             painter.drawText(
-                QRectF(bar.right() + 5, y - height / 2, self.width() - bar.right() - 5, height),
+                QRectF(bar.right() + 5, middle - height / 2, self.width() - bar.right() - 5, height),
                 int(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter),
                 words,
             )
@@ -173,7 +173,7 @@ class HeatmapPlot(Plot):
         self._strip = SliceStrip(self.ask)
         self._reduction = Chip("")
         self._reduction.setEnabled(False)
-        self.add_control(self._strip)
+        self.column.addWidget(self._strip)
         self.add_control(self._reduction)
         self.canvas = HeatmapCanvas()
         self.canvas.hovered.connect(self._hovered)

@@ -45,8 +45,8 @@ class HistogramPlot(Plot):
         self.scale.chosen.connect(self._set_scale)
         self.add_control(self.scale)
         self._place = QWidget()
-        inside = QVBoxLayout(self._place)
-        inside.setContentsMargins(0, 0, 0, 0)
+        self._inside = QVBoxLayout(self._place)
+        self._inside.setContentsMargins(0, 0, 0, 0)
         self.set_body(self._place)
         self.setMinimumHeight(150)
 
@@ -62,11 +62,13 @@ class HistogramPlot(Plot):
         return "histogram", {"bins": BINS, "full": self._full}
 
     def draw(self, body: Body, buffers: Buffers) -> None:
+        import numpy as np
+
         from sdviewer.gui.plots import axes as plotting
 
         if self._axes is None:
             self._axes = plotting.Axes()
-            self._place.layout().addWidget(self._axes)
+            self._inside.addWidget(self._axes)
         axes = self._axes
         axes.start_over()
         counts = plotting.floats(buffers["counts"])
@@ -76,14 +78,14 @@ class HistogramPlot(Plot):
         axes.setAccessibleDescription(self._description(body))
         if not len(counts) or not counts.sum():
             return
-        edges = plotting.np.linspace(low, high, len(counts) + 1)
+        edges = np.linspace(low, high, len(counts) + 1)
         top = float(counts.max())
-        normal_x, normal_y = self._normal(plotting.np, body, edges, float(counts.sum()))
+        normal_x, normal_y = self._normal(np, body, edges, float(counts.sum()))
         if len(normal_y):
             top = max(top, min(float(normal_y.max()), top * 1.6))
         if self._scale == "log":
-            heights, base = plotting.np.log10(plotting.np.maximum(counts, 0.7)), math.log10(0.7)
-            normal_y = plotting.np.log10(plotting.np.maximum(normal_y, 0.7))
+            heights, base = np.log10(np.maximum(counts, 0.7)), math.log10(0.7)
+            normal_y = np.log10(np.maximum(normal_y, 0.7))
             axes.y_axis.tick_text = plotting.power_of_ten
             levels = [float(power) for power in range(math.floor(math.log10(top)) + 1)]
             ceiling = math.log10(top) + 0.15

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from PySide6.QtWidgets import QVBoxLayout, QWidget
@@ -27,7 +26,8 @@ class LinePlot(Plot):
         super().__init__()
         self._axes: Any = None
         self._place = QWidget()
-        QVBoxLayout(self._place).setContentsMargins(0, 0, 0, 0)
+        self._inside = QVBoxLayout(self._place)
+        self._inside.setContentsMargins(0, 0, 0, 0)
         self.set_body(self._place)
         self.setMinimumHeight(150)
 
@@ -41,13 +41,15 @@ class LinePlot(Plot):
         return "line", {"buckets": BUCKETS}
 
     def draw(self, body: Body, buffers: Buffers) -> None:
+        import numpy as np
+
         from sdviewer.gui.plots import axes as plotting
 
         if self._axes is None:
             self._axes = plotting.Axes()
             self._axes.y_axis.tick_text = plotting.plain_number
-            self._place.layout().addWidget(self._axes)
-        axes, np = self._axes, plotting.np
+            self._inside.addWidget(self._axes)
+        axes = self._axes
         axes.start_over()
         n = int(body["n"])
         low, high = plotting.floats(buffers["low"]), plotting.floats(buffers["high"])
@@ -74,4 +76,3 @@ class LinePlot(Plot):
         axes.setAccessibleDescription(
             f"{text.plural(n, 'value')} in order, from {text.value(bottom)} to {text.value(top)}"
         )
-        assert math.isfinite(pad)

@@ -29,6 +29,7 @@ class SliceStrip(QWidget):
         self._row = QHBoxLayout(self)
         self._row.setContentsMargins(0, 0, 0, 0)
         self._row.setSpacing(6)
+        self.hide()
         self._fields: dict[int, QSpinBox] = {}
         self.axes: tuple[int, int] | None = None
         self.shape: tuple[int, ...] = ()
@@ -46,13 +47,16 @@ class SliceStrip(QWidget):
                 continue
             field = QSpinBox()
             field.setRange(0, min(size - 1, 2**31 - 1))
-            field.setPrefix(f"dim {axis}:  ")
+            field.setPrefix(f"dim {axis}: ")
+            field.setButtonSymbols(QSpinBox.ButtonSymbols.NoButtons)
+            field.setFixedHeight(24)
             field.setAccessibleName(f"Place in dimension {axis}, of {size}")
             field.setToolTip(f"Place in dimension {axis}, of {size:,}")
             field.setKeyboardTracking(False)
             field.valueChanged.connect(lambda _: self._moved())
             self._fields[axis] = field
             self._row.addWidget(field)
+        self._row.addStretch(1)
         self.setVisible(bool(self._fields))
 
     def params(self) -> dict[str, Any]:

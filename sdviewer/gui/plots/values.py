@@ -213,7 +213,7 @@ class ValuesPlot(Plot):
     def __init__(self) -> None:
         super().__init__()
         self._strip = SliceStrip(self.ask)
-        self.add_control(self._strip)
+        self.column.addWidget(self._strip)
         self.grid = ValuesGrid()
         self.set_body(self.grid)
         self._pause = QTimer(self, interval=25, singleShot=True)
