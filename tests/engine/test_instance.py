@@ -18,7 +18,8 @@ import pytest
 from sdviewer.engine import instance
 from sdviewer.engine.instance import OpenRequest, hand_over, serve
 
-# A start as the window does it: hand over or serve; tell which; then serve until standard input closes.
+# A start as the window does it: hand over, or load Qt (the time in which all look and nobody serves yet) and serve until
+# standard input closes.
 START = """
 import sys
 from sdviewer.engine.instance import hand_over, serve
@@ -26,6 +27,7 @@ sys.stdin.readline()
 if hand_over(sys.argv[1:]):
     print("handed over", flush=True)
 else:
+    import PySide6.QtWidgets
     server = serve(lambda request: print("\\n".join(request.paths), flush=True))
     print("serves" if server.active else "serves not", flush=True)
     sys.stdin.read()
