@@ -75,12 +75,8 @@ class _Engine(QIconEngine):
         return self.scaledPixmap(size, mode, state, 1.0)
 
     def scaledPixmap(self, size: QSize, mode: QIcon.Mode, state: QIcon.State, scale: float) -> QPixmap:
-        # `size` is in device pixels, `scale` the screen's ratio.
-        side = min(size.width(), size.height())
-        drawn = _drawn(self._name, side, self._colour(mode).name(), 100)
-        copy = QPixmap(drawn)
-        copy.setDevicePixelRatio(scale)
-        return copy
+        # Qt gives the size in logical pixels and expects as many more as the screen has.
+        return _drawn(self._name, min(size.width(), size.height()), self._colour(mode).name(), round(scale * 100))
 
     def isNull(self) -> bool:
         return False

@@ -1,0 +1,106 @@
+"""A window in tests: offscreen, with settings in memory, over files the tests write."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QApplication
+from pytestqt.qtbot import QtBot
+
+from sdviewer.engine.client import NumbersPool
+from sdviewer.gui import resources
+from sdviewer.gui.main_window import MainWindow
+from sdviewer.gui.session import Session
+from sdviewer.gui.settings import Memory, Settings
+
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+
+Tensors = dict[str, tuple[int, ...]]
+MODEL: Tensors = {
+    "module.head.weight": (3, 4),
+    "module.head.bias": (3,),
+    **{f"module.blocks.{i}.fc.weight": (8, 8) for i in range(4)},
+    **{f"module.blocks.{i}.fc.bias": (8,) for i in range(4)},
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The offscreen platform says on every window with a smallest size that it has no frame to tell it to."""
+    for item in items:
+        item.add_marker(pytest.mark.qt_log_ignore("propagateSizeHints", extend=True))
+
+
+@pytest.fixture(scope="session")
+def app(qapp: QApplication) -> QApplication:
+    """The application in its clothes."""
+    QApplication.setAttribute(Qt.ApplicationAttribute.AA_DontUseNativeDialogs)
+    resources.dress(qapp, "light")
+    return qapp
+
+
+def write_checkpoint(path: Path, tensors: Tensors) -> Path:
+    """A safetensors file with float32 tensors of these shapes, their values 0, 1, 2 ..."""
+    header: dict[str, object] = {}
+    data = b""
+    for key, shape in tensors.items():
+        values = np.arange(int(np.prod(shape)), dtype="<f4").tobytes()
+        header[key] = {"dtype": "F32", "shape": list(shape), "data_offsets": [len(data), len(data) + len(values)]}
+        data += values
+    head = json.dumps(header).encode()
+    head += b" " * (-len(head) % 8)
+    path.write_bytes(len(head).to_bytes(8, "little") + head + data)
+    return path
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """A small checkpoint whose keys all begin with `module.`."""
+    return write_checkpoint(tmp_path / "model.safetensors", MODEL)
+
+
+@pytest.fixture
+def settings() -> Settings:
+    """Settings that are gone after the test."""
+    return Settings(Memory())
+
+
+@pytest.fixture
+def window(app: QApplication, qtbot: QtBot, settings: Settings) -> Iterator[MainWindow]:
+    """A main window without a file."""
+    pool = NumbersPool(1)
+    made = MainWindow(settings, pool)
+    qtbot.addWidget(made)
+    made.show()
+    yield made
+    for page in made.tabs.pages():
+        made.remove_tab(page.session)
+    made.close()
+    pool.stop()
+
+
+Opened = Callable[[Path], Session]
+
+
+@pytest.fixture
+def opened(window: MainWindow, qtbot: QtBot) -> Opened:
+    """Opens a file in the window and waits until its first row is selected and known."""
+
+    def open_file(path: Path) -> Session:
+        window.open_paths([str(path)])
+        session = window.current_session()
+        assert session is not None
+        qtbot.waitUntil(lambda: session.state == "failed" or bool(session.facts), timeout=20_000)
+        return session
+
+    return open_file
+
+
+def quiet(session: Session) -> bool:
+    """Whether a session waits for nothing."""
+    return not session.jobs.busy()
