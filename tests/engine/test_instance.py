@@ -7,6 +7,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,27 +22,38 @@ from sdviewer.engine.instance import OpenRequest, hand_over, serve
 # A start as the window does it: hand over, or load Qt (the time in which all look and nobody serves yet) and serve until
 # standard input closes.
 START = """
-import sys
+import os, sys
 from sdviewer.engine.instance import hand_over, serve
+
+def tell(text):  # in one piece: two threads tell
+    os.write(1, text.encode() + b"\\n")
+
 sys.stdin.readline()
 if hand_over(sys.argv[1:]):
-    print("handed over", flush=True)
+    tell("handed over")
 else:
     import PySide6.QtWidgets
-    server = serve(lambda request: print("\\n".join(request.paths), flush=True))
-    print("serves" if server.active else "serves not", flush=True)
+    server = serve(lambda request: tell("\\n".join(request.paths)))
+    tell("serves" if server.active else "serves not")
     sys.stdin.read()
     server.close()
 """
 
 
 @pytest.fixture(autouse=True)
-def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    # Not tmp_path: its names are longer than a socket's may be.
+    with tempfile.TemporaryDirectory(prefix="sdviewer-", dir="/tmp") as name:
+        isolate(Path(name), monkeypatch)
+        yield Path(name)
+
+
+def isolate(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
     monkeypatch.setenv("DISPLAY", ":77")
     for name in ("WAYLAND_DISPLAY", "XDG_ACTIVATION_TOKEN", "DESKTOP_STARTUP_ID"):
         monkeypatch.delenv(name, raising=False)
-    return tmp_path
 
 
 @pytest.fixture
