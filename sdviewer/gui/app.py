@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -14,9 +15,16 @@ from PySide6.QtWidgets import QApplication
 
 from sdviewer import APP_ID, __version__
 from sdviewer.engine.client import NumbersPool
+from sdviewer.engine.instance import OpenRequest, serve
 from sdviewer.gui import resources
 from sdviewer.gui.main_window import MainWindow
 from sdviewer.gui.settings import Settings
+
+
+class Arrivals(QObject):
+    """Files that a second start hands over; `arrived` carries its `OpenRequest` into the window's thread."""
+
+    arrived = Signal(object)
 
 
 class Surprises(QObject):
@@ -72,6 +80,9 @@ def run(paths: Sequence[str]) -> int:
     window = make_window(settings, pool)
     window.show()
     window.open_paths(list(paths))
+    arrivals = Arrivals()
+    arrivals.arrived.connect(lambda request: _take(window, request), Qt.ConnectionType.QueuedConnection)
+    server = serve(arrivals.arrived.emit)
     # The workers start after the first paint: they compete for the same cores.
     QTimer.singleShot(0, pool.start)
     # Ctrl+C in the terminal is noticed only while Python code runs.
@@ -80,8 +91,19 @@ def run(paths: Sequence[str]) -> int:
     heartbeat.timeout.connect(lambda: None)
     heartbeat.start(500)
     code = app.exec()
+    server.close()
     pool.stop()
     return code
+
+
+def _take(window: MainWindow, request: OpenRequest) -> None:
+    """Open what another start was asked for, and come to the front."""
+    if request.activation_token:
+        os.environ["XDG_ACTIVATION_TOKEN"] = request.activation_token
+    window.open_paths(list(request.paths))
+    window.setWindowState(window.windowState() & ~Qt.WindowState.WindowMinimized)
+    window.raise_()
+    window.activateWindow()
 
 
 def _tell_surprise(window: MainWindow, details: str) -> None:

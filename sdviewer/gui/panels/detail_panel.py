@@ -29,6 +29,8 @@ from sdviewer.gui.widgets import Card, CodeBlock, Elided, Segments
 
 Facts = Mapping[str, Any]
 OVERVIEW = "overview"
+OVERVIEW_PLOT = "histogram"
+"""The plot that is drawn from the same pass as the sums."""
 MOST_CHILDREN = 500
 _ROOM_FOR_STATISTICS = 640
 
@@ -91,7 +93,7 @@ class DetailPanel(QWidget):
         self._waiting.clear()
         for plot in self.tensor_page.plots.values():
             plot.forget()
-        self._session.jobs.drop("summary")
+        self._session.jobs.drop("overview")
 
     def show_facts(self, facts: Facts) -> None:
         """Show one row."""
@@ -124,30 +126,37 @@ class DetailPanel(QWidget):
         possible = {name: score for name, score in scores.items() if score > 0}
         page.offer(possible)
         page.show_view(self._view if self._view in possible else OVERVIEW)
-        # First the sums: they are what is cheapest, and the plots of the same tensor wait for the same bytes.
-        self._ask_summary(facts)
         self._ask_plots(facts)
+        self._ask_overview(facts)
 
     def _ask_plots(self, facts: Facts) -> None:
         for plot in self.tensor_page.plots.values():
-            if not plot.isHidden():
+            if not plot.isHidden() and not plot.shows(facts):
                 self._waiting.add(plot.name)
                 plot.show_tensor(self._session, facts)
 
-    def _ask_summary(self, facts: Facts) -> None:
-        statistics = self.tensor_page.statistics
+    def _ask_overview(self, facts: Facts) -> None:
+        """Sums and histogram come from one pass over the tensor."""
+        page = self.tensor_page
+        histogram = page.plots[OVERVIEW_PLOT]
         self._waiting.add("summary")
 
         def answered(body: Body, buffers: Buffers) -> None:
-            statistics.show_numbers(body)
+            page.statistics.show_numbers(body["summary"])
+            if histogram.score(facts):
+                histogram.take(body, buffers)
+            for plot in page.plots.values():
+                if plot.score(facts):
+                    plot.show_summary(body["summary"])
             self._done("summary")
 
         def failed(failure: Body) -> None:
             if not is_cancelled(failure):
-                statistics.forget_numbers(f"{text.visible(str(failure['message']))}.")
+                page.statistics.forget_numbers(f"{text.visible(str(failure['message']))}.")
+                histogram.fail(failure)
                 self._done("summary")
 
-        self._session.ask_numbers("summary", {"source": facts["source"]}, answered, failed, lane="summary")
+        self._session.ask_numbers("overview", {"source": facts["source"]}, answered, failed, lane="overview")
 
     def _plot_finished(self) -> None:
         for name, plot in self.tensor_page.plots.items():

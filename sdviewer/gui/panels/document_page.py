@@ -72,6 +72,7 @@ class DocumentPage(QWidget):
         session.changed_on_disk.connect(self._tell_change)
         session.saved.connect(self._show_receipt)
         session.save_failed.connect(self._tell_save_failure)
+        self.tree.view.view_requested.connect(self.detail.choose_view)
         self.tree.problems_requested.connect(lambda: self._tell_problems(session.info.get("problems") or []))
         self._opening.cancel.clicked.connect(session.cancel_opening)
         self._failed.again.clicked.connect(self._open_again)

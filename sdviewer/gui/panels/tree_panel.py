@@ -41,6 +41,7 @@ class TreeView(QTableView):
     step_requested = Signal(int, bool)  # node, expand
     activated_node = Signal(int)
     menu_requested = Signal(QPoint)
+    view_requested = Signal(int)
 
     def __init__(self, model: TreeModel) -> None:
         super().__init__()
@@ -118,6 +119,8 @@ class TreeView(QTableView):
             self.activated_node.emit(node)
             if model.has_children(node):
                 self.toggle_requested.emit(node)
+        elif event.text() and event.text() in "123456":
+            self.view_requested.emit(int(event.text()))
         else:
             return False
         return True

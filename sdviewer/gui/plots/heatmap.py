@@ -196,25 +196,23 @@ class HeatmapPlot(Plot):
 
     def request(self, facts: Facts) -> tuple[str, dict[str, Any]]:
         self._asked = self.canvas.picture_size()
-        return "slice", {"height": self._asked.height(), "width": self._asked.width(), **self._strip.params()}
+        return "slice", {"rows": self._asked.height(), "columns": self._asked.width(), **self._strip.params()}
 
     def draw(self, body: Body, buffers: Buffers) -> None:
         import numpy as np
 
         from sdviewer.gui.plots import colours
 
-        height, width = int(body["rows"]), int(body["cols"])
-        cells = np.frombuffer(buffers["cells"], dtype="<f4").reshape(height, width)
+        rows, columns = (int(size) for size in body["shape"])
+        block = [int(size) for size in body["block"]]
+        height, width = -(-rows // block[0]), -(-columns // block[1])
+        cells = np.frombuffer(buffers["cells"], dtype="<f8").reshape(height, width)
         limit = float(body["limit"])
         argb = colours.pixels(cells, limit)
         # The image only looks into the array: `copy` takes the pixels over before the array goes.
         image = QImage(argb.data, width, height, width * 4, QImage.Format.Format_RGB32).copy()
-        axes = self._strip.axes
-        assert axes is not None
-        rows, columns = self._strip.shape[axes[0]], self._strip.shape[axes[1]]
         self.canvas.show_image(image, rows, columns, limit)
         self.subtitle.setText(text.shape(self._strip.shape))
-        block = [int(n) for n in body["block"]]
         self._reduction.setText("every cell" if block == [1, 1] else f"mean of {block[0]}×{block[1]}")
         clipped = int(body.get("clipped") or 0)
         self._reduction.setToolTip(f"{text.plural(clipped, 'cell')} beyond the colour scale" if clipped else "")
@@ -241,26 +239,23 @@ class HeatmapPlot(Plot):
 
     def _ask_cell(self) -> None:
         row, column = self._cell
-        params = {**self._strip.params(), "row": row, "col": column, "rows": 1, "cols": 1}
+        params = {**self._strip.params(), "row0": row, "rows": 1, "col0": column, "cols": 1}
 
         def answered(body: Body, buffers: Buffers) -> None:
             if self._cell != (row, column):
                 return
-            words = cell_text(body, buffers, 0)
+            words = cell_text(str(body["texts"][0]), memoryview(buffers["numbers"]).cast("B").cast("d")[0])
             self.canvas.show_value(words)
             self.cursor_moved.emit(f"{self._strip.full_index(row, column)} = {words}")
 
-        self.ask_aside("cell", "window", params, answered)
+        self.ask_aside("cell", "values", params, answered)
 
 
-def cell_text(body: Body, buffers: Buffers, at: int) -> str:
-    """One value of a window in words."""
-    if body.get("texts"):
-        return text.visible(str(body["texts"][at]), 40)
-    value = float(memoryview(buffers["values"]).cast("B").cast("d")[at])
-    if body.get("integer") and math.isfinite(value):
-        return text.value(int(value))
-    return text.value(value)
+def cell_text(exact: str, number: float) -> str:
+    """One value as it is shown: whole numbers and words as they are, others with four digits."""
+    if not math.isfinite(number) or not ("." in exact or "e" in exact):
+        return text.visible(exact, 40).replace("-", text.MINUS)
+    return text.value(number) if exact[-1:].isdigit() else text.visible(exact, 40)
 
 
 def _short(x: float) -> float:

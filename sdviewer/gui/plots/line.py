@@ -10,7 +10,7 @@ from sdviewer.core import text
 from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.plots.plot import Facts, Plot
 
-BUCKETS = 1200
+POINTS = 1200
 _FEW = 400
 
 
@@ -38,7 +38,7 @@ class LinePlot(Plot):
         return 90 if facts.get("source") and len(long) == 1 and long[0] > 1 else 0
 
     def request(self, facts: Facts) -> tuple[str, dict[str, Any]]:
-        return "line", {"buckets": BUCKETS}
+        return "line", {"points": POINTS}
 
     def draw(self, body: Body, buffers: Buffers) -> None:
         import numpy as np
@@ -51,10 +51,10 @@ class LinePlot(Plot):
             self._inside.addWidget(self._axes)
         axes = self._axes
         axes.start_over()
-        n = int(body["n"])
+        n, block = int(body["count"]), int(body["block"])
         low, high = plotting.floats(buffers["low"]), plotting.floats(buffers["high"])
         finite = np.concatenate([low[np.isfinite(low)], high[np.isfinite(high)]])
-        self.subtitle.setText("value over index" if len(low) == n else f"smallest and largest of {-(-n // len(low))}")
+        self.subtitle.setText("value over index" if block == 1 else f"smallest and largest of each {block:,}")
         if not len(finite):
             self.say("No finite values.")
             return
@@ -65,7 +65,7 @@ class LinePlot(Plot):
         axes.add_grid(levels)
         if bottom < 0 < top:
             axes.add_level(0.0)
-        x = np.arange(len(low)) * (n / len(low))
+        x = np.arange(len(low)) * block
         if len(low) < n:
             axes.add_band(x, low, high)
         else:

@@ -63,9 +63,17 @@ class Plot(Card):
     def begin(self, facts: Facts) -> None:
         """Get ready for another tensor, before its numbers are asked for."""
 
+    def show_summary(self, summary: Facts) -> None:
+        """Take the sums of the same tensor (`stats.Summary`), which come before or after the plot's own numbers."""
+
+    def shows(self, facts: Facts) -> bool:
+        """Whether this tensor is what is drawn, or asked for."""
+        return self._facts is facts and (self.pending or self._answer is not None)
+
     def show_tensor(self, session: Session, facts: Facts) -> None:
         """Ask for the numbers of a tensor and draw them when they come; what is drawn stays until then."""
         self._session, self._facts = session, facts
+        self._answer = None
         self.begin(facts)
         self.ask()
 
@@ -95,10 +103,18 @@ class Plot(Card):
         self._hint.stop()
         self.pending = False
 
-    def _answered(self, body: Body, buffers: Buffers) -> None:
+    def take(self, body: Body, buffers: Buffers) -> None:
+        """Draw an answer, now or as soon as the library is there."""
         self._hint.stop()
         self._answer = (body, buffers)
         self._draw_answer()
+
+    def fail(self, failure: Body) -> None:
+        """Say in the plot's place why there is none."""
+        self._failed(failure)
+
+    def _answered(self, body: Body, buffers: Buffers) -> None:
+        self.take(body, buffers)
 
     def _draw_answer(self) -> None:
         if self._answer is None:

@@ -60,9 +60,10 @@ class SliceStrip(QWidget):
         self.setVisible(bool(self._fields))
 
     def params(self) -> dict[str, Any]:
-        """What the numbers pool takes: the axes of the picture and the place in the others."""
+        """What the numbers pool takes: the dimensions along columns and rows, and the place in the others."""
         index = [self._fields[axis].value() if axis in self._fields else 0 for axis in range(len(self.shape))]
-        return {"axes": list(self.axes or ()), "index": index}
+        y, x = self.axes if self.axes is not None else ((0, None) if self.shape else (None, None))
+        return {"x": x, "y": y, "index": index}
 
     def full_index(self, row: int, column: int) -> list[int]:
         """The index of a cell of the picture in the whole tensor."""

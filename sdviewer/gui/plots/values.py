@@ -28,7 +28,12 @@ from sdviewer.gui.plots.slices import SliceStrip
 
 ROW_HEIGHT = 24
 _NARROWEST = 84
+# Rows read beyond the edge, so that a small change of size shows no gap.
+_AROUND = 12
 _MOST = 2**31 - 1
+
+Cell = tuple[str, float, str]
+"""What is shown, where it stands on the colour scale (-1..1, NaN for no number), what is copied."""
 
 
 class ValuesGrid(QAbstractScrollArea):
@@ -45,8 +50,7 @@ class ValuesGrid(QAbstractScrollArea):
         self.setMinimumSize(150, 90)
         self.rows = self.columns = 0
         self.cell = (0, 0)
-        self._limit = 0.0
-        self._texts: dict[tuple[int, int], tuple[str, float]] = {}
+        self._texts: dict[tuple[int, int], Cell] = {}
         self.verticalScrollBar().valueChanged.connect(self._moved)
         self.horizontalScrollBar().valueChanged.connect(self._moved)
 
@@ -67,15 +71,14 @@ class ValuesGrid(QAbstractScrollArea):
         columns = min(area.width() // self._width + 1, self.columns - column)
         return row, column, max(rows, 0), max(columns, 0)
 
-    def set_values(self, row: int, column: int, columns: int, cells: list[tuple[str, float]], limit: float) -> None:
-        """What stands in a window; `limit` is the end of the colour scale."""
+    def set_values(self, row: int, column: int, columns: int, cells: list[Cell]) -> None:
+        """What stands in a window that begins at a cell, row by row."""
         self._texts = {(row + i // columns, column + i % columns): cell for i, cell in enumerate(cells)}
-        self._limit = limit
         self.viewport().update()
 
     def chosen_text(self) -> str:
         """The value of the chosen cell, "" where it is not known."""
-        return self._texts.get(self.cell, ("", 0.0))[0]
+        return self._texts.get(self.cell, ("", 0.0, ""))[0]
 
     @property
     def _width(self) -> int:
@@ -123,7 +126,7 @@ class ValuesGrid(QAbstractScrollArea):
                     area.left() + j * self._width, area.top() + i * ROW_HEIGHT, self._width - 1, ROW_HEIGHT - 1
                 )
                 if known is not None:
-                    self._paint_cell(painter, rect, *known, chosen=(row + i, column + j) == self.cell)
+                    self._paint_cell(painter, rect, known[0], known[1], chosen=(row + i, column + j) == self.cell)
 
     def _paint_heads(self, painter: QPainter, area: QRect, row: int, column: int, rows: int, columns: int) -> None:
         painter.setFont(resources.font(resources.SMALL))
@@ -163,7 +166,7 @@ class ValuesGrid(QAbstractScrollArea):
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         if event.matches(QKeySequence.StandardKey.Copy):
-            widgets.copy_text(self.chosen_text().replace(text.MINUS, "-").replace(",", ""))
+            widgets.copy_text(self._texts.get(self.cell, ("", 0.0, ""))[2])
             return
         row, column = self.cell
         page = self.verticalScrollBar().pageStep()
@@ -212,6 +215,7 @@ class ValuesPlot(Plot):
 
     def __init__(self) -> None:
         super().__init__()
+        self._limit = 0.0
         self._strip = SliceStrip(self.ask)
         self.column.addWidget(self._strip)
         self.grid = ValuesGrid()
@@ -225,7 +229,15 @@ class ValuesPlot(Plot):
     def score(facts: Facts) -> int:
         return 40 if facts.get("source") and math.prod(facts.get("shape") or (1,)) > 0 else 0
 
+    def show_summary(self, summary: Facts) -> None:
+        # Three deviations make the same colours as the heatmap's; what is constant has its largest magnitude.
+        ends = [abs(float(summary[end])) for end in ("min", "max") if summary.get(end) is not None]
+        std = float(summary.get("std") or 0.0)
+        self._limit = 3 * std if std and math.isfinite(std) else max(ends, default=0.0)
+        self._draw_answer()
+
     def begin(self, facts: Facts) -> None:
+        self._limit = 0.0
         self._strip.begin(facts)
         shape = self._strip.shape
         axes = self._strip.axes
@@ -235,24 +247,25 @@ class ValuesPlot(Plot):
 
     def request(self, facts: Facts) -> tuple[str, dict[str, Any]]:
         row, column, rows, columns = self.grid.window()
-        return "window", {
+        return "values", {
             **self._strip.params(),
-            "row": row,
-            "col": column,
-            "rows": min(max(rows, 1), self.grid.rows),
-            "cols": min(max(columns, 1), self.grid.columns),
+            "row0": row,
+            "col0": column,
+            "rows": min(rows + _AROUND, self.grid.rows),
+            "cols": min(columns + 1, self.grid.columns),
         }
 
     def draw(self, body: Body, buffers: Buffers) -> None:
-        rows, columns = int(body["rows"]), int(body["cols"])
-        limit = float(body.get("limit") or 0.0)
-        numbers = memoryview(buffers["values"]).cast("B").cast("d")
+        rows, columns = int(body["rows"]), int(body["columns"])
+        numbers = memoryview(buffers["numbers"]).cast("B").cast("d")
+        texts = body["texts"]
+        limit = self._limit or max((abs(number) for number in numbers if math.isfinite(number)), default=0.0)
         cells = []
         for at in range(rows * columns):
             number = numbers[at]
             share = number / limit if limit and not math.isinf(number) else math.copysign(1.0, number)
-            cells.append((cell_text(body, buffers, at), 0.0 if number == 0 else share))
-        self.grid.set_values(int(body["row"]), int(body["col"]), columns, cells, limit)
+            cells.append((cell_text(texts[at], number), 0.0 if number == 0 else share, texts[at]))
+        self.grid.set_values(int(body["row"]), int(body["column"]), columns, cells)
 
     def _ask_window(self) -> None:
         if self._session is not None and not self.isHidden():
