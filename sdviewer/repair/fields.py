@@ -120,7 +120,6 @@ class FieldReader:
                 literal = None
             if isinstance(literal, str):
                 return literal
-            raise self.error(
-                name, f"`{name}`: repr must hold a Python string literal", r"For example { repr = '\"\\ud800\"' }."
-            )
+            remedy = "Write it as Python does: { repr = '\"\\ud800\"' }."
+            raise self.error(name, f"`{name}`: repr holds no Python string", remedy)
         raise self.error(name, f"`{name}` must be a text")

@@ -72,11 +72,16 @@ def follow_keys(modules: Sequence[str], keys: Sequence[str], new_keys: Sequence[
     """Follow the keys: a path moves when every key below it moved to the same place.
 
     The place is read off a key by taking as many components off its end as the old key has below the path. A module
-    without keys moves with the nearest module above it that has some.
+    without keys moves with the nearest module above it that has some. The whole ("") moves only when all keys just get
+    a prefix.
     """
     if not modules:
         return {}
     targets = _targets(keys, new_keys)
+    whole = targets.get("")
+    if whole and not all(new is None or new == f"{whole}.{old}" for old, new in zip(keys, new_keys, strict=True)):
+        # The only module of a model went somewhere else; the model itself did not become a part of another.
+        targets[""] = ""
     places: dict[str, str] = {}
     for module in modules:
         home, below = module, ""

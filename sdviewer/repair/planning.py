@@ -240,8 +240,8 @@ class _Planner:
             more = f" and {len(changes.dead_rules) - 5:,} more" if len(changes.dead_rules) > 5 else ""
             self.warn("dead_rule", (), f"{where}: matches nothing: {rules}{more}")
         self.steps.append(report)
+        self._move_modules(step, changes)
         if changed:
-            self._move_modules(step, changes)
             self._take(step, changes)
 
     def _begin_unwrap(self, step: Unwrap, where: str) -> None:

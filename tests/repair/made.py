@@ -27,11 +27,8 @@ def checkpoint(
         first = len(tensors)
         for key in keys:
             storage = (storages or {}).get(key, f"own {len(tensors)}")
-            tensors.append(
-                TensorInfo(
-                    (*path, key), index, key, (2, 3), "float32", (3, 1), 0, storage, 24, False, "tensor", "torch.Tensor", "cpu"
-                )
-            )
+            place = ((*path, key), index, key, (2, 3), "float32", (3, 1), 0, storage, 24)
+            tensors.append(TensorInfo(*place, False, "tensor", "torch.Tensor", "cpu"))
         made.append(StateDict(path, role, tuple(keys), range(first, len(tensors)), 6 * len(keys), 24, **options))
     return Checkpoint(
         "model.pt",

@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.repair.made import model
 
 from sdviewer.errors import RepairError
 from sdviewer.repair.patterns import compile_pattern
 from sdviewer.repair.planning import key_map, make_plan
 from sdviewer.repair.recipe import FORMAT, parse_recipe
+from tests.repair.made import model
 
 TEXT = (Path(__file__).parents[2] / "docs" / "recipe.md").read_text("utf-8")
 EXAMPLES = re.findall(r"```toml recipe\n(.*?)```(?:\n\n```keys\n(.*?)```)?", TEXT, re.DOTALL)

@@ -42,3 +42,9 @@ class Unwrap(Operation):
     def change(self, keys: Sequence[str]) -> KeyChanges:
         """The keys stay; the plan moves the state dict."""
         return KeyChanges(keys, len(keys))
+
+    def move_modules(
+        self, modules: Sequence[str], keys: Sequence[str], new_keys: Sequence[str | None]
+    ) -> dict[str, str | None]:
+        """The state dict's own entries stay as they are."""
+        return {}
