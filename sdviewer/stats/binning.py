@@ -47,17 +47,33 @@ class FloatBins:
         return self.scale, origin, self.bins / (self.high * self.scale - origin)
 
     def edges(self) -> NDArray[np.float64]:
+        """One more than the bins; exactly the first value of each bin, but for the last, which is `high`."""
         steps = np.arange(self.bins + 1) / self.bins
         edges: NDArray[np.float64] = self.low * (1 - steps) + self.high * steps
+        # By its formula a value a rounding error below such an edge may already be in the next bin, and quantized
+        # weights lie on edges by the thousand: the formula is monotonic, so halve to where it steps.
+        slack = max(abs(self.low), abs(self.high)) * 2.0**-49 + 4e-323
+        number = np.arange(1, self.bins)
+        before, first = edges[1:-1] - slack, edges[1:-1] + slack
+        while True:
+            middle = before / 2 + first / 2
+            if not ((before < middle) & (middle < first)).any():
+                break
+            reached = self._places(middle) >= number
+            first, before = np.where(reached, middle, first), np.where(reached, before, middle)
+        edges[1:-1] = first
         edges[0], edges[-1] = self.low, self.high
         return edges
 
+    def _places(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        scale, origin, inverse = self.constants
+        places: NDArray[np.float64] = (values * scale - origin) * inverse
+        return places
+
     def slots(self, values: Array) -> Array:
         """0 for a finite value below, 1 to `bins` inside, the next above."""
-        scale, origin, inverse = self.constants
         v = values.astype(np.float64)
-        places = (v * scale - origin) * inverse
-        slots = np.clip(places, 0.0, self.bins - 1.0).astype(np.int32) + np.int32(1)
+        slots = np.clip(self._places(v), 0.0, self.bins - 1.0).astype(np.int32) + np.int32(1)
         slots[v < self.low] = 0
         slots[v > self.high] = self.bins + 1
         return slots

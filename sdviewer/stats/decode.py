@@ -88,7 +88,8 @@ def refuse_bomb(elements: Elements) -> None:
     """
     if overlaps(elements):
         raise OpenError(
-            f"a tensor goes over the same {elements.nbytes(elements.span):,} bytes {elements.count:,} elements long",
+            f"a tensor of {elements.count:,} elements goes over the same {elements.nbytes(elements.span):,} bytes"
+            " again and again",
             code="too_large",
         )
 
@@ -335,13 +336,18 @@ def _plain(dtype: DType) -> Callable[[Array], Array]:
     if dtype.name == "bool":
         return lambda stored: stored != 0
     if dtype.name == "float16":
-        return lambda stored: stored.astype(np.float32)
+        return _widen
     if dtype.name == "bfloat16":
         return lambda stored: (stored.astype(np.uint32) << np.uint32(16)).view(np.float32)
     if dtype.kind in ("float", "float4") and dtype.itemsize == 1:
         table = _small_floats(dtype)
         return lambda stored: table[stored]
     return lambda stored: stored
+
+
+def _widen(stored: Array) -> Array:
+    with np.errstate(invalid="ignore"):  # a signalling NaN
+        return stored.astype(np.float32)
 
 
 def _small_floats(dtype: DType) -> NDArray[np.float32]:
@@ -356,7 +362,7 @@ def _small_floats(dtype: DType) -> NDArray[np.float32]:
 def _complex(dtype: DType, layout: TensorLayout) -> Callable[[Array], Array]:
     def decode(stored: Array) -> Array:
         if dtype.name == "complex32":
-            halves = np.ascontiguousarray(stored).reshape(-1).view(np.float16).astype(np.float32)
+            halves = _widen(np.ascontiguousarray(stored).reshape(-1).view(np.float16))
             stored = halves.view(np.complex64).reshape(stored.shape)
         if layout.conj:
             stored = np.conj(stored)

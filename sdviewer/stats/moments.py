@@ -45,6 +45,14 @@ def magnitude(values: Array) -> Array:
         return np.asarray(np.abs(values.astype(np.complex128, copy=False)))
 
 
+def real(values: Array) -> Array:
+    """Values as float64, complex ones by their magnitude."""
+    if values.dtype.kind == "c":
+        return magnitude(values)
+    with np.errstate(invalid="ignore"):  # a signalling NaN
+        return values.astype(np.float64)
+
+
 def measure(values: Array, weights: Array | None = None) -> Part:
     """Count and sum real values of any NumPy type, each as often as its weight says (int64, at least 1)."""
     nan, posinf, neginf = 0, 0, 0

@@ -17,7 +17,7 @@ from sdviewer.core.progress import Progress, no_progress
 from sdviewer.core.tensor_bytes import ByteSource, TensorLayout
 from sdviewer.errors import UsageError
 from sdviewer.stats.decode import BLOCK, Array, Block, Elements, Reader, elements_of, refuse_bomb
-from sdviewer.stats.moments import magnitude
+from sdviewer.stats.moments import magnitude, real
 
 How = Literal["mean", "max_abs", "rms"]
 
@@ -139,8 +139,9 @@ def _plane(
     if x is None and y is None:
         x, y = default_axes(shape)
     place = list(index) if index is not None else [0] * len(shape)
-    # A two-a-byte type has one dimension more than its layout when the last one is strided.
-    place += [0] * (len(shape) - len(place))
+    if len(place) == len(layout.shape):
+        # A two-a-byte type has one dimension more than its layout when the last one is strided.
+        place += [0] * (len(shape) - len(place))
     axes = [axis for axis in (x, y) if axis is not None]
     if x == y is not None or any(not 0 <= axis < len(shape) for axis in axes) or len(place) != len(shape):
         raise UsageError(f"a tensor of {len(shape)} dimensions has no slice along {y} and {x} at {place}")
@@ -234,7 +235,7 @@ class _Sums:
             self.most[at] = np.maximum(self.most[at], most)
             self.least[at] = np.minimum(self.least[at], least)
             return
-        v = values.astype(np.float64)
+        v = real(values)
         if odd is not None:
             v[odd] = 0
         with np.errstate(over="ignore"):
@@ -343,8 +344,7 @@ def values_window(
         return ValuesWindow(row, column, (), np.zeros((height, width)))
     block = Block(plane.offset + row * plane.stride[0] + column * plane.stride[1], (height, width), plane.stride)
     values = Reader(source, layout).values(block)
-    real = magnitude(values) if values.dtype.kind == "c" else values
-    return ValuesWindow(row, column, tuple(_texts(values, plane)), real.astype(np.float64))
+    return ValuesWindow(row, column, tuple(_texts(values, plane)), real(values))
 
 
 def _texts(values: Array, elements: Elements) -> list[str]:
@@ -393,7 +393,7 @@ def _envelope(source: ByteSource, layout: TensorLayout, vector: Elements, block:
     for start, _, tile in _tiles(replace(vector, shape=(size, 1), stride=(vector.stride[0], 0))):
         progress(vector.nbytes(start), total)
         values = reader.values(tile).reshape(-1)
-        v = (magnitude(values) if values.dtype.kind == "c" else values).astype(np.float64)
+        v = real(values)
         starts = _starts(start, v.size, block)
         at = slice(start // block, (start + v.size - 1) // block + 1)
         finite = np.isfinite(v)

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from sdviewer.core.tensor_bytes import TensorLayout
+from sdviewer.stats.histogram import BINS, Histogram, histogram, histogram_of, summary_and_histogram
+from sdviewer.stats.summary import summary
+from sdviewer.stats.sweep import Wanted, sweep
+from tests.stats.storages import Storage, array, lay
+
+
+def assert_counts(found: Histogram, values: np.ndarray) -> None:
+    """Every value is in its bin, by the edges, or counted apart."""
+    v = values.reshape(-1).astype(np.float64)
+    finite = v[np.isfinite(v) & (v != 0)]
+    inside = finite[(finite >= found.edges[0]) & (finite <= found.edges[-1])]
+    np.testing.assert_array_equal(found.counts, np.histogram(inside, found.edges)[0])
+    assert (found.below, found.above) == ((finite < found.edges[0]).sum(), (finite > found.edges[-1]).sum())
+    assert (found.count, found.zeros, found.nan) == (v.size, (v == 0).sum(), np.isnan(v).sum())
+    total = found.counts.sum() + found.below + found.above + found.zeros + found.nan + found.posinf + found.neginf
+    assert total == found.count
+
+
+@pytest.mark.parametrize("size", [3, 500, 5000, 1_000_000, 3_000_000])
+def test_that_every_value_is_counted_once(size: int) -> None:
+    values = np.random.default_rng(1).standard_normal(size).astype(np.float32)
+    values[::97], values[1::101] = 0, np.nan
+    found = histogram(*array(values))
+    assert_counts(found, values)
+    assert found.exact_range == (size <= 1 << 20)
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_that_16_bit_floats_are_counted_with_an_exact_range(name: str) -> None:
+    tensor = torch.randn(2_000_000, generator=torch.Generator().manual_seed(1)).to(getattr(torch, name))
+    found = histogram(*lay(tensor))
+    assert_counts(found, tensor.double().numpy())
+    some = np.sort(np.abs(tensor.double().numpy()))
+    assert found.exact_range
+    assert some[-5000] < found.edges[-1] < some[-1000]
+
+
+def test_that_the_range_is_the_middle_of_the_values() -> None:
+    values = np.linspace(1, 3, 100_001)
+    values[:50], values[-50:] = -1e30, 1e30
+    found = histogram(*array(values))
+    assert found.edges[0] == pytest.approx(1.002)
+    assert found.edges[-1] == pytest.approx(2.998)
+    assert found.below == found.above == 100
+
+
+def test_that_a_range_that_holds_zero_is_symmetric() -> None:
+    found = histogram(*array(np.linspace(-1, 3, 10_001)))
+    assert found.edges[0] == -found.edges[-1] == pytest.approx(-2.9964)
+    assert found.edges.size == BINS + 1
+
+
+def test_that_exact_zeros_do_not_squeeze_the_range() -> None:
+    values = np.zeros(100_000, np.float32)
+    values[:90] = np.linspace(-2, 2, 90)
+    found = histogram(*array(values))
+    assert found.zeros == 99_910
+    assert found.edges[-1] == 2
+    assert found.counts.sum() == 90
+
+
+def test_that_few_values_get_few_bins() -> None:
+    values = np.random.default_rng(1).standard_normal(2000)
+    sizes = [histogram(*array(values[:n])).counts.size for n in (5, 100, 500, 1999, 2000)]
+    assert sizes == [8, 31, 70, 140, 140]
+
+
+def test_that_a_given_range_is_kept() -> None:
+    values = np.random.default_rng(1).standard_normal(10_000)
+    found = histogram(*array(values), 50, span=(float(values.min()), float(values.max())))
+    assert (found.below, found.above, found.counts.sum(), found.counts.size) == (0, 0, 10_000, 50)
+    assert_counts(found, values)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -0.25, 1e-310, 1.7e308, -3e-39])
+def test_that_equal_values_have_a_range_too(value: float) -> None:
+    found = histogram(*array(np.full(3000, value)))
+    assert found.counts.sum() == (0 if value == 0 else 3000)
+    assert np.isfinite(found.edges).all()
+    assert found.edges[0] < found.edges[-1]
+
+
+@pytest.mark.parametrize("scale", [1.79e308, 1e-310, 1e-30])
+def test_that_huge_and_denormal_ranges_spread_over_the_bins(scale: float) -> None:
+    values = np.random.default_rng(1).uniform(-1, 1, 50_000) * scale
+    found = histogram(*array(values))
+    assert found.counts.min() > 250
+    assert found.counts.sum() + found.below + found.above == 50_000
+
+
+@pytest.mark.parametrize("values", [[], [np.nan, np.inf]])
+def test_that_without_finite_values_there_are_no_bins(values: list[float]) -> None:
+    found = histogram(*array(np.array(values, np.float32)))
+    assert found.edges.size == found.counts.size == 0
+    assert found.count == found.nan + found.posinf
+
+
+def test_that_bits_have_no_bins() -> None:
+    found = histogram(Storage(bytes(8)), TensorLayout("bits8", (8,), (1,), 0))
+    assert (found.count, found.counts.size) == (8, 0)
+
+
+@pytest.mark.parametrize("size", [1000, 3_000_000])
+@pytest.mark.parametrize("name", ["int64", "int32", "uint8", "bool"])
+def test_that_few_distinct_integers_become_bars(size: int, name: str) -> None:
+    values = np.random.default_rng(1).integers(0, 2 if name == "bool" else 60, size).astype(name)
+    found = histogram(*array(values))
+    distinct, counts = np.unique(values, return_counts=True)
+    assert list(found.values) == distinct.astype(int).tolist()
+    np.testing.assert_array_equal(found.value_counts, counts)
+
+
+@pytest.mark.parametrize("size", [1000, 3_000_000])
+def test_that_many_distinct_integers_become_bins_of_equal_width(size: int) -> None:
+    values = np.arange(size) % 1000 + 2**60
+    found = histogram(*array(values))
+    assert not found.values
+    assert found.value_counts.size == 0
+    assert set(found.counts[1:-1].tolist()) == {found.counts[1]}
+    assert found.counts.sum() + found.below + found.above == size
+
+
+def test_that_a_sixty_fifth_value_outside_of_the_sample_ends_the_bars() -> None:
+    values = (np.arange(3_000_000) % 64).astype(np.int32)
+    assert len(histogram(*array(values)).values) == 64
+    # The sample takes runs of 1024 at distances over 2900.
+    values[2000] = 99
+    found = histogram(*array(values))
+    assert not found.values
+    assert found.above == 1
+
+
+def test_that_integers_at_both_ends_of_their_type_are_counted() -> None:
+    for name in ("int64", "uint64"):
+        limits = np.iinfo(name)
+        values = np.concatenate([np.full(100, limits.min, name), np.arange(100, dtype=name), [limits.max] * 50])
+        found = histogram(*array(values.astype(name)))
+        assert found.counts.sum() + found.below + found.above + found.zeros == 250
+
+
+def test_that_an_expanded_tensor_has_the_histogram_of_all_its_elements() -> None:
+    source, _ = array(np.array([1.0, 2.0, 0.0, np.nan], np.float32))
+    found = histogram(source, TensorLayout("float32", (4, 2**38), (1, 0), 0))
+    assert (found.count, found.zeros, found.nan, found.counts.sum()) == (2**40, 2**38, 2**38, 2**39)
+
+
+@pytest.mark.parametrize("name", ["float32", "float64", "float16", "uint8"])
+def test_that_the_compiled_loops_count_as_numpy_does(name: str) -> None:
+    usual = torch.randn(3_000_000, generator=torch.Generator().manual_seed(2)).mul(40)
+    usual[::5] = usual[::5].round()
+    source, layout = lay(usual.abs().to(torch.uint8) if name == "uint8" else usual.to(getattr(torch, name)))
+    compiled, plain = (histogram_of(sweep(source, layout, Wanted(BINS), compiled=choice)) for choice in (True, False))
+    np.testing.assert_array_equal(compiled.counts, plain.counts)
+    np.testing.assert_array_equal(compiled.edges, plain.edges)
+    assert compiled.to_json() == plain.to_json()
+
+
+def test_that_summary_and_histogram_come_from_one_pass() -> None:
+    values = np.random.default_rng(1).standard_normal(4 << 20).astype(np.float32)
+    source, layout = array(values)
+    numbers, found = summary_and_histogram(source, layout)
+    # All bytes once, and the sample.
+    assert source.read_bytes == values.nbytes + (4 << 20)
+    assert numbers == summary(source, layout)
+    assert_counts(found, values)
+    source, layout = array(values[:5000])
+    summary_and_histogram(source, layout)
+    assert source.reads == [(0, 20_000)]

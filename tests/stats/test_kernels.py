@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+PROGRAM = """
+import sys
+import numpy as np
+import sdviewer.stats.histogram, sdviewer.stats.slices, sdviewer.stats.digest
+assert "numba" not in sys.modules and "torch" not in sys.modules
+from sdviewer.core.tensor_bytes import TensorLayout
+class Zeros:
+    nbytes = 64 << 20
+    def read_into(self, start, buffer):
+        pass
+sdviewer.stats.histogram.summary_and_histogram(Zeros(), TensorLayout("float32", (100_000,), (1,), 0))
+assert "numba" not in sys.modules
+print(sdviewer.stats.histogram.summary_and_histogram(Zeros(), TensorLayout("float32", (16 << 20,), (1,), 0))[0].count)
+assert "torch" not in sys.modules
+"""
+
+
+def run_in(folder: Path) -> str:
+    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    environment |= {"XDG_CACHE_HOME": str(folder), "HOME": str(folder), "LOCALAPPDATA": str(folder)}
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=environment, check=True, capture_output=True, text=True, timeout=300
+    ).stdout
+
+
+def test_that_numba_waits_for_a_large_tensor_and_keeps_what_it_compiled(tmp_path: Path) -> None:
+    assert run_in(tmp_path).strip() == str(16 << 20)
+    compiled = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nbc")}
+    assert len(compiled) >= 2
+    run_in(tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nbc")} == compiled
+
+
+def test_that_a_cache_folder_that_cannot_be_made_does_not_stop_the_work(tmp_path: Path) -> None:
+    (tmp_path / "sdviewer").write_text("in the way")
+    assert run_in(tmp_path).strip() == str(16 << 20)
