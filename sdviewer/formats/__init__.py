@@ -4,11 +4,17 @@ Law: bytes are read with bounded `pread`, never a mapping; every length in a fil
 is believed; the source is never written.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from sdviewer.formats.opening import open_checkpoint
-from sdviewer.formats.receipt import Receipt
 from sdviewer.formats.registry import FORMATS, Format
-from sdviewer.formats.saving import save
 from sdviewer.formats.storage import StorageReader, TensorSource, open_storage, tensor_source
+
+if TYPE_CHECKING:
+    from sdviewer.formats.receipt import Receipt
+    from sdviewer.formats.saving import save
 
 __all__ = [
     "FORMATS",
@@ -21,3 +27,16 @@ __all__ = [
     "save",
     "tensor_source",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Saving is loaded when it is asked for: it is a third of this room, and most commands only read."""
+    if name == "save":
+        from sdviewer.formats.saving import save
+
+        return save
+    if name == "Receipt":
+        from sdviewer.formats.receipt import Receipt
+
+        return Receipt
+    raise AttributeError(f"module {__name__} has no attribute {name}")

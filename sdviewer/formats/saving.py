@@ -48,12 +48,14 @@ def save(
     overwrite: bool = False,
     dry_run: bool = False,
     inputs: Iterable[str] = (),
+    ask_torch: bool = True,
     progress: Progress = no_progress,
 ) -> Receipt:
     """Write `checkpoint` as `plan` says to `out`, and prove it; with `dry_run` only say what would be written.
 
     `container` is what was asked for, `default_container` what a recipe says when neither that nor the suffix of `out`
-    decides. `inputs` are further files that `out` must not be. `progress` counts bytes: written, then read back.
+    decides. `inputs` are further files that `out` must not be. `ask_torch`: let a child process load the result.
+    `progress` counts bytes: written, then read back.
 
     Raises:
         UsageError: `out` is an input, or there is no such container.
@@ -73,7 +75,7 @@ def save(
         layout = _lay_out(source, checkpoint, plan, edits)
         if dry_run:
             return _receipt(plan, checkpoint, chosen, layout)
-        return _Saving(checkpoint, plan, edits, source, layout, name, progress).run(chosen, overwrite)
+        return _Saving(checkpoint, plan, edits, source, layout, name, ask_torch, progress).run(chosen, overwrite)
 
 
 class _Saving:
@@ -87,6 +89,7 @@ class _Saving:
         source: File,
         layout: Layout,
         out: str,
+        ask_torch: bool,
         progress: Progress,
     ) -> None:
         self.checkpoint = checkpoint
@@ -95,6 +98,7 @@ class _Saving:
         self.source = source
         self.layout = layout
         self.out = out
+        self.ask_torch = ask_torch
         self.size = total(layout.pieces)
         self.progress = progress
 
@@ -140,7 +144,7 @@ class _Saving:
                 )
             while check is not None and not check.finished():
                 self._tell(self.size, self.size)
-            return proof, Verdict(None, "a safetensors file holds no pickle") if check is None else check.verdict()
+            return proof, check.verdict() if check is not None else Verdict(None, self._why_no_torch())
         except SaveError as error:
             error.path = self.out
             raise
@@ -155,11 +159,14 @@ class _Saving:
     def _start_torch(self, temporary: TemporaryFile) -> TorchCheck | None:
         """torch's own loader, started now so that it works while the bytes are compared."""
         source = self.checkpoint.source
-        if not isinstance(source, TorchSource):
+        if not self.ask_torch or not isinstance(source, TorchSource):
             return None
         # A mapped load of a compressed record shows its compressed bytes as numbers.
         mapped = isinstance(source, TorchZipSource) and all(entry.method == STORED for entry in source.records.values())
         return TorchCheck(temporary.readable_path, temporary.fd, mapped=mapped, nbytes=self.size)
+
+    def _why_no_torch(self) -> str:
+        return "a safetensors file holds no pickle" if self.ask_torch else "it was not asked for"
 
     def _source_unchanged(self) -> bool:
         """Whether the source is still the file it was, by name and by content.

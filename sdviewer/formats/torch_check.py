@@ -133,8 +133,10 @@ def _load(path: str, mapped: bool) -> Verdict:
 def _gist(message: str) -> str:
     """The sentence of torch's long message that says why: its advice to load without the protection is left out."""
     _, found, detail = message.partition("WeightsUnpickler error: ")
-    lines = (detail if found else message).splitlines()
-    return lines[0].partition(" Please use ")[0].strip()
+    lines = [line.strip() for line in (detail if found else message).splitlines() if line.strip()]
+    if len(lines) > 1 and lines[0].startswith("Weights only load failed"):
+        lines.pop(0)
+    return lines[0].partition(" Please use ")[0]
 
 
 def main() -> None:

@@ -97,8 +97,8 @@ class _Expected:
     def __init__(self, source: Checkpoint, plan: Plan) -> None:
         self.plan = plan
         self.state_dict: StateDict | None = None
+        self.home: KeyPath = ()
         self.new_paths: dict[tuple[KeyPath, int], KeyPath | None] = {}
-        self.root_of_rest: KeyPath | None = None
         if plan.state_dict is None:
             return
         self.state_dict = source.state_dicts[plan.state_dict]
@@ -118,6 +118,13 @@ class _Expected:
             wanted.sort(key=lambda row: repr(row[0]))
             found.sort(key=lambda row: repr(row[0]))
         return wanted, found
+
+    def emptied(self) -> set[KeyPath]:
+        """Mappings that the plan may leave empty: then they are listed as a value where their entries were listed."""
+        if self.state_dict is None:
+            return set()
+        paths = set() if self.plan.targets else {self.home}
+        return paths | {self.state_dict.path[:-1]} if self.plan.keep_rest else paths
 
     def _moved(self, path: KeyPath, key: str) -> KeyPath:
         assert self.state_dict is not None
@@ -176,7 +183,9 @@ def _compare_header(source: Checkpoint, plan: Plan, written: Checkpoint) -> list
     tensors = text.plural(len(found), "tensor")
     checks.append(f"{tensors} with the planned paths, shapes, dtypes, strides, offsets and flags")
     checks.append(_compare_sharing(wanted, found))
-    wanted, found = expected.rows(source.values, written.values)
+    emptied = expected.emptied()
+    values = [info for info in written.values if info.value != {} or info.path not in emptied]
+    wanted, found = expected.rows(source.values, values)
     _compare_rows(wanted, found, lambda info: (info.type, repr(info.value)))
     if found:
         checks.append(f"{text.plural(len(found), 'value')} that are no tensors, unchanged")
