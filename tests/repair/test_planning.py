@@ -316,6 +316,10 @@ PATHS = st.lists(st.lists(COMPONENT, min_size=1, max_size=4).map(".".join), uniq
 @given(PATHS, PATHS, st.booleans(), st.sampled_from(["module.", "fc.", "mod", "module"]))
 def test_that_a_strip_equals_torchs_own_helper(keys: list[str], modules: list[str], wrapped: bool, prefix: str) -> None:
     keys = [f"{key}.weight" for key in keys]
+    # Where one name becomes another that has the prefix too, torch's helper goes name by name and overwrites.
+    for names in (keys, modules):
+        assume(not any(name.startswith(prefix) and prefix + name in names for name in names))
+    assume(prefix.removesuffix(".") + "." + prefix.removesuffix(".") not in modules)
     if wrapped:
         modules = ["", *modules]
     state_dict: Any = OrderedDict((key, torch.tensor(i)) for i, key in enumerate(keys))
