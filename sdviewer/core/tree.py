@@ -368,6 +368,13 @@ class _Builder:
     def _type(self, node: _Node) -> str:
         if node.value >= 0:
             return self.checkpoint.values[node.value].type.removeprefix("builtins.")
+        if node.state_dict >= 0 and node.entry < 0:
+            tensors = self.checkpoint.tensors
+            found = {
+                tensors[index].dtype for index in self.checkpoint.state_dicts[node.state_dict].tensor_of if index >= 0
+            }
+            (only,) = found if len(found) == 1 else ("",)
+            return DTYPES[only].short if only in DTYPES else only
         return ""
 
     def _note(self, node: _Node) -> str:

@@ -28,6 +28,7 @@ def test_that_keys_become_modules_and_a_lone_child_shares_its_row() -> None:
     tree = build_tree(checkpoint({"conv1.weight": (4, 3, 3, 3), "bn1.weight": (4,), "bn1.bias": (4,)}))
     assert outline(tree) == ["model", "  conv1.weight", "  bn1", "    weight", "    bias"]
     assert tree.note[0] == "3 tensors"
+    assert tree.dtype[0] == "f32"
     assert tree.shape[1] == "4×3×3×3"
     assert tree.params[:3] == [116, 108, 8]
 
