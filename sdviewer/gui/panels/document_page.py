@@ -121,7 +121,7 @@ class DocumentPage(QWidget):
         ]
         severity, _, message, where = told[0]
         what = "This file is damaged" if severity == "error" else "Something in this file is odd"
-        why = f"{text.visible(str(message), 300)}{f' ({text.visible(str(where), 120)})' if where else ''}."
+        why = sentence(text.visible(str(message), 300) + (f" ({text.visible(str(where), 120)})" if where else ""))
         if len(told) > 1:
             why += f" And {len(told) - 1:,} more."
         self.banner.tell("error" if severity == "error" else "warn", f"{what}.", why, "\n".join(lines))
@@ -251,10 +251,13 @@ class _FailedPage(QWidget):
 
 def failure_words(failure: Any) -> tuple[str, str]:
     """A failure of the engine as cause and remedy, printable; the cause as a sentence."""
-    message = text.visible(str(failure.get("message") or "something went wrong"), 600)
+    message = sentence(text.visible(str(failure.get("message") or "something went wrong"), 600))
+    return message, text.visible(str(failure.get("remedy") or ""), 400)
+
+
+def sentence(message: str) -> str:
+    """A message of the engine with a capital and a full stop."""
     # A sentence begins with a capital, except with our own name or a file's.
     if not message.startswith("sdviewer") and message.split(" ", 1)[0].isalpha():
         message = message[:1].upper() + message[1:]
-    if not message.endswith((".", "!", "?")):
-        message += "."
-    return message, text.visible(str(failure.get("remedy") or ""), 400)
+    return message if message.endswith((".", "!", "?")) else f"{message}."

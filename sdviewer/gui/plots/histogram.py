@@ -88,7 +88,7 @@ class HistogramPlot(Plot):
         self._span = None if low is None or high is None or not float(low) < float(high) else (float(low), float(high))
         self._show_chips(found)
         if found["values"]:
-            values = plotting.floats(memoryview(numpy.asarray(found["values"], "<f8")))
+            values = numpy.asarray(found["values"], "<f8")
             self._draw_bars(plotting, values, plotting.floats(buffers["value_counts"], "<i8"))
             self.subtitle.setText(f"counts of {text.plural(len(values), 'value')}")
         else:

@@ -34,7 +34,7 @@ class Plot(Card):
 
     def __init__(self) -> None:
         super().__init__(self.heading)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Ignored)
         self._session: Session | None = None
         self._facts: Facts = {}
         self._answer: tuple[Body, Buffers] | None = None

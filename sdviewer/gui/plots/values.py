@@ -230,10 +230,10 @@ class ValuesPlot(Plot):
         return 40 if facts.get("source") and math.prod(facts.get("shape") or (1,)) > 0 else 0
 
     def show_summary(self, summary: Facts) -> None:
-        # Three deviations make the same colours as the heatmap's; what is constant has its largest magnitude.
-        ends = [abs(float(summary[end])) for end in ("min", "max") if summary.get(end) is not None]
-        std = float(summary.get("std") or 0.0)
-        self._limit = 3 * std if std and math.isfinite(std) else max(ends, default=0.0)
+        # Three deviations make about the same colours as the heatmap's.
+        mean, std = float(summary.get("mean") or 0.0), float(summary.get("std") or 0.0)
+        limit = abs(mean) + 3 * std
+        self._limit = limit if math.isfinite(limit) else 0.0
         self._draw_answer()
 
     def begin(self, facts: Facts) -> None:
