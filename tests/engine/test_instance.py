@@ -19,7 +19,7 @@ import pytest
 from sdviewer.engine import instance
 from sdviewer.engine.instance import OpenRequest, hand_over, serve
 
-# A start as the window does it: hand over, or load Qt (the time in which all look and nobody serves yet) and serve until
+# A start as the window does it: hand over, or load Qt (meanwhile all look and nobody serves yet) and serve until
 # standard input closes.
 START = """
 import os, sys
