@@ -87,3 +87,11 @@ TORCH_OPCODES: Final = frozenset((
 ))
 # fmt: on
 """What `torch.load(weights_only=True)` of torch 2.13 knows (`torch/_weights_only_unpickler.py`)."""
+
+
+class BrokenPickle(Exception):
+    """The pickle makes no sense at byte `at`."""
+
+    def __init__(self, at: int, what: str) -> None:
+        super().__init__(f"the pickle is damaged at byte {at:,}: {what}")
+        self.at = at
