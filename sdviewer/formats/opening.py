@@ -28,6 +28,7 @@ def open_checkpoint(path: str | PathLike[str], *, progress: Progress = no_progre
     name = fspath(path)
     try:
         with _collector_off(), opened(name) as file:
+            progress(0, 0)
             return _format_of(file).open(file, progress)
     except RecursionError:
         raise CorruptCheckpoint("it is nested too deeply", path=name, code="too_deep") from None

@@ -138,7 +138,8 @@ def read_directory(file: Reader) -> ZipDirectory:
             f"its zip directory should lie at bytes {start:,} to {start + size:,}, and its end record is at {limit:,}",
             "Copy or download it again.",
         )
-    if size and file.read(start, min(4, size)) != b"PK\1\2":
+    shifted = start + size < limit and size and file.read(limit - size, min(4, size)) == b"PK\1\2"
+    if shifted or (size and file.read(start, min(4, size)) != b"PK\1\2"):
         raise _corrupt(
             file, "its zip directory does not begin where its end record says; something may stand before the archive"
         )

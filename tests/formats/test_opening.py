@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sdviewer.core.progress import Progress
+from sdviewer.errors import Cancelled, OpenError, SDViewerError, UnknownFormat, UnsupportedContainer
+from sdviewer.formats import FORMATS, Format, open_checkpoint
+from sdviewer.formats.file import opened
+from tests.formats.conftest import Save
+
+Write = Callable[..., Path]
+
+
+def sample(format_: Format, save: Save, tmp_path: Path) -> Path:
+    """A small file of each format; a new format adds its own."""
+    import torch
+    from safetensors.torch import save_file
+
+    tensors = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}
+    match format_.containers[0]:
+        case "torch-zip":
+            return save(tensors)
+        case "torch-legacy":
+            return save(tensors, _use_new_zipfile_serialization=False)
+        case "safetensors":
+            save_file(tensors, tmp_path / "model.safetensors")
+            return tmp_path / "model.safetensors"
+    raise AssertionError(f"no sample of {format_.name}")
+
+
+@pytest.mark.parametrize("format_", FORMATS, ids=lambda format_: format_.containers[0])
+class TestThatEveryFormat:
+    def test_names_itself(self, format_: Format) -> None:
+        assert format_.name
+        assert format_.containers
+        assert all(suffix.startswith(".") for suffix in format_.suffixes)
+        assert sum(format_.name == other.name for other in FORMATS) == 1
+
+    def test_recognises_its_own_file_and_no_other_does(self, format_: Format, save: Save, tmp_path: Path) -> None:
+        with opened(str(sample(format_, save, tmp_path))) as file:
+            assert [other.name for other in FORMATS if other.matches(file.head)] == [format_.name]
+
+    def test_recognises_nothing_in_a_text(self, format_: Format, write: Write) -> None:
+        with opened(str(write(b"hello world, this is not a checkpoint"))) as file:
+            assert not format_.matches(file.head)
+
+    def test_is_recognised_under_a_wrong_name(self, format_: Format, save: Save, tmp_path: Path) -> None:
+        path = sample(format_, save, tmp_path).rename(tmp_path / "model.txt")
+        assert open_checkpoint(path).container in format_.containers
+
+    def test_tells_a_consistent_checkpoint(self, format_: Format, save: Save, tmp_path: Path) -> None:
+        path = sample(format_, save, tmp_path)
+        checkpoint = open_checkpoint(path)
+        assert checkpoint.path == str(path)
+        assert checkpoint.size == checkpoint.identity.size == path.stat().st_size
+        assert checkpoint.problems == ()
+        (state_dict,) = checkpoint.state_dicts
+        assert sorted(state_dict.keys) == ["a.bias", "a.weight"]
+        for key, row in zip(state_dict.keys, state_dict.tensor_of, strict=True):
+            tensor = checkpoint.tensors[row]
+            assert (tensor.key, tensor.state_dict) == (key, 0)
+            assert tensor.storage in checkpoint.storages
+        assert state_dict.nbytes == sum(storage.nbytes for storage in checkpoint.storages.values()) == 32
+
+    def test_leaves_no_file_open(self, format_: Format, save: Save, tmp_path: Path) -> None:
+        path = sample(format_, save, tmp_path)
+        open_files = Path("/proc/self/fd")
+        before = len(list(open_files.iterdir()))
+        open_checkpoint(path)
+        assert len(list(open_files.iterdir())) == before
+
+    def test_can_be_cancelled(self, format_: Format, save: Save, tmp_path: Path) -> None:
+        def stop(done: int, total: int) -> None:
+            raise Cancelled
+
+        path = sample(format_, save, tmp_path)
+        progress: Progress = stop
+        with pytest.raises(Cancelled):
+            open_checkpoint(path, progress=progress)
+
+
+def test_that_a_named_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.pt")
+    with pytest.raises(UnknownFormat, match="named pipe"):
+        open_checkpoint(tmp_path / "model.pt")
+
+
+def test_that_a_device_behind_a_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.pt").symlink_to("/dev/zero")
+    with pytest.raises(UnknownFormat, match="device"):
+        open_checkpoint(tmp_path / "model.pt")
+
+
+def test_that_a_socket_and_a_folder_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # the path of a socket may be 107 bytes long
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("model.pt")
+        with pytest.raises(UnknownFormat, match="socket"):
+            open_checkpoint(tmp_path / "model.pt")
+    with pytest.raises(UnknownFormat, match="folder"):
+        open_checkpoint(tmp_path)
+
+
+def test_that_what_is_not_there_is_said(tmp_path: Path) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    for path in (tmp_path / "no.pt", loop, Path("a\0b"), tmp_path / ("x" * 5000)):
+        with pytest.raises(OpenError) as caught:
+            open_checkpoint(path)
+        assert caught.value.path == str(path)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", "empty"),
+        (bytes(5000), "zeros"),
+        (b"<!DOCTYPE html><html>login</html>", "web page"),
+        (b"\n  <html><body>404", "web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 12\n", "git-lfs pointer"),
+        (b"\x1f\x8b\x08\0\0\0\0\0", "gzip"),
+        (b"\x28\xb5\x2f\xfdxxxx", "zstd"),
+        (b"BZh91AY&SY", "bzip2"),
+        (b"\xfd7zXZ\0\0", "xz"),
+        (b"7z\xbc\xaf\x27\x1c\0\4", "7z"),
+        (b'{"error": "not found"}', "JSON"),
+        (b"/home/me/checkpoints/model.pt\n", "names another file"),
+        (b"hello, this is no checkpoint\n", "a text that begins"),
+        (b"\x01\x02\x03\xff\xfe\xfd" * 10, "no checkpoint format"),
+    ],
+)
+def test_that_what_is_no_checkpoint_is_named(write: Write, data: bytes, says: str) -> None:
+    with pytest.raises(UnknownFormat, match=says):
+        open_checkpoint(write(data))
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"GGUF\3\0\0\0" + bytes(16), "GGUF"),
+        (b"\x93NUMPY\1\0v\0{'descr'", "npy"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(100), "HDF5"),
+        (b"PYTORCH1" + bytes(100), "PYTORCH1"),
+        (bytes(257) + b"ustar\0" + bytes(249), "tar checkpoint"),
+        (b"\x80\2}q\0.", "bare pickle"),
+        (b"(dp0\nVa\np1\nI1\ns.", "text pickle"),
+        (b"\x08\x08\x12\x07pytorch\x1a\x052.0.0:\x10", "ONNX"),
+        (b'{"metadata": {"total_size": 4}, "weight_map": {"a": "b.safetensors"}}', "index"),
+    ],
+)
+def test_that_a_checkpoint_of_another_kind_is_named(write: Write, data: bytes, says: str) -> None:
+    with pytest.raises(UnsupportedContainer, match=says) as caught:
+        open_checkpoint(write(data))
+    assert caught.value.code == "unsupported_container"
+
+
+def test_that_text_from_a_file_is_escaped_in_a_message(write: Write) -> None:
+    with pytest.raises(UnknownFormat) as caught:
+        open_checkpoint(write("a line with \u202e and some \u200b more\n".encode()))
+    assert caught.value.message.isprintable()
+
+
+def test_that_no_beginning_of_a_file_brings_another_error(write: Write) -> None:
+    for first in range(256):
+        for rest in (b"", b"\2", bytes(40), b"{" * 40, b"PK\5\6" + bytes(40)):
+            try:
+                open_checkpoint(write(bytes([first]) + rest))
+            except SDViewerError as error:
+                assert str(error)
