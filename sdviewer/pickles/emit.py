@@ -340,8 +340,7 @@ class _Emitter:
         slot = self.new_slots.get(node)
         if slot is not None:
             return slot if slot >= 0 else None
-        compound = not isinstance(node, Const) and not (isinstance(node, Group) and node.opcode == op.EMPTY_TUPLE)
-        if node.puts or node in self.needs_slot or (node.at == FRESH and compound):
+        if node.puts or node in self.needs_slot or (node.at == FRESH and not _is_atom(node)):
             slot = self.new_slots[node] = self.next_slot
             self.next_slot += 1
         return slot
@@ -422,10 +421,15 @@ def _inst(call: Call) -> bytes:
     return name.raw or f"i{name.module}\n{name.name}\n".encode()
 
 
+def _is_atom(node: Node) -> bool:
+    """Whether a node may be made anew wherever it is used."""
+    return isinstance(node, Const) or (isinstance(node, Group) and node.opcode == op.EMPTY_TUPLE and not node.items)
+
+
 def _moved(edits: Edits) -> set[Node]:
     """The nodes of the pickle that edits put into another place, and which may therefore now stand in two.
 
-    One without a memo slot would be created twice there. Constants may be.
+    One without a memo slot would be created twice there.
     """
     moved: set[Node] = set()
     seen: set[Node] = set()
@@ -437,6 +441,6 @@ def _moved(edits: Edits) -> set[Node]:
         seen.add(node)
         if node.at == FRESH:
             todo.extend(children(node))
-        elif not node.puts and not isinstance(node, Const) and not (isinstance(node, Group) and not node.items):
+        elif not node.puts and not _is_atom(node):
             moved.add(node)
     return moved

@@ -440,15 +440,15 @@ class Machine:
         self.memo[slot] = node
         node.add_put(slot)
 
-    def line(self, pos: int) -> tuple[bytes, int]:
-        """The text argument from `pos` to its newline, and the offset behind that."""
+    def line(self, pos: int, at: int) -> tuple[bytes, int]:
+        """The text from `pos` to its newline, and the offset behind that; `at` is the opcode it belongs to."""
         end = self.data.find(b"\n", pos)
         if end < 0:
-            raise BrokenPickle(pos - 1, "a line has no end")
+            raise BrokenPickle(at, "a line has no end")
         return self.data[pos:end], end + 1
 
     def slot_line(self, pos: int) -> tuple[int, int]:
-        line, after = self.line(pos + 1)
+        line, after = self.line(pos + 1, pos)
         if len(line) > 20 or not line.isdigit():
             raise BrokenPickle(pos, "a memo slot is no number")
         self.text_memo = True

@@ -64,7 +64,7 @@ def _get(machine: Machine, pos: int) -> int:
 
 
 def _int(machine: Machine, pos: int) -> int:
-    line, after = machine.line(pos + 1)
+    line, after = machine.line(pos + 1, pos)
     raw = machine.data[pos:after]
     if line in (b"00", b"01"):
         machine.stack.append(Const(pos, raw, line == b"01"))
@@ -74,7 +74,7 @@ def _int(machine: Machine, pos: int) -> int:
 
 
 def _long(machine: Machine, pos: int) -> int:
-    line, after = machine.line(pos + 1)
+    line, after = machine.line(pos + 1, pos)
     machine.stack.append(_number(pos, machine.data[pos:after], line.removesuffix(b"L")))
     return after
 
@@ -103,7 +103,7 @@ def _long4(machine: Machine, pos: int) -> int:
 
 
 def _float(machine: Machine, pos: int) -> int:
-    line, after = machine.line(pos + 1)
+    line, after = machine.line(pos + 1, pos)
     try:
         value = float(line)
     except ValueError:
@@ -121,7 +121,7 @@ def _old_text(pos: int, raw: bytes, value: bytes) -> Const:
 
 
 def _string(machine: Machine, pos: int) -> int:
-    line, after = machine.line(pos + 1)
+    line, after = machine.line(pos + 1, pos)
     if len(line) < 2 or line[:1] != line[-1:] or line[:1] not in (b"'", b'"'):
         raise BrokenPickle(pos, "a string has no quotes")
     try:
@@ -147,7 +147,7 @@ def _short_binstring(machine: Machine, pos: int) -> int:
 
 
 def _unicode(machine: Machine, pos: int) -> int:
-    line, after = machine.line(pos + 1)
+    line, after = machine.line(pos + 1, pos)
     raw = machine.data[pos:after]
     try:
         machine.stack.append(Const(pos, raw, line.decode("raw-unicode-escape")))
@@ -193,8 +193,8 @@ def _name(pos: int, line: bytes) -> str:
 
 
 def _two_names(machine: Machine, pos: int) -> tuple[Global, int]:
-    module, middle = machine.line(pos + 1)
-    name, after = machine.line(middle)
+    module, middle = machine.line(pos + 1, pos)
+    name, after = machine.line(middle, pos)
     node = Global(pos, machine.data[pos:after], _name(pos, module), _name(pos, name))
     machine.note_global(node)
     return node, after
@@ -329,13 +329,20 @@ def _recursive_tuple(machine: Machine, pos: int) -> int:
         return 0
     if marked and (len(machine.stack) != n or not machine.marks):
         return 0
-    if any(a is not b for a, b in zip(machine.stack[-n:], node.items, strict=True)):
+    if not all(map(_same, machine.stack[-n:], node.items)):
         return 0
     if marked:
         machine.take_mark()
     else:
         del machine.stack[-n:]
     return found.end(1)
+
+
+def _same(a: Node, b: Node) -> bool:
+    """Whether two nodes are one, or the same constant without a memo slot written twice."""
+    if isinstance(a, Const) and isinstance(b, Const):
+        return a is b or (a.raw == b.raw and not (a.puts or b.puts or a.effects or b.effects))
+    return a is b or (isinstance(a, Group) and isinstance(b, Group) and a.opcode == b.opcode == op.EMPTY_TUPLE)
 
 
 def _dup(machine: Machine, pos: int) -> int:
@@ -356,7 +363,7 @@ def _extension(width: int) -> Callable[[Machine, int], int]:
 
 
 def _persid(machine: Machine, pos: int) -> int:
-    _, after = machine.line(pos + 1)
+    _, after = machine.line(pos + 1, pos)
     machine.stack.append(Persistent(pos, None, machine.data[pos:after]))
     return after
 
