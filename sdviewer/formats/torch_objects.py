@@ -13,7 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from sdviewer.core.checkpoint import (
     ObjectInfo,
@@ -43,6 +43,7 @@ from sdviewer.formats.torch_tensors import (
 from sdviewer.formats.torch_values import (
     Leaf,
     arguments_of,
+    const_leaf,
     key_step,
     leaf,
     literal,
@@ -65,8 +66,12 @@ DEEPEST = 1000
 _REPEATS = 200_000
 """Pairs and items that are told again because their container is named more than once."""
 
+_SHALLOW = 32
 _PATH_STEPS = 20_000_000
-"""Steps of all paths together; only a graph made to be deep everywhere gets there."""
+"""Steps of all paths of more than 32 steps together."""
+
+_MOST_METADATA = 1_000_000
+"""Values of one `_metadata`."""
 
 _SAME_PROBLEM = 100
 """Problems of one code that are told one by one."""
@@ -197,6 +202,9 @@ class _Walk:
         self.path_steps = _PATH_STEPS
         self.problem_counts: dict[str, int] = {}
         self.layouts: dict[tuple[int, tuple[int, ...], tuple[int, ...]], Layout] = {}
+        self.leaves: dict[int, Leaf] = {}
+        self.kinds: dict[int, str] = {}
+        self.rebuilt: dict[int, tuple[Tensor, Layout]] = {}
         self.uses: dict[str, _Use] = {}
         self.incoherent = 0
         self.sources: set[str] = set()
@@ -216,41 +224,88 @@ class _Walk:
 
     def _node(self, node: Node, link: Link, place: Place | None, optimizer: _Owner | None) -> Frame | None:
         """Tell a leaf at once; give back the frame of a thing that must be walked into."""
+        name = id(node)
+        if type(node) is Const:
+            found = self.leaves.get(name)
+            self._value(link, found if found is not None else self._const(node))
+            return None
+        if self._told_too_often(node, link):
+            return None
+        kind = self.kinds.get(name)
+        if kind is None:
+            kind = self.kinds[name] = self._kind(node)
+        if kind == "leaf":
+            self.first.setdefault(name, link)
+            self._value(link, self.leaves[name])
+            return None
+        if kind == "module":
+            return self._entered(node, link, self._root_module(cast("Call", node), link, place))
+        if kind == "mapping":
+            affordable = self._affords(link, _length(node))
+            return self._entered(node, link, self._mapping(node, link, place, optimizer)) if affordable else None
+        if kind == "sequence":
+            return self._entered(node, link, self._sequence(node, link, optimizer))
+        return self._entered(node, link, self._object(cast("Call", node), link, optimizer))
+
+    def _const(self, node: Const) -> Leaf:
+        """A constant's value; what is long as text is made once, however often it is named."""
+        found = const_leaf(node)
+        if isinstance(node.value, (bytes, bytearray)):
+            self.leaves[id(node)] = found
+        return found
+
+    def _kind(self, node: Node) -> str:
+        """What a node is to the walk; worked out once, because a node can be named a million times."""
         found = leaf(node)
         if found is not None:
-            self._value(link, found)
-            return None
-        if type(node) is Call:
-            if _is_mapping(node):
-                return self._entered(node, link, self._mapping(node, link, place, optimizer))
-            if qualified_name(node.function) in _SEQUENCES:
-                return self._entered(node, link, self._sequence(node, link, optimizer))
-            if _module_state(node) is not None:
-                return self._entered(node, link, self._root_module(node, link, place))
-            return self._entered(node, link, self._object(node, link, optimizer))
-        if type(node) is Group and node.type == "dict":
-            return self._entered(node, link, self._mapping(node, link, place, optimizer))
-        return self._entered(node, link, self._sequence(node, link, optimizer))
+            self.leaves[id(node)] = found
+            return "leaf"
+        if type(node) is Group:
+            return "mapping" if node.type == "dict" else "sequence"
+        if type(node) is not Call:
+            self.leaves[id(node)] = (type_name(node), literal(node))
+            return "leaf"
+        if _is_mapping(node):
+            return "mapping"
+        if qualified_name(node.function) in _SEQUENCES:
+            return "sequence"
+        return "module" if _module_state(node) is not None else "object"
+
+    def _told_too_often(self, node: Node, link: Link) -> bool:
+        """Whether a container was told so often, with all others, that it is now only named."""
+        name = id(node)
+        if name not in self.first or name in self.open or (type(node) is not Group and type(node) is not Call):
+            return False
+        if self.repeats >= 0:
+            self.repeats -= 1 + _length(node)
+        if self.repeats >= 0:
+            return False
+        self._value(link, (type_name(node), f"same object as {_shown(self.first[name])}"))
+        self._problem("info", "repeated", "an object stands in so many places that it is told once", link)
+        return True
 
     def _entered(self, node: Node, link: Link, frame: Frame) -> Frame | None:
-        """Guard against cycles, endless repetition and depth; a frame runs with its node marked as open."""
+        """Guard against cycles and depth; a frame runs with its node marked as open."""
         name = id(node)
         if name in self.open:
             self._value(link, (type_name(node), "<cycle>"))
             return None
-        if link is not None and (link[2] > DEEPEST or self.path_steps < 0):
+        if link is not None and link[2] > DEEPEST:
             self._value(link, (type_name(node), "it lies too deep to be shown"))
             self._problem("warning", "too_deep", "what lies deeper is not shown", link)
             return None
-        if name in self.first:
-            self.repeats -= 1 + _length(node)
-            if self.repeats < 0:
-                self._value(link, (type_name(node), f"same object as {_shown(self.first[name])}"))
-                self._problem("info", "repeated", "an object stands in so many places that it is told once", link)
-                return None
-        else:
-            self.first[name] = link
+        self.first.setdefault(name, link)
         return self._opened(name, frame)
+
+    def _affords(self, link: Link, rows: int = 1) -> bool:
+        """Whether rows with a path this long may still be told; only a graph made to be deep everywhere says no."""
+        if link is None or link[2] <= _SHALLOW:
+            return True
+        self.path_steps -= link[2] * rows
+        if self.path_steps >= 0:
+            return True
+        self._problem("warning", "too_deep", "what lies deeper is not shown", link)
+        return False
 
     def _opened(self, name: int, frame: Frame) -> Frame:
         self.open.add(name)
@@ -265,7 +320,6 @@ class _Walk:
             self._mapping_class(node, link, empty=not entries)
         keys = [key.value if type(key) is Const and type(key.value) is str else None for _, key, _ in entries]
         path = _path(link)
-        self.path_steps -= len(path)
         owner = None
         if optimizer is None:
             owner = self._new_owner(node, path, place, entries, keys)
@@ -372,16 +426,16 @@ class _Walk:
             return
         owner.metadata = node
         keys: dict[str, Any] = {}
+        budget = [_MOST_METADATA]
         for _, key, value in _entries(node):
             module = key.value if type(key) is Const and type(key.value) is str else literal(key)
-            keys[module] = _plain(value)
+            keys[module] = _plain(value, budget)
         self.out.metadata.append({"path": to_json(owner.path), "keys": keys})
 
     # Sequences, objects, modules
 
     def _sequence(self, node: Node, link: Link, optimizer: _Owner | None) -> Frame:
         depth = 1 if link is None else link[2] + 1
-        self.path_steps -= depth
         for i, (place, item) in enumerate(_items(node)):
             yield from self._child(item, (link, TypedStep("index", str(i)), depth), place, optimizer)
         if type(node) is Call:
@@ -393,7 +447,6 @@ class _Walk:
         """An instance of a class that nobody built: its arguments, items, entries and attributes."""
         self._class(node, link)
         depth = 1 if link is None else link[2] + 1
-        self.path_steps -= depth
         rows = len(self.out.values) + len(self.out.tensors) + len(self.out.objects)
         text = (type_name(node), literal(node, 1))
         arguments = arguments_of(node)
@@ -417,6 +470,8 @@ class _Walk:
     def _class(self, node: Call, link: Link) -> None:
         """The row of an object, and the source text of its class where a legacy stream holds it."""
         name = raw_name(node.function)
+        if not self._affords(link):
+            return
         self.out.objects.append(ObjectInfo(_path(link), name, qualified_name(node.function) in TORCH_NAMES))
         items = module_items(node.function)
         if len(items) > 3 and name not in self.sources:
@@ -435,7 +490,6 @@ class _Walk:
         """A pickled nn.Module, known by the dicts that it keeps; named as torch's state_dict() names its tensors."""
         self._class(node, link)
         depth = 1 if link is None else link[2] + 1
-        self.path_steps -= depth
         where = (link, TypedStep("class", "class"), depth)
         self._value(where, ("builtins.str", raw_name(node.function)))
         for place, state in states(node):
@@ -456,8 +510,10 @@ class _Walk:
         for place, key, value in _entries(node):
             name = key.value if type(key) is Const and type(key.value) is str else literal(key)
             below = (link, TypedStep(kind, name), depth)
-            if type(value) is Call and kind == "module" and _module_state(value) is not None:
-                inner = self._entered(value, below, self._module(value, below, owner, f"{prefix}{name}."))
+            if kind == "module" and self._is_module(value):
+                if self._told_too_often(value, below):
+                    continue
+                inner = self._entered(value, below, self._module(cast("Call", value), below, owner, f"{prefix}{name}."))
                 if inner is not None:
                     yield inner
             elif is_tensor(value):
@@ -467,6 +523,12 @@ class _Walk:
                     yield inner
             else:
                 yield from self._child(value, below, place, None)
+
+    def _is_module(self, node: Node) -> bool:
+        kind = self.kinds.get(id(node))
+        if kind is None:
+            kind = self.kinds[id(node)] = self._kind(node)
+        return kind == "module"
 
     # Tensors
 
@@ -537,8 +599,10 @@ class _Walk:
     def _general(
         self, node: Node, link: Link, entry: _Entry | None, occurrence: int, kind: TensorKind | None
     ) -> Frame | None:
+        if not self._affords(link):
+            return None
         try:
-            tensor = read_tensor(node)
+            tensor, layout = self._rebuilt(node)
         except NotATensorError as error:
             self._problem("error", "tensor_unreadable", str(error), link)
             cls = raw_name(node.function) if not isinstance(node, (Const, Group)) and hasattr(node, "function") else ""
@@ -546,12 +610,21 @@ class _Walk:
             if entry is not None:
                 entry.owner.add(entry.key, -1, entry.place)
             return None
-        if kind is not None and tensor.kind in ("tensor", "parameter"):
-            tensor.kind = kind
-        self._row(tensor, _path(link), entry, occurrence)
+        if kind is None or tensor.kind not in ("tensor", "parameter"):
+            kind = tensor.kind
+        self._row(tensor, layout, kind, _path(link), entry, occurrence)
         if tensor.state is None and not tensor.parts:
             return None
         return self._entered(node, link, self._inside_tensor(tensor, link))
+
+    def _rebuilt(self, node: Node) -> tuple[Tensor, Layout]:
+        """The tensor of a rebuild call and its layout, worked out once."""
+        found = self.rebuilt.get(id(node))
+        if found is None:
+            tensor = read_tensor(node)
+            layout = layout_of(tensor.dtype, tensor.size, tensor.stride, tensor.kind == "quantized")
+            found = self.rebuilt[id(node)] = (tensor, layout)
+        return found
 
     def _inside_tensor(self, tensor: Tensor, link: Link) -> Frame:
         depth = 1 if link is None else link[2] + 1
@@ -564,8 +637,15 @@ class _Walk:
             for place, key, value in _state_entries(None, tensor.state):
                 yield from self._child(value, (link, _attribute_step(key), depth), place, None)
 
-    def _row(self, tensor: Tensor, path: KeyPath, entry: _Entry | None, occurrence: int) -> None:
-        layout = layout_of(tensor.dtype, tensor.size, tensor.stride, tensor.kind == "quantized")
+    def _row(
+        self,
+        tensor: Tensor,
+        layout: Layout,
+        kind: TensorKind,
+        path: KeyPath,
+        entry: _Entry | None,
+        occurrence: int,
+    ) -> None:
         if layout.problem:
             self.incoherent += 1
         unreadable = layout.problem
@@ -597,7 +677,7 @@ class _Walk:
                 storage=key,
                 nbytes=layout.nbytes,
                 requires_grad=tensor.requires_grad,
-                kind=tensor.kind,
+                kind=kind,
                 cls=tensor.cls,
                 location=tensor.location,
                 quant=tensor.quant,
@@ -663,7 +743,8 @@ class _Walk:
         )
 
     def _value(self, link: Link, found: Leaf) -> None:
-        self.out.values.append(ValueInfo(_path(link), found[0], found[1]))
+        if self._affords(link):
+            self.out.values.append(ValueInfo(_path(link), found[0], found[1]))
 
     def _problem(self, severity: Severity, code: str, message: str, where: Link) -> None:
         n = self.problem_counts[code] = self.problem_counts.get(code, 0) + 1
@@ -814,18 +895,24 @@ def _role(path: KeyPath, keys: list[str | None]) -> Role:
     return "other"
 
 
-def _plain(node: Node, depth: int = 0) -> Any:
+def _plain(node: Node, budget: list[int], depth: int = 0) -> Any:
     """A value of `_metadata` for JSON: dicts and lists a few levels deep, else a leaf or its text."""
+    budget[0] -= 1
+    if budget[0] < 0 or depth > 6:
+        return "…"
     found = leaf(node)
     if found is not None:
         return found[1]
-    if depth < 6 and ((type(node) is Group and node.type == "dict") or (type(node) is Call and _is_mapping(node))):
+    if (type(node) is Group and node.type == "dict") or (type(node) is Call and _is_mapping(node)):
         return {
-            key.value if type(key) is Const and type(key.value) is str else literal(key): _plain(value, depth + 1)
+            key.value if type(key) is Const and type(key.value) is str else literal(key): _plain(
+                value, budget, depth + 1
+            )
             for _, key, value in _entries(node)
+            if budget[0] > 0
         }
-    if depth < 6 and type(node) is Group:
-        return [_plain(item, depth + 1) for _, item in elements(node)]
+    if type(node) is Group:
+        return [_plain(item, budget, depth + 1) for _, item in elements(node) if budget[0] > 0]
     return literal(node)
 
 

@@ -43,6 +43,7 @@ _LARGEST_INT_BITS = 14_000
 """Python refuses to write an int of more than 4,300 digits."""
 
 _DEEPEST_TEXT = 6
+_MOST_NODES = 500
 
 # Names that Python 2 wrote and Python 3 reads as others (pickle's fix_imports).
 _PYTHON2_MODULES: Mapping[str, str] = {
@@ -202,28 +203,40 @@ def key_step(node: Node) -> Step:
 
 
 def literal(node: Node, depth: int = 0) -> str:
-    """A text near the Python literal of a node, at most a few thousand characters and a few levels deep."""
-    if depth > _DEEPEST_TEXT:
+    """A text near the Python literal of a node: a few levels, a few hundred nodes, a few thousand characters.
+
+    `depth` is 1 where the node stands inside something that is told already.
+    """
+    return _text(node, depth, [_MOST_NODES])
+
+
+def _text(node: Node, depth: int, budget: list[int]) -> str:
+    budget[0] -= 1
+    if depth > _DEEPEST_TEXT or budget[0] < 0:
         return "…"
     if type(node) is Const:
-        value = node.value
-        if isinstance(value, (bytes, bytearray)):
-            text = _bytes_text(bytes(value))
-            return f"bytearray({text})" if isinstance(value, bytearray) else text
-        if type(value) is int:
-            return _int_text(value)
-        return _short(repr(value))
+        return _const_text(node)
     if type(node) is Global:
         return node.qualified
     if type(node) is Group:
-        return _group_text(node, depth)
+        return _group_text(node, depth, budget)
     if type(node) is Call:
         found = _call_leaf(node) if depth == 0 else None
-        return str(found[1]) if found is not None else _call_text(node, depth)
+        return str(found[1]) if found is not None else _call_text(node, depth, budget)
     if type(node) is Persistent and type(node.id) is Group:
-        items = [item for _, item in elements(node.id)]
+        items = [item for _, item in _first(elements(node.id))]
         return f"storage {text_of(items[2])}" if len(items) > 2 else "a persistent id"
     return "a tensor" if type(node) is TensorRecord else "…"
+
+
+def _const_text(node: Const) -> str:
+    value = node.value
+    if isinstance(value, (bytes, bytearray)):
+        text = _bytes_text(bytes(value))
+        return f"bytearray({text})" if isinstance(value, bytearray) else text
+    if type(value) is int:
+        return _int_text(value)
+    return _short(repr(value[: LONGEST_TEXT + 1] if isinstance(value, str) else value))
 
 
 def numbers_of(node: Node) -> list[Any] | None:
@@ -272,11 +285,14 @@ def _group_leaf(node: Group) -> Leaf | None:
     return None if numbers is None else (f"builtins.{node.type}", numbers)
 
 
-def _group_text(node: Group, depth: int) -> str:
+def _group_text(node: Group, depth: int, budget: list[int]) -> str:
     if node.type == "dict":
-        entries = [f"{literal(key, depth + 1)}: {literal(value, depth + 1)}" for _, key, value in _first(pairs(node))]
+        entries = [
+            f"{_text(key, depth + 1, budget)}: {_text(value, depth + 1, budget)}"
+            for _, key, value in _first(pairs(node))
+        ]
         return _short("{" + ", ".join(entries) + "}")
-    items = [literal(item, depth + 1) for _, item in _first(elements(node))]
+    items = [_text(item, depth + 1, budget) for _, item in _first(elements(node))]
     inside = ", ".join(items)
     if node.type == "list":
         return _short(f"[{inside}]")
@@ -291,9 +307,9 @@ def _first(found: Any) -> list[Any]:
     return [item for _, item in zip(range(100), found, strict=False)]
 
 
-def _call_text(call: Call, depth: int) -> str:
+def _call_text(call: Call, depth: int, budget: list[int]) -> str:
     arguments = arguments_of(call)
-    inside = ", ".join([literal(item, depth + 1) for item in arguments[:20]])
+    inside = ", ".join([_text(item, depth + 1, budget) for item in arguments[:20]])
     return _short(f"{raw_name(call.function)}({inside})")
 
 
@@ -477,7 +493,7 @@ def _datetime(arguments: list[Node], call: Call) -> Leaf | None:
 
 
 def _time_zone(arguments: list[Node], call: Call) -> Leaf | None:
-    return ("datetime.timezone", _call_text(call, 1))
+    return ("datetime.timezone", literal(call, 1))
 
 
 def _attribute(arguments: list[Node], call: Call) -> Leaf | None:

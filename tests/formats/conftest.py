@@ -98,6 +98,7 @@ def write(tmp_path: Path) -> Callable[..., Path]:
 
     def write_it(data: bytes, name: str = "model.pt") -> Path:
         path = tmp_path / name
+        path.unlink(missing_ok=True)  # some file systems flush a file that is truncated and written again
         path.write_bytes(data)
         return path
 

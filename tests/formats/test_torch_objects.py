@@ -310,6 +310,34 @@ def test_that_a_graph_of_sixty_lists_does_not_become_a_tree(write: Write) -> Non
     assert len(checkpoint.values) < 500_000
 
 
+def test_that_one_long_list_named_in_many_places_is_told_once_too_often(write: Write) -> None:
+    numbers: list[Any] = list(range(5000))
+    checkpoint = opened(write, [numbers] * 1000)
+    assert sum(len(value.value) for value in checkpoint.values if isinstance(value.value, list)) < 300_000
+    assert len(checkpoint.values) == 1000
+
+
+def test_that_text_of_a_wide_shared_graph_stays_short(write: Write) -> None:
+    key: Any = (1,)
+    for _ in range(8):
+        key = (key,) * 90
+    data = b"\x80\2}" + pickle.dumps(key, 2)[2:-1] + b"K\1s."
+    (value,) = opened(write, data).values
+    assert len(dotted(value.path)) < 5000
+    meta: Any = 1
+    for _ in range(12):
+        meta = [meta] * 50
+    data = b"\x80\2ccollections\nOrderedDict\n)R}X\x09\0\0\0_metadata" + pickle.dumps({"a": meta}, 2)[2:-1] + b"sb."
+    opened(write, data)
+
+
+def test_that_rows_of_long_paths_do_not_fill_the_memory(write: Write) -> None:
+    wide = b"\x80\2" + b"](K\1" * 900 + b"](" + b"K\1\x85" + b"K\1N" * 60_000 + b"e" + b"e" * 900 + b"."
+    checkpoint = opened(write, wide)
+    assert sum(len(value.path) for value in checkpoint.values) < 30_000_000
+    assert "too_deep" in [problem.code for problem in checkpoint.problems]
+
+
 def test_that_nesting_of_any_depth_is_cut_and_told(write: Write) -> None:
     deep = b"\x80\2" + b"]" * 100_000 + b"a" * 99_999 + b"."
     checkpoint = opened(write, deep)
