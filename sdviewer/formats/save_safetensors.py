@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sdviewer.core.checkpoint import Checkpoint
+from sdviewer.core.dtypes import DTYPES
 from sdviewer.core.text import visible
 from sdviewer.errors import RepairError, SaveError
 from sdviewer.formats.file import File
@@ -45,7 +46,7 @@ def lay_out_safetensors(file: File, checkpoint: Checkpoint, source: SafetensorsS
             "no tensor can be called __metadata__ in a safetensors file", path=file.path, key="__metadata__"
         )
     entries = [target.value.entry for target in plan.targets]
-    _refuse_unreadable(file, checkpoint, entries)
+    _refuse_unreadable(file, checkpoint, source, entries)
     places, runs = _pack(file, source, entries)
     header = _header(source, {target.value.entry: target.key for target in plan.targets}, places)
     if len(header) > SAFETENSORS_HEADER_LIMIT:
@@ -55,10 +56,13 @@ def lay_out_safetensors(file: File, checkpoint: Checkpoint, source: SafetensorsS
     return Layout([len(header).to_bytes(8, "little"), header, *runs], notes)
 
 
-def _refuse_unreadable(file: File, checkpoint: Checkpoint, entries: Sequence[int]) -> None:
+def _refuse_unreadable(file: File, checkpoint: Checkpoint, source: SafetensorsSource, entries: Sequence[int]) -> None:
     for entry in entries:
         tensor = checkpoint.tensors[entry]
-        if tensor.unreadable:
+        new_type = (
+            tensor.dtype and tensor.dtype not in DTYPES
+        )  # one we do not know: its bytes can be copied all the same
+        if tensor.unreadable and not (new_type and source.tensors[entry].end <= file.size):
             raise SaveError(
                 f"tensor {visible(tensor.key or '')} cannot be copied: {tensor.unreadable}",
                 path=file.path,

@@ -41,7 +41,7 @@ class _Archive:
         self.file = file
         self.source = source
         self.entries = source.directory.entries
-        self.places = {id(entry): place for place, entry in enumerate(self.entries)}
+        self.payloads: dict[int, Piece] = {}
         self.has_checksums = any(entry.crc for entry in self.entries)
         self.prefix = source.top + source.separator if source.top else ""
 
@@ -58,6 +58,10 @@ class _Archive:
         if fingerprint is not None:
             left_out.add(id(fingerprint))
             notes.append("record .data/serialization_id left out: a fingerprint of the old file, which nobody checks")
+        for entry in self._damaged(used):
+            if id(entry) not in left_out:
+                left_out.add(id(entry))
+                notes.append(f"record {visible(entry.name, 80)} left out: it is damaged, and no pickle names it")
         order = [entry for entry in self.entries if id(entry) not in left_out]
         version = self._control(".format_version")
         if version is not None:
@@ -80,25 +84,38 @@ class _Archive:
         if entry is self.source.object_entry:
             crc = zlib.crc32(data_pkl) if self.has_checksums else 0
             return Member(name, data_pkl, len(data_pkl), crc)
-        return Member(name, self._payload(entry), entry.usize, entry.crc, entry.method)
+        return Member(name, self.payloads[id(entry)], entry.usize, entry.crc, entry.method)
 
-    def _payload(self, entry: Entry) -> Piece:
-        why = self.source.directory.unreadable.get(self.places[id(entry)])
+    def _damaged(self, used: list[str]) -> list[Entry]:
+        """Find every record's bytes; those whose bytes cannot be had and that nothing needs.
+
+        Raises:
+            SaveError: a record that is needed is damaged.
+        """
+        needed = {id(self.source.records[key]) for key in used if key in self.source.records}
+        damaged = []
+        for place, entry in enumerate(self.entries):
+            if entry is self.source.object_entry:
+                continue
+            try:
+                self.payloads[id(entry)] = self._payload(place, entry)
+            except CorruptCheckpoint as error:
+                if id(entry) in needed:
+                    raise SaveError(
+                        f"record {visible(entry.name)} cannot be copied: {error.message}",
+                        path=self.file.path,
+                        remedy="Drop the tensors that use it, or get the file again.",
+                        code="source_damaged",
+                    ) from None
+                damaged.append(entry)
+        return damaged
+
+    def _payload(self, place: int, entry: Entry) -> Piece:
+        why = self.source.directory.unreadable.get(place)
         if why:
-            raise self._damaged(entry, why)
-        try:
-            start = payload_offset(self.file, entry, self.source.directory.start)
-        except CorruptCheckpoint as error:
-            raise self._damaged(entry, error.message) from None
+            raise CorruptCheckpoint(why)
+        start = payload_offset(self.file, entry, self.source.directory.start)
         return Copy(start, entry.csize) if entry.csize else b""
-
-    def _damaged(self, entry: Entry, why: str) -> SaveError:
-        return SaveError(
-            f"record {visible(entry.name)} cannot be copied: {why}",
-            path=self.file.path,
-            remedy="Drop the tensors that use it, or get the file again.",
-            code="source_damaged",
-        )
 
     def _refuse_doubles(self) -> None:
         """Of two records of one name torch reads one and other programs the other: an edit cannot be for both."""

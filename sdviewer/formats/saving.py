@@ -26,7 +26,7 @@ from sdviewer.formats.temporary import TemporaryFile, refuse_existing, save_erro
 from sdviewer.formats.torch_check import TorchCheck, Verdict
 from sdviewer.formats.torch_edits import edits_of
 from sdviewer.formats.torch_source import TorchSource, TorchZipSource
-from sdviewer.formats.verify import Proof, verify
+from sdviewer.formats.verify import Proof, is_edited, verify
 from sdviewer.formats.zip_directory import STORED
 from sdviewer.pickles.emit import Edits
 from sdviewer.repair.plan import Plan, PlanWarning
@@ -225,9 +225,21 @@ def _edits(checkpoint: Checkpoint, plan: Plan) -> Edits:
 
 
 def _lay_out(file: File, checkpoint: Checkpoint, plan: Plan, edits: Edits) -> Layout:
-    if not _changes(checkpoint, plan):
+    if not is_edited(checkpoint, plan):
         return Layout([Copy(0, file.size)])
-    return LAYOUTS[checkpoint.container](file, checkpoint, plan, edits)
+    layout = LAYOUTS[checkpoint.container](file, checkpoint, plan, edits)
+    return Layout(layout.pieces, (*layout.notes, *_lost_versions(checkpoint, plan)))
+
+
+def _lost_versions(checkpoint: Checkpoint, plan: Plan) -> list[str]:
+    """What becomes of a state dict's `_metadata` when its entries stand among others: the root has no place for it."""
+    source = checkpoint.source
+    if not (plan.keep_rest and plan.state_dict is not None and isinstance(source, TorchSource)):
+        return []
+    mapping = source.mappings[plan.state_dict]
+    if mapping.parent is None or mapping.metadata is None:
+        return []
+    return ["_metadata, the versions of its modules, left out: it belongs to the state dict alone, not to the whole"]
 
 
 LAYOUTS: Mapping[str, Callable[[File, Checkpoint, Plan, Edits], Layout]] = {
@@ -236,16 +248,6 @@ LAYOUTS: Mapping[str, Callable[[File, Checkpoint, Plan, Edits], Layout]] = {
     "safetensors": lambda file, checkpoint, plan, edits: lay_out_safetensors(file, checkpoint, checkpoint.source, plan),
 }
 """How each container that can be written is laid out: a new one is one new file and one line here."""
-
-
-def _changes(checkpoint: Checkpoint, plan: Plan) -> bool:
-    """Whether the plan changes anything at all; if not, the file is copied as it is."""
-    if plan.state_dict is None:
-        return False
-    state_dict = checkpoint.state_dicts[plan.state_dict]
-    renamed = any(target.key != state_dict.keys[target.value.entry] for target in plan.targets)
-    unwrapped = plan.unwrap and state_dict.path != ()
-    return renamed or unwrapped or bool(plan.dropped) or bool(plan.modules)
 
 
 def _receipt(
@@ -286,7 +288,7 @@ def _receipt(
 def _last_checks(verdict: Verdict, unchanged: bool) -> list[str]:
     checks = []
     if verdict.loads:
-        checks.append("torch.load(weights_only=True) opens it")
+        checks.append('torch.load(weights_only=True, map_location="cpu") opens it')
     if unchanged:
         checks.append("the source is the file it was: same inode, size and times")
     return checks

@@ -18,7 +18,7 @@ from sdviewer.core import text
 from sdviewer.core.checkpoint import Checkpoint, StateDict, TensorInfo
 from sdviewer.core.paths import KeyPath, TypedStep, dotted, to_json
 from sdviewer.core.progress import Progress
-from sdviewer.errors import SaveError
+from sdviewer.errors import CorruptCheckpoint, SaveError
 from sdviewer.formats.file import File, read_into
 from sdviewer.formats.torch_source import (
     SafetensorsSource,
@@ -73,11 +73,22 @@ def verify(
         if difference:
             raise _failed(f"the object pickle is not the source's with these edits: {difference}")
         checks.append("every object outside the edits is the source's: types, order, attributes, what is shared")
-    runs = _runs(source, plan, written, files)
+    whole = [Run("the file", 0, 0, files[0].size)]
+    runs = _runs(source, plan, written, files) if is_edited(source, plan) else whole
     sha256 = _compare_bytes(runs, files, progress)
     compared = sum(run.nbytes for run in runs)
     checks.append(f"{text.count(compared)} bytes of storages and other records, each equal to the source's")
     return Proof(sha256, tuple(checks))
+
+
+def is_edited(source: Checkpoint, plan: Plan) -> bool:
+    """Whether the plan changes anything at all; if not, a save copies the file as it is."""
+    if plan.state_dict is None:
+        return False
+    state_dict = source.state_dicts[plan.state_dict]
+    renamed = any(target.key != state_dict.keys[target.value.entry] for target in plan.targets)
+    unwrapped = plan.unwrap and state_dict.path != ()
+    return renamed or unwrapped or bool(plan.dropped) or bool(plan.modules)
 
 
 def _failed(what: str) -> SaveError:
@@ -98,11 +109,14 @@ class _Expected:
         self.plan = plan
         self.state_dict: StateDict | None = None
         self.home: KeyPath = ()
+        self.lost_all_tensors = False
         self.new_paths: dict[tuple[KeyPath, int], KeyPath | None] = {}
         if plan.state_dict is None:
             return
         self.state_dict = source.state_dicts[plan.state_dict]
         self.home = () if plan.unwrap else self.state_dict.path
+        tensor_of = self.state_dict.tensor_of
+        self.lost_all_tensors = not any(tensor_of[target.value.entry] >= 0 for target in plan.targets)
         new_keys = {target.value.entry: target.key for target in plan.targets}
         for entry, (path, occurrence) in enumerate(_entry_paths(source, self.state_dict)):
             key = new_keys.get(entry)
@@ -119,12 +133,17 @@ class _Expected:
             found.sort(key=lambda row: repr(row[0]))
         return wanted, found
 
-    def emptied(self) -> set[KeyPath]:
-        """Mappings that the plan may leave empty: then they are listed as a value where their entries were listed."""
+    def is_told_otherwise(self, path: KeyPath) -> bool:
+        """Whether what stands at `path` afterwards is listed in another way because its mapping lost all tensors.
+
+        Such a mapping is no state dict any more, and an empty one is listed as a value; what it holds is compared in
+        the object graph all the same.
+        """
         if self.state_dict is None:
-            return set()
-        paths = set() if self.plan.targets else {self.home}
-        return paths | {self.state_dict.path[:-1]} if self.plan.keep_rest else paths
+            return False
+        if self.plan.keep_rest and path == self.state_dict.path[:-1]:
+            return True
+        return self.lost_all_tensors and path[: len(self.home)] == self.home
 
     def _moved(self, path: KeyPath, key: str) -> KeyPath:
         assert self.state_dict is not None
@@ -183,30 +202,30 @@ def _compare_header(source: Checkpoint, plan: Plan, written: Checkpoint) -> list
     tensors = text.plural(len(found), "tensor")
     checks.append(f"{tensors} with the planned paths, shapes, dtypes, strides, offsets and flags")
     checks.append(_compare_sharing(wanted, found))
-    emptied = expected.emptied()
-    values = [info for info in written.values if info.value != {} or info.path not in emptied]
-    wanted, found = expected.rows(source.values, values)
+    wanted, found = (_told_alike(expected, rows) for rows in expected.rows(source.values, written.values))
     _compare_rows(wanted, found, lambda info: (info.type, repr(info.value)))
     if found:
-        checks.append(f"{text.plural(len(found), 'value')} that are no tensors, unchanged")
-    wanted, found = expected.rows(source.objects, written.objects)
+        checks.append(f"{text.plural(len(found), 'value')} beside the tensors, unchanged")
+    wanted, found = (_told_alike(expected, rows) for rows in expected.rows(source.objects, written.objects))
     _compare_rows(wanted, found, lambda info: (info.cls, info.known))
     if found:
         checks.append(f"{text.plural(len(found), 'object')} of other classes, unchanged")
     return checks + _compare_metadata(source, plan, expected, written)
 
 
+def _told_alike(expected: _Expected, rows: Rows) -> Rows:
+    return [row for row in rows if not expected.is_told_otherwise(row[0])]
+
+
 def _compare_keys(plan: Plan, expected: _Expected, written: Checkpoint) -> str:
     assert expected.state_dict is not None
     wanted = [target.key for target in plan.targets]
+    if expected.lost_all_tensors:
+        return "the state dict holds no tensors any more, as planned"
     found = next((other for other in written.state_dicts if other.path == expected.home), None)
     if found is None:
-        # A mapping without tensors is no state dict any more.
-        keys: Sequence[str] = ()
-        if any(expected.state_dict.tensor_of[target.value.entry] >= 0 for target in plan.targets):
-            raise _failed("the state dict is not where it should be")
-        return "the state dict holds no tensors any more, as planned"
-    keys = found.keys
+        raise _failed("the state dict is not where it should be")
+    keys: Sequence[str] = found.keys
     if plan.keep_rest:
         mine = set(wanted)
         keys = [key for key in keys if key in mine]
@@ -263,8 +282,8 @@ def _compare_metadata(source: Checkpoint, plan: Plan, expected: _Expected, writt
     for name in sorted(source.metadata.keys() | written.metadata.keys()):
         before, after = source.metadata.get(name), written.metadata.get(name)
         if name == "state_dict":
-            before = list(_expected_versions(before or (), plan, expected))
-            after = list(after or ())
+            before = _by_path(_expected_versions(source, plan, expected))
+            after = _by_path(after or ())
             if before:
                 checks.append(f"the _metadata of {text.plural(len(before), 'state dict')} as planned")
         elif before is not None:
@@ -274,18 +293,22 @@ def _compare_metadata(source: Checkpoint, plan: Plan, expected: _Expected, writt
     return checks
 
 
-def _expected_versions(before: Iterable[Any], plan: Plan, expected: _Expected) -> Iterator[Any]:
-    state_dict = expected.state_dict
-    for entry in before:
-        own = state_dict is not None and entry["path"] == to_json(state_dict.path)
-        if not own:
-            if not plan.unwrap:
-                yield entry
-            continue
-        assert state_dict is not None
-        if plan.keep_rest and state_dict.path:
-            continue  # a plain dict has no attributes
-        yield entry | {"path": to_json(expected.home), "keys": _renamed_modules(entry["keys"], plan.modules)}
+def _by_path(entries: Iterable[Any]) -> list[Any]:
+    """In an order of their own: an unwrap moves state dicts past each other. The order of modules counts."""
+    return sorted([(repr(entry["path"]), list(entry["keys"].items())) for entry in entries])
+
+
+def _expected_versions(source: Checkpoint, plan: Plan, expected: _Expected) -> Iterator[Any]:
+    paths = {repr(to_json(state_dict.path)): state_dict for state_dict in source.state_dicts}
+    for entry in source.metadata.get("state_dict", ()):
+        state_dict = paths[repr(entry["path"])]
+        own = state_dict is expected.state_dict
+        if own and (expected.lost_all_tensors or (plan.keep_rest and state_dict.path)):
+            continue  # what is no state dict has none, and the attributes of a mapping go with it
+        path = expected.home if own else expected.path(state_dict.path, 0)
+        if path is not None:
+            keys = _renamed_modules(entry["keys"], plan.modules) if own else entry["keys"]
+            yield {"path": to_json(path), "keys": keys}
 
 
 def _renamed_modules(modules: Mapping[str, Any], places: Mapping[str, str | None]) -> dict[str, Any]:
@@ -341,8 +364,25 @@ def _zip_runs(before: TorchZipSource, after: TorchZipSource, files: tuple[File, 
         yield Run(entry.name, start, payload_offset(files[1], entry, after.directory.start), entry.csize)
     storages = {entry.name for entry in before.records.values()}
     for name, entries in old_entries.items():
-        if entries and name not in storages and not name.endswith(MAY_GO):
+        if (
+            entries
+            and name not in storages
+            and not name.endswith(MAY_GO)
+            and not _damaged(before, entries[0], files[0])
+        ):
             raise _failed(f"record {text.visible(name, 80)} is missing")
+
+
+def _damaged(source: TorchZipSource, entry: Entry, file: File) -> bool:
+    """Whether a record's bytes cannot be had, so that it could only be left out."""
+    place = next(place for place, other in enumerate(source.directory.entries) if other is entry)
+    if place in source.directory.unreadable:
+        return True
+    try:
+        payload_offset(file, entry, source.directory.start)
+    except CorruptCheckpoint:
+        return True
+    return False
 
 
 def _legacy_runs(before: TorchLegacySource, after: TorchLegacySource) -> Iterator[Run]:

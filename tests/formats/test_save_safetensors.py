@@ -96,3 +96,12 @@ def test_that_names_the_format_cannot_hold_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SaveError, match="half a character"):
         saved(tmp_path / "a.safetensors", tmp_path / "b.safetensors", {"a": "\ud800"})
     assert not (tmp_path / "b.safetensors").exists()
+
+
+def test_that_a_type_that_nobody_knows_yet_can_be_renamed(tmp_path: Path) -> None:
+    entry = {"dtype": "F3_NEW", "shape": [16], "data_offsets": [0, 6]}
+    known = {"dtype": "U8", "shape": [1], "data_offsets": [6, 7]}
+    write(tmp_path / "a.safetensors", {"a": entry, "b": known}, b"abcdefg")
+    saved(tmp_path / "a.safetensors", tmp_path / "b.safetensors", {"a": "x"})
+    assert header_of(tmp_path / "b.safetensors")["x"] == entry
+    assert (tmp_path / "b.safetensors").read_bytes().endswith(b"abcdefg")

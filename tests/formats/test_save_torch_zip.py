@@ -372,3 +372,45 @@ def test_that_the_state_dict_may_become_empty(tmp_path: Path) -> None:
     assert torch.load(tmp_path / "b.pt") == {}
     plan = plan_of(open_checkpoint(tmp_path / "a.pt"), lambda key: None)
     assert plan.dropped == (0, 1)
+
+
+def test_that_a_state_dict_inside_a_renamed_entry_keeps_its_versions(tmp_path: Path) -> None:
+    torch.save(
+        {"step": torch.tensor(1), "net": network().state_dict(), "ema": network().state_dict()}, tmp_path / "a.pt"
+    )
+    root = open_checkpoint(tmp_path / "a.pt").state_dicts[0]
+    assert root.path == ()
+    saved(tmp_path / "a.pt", tmp_path / "b.pt", {"net": "model"}, state_dict="")
+    loaded = load_every_way(tmp_path / "b.pt")
+    assert list(loaded) == ["step", "model", "ema"]
+    assert loaded["model"]._metadata == network().state_dict()._metadata  # type: ignore[attr-defined]
+    receipt = saved(tmp_path / "a.pt", tmp_path / "c.pt", state_dict="net", unwrap=True, keep_rest=True)
+    loaded = load_every_way(tmp_path / "c.pt")
+    assert loaded["ema"]._metadata == network().state_dict()._metadata  # type: ignore[attr-defined]
+    assert any("_metadata" in note for note in receipt.notes)
+
+
+def test_that_a_state_dict_with_versions_may_lose_all_tensors(tmp_path: Path) -> None:
+    torch.save({"epoch": 2, "net": network().state_dict()}, tmp_path / "a.pt")
+    saved(tmp_path / "a.pt", tmp_path / "b.pt", lambda key: None)
+    loaded = torch.load(tmp_path / "b.pt")
+    assert same(loaded, {"epoch": 2, "net": {}} | {"net": loaded["net"]})
+    assert loaded["net"] == {}
+    assert loaded["net"]._metadata == network().state_dict()._metadata  # type: ignore[attr-defined]
+    assert not any(name.startswith("data/") for name in records(tmp_path / "b.pt"))
+
+
+def test_that_a_damaged_record_nobody_needs_does_not_stop_a_save(tmp_path: Path) -> None:
+    torch.save({"a": torch.ones(3), "b": torch.ones(4)}, tmp_path / "a.pt")
+    with zipfile.ZipFile(tmp_path / "c.pt", "w") as archive:
+        for name, data in (records(tmp_path / "a.pt") | {"data/7": b"orphan"}).items():
+            archive.writestr("a/" + name, data)
+    data = bytearray((tmp_path / "c.pt").read_bytes())
+    at = data.index(b"a/data/7") - 30
+    data[at : at + 4] = b"gone"
+    (tmp_path / "c.pt").write_bytes(data)
+    receipt = saved(tmp_path / "c.pt", tmp_path / "d.pt", {"a": "x"})
+    assert "data/7" not in records(tmp_path / "d.pt")
+    assert any("a/data/7 left out: it is damaged" in note for note in receipt.notes)
+    saved(tmp_path / "c.pt", tmp_path / "e.pt")
+    assert (tmp_path / "e.pt").read_bytes() == data

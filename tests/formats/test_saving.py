@@ -56,7 +56,7 @@ def test_that_the_receipt_says_what_the_command_line_promises(source: Path, tmp_
     }
     assert document["warnings"] == []
     assert document["size"] == (tmp_path / "b.pt").stat().st_size
-    assert "torch.load(weights_only=True) opens it" in document["checks"]
+    assert 'torch.load(weights_only=True, map_location="cpu") opens it' in document["checks"]
     lines = "\n".join(receipt.lines())
     assert "1 entry, 1 renamed, 1 left out" in lines
     assert digest in lines
