@@ -111,6 +111,8 @@ def _unforeseen(error: Exception) -> dict[str, str]:
 
 def main(service_name: str) -> None:
     """The process: frames go out on a private copy of stdout, so that nothing else can write among them."""
+    if hasattr(os, "nice"):
+        os.nice(5)  # the window and its event loop go first where cores are few
     outgoing = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     run(_service(service_name), sys.stdin.buffer, outgoing)
