@@ -288,6 +288,10 @@ def _inline(items: Mapping[str, Item]) -> InlineTable:
 def _text(value: str) -> Item:
     """A literal string where a basic one would need escapes; what no TOML holds as its Python literal."""
     if "\0" in value or any("\ud800" <= ch <= "\udfff" for ch in value):
-        return _inline({"repr": _text(ascii(value))})
+        python = ascii(value)
+        if '"' not in python:
+            # In double quotes it needs no escapes inside TOML's single ones.
+            python = f'"{python[1:-1]}"'
+        return _inline({"repr": _text(python)})
     literal = ("\\" in value or '"' in value) and "'" not in value and all(ch >= " " and ch != "\x7f" for ch in value)
     return tomlkit.string(value, literal=literal)

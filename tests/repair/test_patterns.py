@@ -176,3 +176,8 @@ def test_that_hostile_keys_do_not_stall_a_template() -> None:
     long = "a" * 20_000
     for pattern in ("*a*a*a*a*b", "**a*a*a*a*b", "a*a**a*b"):
         assert not compile_pattern(pattern).matches(long)
+
+
+def test_that_the_earlier_wildcard_takes_as_little_as_it_can() -> None:
+    assert renamed("**.a.**", "x.**.y.**", "a.a.b", "c.a.a.a") == ["x.y.a.b", "x.c.y.a.a"]
+    assert renamed("{p...}.blocks.{q...}", "{q}|{p}", "x.blocks.y.blocks.z") == ["y.blocks.z|x"]

@@ -173,6 +173,15 @@ def test_that_what_the_source_already_had_is_left_to_it() -> None:
     assert len(planned(Prefix(add="m."), keys=("a", "a")).targets) == 2
 
 
+def test_that_an_empty_key_of_the_source_is_above_nothing() -> None:
+    assert result(Rename(rules=(("a", "b"),)), keys=("", "a")) == [("", ""), ("a", "b")]
+
+
+def test_that_a_chain_counts_the_keys_that_the_rule_before_left() -> None:
+    rules = (("a.{i}", "b.{i}"), ("b.{i}", "c.{n-1-i}"))
+    assert result(Rename(rules=rules, mode="chain"), keys=("a.0", "a.1")) == [("a.0", "c.1"), ("a.1", "c.0")]
+
+
 def test_that_an_empty_key_is_refused() -> None:
     with pytest.raises(RepairError, match="empty key"):
         planned(Strip(prefix="w"), keys=("w",))
@@ -382,6 +391,13 @@ def test_that_a_module_follows_its_keys_only_when_all_of_them_move_together() ->
     assert part.modules == {}
     one = planned(Rename(rules=(("enc.fc.{p}", "enc.head.{p}"),)), keys=keys, modules=modules)
     assert one.modules == {"enc.fc": "enc.head", "enc.fc.drop": "enc.head.drop"}
+
+
+def test_that_a_module_stays_where_its_parts_went_apart_or_its_new_path_is_taken() -> None:
+    apart = Rename(rules=(("m.a.w", "n.a.w"), ("m.a.v", "k.b.v")))
+    assert planned(apart, keys=("m.a.w", "m.a.v"), modules=("", "m", "m.a")).modules == {}
+    merged = Rename(rules=(("a.w", "b.w"),))
+    assert planned(merged, keys=("a.w", "b.v"), modules=("", "a", "b")).modules == {}
 
 
 def test_that_swapped_modules_swap_their_versions() -> None:

@@ -139,6 +139,11 @@ def test_that_regular_expressions_are_written_without_doubled_backslashes() -> N
     assert r"['re:^a\.(\d+)', 'b.\1']" in text
 
 
+def test_that_text_no_toml_holds_is_written_as_python_does() -> None:
+    text = Recipe(steps=(Drop(keys=("a\0", "\ud800")),)).to_text()
+    assert r"""[{repr = '"a\x00"'}, {repr = '"\ud800"'}]""" in text
+
+
 HEAD = f'format = "{FORMAT}"\n'
 STEP = HEAD + "[[step]]\nop = "
 
