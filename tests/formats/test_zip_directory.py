@@ -10,7 +10,7 @@ import pytest
 
 from sdviewer.errors import CorruptCheckpoint
 from sdviewer.formats import open_checkpoint
-from sdviewer.formats.zip_directory import ZipDirectory, payload_offset, read_directory, read_member
+from sdviewer.formats.zip_directory import ZipDirectory, inflate, payload_offset, read_directory, read_member
 from tests.formats.conftest import Member, Save, build_zip, elements, torch_members
 
 Write = Callable[..., Path]
@@ -104,6 +104,16 @@ def test_that_a_deflated_member_that_lies_about_its_size_is_refused(stated: int)
     file, directory = directory_of(Member("a/x", b"abc" * 100_000, method=8, usize=stated))
     with pytest.raises(CorruptCheckpoint):
         read_member(file, directory, directory.entries[0], 1 << 40)
+
+
+def test_that_a_bomb_is_given_up_when_it_exceeds_what_it_states() -> None:
+    file, directory = directory_of(Member("a/x", bytes(50_000_000), method=8, usize=1000))
+    entry = directory.entries[0]
+    given = 0
+    with pytest.raises(CorruptCheckpoint, match="holds more than the 1,000 bytes"):
+        for piece in inflate(file, entry, payload_offset(file, entry, directory.start)):
+            given += len(piece)
+    assert given <= 1000
 
 
 def test_that_broken_compressed_data_are_refused() -> None:
