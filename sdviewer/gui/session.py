@@ -290,7 +290,7 @@ class Session(QObject):
     def save(self, out: str, *, overwrite: bool) -> None:
         """Write a repaired copy; the file itself is never touched."""
         written = self.history
-        params = {"recipe": self.recipe.to_text(), "out": out, "overwrite": overwrite}
+        recipe = self.recipe.to_text()
 
         def saved(body: Body, buffers: Buffers) -> None:
             if self.history.steps == written.steps:
@@ -308,7 +308,9 @@ class Session(QObject):
         self.job_changed.emit(words, -1.0)
         self._saving = self.jobs.run(
             "save",
-            lambda done, failed, progressed: self._worker.request("save", params, done, failed, progressed),
+            lambda done, failed, progressed: self._worker.save(
+                recipe, out, self.info["identity"], done, failed, progressed, overwrite=overwrite
+            ),
             saved,
             failed,
             lambda fraction: self.job_changed.emit(words, fraction),

@@ -75,12 +75,13 @@ def window(app: QApplication, qtbot: QtBot, settings: Settings) -> Iterator[Main
     """A main window without a file."""
     pool = NumbersPool(1)
     made = MainWindow(settings, pool)
-    qtbot.addWidget(made)
+    # Not given to qtbot, which closes before fixtures end: a window with steps would ask, and wait for ever.
     made.show()
     yield made
     for page in made.tabs.pages():
         made.remove_tab(page.session)
     made.close()
+    made.deleteLater()
     pool.stop()
 
 

@@ -16,6 +16,7 @@ from sdviewer.gui.dialogs.preview import LIMIT, PreviewTable
 from sdviewer.gui.session import Session
 from sdviewer.repair.operations import Operation
 
+_NOTHING = "No key changes."
 TYPING_PAUSE = 120
 """Milliseconds without a key before the preview is asked for."""
 
@@ -117,13 +118,12 @@ class StepDialog(QDialog):
         if error or problems:
             self._say(error or str(problems[0]))
         elif not changes:
-            self._say("No key changes.")
+            self._say(_NOTHING)
 
     def _say(self, words: str) -> None:
         self._wrong.setText(text.visible(words, 400))
-        widgets.set_property(
-            self.fields[0], "wrong", bool(words) and words != "No key changes."
-        ) if self.fields else None
+        widgets.set_property(self._wrong, "role", "error" if words != _NOTHING else "hint")
+        widgets.set_property(self.fields[0], "wrong", bool(words) and words != _NOTHING) if self.fields else None
 
     def accept(self) -> None:
         if self.operation is not None:

@@ -17,6 +17,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from sdviewer.core import sheet as sheets
 from sdviewer.core import text
 from sdviewer.gui import resources, widgets
 from sdviewer.gui.jobs import Body, Buffers, is_cancelled
@@ -103,10 +104,14 @@ class DetailPanel(QWidget):
         self.cursor_moved.emit("")
         if facts.get("shape") is not None:
             self._show_tensor(facts)
-        elif facts["kind"] in ("value", "object") and not facts.get("tensors"):
+        elif facts["kind"] in ("value", "object") and not self._has_children(int(facts["row"])):
             self._show_value(facts)
         else:
             self._show_module(facts)
+
+    def _has_children(self, node: int) -> bool:
+        sheet = self._session.sheet
+        return sheet is not None and bool(sheet.columns["flags"][node] & sheets.CHILDREN)
 
     # A tensor
 
@@ -354,7 +359,7 @@ def _fact_words(facts: Facts) -> list[tuple[str, bool]]:
             words.append((f"{text.percent(float(facts['share']))} of model", False))
     elif facts.get("note"):
         words.append((text.visible(str(facts["note"]), 200), False))
-    if facts.get("class"):
+    if facts.get("class") and str(facts["class"]) not in str(facts.get("note") or ""):
         words.append((text.visible(str(facts["class"]), 120), True))
     return words
 

@@ -144,7 +144,7 @@ class HistogramPlot(Plot):
             tick_text = plotting.power_of_ten
         else:
             base, ceiling = 0.0, top * 1.08
-            levels = [level for level in plotting.ticks(0, ceiling, 4) if level > 0]
+            levels = [level for level in plotting.ticks(0, ceiling, 5) if level > 0]
             tick_text = plotting.short_number
         axes.y_axis.setTicks([[(level, tick_text(level)) for level in levels]])
         axes.add_grid(levels)

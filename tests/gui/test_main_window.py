@@ -1,0 +1,324 @@
+"""The window over real files, with its real workers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+from PySide6.QtGui import QDragEnterEvent, QDropEvent
+from PySide6.QtWidgets import QAbstractButton, QLabel
+from pytestqt.qtbot import QtBot
+
+from sdviewer.gui import resources
+from sdviewer.gui.actions import ACTIONS, sequences
+from sdviewer.gui.main_window import MainWindow
+from sdviewer.gui.models.tree_model import NAME
+from sdviewer.gui.settings import Settings
+from sdviewer.repair.operations import Drop, Prefix, Strip
+from tests.gui.conftest import Opened, write_checkpoint
+
+
+def names(window: MainWindow) -> list[str]:
+    """The names in the tree in front, from the top."""
+    page = window.current_page()
+    assert page is not None
+    model = page.tree.model
+    return [str(model.index(row, NAME).data()) for row in range(model.rowCount())]
+
+
+def test_that_a_file_shows_its_tree_and_says_nothing_was_run(
+    window: MainWindow, opened: Opened, checkpoint: Path
+) -> None:
+    session = opened(checkpoint)
+    assert session.state == "open"
+    assert names(window)[0] == "model"
+    assert "module" in names(window)
+    assert window.windowTitle() == "model.safetensors[*] — sdviewer"
+    said = " ".join(label.text() for label in window.status.findChildren(QLabel))
+    assert "Opened without running anything" in said
+    assert "safe," not in said.lower()
+
+
+def test_that_the_tree_is_used_with_the_keyboard(
+    window: MainWindow, opened: Opened, checkpoint: Path, qtbot: QtBot
+) -> None:
+    session = opened(checkpoint)
+    page = window.current_page()
+    assert page is not None
+    view = page.tree.view
+    view.setFocus()
+    qtbot.keyClick(view, Qt.Key.Key_Down)
+    with qtbot.waitSignal(session.rows_changed):
+        qtbot.keyClick(view, Qt.Key.Key_Right)
+    assert "blocks" in names(window)
+    at = names(window).index("module")
+    assert view.currentIndex().row() == at
+    qtbot.keyClick(view, Qt.Key.Key_Right)
+    assert view.currentIndex().row() == at + 1
+    qtbot.keyClick(view, Qt.Key.Key_Left)
+    assert view.currentIndex().row() == at
+    with qtbot.waitSignal(session.rows_changed):
+        qtbot.keyClick(view, Qt.Key.Key_Asterisk)
+    assert "0 – 3" in names(window)
+    with qtbot.waitSignal(session.rows_changed):
+        qtbot.keyClick(view, Qt.Key.Key_Left)
+    assert "blocks" not in names(window)
+    qtbot.keyClicks(view, "mod")
+    assert names(window)[view.currentIndex().row()].startswith("mod")
+
+
+def test_that_a_filter_finds_and_says_when_it_cannot(
+    window: MainWindow, opened: Opened, checkpoint: Path, qtbot: QtBot
+) -> None:
+    session = opened(checkpoint)
+    page = window.current_page()
+    assert page is not None
+    with qtbot.waitSignal(session.filtered, check_params_cb=lambda matched, error: matched == 5):
+        page.tree.filter.setText("*.bias")
+    assert "weight" not in names(window)
+    shown = names(window)
+    with qtbot.waitSignal(session.filtered, check_params_cb=lambda matched, error: bool(error)):
+        page.tree.filter.setText("/(/")
+    assert names(window) == shown
+    assert page.tree.filter.property("wrong") is True
+    with qtbot.waitSignal(session.filtered, check_params_cb=lambda matched, error: matched == 0):
+        page.tree.filter.setText("nowhere")
+    qtbot.keyClick(page.tree.filter, Qt.Key.Key_Escape)
+    qtbot.waitUntil(lambda: "module" in names(window))
+    assert page.tree.filter.property("wrong") is False
+
+
+def test_that_the_selection_stays_when_rows_fold_away_and_come_back(
+    window: MainWindow, opened: Opened, checkpoint: Path, qtbot: QtBot
+) -> None:
+    session = opened(checkpoint)
+    page = window.current_page()
+    assert page is not None
+    with qtbot.waitSignal(session.rows_changed):
+        session.expand_all()
+    page.tree.select_row(names(window).index("head"))
+    chosen = list(session.selection)
+    with qtbot.waitSignal(session.rows_changed):
+        session.collapse_all()
+    with qtbot.waitSignal(session.rows_changed):
+        session.expand_all()
+    assert session.selection == chosen
+    assert [names(window)[index.row()] for index in page.tree.view.selectionModel().selectedRows()] == ["head"]
+
+
+def test_that_a_tensor_shows_its_numbers(window: MainWindow, opened: Opened, checkpoint: Path, qtbot: QtBot) -> None:
+    session = opened(checkpoint)
+    page = window.current_page()
+    assert page is not None
+    with qtbot.waitSignal(session.rows_changed):
+        session.expand_all()
+    row = names(window).index("head") + 1
+    with qtbot.waitSignal(page.detail.settled, timeout=30_000):
+        page.tree.select_row(row)
+    said = {
+        line.words: line.accessibleName()
+        for line in page.detail.tensor_page.statistics._lines.values()
+        if not line.isHidden()
+    }
+    assert said["max"] == "max 11"
+    assert said["mean"] == "mean 5.5"
+    assert said["exact zeros"] == "exact zeros 1"
+    grid = page.detail.tensor_page.plots["values"].grid  # type: ignore[attr-defined]
+    assert grid.chosen_text() == "0"
+    heatmap = page.detail.tensor_page.plots["heatmap"]
+    assert heatmap.isVisibleTo(window)
+    assert "3 by 4" in heatmap.canvas.accessibleDescription()  # type: ignore[attr-defined]
+
+
+def test_that_steps_show_undo_and_redo_in_tree_title_and_menu(
+    window: MainWindow, opened: Opened, checkpoint: Path, qtbot: QtBot
+) -> None:
+    session = opened(checkpoint)
+    before = names(window)
+    with qtbot.waitSignal(session.recipe_changed):
+        session.apply(Strip(prefix="module.", when="any"))
+    assert "module" not in names(window)
+    assert window.isWindowModified()
+    assert window.tabs.tabText(0).endswith("•")
+    assert window.actions_by_id["undo"].text().endswith('Undo Strip prefix "module."')
+    page = window.current_page()
+    assert page is not None
+    assert not page.recipe.isHidden()
+    with qtbot.waitSignal(session.recipe_changed):
+        window.actions_by_id["undo"].trigger()
+    assert names(window) == before
+    assert not window.isWindowModified()
+    assert page.recipe.isHidden()
+    with qtbot.waitSignal(session.recipe_changed):
+        window.actions_by_id["redo"].trigger()
+    assert "module" not in names(window)
+
+
+def test_that_a_step_that_cannot_be_is_refused_and_nothing_changes(
+    window: MainWindow, opened: Opened, tmp_path: Path, qtbot: QtBot
+) -> None:
+    session = opened(write_checkpoint(tmp_path / "two.safetensors", {"a.w": (2,), "w": (2,)}))
+    before = names(window)
+    with qtbot.waitSignal(session.trouble):
+        session.apply(Strip(prefix="a.", when="any"))
+    assert names(window) == before
+    assert not session.history.can_undo
+    page = window.current_page()
+    assert page is not None
+    assert not page.banner.isHidden()
+
+
+def test_that_dropped_rows_stay_and_are_marked(
+    window: MainWindow, opened: Opened, checkpoint: Path, qtbot: QtBot
+) -> None:
+    session = opened(checkpoint)
+    with qtbot.waitSignal(session.rows_changed):
+        session.expand_all()
+    with qtbot.waitSignal(session.recipe_changed):
+        session.apply(Drop(keys=("module.head.bias",)))
+    page = window.current_page()
+    assert page is not None
+    model = page.tree.model
+    dropped = [row for row in range(model.rowCount()) if "dropped" in model.sentence(model.node(row))]
+    assert [names(window)[row] for row in dropped] == ["bias"]
+
+
+def test_that_one_start_keeps_one_tab_for_a_file(window: MainWindow, opened: Opened, checkpoint: Path) -> None:
+    opened(checkpoint)
+    window.open_paths([str(checkpoint)])
+    assert window.tabs.count() == 1
+
+
+def test_that_a_file_that_is_none_is_told_with_cause_and_remedy(
+    window: MainWindow, opened: Opened, tmp_path: Path
+) -> None:
+    path = tmp_path / "notes.pth"
+    path.write_text("these are my notes, no checkpoint\n" * 20)
+    session = opened(path)
+    assert session.state == "failed"
+    page = window.current_page()
+    assert page is not None
+    said = page._failed.words()
+    assert "Could not read notes.pth" in said
+    assert len(said) > 40
+    assert not any(action.isEnabled() for name, action in window.actions_by_id.items() if name in ("save", "rename"))
+
+
+def test_that_a_dropped_file_opens(window: MainWindow, checkpoint: Path, qtbot: QtBot) -> None:
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(checkpoint))])
+    left, none = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+    enter = QDragEnterEvent(QPoint(50, 50), Qt.DropAction.CopyAction, data, left, none)
+    window.dragEnterEvent(enter)
+    assert enter.isAccepted()
+    window.dropEvent(QDropEvent(QPointF(50, 50), Qt.DropAction.CopyAction, data, left, none))
+    session = window.current_session()
+    assert session is not None
+    qtbot.waitUntil(lambda: session.state == "open", timeout=20_000)
+
+
+def test_that_an_opened_file_is_remembered_with_its_numbers(
+    window: MainWindow, opened: Opened, checkpoint: Path, settings: Settings
+) -> None:
+    opened(checkpoint)
+    recent = settings.recents()[0]
+    assert (recent.path, recent.tensors, recent.size) == (str(checkpoint), 10, checkpoint.stat().st_size)
+    window.files.close_tab()
+    assert window.current_session() is None
+    said = " ".join(label.text() for label in window.start.findChildren(QLabel))
+    assert "model.safetensors" in said
+    assert "10 tensors" in said
+
+
+def test_that_a_test_can_see_what_was_opened(
+    window: MainWindow, opened: Opened, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "log"
+    monkeypatch.setenv("SDVIEWER_TEST_LOG", str(log))
+    opened(checkpoint)
+    assert log.read_text() == f"{os.getpid()} open {checkpoint}\n"
+
+
+def test_that_closing_asks_once_only_where_steps_would_be_lost(
+    window: MainWindow, opened: Opened, checkpoint: Path, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    session = opened(checkpoint)
+    monkeypatch.setattr(window.files, "ask_about_loss", lambda session: asked.append(session.name) or "cancel")
+    with qtbot.waitSignal(session.recipe_changed):
+        session.apply(Prefix(add="model."))
+    assert not window.close()
+    assert window.tabs.count() == 1
+    assert asked == ["model.safetensors"]
+    with qtbot.waitSignal(session.recipe_changed):
+        session.undo()
+    assert window.close()
+    assert asked == ["model.safetensors"]
+
+
+def test_that_a_saved_copy_is_told_with_its_checks_and_is_no_longer_unsaved(
+    window: MainWindow, opened: Opened, checkpoint: Path, tmp_path: Path, qtbot: QtBot
+) -> None:
+    session = opened(checkpoint)
+    before = checkpoint.read_bytes()
+    with qtbot.waitSignal(session.recipe_changed):
+        session.apply(Strip(prefix="module.", when="any"))
+    out = tmp_path / "copy.safetensors"
+    with qtbot.waitSignal(session.saved, timeout=30_000):
+        session.save(str(out), overwrite=False)
+    page = window.current_page()
+    assert page is not None
+    said = " ".join(label.text() for label in page.receipt.findChildren(QLabel) if not label.isHidden())
+    assert "Saved and read back" in said
+    assert "copy.safetensors" in said
+    assert not window.isWindowModified()
+    assert checkpoint.read_bytes() == before
+    assert b"module." not in out.read_bytes()[:600]
+
+
+def test_that_every_command_has_a_menu_and_no_shortcut_means_two_things() -> None:
+    keys = [key.toString() for action in ACTIONS for key in sequences(action)]
+    assert len(keys) == len(set(keys))
+    assert all(action.menu for action in ACTIONS)
+
+
+def test_that_every_button_says_what_it_does(window: MainWindow, opened: Opened, checkpoint: Path) -> None:
+    opened(checkpoint)
+    silent = [
+        button
+        for button in window.findChildren(QAbstractButton)
+        if button.isVisibleTo(window)
+        and not button.text()
+        and not button.accessibleName()
+        and button.objectName() != "qt_toolbar_ext_button"
+        and button.focusPolicy() != Qt.FocusPolicy.NoFocus
+    ]
+    assert silent == []
+
+
+def test_that_a_command_that_is_not_possible_says_why(window: MainWindow) -> None:
+    action = window.actions_by_id["rename"]
+    assert not action.isEnabled()
+    assert "Open a file first." in action.toolTip()
+
+
+def test_that_the_smallest_window_keeps_the_tree_wide_enough(
+    window: MainWindow, opened: Opened, checkpoint: Path, qtbot: QtBot
+) -> None:
+    opened(checkpoint)
+    window.resize(1024, 700)
+    page = window.current_page()
+    assert page is not None
+    qtbot.waitUntil(lambda: window.width() == 1024)
+    assert page.tree.width() >= 320
+    assert page.detail.width() >= 400
+
+
+def test_that_the_theme_is_toggled_and_remembered(window: MainWindow, settings: Settings) -> None:
+    window.actions_by_id["theme"].trigger()
+    assert resources.theme().name == "dark"
+    assert settings.get("appearance/theme") == "dark"
+    window.actions_by_id["theme"].trigger()
+    assert resources.theme().name == "light"
