@@ -161,6 +161,8 @@ class ShownRows:
     def anchor(self, row: int) -> Anchor:
         """What a row is, in terms that survive an edit: the first leaf below it, and how far above that it stands."""
         tree = self.tree
+        if _is_state_dict(tree, row):
+            return ("state_dict", tree.state_dict[row]), 0, False  # a step may move its leaves up or down
         leaf = row
         while tree.end[leaf] > leaf + 1:
             leaf += 1
@@ -197,6 +199,9 @@ class _Anchors:
     def __init__(self, tree: ModuleTree) -> None:
         self.tree = tree
         self.leaves = {_leaf_id(tree, row): row for row in range(len(tree)) if tree.end[row] == row + 1}
+        for row in range(len(tree)):
+            if _is_state_dict(tree, row):
+                self.leaves["state_dict", tree.state_dict[row]] = row
 
     def find(self, anchor: Anchor) -> int | None:
         leaf, height, fold = anchor
@@ -210,6 +215,10 @@ class _Anchors:
             height -= self.tree.kind[row] != "fold"
         above = self.tree.parent[row]
         return above if fold and above >= 0 and self.tree.kind[above] == "fold" else row
+
+
+def _is_state_dict(tree: ModuleTree, row: int) -> bool:
+    return tree.state_dict[row] >= 0 and tree.entry[row] < 0 and tree.tensor[row] < 0
 
 
 def _leaf_id(tree: ModuleTree, row: int) -> tuple[str, int]:
