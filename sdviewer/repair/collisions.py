@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,7 +38,10 @@ def find_collisions(keys: Sequence[str], new_keys: Sequence[str | None]) -> list
     # What only drops keys makes no collision.
     if all(new is None or new == old for old, new in zip(keys, new_keys, strict=True)):
         return []
-    return _same(keys, new_keys) + _branches(keys, new_keys)
+    distinct = set(new_keys)
+    distinct.discard(None)
+    met = len(distinct) < len(new_keys) - new_keys.count(None)
+    return (_same(keys, new_keys) if met else []) + _branches(keys, new_keys, distinct)
 
 
 def check_new_keys(keys: Sequence[str], new_keys: Sequence[str | None]) -> None:
@@ -60,11 +63,6 @@ def check_new_keys(keys: Sequence[str], new_keys: Sequence[str | None]) -> None:
 
 
 def _same(keys: Sequence[str], new_keys: Sequence[str | None]) -> list[Collision]:
-    kept = len(new_keys) - new_keys.count(None)
-    distinct = set(new_keys)
-    distinct.discard(None)
-    if len(distinct) == kept:
-        return []
     first_at: dict[str, int] = {}
     found = []
     for i, new in enumerate(new_keys):
@@ -78,15 +76,14 @@ def _same(keys: Sequence[str], new_keys: Sequence[str | None]) -> list[Collision
     return found
 
 
-def _branches(keys: Sequence[str], new_keys: Sequence[str | None]) -> list[Collision]:
-    leaves = {key for key in new_keys if key is not None}
+def _branches(keys: Sequence[str], new_keys: Sequence[str | None], leaves: Collection[str | None]) -> list[Collision]:
     branches: set[str] = set()
-    above = {key.rpartition(".")[0] for key in leaves}
+    above = {key.rpartition(".")[0] for key in new_keys if key is not None}
     while above:
         branches |= above
         above = {key.rpartition(".")[0] for key in above} - branches
     branches.discard("")
-    both = leaves & branches
+    both = branches.intersection(leaves)
     if not both:
         return []
     leaf_at = {new: i for i, new in enumerate(new_keys) if new in both}

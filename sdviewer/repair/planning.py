@@ -257,13 +257,15 @@ class _Planner:
             self.modules[present[path]] = new
 
     def _take(self, step: Operation, changes: KeyChanges) -> None:
-        kept = [(new, entry) for new, entry in zip(changes.new_keys, self.entries, strict=True) if new is not None]
-        if len(kept) < len(self.keys) and step.why:
-            for new, entry in zip(changes.new_keys, self.entries, strict=True):
-                if new is None:
-                    self.reasons[entry] = step.why
-        self.keys = [new for new, _ in kept]
-        self.entries = [entry for _, entry in kept]
+        new_keys, entries = changes.new_keys, self.entries
+        self.keys = [new for new in new_keys if new is not None]
+        if len(self.keys) == len(new_keys):
+            return
+        self.entries = [entry for new, entry in zip(new_keys, entries, strict=True) if new is not None]
+        if step.why:
+            self.reasons.update(
+                [(entry, step.why) for new, entry in zip(new_keys, entries, strict=True) if new is None]
+            )
 
     def finish(self) -> Plan:
         """The plan, after what can only be seen at the end."""
