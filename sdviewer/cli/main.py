@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import os
 import sys
@@ -14,6 +15,9 @@ from sdviewer.errors import Cancelled, SDViewerError, UsageError
 
 COMMANDS = ("open", "info", "stats", "repair", "scan", "demo", "register", "unregister")
 """Each is the module `sdviewer.cli.NAME`, imported when it is called."""
+
+WINDOW = ("open", "demo")
+"""Commands that show the window."""
 
 NOT_BUILT = ("compare", "diff", "fit", "convert", "script")
 """Commands of the contract that come later."""
@@ -68,7 +72,11 @@ def _dispatch(argv: list[str]) -> int:
         parser = _Parser(prog=f"sdviewer {argv[0]}", description=command.HELP, allow_abbrev=False)
         parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
         command.add_arguments(parser)
-        return command.run(parser.parse_args(argv[1:]))
+        arguments = parser.parse_args(argv[1:])
+        if argv[0] not in WINDOW:
+            # A short life: 100,000 rows have no cycles, and looking for some takes longer than reading them.
+            gc.disable()
+        return command.run(arguments)
     if argv and argv[0] in NOT_BUILT:
         raise UsageError(f"{argv[0]} is not built yet", remedy="See sdviewer --help for what is.", code="not_built")
     return _window(argv)
