@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtWidgets import QHBoxLayout, QProgressBar, QSplitter, QStackedWidget, QVBoxLayout, QWidget
 
@@ -16,6 +14,7 @@ from sdviewer.gui.panels.receipt_page import ReceiptPage
 from sdviewer.gui.panels.recipe_panel import RecipePanel
 from sdviewer.gui.panels.status_bar import BAR_AFTER, SAY_AFTER
 from sdviewer.gui.panels.tree_panel import TreePanel
+from sdviewer.gui.panels.wording import failure_words, sentence
 from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import IconLabel
 
@@ -247,17 +246,3 @@ class _FailedPage(QWidget):
     def words(self) -> str:
         """What is said, in one line."""
         return " ".join(part.text() for part in (self._what, self._why, self._remedy))
-
-
-def failure_words(failure: Any) -> tuple[str, str]:
-    """A failure of the engine as cause and remedy, printable; the cause as a sentence."""
-    message = sentence(text.visible(str(failure.get("message") or "something went wrong"), 600))
-    return message, text.visible(str(failure.get("remedy") or ""), 400)
-
-
-def sentence(message: str) -> str:
-    """A message of the engine with a capital and a full stop."""
-    # A sentence begins with a capital, except with our own name or a file's.
-    if not message.startswith("sdviewer") and message.split(" ", 1)[0].isalpha():
-        message = message[:1].upper() + message[1:]
-    return message if message.endswith((".", "!", "?")) else f"{message}."

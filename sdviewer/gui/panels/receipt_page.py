@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QFrame, QHBoxLayout, QScrollArea, QVBoxLayout, QWi
 from sdviewer.core import text
 from sdviewer.gui import widgets
 from sdviewer.gui.jobs import Body
+from sdviewer.gui.panels.wording import sentence
 from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import Card, CodeBlock, Elided, IconLabel
 
@@ -89,18 +90,18 @@ class ReceiptPage(QScrollArea):
         card = Card()
         row = QHBoxLayout()
         row.addWidget(IconLabel("info", 15), 0, Qt.AlignmentFlag.AlignTop)
-        said = widgets.label(text.visible(words, 500), "second")
+        said = widgets.label(sentence(text.visible(words, 500)), "second")
         said.setWordWrap(True)
         row.addWidget(said, 1)
         card.column.addLayout(row)
         return card
 
     def _checks(self, receipt: Body) -> Card:
-        checks = [text.visible(str(check), 300) for check in receipt.get("checks") or ()]
+        checks = [sentence(text.visible(str(check), 300)) for check in receipt.get("checks") or ()]
         card = Card("Checked by reading the new file back", f"{len(checks)} held")
         for check in checks:
             row = QHBoxLayout()
-            row.setContentsMargins(0, 5, 0, 5)
+            row.setContentsMargins(0, 1, 0, 1)
             row.setSpacing(10)
             row.addWidget(IconLabel("checkc", 16, "ok"))
             said = widgets.label(check)
@@ -139,5 +140,7 @@ def _code_card(title: str, code: str, height: int, subtitle: str = "") -> Card:
     block = CodeBlock(code)
     block.setAccessibleName(title)
     block.setMinimumHeight(height)
+    if not subtitle:
+        block.setMaximumHeight(height)
     card.set_body(block)
     return card

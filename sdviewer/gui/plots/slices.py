@@ -49,7 +49,7 @@ class SliceStrip(QWidget):
             field.setRange(0, min(size - 1, 2**31 - 1))
             field.setPrefix(f"dim {axis}: ")
             field.setButtonSymbols(QSpinBox.ButtonSymbols.NoButtons)
-            field.setFixedHeight(24)
+            field.setFixedSize(84, 24)
             field.setAccessibleName(f"Place in dimension {axis}, of {size}")
             field.setToolTip(f"Place in dimension {axis}, of {size:,}")
             field.setKeyboardTracking(False)
