@@ -160,7 +160,7 @@ def _read(source: int, start: int, nbytes: int) -> bytes:
         more = _read_some(source, start + len(data), nbytes - len(data))
         if not more:
             raise SaveError(
-                "the source became shorter while it was copied", remedy="Open it again.", code="source_changed"
+                "the source became shorter while it was copied", remedy="Open it again.", code="file_changed"
             )
         data += more
     return data

@@ -136,6 +136,8 @@ class _Archive:
 
     def _unused(self, used: list[str]) -> list[str]:
         """The storages that were in use before the edit and that no pickle of the archive names after it."""
+        if self.source.records.keys() <= set(used):
+            return []
         before = storage_keys(emit(self.source.pickle))
         gone = set(before) - set(used)
         if not gone:

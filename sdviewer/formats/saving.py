@@ -29,6 +29,7 @@ from sdviewer.formats.torch_source import TorchSource, TorchZipSource
 from sdviewer.formats.verify import Proof, is_edited, verify
 from sdviewer.formats.zip_directory import STORED
 from sdviewer.pickles.emit import Edits
+from sdviewer.pickles.machine import collector_paused
 from sdviewer.repair.plan import Plan, PlanWarning
 
 CONTAINERS_OF_SUFFIX: Mapping[str, tuple[str, ...]] = {
@@ -68,7 +69,7 @@ def save(
     chosen = _choose_container(checkpoint, name, container, default_container)
     _refuse_input(name, checkpoint, inputs)
     refuse_existing(name, overwrite=overwrite)
-    with _named(checkpoint.path), opened(checkpoint.path) as source:
+    with collector_paused(), _named(checkpoint.path), opened(checkpoint.path) as source:
         if not same_file(source.identity, checkpoint.identity):
             raise _source_changed(checkpoint.path)
         edits = _edits(checkpoint, plan)
@@ -313,7 +314,7 @@ def _source_changed(path: str) -> SaveError:
         "it was changed on disk after it was opened",
         path=path,
         remedy="Open it again; the recipe can be applied to it as it is now.",
-        code="source_changed",
+        code="file_changed",
     )
 
 

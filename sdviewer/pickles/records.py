@@ -48,15 +48,11 @@ def _record_pattern(string: bytes, put: bytes) -> re.Pattern[bytes]:
 _WITH_PUTS = _record_pattern(rb"X(.)\0\0\0", rb"q.|r.{4}")
 _WITH_MEMOIZE = _record_pattern(rb"\x8c(.)", rb"\x94")
 _PUT = re.compile(rb"q.|r.{4}", re.DOTALL)
+# n LONG_BINPUTs in a row as one little-endian number: that of slots 0, 1, 2 ..., and what the next first slot adds.
 _LONG_PUTS = tuple(
-    (
-        int.from_bytes(b"".join(struct.pack("<BI", op.LONG_BINPUT, i) for i in range(n)), "little"),
-        int.from_bytes(struct.pack("<BI", 0, 1) * n, "little"),
-    )
-    for n in range(9)
+    int.from_bytes(b"".join(struct.pack("<BI", op.LONG_BINPUT, i) for i in range(n)), "little") for n in range(9)
 )
-"""For n LONG_BINPUTs in a row: slots 0, 1, 2 ... as one number, and what each step of the first slot adds to it."""
-
+_LONG_STEPS = tuple(int.from_bytes(struct.pack("<BI", 0, 1) * n, "little") for n in range(9))
 
 _FIRST_SLOT = attrgetter("first_slot")
 
@@ -121,11 +117,9 @@ class Records:
                 return None
             place = location.decode("ascii")
         puts = b"".join((key_put, location_put, id_put, size_put, stride_put, hooks_put, args_put, put))
-        n, rest = divmod(len(puts), 5)
-        first, ones = _LONG_PUTS[n]
-        # As one number: n LONG_BINPUTs in a row are those of 0, 1, 2 ... and n times the first slot.
-        if rest or int.from_bytes(puts, "little") != first + next_slot * ones:
-            n = self._count_of(puts, next_slot)
+        n = len(puts) // 5
+        if len(puts) % 5 or int.from_bytes(puts, "little") != _LONG_PUTS[n] + next_slot * _LONG_STEPS[n]:
+            next_slot, n = self._slots(puts, next_slot)
             if not n:
                 return None
         layout = (numel, offset, size, stride)
@@ -208,12 +202,16 @@ class Records:
             return record
         return None
 
-    def _count_of(self, puts: bytes, next_slot: int) -> int:
-        """How many slots a record's PUTs store, 0 when they are not `next_slot` and those that follow."""
+    def _slots(self, puts: bytes, next_slot: int) -> tuple[int, int]:
+        """The first memo slot that a record's PUTs store and how many, 0 when not one after the other and all new.
+
+        Slots may be left out before a record: an edit that renames a key stores the key no more.
+        """
         if self._pattern is _WITH_MEMOIZE:
-            return len(puts) if next_slot == len(self._memo) + self.hidden else 0
-        slots = [_slot(found) for found in _PUT.findall(puts)]
-        return len(slots) if slots == list(range(next_slot, next_slot + len(slots))) else 0
+            return next_slot, len(puts) if next_slot == len(self._memo) + self.hidden else 0
+        slots = [_slot(put) for put in _PUT.findall(puts)]
+        is_new = slots[0] >= next_slot and slots == list(range(slots[0], slots[0] + len(slots)))
+        return slots[0], len(slots) if is_new else 0
 
 
 def _slot(opcode: bytes) -> int:

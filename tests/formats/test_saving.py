@@ -259,7 +259,7 @@ def test_that_a_source_changed_since_it_was_opened_is_not_saved(source: Path, tm
     torch.save({"w": torch.zeros(50_000), "b": torch.ones(3)}, source)
     with pytest.raises(SaveError, match="changed on disk") as caught:
         save(checkpoint, plan_of(checkpoint, {"w": "v"}), tmp_path / "b.pt")
-    assert caught.value.code == "source_changed"
+    assert caught.value.code == "file_changed"
     assert names_in(tmp_path) == ["a.pt"]
 
 
