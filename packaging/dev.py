@@ -108,17 +108,19 @@ def install_system_packages(libraries: Mapping[str, str], programs: Mapping[str,
     if shutil.which("apt-get") is None:
         raise SetupError("this system lacks " + ", ".join(missing) + "; install them with its own package manager")
     packages = sorted(set(missing.values()))
-    if os.geteuid() != 0:
+    root = os.geteuid() == 0
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    if root:
+        subprocess.run(["apt-get", "update", "-qq"], env=environment, check=False)
+    # Debian 13 and Ubuntu 24.04 call it libglib2.0-0t64 since time_t has 64 bits.
+    if "libglib2.0-0" in packages and _apt_knows("libglib2.0-0t64"):
+        packages[packages.index("libglib2.0-0")] = "libglib2.0-0t64"
+    if not root:
         line = "sudo apt-get install -y --no-install-recommends " + " ".join(packages)
         raise SetupError(
             f"this system lacks {', '.join(missing)}. Run this line, then the same command again:\n\n    {line}\n"
         )
     say("installing " + " ".join(packages))
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    subprocess.run(["apt-get", "update", "-qq"], env=environment, check=False)
-    # Debian 13 and Ubuntu 24.04 call it libglib2.0-0t64 since time_t has 64 bits.
-    if "libglib2.0-0" in packages and _apt_knows("libglib2.0-0t64"):
-        packages[packages.index("libglib2.0-0")] = "libglib2.0-0t64"
     command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages]
     if subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False).returncode:
         raise SetupError("apt-get failed, see above: " + " ".join(command))
