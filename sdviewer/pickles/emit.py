@@ -19,7 +19,7 @@ from functools import partial
 from typing import NamedTuple, TypeAlias
 
 from sdviewer.pickles import opcodes as op
-from sdviewer.pickles.machine import Pickle
+from sdviewer.pickles.machine import Pickle, collector_paused
 from sdviewer.pickles.nodes import (
     FRESH,
     Call,
@@ -73,7 +73,8 @@ def emit(pickle: Pickle, edits: Edits | None = None) -> Emitted:
     root = emitter.edits.root or pickle.root
     if root is None:
         raise ValueError("a pickle that broke off has nothing to write")
-    emitter.run(root)
+    with collector_paused():
+        emitter.run(root)
     return Emitted(b"".join((pickle.header, *emitter.out, b".")), emitter.persistent)
 
 

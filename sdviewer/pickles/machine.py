@@ -26,6 +26,8 @@ from __future__ import annotations
 
 import gc
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import repeat
 from types import MappingProxyType
@@ -118,18 +120,26 @@ def parse_partial(data: bytes, start: int = 0, *, progress: Progress = no_progre
         Cancelled: from `progress`.
     """
     machine = Machine(data, {})
-    was_enabled = gc.isenabled()
-    gc.disable()  # every node would be looked at again and again, and none is garbage
     try:
-        end = machine.run(start, progress)
+        with collector_paused():
+            end = machine.run(start, progress)
         root: Node | None = machine.stack.pop()
         broken = ""
     except BrokenPickle as problem:
         end, root, broken = problem.at, None, str(problem)
+    return machine.pickle(start, end, root, broken)
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Keep the garbage collector from looking at a growing graph again and again: none of it is garbage."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
     finally:
         if was_enabled:
             gc.enable()
-    return machine.pickle(start, end, root, broken)
 
 
 _u2 = struct.Struct("<H").unpack_from

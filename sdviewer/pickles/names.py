@@ -102,16 +102,15 @@ PLAIN: dict[str, frozenset[str]] = {
         numpy=f"ndarray dtype matrix {_NUMPY_SCALARS}",
         numpy__dtypes=" ".join(f"{kind}DType" for kind in _NUMPY_DTYPES.split()),
         numpy__random="RandomState Generator BitGenerator SeedSequence",
-        numpy__random__bit_generator="SeedSequence BitGenerator",
         numpy__random__mtrand="RandomState",
         pathlib=_PATHS,
         types="SimpleNamespace NoneType EllipsisType NotImplementedType",
         uuid="UUID SafeUUID",
         zoneinfo="ZoneInfo ZoneInfo._unpickle",
     ),
+    "numpy.random.bit_generator": _words("SeedSequence BitGenerator __pyx_unpickle_SeedSequence"),
     "pathlib._local": _words(_PATHS),
     "numpy.random._pickle": _words(_NUMPY_RANDOM),
-    "numpy.random._bit_generator": frozenset(("__pyx_unpickle_SeedSequence",)),
     "numpy.ma.core": frozenset(("_mareconstruct", "MaskedArray")),
     **{
         f"numpy.{core}.{module}": frozenset(names)

@@ -65,7 +65,7 @@ def _call(call: Call) -> list[Node | str]:
     else:
         parts += ["*", args]
     if len(call.args) > 1:
-        parts += [", **", call.args[1]]
+        parts += [", **" if parts[-1] != "(" else "**", call.args[1]]
     parts.append(")")
     state = next((effect.items[0] for effect in call.effects if effect.kind == "build"), None)
     return parts if state is None else [*parts, ".__setstate__(", state, ")"]

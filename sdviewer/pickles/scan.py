@@ -194,11 +194,14 @@ class _Scanner:
     def walk(self) -> None:
         """Visit every node once: count the places of names, note what cannot be known."""
         pickle = self.pickle
-        todo: list[Node] = [*pickle.globals, *pickle.calls, *pickle.left_over]
-        if pickle.root is not None:
-            todo.append(pickle.root)
-            self.count_use(pickle.root)
+        todo: list[Node] = [*pickle.globals, *pickle.calls]
         seen: set[Node] = set(todo)
+        for node in (pickle.root, *pickle.left_over):
+            if isinstance(node, Global):
+                self.count[node] += 1
+            if node is not None and node not in seen:
+                seen.add(node)
+                todo.append(node)
         for node in todo:
             if isinstance(node, Const) and not node.effects:
                 continue
@@ -224,10 +227,6 @@ class _Scanner:
         if isinstance(node, Global) and node.parts is not None and not node.module:
             return "a name that is computed"
         return ""
-
-    def count_use(self, node: Node) -> None:
-        if isinstance(node, Global):
-            self.count[node] += 1
 
     def known_id(self, node: Persistent) -> bool:
         if node.id is None:

@@ -103,11 +103,16 @@ def objects() -> dict[str, Any]:
     }
 
 
-def torch_pickle(thing: Any, protocol: int = 2) -> bytes:
-    """The `data.pkl` of what torch.save makes of `thing`."""
+def torch_file(thing: Any, protocol: int = 2) -> bytes:
+    """The zip that torch.save makes of `thing`."""
     buffer = io.BytesIO()
     torch.save(thing, buffer, pickle_protocol=protocol)
-    with zipfile.ZipFile(buffer) as archive:
+    return buffer.getvalue()
+
+
+def torch_pickle(thing: Any, protocol: int = 2) -> bytes:
+    """The `data.pkl` of what torch.save makes of `thing`."""
+    with zipfile.ZipFile(io.BytesIO(torch_file(thing, protocol))) as archive:
         return archive.read(next(name for name in archive.namelist() if name.endswith("/data.pkl")))
 
 

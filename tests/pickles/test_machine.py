@@ -11,6 +11,7 @@ import tracemalloc
 import pytest
 
 from sdviewer.errors import Cancelled, CorruptCheckpoint
+from sdviewer.pickles.emit import Edits, emit
 from sdviewer.pickles.machine import parse, parse_partial
 from sdviewer.pickles.nodes import Call, Const, Global, Group, Other, Persistent, TensorRecord, elements, pairs, states
 from tests.pickles.samples import objects, tensors, torch_pickle
@@ -371,3 +372,12 @@ def test_that_a_string_of_another_length_is_not_taken_for_a_key() -> None:
     wrong[data.index(b"X\x01\x00\x00\x00" + record.key.encode() + b"q", record.at) + 1] = 2
     found = parse_partial(bytes(wrong))
     assert record.at not in {other.at for other in found.records}
+
+
+def test_that_records_are_recognised_after_keys_that_store_no_slot() -> None:
+    pickle_ = parse(torch_pickle(tensors(300)))
+    assert pickle_.root is not None
+    keys = {place: f"k{i}" for i, (place, _, _) in enumerate(pairs(pickle_.root))}
+    renamed = emit(pickle_, Edits(keys=keys)).data
+    assert len(parse(renamed).records) == len(pickle_.records)
+    assert [row[1:] for row in described(renamed)] == [row[1:] for row in described(pickle_.data)]
