@@ -1,7 +1,7 @@
 """The one loop that looks at every float, compiled by numba: everything about a block while it is in the core's cache.
 
 numba is imported on the first large tensor, not before, and what it compiled is kept in the user's cache folder. Where
-numba or that folder is missing, NumPy does the same work with the same results at a third of the speed.
+numba or that folder is missing, NumPy does the same work with the same results at a quarter of the speed.
 """
 
 from __future__ import annotations

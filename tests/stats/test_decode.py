@@ -140,6 +140,9 @@ def test_that_far_apart_rows_of_a_huge_stride_are_gathered_in_pieces() -> None:
     source, layout = lay(tensor)
     np.testing.assert_array_equal(values_of(source, layout), tensor.numpy().reshape(-1))
     assert source.read_bytes == tensor.numel() * 4
+    few = base.as_strided((3, 4, 10), (1_500_000, 6000, 1), 5)
+    np.testing.assert_array_equal(values_of(*lay(few)), few.numpy().reshape(-1))
+    np.testing.assert_array_equal(values_of(*lay(few.permute(2, 0, 1))), few.permute(2, 0, 1).numpy().reshape(-1))
 
 
 def test_that_a_contiguous_tensor_is_read_in_straight_runs_of_a_mebibyte() -> None:

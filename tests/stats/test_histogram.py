@@ -137,6 +137,15 @@ def test_that_a_sixty_fifth_value_outside_of_the_sample_ends_the_bars() -> None:
     assert found.above == 1
 
 
+def test_that_a_sixty_fifth_value_across_blocks_ends_the_bars() -> None:
+    # Sorted, so that each block has few values; the sample passes over runs 1, 3, 4, 6 and 7.
+    values = (np.arange(3_000_000) * 60 // 3_000_000).astype(np.int32)
+    values[[1 << 10, 3 << 10, 4 << 10, 6 << 10]] = 100, 101, 102, 103
+    assert len(histogram(*array(values)).values) == 64
+    values[7 << 10] = 104
+    assert not histogram(*array(values)).values
+
+
 def test_that_integers_at_both_ends_of_their_type_are_counted() -> None:
     for name in ("int64", "uint64"):
         limits = np.iinfo(name)
