@@ -49,7 +49,8 @@ def lay_out(members: Iterable[Member], alignment: int = DEFAULT_ALIGNMENT) -> li
     for member in members:
         csize = nbytes_of(member.data)
         wide = _wide_extra(member.usize, csize, at)
-        header = _local_header(member, wide, at, alignment)
+        # torch does not know a record's stored length yet when it writes this: 0 stands there.
+        header = _local_header(member, _wide_extra(member.usize, csize, at, stated=0), at, alignment)
         descriptor = _descriptor(member.crc, csize, member.usize, bool(wide)) if csize else b""
         pieces += (header, member.data, descriptor)
         directory.append(_entry(member, wide, csize, at))
@@ -59,11 +60,14 @@ def lay_out(members: Iterable[Member], alignment: int = DEFAULT_ALIGNMENT) -> li
     return pieces
 
 
-def _wide_extra(usize: int, csize: int, offset: int) -> bytes:
-    """The ZIP64 extra field: both sizes, then the header's offset, each only where it is needed; b"" mostly."""
+def _wide_extra(usize: int, csize: int, offset: int, stated: int | None = None) -> bytes:
+    """The ZIP64 extra field: both sizes, then the header's offset, each only where it is needed; b"" mostly.
+
+    `stated` is written in place of the stored length `csize`.
+    """
     numbers = []
     if usize >= WIDE or csize >= WIDE:
-        numbers += [usize, csize]
+        numbers += [usize, csize if stated is None else stated]
     if offset >= WIDE:
         numbers.append(offset)
     return struct.pack(f"<2H{len(numbers)}Q", 1, 8 * len(numbers), *numbers) if numbers else b""

@@ -51,7 +51,7 @@ def test_that_sizes_and_offsets_beyond_32_bits_go_where_torch_looks_for_them() -
     assert isinstance(first, bytes)
     # In the local header the 32-bit fields stay 0; the extra field comes before the padding.
     assert first[14:26] == bytes(12)
-    assert first[38:58] == struct.pack("<2H2Q", 1, 16, size, size)
+    assert first[38:58] == struct.pack("<2H2Q", 1, 16, size, 0)
     assert first[58:60] == b"FB"
     assert len(first) % 64 == 0
     assert first_descriptor == struct.pack("<4sL2Q", b"PK\7\x08", 7, size, size)
