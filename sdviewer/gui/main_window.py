@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from operator import attrgetter
 
-from PySide6.QtCore import QByteArray, QEvent, QSize, Qt, QUrl, Signal
+from PySide6.QtCore import QByteArray, QEvent, QPoint, QSize, Qt, QTimer, QUrl, Signal
 from PySide6.QtGui import (
     QAction,
     QCloseEvent,
@@ -77,6 +77,8 @@ class MainWindow(QMainWindow):
         self._connect()
         self._restore()
         self._show_front()
+        # After the first paint, so that no plot waits for it and no file shares the interpreter with it.
+        QTimer.singleShot(0, library().load)
 
     # Assembling
 
@@ -164,13 +166,13 @@ class MainWindow(QMainWindow):
         session.saved.connect(lambda receipt: self._show_front())
         session.job_changed.connect(lambda words, fraction: self._show_job(page, words, fraction))
         page.close_requested.connect(lambda: self.files.close_session(session))
-        page.recipe.save_requested.connect(lambda: self.files.ask_and_save(session))
-        page.receipt.file_chosen.connect(lambda path: self.open_paths([path]))
-        page.receipt.back_requested.connect(self._show_front)
-        page.detail.cursor_moved.connect(self.status.show_cursor)
-        page.detail.view_chosen.connect(lambda view: self.settings.set("view/plot", view))
-        page.detail.scale_chosen.connect(lambda scale: self.settings.set("plots/histogram_scale", scale))
-        page.tree.view.menu_requested.connect(self._show_tree_menu)
+        page.save_requested.connect(lambda: self.files.ask_and_save(session))
+        page.file_chosen.connect(lambda path: self.open_paths([path]))
+        page.tree_shown.connect(self._show_front)
+        page.cursor_moved.connect(self.status.show_cursor)
+        page.view_chosen.connect(lambda view: self.settings.set("view/plot", view))
+        page.scale_chosen.connect(lambda scale: self.settings.set("plots/histogram_scale", scale))
+        page.menu_requested.connect(self._show_tree_menu)
 
     # Documents
 
@@ -189,7 +191,10 @@ class MainWindow(QMainWindow):
             )
             self._connect_page(page)
             self.tabs.add_page(page)
-            session.open()
+            # The worker starts while the page is made; it is asked when there is somebody to show the answer.
+            session.warm_up()
+            page.built.connect(session.open)
+            QTimer.singleShot(0, page.build)
         self._show_front()
 
     def current_page(self) -> DocumentPage | None:
@@ -378,14 +383,14 @@ class MainWindow(QMainWindow):
         self._recent_menu.addSeparator()
         self._recent_menu.addAction("Clear list", self.settings.clear_recents)
 
-    def _show_tree_menu(self, position: object) -> None:
+    def _show_tree_menu(self, position: QPoint) -> None:
         menu = QMenu(self)
         for name in ("copy", "copy_python", "", "rename", "drop", "strip", "replace_prefix", "", "expand", "collapse"):
             if name:
                 menu.addAction(self.actions_by_id[name])
             else:
                 menu.addSeparator()
-        menu.exec(position)  # type: ignore[call-overload]
+        menu.exec(position)
 
     # The window itself
 

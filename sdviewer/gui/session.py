@@ -86,6 +86,10 @@ class Session(QObject):
             self.opening_progressed.emit,
         )
 
+    def warm_up(self) -> None:
+        """Start the worker, so that it is there when it is asked."""
+        self._worker.start()
+
     def cancel_opening(self) -> None:
         """Give up on a file that takes long."""
         if self._opening is not None:

@@ -17,7 +17,6 @@ from PySide6.QtGui import (
     QPainter,
     QPaintEvent,
     QPen,
-    QResizeEvent,
 )
 from PySide6.QtWidgets import (
     QButtonGroup,
@@ -92,11 +91,13 @@ def copy_text(text: str) -> None:
 
 
 class Elided(QLabel):
-    """A label of one line that ends in an ellipsis where room is short, and then tells the whole text as tooltip."""
+    """A label of one line that ends in an ellipsis where room is short, and then tells the whole text as tooltip.
+
+    It elides while it paints: a QLabel that is told a shorter text lays everything around it out again.
+    """
 
     def __init__(self, text: str = "", role: str = "", mode: Qt.TextElideMode = Qt.TextElideMode.ElideRight) -> None:
         super().__init__()
-        self.setTextFormat(Qt.TextFormat.PlainText)
         if role:
             self.setProperty("role", role)
         self._mode = mode
@@ -105,10 +106,11 @@ class Elided(QLabel):
         self.setText(text)
 
     def setText(self, text: str) -> None:
-        self._text = text
-        self.setAccessibleName(text)
-        self.updateGeometry()
-        self._elide()
+        if text != self._text:
+            self._text = text
+            self.setAccessibleName(text)
+            self.updateGeometry()
+            self.update()
 
     def text(self) -> str:
         return self._text
@@ -120,19 +122,17 @@ class Elided(QLabel):
     def minimumSizeHint(self) -> QSize:
         return QSize(min(24, self.sizeHint().width()), self.fontMetrics().height())
 
-    def resizeEvent(self, event: QResizeEvent) -> None:
-        super().resizeEvent(event)
-        self._elide()
+    def event(self, event: QEvent) -> bool:
+        if event.type() == QEvent.Type.ToolTip:
+            short = self.fontMetrics().horizontalAdvance(self._text) > self.width()
+            self.setToolTip(self._text if short else "")
+        return super().event(event)
 
-    def changeEvent(self, event: QEvent) -> None:
-        super().changeEvent(event)
-        if event.type() in (QEvent.Type.FontChange, QEvent.Type.StyleChange):
-            self._elide()
-
-    def _elide(self) -> None:
-        short = self.fontMetrics().elidedText(self._text, self._mode, max(self.width(), 1))
-        super().setText(short)
-        self.setToolTip(self._text if short != self._text else "")
+    def paintEvent(self, event: QPaintEvent) -> None:
+        painter = QPainter(self)
+        painter.setPen(self.palette().color(self.foregroundRole()))
+        shown = self.fontMetrics().elidedText(self._text, self._mode, self.width())
+        painter.drawText(self.rect(), int(self.alignment()) | int(Qt.TextFlag.TextSingleLine), shown)
 
 
 class Card(QFrame):

@@ -200,7 +200,7 @@ def test_that_a_file_that_is_none_is_told_with_cause_and_remedy(
     assert session.state == "failed"
     page = window.current_page()
     assert page is not None
-    said = page._failed.words()
+    said = page.failed.words()
     assert "Could not read notes.pth" in said
     assert len(said) > 40
     assert not any(action.isEnabled() for name, action in window.actions_by_id.items() if name in ("save", "rename"))

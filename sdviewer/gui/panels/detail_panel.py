@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, Qt, QTimer, Signal
@@ -24,6 +25,7 @@ from sdviewer.gui.jobs import Body, Buffers, is_cancelled
 from sdviewer.gui.panels.path_bar import PathBar
 from sdviewer.gui.panels.statistics import Statistics
 from sdviewer.gui.plots import PLOTS
+from sdviewer.gui.plots.histogram import HistogramPlot
 from sdviewer.gui.plots.plot import Plot
 from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import Card, CodeBlock, Elided, Segments
@@ -54,12 +56,8 @@ class DetailPanel(QWidget):
         self._waiting: set[str] = set()
         self.path = PathBar()
         self.line = _FactsLine()
-        self.tensor_page = TensorPage()
-        self.module_page = ModulePage()
-        self.value_page = ValuePage()
         self._stack = QStackedWidget()
-        for page in (QWidget(), self.tensor_page, self.module_page, self.value_page):
-            self._stack.addWidget(page)
+        self._stack.addWidget(QWidget())
         column = QVBoxLayout(self)
         column.setContentsMargins(16, 14, 12, 12)
         column.setSpacing(5)
@@ -67,8 +65,33 @@ class DetailPanel(QWidget):
         column.addWidget(self.line)
         column.addSpacing(4)
         column.addWidget(self._stack, 1)
-        self.tensor_page.set_scale(scale)
         self._connect()
+
+    @cached_property
+    def tensor_page(self) -> TensorPage:
+        """Plots and statistics."""
+        made = TensorPage(self._scale)
+        self._stack.addWidget(made)
+        made.segments.chosen.connect(self._choose_view)
+        made.finished.connect(self._plot_finished)
+        made.cursor_moved.connect(self.cursor_moved)
+        made.histogram_scale_chosen.connect(self.scale_chosen)
+        return made
+
+    @cached_property
+    def module_page(self) -> ModulePage:
+        """What is inside a module."""
+        made = ModulePage()
+        self._stack.addWidget(made)
+        made.node_chosen.connect(self._session.reveal)
+        return made
+
+    @cached_property
+    def value_page(self) -> ValuePage:
+        """Values and objects."""
+        made = ValuePage()
+        self._stack.addWidget(made)
+        return made
 
     def _connect(self) -> None:
         session = self._session
@@ -76,12 +99,6 @@ class DetailPanel(QWidget):
         session.facts_changed.connect(self.show_facts)
         session.totals_changed.connect(self._show_totals)
         self.path.node_chosen.connect(session.reveal)
-        self.module_page.node_chosen.connect(session.reveal)
-        self.tensor_page.segments.chosen.connect(self._choose_view)
-        for plot in self.tensor_page.plots.values():
-            plot.finished.connect(self._plot_finished)
-            plot.cursor_moved.connect(self.cursor_moved)
-        self.tensor_page.histogram_scale_chosen.connect(self._choose_scale)
 
     def _selected(self, nodes: list[int]) -> None:
         if not nodes:
@@ -92,7 +109,7 @@ class DetailPanel(QWidget):
 
     def _forget(self) -> None:
         self._waiting.clear()
-        for plot in self.tensor_page.plots.values():
+        for plot in self.tensor_page.made():
             plot.forget()
         self._session.jobs.drop("overview")
 
@@ -190,9 +207,6 @@ class DetailPanel(QWidget):
         if self._stack.currentWidget() is self.tensor_page and 0 < number <= len(offered):
             self._choose_view(offered[number - 1])
 
-    def _choose_scale(self, scale: str) -> None:
-        self.scale_chosen.emit(scale)
-
     # Modules, values, many
 
     def _show_module(self, facts: Facts) -> None:
@@ -227,55 +241,83 @@ class TensorPage(QWidget):
     """The views of a tensor beside its statistics; the overview shows all that fit it in fixed places."""
 
     histogram_scale_chosen = Signal(str)
+    finished = Signal()
+    cursor_moved = Signal(str)
 
-    def __init__(self) -> None:
+    def __init__(self, scale: str) -> None:
         super().__init__()
-        self.plots: dict[str, Plot] = {kind.name: kind() for kind in PLOTS}
+        self._scale = scale
+        self._plots: dict[str, Plot] = {}
         entries = [(OVERVIEW, "Overview", "treemap"), *((kind.name, kind.title, kind.icon) for kind in PLOTS)]
         self.segments = Segments(entries, "View of the tensor")
         self.offered: list[str] = [OVERVIEW]
-        self.statistics = Statistics()
         self._note = widgets.label("", "second")
         self._note.setWordWrap(True)
         self._note.hide()
-        lower = QHBoxLayout()
-        lower.setSpacing(10)
-        upper = QVBoxLayout()
-        upper.setSpacing(10)
-        # The distribution stands alone above; what shows single values shares the row below.
-        upper.addWidget(self.plots["histogram"], 8)
-        for name, plot in self.plots.items():
-            if name != "histogram":
-                lower.addWidget(plot, 1)
-        upper.addLayout(lower, 13)
+        self._lower = QHBoxLayout()
+        self._lower.setSpacing(10)
+        self._upper = QVBoxLayout()
+        self._upper.setSpacing(10)
+        self._upper.addLayout(self._lower, 13)
         left = QVBoxLayout()
         left.setSpacing(8)
         left.addWidget(self._note)
-        left.addLayout(upper, 1)
-        body = QHBoxLayout()
-        body.setSpacing(10)
-        body.addLayout(left, 1)
-        body.addWidget(self.statistics)
+        left.addLayout(self._upper, 1)
+        self._body = QHBoxLayout()
+        self._body.setSpacing(10)
+        self._body.addLayout(left, 1)
         head = QHBoxLayout()
         head.addWidget(self.segments)
         head.addStretch(1)
         self._fold = widgets.icon_button("list", "Statistics")
         self._fold.setCheckable(True)
-        self._fold.toggled.connect(self.statistics.setVisible)
+        self._fold.toggled.connect(lambda shown: self.statistics.setVisible(shown))
         self._fold.hide()
         head.addWidget(self._fold)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(10)
         column.addLayout(head)
-        column.addLayout(body, 1)
+        column.addLayout(self._body, 1)
         self._possible: set[str] = set()
-        self._connect()
 
-    def _connect(self) -> None:
-        scale = getattr(self.plots["histogram"], "scale", None)
-        if isinstance(scale, Segments):
-            scale.chosen.connect(self.histogram_scale_chosen)
+    @cached_property
+    def statistics(self) -> Statistics:
+        """The column of numbers."""
+        made = Statistics()
+        self._body.addWidget(made)
+        return made
+
+    @property
+    def plots(self) -> dict[str, Plot]:
+        """All plots by name, made where they are not yet."""
+        for i in range(len(PLOTS)):
+            self.make(i)
+        return self._plots
+
+    def made(self) -> list[Plot]:
+        """The plots that are there."""
+        return list(self._plots.values())
+
+    def make(self, piece: int) -> None:
+        """Make one piece of the page, if it is not there: a plot, or after the last the statistics."""
+        if piece >= len(PLOTS):
+            _ = self.statistics
+            return
+        kind = PLOTS[piece]
+        if kind.name in self._plots:
+            return
+        made = self._plots[kind.name] = kind()
+        made.hide()
+        made.finished.connect(self.finished)
+        made.cursor_moved.connect(self.cursor_moved)
+        if isinstance(made, HistogramPlot):
+            # The distribution stands alone above; what shows single values shares the row below.
+            self._upper.insertWidget(0, made, 8)
+            made.set_scale(self._scale)
+            made.scale.chosen.connect(self.histogram_scale_chosen)
+        else:
+            self._lower.addWidget(made, 1)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
@@ -284,12 +326,6 @@ class TensorPage(QWidget):
             self._fold.setVisible(narrow)
             self._fold.setChecked(not narrow)
             self.statistics.setVisible(not narrow)
-
-    def set_scale(self, scale: str) -> None:
-        """Linear or log counts in the histogram."""
-        set_scale = getattr(self.plots["histogram"], "set_scale", None)
-        if set_scale is not None:
-            set_scale(scale)
 
     def offer(self, scores: Mapping[str, int]) -> None:
         """Offer only the views a tensor can have."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import Qt, QTimer, Signal
+from collections.abc import Callable
+from functools import cached_property, partial
+
+from PySide6.QtCore import QPoint, Qt, QTimer, Signal
 from PySide6.QtWidgets import QHBoxLayout, QProgressBar, QSplitter, QStackedWidget, QVBoxLayout, QWidget
 
 from sdviewer.core import text
@@ -15,6 +18,7 @@ from sdviewer.gui.panels.recipe_panel import RecipePanel
 from sdviewer.gui.panels.status_bar import BAR_AFTER, SAY_AFTER
 from sdviewer.gui.panels.tree_panel import TreePanel
 from sdviewer.gui.panels.wording import failure_words, sentence
+from sdviewer.gui.plots import PLOTS
 from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import IconLabel
 
@@ -25,58 +29,113 @@ class DocumentPage(QWidget):
     """All that is shown of one session."""
 
     close_requested = Signal()
+    built = Signal()
+    save_requested = Signal()
+    file_chosen = Signal(str)
+    tree_shown = Signal()
+    menu_requested = Signal(QPoint)
+    cursor_moved = Signal(str)
+    view_chosen = Signal(str)
+    scale_chosen = Signal(str)
 
     def __init__(self, session: Session, view: str, scale: str) -> None:
         super().__init__()
         self.setObjectName("page")
         self.session = session
+        self._view, self._scale = view, scale
         self.banner = Banner()
-        self.tree = TreePanel(session)
-        self.recipe = RecipePanel(session)
-        self.detail = DetailPanel(session, view, scale)
-        self.receipt = ReceiptPage()
         self._opening = _OpeningPage(session.name)
-        self._failed = _FailedPage()
-        left = QSplitter(Qt.Orientation.Vertical)
-        left.setChildrenCollapsible(False)
-        left.setHandleWidth(1)
-        left.addWidget(self.tree)
-        left.addWidget(self.recipe)
-        left.setStretchFactor(0, 1)
-        left.setStretchFactor(1, 0)
-        self.splitter = QSplitter()
-        self.splitter.setChildrenCollapsible(False)
-        self.splitter.setHandleWidth(1)
-        self.splitter.addWidget(left)
-        self.splitter.addWidget(self.detail)
-        self.splitter.setStretchFactor(0, 0)
-        self.splitter.setStretchFactor(1, 1)
-        self.splitter.setSizes([TREE_WIDTH, 10_000])
+        self._left = _splitter(Qt.Orientation.Vertical)
+        self.splitter = _splitter(Qt.Orientation.Horizontal)
         self._stack = QStackedWidget()
-        for page in (self._opening, self._failed, self.splitter, self.receipt):
-            self._stack.addWidget(page)
+        self._stack.addWidget(self._opening)
+        self._stack.addWidget(self.splitter)
+        self.splitter.addWidget(self._left)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(0)
         column.addWidget(self.banner)
         column.addWidget(self._stack, 1)
+        self._steps = [lambda: self.tree, lambda: self.detail, *self._detail_steps()]
         self._connect()
+
+    # Made when they are first needed, at the latest one a turn of the event loop: all at once would stall the window
+
+    def build(self) -> None:
+        """Make what a document needs, piece by piece; `built` when it is there."""
+        if self._steps:
+            self._steps.pop(0)()
+            QTimer.singleShot(0, self.build)
+        else:
+            self.built.emit()
+
+    def _detail_steps(self) -> list[Callable[[], object]]:
+        return [partial(self._make_detail, piece) for piece in range(len(PLOTS) + 1)]
+
+    def _make_detail(self, piece: int) -> None:
+        self.detail.tensor_page.make(piece)
+
+    @cached_property
+    def tree(self) -> TreePanel:
+        """Filter and tree."""
+        made = TreePanel(self.session)
+        self._left.insertWidget(0, made)
+        self._left.setStretchFactor(0, 1)
+        made.problems_requested.connect(lambda: self._tell_problems(self.session.info.get("problems") or []))
+        made.view.menu_requested.connect(self.menu_requested)
+        made.view.view_requested.connect(lambda number: self.detail.choose_view(number))
+        return made
+
+    @cached_property
+    def recipe(self) -> RecipePanel:
+        """The steps so far."""
+        made = RecipePanel(self.session)
+        self._left.addWidget(made)
+        made.save_requested.connect(self.save_requested)
+        return made
+
+    @cached_property
+    def detail(self) -> DetailPanel:
+        """What is selected."""
+        made = DetailPanel(self.session, self._view, self._scale)
+        self.splitter.addWidget(made)
+        self.splitter.setStretchFactor(0, 0)
+        self.splitter.setStretchFactor(1, 1)
+        self.splitter.setSizes([TREE_WIDTH, 10_000])
+        made.cursor_moved.connect(self.cursor_moved)
+        made.view_chosen.connect(self.view_chosen)
+        made.scale_chosen.connect(self.scale_chosen)
+        return made
+
+    @cached_property
+    def receipt(self) -> ReceiptPage:
+        """What a save did."""
+        made = ReceiptPage()
+        self._stack.addWidget(made)
+        made.back_requested.connect(self.show_tree)
+        made.file_chosen.connect(self.file_chosen)
+        return made
+
+    @cached_property
+    def failed(self) -> FailedPage:
+        """Why the file could not be opened."""
+        made = FailedPage()
+        self._stack.addWidget(made)
+        made.again.clicked.connect(self._open_again)
+        made.close_tab.clicked.connect(self.close_requested)
+        return made
 
     def _connect(self) -> None:
         session = self.session
         session.opened.connect(self._show_document)
         session.open_failed.connect(self._show_failure)
         session.opening_progressed.connect(self._opening.show_progress)
+        session.recipe_changed.connect(lambda: self.recipe.show_recipe())
         session.trouble.connect(self._tell_trouble)
         session.changed_on_disk.connect(self._tell_change)
         session.saved.connect(self._show_receipt)
         session.save_failed.connect(self._tell_save_failure)
-        self.tree.view.view_requested.connect(self.detail.choose_view)
-        self.tree.problems_requested.connect(lambda: self._tell_problems(session.info.get("problems") or []))
         self._opening.cancel.clicked.connect(session.cancel_opening)
-        self._failed.again.clicked.connect(self._open_again)
-        self._failed.close_tab.clicked.connect(self.close_requested)
-        self.receipt.back_requested.connect(self.show_tree)
 
     @property
     def shows_tree(self) -> bool:
@@ -87,6 +146,7 @@ class DocumentPage(QWidget):
         """Back to tree and details."""
         self._stack.setCurrentWidget(self.splitter)
         self.tree.view.setFocus()
+        self.tree_shown.emit()
 
     def _open_again(self) -> None:
         self._opening.begin()
@@ -100,8 +160,8 @@ class DocumentPage(QWidget):
 
     def _show_failure(self) -> None:
         self._opening.end()
-        self._failed.show_failure(self.session.name, self.session.path, self.session.failure)
-        self._stack.setCurrentWidget(self._failed)
+        self.failed.show_failure(self.session.name, self.session.path, self.session.failure)
+        self._stack.setCurrentWidget(self.failed)
 
     def _show_receipt(self, receipt: Body) -> None:
         self.receipt.show_receipt(receipt, self.session)
@@ -150,6 +210,13 @@ class DocumentPage(QWidget):
         self.session.open()
 
 
+def _splitter(orientation: Qt.Orientation) -> QSplitter:
+    made = QSplitter(orientation)
+    made.setChildrenCollapsible(False)
+    made.setHandleWidth(1)
+    return made
+
+
 class _OpeningPage(QWidget):
     """Nothing at first, then words, then a bar and Cancel."""
 
@@ -196,7 +263,7 @@ class _OpeningPage(QWidget):
             self._bar.setValue(round(fraction * 1000))
 
 
-class _FailedPage(QWidget):
+class FailedPage(QWidget):
     """Why a file could not be opened and what to do about it."""
 
     def __init__(self) -> None:

@@ -57,7 +57,6 @@ class RecipePanel(QWidget):
         self.setMinimumHeight(118)
         self.setMaximumHeight(320)
         self.hide()
-        session.recipe_changed.connect(self.show_recipe)
 
     def show_recipe(self) -> None:
         """Show the session's recipe as the worker understood it."""
