@@ -123,3 +123,13 @@ def test_that_turned_bytes_missing_records_and_lost_bytes_are_found_in_every_con
         assert check(tmp_path / name, tmp_path / name, {}).sha256
         with pytest.raises(SaveError, match=r"the bytes of .* differ"):
             check(tmp_path / name, tmp_path / ("wrong." + name), {})
+
+
+def test_that_a_byte_in_the_middle_of_a_large_tensor_counts(tmp_path: Path) -> None:
+    torch.save({"w": torch.zeros(9 << 20, dtype=torch.int8)}, tmp_path / "s.pt")
+    for at in (1 << 20, 5 << 20, 9 << 20):
+        data = bytearray((tmp_path / "s.pt").read_bytes())
+        data[at] ^= 1
+        (tmp_path / "wrong.pt").write_bytes(data)
+        with pytest.raises(SaveError, match=r"the bytes of .* differ"):
+            check(tmp_path / "s.pt", tmp_path / "wrong.pt", {})
