@@ -146,7 +146,8 @@ def tool(name: str) -> str:
 
 
 def _stamp() -> str:
-    digest = hashlib.sha256(f"{sys.version} {sys.platform} {ROOT}".encode())
+    # The kind of Python, not its whole version: installing python3-venv may just have brought a newer patch release.
+    digest = hashlib.sha256(f"{sys.implementation.cache_tag} {sys.platform} {ROOT}".encode())
     for path in (ROOT / "pyproject.toml", CONSTRAINTS, Path(__file__)):
         digest.update(path.read_bytes())
     return digest.hexdigest()
@@ -179,13 +180,13 @@ def make_environment() -> None:
 
 
 def _same_python(python: str) -> bool:
-    """Whether `python` works and has the version of this one; a moved or older `.venv` has not."""
-    ask = [python, "-c", "import sys; print(sys.version)"]
+    """Whether `python` works and is of the kind of this one (cpython-311); a moved or older `.venv` is not."""
+    ask = [python, "-c", "import sys; print(sys.implementation.cache_tag)"]
     try:
         answer = subprocess.run(ask, capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return False
-    return answer.strip() == sys.version.strip()
+    return answer.strip() == sys.implementation.cache_tag
 
 
 def _install_with_uv(pip: Sequence[str], what: Sequence[str]) -> None:
