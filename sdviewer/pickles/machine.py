@@ -64,8 +64,8 @@ class Pickle:
 
     `globals`, `calls` and `records` are all nodes of these kinds in stream order, reachable from the root or not (what
     was popped or left on the stack has run all the same); a record's inner calls and names are not repeated.
-    `left_over` are nodes that STOP left on the stack. `beyond_torch` holds the opcodes it uses that torch's
-    `weights_only` does not know.
+    `left_over` are nodes that STOP left on the stack, or that were thrown away where nothing was below them.
+    `beyond_torch` holds the opcodes it uses that torch's `weights_only` does not know.
 
     How it is written: `header` is its PROTO opcode (b"" in protocols 0 and 1), `frames` are the offsets of its
     FRAME opcodes, `text_memo` says that memo slots are
@@ -162,6 +162,7 @@ class Machine:
         self.calls: list[Call] = []
         self.beyond_torch: set[int] = set()
         self.duplicated: list[Node] = []
+        self.thrown_away: list[Node] = []
         self.header = b""
         self.frames: list[int] = []
         self.protocol = -1
@@ -192,7 +193,7 @@ class Machine:
             self.globals,
             self.calls,
             self.records.all,
-            left_over,
+            [*self.thrown_away, *left_over],
             self.beyond_torch,
             self.header,
             self.frames,

@@ -303,6 +303,7 @@ def _throw_away(machine: Machine, nodes: list[Node]) -> None:
         for node in nodes:
             machine.stack[-1].add_effect(Effect("pop", [node]))
     elif nodes:
+        machine.thrown_away += nodes
         machine.unfaithful = "it throws objects away where nothing is below them"
 
 

@@ -232,6 +232,8 @@ HIDDEN = {
 
 UNKNOWN = {
     "extension code": b"\x82\x01)R",
+    "extension code that is thrown away": b"\x82\x010N",
+    "extension code in a call that is thrown away": call(name("collections.OrderedDict"), b"\x82\x01") + b"0N",
     "wide extension code": b"\x84\x01\x00\x00\x00)R",
     "computed name": call(name("builtins.str"), text("os")) + text("system") + b"\x93",
     "computed attribute": call(
