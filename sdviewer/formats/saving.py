@@ -14,7 +14,8 @@ from pathlib import Path
 
 from sdviewer.core.checkpoint import Checkpoint, Identity
 from sdviewer.core.progress import Progress, no_progress
-from sdviewer.errors import SaveError, SDViewerError, UnsupportedContainer, UsageError
+from sdviewer.core.text import visible
+from sdviewer.errors import KeyCollision, SaveError, SDViewerError, UnsupportedContainer, UsageError
 from sdviewer.formats.file import File, identity_of, opened, same_file
 from sdviewer.formats.opening import open_checkpoint
 from sdviewer.formats.pieces import Copy, Layout, copied, total, write_pieces
@@ -228,8 +229,22 @@ def _edits(checkpoint: Checkpoint, plan: Plan) -> Edits:
 def _lay_out(file: File, checkpoint: Checkpoint, plan: Plan, edits: Edits) -> Layout:
     if not is_edited(checkpoint, plan):
         return Layout([Copy(0, file.size)])
+    _refuse_collisions(checkpoint, plan)
     layout = LAYOUTS[checkpoint.container](file, checkpoint, plan, edits)
     return Layout(layout.pieces, (*layout.notes, *_lost_versions(checkpoint, plan)))
+
+
+def _refuse_collisions(checkpoint: Checkpoint, plan: Plan) -> None:
+    """A key that stands twice in the source may stay so; an edit may not make one."""
+    if plan.state_dict is None:
+        return
+    old = checkpoint.state_dicts[plan.state_dict].keys
+    made = {target.key for target in plan.targets if target.key != old[target.value.entry]}
+    seen: set[str] = set()
+    for target in plan.targets:
+        if target.key in seen and target.key in made:
+            raise KeyCollision(f"two entries would be called {visible(target.key)}", key=target.key)
+        seen.add(target.key)
 
 
 def _lost_versions(checkpoint: Checkpoint, plan: Plan) -> list[str]:

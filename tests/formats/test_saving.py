@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from sdviewer.errors import Cancelled, SaveError, UnsupportedContainer, UsageError
+from sdviewer.errors import Cancelled, KeyCollision, SaveError, UnsupportedContainer, UsageError
 from sdviewer.formats import Receipt, open_checkpoint, save
 from sdviewer.repair.plan import Plan
 from tests.formats.saved_files import load_every_way, plan_of, same, saved
@@ -133,6 +133,15 @@ def test_that_the_container_comes_from_the_request_then_the_name_then_the_recipe
         assert caught.value.code == "unsupported_container"
     with pytest.raises(UsageError, match="no container zip"):
         container(zipped, "out.pt", container="zip")
+
+
+def test_that_two_entries_never_get_one_name(source: Path, tmp_path: Path) -> None:
+    save_file({"w": torch.ones(2), "b": torch.ones(2)}, tmp_path / "a.safetensors")
+    for name in ("a.pt", "a.safetensors"):
+        with pytest.raises(KeyCollision) as caught:
+            saved(tmp_path / name, tmp_path / f"out-{name}", {"w": "b"})
+        assert caught.value.key == "b"
+    assert names_in(tmp_path) == ["a.pt", "a.safetensors"]
 
 
 # Cancelled, killed, full
