@@ -37,7 +37,7 @@ _HARM: dict[NameClass, int] = {"torch": 0, "plain": 1, "unknown": 2, "dangerous"
 
 @dataclass(frozen=True, slots=True)
 class GlobalUse:
-    """One name of a file: `name` as Python 3 resolves it, `raw` as written.
+    """One name of a file: `name` as Python 3 resolves it, `raw` as written, with a dot.
 
     `uses` counts the places it stands in. `called`: as a function, or handed to one that may call it, or changed. A
     `where` is `RECORD:byte offset`, of the name and of the calls (at most MOST_PLACES). `call` is one line of Python.
@@ -344,7 +344,7 @@ class _Scanner:
                 line = python_line(call)
             use = GlobalUse(
                 text.visible(f"{module}.{name}" if module else name or "(computed)"),
-                text.visible(f"{node.module} {node.name}" if node.module or node.name else "(computed)"),
+                text.visible(node.qualified if node.module or node.name else "(computed)"),
                 cls,
                 max(self.count[node], 1),
                 call is not None,
