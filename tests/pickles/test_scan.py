@@ -432,7 +432,7 @@ def test_that_places_are_byte_offsets_of_the_name_and_its_calls() -> None:
     assert use.where == (f"a/data.pkl:{data.index(b'cos')}", f"a/data.pkl:{data.index(b'R')}")
     assert use.to_json() == {
         "name": "os.system",
-        "raw": "os system",
+        "raw": "os.system",
         "class": "dangerous",
         "uses": 1,
         "called": True,
@@ -443,7 +443,7 @@ def test_that_places_are_byte_offsets_of_the_name_and_its_calls() -> None:
 
 def test_that_a_python_2_name_is_judged_by_what_it_becomes() -> None:
     (use,) = scan(call(name("__builtin__.eval"), LS)).globals
-    assert (use.name, use.raw, use.cls) == ("builtins.eval", "__builtin__ eval", "dangerous")
+    assert (use.name, use.raw, use.cls) == ("builtins.eval", "__builtin__.eval", "dangerous")
 
 
 def test_that_scans_of_one_file_are_merged() -> None:
