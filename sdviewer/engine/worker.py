@@ -54,7 +54,10 @@ def run(service: Service, incoming: BinaryIO, outgoing: BinaryIO) -> None:
 
     threading.Thread(target=listen, name="listen", daemon=True).start()
     while (request := todo.get()) is not None:
-        write_frame(outgoing, _answer(service, request, cancelled, outgoing))
+        try:
+            write_frame(outgoing, _answer(service, request, cancelled, outgoing))
+        except BrokenPipeError:
+            os._exit(0)  # as in `listen`, noticed here first
 
 
 def _answer(service: Service, request: Frame, cancelled: set[int], outgoing: BinaryIO) -> Frame:
