@@ -1,7 +1,8 @@
 """Requests to worker processes, their answers queued into the window's thread.
 
-A lane is exclusive: a newer job in it cancels the older, whose late results are dropped. Slots are given when a job is
-started; there is no way to connect afterwards.
+A lane is exclusive: a newer job in it drops the older, whose late results nobody hears of. What may be long is
+cancelled too; what is short is not, since a worker that does not notice a cancel at once is ended, with all that it
+knows. Slots are given when a job is started; there is no way to connect afterwards.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class Job:
     done: Done
     failed: Failed
     progressed: Progressed | None
+    long: bool = False
     handle: Handle | None = None
     dropped: bool = False
     finished: bool = False
@@ -59,9 +61,18 @@ class Jobs(QObject):
         self._closed = False
         self._arrived.connect(self._deliver, Qt.ConnectionType.QueuedConnection)
 
-    def run(self, lane: str, start: Start, done: Done, failed: Failed, progressed: Progressed | None = None) -> Job:
-        """Start a job; an older one of a named lane is cancelled and never heard of again."""
-        job = Job(lane, done, failed, progressed)
+    def run(
+        self,
+        lane: str,
+        start: Start,
+        done: Done,
+        failed: Failed,
+        progressed: Progressed | None = None,
+        *,
+        long: bool = False,
+    ) -> Job:
+        """Start a job; an older one of a named lane is dropped, and cancelled if it is a `long` one."""
+        job = Job(lane, done, failed, progressed, long)
         if lane:
             self.drop(lane)
             self._lanes[lane] = job
@@ -82,12 +93,13 @@ class Jobs(QObject):
         return job
 
     def drop(self, lane: str) -> None:
-        """Cancel what runs in a lane; its slots are not called any more."""
+        """Forget what runs in a lane; its slots are not called any more."""
         older = self._lanes.pop(lane, None)
         if older is not None and not older.finished:
             older.dropped = True
             self._running.discard(older)
-            older.cancel()
+            if older.long:
+                older.cancel()
 
     def busy(self, lane: str = "") -> bool:
         """Whether a lane, or any, waits for an answer."""

@@ -346,7 +346,7 @@ class Session(QObject):
 
     def ask_numbers(self, name: str, params: Mapping[str, Any], done: Any, failed: Any, *, lane: str) -> Job:
         """Ask the pool for numbers of a tensor."""
-        return self.jobs.run(lane, lambda d, f, p: self.pool.request(name, params, d, f, p), done, failed)
+        return self.jobs.run(lane, lambda d, f, p: self.pool.request(name, params, d, f, p), done, failed, long=True)
 
     def _trouble(self, failure: Body) -> None:
         if not is_cancelled(failure):

@@ -60,6 +60,12 @@ def set_property(widget: QWidget, name: str, value: object) -> None:
         widget.update()
 
 
+def polish(widget: QWidget) -> None:
+    """Let the style sheet have its say now, and not all at once when a hidden page is shown."""
+    for inner in (widget, *widget.findChildren(QWidget)):
+        inner.ensurePolished()
+
+
 def button(text: str, icon_name: str = "", *, primary: bool = False, link: bool = False) -> QPushButton:
     """A push button; a primary one is filled with the accent."""
     made = QPushButton(text)

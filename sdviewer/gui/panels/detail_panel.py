@@ -26,6 +26,7 @@ from sdviewer.gui.panels.path_bar import PathBar
 from sdviewer.gui.panels.statistics import Statistics
 from sdviewer.gui.plots import PLOTS
 from sdviewer.gui.plots.histogram import HistogramPlot
+from sdviewer.gui.plots.library import library
 from sdviewer.gui.plots.plot import Plot
 from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import Card, CodeBlock, Elided, Segments
@@ -83,6 +84,7 @@ class DetailPanel(QWidget):
         """What is inside a module."""
         made = ModulePage()
         self._stack.addWidget(made)
+        widgets.polish(made)
         made.node_chosen.connect(self._session.reveal)
         return made
 
@@ -286,6 +288,7 @@ class TensorPage(QWidget):
         """The column of numbers."""
         made = Statistics()
         self._body.addWidget(made)
+        widgets.polish(made)
         return made
 
     @property
@@ -318,6 +321,9 @@ class TensorPage(QWidget):
             made.scale.chosen.connect(self.histogram_scale_chosen)
         else:
             self._lower.addWidget(made, 1)
+        if library().ready:
+            made.prepare()
+        widgets.polish(made)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)

@@ -56,7 +56,12 @@ class DocumentPage(QWidget):
         column.setSpacing(0)
         column.addWidget(self.banner)
         column.addWidget(self._stack, 1)
-        self._steps = [lambda: self.tree, lambda: self.detail, *self._detail_steps()]
+        self._steps: list[Callable[[], object]] = [
+            lambda: self.tree,
+            lambda: self.detail,
+            *self._detail_steps(),
+            lambda: self.detail.module_page,
+        ]
         self._connect()
 
     # Made when they are first needed, at the latest one a turn of the event loop: all at once would stall the window

@@ -54,6 +54,13 @@ class HistogramPlot(Plot):
         self.set_body(self._place)
         self.setMinimumHeight(150)
 
+    def prepare(self) -> None:
+        from sdviewer.gui.plots import axes as plotting
+
+        if self._axes is None:
+            self._axes = plotting.Axes()
+            self._inside.addWidget(self._axes)
+
     @staticmethod
     def score(facts: Facts) -> int:
         elements = math.prod(facts.get("shape") or ())
@@ -79,9 +86,7 @@ class HistogramPlot(Plot):
 
         from sdviewer.gui.plots import axes as plotting
 
-        if self._axes is None:
-            self._axes = plotting.Axes()
-            self._inside.addWidget(self._axes)
+        self.prepare()
         self._axes.start_over()
         summary, found = body["summary"], body["histogram"]
         low, high = summary.get("min"), summary.get("max")

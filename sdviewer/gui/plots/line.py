@@ -31,6 +31,14 @@ class LinePlot(Plot):
         self.set_body(self._place)
         self.setMinimumHeight(150)
 
+    def prepare(self) -> None:
+        from sdviewer.gui.plots import axes as plotting
+
+        if self._axes is None:
+            self._axes = plotting.Axes()
+            self._axes.y_axis.tick_text = plotting.plain_number
+            self._inside.addWidget(self._axes)
+
     @staticmethod
     def score(facts: Facts) -> int:
         shape = facts.get("shape") or ()
@@ -45,10 +53,7 @@ class LinePlot(Plot):
 
         from sdviewer.gui.plots import axes as plotting
 
-        if self._axes is None:
-            self._axes = plotting.Axes()
-            self._axes.y_axis.tick_text = plotting.plain_number
-            self._inside.addWidget(self._axes)
+        self.prepare()
         axes = self._axes
         axes.start_over()
         n, block = int(body["count"]), int(body["block"])

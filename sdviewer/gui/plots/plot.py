@@ -45,12 +45,15 @@ class Plot(Card):
         self.pending = False
         self._hint = QTimer(self, interval=500, singleShot=True)
         self._hint.timeout.connect(lambda: self.say("Reading numbers…"))
-        library().loaded.connect(self._draw_answer)
+        library().loaded.connect(self._library_loaded)
 
     @staticmethod
     def score(facts: Facts) -> int:
         """How well this suits a tensor: 0 not at all, 100 best."""
         raise NotImplementedError
+
+    def prepare(self) -> None:
+        """Make what costs time before it is needed; called with the library loaded."""
 
     def request(self, facts: Facts) -> tuple[str, dict[str, Any]]:
         """What to ask the numbers pool."""
@@ -76,6 +79,10 @@ class Plot(Card):
         self._answer = None
         self.begin(facts)
         self.ask()
+
+    def _library_loaded(self) -> None:
+        self.prepare()
+        self._draw_answer()
 
     def ask(self) -> None:
         """Ask again, after something about the question changed."""
