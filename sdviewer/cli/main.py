@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import gc
 import importlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NoReturn, Protocol, cast
 
 from sdviewer import __version__
+from sdviewer.core.collector import collector_off
 from sdviewer.errors import Cancelled, SDViewerError, UsageError
 
 COMMANDS = ("open", "info", "stats", "repair", "scan", "demo", "register", "unregister")
@@ -74,23 +74,12 @@ def _dispatch(argv: list[str]) -> int:
         parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
         command.add_arguments(parser)
         arguments = parser.parse_args(argv[1:])
-        with contextlib.nullcontext() if argv[0] in WINDOW else _collector_off():
+        # A command lives shortly; the window lives long.
+        with contextlib.nullcontext() if argv[0] in WINDOW else collector_off():
             return command.run(arguments)
     if argv and argv[0] in NOT_BUILT:
         raise UsageError(f"{argv[0]} is not built yet", remedy="See sdviewer --help for what is.", code="not_built")
     return _window(argv)
-
-
-@contextlib.contextmanager
-def _collector_off() -> Iterator[None]:
-    """A command lives shortly: 100,000 rows have no cycles, and looking for some takes longer than reading them."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _window(argv: list[str]) -> int:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from os import PathLike, fspath
 
 from sdviewer.core.checkpoint import Checkpoint
+from sdviewer.core.collector import collector_off
 from sdviewer.core.progress import Progress, no_progress
 from sdviewer.errors import CorruptCheckpoint, SDViewerError
 from sdviewer.formats.file import File, opened
@@ -27,7 +25,7 @@ def open_checkpoint(path: str | PathLike[str], *, progress: Progress = no_progre
     """
     name = fspath(path)
     try:
-        with _collector_off(), opened(name) as file:
+        with collector_off(), opened(name) as file:
             progress(0, 0)
             return _format_of(file).open(file, progress)
     except RecursionError:
@@ -44,15 +42,3 @@ def _format_of(file: File) -> Format:
         if format_.matches(file.head):
             return format_
     raise refusal(file.head)
-
-
-@contextmanager
-def _collector_off() -> Iterator[None]:
-    """Without the cyclic collector, which walks all of 100,000 new rows again and again and finds nothing."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()

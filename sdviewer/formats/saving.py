@@ -13,6 +13,7 @@ from os import PathLike, fspath
 from pathlib import Path
 
 from sdviewer.core.checkpoint import Checkpoint, Identity
+from sdviewer.core.collector import collector_off
 from sdviewer.core.progress import Progress, no_progress
 from sdviewer.core.text import visible
 from sdviewer.errors import KeyCollision, SaveError, SDViewerError, UnsupportedContainer, UsageError
@@ -30,7 +31,6 @@ from sdviewer.formats.torch_source import TorchSource, TorchZipSource
 from sdviewer.formats.verify import Proof, is_edited, verify
 from sdviewer.formats.zip_directory import STORED
 from sdviewer.pickles.emit import Edits
-from sdviewer.pickles.machine import collector_paused
 from sdviewer.repair.plan import Plan, PlanWarning
 
 CONTAINERS_OF_SUFFIX: Mapping[str, tuple[str, ...]] = {
@@ -70,7 +70,7 @@ def save(
     chosen = _choose_container(checkpoint, name, container, default_container)
     _refuse_input(name, checkpoint, inputs)
     refuse_existing(name, overwrite=overwrite)
-    with collector_paused(), _named(checkpoint.path), opened(checkpoint.path) as source:
+    with collector_off(), _named(checkpoint.path), opened(checkpoint.path) as source:
         if not same_file(source.identity, checkpoint.identity):
             raise _source_changed(checkpoint.path)
         edits = _edits(checkpoint, plan)

@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple, TypeAlias
 
+from sdviewer.core.collector import collector_off
 from sdviewer.pickles import opcodes as op
-from sdviewer.pickles.machine import Pickle, collector_paused
+from sdviewer.pickles.machine import Pickle
 from sdviewer.pickles.nodes import (
     FRESH,
     Call,
@@ -73,7 +74,7 @@ def emit(pickle: Pickle, edits: Edits | None = None) -> Emitted:
     root = emitter.edits.root or pickle.root
     if root is None:
         raise ValueError("a pickle that broke off has nothing to write")
-    with collector_paused():
+    with collector_off():
         emitter.run(root)
     return Emitted(b"".join((pickle.header, *emitter.out, b".")), emitter.persistent)
 

@@ -24,14 +24,12 @@ their side effects this way, and so does malware.
 
 from __future__ import annotations
 
-import gc
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import repeat
 from types import MappingProxyType
 
+from sdviewer.core.collector import collector_off
 from sdviewer.core.progress import Progress, no_progress
 from sdviewer.errors import CorruptCheckpoint
 from sdviewer.pickles import opcodes as op
@@ -121,25 +119,13 @@ def parse_partial(data: bytes, start: int = 0, *, progress: Progress = no_progre
     """
     machine = Machine(data, {})
     try:
-        with collector_paused():
+        with collector_off():
             end = machine.run(start, progress)
         root: Node | None = machine.stack.pop()
         broken = ""
     except BrokenPickle as problem:
         end, root, broken = problem.at, None, str(problem)
     return machine.pickle(start, end, root, broken)
-
-
-@contextmanager
-def collector_paused() -> Iterator[None]:
-    """Keep the garbage collector from looking at a growing graph again and again: none of it is garbage."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 _u2 = struct.Struct("<H").unpack_from
