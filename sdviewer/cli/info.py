@@ -98,11 +98,14 @@ def as_text(checkpoint: Checkpoint, chosen: int | None = None) -> list[str]:
             f"{text.short_count(state_dict.parameters)} parameters, {text.size(state_dict.nbytes)}"
         )
     lines += [f"  {p.severity}: {text.visible(p.message)} [{p.code}]" for p in checkpoint.problems]
-    rows = [
-        (text.visible(dotted(info.path), 200), text.shape(info.shape), info.dtype, text.size(info.nbytes))
-        for info in checkpoint.tensors
-        if chosen is None or info.state_dict == chosen
-    ]
+    facts: dict[tuple[tuple[int, ...], str], tuple[str, str, str]] = {}
+    rows = []
+    for info in checkpoint.tensors:
+        if chosen is None or info.state_dict == chosen:
+            like = (info.shape, info.dtype)
+            if like not in facts:  # 100,000 tensors have a few dozen shapes
+                facts[like] = (text.shape(info.shape), info.dtype, text.size(info.nbytes))
+            rows.append((text.visible(dotted(info.path), 200), *facts[like]))
     lines += table(rows, right=(3,))
     if chosen is None:
         values = [

@@ -53,14 +53,10 @@ def table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]
     """Lines with aligned columns; the columns in `right` are aligned to the right."""
     if not rows:
         return []
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return [
-        "  ".join(
-            cell.rjust(width) if i in right else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    columns = range(len(rows[0]))
+    widths = [max([len(row[i]) for row in rows]) for i in columns]
+    line = "  ".join([f"{{:{'>' if i in right else '<'}{widths[i]}}}" for i in columns]).format
+    return [line(*row).rstrip() for row in rows]
 
 
 def _finite(value: Any) -> Any:
