@@ -127,7 +127,7 @@ SAMPLES: dict[str, tuple[bytes, str | None]] = {
     "archive.zip": (plain_zip({"folder/extra/a.txt": b"a", "folder/code/b.py": b"b"}), None),
     "arrays.npz": (npz(), None),
     "data.tar": (tar("a.txt", b"a"), None),
-    "model.safetensors": (safetensors(), None),
+    "model.safetensors": (safetensors(), "application/x-safetensors"),
 }
 
 
