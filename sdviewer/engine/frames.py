@@ -27,6 +27,14 @@ class Frame:
     buffers: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a request returns: a JSON-ready body and raw buffers."""
+
+    body: Mapping[str, Any] = field(default_factory=dict)
+    buffers: Mapping[str, Any] = field(default_factory=dict)
+
+
 def write_frame(stream: BinaryIO, frame: Frame) -> None:
     """Send a frame whole.
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sdviewer.core.progress import Progress
-from sdviewer.engine.worker import Answer
+from sdviewer.engine.frames import Answer
 from sdviewer.formats import StorageReader, TensorSource, open_storage
 from sdviewer.stats.digest import sha256
 from sdviewer.stats.histogram import BINS, summary_and_histogram

@@ -14,22 +14,13 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Protocol
 
-from sdviewer.engine.frames import Frame, read_frame, write_frame
+from sdviewer.engine.frames import Answer, Frame, read_frame, write_frame
 from sdviewer.errors import Cancelled, SDViewerError
 
 PROGRESS_INTERVAL = 0.05
 """Seconds between two progress messages of one request."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a request returns: a JSON-ready body and raw buffers."""
-
-    body: Mapping[str, Any] = field(default_factory=dict)
-    buffers: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Service(Protocol):

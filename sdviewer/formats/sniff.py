@@ -12,7 +12,7 @@ from functools import cached_property
 
 from sdviewer.core.text import visible
 from sdviewer.errors import CorruptCheckpoint, OpenError, UnknownFormat, UnsupportedContainer
-from sdviewer.formats.file import read_exactly
+from sdviewer.formats.pread import read_exactly
 from sdviewer.formats.zip_directory import ZipDirectory, read_directory, salvage_directory
 
 HEAD = 4096

@@ -15,7 +15,8 @@ from typing import IO, Any, Protocol
 from sdviewer.core.checkpoint import Checkpoint, Identity
 from sdviewer.core.tensor_bytes import TensorLayout, contiguous_stride
 from sdviewer.errors import CorruptCheckpoint, OpenError
-from sdviewer.formats.file import identity_of, open_descriptor, read_exactly, read_into, same_file
+from sdviewer.formats.file import identity_of, open_descriptor, same_file
+from sdviewer.formats.pread import read_exactly, read_into
 from sdviewer.formats.torch_source import StorageSpan
 from sdviewer.formats.zip_directory import DEFLATED, Entry, inflate, payload_offset
 

@@ -19,7 +19,8 @@ from sdviewer.core.checkpoint import Checkpoint, StateDict, TensorInfo
 from sdviewer.core.paths import KeyPath, TypedStep, dotted, to_json
 from sdviewer.core.progress import Progress
 from sdviewer.errors import CorruptCheckpoint, SaveError
-from sdviewer.formats.file import File, read_into
+from sdviewer.formats.file import File
+from sdviewer.formats.pread import read_into
 from sdviewer.formats.torch_source import (
     SafetensorsSource,
     SafetensorsTensor,

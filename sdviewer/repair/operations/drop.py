@@ -4,71 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from sdviewer.errors import UsageError
-from sdviewer.repair.fields import FieldReader
-from sdviewer.repair.operations.operation import KeyChanges, Operation, selection
-from sdviewer.repair.patterns import compile_pattern
-from sdviewer.repair.wording import quoted
-
-
-def said(verb: str, patterns: Sequence[str]) -> str:
-    """`Drop "head.weight"`, `Drop 12 keys`, `Drop 3 patterns`."""
-    if len(patterns) == 1:
-        return f"{verb} {quoted(patterns[0])}"
-    literal = all(compile_pattern(pattern).literal is not None for pattern in patterns)
-    return f"{verb} {len(patterns):,} {'keys' if literal else 'patterns'}"
-
-
-def dead(patterns: Sequence[str], keys: Sequence[str]) -> tuple[str, ...]:
-    """The patterns that match no key."""
-    compiled = [compile_pattern(pattern) for pattern in patterns]
-    known = set(keys)
-    return tuple([
-        quoted(pattern.text)
-        for pattern in compiled
-        if (pattern.literal not in known if pattern.literal is not None else not any(map(pattern.match, keys)))
-    ])  # fmt: skip
+from sdviewer.repair.operations.choice import Choice, dead
+from sdviewer.repair.operations.operation import KeyChanges, selection
 
 
 @dataclass(frozen=True, slots=True)
-class Drop(Operation):
+class Drop(Choice):
     """Keys that one of the patterns in `keys` matches are left out."""
 
     op: ClassVar[str] = "drop"
-
-    @property
-    def label(self) -> str:
-        """`Drop "head.weight"`."""
-        return said("Drop", self.keys)
-
-    def check(self) -> None:
-        """At least one pattern."""
-        if not self.keys:
-            raise UsageError("drop needs `keys`, a list of patterns")
-
-    @classmethod
-    def read_fields(cls, reader: FieldReader) -> dict[str, Any]:
-        """`keys` is read as every step's is."""
-        return {}
-
-    def own_fields(self) -> dict[str, Any]:
-        """`keys` is written as every step's is."""
-        return {}
-
-    def plan(self, keys: Sequence[str]) -> KeyChanges:
-        """Here `keys` says what to do and restricts nothing."""
-        return self.change(keys)
+    verb: ClassVar[str] = "Drop"
 
     def change(self, keys: Sequence[str]) -> KeyChanges:
         """Matched are the keys that go."""
         chosen = selection(self.keys)
         new_keys = [None if chosen(key) else key for key in keys]
         return KeyChanges(new_keys, new_keys.count(None), dead(self.keys, keys))
-
-    def move_modules(
-        self, modules: Sequence[str], keys: Sequence[str], new_keys: Sequence[str | None]
-    ) -> dict[str, str | None]:
-        """Entries stay: a module without keys has a version too."""
-        return {}
