@@ -39,6 +39,10 @@ class ShownRows:
         for row in tops:
             if self.tree.state_dict[row] >= 0 and self.tree.kind[row] == "module":
                 self.expanded[row] = 1
+                only = list(self._siblings(row + 1, self.tree.end[row]))
+                while len(only) == 1:  # a lone `module` hides everything behind one more click
+                    self.expanded[only[0]] = 1
+                    only = list(self._siblings(only[0] + 1, self.tree.end[only[0]]))
         if not any(self.expanded) and len(self.tree) <= 60:
             self.expanded = bytearray(b"\1") * len(self.tree)
 

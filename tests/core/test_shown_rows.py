@@ -32,6 +32,11 @@ def test_that_the_model_is_open_at_first_and_blocks_are_closed(shown: ShownRows)
     assert names(shown) == ["model", "cls_token", "blocks", "head"]
 
 
+def test_that_a_lone_wrapper_is_open_at_first() -> None:
+    shown = shown_of(checkpoint({"module.net.a": (1,), "module.net.b": (1,), "module.head": (1,)}))
+    assert names(shown) == ["model", "module", "net", "head"]
+
+
 def test_that_a_toggled_row_shows_and_hides_its_children(shown: ShownRows) -> None:
     head = shown.tree.name.index("head")
     shown.toggle(head)

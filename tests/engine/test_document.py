@@ -43,7 +43,7 @@ def test_that_open_tells_what_is_there(model_file: Path) -> None:
     assert body["info"]["parameters"] == 51
     assert body["info"]["container"] == "safetensors"
     sheet = sheet_of(answer)
-    assert names(answer, sheet) == ["model", "module"]
+    assert names(answer, sheet) == ["model", "module", "blocks", "head"]
 
 
 def test_that_rows_can_be_opened_filtered_and_sorted(document: DocumentWorker) -> None:
