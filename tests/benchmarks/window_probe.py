@@ -4,7 +4,8 @@
 
 MANY has 100,000 keys under a common prefix. A heartbeat of 1 ms runs while the file opens, is scrolled, filtered,
 expanded, selected, edited and undone, and while OTHER opens in a second tab under scrolling. A gap is the time between
-two beats.
+two beats; `computing` says for each longest one what the window's thread and the whole process computed in it, so that
+a busy machine can be told from a busy window.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
@@ -29,21 +31,38 @@ from sdviewer.repair.operations.strip import Strip
 LIMIT = 60_000
 
 
+class Gap(NamedTuple):
+    """Between two beats, in ms: on the clock, and how much of it the window's thread and its process computed.
+
+    What is on the clock only was spent waiting: for the interpreter lock where the process computed meanwhile, for a
+    core or a disk where it did not.
+    """
+
+    wall: float
+    thread: float
+    process: float
+
+
 class Heartbeat:
-    """The gaps between beats, in ms, by what was going on."""
+    """The gaps between beats by what was going on."""
 
     def __init__(self) -> None:
         self.phase = ""
-        self.gaps: dict[str, list[float]] = {}
-        self._last = time.perf_counter()
+        self.gaps: dict[str, list[Gap]] = {}
+        self._last = self._now()
         self._timer = QTimer()
         self._timer.setTimerType(Qt.TimerType.PreciseTimer)
         self._timer.timeout.connect(self._beat)
         self._timer.start(1)
 
+    def _now(self) -> Gap:
+        return Gap(time.perf_counter() * 1000, time.thread_time() * 1000, time.process_time() * 1000)
+
     def _beat(self) -> None:
-        now = time.perf_counter()
-        self.gaps.setdefault(self.phase, []).append((now - self._last) * 1000)
+        now, last = self._now(), self._last
+        self.gaps.setdefault(self.phase, []).append(
+            Gap(now.wall - last.wall, now.thread - last.thread, now.process - last.process)
+        )
         self._last = now
 
 
@@ -118,9 +137,11 @@ def main(many: str, other: str) -> None:
     pages[-1].session.close()
     session.close()
     pool.stop()
-    every = sorted(gap for gaps in beat.gaps.values() for gap in gaps)
+    every = sorted(gap.wall for gaps in beat.gaps.values() for gap in gaps)
+    worst = {phase: max(gaps) for phase, gaps in beat.gaps.items() if phase}
     result = {
-        "worst": {phase: round(max(gaps), 1) for phase, gaps in beat.gaps.items() if phase},
+        "worst": {phase: round(gap.wall, 1) for phase, gap in worst.items()},
+        "computing": {phase: [round(gap.thread, 1), round(gap.process, 1)] for phase, gap in worst.items()},
         "p999": round(every[int(len(every) * 0.999)], 1),
         "keystroke_ms": round(sorted(keystrokes)[len(keystrokes) // 2], 1),
         "worst_keystroke_ms": round(max(keystrokes), 1),
