@@ -5,7 +5,7 @@ Every request takes "source", the JSON of a `formats.TensorSource` (`facts` of t
     overview  {"bins"?: n, "span"?: [low, high]} -> {"summary": Summary, "histogram": Histogram} from one pass;
               buffers "edges" f8, "counts" i8, "value_counts" i8
     slice     {"x"?, "y"?, "index"?, "rows", "columns", "how"?: "mean" | "max_abs" | "rms"} -> ReducedSlice;
-              buffers "cells" f8 (rows, columns), "flags" u1
+              buffer "shades" u1 (rows, columns), so that the window computes nothing
     values    {"x", "y", "index"?, "row0", "rows", "col0", "cols"} -> ValuesWindow; buffer "numbers" f8
     line      {"points"} -> Line; buffers "low" f8, "high" f8, "flags" u1
     digest    {} -> {"sha256", "problem"}
@@ -78,7 +78,7 @@ def _slice(storage: StorageReader, source: TensorSource, params: Params, progres
         how=params.get("how", "mean"),
         progress=progress,
     )
-    return Answer(found.to_json(), found.arrays())
+    return Answer(found.to_json(), {"shades": found.shades()})
 
 
 def _values(storage: StorageReader, source: TensorSource, params: Params, progress: Progress) -> Answer:

@@ -39,7 +39,6 @@ from sdviewer.gui.panels.document_page import DocumentPage
 from sdviewer.gui.panels.start_page import StartPage
 from sdviewer.gui.panels.status_bar import StatusBar, document_words
 from sdviewer.gui.panels.tabs import DocumentTabs
-from sdviewer.gui.plots.library import library
 from sdviewer.gui.session import Session
 from sdviewer.gui.settings import Settings
 from sdviewer.gui.widgets import Field
@@ -77,8 +76,6 @@ class MainWindow(QMainWindow):
         self._connect()
         self._restore()
         self._show_front()
-        # After the first paint, so that no plot waits for it and no file shares the interpreter with it.
-        QTimer.singleShot(0, library().load)
 
     # Assembling
 
@@ -178,7 +175,6 @@ class MainWindow(QMainWindow):
 
     def open_paths(self, paths: list[str]) -> None:
         """Open files, one tab each; a file that is open already comes to the front."""
-        library().load()
         for path in paths:
             known = next((page for page in self.tabs.pages() if page.session.path == path), None)
             if known is not None:

@@ -58,9 +58,11 @@ class ReducedSlice:
         fields = {name: getattr(self, name) for name in self.__slots__[:8]}
         return fields | {"index": list(self.index), "shape": list(self.shape), "block": list(self.block)}
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """The arrays by name."""
-        return {"cells": self.cells, "flags": self.flags}
+    def shades(self) -> NDArray[np.uint8]:
+        """The cells on a scale of colours: 0 is -`limit` or less, 127 zero, 254 `limit` or more, 255 no number."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            scaled = np.clip(self.cells / (self.limit or 1.0), -1.0, 1.0) * 127 + 127
+        return np.where(np.isnan(self.cells), 255.0, np.rint(scaled)).astype(np.uint8)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,10 @@ def test_that_the_tree_is_used_with_the_keyboard(
     view = page.tree.view
     view.setFocus()
     qtbot.keyClick(view, Qt.Key.Key_Down)
+    # A lone wrapper is open at first.
+    with qtbot.waitSignal(session.rows_changed):
+        qtbot.keyClick(view, Qt.Key.Key_Left)
+    assert "blocks" not in names(window)
     with qtbot.waitSignal(session.rows_changed):
         qtbot.keyClick(view, Qt.Key.Key_Right)
     assert "blocks" in names(window)
@@ -148,7 +152,7 @@ def test_that_steps_show_undo_and_redo_in_tree_title_and_menu(
     assert not page.recipe.isHidden()
     with qtbot.waitSignal(session.recipe_changed):
         window.actions_by_id["undo"].trigger()
-    assert names(window) == before
+    assert names(window) == before[:2]
     assert not window.isWindowModified()
     assert page.recipe.isHidden()
     with qtbot.waitSignal(session.recipe_changed):

@@ -26,7 +26,6 @@ from sdviewer.gui.panels.path_bar import PathBar
 from sdviewer.gui.panels.statistics import Statistics
 from sdviewer.gui.plots import PLOTS
 from sdviewer.gui.plots.histogram import HistogramPlot
-from sdviewer.gui.plots.library import library
 from sdviewer.gui.plots.plot import Plot
 from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import Card, CodeBlock, Elided, Segments
@@ -321,8 +320,6 @@ class TensorPage(QWidget):
             made.scale.chosen.connect(self.histogram_scale_chosen)
         else:
             self._lower.addWidget(made, 1)
-        if library().ready:
-            made.prepare()
         widgets.polish(made)
 
     def resizeEvent(self, event: QResizeEvent) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import itertools
-from typing import Any
 
 from PySide6.QtGui import QColor
 
 from sdviewer.gui import resources
 
-STEPS = 513
+NO_NUMBER = 255
+"""The shade of a cell that has no number; 0 to 254 go from negative over zero to positive."""
 
 
 @functools.cache
@@ -22,27 +22,15 @@ def _stops(name: resources.ThemeName) -> tuple[tuple[float, tuple[int, int, int]
     return tuple(made)
 
 
+def table() -> list[int]:
+    """The 256 shades of the theme that is on, as 32-bit ARGB."""
+    return _table(resources.theme().name)
+
+
 @functools.cache
-def _table(name: resources.ThemeName) -> Any:
-    import numpy as np
-
-    places = [place for place, _ in _stops(name)]
-    at = np.linspace(0, 1, STEPS)
-    channels = [np.interp(at, places, [rgb[i] for _, rgb in _stops(name)]) for i in range(3)]
-    red, green, blue = (channel.round().astype(np.uint32) for channel in channels)
-    return 0xFF000000 | red << 16 | green << 8 | blue
-
-
-def pixels(cells: Any, limit: float) -> Any:
-    """Numbers as 32-bit ARGB, `limit` at the ends of the scale; what is no number in the colour of problems."""
-    import numpy as np
-
-    table = _table(resources.theme().name)
-    half = (STEPS - 1) // 2
-    scaled = np.nan_to_num(cells / (limit or 1.0) * half, nan=0.0, posinf=half, neginf=-half)
-    result = table[np.clip(scaled, -half, half).astype(np.int32) + half]
-    result[np.isnan(cells)] = resources.colour("S").rgb() | 0xFF000000
-    return np.ascontiguousarray(result, dtype=np.uint32)
+def _table(name: resources.ThemeName) -> list[int]:
+    shades = [colour((shade - 127) / 127).rgb() for shade in range(NO_NUMBER)]
+    return [*shades, resources.colour("S").rgb()]
 
 
 def colour(share: float) -> QColor:

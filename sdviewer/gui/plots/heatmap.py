@@ -12,6 +12,7 @@ from PySide6.QtWidgets import QSizePolicy, QWidget
 from sdviewer.core import text
 from sdviewer.gui import resources
 from sdviewer.gui.jobs import Body, Buffers
+from sdviewer.gui.plots import colours
 from sdviewer.gui.plots.plot import Facts, Plot
 from sdviewer.gui.plots.slices import SliceStrip
 from sdviewer.gui.widgets import Chip
@@ -91,12 +92,12 @@ class HeatmapCanvas(QWidget):
             painter.drawText(place, int(Qt.AlignmentFlag.AlignHCenter | Qt.AlignmentFlag.AlignTop), str(column))
 
     def _paint_bar(self, painter: QPainter, rect: QRect) -> None:
-        from sdviewer.gui.plots import colours
-
         bar = QRect(rect.right() + 12, rect.top(), 9, rect.height())
-        for y in range(bar.height()):
-            share = 1 - 2 * y / max(bar.height() - 1, 1)
-            painter.fillRect(bar.left(), bar.top() + y, bar.width(), 1, colours.colour(share))
+        ramp = QImage(
+            bytes(range(colours.NO_NUMBER - 1, -1, -1)), 1, colours.NO_NUMBER, 1, QImage.Format.Format_Indexed8
+        )
+        ramp.setColorTable(colours.table())
+        painter.drawImage(bar, ramp)
         painter.setPen(resources.colour("text2"))
         height = painter.fontMetrics().height()
         for share, words in ((1, text.value(_short(self._limit))), (0, "0"), (-1, text.value(_short(-self._limit)))):
@@ -199,18 +200,13 @@ class HeatmapPlot(Plot):
         return "slice", {"rows": self._asked.height(), "columns": self._asked.width(), **self._strip.params()}
 
     def draw(self, body: Body, buffers: Buffers) -> None:
-        import numpy as np
-
-        from sdviewer.gui.plots import colours
-
         rows, columns = (int(size) for size in body["shape"])
         block = [int(size) for size in body["block"]]
         height, width = -(-rows // block[0]), -(-columns // block[1])
-        cells = np.frombuffer(buffers["cells"], dtype="<f8").reshape(height, width)
         limit = float(body["limit"])
-        argb = colours.pixels(cells, limit)
-        # The image only looks into the array: `copy` takes the pixels over before the array goes.
-        image = QImage(argb.data, width, height, width * 4, QImage.Format.Format_RGB32).copy()
+        # The image only looks into the bytes: `copy` takes them over before they go.
+        image = QImage(buffers["shades"], width, height, width, QImage.Format.Format_Indexed8).copy()
+        image.setColorTable(colours.table())
         self.canvas.show_image(image, rows, columns, limit)
         self.subtitle.setText(text.shape(self._strip.shape))
         self._reduction.setText("every cell" if block == [1, 1] else f"mean of {block[0]}×{block[1]}")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
-
-from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from sdviewer.core import text
 from sdviewer.gui.jobs import Body, Buffers
+from sdviewer.gui.plots import axes
 from sdviewer.gui.plots.plot import Facts, Plot
 
 POINTS = 1200
-_FEW = 400
+_FEW = 100
 
 
 class LinePlot(Plot):
@@ -24,20 +24,9 @@ class LinePlot(Plot):
 
     def __init__(self) -> None:
         super().__init__()
-        self._axes: Any = None
-        self._place = QWidget()
-        self._inside = QVBoxLayout(self._place)
-        self._inside.setContentsMargins(0, 0, 0, 0)
-        self.set_body(self._place)
+        self._axes = axes.Axes(axes.plain_number)
+        self.set_body(self._axes)
         self.setMinimumHeight(150)
-
-    def prepare(self) -> None:
-        from sdviewer.gui.plots import axes as plotting
-
-        if self._axes is None:
-            self._axes = plotting.Axes()
-            self._axes.y_axis.tick_text = plotting.plain_number
-            self._inside.addWidget(self._axes)
 
     @staticmethod
     def score(facts: Facts) -> int:
@@ -49,35 +38,27 @@ class LinePlot(Plot):
         return "line", {"points": POINTS}
 
     def draw(self, body: Body, buffers: Buffers) -> None:
-        import numpy as np
-
-        from sdviewer.gui.plots import axes as plotting
-
-        self.prepare()
-        axes = self._axes
-        axes.start_over()
+        self._axes.start_over()
         n, block = int(body["count"]), int(body["block"])
-        low, high = plotting.floats(buffers["low"]), plotting.floats(buffers["high"])
-        finite = np.concatenate([low[np.isfinite(low)], high[np.isfinite(high)]])
+        low, high = (memoryview(buffers[name]).cast("B").cast("d").tolist() for name in ("low", "high"))
+        finite = [number for number in (*low, *high) if math.isfinite(number)]
         self.subtitle.setText("value over index" if block == 1 else f"smallest and largest of each {block:,}")
-        if not len(finite):
+        if not finite:
             self.say("No finite values.")
             return
-        bottom, top = float(finite.min()), float(finite.max())
+        bottom, top = min(finite), max(finite)
         pad = (top - bottom) * 0.06 or abs(top) * 0.06 or 1.0
-        levels = plotting.ticks(bottom - pad, top + pad, 5)
-        axes.y_axis.setTicks([[(level, plotting.plain_number(level)) for level in levels]])
-        axes.add_grid(levels)
+        self._axes.add_levels(axes.ticks(bottom - pad, top + pad, 5))
         if bottom < 0 < top:
-            axes.add_level(0.0)
-        x = np.arange(len(low)) * block
+            self._axes.add_level(0.0)
+        x = [float(i * block) for i in range(len(low))]
         if len(low) < n:
-            axes.add_band(x, low, high)
+            self._axes.add_band(x, low, high)
         else:
-            axes.add_line(x, low, "A", 1.2)
-            if n <= _FEW // 4:
-                axes.add_points(x, low)
-        axes.set_range((-n * 0.012, n * 1.012), (bottom - pad, top + pad))
-        axes.setAccessibleDescription(
+            self._axes.add_line(x, low, "A", 1.2)
+            if n <= _FEW:
+                self._axes.add_points(x, low)
+        self._axes.set_range((-n * 0.012, n * 1.012), (bottom - pad, top + pad))
+        self._axes.setAccessibleDescription(
             f"{text.plural(n, 'value')} in order, from {text.value(bottom)} to {text.value(top)}"
         )

@@ -1,4 +1,4 @@
-"""What every plot has in common: a card that asks for its numbers, waits for the library, and draws."""
+"""What every plot has in common: a card that asks for its numbers, waits for them, and draws."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from PySide6.QtWidgets import QSizePolicy
 from sdviewer.core import text
 from sdviewer.gui import resources, widgets
 from sdviewer.gui.jobs import Body, Buffers, Job, is_cancelled
-from sdviewer.gui.plots.library import library
 from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import Card
 
@@ -45,22 +44,18 @@ class Plot(Card):
         self.pending = False
         self._hint = QTimer(self, interval=500, singleShot=True)
         self._hint.timeout.connect(lambda: self.say("Reading numbers…"))
-        library().loaded.connect(self._library_loaded)
 
     @staticmethod
     def score(facts: Facts) -> int:
         """How well this suits a tensor: 0 not at all, 100 best."""
         raise NotImplementedError
 
-    def prepare(self) -> None:
-        """Make what costs time before it is needed; called with the library loaded."""
-
     def request(self, facts: Facts) -> tuple[str, dict[str, Any]]:
         """What to ask the numbers pool."""
         raise NotImplementedError
 
     def draw(self, body: Body, buffers: Buffers) -> None:
-        """Show an answer. Called in the window's thread, with the library loaded."""
+        """Show an answer."""
         raise NotImplementedError
 
     def begin(self, facts: Facts) -> None:
@@ -79,10 +74,6 @@ class Plot(Card):
         self._answer = None
         self.begin(facts)
         self.ask()
-
-    def _library_loaded(self) -> None:
-        self.prepare()
-        self._draw_answer()
 
     def ask(self) -> None:
         """Ask again, after something about the question changed."""
@@ -111,7 +102,7 @@ class Plot(Card):
         self.pending = False
 
     def take(self, body: Body, buffers: Buffers) -> None:
-        """Draw an answer, now or as soon as the library is there."""
+        """Draw an answer."""
         self._hint.stop()
         self._answer = (body, buffers)
         self._draw_answer()
@@ -125,9 +116,6 @@ class Plot(Card):
 
     def _draw_answer(self) -> None:
         if self._answer is None:
-            return
-        if not library().ready:
-            library().load()
             return
         self.say("")
         self.draw(*self._answer)

@@ -1,0 +1,110 @@
+"""What every plot passes the day it is registered: real numbers of every kind of tensor, in both themes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PySide6.QtCore import QSize
+from PySide6.QtGui import QImage
+from PySide6.QtWidgets import QApplication
+from pytestqt.qtbot import QtBot
+
+from sdviewer.core.progress import no_progress
+from sdviewer.engine.numbers import Numbers
+from sdviewer.formats import open_checkpoint, tensor_source
+from sdviewer.gui import resources
+from sdviewer.gui.plots import PLOTS
+from sdviewer.gui.plots.plot import Plot
+
+TENSORS = {
+    "matrix": torch.linspace(-1, 1, 600).reshape(20, 30),
+    "wide": torch.randn(3, 5000, generator=torch.Generator().manual_seed(1)),
+    "kernels": torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(1)),
+    "vector": torch.linspace(0, 1, 40),
+    "long": torch.sin(torch.arange(100_000.0)),
+    "scalar": torch.tensor(3),
+    "counts": torch.arange(12).reshape(3, 4) % 5,
+    "flags": torch.tensor([True, False, True]),
+    "constant": torch.full((4, 4), 7.0),
+    "zeros": torch.zeros(8, 8),
+    "holes": torch.tensor([[float("nan"), 1.0], [float("inf"), -2.0]]),
+    "nothing but nan": torch.full((3, 3), float("nan")),
+    "empty": torch.empty(0, 5),
+    "half": torch.randn(6, 6, generator=torch.Generator().manual_seed(1)).bfloat16(),
+    "complex": torch.complex(torch.ones(3, 3), torch.ones(3, 3)),
+}
+
+
+@pytest.fixture(scope="module")
+def facts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """What the window knows of each tensor before it asks for numbers."""
+    path: Path = tmp_path_factory.mktemp("plots") / "tensors.pth"
+    torch.save(TENSORS, path)
+    checkpoint = open_checkpoint(path)
+    return {
+        str(info.key): {
+            "row": index,
+            "key": info.key,
+            "shape": list(info.shape),
+            "dtype": info.dtype,
+            "source": tensor_source(checkpoint, index).to_json(),
+        }
+        for index, info in enumerate(checkpoint.tensors)
+    }
+
+
+def answer(plot: Plot, about: Mapping[str, Any]) -> tuple[Any, dict[str, memoryview]]:
+    """The pool's answer to what a plot asks, as it arrives in the window: through JSON, as raw bytes."""
+    name, params = plot.request(about)
+    found = Numbers().requests[name]({"source": about["source"], **params}, no_progress)
+    buffers = {name: memoryview(memoryview(data).tobytes()) for name, data in found.buffers.items()}
+    return json.loads(json.dumps(found.body)), buffers
+
+
+def picture(plot: Plot) -> QImage:
+    return plot.grab().toImage()
+
+
+@pytest.mark.parametrize("kind", PLOTS, ids=lambda plot: plot.name)
+class TestPlot:
+    """One entry of PLOTS."""
+
+    def test_that_it_has_a_name_of_its_own_and_words_for_people(self, kind: type[Plot]) -> None:
+        assert [other.name for other in PLOTS].count(kind.name) == 1
+        assert kind.title[0].isupper()
+        assert kind.heading
+
+    @pytest.mark.parametrize("tensor", TENSORS)
+    def test_that_it_draws_what_it_bids_for(
+        self, app: QApplication, qtbot: QtBot, kind: type[Plot], facts: dict[str, dict[str, Any]], tensor: str
+    ) -> None:
+        about = facts[tensor]
+        score = kind.score(about)
+        assert 0 <= score <= 100
+        if not score:
+            return
+        for theme in ("light", "dark"):
+            resources.theme().apply(theme)  # type: ignore[arg-type]
+            plot = kind()
+            qtbot.addWidget(plot)
+            plot.resize(QSize(420, 320))
+            plot.show()
+            blank = picture(plot)
+            plot.begin(about)
+            plot.take(*answer(plot, about))
+            assert not plot.pending
+            assert picture(plot) != blank, "nothing was drawn"
+        resources.theme().apply("light")
+
+    def test_that_it_does_not_bid_for_a_tensor_without_bytes(self, kind: type[Plot]) -> None:
+        assert kind.score({"shape": [2, 3], "dtype": "float32", "source": None}) == 0
+
+
+def test_that_every_tensor_has_a_plot(facts: dict[str, dict[str, Any]]) -> None:
+    for about in facts.values():
+        assert any(plot.score(about) for plot in PLOTS) or about["shape"] == [0, 5]
