@@ -307,7 +307,7 @@ class IconLabel(QWidget):
         self.update()
 
     def paintEvent(self, event: QPaintEvent) -> None:
-        icons.paint(QPainter(self), self._name, self.rect(), self._token)
+        icons.paint(QPainter(self), self._name, 0, 0, self._size, self._token)
 
 
 class CodeBlock(QPlainTextEdit):

@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QApplication
 from sdviewer.core.tree import KINDS
 from sdviewer.gui import icons, resources
 from sdviewer.gui.actions import ACTIONS
-from sdviewer.gui.panels.tree_delegate import ICONS
+from sdviewer.gui.panels.tree_rows import ICONS
 from sdviewer.gui.plots import PLOTS
 
 FILES = sorted((resources.folder() / "icons").glob("*.svg"))

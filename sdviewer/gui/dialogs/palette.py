@@ -84,7 +84,7 @@ class _HitDelegate(QStyledItemDelegate):
         if option.state & QStyle.StateFlag.State_Selected:
             painter.fillRect(rect, resources.colour("sel"))
             painter.fillRect(QRect(rect.left(), rect.top(), 3, rect.height()), resources.colour("accent"))
-        icons.paint(painter, hit.icon, QRect(rect.left() + 12, rect.center().y() - 7, 15, 15), "text2")
+        icons.paint(painter, hit.icon, rect.left() + 12, rect.center().y() - 7, 15, "text2")
         painter.setFont(resources.font(resources.BASE, mono=hit.node >= 0))
         painter.setPen(resources.colour("text"))
         room = rect.adjusted(38, 0, -100, 0)

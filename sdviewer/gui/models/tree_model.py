@@ -113,7 +113,7 @@ class TreeModel(QAbstractTableModel):
         """Whether what is below is shown."""
         return bool(self._flags[node] & sheets.EXPANDED)
 
-    # Cells, for the delegate and for Qt
+    # Cells, for the painter and for Qt
 
     def name(self, node: int) -> str:
         """The name, printable."""

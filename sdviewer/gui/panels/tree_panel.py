@@ -6,8 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from PySide6.QtCore import QEvent, QItemSelection, QItemSelectionModel, QPoint, Qt, QTimer, Signal
-from PySide6.QtGui import QContextMenuEvent, QKeyEvent, QMouseEvent, QResizeEvent
+from PySide6.QtCore import QEvent, QItemSelection, QItemSelectionModel, QModelIndex, QPoint, Qt, QTimer, Signal
+from PySide6.QtGui import QContextMenuEvent, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QHBoxLayout,
@@ -19,11 +19,12 @@ from PySide6.QtWidgets import (
 )
 
 from sdviewer.core import text
+from sdviewer.core.key_filter import parse_filter
 from sdviewer.core.sheet import Sheet
 from sdviewer.gui import resources, widgets
 from sdviewer.gui.models import tree_model
 from sdviewer.gui.models.tree_model import TreeModel
-from sdviewer.gui.panels.tree_delegate import PARAMS_WIDTH, ROW_HEIGHT, SHAPE_WIDTH, TreeDelegate, chevron_rect
+from sdviewer.gui.panels.tree_rows import PARAMS_WIDTH, ROW_HEIGHT, SHAPE_WIDTH, Columns, RowPainter, chevron_rect
 from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import Chip, Field
 
@@ -34,7 +35,7 @@ _LOOK_AHEAD: Final = 4000
 
 
 class TreeView(QTableView):
-    """A table that behaves like a tree: the model's rows are flat, the worker folds."""
+    """A table that behaves like a tree: the model's rows are flat, the worker folds. It paints its rows itself."""
 
     toggle_requested = Signal(int)
     subtree_requested = Signal(int, bool)
@@ -47,8 +48,8 @@ class TreeView(QTableView):
         super().__init__()
         self._model = model
         self.setModel(model)
-        self.delegate = TreeDelegate(model)
-        self.setItemDelegate(self.delegate)
+        self.painter = RowPainter(model)
+        self.hovered_row = -1
         self.setAccessibleName("Module tree")
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
@@ -80,6 +81,22 @@ class TreeView(QTableView):
         """The node with the keyboard, -1 where there is none."""
         index = self.currentIndex()
         return self._model.node(index.row()) if index.isValid() else -1
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        painter = QPainter(self.viewport())
+        columns = Columns(*(self._column(column) for column in range(len(tree_model.HEADERS))))
+        first, last = self.rowAt(event.rect().top()), self.rowAt(event.rect().bottom())
+        if first < 0:
+            return
+        chosen, nowhere = self.selectionModel(), QModelIndex()
+        y = self.rowViewportPosition(first)
+        for row in range(first, (last if last >= 0 else self._model.rowCount() - 1) + 1):
+            selected = chosen.isRowSelected(row, nowhere)
+            self.painter.paint(painter, row, y, columns, selected=selected, hovered=row == self.hovered_row)
+            y += ROW_HEIGHT
+
+    def _column(self, column: int) -> tuple[int, int]:
+        return self.columnViewportPosition(column), self.columnWidth(column)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
@@ -170,10 +187,10 @@ class TreeView(QTableView):
         self._hover(-1)
 
     def _hover(self, row: int) -> None:
-        before = self.delegate.hovered_row
+        before = self.hovered_row
         if row == before:
             return
-        self.delegate.hovered_row = row
+        self.hovered_row = row
         for changed in (before, row):
             if 0 <= changed < self._model.rowCount():
                 y = self.rowViewportPosition(changed)
@@ -184,8 +201,8 @@ class TreeView(QTableView):
 
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)
-        if event.type() == QEvent.Type.FontChange and hasattr(self, "delegate"):
-            self.delegate.update_fonts()
+        if event.type() == QEvent.Type.FontChange and hasattr(self, "painter"):
+            self.painter.update_fonts()
 
 
 class TreePanel(QWidget):
@@ -318,7 +335,7 @@ class TreePanel(QWidget):
         offset = view.rowViewportPosition(row) if (row := view.rowAt(0)) >= 0 else 0
         self._swapping = True
         change()
-        view.delegate.hovered_row = -1
+        view.hovered_row = -1
         selection = QItemSelection()
         rows = [row for node in chosen if (row := self.model.row_of(node)) >= 0]
         for row in rows:
@@ -336,6 +353,8 @@ class TreePanel(QWidget):
 
     def _show_matches(self, matched: int, error: str) -> None:
         widgets.set_property(self.filter, "wrong", bool(error))
+        self.view.painter.words = _marked_words(self._session.filter_text) if matched >= 0 and not error else ()
+        self.view.viewport().update()
         self._wrong.setText(text.visible(error))
         self._wrong.setVisible(bool(error))
         if error:
@@ -417,3 +436,8 @@ class TreePanel(QWidget):
         super().changeEvent(event)
         if resources.is_theme_change(event):
             self.view.viewport().update()
+
+
+def _marked_words(typed: str) -> tuple[str, ...]:
+    """The words of a filter as they can stand in one name: of `attn.qkv` the last part."""
+    return tuple(word.rpartition(".")[2] for word in parse_filter(typed).words if not word.endswith("."))

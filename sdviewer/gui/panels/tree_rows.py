@@ -1,0 +1,227 @@
+"""How a row of the module tree looks: chevron, icon, name and grey note; shape; parameters with a bar; dtype.
+
+The view paints its rows itself, in one call: a delegate is called for every cell, which takes three times as long and
+may wait for the interpreter lock at each of them.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from PySide6.QtCore import QRect, QRectF, Qt
+from PySide6.QtGui import QColor, QFont, QFontMetrics, QPainter
+
+from sdviewer.core import sheet as sheets
+from sdviewer.core import text
+from sdviewer.gui import icons, resources
+from sdviewer.gui.models.tree_model import CONTAINERS, TreeModel
+
+ROW_HEIGHT: Final = 26
+INDENT: Final = 16
+CHEVRON: Final = 16
+ICON: Final = 15
+BAR_WIDTH: Final = 44
+SHAPE_WIDTH: Final = 104
+PARAMS_WIDTH: Final = BAR_WIDTH + 60
+_LEFT: Final = 4
+# Texts whose widths are remembered; most are seen again and again.
+_REMEMBERED: Final = 6000
+# Deep trees are not allowed to push their names out of the column.
+_DEEPEST_INDENT: Final = 14
+
+ICONS: Final = {
+    "module": "module",
+    "dict": "dict",
+    "list": "list",
+    "object": "object",
+    "optimizer": "gauge",
+    "fold": "module",
+    "tensor": "tensor",
+    "vector": "vector",
+    "scalar": "scalar",
+    "value": "scalar",
+    "part": "vector",
+}
+
+
+def indent(depth: int) -> int:
+    """Where a row of this depth starts, in pixels from the left of its cell."""
+    return _LEFT + INDENT * min(depth, _DEEPEST_INDENT)
+
+
+def chevron_rect(cell: QRect, depth: int) -> QRect:
+    """The square of a row's chevron, given the rectangle of its name cell."""
+    return QRect(cell.left() + indent(depth) - 2, cell.top(), CHEVRON + 4, cell.height())
+
+
+class Columns(NamedTuple):
+    """Left edge and width of each column in pixels; the width is 0 where it is hidden."""
+
+    name: tuple[int, int]
+    shape: tuple[int, int]
+    params: tuple[int, int]
+    dtype: tuple[int, int]
+
+
+class _Font:
+    """A font, where its baseline is in a row, and the widths of texts."""
+
+    def __init__(self, font: QFont) -> None:
+        self.font = font
+        self._metrics = QFontMetrics(font)
+        self.baseline = (ROW_HEIGHT + self._metrics.ascent() - self._metrics.descent()) // 2
+        self.height = self._metrics.height()
+        self._widths: dict[str, int] = {}
+
+    def width(self, shown: str) -> int:
+        known = self._widths.get(shown)
+        if known is None:
+            if len(self._widths) >= _REMEMBERED:
+                self._widths.clear()
+            known = self._widths[shown] = self._metrics.horizontalAdvance(shown)
+        return known
+
+    def elided(self, shown: str, width: int) -> str:
+        # Almost every text fits: then the costly search for the place of the ellipsis is not begun.
+        if self.width(shown) <= width:
+            return shown
+        return self._metrics.elidedText(shown, Qt.TextElideMode.ElideRight, max(width, 0))
+
+
+class RowPainter:
+    """Paints rows from the arrays of the model; nothing goes through a QVariant."""
+
+    def __init__(self, model: TreeModel) -> None:
+        self._model = model
+        self.words: tuple[str, ...] = ()
+        """What of a name is marked, in lower case: the words of the filter."""
+        self.update_fonts()
+
+    def update_fonts(self) -> None:
+        """Take fonts and their metrics again, after a change of the platform's."""
+        self._bold, self._plain = _Font(resources.font(resources.BASE, 600)), _Font(resources.font(resources.BASE))
+        self._small = _Font(resources.font(resources.NOTE))
+        self._mono = _Font(resources.font(resources.NOTE, mono=True))
+
+    def paint(
+        self, painter: QPainter, row: int, y: int, columns: Columns, *, selected: bool = False, hovered: bool = False
+    ) -> None:
+        """Paint the row of the table that begins at `y`."""
+        model = self._model
+        node = model.node(row)
+        if selected or hovered:
+            left = columns.name[0]
+            width = sum(column[1] for column in columns)
+            painter.fillRect(left, y, width, ROW_HEIGHT, resources.colour("sel" if selected else "hover"))
+            if selected:
+                painter.fillRect(left, y, 3, ROW_HEIGHT, resources.colour("accent"))
+        kind, flags = model.kind(node), model.flags_of(node)
+        dropped = bool(flags & sheets.DROPPED)
+        self._paint_name(painter, y, columns, node, kind, flags)
+        if columns.shape[1] and kind not in CONTAINERS:
+            self._paint_shape(painter, y, columns, node, kind == "value", dropped)
+        if kind != "value" and self._shows_params(node, kind):
+            self._paint_params(painter, y, columns.params, node, dropped)
+        left, width = columns.dtype
+        if width and (dtype := model.dtype(node)):
+            self._text(painter, left + 6, y, self._small.elided(dtype, width - 10), self._small, "text2")
+
+    def _paint_name(self, painter: QPainter, y: int, columns: Columns, node: int, kind: str, flags: int) -> None:
+        model = self._model
+        left, width = columns.name
+        right = left + width - 4
+        x = left + indent(model.depth(node))
+        middle = y + ROW_HEIGHT // 2
+        if flags & sheets.CHILDREN:
+            name = "chevd" if flags & sheets.EXPANDED else "chev"
+            icons.paint(painter, name, x + 1, middle - 6, 12, "text2")
+        x += CHEVRON + 1
+        dropped, problem = bool(flags & sheets.DROPPED), bool(flags & sheets.PROBLEM)
+        token = "S" if problem else "text3" if dropped else "text2"
+        icons.paint(painter, "warn" if problem else ICONS[kind], x, middle - 8, ICON, token)
+        x += ICON + 6
+        font = self._bold if kind in CONTAINERS else self._plain
+        name = font.elided(model.name(node), right - x)
+        edited = bool(flags & sheets.EDITED)
+        if self.words:
+            self._mark_words(painter, x, y, name, font)
+        self._text(painter, x, y, name, font, "text3" if dropped else "accent" if edited else "text", strike=dropped)
+        if kind == "value":
+            return
+        x += font.width(name) + 8
+        if note := model.note(node):
+            self._paint_note(painter, x, y, right - x + self._overflow(columns, node, kind), note, edited)
+
+    def _mark_words(self, painter: QPainter, x: int, y: int, name: str, font: _Font) -> None:
+        """A soft ground behind what the filter's words found."""
+        lower = name.lower()
+        for word in self.words:
+            at = lower.find(word) if len(lower) == len(name) else -1
+            if at >= 0:
+                left, width = x + font.width(name[:at]), font.width(name[at : at + len(word)])
+                painter.fillRect(left - 1, y + 4, width + 2, ROW_HEIGHT - 8, resources.colour("tB"))
+
+    def _shows_params(self, node: int, kind: str) -> bool:
+        model = self._model
+        return model.params(node) > 0 and not (kind == "optimizer" and model.depth(node) == 0)
+
+    def _overflow(self, columns: Columns, node: int, kind: str) -> int:
+        """How many pixels a row's note may run over to the right: the cells that are empty behind it."""
+        if kind not in CONTAINERS:
+            return 0
+        shape = max(columns.shape[1] - 8, 0)
+        return shape if self._shows_params(node, kind) else shape + columns.params[1]
+
+    def _paint_note(self, painter: QPainter, x: int, y: int, room: int, note: str, edited: bool) -> None:
+        if room < 20:
+            return
+        before, was, old = note.rpartition("was ") if edited else ("", "", "")
+        if not was:
+            self._text(painter, x, y, self._small.elided(note, room), self._small, "text2")
+            return
+        self._text(painter, x, y, before, self._small, "text2")
+        used = self._small.width(before)
+        self._text(painter, x + used, y, self._small.elided(old, room - used), self._small, "text3", strike=True)
+
+    def _paint_shape(
+        self, painter: QPainter, y: int, columns: Columns, node: int, is_value: bool, dropped: bool
+    ) -> None:
+        model = self._model
+        shown = model.note(node) if is_value else model.shape(node)
+        if not shown:
+            return
+        # A value has no parameters: its text goes on into their cell.
+        width = columns.shape[1] - 8 + (columns.params[1] if is_value else 0)
+        token = "warn" if shown.startswith("0×") or "×0" in shown.split("×")[1:] else "text2"
+        elided = self._mono.elided(shown, width)
+        self._text(painter, columns.shape[0] + 4, y, elided, self._mono, "text3" if dropped else token)
+
+    def _paint_params(self, painter: QPainter, y: int, column: tuple[int, int], node: int, dropped: bool) -> None:
+        left, width = column
+        bar_left = left + width - BAR_WIDTH - 9
+        number = text.short_count(self._model.params(node))
+        x = bar_left - 8 - self._small.width(number)
+        self._text(painter, x, y, number, self._small, "text3" if dropped else "text2")
+        share = min(max(self._model.share(node), 0.0), 1.0)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        painter.setPen(Qt.PenStyle.NoPen)
+        top = y + ROW_HEIGHT / 2 - 3
+        self._pill(painter, QRectF(bar_left, top, BAR_WIDTH, 6), resources.colour("sunk"))
+        filled = QRectF(bar_left, top, max(BAR_WIDTH * share, 2.5), 6)
+        self._pill(painter, filled, resources.colour("border2" if dropped else "neutral"))
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing, False)
+
+    def _pill(self, painter: QPainter, rect: QRectF, colour: QColor) -> None:
+        painter.setBrush(colour)
+        radius = min(rect.width() / 2, 3)
+        painter.drawRoundedRect(rect, radius, radius)
+
+    def _text(
+        self, painter: QPainter, x: int, y: int, shown: str, font: _Font, token: str, *, strike: bool = False
+    ) -> None:
+        painter.setFont(font.font)
+        painter.setPen(resources.colour(token))
+        painter.drawText(x, y + font.baseline, shown)
+        if strike:
+            middle = y + ROW_HEIGHT // 2 + 1
+            painter.drawLine(x, middle, x + font.width(shown), middle)
