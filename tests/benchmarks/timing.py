@@ -21,6 +21,18 @@ def seconds(call: Callable[[], object], runs: int = 3) -> float:
     return statistics.median(taken)
 
 
+def both(ours: Callable[[], object], theirs: Callable[[], object], runs: int) -> tuple[float, float]:
+    """Median wall seconds of two calls, made in turn: a machine that grows slow grows slow for both."""
+    taken: tuple[list[float], list[float]] = ([], [])
+    for run in range(runs + 1):
+        for call, seconds_taken in zip((ours, theirs), taken, strict=True):
+            start = time.perf_counter()
+            call()
+            if run:
+                seconds_taken.append(time.perf_counter() - start)
+    return statistics.median(taken[0]), statistics.median(taken[1])
+
+
 def python(*command: str) -> Callable[[], object]:
     """A call that runs Python with `command` and throws its output away."""
 
