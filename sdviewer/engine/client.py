@@ -1,19 +1,21 @@
-"""The window's side of a worker process: a thread that waits for it, requests, progress, and cancel that always works.
+"""The window's side of a worker process: requests, progress, and cancel that always works.
 
-Callbacks run on the waiting thread; the window queues them into its own. Cancelling asks first and ends the process
-after `PATIENCE` seconds: a worker holds nothing that cannot be made again.
+Two threads serve each process: one starts it and writes what it is asked, one waits for its answers, so that who asks
+waits neither for a process nor for a pipe. Callbacks run on the waiting thread; the window queues them into its own.
+Cancelling asks first and ends the process after `PATIENCE` seconds: a worker holds nothing that cannot be made again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import queue
 import subprocess
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
 from sdviewer.engine.frames import Frame, read_frame, write_frame
@@ -75,13 +77,60 @@ class Request:
             self.owner.cancel(self, end=False)
 
 
-@dataclass
 class _Process:
-    """A running worker and what it has been asked."""
+    """A worker process and what it has been asked. It is started, written to and ended by a thread of its own."""
 
-    popen: subprocess.Popen[bytes]
-    pending: dict[int, Request] = field(default_factory=dict)
-    waiter: threading.Thread | None = None
+    def __init__(self, service: str) -> None:
+        self.pending: dict[int, Request] = {}
+        self.waiter: threading.Thread | None = None
+        self._service = service
+        self._outbox: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
+        self.popen: subprocess.Popen[bytes] | None = None
+        self._ended = threading.Event()
+
+    def write(self, frame: Frame) -> None:
+        """Send a frame in its turn; returns at once."""
+        self._outbox.put(frame)
+
+    def end(self) -> None:
+        """End the process, also one that is just being started; returns at once."""
+        # No lock, which would be held while the process starts: this or `start` sees what the other one set before.
+        self._ended.set()
+        if self.popen is not None:
+            self.popen.kill()
+        self._outbox.put(None)
+
+    def start(self) -> BinaryIO | None:
+        """Start the process and its writing thread; the pipe of its answers, None where it was ended before.
+
+        Raises:
+            OSError: the system starts no more processes.
+        """
+        if self._ended.is_set():
+            return None
+        popen = subprocess.Popen(worker_command(self._service), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.popen = popen
+        if self._ended.is_set():
+            popen.kill()
+        writer = threading.Thread(target=self._write_all, args=(popen,), name=f"to {self._service} worker", daemon=True)
+        writer.start()
+        return cast(BinaryIO, popen.stdout)
+
+    def wait(self) -> None:
+        """Wait until the process is gone; nothing is written to it any more."""
+        self._outbox.put(None)
+        if self.popen is not None:
+            cast(BinaryIO, self.popen.stdout).close()
+            self.popen.wait()
+
+    def _write_all(self, popen: subprocess.Popen[bytes]) -> None:
+        # Where it died the waiting thread sees its pipe close and tells everybody.
+        stream = cast(BinaryIO, popen.stdin)
+        with contextlib.suppress(OSError, ValueError):
+            while (frame := self._outbox.get()) is not None:
+                write_frame(stream, frame)
+        with contextlib.suppress(OSError):
+            stream.close()
 
 
 class Worker:
@@ -121,22 +170,22 @@ class Worker:
             if request.finished or request.cancelling or process is None or request.id not in process.pending:
                 return
             request.cancelling = True
-            self._write(process, Frame(request.id, "cancel"))
+            process.write(Frame(request.id, "cancel"))
         if not end:
             return
         timer = threading.Timer(PATIENCE, self._end_if_pending, (process, request))
         timer.daemon = True
         timer.start()
 
-    def stop(self) -> None:
-        """End the process; no callback comes after this returns."""
+    def stop(self, *, wait: bool = True) -> None:
+        """End the process; no callback comes after this returns, but for one that runs already if not `wait`."""
         with self._lock:
             self._stopped = True
             process, self._process = self._process, None
             if process is not None:
                 process.pending.clear()
-                process.popen.kill()
-        if process is not None and process.waiter is not None and process.waiter is not threading.current_thread():
+                process.end()
+        if wait and process is not None and process.waiter not in (None, threading.current_thread()):
             process.waiter.join()
 
     def before_first_request(self, process: _Process) -> None:
@@ -153,16 +202,10 @@ class Worker:
 
     def _post(self, process: _Process, request: Request) -> None:
         process.pending[request.id] = request
-        self._write(process, Frame(request.id, "request", {"name": request.name, "params": request.params}))
-
-    def _write(self, process: _Process, frame: Frame) -> None:
-        # Where it died the waiting thread sees the pipe close and tells everybody.
-        with contextlib.suppress(OSError, ValueError):
-            write_frame(cast(BinaryIO, process.popen.stdin), frame)
+        process.write(Frame(request.id, "request", {"name": request.name, "params": request.params}))
 
     def _spawn(self) -> _Process:
-        popen = subprocess.Popen(worker_command(self.service), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        process = _Process(popen)
+        process = _Process(self.service)
         process.waiter = threading.Thread(
             target=self._wait, args=(process,), name=f"{self.service} worker", daemon=True
         )
@@ -170,9 +213,11 @@ class Worker:
         return process
 
     def _wait(self, process: _Process) -> None:
-        """The waiting thread: hands out answers until the process ends."""
-        stream = cast(BinaryIO, process.popen.stdout)
-        while (frame := read_frame(stream)) is not None:
+        """The waiting thread: starts the process and hands out answers until it ends."""
+        stream = None
+        with contextlib.suppress(OSError):  # no process to be had: as if it had died at once
+            stream = process.start()
+        while stream is not None and (frame := read_frame(stream)) is not None:
             with self._lock:
                 request = process.pending.get(frame.id)
                 if request is not None and frame.type != "progress":
@@ -185,10 +230,7 @@ class Worker:
             process.pending.clear()
             if self._process is process:
                 self._process = None
-            with contextlib.suppress(OSError):
-                cast(BinaryIO, process.popen.stdin).close()
-        stream.close()
-        process.popen.wait()
+        process.wait()
         for request in orphans:
             request.finished = True
             request.failed(CANCELLED if request.cancelling else DIED)
@@ -199,7 +241,7 @@ class Worker:
                 return
             if self._process is process:
                 self._process = None
-        process.popen.kill()
+        process.end()
 
 
 def _hand_over(request: Request, frame: Frame) -> None:

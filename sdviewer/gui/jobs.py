@@ -7,6 +7,7 @@ knows. Slots are given when a job is started; there is no way to connect afterwa
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -59,6 +60,7 @@ class Jobs(QObject):
         self._lanes: dict[str, Job] = {}
         self._running: set[Job] = set()
         self._closed = False
+        self._posting = threading.Lock()
         self._arrived.connect(self._deliver, Qt.ConnectionType.QueuedConnection)
 
     def run(
@@ -106,14 +108,16 @@ class Jobs(QObject):
         return lane in self._lanes if lane else bool(self._running)
 
     def close(self) -> None:
-        """Hear of nothing any more."""
-        self._closed = True
+        """Hear of nothing any more; after this returns no other thread touches this object."""
+        with self._posting:
+            self._closed = True
         self._lanes.clear()
         self._running.clear()
 
     def _post(self, call: Callable[[], None]) -> None:
-        if not self._closed:
-            self._arrived.emit(call)
+        with self._posting:
+            if not self._closed:
+                self._arrived.emit(call)
 
     def _deliver(self, call: Callable[[], None]) -> None:
         if not self._closed:

@@ -368,4 +368,4 @@ class Session(QObject):
         """End the worker; nothing is heard of this document any more."""
         self.jobs.close()
         QTimer.singleShot(0, self.deleteLater)
-        self._worker.stop()
+        self._worker.stop(wait=False)

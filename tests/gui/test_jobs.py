@@ -76,5 +76,9 @@ def test_that_nothing_is_heard_after_closing(app: QApplication, qtbot: QtBot) ->
     request.answer(0, {}, {})
     jobs.close()
     request.answer(1, {})
-    qtbot.wait(10)
+    # What was queued before is delivered before an answer of other jobs that was queued after it.
+    other, later = Jobs(), Answering()
+    with qtbot.waitSignal(other.idle):
+        other.run("", later, lambda body, buffers: None, lambda body: None)
+        later.answer(0, {}, {})
     assert heard == []
