@@ -82,9 +82,9 @@ def shape(sizes: tuple[int, ...]) -> str:
     return "×".join(map(str, sizes))
 
 
-def plural(n: int, noun: str) -> str:
-    """`1 tensor`, `152 tensors`."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+def plural(n: int, noun: str, nouns: str = "") -> str:
+    """`1 tensor`, `152 tensors`; `nouns` where it is not made with an s."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {nouns or noun + 's'}"
 
 
 def seconds(s: float) -> str:

@@ -30,7 +30,8 @@ class Receipt:
     """One save. A dry run has `output`, `sha256` and `verified` None.
 
     `written` counts the entries of the state dict in the result, `dropped` names those left out (and the dotted paths
-    outside it that an unwrap leaves out), `map` has every source key. `size`, `copied_bytes` and `computed_bytes` are
+    outside it that an unwrap leaves out), `map` has every source key
+    (`repair.planning.key_map`). `size`, `copied_bytes` and `computed_bytes` are
     in bytes, `seconds_writing` ends when the bytes are on the disk. `checks` are sentences with numbers, one for each
     check that was made and held; `notes` say what the container made of the edit.
     """
@@ -39,7 +40,7 @@ class Receipt:
     sha256: str | None
     written: int
     dropped: tuple[str, ...]
-    map: Mapping[str, str | None]
+    map: Mapping[str, str | Mapping[str, str]]
     copied_bytes: int
     computed_bytes: int
     verified: Verified | None
@@ -73,8 +74,8 @@ class Receipt:
 
     def lines(self) -> list[str]:
         """The same for a terminal."""
-        renamed = sum(1 for source, target in self.map.items() if target is not None and target != source)
-        done = f"{text.plural(self.written, 'entry').replace('entrys', 'entries')}, {text.count(renamed)} renamed"
+        renamed = sum(1 for source, target in self.map.items() if isinstance(target, str) and target != source)
+        done = f"{text.plural(self.written, 'entry', 'entries')}, {text.count(renamed)} renamed"
         done += f", {text.count(len(self.dropped))} left out; {text.size(self.size)}, {self.container}"
         if self.verified is None:
             return [f"Would write {done}. Nothing was written.", *self._warning_lines()]

@@ -32,6 +32,7 @@ from sdviewer.formats.verify import Proof, is_edited, verify
 from sdviewer.formats.zip_directory import STORED
 from sdviewer.pickles.emit import Edits
 from sdviewer.repair.plan import Plan, PlanWarning
+from sdviewer.repair.planning import key_map
 
 CONTAINERS_OF_SUFFIX: Mapping[str, tuple[str, ...]] = {
     ".safetensors": ("safetensors",),
@@ -280,14 +281,12 @@ def _receipt(
     checks: Iterable[str] = (),
 ) -> Receipt:
     keys = () if plan.state_dict is None else checkpoint.state_dicts[plan.state_dict].keys
-    new_keys: dict[str, str | None] = dict.fromkeys(keys)
-    new_keys.update({keys[target.value.entry]: target.key for target in plan.targets})
     return Receipt(
         output=output,
         sha256=proof.sha256 if proof else None,
         written=len(plan.targets) if plan.state_dict is not None else len(checkpoint.tensors),
         dropped=(*(keys[entry] for entry in plan.dropped), *plan.left_out),
-        map=new_keys,
+        map=key_map(plan, checkpoint),
         copied_bytes=copied(layout.pieces),
         computed_bytes=0,
         verified=verified,

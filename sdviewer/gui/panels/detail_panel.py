@@ -491,7 +491,7 @@ class ModulePage(QWidget):
                 for node, name, shape, dtype, params in rows
             ]
         )
-        words = text.plural(len(rows) + more, "entry").replace("entrys", "entries")
+        words = text.plural(len(rows) + more, "entry", "entries")
         self._card.subtitle.setText(f"{words}, {len(rows):,} shown" if more else words)
 
 
