@@ -220,15 +220,18 @@ class Blocks(Sequence[Block]):
 
 
 class Reader:
-    """Reads blocks of one tensor. It keeps a buffer, so each thread has its own."""
+    """Reads blocks of one tensor. It keeps a buffer, so each thread has its own.
 
-    def __init__(self, source: ByteSource, layout: TensorLayout) -> None:
+    It reads into `buffer` where that is given and large enough, else into memory of its own.
+    """
+
+    def __init__(self, source: ByteSource, layout: TensorLayout, buffer: NDArray[np.uint8] | None = None) -> None:
         self._source = source
         self._swap = layout.swap
         self.dtype = DTYPES[layout.dtype]
         self.unit = stored_type(self.dtype)
         self.decode = decoder(layout)
-        self._buffer: NDArray[np.uint8] = np.empty(0, np.uint8)
+        self._buffer: NDArray[np.uint8] = np.empty(0, np.uint8) if buffer is None else buffer
 
     def values(self, block: Block) -> Array:
         """The values of a block, in its shape; valid until the next call.

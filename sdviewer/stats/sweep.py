@@ -1,21 +1,27 @@
 """One pass over a tensor's stored elements, on all cores, in memory that does not grow with the tensor.
 
 What is counted does not depend on the order of the elements, so they are read in the order of the storage, and an
-element that an expanded tensor repeats is read once. Three ways, by what is cheapest and exact:
+element that an expanded tensor repeats is read once. Three ways, by what is cheapest, told by type and size alone:
 
-- up to a million elements: all values in memory, NumPy;
-- types of at most 16 bits: count each code, then everything follows from 65,536 values and their counts;
-- the rest: the range of the histogram from a sample, then block by block, compiled for float32 and float64.
+- types of at most 16 bits, from 65,536 elements: count each code, then everything follows from the codes' values;
+- up to 16 MiB: read the values, keep them, choose the range, sort them into bins;
+- the rest: the range of the histogram from a sample that is read first, then block by block.
+
+The range is from all values up to 65,536 elements and for types of at most 16 bits, else from a sample. For float32 and
+float64, and for counting codes, there are compiled loops (`kernels`); until a process has measured enough for their
+loading to pay, NumPy does the same.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,26 +31,49 @@ from sdviewer.core.progress import Progress, no_progress
 from sdviewer.core.tensor_bytes import ByteSource, TensorLayout
 from sdviewer.stats import kernels
 from sdviewer.stats.binning import MOST_BARS, Bins, FloatBins, choose_bins, tally
-from sdviewer.stats.decode import Array, Blocks, Elements, Reader, elements_of, in_storage_order, overlaps, refuse_bomb
+from sdviewer.stats.decode import (
+    BLOCK,
+    Array,
+    Blocks,
+    Elements,
+    Reader,
+    elements_of,
+    in_storage_order,
+    overlaps,
+    refuse_bomb,
+)
 from sdviewer.stats.moments import Part, magnitude, measure
 
-IN_MEMORY = 1 << 20
-"""Elements up to which all values are kept, so that the range is exact and nothing is read twice."""
+EXACT = 1 << 16
+"""Elements up to which the range comes from all values."""
 
-SAMPLE_RUNS, SAMPLE_RUN = 1024, 1024
-"""The sample: so many runs, evenly spread, of so many elements."""
+KEPT = 16 << 20
+"""Stored bytes of a tensor up to which its values are kept between measuring them and sorting them into bins."""
+
+SAMPLE, RUN = 1 << 16, 16
+"""Of values that are kept: so many are the sample, in runs of so many, which are a cache line of float32."""
+
+READ_RUNS, READ_RUN = 256, 1024
+"""Of a larger tensor: so many runs of so many elements are the sample, as each run is a request."""
+
+GOLDEN = 40503
+"""2**16 over the golden ratio. Its multiples, modulo 2**16, spread evenly: a sample placed by them keeps step with no
+row length, so that it sees all columns."""
 
 COMPILED_FROM = 8 << 20
-"""Bytes of a tensor from which the compiled loops are worth their loading."""
+"""Bytes of a tensor from which the compiled loops are worth their loading ..."""
+
+COMPILED_AFTER = 32 << 20
+"""... and bytes of all tensors that a process has measured; then the loops are there for all that are not tiny."""
+
+TINY = 1 << 16
+"""Bytes of a tensor below which NumPy is as quick."""
 
 MOST_OVERLAPPED = 1 << 22
 """Stored elements up to which a tensor that passes over itself is counted."""
 
-TASK = 16
-"""Blocks that a thread takes at a time."""
-
-THREADS = 8
-"""Most threads; a few saturate the memory."""
+THREADS = min(os.cpu_count() or 1, 8)
+"""A few saturate the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +114,7 @@ def sweep(
 ) -> Sweep:
     """Measure a tensor, and sort its values into bins when `wanted`.
 
-    `compiled` forces or forbids the compiled loops; without it the size decides. Progress is in bytes.
+    `compiled` forces or forbids the compiled loops; without it the bytes measured decide. Progress is in bytes.
 
     Raises:
         CorruptCheckpoint: the tensor reaches outside of its storage, or its bytes cannot be read.
@@ -96,17 +125,31 @@ def sweep(
         return Sweep(whole.count, 1, [], opaque=True)
     if not whole.count:
         return Sweep(0, 1, [])
-    if elements.count <= IN_MEMORY:
-        values = _all_values(source, layout, elements, progress)
-        return _swept(whole.count, repeats, values, None, wanted)
     if overlaps(elements):
         return _overlapping(source, layout, elements, whole.count, repeats, wanted, progress)
-    large = elements.nbytes(elements.count) >= COMPILED_FROM if compiled is None else compiled
-    loops = kernels.load() if large else None
-    if elements.dtype.itemsize <= 2:
+    stored = elements.nbytes(elements.count)
+    loops = _loops(stored) if compiled is None else kernels.load() if compiled else None
+    if elements.dtype.itemsize <= 2 and elements.count > EXACT:
         values, counts = _code_counts(source, layout, elements, loops, progress)
         return _swept(whole.count, repeats, values, counts, wanted)
-    return _streamed(source, layout, elements, whole.count, repeats, wanted, loops, progress)
+    run = _kept if stored <= KEPT else _streamed
+    return run(source, layout, elements, whole.count, repeats, wanted, loops, progress)
+
+
+_measured = 0
+
+
+def _loops(nbytes: int) -> kernels.Kernels | None:
+    """The compiled loops for a tensor of so many bytes when it is worth it.
+
+    They are loaded between two tensors, not by a thread on the side: which loops measure a tensor decides about the
+    last digits of its sums, and two runs over a file must not differ.
+    """
+    global _measured
+    if nbytes >= COMPILED_FROM:
+        _measured = COMPILED_AFTER
+    _measured += nbytes
+    return kernels.load() if nbytes >= TINY and _measured > COMPILED_AFTER else None
 
 
 def _all_values(source: ByteSource, layout: TensorLayout, elements: Elements, progress: Progress) -> Array:
@@ -128,22 +171,15 @@ def _real(values: Array) -> Array:
     return magnitude(flat) if flat.dtype.kind == "c" else flat
 
 
-def _swept(count: int, repeats: int, values: Array, weights: Array | None, wanted: Wanted | None) -> Sweep:
-    """The result for values that are all in memory."""
-    if weights is None:
-        step = 1 << 16
-        parts = [measure(values[start : start + step]) for start in range(0, values.size, step)]
-    else:
-        parts = [measure(values, weights)]
+def _swept(count: int, repeats: int, values: Array, weights: NDArray[np.int64], wanted: Wanted | None) -> Sweep:
+    """The result for values that are all known, and how often each occurs."""
+    parts = [measure(values, weights)]
     if wanted is None:
         return Sweep(count, repeats, parts)
     bins = choose_bins(values, weights, wanted.bins, wanted.span)
-    bars = None
-    if values.dtype.kind != "f":
-        bars = _add_bars({}, values, weights)
+    bars = _add_bars({}, values, weights) if values.dtype.kind != "f" else None
     slots = None if bins is None else tally(bins, values, weights)
-    sampled = values.size if weights is None else int(weights.sum())
-    return Sweep(count, repeats, parts, bins, slots, bars, sampled)
+    return Sweep(count, repeats, parts, bins, slots, bars, int(weights.sum()))
 
 
 def _add_bars(bars: dict[int, int], values: Array, weights: Array | None = None) -> dict[int, int] | None:
@@ -218,7 +254,7 @@ def _total(tallies: list[NDArray[np.int64]]) -> NDArray[np.int64]:
 # All others
 
 
-def _streamed(
+def _kept(
     source: ByteSource,
     layout: TensorLayout,
     elements: Elements,
@@ -228,32 +264,150 @@ def _streamed(
     loops: kernels.Kernels | None,
     progress: Progress,
 ) -> Sweep:
+    total = elements.nbytes(elements.count)
+    # Two blocks at least, for two threads, but not smaller ones than are worth waking a thread for.
+    size = max(BLOCK // 4, min(BLOCK, -(-total // 2)))
+    blocks = Blocks(elements, size)
+    stride = math.ceil(elements.count / SAMPLE)
+    # A block of values that share bytes may begin and end inside of one; and all begin on a cache line.
+    pitch = -(-(size + 8) // 64) * 64
+    room = _room(len(blocks) * pitch)
+    kept: list[Array] = [np.empty(0)] * len(blocks)
+    sample: list[Array] = [np.empty(0)] * len(blocks)
+    parts = [Part(0)] * len(blocks)
+
+    def read(index: int) -> None:
+        buffer = room[index * pitch : (index + 1) * pitch]
+        kept[index] = values = _real(Reader(source, layout, buffer).values(blocks[index]))
+        parts[index] = _part(values, loops)
+        if wanted is not None:
+            sample[index] = _every(values, stride, index)
+
+    each(len(blocks), read, lambda done: progress(total * done // len(blocks), total))
+    progress(total, total)
+    if wanted is None:
+        return Sweep(count, repeats, parts)
+    taken = np.concatenate(sample)
+    bins = choose_bins(taken, None, wanted.bins, wanted.span, loops)
+    if bins is None and any(part.finite for part in parts):
+        taken = np.concatenate(kept)
+        bins = choose_bins(taken, None, wanted.bins, wanted.span, loops)
+    slots = [np.zeros((1, 0), np.int64)] * len(blocks)
+    bars: list[dict[int, int] | None] = [None] * len(blocks)
+    # Counting the distinct values of every block is slow: not where the sample already has too many.
+    few = taken.dtype.kind != "f" and np.unique(taken).size <= MOST_BARS
+
+    def sort(index: int) -> None:
+        if bins is not None:
+            slots[index] = _tally(bins, kept[index], parts[index], loops)
+        if few:
+            bars[index] = _add_bars({}, kept[index])
+
+    each(len(blocks), sort, lambda done: progress(total, total))
+    return Sweep(
+        count,
+        repeats,
+        parts,
+        bins,
+        None if bins is None else _total(slots),
+        _all_bars(bars),
+        taken.size,
+        exact_range=taken.size == elements.count,
+    )
+
+
+_own = threading.local()
+
+
+def _room(nbytes: int) -> NDArray[np.uint8]:
+    """Memory that this thread keeps for its next tensor: fresh pages cost as much as reading into them."""
+    room: NDArray[np.uint8] | None = getattr(_own, "room", None)
+    if room is None or room.size < nbytes:
+        room = _own.room = np.empty(nbytes, np.uint8)
+    return room
+
+
+def _every(values: Array, stride: int, index: int) -> Array:
+    """One run of `RUN` values in `stride` of them, somewhere in each stretch of `stride` runs; all when that is 1."""
+    if stride == 1:
+        return values
+    runs = values[: values.size // RUN * RUN].reshape(-1, RUN)
+    at = np.arange(len(runs) // stride)
+    at = at * stride + ((at + index * at.size) * GOLDEN % 2**16 * stride >> 16)
+    return runs.take(at, axis=0, mode="clip").reshape(-1)
+
+
+def _part(values: Array, loops: kernels.Kernels | None) -> Part:
+    """The counts and sums of a block."""
+    if loops is None or values.dtype.kind != "f":
+        return measure(values)
+    integer = np.dtype(f"i{values.itemsize}")
+    extremes, sums = np.empty(2, integer), np.empty(3)
+    kernel = loops.measure32 if values.itemsize == 4 else loops.measure64
+    zeros = kernel(values, values.view(integer), extremes, sums)
+    if zeros < 0:
+        return measure(values)
+    low, high = extremes.view(values.dtype).tolist()
+    mean, squares, absolute = sums.tolist()
+    n = values.size
+    return Part(n, zeros=zeros, low=low, high=high, mean=mean, absolute=absolute / n, squares=squares)
+
+
+def _tally(bins: Bins, values: Array, part: Part, loops: kernels.Kernels | None) -> NDArray[np.int64]:
+    """The counts of a block's slots, as some rows that add up to them; `part` is the block's."""
+    if loops is None or not isinstance(bins, FloatBins) or part.finite < values.size:
+        return tally(bins, values)[None]
+    tallies, slots = np.zeros((4, bins.bins + 2), np.int64), np.empty(kernels.SUB_BLOCK, np.int32)
+    loops.bin(values, bins.low, bins.high, *bins.constants, bins.bins, tallies, slots)
+    return tallies
+
+
+def _all_bars(found: list[dict[int, int] | None]) -> dict[int, int] | None:
+    """The bars of all blocks together, None when they become too many or some block had too many."""
+    bars: dict[int, int] | None = {}
+    for some in found:
+        if bars is None or some is None:
+            return None
+        bars = _add_bars(bars, np.array(list(some), object), np.array(list(some.values()), object))
+    return bars
+
+
+def _streamed(
+    source: ByteSource,
+    layout: TensorLayout,
+    elements: Elements,
+    count: int,
+    repeats: int,
+    wanted: Wanted | None,
+    loops: kernels.Kernels | None,
+    progress: Progress,
+    sample: Array | None = None,
+) -> Sweep:
     bins, sampled, few = None, 0, False
     if wanted is not None:
-        sample = _sample(source, layout, elements)
-        bins, sampled = choose_bins(sample, None, wanted.bins, wanted.span), sample.size
+        sample = _sample(source, layout, elements) if sample is None else sample
+        bins, sampled = choose_bins(sample, None, wanted.bins, wanted.span, loops), sample.size
         few = sample.dtype.kind != "f" and np.unique(sample).size <= MOST_BARS
     plan = _Plan(source, layout, bins, loops, few)
-    blocks = Blocks(elements)
-    workers = run(blocks, elements, lambda: _Measurer(plan), progress)
+    workers = run(Blocks(elements), elements, lambda: _Measurer(plan), progress)
     parts = [part for _, part in sorted(pair for worker in workers for pair in worker.parts.items())]
+    if wanted is not None and bins is None and any(part.finite for part in parts):
+        # The sample had no finite value, the tensor has some.
+        some = [part for part in parts if part.finite]
+        ends = np.array([min(part.low for part in some), max(part.high for part in some)])
+        return _streamed(source, layout, elements, count, repeats, wanted, loops, progress, ends)
     slots = None if bins is None else _total([worker.tallies for worker in workers])
-    bars: dict[int, int] | None = {} if few else None
-    for worker in workers:
-        if bars is None or worker.bars is None:
-            bars = None
-            break
-        found = list(worker.bars.items())
-        bars = _add_bars(bars, np.array([v for v, _ in found], object), np.array([n for _, n in found], object))
+    bars = _all_bars([worker.bars for worker in workers]) if few else None
     return Sweep(count, repeats, parts, bins, slots, bars, sampled, exact_range=False)
 
 
 def _sample(source: ByteSource, layout: TensorLayout, elements: Elements) -> Array:
-    """About a million values, always the same ones: short runs, evenly spread."""
+    """About a quarter of a million values, always the same ones: short runs all over the tensor."""
     reader = Reader(source, layout)
-    runs = Blocks(elements, SAMPLE_RUN * elements.dtype.itemsize)
-    number = min(SAMPLE_RUNS, len(runs))
-    return np.concatenate([_real(reader.values(runs[i * len(runs) // number])).copy() for i in range(number)])
+    runs = Blocks(elements, READ_RUN * elements.dtype.itemsize)
+    number = min(READ_RUNS, len(runs))
+    places = [((i << 16) + i * GOLDEN % 2**16) * len(runs) // (number << 16) for i in range(number)]
+    return np.concatenate([_real(reader.values(runs[place])).copy() for place in places])
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,39 +432,16 @@ class _Measurer:
     def __post_init__(self) -> None:
         self.reader = Reader(self.plan.source, self.plan.layout)
         bins = self.plan.bins
-        self.tallies = np.zeros((4, 0 if bins is None else bins.bins + 2), np.int64)
+        self.tallies = np.zeros((1, 0 if bins is None else bins.bins + 2), np.int64)
         self.bars = {} if self.plan.few else None
 
     def take(self, blocks: Blocks, index: int) -> None:
         values = _real(self.reader.values(blocks[index]))
-        bins = self.plan.bins
-        part = self._compiled(values)
-        if part is not None:
-            self.parts[index] = part
-            return
-        self.parts[index] = measure(values)
-        if bins is not None:
-            self.tallies[0] += tally(bins, values)
+        self.parts[index] = part = _part(values, self.plan.loops)
+        if self.plan.bins is not None:
+            self.tallies[0] += _tally(self.plan.bins, values, part, self.plan.loops).sum(axis=0)
         if self.bars is not None:
             self.bars = _add_bars(self.bars, values)
-
-    def _compiled(self, values: Array) -> Part | None:
-        loops, bins = self.plan.loops, self.plan.bins
-        if loops is None or values.dtype.kind != "f":
-            return None
-        integer = np.dtype(f"i{values.itemsize}")
-        extremes, sums = np.empty(2, integer), np.empty(3)
-        kernel = loops.measure32 if values.itemsize == 4 else loops.measure64
-        zeros = kernel(values, values.view(integer), extremes, sums)
-        if zeros < 0:
-            return None
-        if isinstance(bins, FloatBins):
-            slots = np.empty(kernels.SUB_BLOCK, np.int32)
-            loops.bin(values, bins.low, bins.high, *bins.constants, bins.bins, self.tallies, slots)
-        low, high = extremes.view(values.dtype).tolist()
-        mean, squares, absolute = sums.tolist()
-        n = values.size
-        return Part(n, zeros=zeros, low=low, high=high, mean=mean, absolute=absolute / n, squares=squares)
 
 
 class Worker(Protocol):
@@ -319,44 +450,63 @@ class Worker(Protocol):
     def take(self, blocks: Blocks, index: int) -> None: ...
 
 
-def run(blocks: Blocks, elements: Elements, make: Callable[[], Any], progress: Progress, threads: int = 0) -> list[Any]:
+def run(blocks: Blocks, elements: Elements, make: Callable[[], Any], progress: Progress) -> list[Any]:
     """Let a worker a thread take all blocks; the workers, in no order. Progress is in bytes.
 
     Raises:
         Cancelled: `progress` raised it; the threads are done by then.
     """
     total = elements.nbytes(elements.count)
-    number = threads or min(os.cpu_count() or 1, THREADS)
     workers: list[Any] = []
     own = threading.local()
 
-    def task(start: int) -> None:
+    def take(index: int) -> None:
         worker = getattr(own, "worker", None)
         if worker is None:
             worker = own.worker = make()
             workers.append(worker)
-        for index in range(start, min(start + TASK, len(blocks))):
-            worker.take(blocks, index)
+        worker.take(blocks, index)
 
-    starts = deque(range(0, len(blocks), TASK))
-    if number == 1 or len(starts) < 2:
-        while starts:
-            progress(total * starts[0] // len(blocks), total)
-            task(starts.popleft())
-        progress(total, total)
-        return workers
-    with ThreadPoolExecutor(number, "stats") as pool:
-        pending: set[Future[None]] = set()
-        try:
-            while starts or pending:
-                while starts and len(pending) < 2 * number:
-                    pending.add(pool.submit(task, starts.popleft()))
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in done:
-                    future.result()
-                left = (len(starts) + len(pending)) * TASK
-                progress(total * max(0, len(blocks) - left) // len(blocks), total)
-        finally:
-            for future in pending:
-                future.cancel()
+    each(len(blocks), take, lambda taken: progress(total * taken // len(blocks), total))
+    progress(total, total)
     return workers
+
+
+def each(number: int, take: Callable[[int], None], tell: Callable[[int], None]) -> None:
+    """Call `take` with each number below `number`, on this thread and the pool's.
+
+    `tell` is called on this thread with how many were taken before, and may raise to stop; no other thread is at work
+    when this returns or raises.
+    """
+    waiting = deque(range(number))
+
+    def work(tell: Callable[[int], None] | None) -> None:
+        try:
+            while True:
+                if tell is not None:
+                    tell(number - len(waiting))
+                try:
+                    index = waiting.popleft()
+                except IndexError:
+                    return
+                take(index)
+        except BaseException:
+            waiting.clear()
+            raise
+
+    helpers: list[Future[None]] = [_pool().submit(work, None) for _ in range(min(THREADS, number) - 1)]
+    try:
+        work(tell)
+    finally:
+        # One that has not begun by now has nothing left to do.
+        begun = [helper for helper in helpers if not helper.cancel()]
+        if begun:
+            wait(begun)
+    for helper in begun:
+        helper.result()
+
+
+@lru_cache(maxsize=1)
+def _pool() -> ThreadPoolExecutor:
+    """The threads that help, kept for the next tensor."""
+    return ThreadPoolExecutor(max(1, THREADS - 1), "stats")

@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from sdviewer.core.tensor_bytes import TensorLayout
+from sdviewer.stats import kernels
+from sdviewer.stats.binning import choose_bins
 from sdviewer.stats.histogram import BINS, Histogram, histogram, histogram_of, summary_and_histogram
-from sdviewer.stats.summary import summary
+from sdviewer.stats.summary import summary, summary_of
 from sdviewer.stats.sweep import Wanted, sweep
 from tests.stats.storages import Storage, array, lay
 
@@ -23,13 +25,13 @@ def assert_counts(found: Histogram, values: np.ndarray) -> None:
     assert total == found.count
 
 
-@pytest.mark.parametrize("size", [3, 500, 5000, 1_000_000, 3_000_000])
+@pytest.mark.parametrize("size", [3, 500, 5000, 1 << 16, (1 << 16) + 1, 1_000_000, 3_000_000, 5_000_000])
 def test_that_every_value_is_counted_once(size: int) -> None:
     values = np.random.default_rng(1).standard_normal(size).astype(np.float32)
     values[::97], values[1::101] = 0, np.nan
     found = histogram(*array(values))
     assert_counts(found, values)
-    assert found.exact_range == (size <= 1 << 20)
+    assert found.exact_range == (size <= 1 << 16)
 
 
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])
@@ -43,12 +45,12 @@ def test_that_16_bit_floats_are_counted_with_an_exact_range(name: str) -> None:
 
 
 def test_that_the_range_is_the_middle_of_the_values() -> None:
-    values = np.linspace(1, 3, 100_001)
-    values[:50], values[-50:] = -1e30, 1e30
+    values = np.linspace(1, 3, 50_001)
+    values[:25], values[-25:] = -1e30, 1e30
     found = histogram(*array(values))
     assert found.edges[0] == pytest.approx(1.002)
     assert found.edges[-1] == pytest.approx(2.998)
-    assert found.below == found.above == 100
+    assert found.below == found.above == 50
 
 
 def test_that_a_range_that_holds_zero_is_symmetric() -> None:
@@ -130,7 +132,7 @@ def test_that_many_distinct_integers_become_bins_of_equal_width(size: int) -> No
 def test_that_a_sixty_fifth_value_outside_of_the_sample_ends_the_bars() -> None:
     values = (np.arange(3_000_000) % 64).astype(np.int32)
     assert len(histogram(*array(values)).values) == 64
-    # The sample takes runs of 1024 at distances over 2900.
+    # The sample takes runs of 16, one of 45; this is in none of them.
     values[2000] = 99
     found = histogram(*array(values))
     assert not found.values
@@ -138,7 +140,7 @@ def test_that_a_sixty_fifth_value_outside_of_the_sample_ends_the_bars() -> None:
 
 
 def test_that_a_sixty_fifth_value_across_blocks_ends_the_bars() -> None:
-    # Sorted, so that each block has few values; the sample passes over runs 1, 3, 4, 6 and 7.
+    # Sorted, so that each block has few values; the sample passes over the five that are set below.
     values = (np.arange(3_000_000) * 60 // 3_000_000).astype(np.int32)
     values[[1 << 10, 3 << 10, 4 << 10, 6 << 10]] = 100, 101, 102, 103
     assert len(histogram(*array(values)).values) == 64
@@ -160,25 +162,83 @@ def test_that_an_expanded_tensor_has_the_histogram_of_all_its_elements() -> None
     assert (found.count, found.zeros, found.nan, found.counts.sum()) == (2**40, 2**38, 2**38, 2**39)
 
 
+EXACT, KEPT = 1 << 16, 16 << 20
+
+
 @pytest.mark.parametrize("name", ["float32", "float64", "float16", "uint8"])
-def test_that_the_compiled_loops_count_as_numpy_does(name: str) -> None:
-    usual = torch.randn(3_000_000, generator=torch.Generator().manual_seed(2)).mul(40)
+@pytest.mark.parametrize("size", [1000, EXACT, EXACT + 1, 1_000_003, "kept", "streamed"])
+def test_that_the_compiled_loops_count_as_numpy_does(name: str, size: int | str) -> None:
+    dtype = getattr(torch, name)
+    whole = KEPT // dtype.itemsize
+    n = {"kept": whole, "streamed": whole + 1}[size] if isinstance(size, str) else size
+    usual = torch.randn(n, generator=torch.Generator().manual_seed(2)).mul(40)
     usual[::5] = usual[::5].round()
-    source, layout = lay(usual.abs().to(torch.uint8) if name == "uint8" else usual.to(getattr(torch, name)))
-    compiled, plain = (histogram_of(sweep(source, layout, Wanted(BINS), compiled=choice)) for choice in (True, False))
-    np.testing.assert_array_equal(compiled.counts, plain.counts)
-    np.testing.assert_array_equal(compiled.edges, plain.edges)
-    assert compiled.to_json() == plain.to_json()
+    if name != "uint8":
+        # Some blocks have what the loops leave to NumPy.
+        usual[: n // 3 : 1000] = torch.nan
+    source, layout = lay(usual.abs().to(dtype) if name == "uint8" else usual.to(dtype))
+    compiled, plain = (sweep(source, layout, Wanted(BINS), compiled=choice) for choice in (True, False))
+    assert summary_of(compiled).to_json() == pytest.approx(summary_of(plain).to_json(), rel=1e-12, nan_ok=True)
+    found, expected = histogram_of(compiled), histogram_of(plain)
+    np.testing.assert_array_equal(found.counts, expected.counts)
+    np.testing.assert_array_equal(found.edges, expected.edges)
+    assert found.to_json() == expected.to_json()
+    assert found.exact_range == (n <= EXACT or dtype.itemsize <= 2)
+
+
+def odd_values(n: int) -> list[np.ndarray]:
+    """Values whose middle is easy to miss."""
+    random = np.random.default_rng(4)
+    normal = random.standard_normal(n)
+    spread = normal * 10.0 ** random.integers(-300, 300, n)
+    ties = random.integers(-3, 4, n) * 0.25
+    broken = np.where(random.random(n) < 0.5, np.nan, np.where(random.random(n) < 0.5, -np.inf, normal))
+    lonely = np.zeros(n)
+    lonely[n // 2] = -3e-5
+    return [normal, spread, ties, broken, lonely, -np.abs(normal), np.full(n, -0.0), np.full(n, 5e-324)]
+
+
+@pytest.mark.parametrize("n", [1, 2, 999, 1001, 20_001])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_that_the_compiled_loops_choose_the_range_that_numpy_does(n: int, dtype: type) -> None:
+    loops = kernels.load()
+    assert loops is not None
+    for values in odd_values(n):
+        with np.errstate(over="ignore", under="ignore"):
+            values = values.astype(dtype)
+        assert choose_bins(values, None, BINS, None, loops) == choose_bins(values, None, BINS, None)
+
+
+@pytest.mark.parametrize("columns", [1000, 1024, 3072])
+@pytest.mark.parametrize("rows", [1024, 8192])
+def test_that_the_sample_sees_all_columns(rows: int, columns: int) -> None:
+    # One column in a hundred is larger than all others, in places that a regular sample would keep to or pass over.
+    values = np.random.default_rng(1).standard_normal((rows, columns)).astype(np.float32)
+    values[:, 40 : 40 + columns // 100] *= 100
+    found = histogram(*array(values))
+    exact = np.quantile(values, [0.001, 0.999])
+    assert not found.exact_range
+    assert found.edges[-1] == pytest.approx(max(-exact[0], exact[1]), rel=0.15)
+
+
+@pytest.mark.parametrize("size", [1_000_000, 6_000_000])
+def test_that_finite_values_that_the_sample_missed_are_counted(size: int) -> None:
+    values = np.full(size, np.nan, np.float32)
+    values[[2000, 2001]] = 1, 3
+    found = histogram(*array(values))
+    assert (found.count, found.nan) == (size, size - 2)
+    assert found.counts.sum() + found.below + found.above == 2
 
 
 def test_that_summary_and_histogram_come_from_one_pass() -> None:
-    values = np.random.default_rng(1).standard_normal(4 << 20).astype(np.float32)
-    source, layout = array(values)
-    numbers, found = summary_and_histogram(source, layout)
-    # All bytes once, and the sample.
-    assert source.read_bytes == values.nbytes + (4 << 20)
-    assert numbers == summary(source, layout)
-    assert_counts(found, values)
+    # In one reading up to 16 MiB; beyond, the sample is read before.
+    for size, sample in ((4 << 20, 0), (5 << 20, 1 << 20)):
+        values = np.random.default_rng(1).standard_normal(size).astype(np.float32)
+        source, layout = array(values)
+        numbers, found = summary_and_histogram(source, layout)
+        assert source.read_bytes == values.nbytes + sample
+        assert numbers == summary(source, layout)
+        assert_counts(found, values)
     source, layout = array(values[:5000])
     summary_and_histogram(source, layout)
     assert source.reads == [(0, 20_000)]

@@ -15,18 +15,33 @@ class Zeros:
     nbytes = 64 << 20
     def read_into(self, start, buffer):
         pass
-sdviewer.stats.histogram.summary_and_histogram(Zeros(), TensorLayout("float32", (100_000,), (1,), 0))
-assert "numba" not in sys.modules
-print(sdviewer.stats.histogram.summary_and_histogram(Zeros(), TensorLayout("float32", (16 << 20,), (1,), 0))[0].count)
+def measure(elements):
+    layout = TensorLayout("float32", (elements,), (1,), 0)
+    return sdviewer.stats.histogram.summary_and_histogram(Zeros(), layout)[0].count
+if sys.argv[1] == "large":
+    measure(100_000)
+    assert "numba" not in sys.modules
+    print(measure(16 << 20))
+else:
+    for _ in range(8):
+        measure(1 << 20)
+    assert "numba" not in sys.modules
+    print(measure(1 << 20) * 16)
+    assert "numba" in sys.modules
 assert "torch" not in sys.modules
 """
 
 
-def run_in(folder: Path) -> str:
+def run_in(folder: Path, what: str = "large") -> str:
     environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
     environment |= {"XDG_CACHE_HOME": str(folder), "HOME": str(folder), "LOCALAPPDATA": str(folder)}
     return subprocess.run(
-        [sys.executable, "-c", PROGRAM], env=environment, check=True, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", PROGRAM, what],
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=300,
     ).stdout
 
 
@@ -36,6 +51,10 @@ def test_that_numba_waits_for_a_large_tensor_and_keeps_what_it_compiled(tmp_path
     assert len(compiled) >= 2
     run_in(tmp_path)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nbc")} == compiled
+
+
+def test_that_many_small_tensors_are_worth_numba_too(tmp_path: Path) -> None:
+    assert run_in(tmp_path, "small").strip() == str(16 << 20)
 
 
 def test_that_a_cache_folder_that_cannot_be_made_does_not_stop_the_work(tmp_path: Path) -> None:

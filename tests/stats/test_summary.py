@@ -239,6 +239,22 @@ def test_that_measuring_stops_when_told_to() -> None:
         summary(source, TensorLayout("float32", (1 << 38,), (1,), 0), progress=stop)
 
 
+def test_that_measuring_goes_on_after_it_was_stopped() -> None:
+    values = np.random.default_rng(1).standard_normal(2 << 20).astype(np.float32)
+    source, layout = array(values)
+
+    def stop(done: int, total: int) -> None:
+        if done:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        summary(source, layout, progress=stop)
+    reads = len(source.reads)
+    assert reads < 8
+    assert_close(summary(source, layout), expected_summary(values))
+    assert len(source.reads) == reads + 8
+
+
 def test_that_progress_ends_with_all_bytes() -> None:
     seen: list[tuple[int, int]] = []
     summary(Endless(64 << 20), TensorLayout("float32", (16 << 20,), (1,), 0), progress=lambda *at: seen.append(at))
@@ -249,12 +265,14 @@ def test_that_progress_ends_with_all_bytes() -> None:
 def test_that_a_source_that_breaks_off_is_told() -> None:
     class Broken(Endless):
         def read_into(self, start: int, buffer: memoryview) -> None:
-            if start > 32 << 20:
+            if start > self.nbytes // 2:
                 raise CorruptCheckpoint("the file ends early")
             super().read_into(start, buffer)
 
-    with pytest.raises(CorruptCheckpoint):
-        summary(Broken(64 << 20), TensorLayout("float16", (32 << 20,), (1,), 0))
+    for name, size in (("float16", 64 << 20), ("float32", 8 << 20), ("float32", 64 << 20)):
+        count = size // (2 if name == "float16" else 4)
+        with pytest.raises(CorruptCheckpoint):
+            summary(Broken(size), TensorLayout(name, (count,), (1,), 0))
 
 
 @pytest.mark.parametrize("name", ["float32", "float64", "float16", "bfloat16", "float8_e5m2", "uint8", "int16"])
