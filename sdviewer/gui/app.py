@@ -17,6 +17,7 @@ from sdviewer import APP_ID, __version__
 from sdviewer.engine.client import NumbersPool
 from sdviewer.engine.instance import OpenRequest, serve
 from sdviewer.gui import resources
+from sdviewer.gui.interpreter import Collector
 from sdviewer.gui.main_window import MainWindow
 from sdviewer.gui.settings import Settings
 
@@ -85,6 +86,7 @@ def run(paths: Sequence[str]) -> int:
     server = serve(arrivals.arrived.emit)
     # The workers start after the first paint: they compete for the same cores.
     QTimer.singleShot(0, pool.start)
+    Collector(window).start()
     # Ctrl+C in the terminal is noticed only while Python code runs.
     signal.signal(signal.SIGINT, lambda *_: window.close())
     heartbeat = QTimer(window)

@@ -10,7 +10,6 @@ a busy machine can be told from a busy window.
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import sys
@@ -25,6 +24,7 @@ from PySide6.QtCore import QEventLoop, Qt, QTimer, SignalInstance
 from sdviewer.engine.client import NumbersPool
 from sdviewer.gui import resources
 from sdviewer.gui.app import make_application, make_window
+from sdviewer.gui.interpreter import Collector
 from sdviewer.gui.settings import Memory, Settings
 from sdviewer.repair.operations.strip import Strip
 
@@ -93,16 +93,17 @@ def main(many: str, other: str) -> None:
     window = make_window(Settings(Memory()), pool)
     window.show()
     pool.start()
+    Collector(window).start()
     spin(300)
-    gc.collect()
     beat = Heartbeat()
     beat.phase = "open"
     window.open_paths([many])
     page = window.current_page()
     assert page is not None
-    session, view = page.session, page.tree.view
+    session = page.session
     wait_for(session.sheet_changed, lambda: None)
     spin(300)
+    view = page.tree.view
     beat.phase = "expand all"
     wait_for(session.rows_changed, session.expand_all)
     spin(100)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, Qt, QTimer, Signal
-from PySide6.QtGui import QResizeEvent
+from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, QRect, Qt, QTimer, Signal
+from PySide6.QtGui import QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QHBoxLayout,
@@ -36,6 +36,7 @@ OVERVIEW_PLOT = "histogram"
 """The plot that is drawn from the same pass as the sums."""
 MOST_CHILDREN = 500
 _ROOM_FOR_STATISTICS = 640
+_LEFT = int(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter | Qt.TextFlag.TextSingleLine)
 
 
 class DetailPanel(QWidget):
@@ -357,24 +358,38 @@ class TensorPage(QWidget):
 class _FactsLine(QWidget):
     """Short facts with dots between; the shape in the fixed font. What does not fit is cut from the right."""
 
+    _gap = 9
+
     def __init__(self) -> None:
         super().__init__()
-        self._row = QHBoxLayout(self)
-        self._row.setContentsMargins(2, 0, 0, 0)
-        self._row.setSpacing(9)
         self.setFixedHeight(22)
+        self._words: list[tuple[str, bool]] = []
 
     def show_facts(self, words: list[tuple[str, bool]]) -> None:
         """`words` are (text, whether in the fixed font)."""
-        widgets.clear_layout(self._row)
-        for i, (shown, mono) in enumerate(words):
+        if words != self._words:
+            self._words = words
+            said = " · ".join(shown for shown, _ in words)
+            self.setAccessibleName(said)
+            self.setToolTip(said)
+            self.update()
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        painter = QPainter(self)
+        painter.setPen(resources.colour("text2"))
+        x, end = 2, self.width()
+        for i, (shown, mono) in enumerate(self._words):
             if i:
-                self._row.addWidget(widgets.label("·", "second"))
-            last = i == len(words) - 1
-            made = Elided(shown, "mono" if mono else "second") if last or mono else widgets.label(shown, "second")
-            self._row.addWidget(made, 1 if last and not mono else 0)
-        if not words or words[-1][1]:
-            self._row.addStretch(1)
+                painter.setFont(resources.font())
+                painter.drawText(QRect(x, 0, end - x, self.height()), _LEFT, "·")
+                x += painter.fontMetrics().horizontalAdvance("·") + self._gap
+            painter.setFont(resources.font(resources.NOTE, mono=True) if mono else resources.font())
+            painter.setPen(resources.colour("text" if mono and not i else "text2"))
+            metrics = painter.fontMetrics()
+            fitting = metrics.elidedText(shown, Qt.TextElideMode.ElideRight, max(end - x, 0))
+            painter.drawText(QRect(x, 0, end - x, self.height()), _LEFT, fitting)
+            x += metrics.horizontalAdvance(fitting) + self._gap
+            painter.setPen(resources.colour("text2"))
 
 
 def _fact_words(facts: Facts) -> list[tuple[str, bool]]:

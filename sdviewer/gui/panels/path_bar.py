@@ -13,24 +13,32 @@ from sdviewer.gui import widgets
 from sdviewer.gui.widgets import Elided, IconLabel
 
 _MOST_PARTS = 7
+_USUAL_PARTS = 4
 
 
 class PathPart(QPushButton):
-    """One step of the path; a click goes there."""
+    """One step of the path; a click goes to `node`."""
 
-    def __init__(self, words: str) -> None:
-        # An ampersand in a button's text would become a mnemonic.
-        super().__init__(words.replace("&", "&&"))
+    def __init__(self, parent: QWidget) -> None:
+        super().__init__(parent)
+        self.node = -1
         self.setFlat(True)
         self.setCursor(Qt.CursorShape.PointingHandCursor)
         self.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
+
+    def show_step(self, words: str, node: int) -> None:
+        """Another step."""
+        self.node = node
+        # An ampersand in a button's text would become a mnemonic.
+        self.setText(words.replace("&", "&&"))
+        self.show()
 
     def minimumSizeHint(self) -> QSize:
         return QSize(20, self.sizeHint().height())
 
 
 class PathBar(QWidget):
-    """The path of one row, or a sentence for several."""
+    """The path of one row, or a sentence for several. Its parts are made once and show one row after another."""
 
     node_chosen = Signal(int)
 
@@ -41,10 +49,30 @@ class PathBar(QWidget):
         self._row.setSpacing(4)
         self.setFixedHeight(28)
         self._copied = ""
+        self._above: list[tuple[PathPart, IconLabel]] = []
+        self._last = Elided("", "path", Qt.TextElideMode.ElideMiddle)
+        self._was = Elided("", "note")
+        self._dropped = widgets.label("dropped", "note")
+        self._copy = widgets.icon_button("copy", "Copy key")
+        self._copy.clicked.connect(lambda: widgets.copy_text(self._copied))
+        for widget in (self._last, self._was, self._dropped):
+            self._row.addWidget(widget)
+        self._row.addSpacing(6)
+        self._row.addWidget(self._copy)
+        self._row.addStretch(1)
+        for _ in range(_USUAL_PARTS):
+            self._add_part()
+        self.show_sentence("")
+
+    def _add_part(self) -> None:
+        part, chevron = PathPart(self), IconLabel("chev", 12, "text3")
+        part.clicked.connect(lambda: self.node_chosen.emit(part.node))
+        self._row.insertWidget(2 * len(self._above), part)
+        self._row.insertWidget(2 * len(self._above) + 1, chevron)
+        self._above.append((part, chevron))
 
     def show_path(self, facts: Mapping[str, Any]) -> None:
         """Show where a row stands; parts in the middle of a long path are left out."""
-        widgets.clear_layout(self._row)
         path = [(text.visible(str(words), 80), int(node)) for words, node in facts["path"]]
         # Inside a state dict the path is the key; where the state dict stands is said by the tree.
         if len(path) > 1 and (facts.get("key") or facts.get("prefix")):
@@ -52,25 +80,27 @@ class PathBar(QWidget):
         above, last = path[:-1], path[-1] if path else (text.visible(str(facts["name"]), 80), int(facts["row"]))
         if len(above) > _MOST_PARTS:
             above = [*above[:2], ("…", above[len(above) // 2][1]), *above[-(_MOST_PARTS - 3) :]]
-        for words, node in above:
-            part = PathPart(words)
-            part.clicked.connect(lambda _=False, node=node: self.node_chosen.emit(node))
-            self._row.addWidget(part)
-            self._row.addWidget(IconLabel("chev", 12, "text3"))
-        self._row.addWidget(Elided(last[0], "path", Qt.TextElideMode.ElideMiddle))
-        if facts.get("old_key"):
-            self._row.addWidget(Elided(f"was {text.visible(str(facts['old_key']), 120)}", "note"))
-        if facts.get("dropped"):
-            self._row.addWidget(widgets.label("dropped", "note"))
+        self._show_above(above)
+        self._last.setText(last[0])
+        self._was.setText(f"was {text.visible(str(facts['old_key']), 120)}" if facts.get("old_key") else "")
+        self._was.setVisible(bool(facts.get("old_key")))
+        self._dropped.setVisible(bool(facts.get("dropped")))
         self._copied = str(facts.get("key") or facts.get("dotted") or facts["name"])
-        copy = widgets.icon_button("copy", "Copy key")
-        copy.clicked.connect(lambda: widgets.copy_text(self._copied))
-        self._row.addSpacing(6)
-        self._row.addWidget(copy)
-        self._row.addStretch(1)
+        self._copy.show()
+
+    def _show_above(self, above: list[tuple[str, int]]) -> None:
+        while len(self._above) < len(above):
+            self._add_part()
+        for i, (part, chevron) in enumerate(self._above):
+            if i < len(above):
+                part.show_step(*above[i])
+            else:
+                part.hide()
+            chevron.setVisible(i < len(above))
 
     def show_sentence(self, words: str) -> None:
         """Show words in the path's place."""
-        widgets.clear_layout(self._row)
-        self._row.addWidget(Elided(words, "path"))
-        self._row.addStretch(1)
+        self._show_above([])
+        self._last.setText(words)
+        for widget in (self._was, self._dropped, self._copy):
+            widget.hide()
