@@ -29,7 +29,7 @@ from PySide6.QtWidgets import (
 import sdviewer
 from sdviewer.core import text
 from sdviewer.engine.client import NumbersPool
-from sdviewer.gui import icons, resources
+from sdviewer.gui import icons, resources, widgets
 from sdviewer.gui.actions import ACTIONS, MENUS, State, sequences
 from sdviewer.gui.dialogs.palette import CommandPalette
 from sdviewer.gui.dialogs.shortcuts import ShortcutsDialog
@@ -186,11 +186,12 @@ class MainWindow(QMainWindow):
                 session, str(self.settings.get("view/plot")), str(self.settings.get("plots/histogram_scale"))
             )
             self._connect_page(page)
+            widgets.polish(page)
             self.tabs.add_page(page)
             # The worker starts while the page is made; it is asked when there is somebody to show the answer.
             session.warm_up()
             page.built.connect(session.open)
-            QTimer.singleShot(0, page.build)
+            QTimer.singleShot(1, page.build)
         self._show_front()
 
     def current_page(self) -> DocumentPage | None:

@@ -61,7 +61,7 @@ def set_property(widget: QWidget, name: str, value: object) -> None:
 
 
 def polish(widget: QWidget) -> None:
-    """Let the style sheet have its say now, and not all at once when a hidden page is shown."""
+    """Let the style sheet have its say before a widget goes into the window: there it would take five times as long."""
     for inner in (widget, *widget.findChildren(QWidget)):
         inner.ensurePolished()
 

@@ -72,6 +72,7 @@ class DetailPanel(QWidget):
     def tensor_page(self) -> TensorPage:
         """Plots and statistics."""
         made = TensorPage(self._scale)
+        widgets.polish(made)
         self._stack.addWidget(made)
         made.segments.chosen.connect(self._choose_view)
         made.finished.connect(self._plot_finished)
@@ -83,8 +84,8 @@ class DetailPanel(QWidget):
     def module_page(self) -> ModulePage:
         """What is inside a module."""
         made = ModulePage()
-        self._stack.addWidget(made)
         widgets.polish(made)
+        self._stack.addWidget(made)
         made.node_chosen.connect(self._session.reveal)
         return made
 
@@ -287,8 +288,8 @@ class TensorPage(QWidget):
     def statistics(self) -> Statistics:
         """The column of numbers."""
         made = Statistics()
-        self._body.addWidget(made)
         widgets.polish(made)
+        self._body.addWidget(made)
         return made
 
     @property
@@ -312,6 +313,7 @@ class TensorPage(QWidget):
             return
         made = self._plots[kind.name] = kind()
         made.hide()
+        widgets.polish(made)
         made.finished.connect(self.finished)
         made.cursor_moved.connect(self.cursor_moved)
         if isinstance(made, HistogramPlot):
@@ -321,7 +323,6 @@ class TensorPage(QWidget):
             made.scale.chosen.connect(self.histogram_scale_chosen)
         else:
             self._lower.addWidget(made, 1)
-        widgets.polish(made)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)

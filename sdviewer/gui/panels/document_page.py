@@ -70,7 +70,8 @@ class DocumentPage(QWidget):
         """Make what a document needs, piece by piece; `built` when it is there."""
         if self._steps:
             self._steps.pop(0)()
-            QTimer.singleShot(0, self.build)
+            # Not 0, which would come before what else waits for its turn.
+            QTimer.singleShot(1, self.build)
         else:
             self.built.emit()
 
@@ -84,6 +85,7 @@ class DocumentPage(QWidget):
     def tree(self) -> TreePanel:
         """Filter and tree."""
         made = TreePanel(self.session)
+        widgets.polish(made)
         self._left.insertWidget(0, made)
         self._left.setStretchFactor(0, 1)
         made.problems_requested.connect(lambda: self._tell_problems(self.session.info.get("problems") or []))
@@ -95,6 +97,7 @@ class DocumentPage(QWidget):
     def recipe(self) -> RecipePanel:
         """The steps so far."""
         made = RecipePanel(self.session)
+        widgets.polish(made)
         self._left.addWidget(made)
         made.save_requested.connect(self.save_requested)
         return made
@@ -103,6 +106,7 @@ class DocumentPage(QWidget):
     def detail(self) -> DetailPanel:
         """What is selected."""
         made = DetailPanel(self.session, self._view, self._scale)
+        widgets.polish(made)
         self.splitter.addWidget(made)
         self.splitter.setStretchFactor(0, 0)
         self.splitter.setStretchFactor(1, 1)
@@ -116,6 +120,7 @@ class DocumentPage(QWidget):
     def receipt(self) -> ReceiptPage:
         """What a save did."""
         made = ReceiptPage()
+        widgets.polish(made)
         self._stack.addWidget(made)
         made.back_requested.connect(self.show_tree)
         made.file_chosen.connect(self.file_chosen)

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from PySide6.QtCore import QEvent, Qt
-from PySide6.QtGui import QContextMenuEvent, QKeyEvent, QKeySequence, QMouseEvent
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QMenu, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+from PySide6.QtGui import QContextMenuEvent, QFontMetrics, QKeyEvent, QKeySequence, QMouseEvent, QPainter, QPaintEvent
+from PySide6.QtWidgets import QFrame, QMenu, QScrollArea, QVBoxLayout, QWidget
 
 from sdviewer.core import text
 from sdviewer.gui import resources, widgets
-from sdviewer.gui.widgets import Card, Elided
+from sdviewer.gui.widgets import Card
 
 Show = Callable[[Any], str]
 
@@ -59,31 +59,41 @@ _STORAGE: Final = (
 )
 
 
-class _Line(QWidget):
-    """A label and a number that can be copied by click, key or menu."""
+_LEFT = int(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter | Qt.TextFlag.TextSingleLine)
+_RIGHT = int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter | Qt.TextFlag.TextSingleLine)
 
-    def __init__(self, words: str) -> None:
-        super().__init__()
+
+class _Line(QWidget):
+    """A label and a number that can be copied by click, key or menu. One widget that paints both: there are many."""
+
+    def __init__(self, words: str, parent: QWidget) -> None:
+        super().__init__(parent)
         self.words = words
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
-        self._label = widgets.label(words, "note")
-        self._value = Elided("", "mono", Qt.TextElideMode.ElideMiddle)
-        self._value.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-        self._value.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        row = QHBoxLayout(self)
-        row.setContentsMargins(0, 2, 0, 2)
-        row.setSpacing(8)
-        row.addWidget(self._label)
-        row.addWidget(self._value, 1)
-        self._copied = ""
+        self.setFixedHeight(QFontMetrics(resources.font(resources.NOTE)).height() + 4)
+        self._shown = self._copied = ""
 
     def show_value(self, shown: str, copied: str, more: str = "") -> None:
         """The number as it is shown, as it is copied, and what the tooltip adds."""
-        self._value.setText(shown)
-        self._copied = copied
+        self._shown, self._copied = shown, copied
         self.setToolTip(more or copied)
         self.setAccessibleName(f"{self.words} {shown}")
         self.show()
+        self.update()
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        painter = QPainter(self)
+        painter.setFont(resources.font(resources.NOTE))
+        painter.setPen(resources.colour("text2"))
+        painter.drawText(self.rect(), _LEFT, self.words)
+        left = painter.fontMetrics().horizontalAdvance(self.words) + 8
+        painter.setFont(resources.font(resources.NOTE, mono=True))
+        painter.setPen(resources.colour("text"))
+        shown = painter.fontMetrics().elidedText(self._shown, Qt.TextElideMode.ElideMiddle, self.width() - left)
+        painter.drawText(self.rect(), _RIGHT, shown)
+        if self.hasFocus():
+            painter.setPen(resources.colour("accent"))
+            painter.drawRoundedRect(self.rect().adjusted(-1, 0, 0, -1), 3, 3)
 
     def copy(self) -> None:
         """Put the exact value on the clipboard."""
@@ -120,7 +130,7 @@ class Statistics(QScrollArea):
         card.column.setSpacing(0)
         card.column.setContentsMargins(14, 12, 14, 12)
         for group in ("VALUES", "HEALTH", "NORMS", "STORAGE"):
-            self._add_group(card.column, group)
+            self._add_group(card, group)
         self._note = widgets.label("", "hint")
         self._note.setWordWrap(True)
         self._note.hide()
@@ -128,8 +138,9 @@ class Statistics(QScrollArea):
         card.column.addStretch(1)
         self.setWidget(card)
 
-    def _add_group(self, column: QVBoxLayout, group: str) -> None:
-        head = QWidget()
+    def _add_group(self, card: Card, group: str) -> None:
+        column = card.column
+        head = QWidget(card)
         inside = QVBoxLayout(head)
         inside.setContentsMargins(0, 0 if group == "VALUES" else 10, 0, 4)
         inside.setSpacing(12)
@@ -143,7 +154,7 @@ class Statistics(QScrollArea):
             else [(field, words) for where, field, words, _ in _NUMBERS if where == group]
         )
         for field, words in entries:
-            line = _Line(words)
+            line = _Line(words, card)
             line.hide()
             self._lines[field] = line
             column.addWidget(line)
