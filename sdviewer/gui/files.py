@@ -123,9 +123,9 @@ class Files:
         return "save" if clicked is save else "close" if clicked is close else "cancel"
 
 
-def log_opened(path: str) -> None:
-    """Tell a test that a file was opened by this process."""
+def log_for_tests(what: str, path: str) -> None:
+    """Tell a test or a benchmark what this process did with a file: "open" it, or that its tree is "painted"."""
     log = os.environ.get("SDVIEWER_TEST_LOG")
     if log:
         with Path(log).open("a", encoding="utf-8", errors="surrogateescape") as stream:
-            stream.write(f"{os.getpid()} open {path}\n")
+            stream.write(f"{os.getpid()} {what} {path}\n")

@@ -12,6 +12,7 @@ from PySide6.QtGui import (
     QDragEnterEvent,
     QDragLeaveEvent,
     QDropEvent,
+    QKeyEvent,
     QMouseEvent,
 )
 from PySide6.QtWidgets import (
@@ -34,7 +35,8 @@ from sdviewer.gui.actions import ACTIONS, MENUS, State, sequences
 from sdviewer.gui.dialogs.palette import CommandPalette
 from sdviewer.gui.dialogs.shortcuts import ShortcutsDialog
 from sdviewer.gui.editing import Editing
-from sdviewer.gui.files import Files, log_opened
+from sdviewer.gui.files import Files, log_for_tests
+from sdviewer.gui.mnemonics import follow_alt, show_letters
 from sdviewer.gui.panels.document_page import DocumentPage
 from sdviewer.gui.panels.start_page import StartPage
 from sdviewer.gui.panels.status_bar import StatusBar, document_words
@@ -97,6 +99,8 @@ class MainWindow(QMainWindow):
         self._recent_menu.aboutToShow.connect(self._fill_recent_menu)
         for title in MENUS:
             menu = self.menuBar().addMenu(title)
+            # Once it is gone: then Alt has been let go long since.
+            menu.aboutToHide.connect(lambda: QTimer.singleShot(0, lambda: show_letters(self, False)))
             for entry in ACTIONS:
                 if entry.menu != title:
                     continue
@@ -166,6 +170,7 @@ class MainWindow(QMainWindow):
         page.save_requested.connect(lambda: self.files.ask_and_save(session))
         page.file_chosen.connect(lambda path: self.open_paths([path]))
         page.tree_shown.connect(self._show_front)
+        page.tree_painted.connect(lambda: log_for_tests("painted", session.path))
         page.cursor_moved.connect(self.status.show_cursor)
         page.view_chosen.connect(lambda view: self.settings.set("view/plot", view))
         page.scale_chosen.connect(lambda scale: self.settings.set("plots/histogram_scale", scale))
@@ -180,7 +185,7 @@ class MainWindow(QMainWindow):
             if known is not None:
                 self.tabs.setCurrentWidget(known)
                 continue
-            log_opened(path)
+            log_for_tests("open", path)
             session = Session(path, self._pool)
             page = DocumentPage(
                 session, str(self.settings.get("view/plot")), str(self.settings.get("plots/histogram_scale"))
@@ -403,8 +408,18 @@ class MainWindow(QMainWindow):
         if not geometry.isEmpty():
             self.restoreGeometry(geometry)
 
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        super().keyPressEvent(event)
+        follow_alt(self, event)
+
+    def keyReleaseEvent(self, event: QKeyEvent) -> None:
+        super().keyReleaseEvent(event)
+        follow_alt(self, event)
+
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)
+        if event.type() == QEvent.Type.ActivationChange:
+            show_letters(self, False)
         if event.type() == QEvent.Type.ActivationChange and self.isActiveWindow():
             session = self.current_session()
             if session is not None:

@@ -14,9 +14,10 @@ from typing import Final, Literal
 
 from PySide6.QtCore import QEvent, QObject, Qt, Signal
 from PySide6.QtGui import QColor, QFont, QFontDatabase, QFontInfo, QGuiApplication, QPalette
-from PySide6.QtWidgets import QApplication, QStyleFactory
+from PySide6.QtWidgets import QApplication
 
 import sdviewer
+from sdviewer.gui.mnemonics import MnemonicStyle
 
 ThemeName = Literal["light", "dark"]
 ThemeChoice = Literal["system", "light", "dark"]
@@ -158,7 +159,7 @@ def theme() -> Theme:
 
 def dress(app: QApplication, choice: ThemeChoice) -> None:
     """Give the application its style, font and theme."""
-    app.setStyle(QStyleFactory.create("Fusion"))
+    app.setStyle(MnemonicStyle("Fusion"))
     app.setFont(font(BASE))
     theme().watch(app)
     theme().apply(choice)

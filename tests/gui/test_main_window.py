@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
-from PySide6.QtGui import QDragEnterEvent, QDropEvent
-from PySide6.QtWidgets import QAbstractButton, QLabel
+from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QTimer, QUrl
+from PySide6.QtGui import QDragEnterEvent, QDropEvent, QImage
+from PySide6.QtWidgets import QAbstractButton, QApplication, QLabel, QMessageBox
 from pytestqt.qtbot import QtBot
 
 from sdviewer.gui import resources
 from sdviewer.gui.actions import ACTIONS, sequences
+from sdviewer.gui.dialogs.step_dialog import StepDialog
 from sdviewer.gui.main_window import MainWindow
-from sdviewer.gui.models.tree_model import NAME
+from sdviewer.gui.models.tree_model import NAME, PARAMS
 from sdviewer.gui.settings import Settings
 from sdviewer.repair.operations import Drop, Prefix, Strip
 from tests.gui.conftest import Opened, write_checkpoint
@@ -237,29 +239,142 @@ def test_that_an_opened_file_is_remembered_with_its_numbers(
 
 
 def test_that_a_test_can_see_what_was_opened(
-    window: MainWindow, opened: Opened, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    window: MainWindow,
+    opened: Opened,
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    qtbot: QtBot,
 ) -> None:
     log = tmp_path / "log"
     monkeypatch.setenv("SDVIEWER_TEST_LOG", str(log))
     opened(checkpoint)
-    assert log.read_text() == f"{os.getpid()} open {checkpoint}\n"
+    lines = [f"{os.getpid()} {what} {checkpoint}" for what in ("open", "painted")]
+    qtbot.waitUntil(lambda: log.read_text().splitlines() == lines)
+
+
+class Presser:
+    """Presses a button of the question that comes up, as often as one does, and keeps what was asked."""
+
+    def __init__(self, words: str) -> None:
+        self.words = words
+        self.asked: list[str] = []
+        self._timer = QTimer(interval=5)
+        self._timer.timeout.connect(self._press)
+        self._timer.start()
+
+    def _press(self) -> None:
+        box = QApplication.activeModalWidget()
+        if isinstance(box, QMessageBox):
+            self.asked.append(box.text())
+            next(button for button in box.buttons() if button.text().replace("&", "") == self.words).click()
 
 
 def test_that_closing_asks_once_only_where_steps_would_be_lost(
-    window: MainWindow, opened: Opened, checkpoint: Path, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+    window: MainWindow, opened: Opened, checkpoint: Path, qtbot: QtBot
 ) -> None:
-    asked: list[str] = []
     session = opened(checkpoint)
-    monkeypatch.setattr(window.files, "ask_about_loss", lambda session: asked.append(session.name) or "cancel")
     with qtbot.waitSignal(session.recipe_changed):
         session.apply(Prefix(add="model."))
+    keep = Presser("Cancel")
     assert not window.close()
     assert window.tabs.count() == 1
-    assert asked == ["model.safetensors"]
+    assert keep.asked == ["Save the repaired copy of model.safetensors before closing?"]
     with qtbot.waitSignal(session.recipe_changed):
         session.undo()
     assert window.close()
-    assert asked == ["model.safetensors"]
+    assert len(keep.asked) == 1
+
+
+def test_that_steps_can_be_given_up_on_closing(
+    window: MainWindow, opened: Opened, checkpoint: Path, qtbot: QtBot
+) -> None:
+    session = opened(checkpoint)
+    with qtbot.waitSignal(session.recipe_changed):
+        session.apply(Prefix(add="model."))
+    give_up = Presser("Close without saving")
+    window.files.close_tab()
+    assert window.tabs.count() == 0
+    assert len(give_up.asked) == 1
+
+
+def test_that_a_key_is_renamed_with_the_keyboard_and_a_taken_name_is_refused_while_typing(
+    window: MainWindow, opened: Opened, checkpoint: Path, qtbot: QtBot
+) -> None:
+    session = opened(checkpoint)
+    page = window.current_page()
+    assert page is not None
+    with qtbot.waitSignal(session.rows_changed):
+        session.expand_all()
+    with qtbot.waitSignal(session.facts_changed):
+        page.tree.select_row(names(window).index("head") + 1)
+    said: list[object] = []
+
+    def type_name(dialog: StepDialog) -> None:
+        field = dialog.fields[0]
+        field.setText("module.head.bias")  # taken by the other key of the module
+        qtbot.waitUntil(lambda: field.property("wrong") is True)
+        qtbot.keyClick(field, Qt.Key.Key_Return)
+        said.append((dialog.isVisible(), dialog.add.isEnabled()))
+        field.setText("module.head.offset")
+        qtbot.waitUntil(dialog.add.isEnabled)
+        qtbot.keyClick(field, Qt.Key.Key_Return)
+
+    page.tree.view.setFocus()
+    while_dialog_is_open(type_name)
+    with qtbot.waitSignal(session.recipe_changed):
+        window.actions_by_id["rename"].trigger()
+    assert said == [(True, False)]
+    assert "offset" in names(window)
+    while_dialog_is_open(lambda dialog: qtbot.keyClick(dialog.fields[0], Qt.Key.Key_Escape))
+    window.actions_by_id["rename"].trigger()
+    assert len(session.history.steps) == 1
+
+
+def while_dialog_is_open(act: Callable[[StepDialog], None]) -> None:
+    """Do something in the next dialog that asks for a step, as soon as it is there."""
+    timer = QTimer(interval=5, parent=QApplication.instance())
+
+    def look() -> None:
+        dialog = QApplication.activeModalWidget()
+        if isinstance(dialog, StepDialog):
+            timer.stop()
+            timer.deleteLater()
+            try:
+                act(dialog)
+            finally:
+                if dialog.isVisible():
+                    dialog.reject()
+
+    timer.timeout.connect(look)
+    timer.start()
+
+
+def test_that_a_click_on_the_head_sorts_and_the_third_brings_the_file_order_back(
+    window: MainWindow, opened: Opened, checkpoint: Path, qtbot: QtBot
+) -> None:
+    session = opened(checkpoint)
+    page = window.current_page()
+    assert page is not None
+    with qtbot.waitSignal(session.rows_changed):
+        session.expand_all()
+    file_order = names(window)
+    head = page.tree.view.horizontalHeader()
+
+    def click(column: int) -> list[str]:
+        place = QPoint(head.sectionViewportPosition(column) + 20, head.height() // 2)
+        with qtbot.waitSignal(session.rows_changed):
+            qtbot.mouseClick(head.viewport(), Qt.MouseButton.LeftButton, pos=place)
+        return names(window)
+
+    assert [name for name in click(NAME) if name in ("head", "blocks")] == ["blocks", "head"]
+    assert head.isSortIndicatorShown()
+    assert head.sortIndicatorOrder() == Qt.SortOrder.AscendingOrder
+    assert [name for name in click(NAME) if name in ("head", "blocks")] == ["head", "blocks"]
+    assert click(NAME) == file_order
+    assert not head.isSortIndicatorShown()
+    assert [name for name in click(PARAMS) if name in ("head", "blocks")] == ["blocks", "head"]
+    assert head.sortIndicatorOrder() == Qt.SortOrder.DescendingOrder
 
 
 def test_that_a_saved_copy_is_told_with_its_checks_and_is_no_longer_unsaved(
@@ -326,3 +441,15 @@ def test_that_the_theme_is_toggled_and_remembered(window: MainWindow, settings: 
     assert settings.get("appearance/theme") == "dark"
     window.actions_by_id["theme"].trigger()
     assert resources.theme().name == "light"
+
+
+def test_that_letters_are_underlined_only_while_alt_is_held(window: MainWindow, qtbot: QtBot) -> None:
+    def bar() -> QImage:
+        return window.menuBar().grab().toImage()
+
+    plain = bar()
+    qtbot.keyPress(window, Qt.Key.Key_Alt)
+    assert bar() != plain
+    qtbot.keyRelease(window, Qt.Key.Key_Alt)
+    qtbot.keyClick(window.menuBar(), Qt.Key.Key_Escape)  # Alt alone goes to the menus; Escape leaves them
+    assert bar() == plain

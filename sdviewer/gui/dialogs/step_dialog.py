@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from PySide6.QtCore import Qt, QTimer
+from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import QDialog, QGridLayout, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
 
 from sdviewer.core import text
 from sdviewer.errors import SDViewerError
 from sdviewer.gui import widgets
 from sdviewer.gui.dialogs.preview import LIMIT, PreviewTable
+from sdviewer.gui.mnemonics import follow_alt
 from sdviewer.gui.session import Session
 from sdviewer.repair.operations import Operation
 
@@ -124,6 +126,14 @@ class StepDialog(QDialog):
         self._wrong.setText(text.visible(words, 400))
         widgets.set_property(self._wrong, "role", "error" if words != _NOTHING else "hint")
         widgets.set_property(self.fields[0], "wrong", bool(words) and words != _NOTHING) if self.fields else None
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        super().keyPressEvent(event)
+        follow_alt(self, event)
+
+    def keyReleaseEvent(self, event: QKeyEvent) -> None:
+        super().keyReleaseEvent(event)
+        follow_alt(self, event)
 
     def accept(self) -> None:
         if self.operation is not None:

@@ -33,6 +33,7 @@ class DocumentPage(QWidget):
     save_requested = Signal()
     file_chosen = Signal(str)
     tree_shown = Signal()
+    tree_painted = Signal()
     menu_requested = Signal(QPoint)
     cursor_moved = Signal(str)
     view_chosen = Signal(str)
@@ -89,6 +90,7 @@ class DocumentPage(QWidget):
         self._left.insertWidget(0, made)
         self._left.setStretchFactor(0, 1)
         made.problems_requested.connect(lambda: self._tell_problems(self.session.info.get("problems") or []))
+        made.view.first_painted.connect(self.tree_painted)
         made.view.menu_requested.connect(self.menu_requested)
         made.view.view_requested.connect(lambda number: self.detail.choose_view(number))
         return made

@@ -43,9 +43,11 @@ class TreeView(QTableView):
     activated_node = Signal(int)
     menu_requested = Signal(QPoint)
     view_requested = Signal(int)
+    first_painted = Signal()
 
     def __init__(self, model: TreeModel) -> None:
         super().__init__()
+        self._painted = False
         self._model = model
         self.setModel(model)
         self.painter = RowPainter(model)
@@ -94,6 +96,9 @@ class TreeView(QTableView):
             selected = chosen.isRowSelected(row, nowhere)
             self.painter.paint(painter, row, y, columns, selected=selected, hovered=row == self.hovered_row)
             y += ROW_HEIGHT
+        if not self._painted:
+            self._painted = True
+            self.first_painted.emit()
 
     def _column(self, column: int) -> tuple[int, int]:
         return self.columnViewportPosition(column), self.columnWidth(column)
