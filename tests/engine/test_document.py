@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sdviewer.core.sheet import Sheet
-from sdviewer.engine.client import DocumentWorker
+from sdviewer.engine.client import DocumentWorker, Worker
 from tests.engine.conftest import Answered, ask, begin
 
 STRIP = 'format = "sdviewer-recipe/1"\n[[step]]\nop = "strip"\nprefix = "module."\n'
@@ -218,3 +218,13 @@ def test_that_a_file_that_is_no_checkpoint_is_a_message(tmp_path: Path, content:
     assert failure["path"] == str(path)
     assert failure["message"]
     assert failure["code"] != "internal"
+
+
+def test_that_a_worker_stopped_while_it_starts_does_not_live_on() -> None:
+    worker = Worker("numbers")
+    worker.start()
+    process = worker._process
+    assert process is not None and process.waiter is not None
+    worker.stop(wait=False)
+    process.waiter.join()
+    assert process.popen is None or process.popen.returncode == -signal.SIGKILL

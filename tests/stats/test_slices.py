@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -199,3 +201,10 @@ def test_that_lines_follow_strides_and_expansion() -> None:
     assert line(*array(np.zeros(0)), 10).low.size == 0
     with pytest.raises(UsageError):
         line(*lay(tensor), 10)
+
+
+def test_that_shades_go_from_minus_the_limit_over_zero_to_the_limit_with_one_for_no_number() -> None:
+    values = np.array([[-2.0, -1, 0, 1, 2], [np.nan, np.inf, 0.5, -0.5, 1e-9]])
+    found = replace(reduced_slice(*array(values), rows=9, columns=9), limit=1.0)
+    assert found.shades().tolist() == [[0, 0, 127, 254, 254], [255, 255, 190, 64, 127]]
+    assert reduced_slice(*array(np.zeros((2, 2))), rows=9, columns=9).shades().tolist() == [[127, 127], [127, 127]]

@@ -95,6 +95,7 @@ class Axes(QWidget):
         self._tick_text = tick_text
         self._items: list[Paint] = []
         self._levels: list[tuple[float, str]] = []
+        self._whole = False
         self._home = self._view = View(0.0, 1.0, 0.0, 1.0)
         self._grabbed: tuple[QPointF, View] | None = None
         self.setMinimumSize(120, 60)
@@ -104,7 +105,7 @@ class Axes(QWidget):
 
     def start_over(self) -> None:
         """Take everything off."""
-        self._items, self._levels = [], []
+        self._items, self._levels, self._whole = [], [], False
         self.update()
 
     def add_levels(self, levels: Numbers, tick_text: TickText | None = None) -> None:
@@ -121,7 +122,8 @@ class Axes(QWidget):
         self._items.append(lambda painter, scale: _paint_filled(painter, scale.points(outline)))
 
     def add_bars(self, centres: Numbers, heights: Numbers, width: float, base: float) -> None:
-        """One bar for each value, `width` wide in the data's numbers and never thinner than two pixels."""
+        """One bar for each whole number, `width` wide in the data's numbers and never thinner than two pixels."""
+        self._whole = True
         bars = list(zip(centres, heights, strict=True))
 
         def paint(painter: QPainter, scale: _Scale) -> None:
@@ -223,6 +225,7 @@ class Axes(QWidget):
         painter.restore()
         painter.setPen(QPen(resources.colour("border2"), 1))
         painter.drawLine(area.bottomLeft(), area.bottomRight())
+        painter.drawLine(area.topLeft(), area.bottomLeft())
         self._paint_numbers(painter, scale)
 
     def _paint_grid(self, painter: QPainter, scale: _Scale) -> None:
@@ -243,6 +246,8 @@ class Axes(QWidget):
         metrics = painter.fontMetrics()
         free_from = -math.inf
         for x in ticks(self._view.left, self._view.right, max(int(scale.area.width() // 76), 1)):
+            if self._whole and x != round(x):
+                continue
             words = plain_number(x)
             half = metrics.horizontalAdvance(words) / 2 + 2
             middle = min(max(scale.x(x), half), self.width() - half)

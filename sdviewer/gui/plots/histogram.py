@@ -6,6 +6,8 @@ import itertools
 import math
 from typing import Any
 
+from PySide6.QtWidgets import QHBoxLayout, QWidget
+
 from sdviewer.core import text
 from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.plots import axes
@@ -15,7 +17,7 @@ from sdviewer.gui.widgets import Chip, Segments
 
 BINS = 140
 _CURVE = 240
-_ODD = {"nan": "{} NaN", "posinf": "{} Inf", "neginf": "{} −Inf", "zeros": "{} exact zeros"}
+_ODD = {"nan": "{} NaN", "posinf": "{} Inf", "neginf": "{} −Inf", "zeros": "{} exact zero"}
 """Values that are in no bin, by their field in the answer."""
 # Where an empty bin stands on a logarithmic axis: a little below one.
 _LEAST = 0.7
@@ -40,10 +42,16 @@ class HistogramPlot(Plot):
         self._robust = Chip("Full range")
         self._robust.setToolTip("Back to the range that holds 99.8 % of the values")
         self._odd = {field: Chip("", "shape" if field != "zeros" else "") for field in _ODD}
+        self._odd_row = QWidget()
+        row = QHBoxLayout(self._odd_row)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(6)
         for chip in self._odd.values():
             chip.setEnabled(False)
-            chip.hide()
-            self.add_control(chip)
+            row.addWidget(chip)
+        row.addStretch(1)
+        self._odd_row.hide()
+        self.column.addWidget(self._odd_row)
         for chip in (self._below, self._above):
             chip.setToolTip("Show the full range")
             chip.clicked.connect(lambda: self._show_full(True))
@@ -144,9 +152,13 @@ class HistogramPlot(Plot):
             chip.setText(words.format(text.count(n)))
             chip.setVisible(n > 0 and not self._full)
         self._robust.setVisible(self._full)
+        # Where each value has a bar of its own, zero has one too.
+        counted = {field: int(found[field] or 0) for field in _ODD if field != "zeros" or not found["values"]}
+        self._odd_row.setVisible(any(counted.values()))
         for field, words in _ODD.items():
-            n = int(found[field] or 0)
-            self._odd[field].setText(words.format(text.count(n)))
+            n = counted.get(field, 0)
+            ending = "s" if field == "zeros" and n != 1 else ""
+            self._odd[field].setText(words.format(text.count(n)) + ending)
             self._odd[field].setVisible(n > 0)
             share = text.percent(n / max(int(found["count"]), 1))
             self._odd[field].setToolTip(f"{n:,} of {int(found['count']):,} values, {share}")

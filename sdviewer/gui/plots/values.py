@@ -118,7 +118,8 @@ class ValuesGrid(QAbstractScrollArea):
         row, column, rows, columns = self.window()
         self._paint_heads(painter, area, row, column, rows, columns)
         painter.setFont(resources.font(resources.NOTE, mono=True))
-        painter.setClipRect(area)
+        # Whole columns only: what is left over at the right is too narrow to read.
+        painter.setClipRect(area.adjusted(0, 0, max(area.width() // self._width, 1) * self._width - area.width(), 0))
         for i in range(rows):
             for j in range(columns):
                 known = self._texts.get((row + i, column + j))

@@ -1,0 +1,138 @@
+"""Zooming and moving in a plot, and what of the values no bin holds."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from PySide6.QtCore import QPoint, QPointF, QSize, Qt
+from PySide6.QtGui import QImage, QWheelEvent
+from PySide6.QtWidgets import QApplication
+from pytestqt.qtbot import QtBot
+
+from sdviewer.gui.plots.axes import Axes, ticks
+from sdviewer.gui.plots.histogram import HistogramPlot
+from sdviewer.gui.widgets import Chip
+
+
+@pytest.fixture
+def axes(app: QApplication, qtbot: QtBot) -> Axes:
+    """A line from (0, 0) to (10, 1)."""
+    made = Axes()
+    qtbot.addWidget(made)
+    made.resize(QSize(400, 300))
+    made.add_levels([0.0, 0.5, 1.0])
+    made.add_line([0.0, 10.0], [0.0, 1.0], "A")
+    made.set_range((0.0, 10.0), (0.0, 1.0))
+    made.show()
+    return made
+
+
+def turn_wheel(axes: Axes, modifiers: Qt.KeyboardModifier = Qt.KeyboardModifier.NoModifier) -> None:
+    middle = QPointF(axes.rect().center())
+    phase = Qt.ScrollPhase.NoScrollPhase
+    QApplication.sendEvent(
+        axes,
+        QWheelEvent(middle, middle, QPoint(), QPoint(0, 120), Qt.MouseButton.NoButton, modifiers, phase, False),
+    )
+
+
+def test_that_the_wheel_zooms_x_with_shift_y_and_a_double_click_shows_all_again(axes: Axes, qtbot: QtBot) -> None:
+    home = axes.view
+    turn_wheel(axes)
+    assert axes.view.right - axes.view.left == pytest.approx(8.5)
+    assert home.left < axes.view.left < axes.view.right < home.right
+    assert (axes.view.bottom, axes.view.top) == (home.bottom, home.top)
+    turn_wheel(axes, Qt.KeyboardModifier.ShiftModifier)
+    assert axes.view.top - axes.view.bottom == pytest.approx(0.85)
+    qtbot.mouseDClick(axes, Qt.MouseButton.LeftButton, pos=axes.rect().center())
+    assert axes.view == home
+
+
+def test_that_dragging_moves_what_is_shown_with_the_pointer(axes: Axes, qtbot: QtBot) -> None:
+    start = axes.rect().center()
+    qtbot.mousePress(axes, Qt.MouseButton.LeftButton, pos=start)
+    qtbot.mouseMove(axes, start + QPoint(60, 0))
+    assert axes.view.left < 0 < axes.view.right < 10
+    qtbot.mouseRelease(axes, Qt.MouseButton.LeftButton)
+    moved = axes.view
+    qtbot.mouseMove(axes, start)
+    assert axes.view == moved
+
+
+def test_that_zooming_ends_where_numbers_cannot_be_told_apart(axes: Axes) -> None:
+    for _ in range(400):
+        turn_wheel(axes)
+    assert axes.view.right > axes.view.left
+    assert not axes.grab().isNull()
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-3e-30, 2e-30), (1e30, 1.1e30), (-5.0, 1e9), (0.1, 0.1)])
+def test_that_ticks_are_few_and_inside(low: float, high: float) -> None:
+    found = ticks(low, high)
+    assert len(found) <= 6
+    assert all(low - 1e-9 * abs(low) <= tick <= high + 1e-9 * abs(high) for tick in found)
+    assert bool(found) == (high > low)
+
+
+def shown_chips(plot: HistogramPlot) -> list[str]:
+    return [chip.text() for chip in plot.findChildren(Chip) if chip.isVisibleTo(plot)]
+
+
+def take(plot: HistogramPlot, **found: Any) -> None:
+    """Give a histogram an answer of the pool, with these fields of it."""
+    arrays = {name: np.asarray(found.pop(name, []), code) for name, code in
+              (("edges", "<f8"), ("counts", "<i8"), ("value_counts", "<i8"))}  # fmt: skip
+    histogram = {
+        "count": 100, "below": 0, "above": 0, "zeros": 0, "nan": 0, "posinf": 0, "neginf": 0,
+        "exact_range": True, "sampled": 100, "values": [], **found,
+    }  # fmt: skip
+    summary = {"min": -1.0, "max": 1.0, "mean": 0.0, "std": 0.5}
+    body = json.loads(json.dumps({"summary": summary, "histogram": histogram}))
+    plot.take(body, {name: memoryview(array.tobytes()) for name, array in arrays.items()})
+
+
+@pytest.fixture
+def histogram(app: QApplication, qtbot: QtBot) -> HistogramPlot:
+    """A histogram without a tensor yet."""
+    plot = HistogramPlot()
+    qtbot.addWidget(plot)
+    plot.resize(QSize(600, 320))
+    return plot
+
+
+def test_that_a_histogram_tells_what_no_bin_holds(histogram: HistogramPlot) -> None:
+    bins = {"edges": [-1.0, 0.0, 1.0], "counts": [30, 40]}
+    take(histogram, **bins)
+    assert shown_chips(histogram) == []
+    take(histogram, **bins, nan=2, posinf=3, neginf=1, zeros=24, below=5)
+    assert sorted(shown_chips(histogram)) == ["1 −Inf", "2 NaN", "24 exact zeros", "3 Inf", "‹ 5 below"]
+
+
+def test_that_exact_zeros_stand_out_as_a_spike(histogram: HistogramPlot) -> None:
+    def picture() -> QImage:
+        plot = histogram.findChild(Axes)
+        assert plot is not None
+        return plot.grab().toImage()
+
+    bins = {"edges": [-1.0, 1.0], "counts": [40]}
+    take(histogram, **bins, zeros=1)
+    few = picture()
+    take(histogram, **bins, zeros=40)
+    assert picture() != few
+
+
+def test_that_few_whole_numbers_have_a_bar_each_and_zero_is_one_of_them(histogram: HistogramPlot) -> None:
+    take(histogram, edges=[-1.0, 1.0], counts=[40], values=[0, 1, 7], value_counts=[24, 10, 66], zeros=24)
+    assert "exact zeros" not in " ".join(shown_chips(histogram))
+    assert histogram.subtitle.text() == "counts of 3 values"
+
+
+def test_that_a_range_from_a_sample_is_said_to_be_one(histogram: HistogramPlot) -> None:
+    bins = {"edges": [-1.0, 1.0], "counts": [40]}
+    take(histogram, **bins)
+    assert "range from" not in histogram.subtitle.text()
+    take(histogram, **bins, exact_range=False, sampled=1000)
+    assert histogram.subtitle.text().endswith("range from 1,000 values")
