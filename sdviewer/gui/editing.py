@@ -14,7 +14,11 @@ from sdviewer.gui.session import Session
 from sdviewer.repair.operations import Drop, Unwrap
 from sdviewer.repair.patterns import literal_pattern
 
-MOST_DROPPED_ROWS = 2000
+MOST_ROWS = 2000
+TOO_MANY = {
+    "message": f"More than {MOST_ROWS:,} rows are selected",
+    "remedy": "Select their modules instead, or use a step that names a prefix.",
+}
 
 
 class Editing:
@@ -62,7 +66,7 @@ class Editing:
             if session is not None and patterns:
                 session.apply(Drop(keys=tuple(dict.fromkeys(patterns))))
 
-        self._with_facts(dropped)
+        self._with_facts(dropped, outermost=True)
 
     def strip_prefix(self) -> None:
         """Off the keys."""
@@ -94,12 +98,15 @@ class Editing:
         if operation is not None:
             session.apply(operation)
 
-    def _with_facts(self, act: Callable[[list[Any]], None]) -> None:
-        """Call `act` with the facts of every selected row, when all are there."""
+    def _with_facts(self, act: Callable[[list[Any]], None], *, outermost: bool = False) -> None:
+        """Call `act` with the facts of every selected row, or of each that is not below another, once all are there."""
         session = self._current()
         if session is None or not session.selection:
             return
-        nodes = session.selection[:MOST_DROPPED_ROWS]
+        nodes = session.outermost() if outermost else session.selection
+        if len(nodes) > MOST_ROWS:
+            session.trouble.emit(TOO_MANY)
+            return
         if len(nodes) == 1 and session.facts.get("row") == nodes[0]:
             act([session.facts])
             return

@@ -399,8 +399,6 @@ class MainWindow(QMainWindow):
     def _theme_changed(self) -> None:
         icons.forget()
         self.actions_by_id["theme"].setIcon(icons.icon("sun" if resources.theme().name == "dark" else "moon"))
-        for widget in self.findChildren(QWidget):
-            widget.update()
 
     def _restore(self) -> None:
         self._theme_changed()

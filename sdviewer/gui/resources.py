@@ -140,6 +140,8 @@ class Theme(QObject):
         self._applying = True
         try:
             app.setPalette(_palette(name))
+            # From one sheet to another each widget is polished once for each that it is in: 130 ms instead of 30.
+            app.setStyleSheet("")
             app.setStyleSheet(style_sheet(name))
         finally:
             self._applying = False

@@ -5,7 +5,7 @@ The only mutable object of a tab. Panels read it and call its verbs; it tells th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,11 +31,11 @@ class Session(QObject):
     opened = Signal()
     open_failed = Signal()
     opening_progressed = Signal(float)
-    sheet_changed = Signal(object, object, list, int)  # Sheet, visible rows, nodes to select, node at the top
+    sheet_changed = Signal(object, object, object, int)  # Sheet, visible rows, nodes to select, node at the top
     rows_changed = Signal(object, object)  # visible rows, flags
     filtered = Signal(int, str)  # matches or -1 without a filter, what is wrong with it
     reveal_requested = Signal(int)
-    selection_changed = Signal(list)
+    selection_changed = Signal(object)  # nodes; a list that Qt is not to copy
     facts_changed = Signal(object)
     totals_changed = Signal(object)
     job_changed = Signal(str, float)  # text ("" when nothing runs), fraction or -1
@@ -172,17 +172,28 @@ class Session(QObject):
 
     # The selection
 
-    def select(self, nodes: Sequence[int]) -> None:
-        """Tell everybody what is selected; the facts follow."""
-        chosen = list(nodes)
-        if chosen == self.selection:
+    def select(self, nodes: list[int]) -> None:
+        """Tell everybody what is selected, the current row first; the facts follow."""
+        if nodes == self.selection:
             return
-        self.selection = chosen
+        chosen = self.selection = nodes
         self.selection_changed.emit(chosen)
         if len(chosen) == 1:
             self._request_facts(chosen[0])
         elif chosen:
             self.ask("totals", {"rows": chosen}, lambda body, _: self.totals_changed.emit(body), lane="facts")
+
+    def outermost(self) -> list[int]:
+        """The selected nodes that are not below another selected one, from the top of the file."""
+        assert self.sheet is not None
+        ends = self.sheet.columns["end"]
+        found: list[int] = []
+        covered = 0
+        for node in sorted(self.selection):
+            if node >= covered:
+                found.append(node)
+                covered = ends[node]
+        return found
 
     def _request_facts(self, node: int) -> None:
         def answered(body: Body, buffers: Buffers) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QTimer, QUrl
+from PySide6.QtCore import QItemSelection, QItemSelectionModel, QMimeData, QPoint, QPointF, Qt, QTimer, QUrl
 from PySide6.QtGui import QDragEnterEvent, QDropEvent, QImage
 from PySide6.QtWidgets import QAbstractButton, QApplication, QLabel, QMessageBox
 from pytestqt.qtbot import QtBot
@@ -453,3 +453,47 @@ def test_that_letters_are_underlined_only_while_alt_is_held(window: MainWindow, 
     qtbot.keyRelease(window, Qt.Key.Key_Alt)
     qtbot.keyClick(window.menuBar(), Qt.Key.Key_Escape)  # Alt alone goes to the menus; Escape leaves them
     assert bar() == plain
+
+
+def test_that_rows_below_a_selected_one_are_not_dropped_twice_and_too_many_are_not_dropped_in_part(
+    window: MainWindow, opened: Opened, tmp_path: Path, qtbot: QtBot
+) -> None:
+    session = opened(write_checkpoint(tmp_path / "wide.safetensors", {f"m.k{i}": (1,) for i in range(2100)}))
+    page = window.current_page()
+    assert page is not None
+    with qtbot.waitSignal(session.rows_changed):
+        session.expand_all()
+    page.tree.view.selectAll()
+    assert len(session.selection) == 2102
+    top, module = session.outermost(), names(window).index("m")
+    assert len(top) == 1
+    model = page.tree.model
+    siblings = QItemSelection(model.index(module + 1, 0), model.index(module + 2050, PARAMS))
+    page.tree.view.selectionModel().select(
+        siblings, QItemSelectionModel.SelectionFlag.ClearAndSelect | QItemSelectionModel.SelectionFlag.Rows
+    )
+    with qtbot.waitSignal(session.trouble):
+        window.editing.drop()
+    assert not session.history.steps
+    page.tree.select_row(module)
+    qtbot.waitUntil(lambda: session.facts.get("prefix") == "m.")
+    with qtbot.waitSignal(session.recipe_changed):
+        window.editing.drop()
+    assert [step["matched"] for step in session.edit["steps"]] == [2100]
+
+
+def test_that_of_a_very_large_selection_the_current_row_stays_when_rows_change(
+    window: MainWindow, opened: Opened, tmp_path: Path, qtbot: QtBot
+) -> None:
+    session = opened(write_checkpoint(tmp_path / "wide.safetensors", {f"m.k{i}": (1,) for i in range(1200)}))
+    page = window.current_page()
+    assert page is not None
+    with qtbot.waitSignal(session.rows_changed):
+        session.expand_all()
+    page.tree.select_row(7)
+    current = session.selection[0]
+    page.tree.view.selectAll()
+    with qtbot.waitSignal(session.rows_changed):
+        session.sort("name", True)
+    assert session.selection == [current]
+    assert len(page.tree.view.selectionModel().selectedRows()) == 1

@@ -7,6 +7,7 @@ it whole. Rows of the table are numbers into that array; a row of the sheet is a
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from typing import Final
 
 from PySide6.QtCore import QAbstractTableModel, QModelIndex, QObject, QPersistentModelIndex, Qt
@@ -72,6 +73,17 @@ class TreeModel(QAbstractTableModel):
     def node(self, row: int) -> int:
         """The node shown in a table row."""
         return self._rows[row]
+
+    def nodes(self, top: int, bottom: int) -> list[int]:
+        """The nodes shown in the table rows from `top` to `bottom`."""
+        return self._rows[top : bottom + 1].tolist()
+
+    def rows_of(self, nodes: Sequence[int]) -> list[int]:
+        """The table rows that show these nodes, from the top; those not visible are left out."""
+        if len(nodes) < 4:
+            return sorted(row for node in nodes if (row := self.row_of(node)) >= 0)
+        wanted = frozenset(nodes)
+        return [row for row, node in enumerate(self._rows) if node in wanted]
 
     def row_of(self, node: int) -> int:
         """The table row that shows a node, -1 where it is not visible."""

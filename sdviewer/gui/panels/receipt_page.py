@@ -27,21 +27,19 @@ class ReceiptPage(QScrollArea):
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setWidgetResizable(True)
         self._output = ""
-        self._inside = QWidget()
-        self._column = QVBoxLayout(self._inside)
-        self._column.setContentsMargins(14, 14, 14, 14)
-        self._column.setSpacing(10)
-        self.setWidget(self._inside)
 
     def show_receipt(self, receipt: Body, session: Session) -> None:
         """Fill the page."""
-        widgets.clear_layout(self._column)
         self._output = str(receipt["output"])
-        self._column.addWidget(self._head(receipt))
+        inside = QWidget()
+        page = QVBoxLayout(inside)
+        page.setContentsMargins(14, 14, 14, 14)
+        page.setSpacing(10)
+        page.addWidget(self._head(receipt))
         for warning in receipt.get("warnings") or ():
-            self._column.addWidget(self._note(str(warning["message"])))
+            page.addWidget(self._note(str(warning["message"])))
         for note in receipt.get("notes") or ():
-            self._column.addWidget(self._note(str(note)))
+            page.addWidget(self._note(str(note)))
         body = QWidget()
         row = QHBoxLayout(body)
         row.setContentsMargins(0, 0, 0, 0)
@@ -55,7 +53,9 @@ class ReceiptPage(QScrollArea):
         right.addWidget(self._recipe(session), 1)
         row.addLayout(left, 11)
         row.addLayout(right, 9)
-        self._column.addWidget(body, 1)
+        page.addWidget(body, 1)
+        widgets.polish(inside)
+        self.setWidget(inside)
 
     def _head(self, receipt: Body) -> Card:
         card = Card()

@@ -30,6 +30,8 @@ from sdviewer.gui.widgets import Chip, Field
 
 FILTER_PAUSE: Final = 60
 """Milliseconds without a key before the filter is sent."""
+MOST_KEPT: Final = 1000
+"""Selected rows up to which a selection outlives a change of rows; of a larger one the current row stays."""
 # Typing finds among so many rows below the current one: decoding all 100,000 names would take longer than a frame.
 _LOOK_AHEAD: Final = 4000
 
@@ -75,6 +77,8 @@ class TreeView(QTableView):
         head.setSectionsClickable(True)
         head.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
         head.setSectionResizeMode(tree_model.NAME, QHeaderView.ResizeMode.Stretch)
+        # A head asks for every section whether every row of it is selected: of a selection of its own, which is empty.
+        head.setSelectionModel(QItemSelectionModel(model, head))
         self.setColumnWidth(tree_model.SHAPE, SHAPE_WIDTH)
         self.setColumnWidth(tree_model.PARAMS, PARAMS_WIDTH)
         self.setColumnWidth(tree_model.DTYPE, 58)
@@ -341,13 +345,14 @@ class TreePanel(QWidget):
         self._swapping = True
         change()
         view.hovered_row = -1
-        selection = QItemSelection()
-        rows = [row for node in chosen if (row := self.model.row_of(node)) >= 0]
-        for row in rows:
-            selection.select(self.model.index(row, 0), self.model.index(row, len(tree_model.HEADERS) - 1))
         flag = QItemSelectionModel.SelectionFlag
-        if rows:
-            view.selectionModel().setCurrentIndex(self.model.index(rows[0], 0), flag.NoUpdate)
+        kept = chosen if len(chosen) <= MOST_KEPT else chosen[:1]
+        if rows := self.model.rows_of(kept):
+            selection = QItemSelection()
+            for row in rows:
+                selection.select(self.model.index(row, 0), self.model.index(row, len(tree_model.HEADERS) - 1))
+            row = self.model.row_of(chosen[0])
+            view.selectionModel().setCurrentIndex(self.model.index(row if row >= 0 else rows[0], 0), flag.NoUpdate)
             view.selectionModel().select(selection, flag.ClearAndSelect)
         elif chosen and (above := self.model.visible_ancestor(chosen[0])) >= 0:
             view.selectionModel().setCurrentIndex(self.model.index(above, 0), flag.NoUpdate)
@@ -355,6 +360,8 @@ class TreePanel(QWidget):
         if anchor >= 0:
             view.verticalScrollBar().setValue(anchor * ROW_HEIGHT - offset)
         self._swapping = False
+        if len(kept) < len(chosen):
+            self._selection_changed()
 
     def _show_matches(self, matched: int, error: str) -> None:
         widgets.set_property(self.filter, "wrong", bool(error))
@@ -375,14 +382,14 @@ class TreePanel(QWidget):
     def _selection_changed(self) -> None:
         if self._swapping:
             return
-        model = self.view.selectionModel()
-        spans = [model.selection().at(i) for i in range(model.selection().count())]
-        rows = sorted({row for span in spans for row in range(span.top(), span.bottom() + 1)})
+        selection = self.view.selectionModel().selection()
+        spans = sorted((span.top(), span.bottom()) for span in map(selection.at, range(selection.count())))
+        nodes = [node for top, bottom in spans for node in self.model.nodes(top, bottom)]
         current = self.view.currentIndex().row()
-        nodes = [self.model.node(row) for row in rows]
-        if current in rows:
+        if any(top <= current <= bottom for top, bottom in spans):
             first = self.model.node(current)
-            nodes = [first, *(node for node in nodes if node != first)]
+            nodes.remove(first)
+            nodes.insert(0, first)
         self._session.select(nodes)
 
     def select_row(self, row: int) -> None:

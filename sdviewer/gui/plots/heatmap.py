@@ -68,6 +68,7 @@ class HeatmapCanvas(QWidget):
         painter = QPainter(self)
         painter.setFont(resources.font(resources.SMALL))
         rect = self._picture()
+        self._image.setColorTable(colours.table())
         # Enlarged cells stay squares with sharp edges; reduced ones were averaged by the worker.
         painter.drawImage(rect, self._image)
         painter.setPen(QPen(resources.colour("border2"), 1))
@@ -206,7 +207,6 @@ class HeatmapPlot(Plot):
         limit = float(body["limit"])
         # The image only looks into the bytes: `copy` takes them over before they go.
         image = QImage(buffers["shades"], width, height, width, QImage.Format.Format_Indexed8).copy()
-        image.setColorTable(colours.table())
         self.canvas.show_image(image, rows, columns, limit)
         self.subtitle.setText(text.shape(self._strip.shape))
         self._reduction.setText("every cell" if block == [1, 1] else f"mean of {block[0]}×{block[1]}")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from PySide6.QtCore import QEvent, QTimer, Signal
+from PySide6.QtCore import QTimer, Signal
 from PySide6.QtWidgets import QSizePolicy
 
 from sdviewer.core import text
-from sdviewer.gui import resources, widgets
+from sdviewer.gui import widgets
 from sdviewer.gui.jobs import Body, Buffers, Job, is_cancelled
 from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import Card
@@ -136,8 +136,3 @@ class Plot(Card):
         """A line in place of the plot, or "" to show the plot."""
         self._note.setText(words)
         self._note.setVisible(bool(words))
-
-    def changeEvent(self, event: QEvent) -> None:
-        super().changeEvent(event)
-        if resources.is_theme_change(event) and hasattr(self, "_answer"):
-            self._draw_answer()
