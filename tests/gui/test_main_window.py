@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from PySide6.QtCore import QItemSelection, QItemSelectionModel, QMimeData, QPoint, QPointF, Qt, QTimer, QUrl
 from PySide6.QtGui import QDragEnterEvent, QDropEvent, QImage
 from PySide6.QtWidgets import QAbstractButton, QApplication, QLabel, QMessageBox
@@ -18,6 +19,7 @@ from sdviewer.gui.dialogs.step_dialog import StepDialog
 from sdviewer.gui.main_window import MainWindow
 from sdviewer.gui.models.tree_model import NAME, PARAMS
 from sdviewer.gui.settings import Settings
+from sdviewer.gui.widgets import CodeBlock
 from sdviewer.repair.operations import Drop, Prefix, Strip
 from tests.gui.conftest import Opened, write_checkpoint
 
@@ -497,3 +499,22 @@ def test_that_of_a_very_large_selection_the_current_row_stays_when_rows_change(
         session.sort("name", True)
     assert session.selection == [current]
     assert len(page.tree.view.selectionModel().selectedRows()) == 1
+
+
+def test_that_the_lines_that_load_a_saved_copy_take_its_state_dict_out(
+    window: MainWindow, opened: Opened, tmp_path: Path, qtbot: QtBot
+) -> None:
+    path, out = tmp_path / "wrapped.pth", tmp_path / "copy.pth"
+    torch.save({"state_dict": {"module.w": torch.ones(2)}, "epoch": 3}, path)
+    session = opened(path)
+    with qtbot.waitSignal(session.recipe_changed):
+        session.apply(Strip(prefix="module."))
+    with qtbot.waitSignal(session.saved, timeout=30_000):
+        session.save(str(out), overwrite=False)
+    page = window.current_page()
+    assert page is not None
+    code = next(
+        block.toPlainText() for block in page.receipt.findChildren(CodeBlock) if block.accessibleName() == "Load it"
+    )
+    loading = code.split("sd = ")[1].splitlines()[0].replace("'copy.pth'", "path")
+    assert list(eval(loading, {"torch": torch, "path": out})) == ["w"]  # the line as a person would run it

@@ -14,6 +14,7 @@ from sdviewer.gui.jobs import Body
 from sdviewer.gui.panels.wording import sentence
 from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import Card, CodeBlock, Elided, IconLabel
+from sdviewer.repair.operations import Unwrap
 
 
 class ReceiptPage(QScrollArea):
@@ -48,7 +49,7 @@ class ReceiptPage(QScrollArea):
         for column in (left, right):
             column.setSpacing(10)
         left.addWidget(self._checks(receipt))
-        left.addWidget(self._load())
+        left.addWidget(self._load(_place(session)))
         left.addStretch(1)
         right.addWidget(self._recipe(session), 1)
         row.addLayout(left, 11)
@@ -119,17 +120,24 @@ class ReceiptPage(QScrollArea):
             card.column.addLayout(row)
         return card
 
-    def _load(self) -> Card:
+    def _load(self, place: str) -> Card:
         name = Path(self._output).name
         if name.endswith(".safetensors"):
             code = f"from safetensors.torch import load_file\n\nsd = load_file({name!r})\nmodel.load_state_dict(sd)"
         else:
-            code = f"import torch\n\nsd = torch.load({name!r}, weights_only=True)\nmodel.load_state_dict(sd)"
+            code = f"import torch\n\nsd = torch.load({name!r}, weights_only=True){place}\nmodel.load_state_dict(sd)"
         return _code_card("Load it", text.visible(code, 2000).replace("\\n", "\n"), 96)
 
     def _recipe(self, session: Session) -> Card:
         steps = len(session.recipe.steps)
         return _code_card("Recipe", session.recipe.to_text(), 220, text.plural(steps, "step"))
+
+
+def _place(session: Session) -> str:
+    """Where the state dict is in the saved file, as Python takes it out: `["state_dict"]`, "" where it is the file."""
+    unwrapped = any(step.enabled and isinstance(step, Unwrap) for step in session.recipe.steps)
+    dotted = "" if unwrapped else str(session.edit.get("state_dict") or "")
+    return "".join(f"[{part!r}]" for part in dotted.split(".")) if dotted else ""
 
 
 def _code_card(title: str, code: str, height: int, subtitle: str = "") -> Card:
