@@ -347,12 +347,12 @@ class MainWindow(QMainWindow):
         """From light to dark and back."""
         choice: resources.ThemeChoice = "light" if resources.theme().name == "dark" else "dark"
         self.settings.set("appearance/theme", choice)
-        resources.theme().apply(choice)
+        resources.theme().turn(choice)
 
     def follow_system_theme(self) -> None:
         """Light or dark as the desktop says."""
         self.settings.set("appearance/theme", "system")
-        resources.theme().apply("system")
+        resources.theme().turn("system")
 
     def toggle_full_screen(self) -> None:
         """Whole screen and back."""

@@ -12,9 +12,10 @@ from string import Template
 from types import MappingProxyType
 from typing import Final, Literal
 
-from PySide6.QtCore import QEvent, QObject, Qt, Signal
+from PySide6.QtCore import QEvent, QObject, Qt, QTimer, Signal
 from PySide6.QtGui import QColor, QFont, QFontDatabase, QFontInfo, QGuiApplication, QPalette
 from PySide6.QtWidgets import QApplication
+from shiboken6 import isValid
 
 import sdviewer
 from sdviewer.gui.mnemonics import MnemonicStyle
@@ -124,6 +125,34 @@ class Theme(QObject):
         """Turn to a theme at once; "system" follows the desktop from now on."""
         self.choice = choice
         self._turn_to(_system_theme() if choice == "system" else choice)
+
+    def turn(self, choice: ThemeChoice) -> None:
+        """Turn to a theme under the eyes of a person: in three turns of the event loop, which all at once would stall.
+
+        Nothing is painted in between.
+        """
+        self.choice = choice
+        self.name = _system_theme() if choice == "system" else choice
+        app = QApplication.instance()
+        assert isinstance(app, QApplication)
+        shown = [window for window in app.topLevelWidgets() if window.isVisible()]
+        for window in shown:
+            window.setUpdatesEnabled(False)
+
+        def dress_again() -> None:
+            app.setStyleSheet(style_sheet(self.name))
+            QTimer.singleShot(1, paint)
+
+        def paint() -> None:
+            for window in filter(isValid, shown):
+                window.setUpdatesEnabled(True)
+            self._applying = False
+            self.changed.emit()
+
+        self._applying = True
+        app.setPalette(_palette(self.name))
+        app.setStyleSheet("")
+        QTimer.singleShot(1, dress_again)
 
     def watch(self, app: QApplication) -> None:
         """Follow the desktop while the choice is "system"."""
