@@ -39,12 +39,18 @@ class ShownRows:
         for row in tops:
             if self.tree.state_dict[row] >= 0 and self.tree.kind[row] == "module":
                 self.expanded[row] = 1
-                only = list(self._siblings(row + 1, self.tree.end[row]))
-                while len(only) == 1:  # a lone `module` hides everything behind one more click
-                    self.expanded[only[0]] = 1
-                    only = list(self._siblings(only[0] + 1, self.tree.end[only[0]]))
+                self._open_lone(row)
         if not any(self.expanded) and len(self.tree) <= 60:
             self.expanded = bytearray(b"\1") * len(self.tree)
+
+    def _open_lone(self, row: int) -> None:
+        """Open the only child of an open row, and its only child: a lone `module` hides all behind one more click."""
+        while self._is_lone(row + 1, self.tree.end[row]):
+            row += 1
+            self.expanded[row] = 1
+
+    def _is_lone(self, row: int, end: int) -> bool:
+        return row < end and self.tree.end[row] == end
 
     # What one can do
 
@@ -186,6 +192,8 @@ class ShownRows:
                 place = rows.find(old.anchor(row))
                 if place is not None:
                     self.expanded[place] = 1
+                    if _is_state_dict(old.tree, row) and not old._is_lone(row + 1, old.tree.end[row]):
+                        self._open_lone(place)  # a wrapper that came back: what was below it was in sight
         if not any(self.expanded):
             self._expand_first()
         self.set_sort(old.sort, old.descending)
