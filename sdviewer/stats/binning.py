@@ -134,25 +134,27 @@ def choose_bins(
     `span` overrides the range, `most` is the number of bins for 2000 values and more. The compiled loops find the same
     bins sooner.
     """
-    if values.dtype.kind == "f":
-        finite = np.isfinite(values)
-        if not finite.all():
-            values, weights = values[finite], None if weights is None else weights[finite]
-    count = values.size if weights is None else int(weights.sum())
+    middle: tuple[int, int] | tuple[float, float] | None = span
+    if loops is not None and weights is None and values.dtype.kind == "f":
+        count, found = _middle_compiled(values, loops)
+        middle = found if span is None else span
+    else:
+        if values.dtype.kind == "f":
+            finite = np.isfinite(values)
+            if not finite.all():
+                values, weights = values[finite], None if weights is None else weights[finite]
+        count = values.size if weights is None else int(weights.sum())
     if not count:
         return None
+    if middle is None:
+        middle = _middle(values, weights)
     bins = most if count >= FEW else max(min(8, most), round(most * math.sqrt(count / FEW)))
     if values.dtype.kind != "f":
-        first, last = _middle(values, weights) if span is None else (math.floor(span[0]), math.ceil(span[1]))
+        first, last = math.floor(middle[0]), math.ceil(middle[1])
         number = int(last) - int(first) + 1
         width = -(-number // bins)
         return IntBins(int(first), width, -(-number // width))
-    if span is not None:
-        low, high = span
-    elif weights is None and loops is not None:
-        low, high = _middle_compiled(values, loops)
-    else:
-        low, high = _middle(values, weights)
+    low, high = middle
     if span is None and low < 0 < high:
         high = max(-low, high)
         low = -high
@@ -180,14 +182,14 @@ def _middle(values: Array, weights: Array | None) -> tuple[int, int] | tuple[flo
     return values[low].item(), values[high].item()
 
 
-def _middle_compiled(values: Array, loops: kernels.Kernels) -> tuple[float, float]:
-    """`_middle` of finite floats."""
+def _middle_compiled(values: Array, loops: kernels.Kernels) -> tuple[int, tuple[float, float]]:
+    """How many of some floats are finite, and the `_middle` of those."""
     integer = np.dtype(f"i{values.itemsize}")
     lows, highs = np.empty(values.size, integer), np.empty(values.size, integer)
     middle = loops.middle32 if values.itemsize == 4 else loops.middle64
-    n_lows, first, n_highs, last = middle(values.view(integer), TAIL, lows, highs)
+    finite, n_lows, first, n_highs, last = middle(values.view(integer), TAIL, lows, highs)
     if not n_lows:
-        return 0.0, 0.0
+        return finite, (0.0, 0.0)
     low = np.partition(lows[:n_lows].view(values.dtype), first)[first]
     high = np.partition(highs[:n_highs].view(values.dtype), last)[last]
-    return low.item(), high.item()
+    return finite, (low.item(), high.item())

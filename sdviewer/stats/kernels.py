@@ -34,8 +34,8 @@ class Kernels:
 
     measure32: Kernel
     measure64: Kernel
-    middle32: Callable[[Array, float, Array, Array], tuple[int, int, int, int]]
-    middle64: Callable[[Array, float, Array, Array], tuple[int, int, int, int]]
+    middle32: Callable[[Array, float, Array, Array], tuple[int, int, int, int, int]]
+    middle64: Callable[[Array, float, Array, Array], tuple[int, int, int, int, int]]
     bin: Callable[..., None]
     count: Callable[[Array, Array], None]
     settle: Callable[..., None]
@@ -143,32 +143,34 @@ def _middle(integer: Any, magnitude: int, infinity: int, sign: int, shift: int) 
 
     The first 12 bits of each value as an ordered integer are counted, which tells in what narrow range of values the
     value of a rank lies; only that range is left to sort. The ranks are those that leave out `tail` of the values on
-    each side. It fills `lows` and `highs`, each as long as `bits`, and returns how many values each holds, and the
-    place that the wanted one has among them when sorted; all 0 when there is no value.
+    each side. It fills `lows` and `highs`, each as long as `bits`, and returns how many values are finite, and how many
+    values each of both holds and the place that the wanted one has among them when sorted (0 when there is none).
     """
     magnitude, infinity = integer(magnitude), integer(infinity)
     sign, shift = integer(sign), integer(shift)
-    none, half, neither = integer(0), integer(2048), integer(4096)
+    none, half, zero, broken = integer(0), integer(2048), integer(4096), integer(4097)
 
-    def middle(bits: Any, tail: float, lows: Any, highs: Any) -> tuple[int, int, int, int]:
+    def middle(bits: Any, tail: float, lows: Any, highs: Any) -> tuple[int, int, int, int, int]:
         buckets = np.empty(bits.size, np.uint16)
         for i in range(bits.size):
             code = bits[i]
             size = code & magnitude
             bucket = ((code ^ ((code >> sign) & magnitude)) >> shift) + half
-            buckets[i] = np.uint16(neither if size == none or size >= infinity else bucket)
-        counts = np.zeros((2, 2 * half + 1), np.int64)
+            bucket = zero if size == none else bucket
+            buckets[i] = np.uint16(broken if size >= infinity else bucket)
+        counts = np.zeros((2, 2 * half + 2), np.int64)
         for i in range(0, bits.size // 2 * 2, 2):
             counts[0, np.uint64(buckets[i])] += 1
             counts[1, np.uint64(buckets[i + 1])] += 1
         if bits.size % 2:
             counts[0, np.uint64(buckets[bits.size - 1])] += 1
-        n = bits.size - counts[0, neither] - counts[1, neither]
+        finite = bits.size - counts[0, broken] - counts[1, broken]
+        n = finite - counts[0, zero] - counts[1, zero]
         if n == 0:
-            return 0, 0, 0, 0
+            return finite, 0, 0, 0, 0
         first, last = math.floor(tail * (n - 1)), math.ceil((1 - tail) * (n - 1))
         low, lower, high, higher, below = 0, 0, 0, 0, 0
-        for bucket in range(neither):
+        for bucket in range(zero):
             here = counts[0, bucket] + counts[1, bucket]
             if below <= first < below + here:
                 low, lower = bucket, first - below
@@ -183,14 +185,14 @@ def _middle(integer: Any, magnitude: int, infinity: int, sign: int, shift: int) 
             if buckets[i] == high:
                 highs[n_highs] = bits[i]
                 n_highs += 1
-        return n_lows, lower, n_highs, higher
+        return finite, n_lows, lower, n_highs, higher
 
     return middle
 
 
 def _bin(values: Any, low: float, high: float, scale: float, origin: float, inverse: float, bins: int,
          tallies: Any, slots: Any) -> None:  # fmt: skip
-    """Sort finite values into bins: slot 0 is below `low`, 1 to `bins` inside, the next above `high`."""
+    """Sort values into bins: slot 0 is below `low` and NaN, 1 to `bins` inside, the next above `high`."""
     last = float(bins - 1)
     one, two, three, four = tallies[0], tallies[1], tallies[2], tallies[3]
     for start in range(0, values.size, SUB_BLOCK):
@@ -198,9 +200,10 @@ def _bin(values: Any, low: float, high: float, scale: float, origin: float, inve
         for i in range(part.size):
             v = float(part[i])
             place = (v * scale - origin) * inverse
-            place = min(max(place, 0.0), last) + 1.0
-            place = 0.0 if v < low else place
-            slots[i] = np.int32(last + 2.0 if v > high else place)
+            place = min(max(place, 0.0), last)
+            place = place if v >= low else -1.0
+            # One is added after rounding down: added before, it would round up what is just below an edge.
+            slots[i] = np.int32(last + 1.0 if v > high else place) + np.int32(1)
         # Four tallies: adding to the same bin twice in a row would wait for the first. Unsigned, as numba asks of a
         # signed index each time whether it counts from the end.
         whole = part.size // 4 * 4

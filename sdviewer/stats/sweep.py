@@ -14,6 +14,7 @@ loading to pay, NumPy does the same.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import threading
@@ -265,55 +266,94 @@ def _kept(
     progress: Progress,
 ) -> Sweep:
     total = elements.nbytes(elements.count)
-    # Two blocks at least, for two threads, but not smaller ones than are worth waking a thread for.
-    size = max(BLOCK // 4, min(BLOCK, -(-total // 2)))
-    blocks = Blocks(elements, size)
-    stride = math.ceil(elements.count / SAMPLE)
-    # A block of values that share bytes may begin and end inside of one; and all begin on a cache line.
-    pitch = -(-(size + 8) // 64) * 64
-    room = _room(len(blocks) * pitch)
-    kept: list[Array] = [np.empty(0)] * len(blocks)
-    sample: list[Array] = [np.empty(0)] * len(blocks)
-    parts = [Part(0)] * len(blocks)
-
-    def read(index: int) -> None:
-        buffer = room[index * pitch : (index + 1) * pitch]
-        kept[index] = values = _real(Reader(source, layout, buffer).values(blocks[index]))
-        parts[index] = _part(values, loops)
-        if wanted is not None:
-            sample[index] = _every(values, stride, index)
-
-    each(len(blocks), read, lambda done: progress(total * done // len(blocks), total))
+    kept = _Kept(source, layout, elements, wanted, loops)
+    number = len(kept.blocks) * (1 if wanted is None else 2)
+    threads = min(THREADS, len(kept.blocks))
+    each(number, kept.take, lambda taken: progress(total * taken // number, total), threads)
     progress(total, total)
-    if wanted is None:
-        return Sweep(count, repeats, parts)
-    taken = np.concatenate(sample)
-    bins = choose_bins(taken, None, wanted.bins, wanted.span, loops)
-    if bins is None and any(part.finite for part in parts):
-        taken = np.concatenate(kept)
-        bins = choose_bins(taken, None, wanted.bins, wanted.span, loops)
-    slots = [np.zeros((1, 0), np.int64)] * len(blocks)
-    bars: list[dict[int, int] | None] = [None] * len(blocks)
-    # Counting the distinct values of every block is slow: not where the sample already has too many.
-    few = taken.dtype.kind != "f" and np.unique(taken).size <= MOST_BARS
-
-    def sort(index: int) -> None:
-        if bins is not None:
-            slots[index] = _tally(bins, kept[index], parts[index], loops)
-        if few:
-            bars[index] = _add_bars({}, kept[index])
-
-    each(len(blocks), sort, lambda done: progress(total, total))
+    slots = None if kept.bins is None else _finite_only(kept.slots, kept.parts, loops)
+    exact = kept.sampled == elements.count
     return Sweep(
-        count,
-        repeats,
-        parts,
-        bins,
-        None if bins is None else _total(slots),
-        _all_bars(bars),
-        taken.size,
-        exact_range=taken.size == elements.count,
+        count, repeats, kept.parts, kept.bins, slots, _all_bars(kept.bars), kept.sampled, exact or wanted is None
     )
+
+
+class _Kept:
+    """A tensor whose values are kept: blocks are read and measured, the range is chosen, blocks are sorted into bins.
+
+    All of it is one queue of tasks, so that threads meet only once: whoever reads the last block chooses the range,
+    while the others still measure.
+    """
+
+    def __init__(
+        self,
+        source: ByteSource,
+        layout: TensorLayout,
+        elements: Elements,
+        wanted: Wanted | None,
+        loops: kernels.Kernels | None,
+    ) -> None:
+        self.source, self.layout, self.wanted, self.loops = source, layout, wanted, loops
+        total = elements.nbytes(elements.count)
+        # Two blocks at least, for two threads, but not smaller ones than are worth waking a thread for.
+        size = max(BLOCK // 4, min(2 * BLOCK, -(-total // 2)))
+        self.blocks = Blocks(elements, size)
+        self.stride = math.ceil(elements.count / SAMPLE)
+        # A block of values that share bytes may begin and end inside of one; and all begin on a cache line.
+        self.pitch = -(-(size + 8) // 64) * 64
+        n = len(self.blocks)
+        self.room = _room(n * self.pitch)
+        self.values: list[Array] = [np.empty(0)] * n
+        self.sample: list[Array] = [np.empty(0)] * n
+        self.parts = [Part(0)] * n
+        self.bins: Bins | None = None
+        self.slots: list[NDArray[np.int64]] = []
+        self.bars: list[dict[int, int] | None] = []
+        self.sampled, self.few = 0, False
+        self._arrivals = itertools.count(1)
+        self._chosen = threading.Event()
+
+    def take(self, task: int) -> None:
+        """First each block is read and measured, then each is sorted: in this order, but by any thread."""
+        again, index = divmod(task, len(self.blocks))
+        if again:
+            # Each block is read by now or being read, by a thread that tells also when it fails.
+            self._chosen.wait()
+            self._sort(self.values[index])
+            return
+        try:
+            self._read(index)
+        except BaseException:
+            self._chosen.set()
+            raise
+        self.parts[index] = _part(self.values[index], self.loops)
+
+    def _read(self, index: int) -> None:
+        buffer = self.room[index * self.pitch : (index + 1) * self.pitch]
+        values = _real(Reader(self.source, self.layout, buffer).values(self.blocks[index]))
+        self.values[index] = values
+        if self.wanted is None:
+            return
+        self.sample[index] = _every(values, self.stride, index)
+        if next(self._arrivals) == len(self.blocks):
+            self._choose(self.wanted)
+            self._chosen.set()
+
+    def _choose(self, wanted: Wanted) -> None:
+        sample = np.concatenate(self.sample)
+        self.bins = choose_bins(sample, None, wanted.bins, wanted.span, self.loops)
+        if self.bins is None:
+            # All of the sample is NaN or infinite; the rest need not be.
+            sample = np.concatenate(self.values)
+            self.bins = choose_bins(sample, None, wanted.bins, wanted.span, self.loops)
+        self.sampled = sample.size
+        # Counting the distinct values of every block is slow: not where the sample already has too many.
+        self.few = sample.dtype.kind != "f" and np.unique(sample).size <= MOST_BARS
+
+    def _sort(self, values: Array) -> None:
+        if self.bins is not None:
+            self.slots.append(_tally(self.bins, values, self.loops))
+        self.bars.append(_add_bars({}, values) if self.few else None)
 
 
 _own = threading.local()
@@ -353,13 +393,24 @@ def _part(values: Array, loops: kernels.Kernels | None) -> Part:
     return Part(n, zeros=zeros, low=low, high=high, mean=mean, absolute=absolute / n, squares=squares)
 
 
-def _tally(bins: Bins, values: Array, part: Part, loops: kernels.Kernels | None) -> NDArray[np.int64]:
-    """The counts of a block's slots, as some rows that add up to them; `part` is the block's."""
-    if loops is None or not isinstance(bins, FloatBins) or part.finite < values.size:
+def _tally(bins: Bins, values: Array, loops: kernels.Kernels | None) -> NDArray[np.int64]:
+    """The counts of a block's slots, as some rows that add up to them; for `_finite_only`."""
+    if loops is None or not isinstance(bins, FloatBins):
         return tally(bins, values)[None]
     tallies, slots = np.zeros((4, bins.bins + 2), np.int64), np.empty(kernels.SUB_BLOCK, np.int32)
     loops.bin(values, bins.low, bins.high, *bins.constants, bins.bins, tallies, slots)
     return tallies
+
+
+def _finite_only(
+    tallies: list[NDArray[np.int64]], parts: list[Part], loops: kernels.Kernels | None
+) -> NDArray[np.int64]:
+    """The counts of all blocks together; the compiled loop has put NaN below the range, infinity on its side of it."""
+    slots = _total(tallies)
+    if loops is not None:
+        slots[0] -= sum(part.nan + part.neginf for part in parts)
+        slots[-1] -= sum(part.posinf for part in parts)
+    return slots
 
 
 def _all_bars(found: list[dict[int, int] | None]) -> dict[int, int] | None:
@@ -396,7 +447,7 @@ def _streamed(
         some = [part for part in parts if part.finite]
         ends = np.array([min(part.low for part in some), max(part.high for part in some)])
         return _streamed(source, layout, elements, count, repeats, wanted, loops, progress, ends)
-    slots = None if bins is None else _total([worker.tallies for worker in workers])
+    slots = None if bins is None else _finite_only([worker.tallies for worker in workers], parts, loops)
     bars = _all_bars([worker.bars for worker in workers]) if few else None
     return Sweep(count, repeats, parts, bins, slots, bars, sampled, exact_range=False)
 
@@ -437,9 +488,9 @@ class _Measurer:
 
     def take(self, blocks: Blocks, index: int) -> None:
         values = _real(self.reader.values(blocks[index]))
-        self.parts[index] = part = _part(values, self.plan.loops)
+        self.parts[index] = _part(values, self.plan.loops)
         if self.plan.bins is not None:
-            self.tallies[0] += _tally(self.plan.bins, values, part, self.plan.loops).sum(axis=0)
+            self.tallies[0] += _tally(self.plan.bins, values, self.plan.loops).sum(axis=0)
         if self.bars is not None:
             self.bars = _add_bars(self.bars, values)
 
@@ -467,13 +518,14 @@ def run(blocks: Blocks, elements: Elements, make: Callable[[], Any], progress: P
             workers.append(worker)
         worker.take(blocks, index)
 
-    each(len(blocks), take, lambda taken: progress(total * taken // len(blocks), total))
+    threads = min(THREADS, len(blocks))
+    each(len(blocks), take, lambda taken: progress(total * taken // len(blocks), total), threads)
     progress(total, total)
     return workers
 
 
-def each(number: int, take: Callable[[int], None], tell: Callable[[int], None]) -> None:
-    """Call `take` with each number below `number`, on this thread and the pool's.
+def each(number: int, take: Callable[[int], None], tell: Callable[[int], None], threads: int) -> None:
+    """Call `take` with each number below `number`, in this order, on this thread and the pool's, at most `threads`.
 
     `tell` is called on this thread with how many were taken before, and may raise to stop; no other thread is at work
     when this returns or raises.
@@ -494,7 +546,7 @@ def each(number: int, take: Callable[[int], None], tell: Callable[[int], None]) 
             waiting.clear()
             raise
 
-    helpers: list[Future[None]] = [_pool().submit(work, None) for _ in range(min(THREADS, number) - 1)]
+    helpers: list[Future[None]] = [_pool().submit(work, None) for _ in range(threads - 1)]
     try:
         work(tell)
     finally:

@@ -6,7 +6,7 @@ import torch
 
 from sdviewer.core.tensor_bytes import TensorLayout
 from sdviewer.stats import kernels
-from sdviewer.stats.binning import choose_bins
+from sdviewer.stats.binning import FloatBins, choose_bins, tally
 from sdviewer.stats.histogram import BINS, Histogram, histogram, histogram_of, summary_and_histogram
 from sdviewer.stats.summary import summary, summary_of
 from sdviewer.stats.sweep import Wanted, sweep
@@ -176,6 +176,7 @@ def test_that_the_compiled_loops_count_as_numpy_does(name: str, size: int | str)
     if name != "uint8":
         # Some blocks have what the loops leave to NumPy.
         usual[: n // 3 : 1000] = torch.nan
+        usual[1 : n // 4 : 2000], usual[2 : n // 4 : 500] = torch.inf, -torch.inf
     source, layout = lay(usual.abs().to(dtype) if name == "uint8" else usual.to(dtype))
     compiled, plain = (sweep(source, layout, Wanted(BINS), compiled=choice) for choice in (True, False))
     assert summary_of(compiled).to_json() == pytest.approx(summary_of(plain).to_json(), rel=1e-12, nan_ok=True)
@@ -184,6 +185,20 @@ def test_that_the_compiled_loops_count_as_numpy_does(name: str, size: int | str)
     np.testing.assert_array_equal(found.edges, expected.edges)
     assert found.to_json() == expected.to_json()
     assert found.exact_range == (n <= EXACT or dtype.itemsize <= 2)
+
+
+@pytest.mark.parametrize("low", [0.0, 1e-9, -1.0, -0.37])
+def test_that_the_compiled_loops_sort_values_at_the_edges_as_numpy_does(low: float) -> None:
+    loops = kernels.load()
+    assert loops is not None
+    for bins in range(2, 200):
+        chosen = FloatBins(low, low + bins * 0.013, bins)
+        edges = chosen.edges()
+        values = np.concatenate([edges, np.nextafter(edges, -np.inf), np.nextafter(edges, np.inf)])
+        tallies = np.zeros((4, bins + 2), np.int64)
+        slots = np.empty(kernels.SUB_BLOCK, np.int32)
+        loops.bin(values, chosen.low, chosen.high, *chosen.constants, bins, tallies, slots)
+        np.testing.assert_array_equal(tallies.sum(axis=0), tally(chosen, values))
 
 
 def odd_values(n: int) -> list[np.ndarray]:
