@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import torch
 
 from sdviewer.core.tensor_bytes import TensorLayout
+from sdviewer.errors import CorruptCheckpoint
 from sdviewer.stats import kernels
 from sdviewer.stats.binning import FloatBins, choose_bins, tally
+from sdviewer.stats.decode import elements_of
 from sdviewer.stats.histogram import BINS, Histogram, histogram, histogram_of, summary_and_histogram
 from sdviewer.stats.summary import summary, summary_of
-from sdviewer.stats.sweep import Wanted, sweep
+from sdviewer.stats.sweep import Wanted, _Kept, sweep
 from tests.stats.storages import Storage, array, lay
 
 
@@ -257,3 +261,19 @@ def test_that_summary_and_histogram_come_from_one_pass() -> None:
     source, layout = array(values[:5000])
     summary_and_histogram(source, layout)
     assert source.reads == [(0, 20_000)]
+
+
+def test_that_nobody_waits_for_a_range_that_a_broken_read_will_never_bring() -> None:
+    class Broken(Storage):
+        def read_into(self, start: int, buffer: memoryview) -> None:
+            raise CorruptCheckpoint("the file ends early")
+
+    source, layout = Broken(bytes(1 << 20)), TensorLayout("float32", (1 << 18,), (1,), 0)
+    kept = _Kept(source, layout, elements_of(source, layout), Wanted(BINS), None)
+    # One thread is at the second half of the work while another still reads, and fails.
+    waiting = threading.Thread(target=kept.take, args=(len(kept.blocks),), daemon=True)
+    waiting.start()
+    with pytest.raises(CorruptCheckpoint):
+        kept.take(0)
+    waiting.join(30)
+    assert not waiting.is_alive()
