@@ -382,7 +382,7 @@ class _Builder:
         if node.value >= 0:
             note = value_text(checkpoint.values[node.value].value)
         elif node.kind == "fold":
-            note = f"{len(node.children)} blocks alike"
+            note = f"{text.count(len(node.children))} blocks alike"
         elif node.object >= 0 and not node.children:
             note = f"{checkpoint.objects[node.object].cls}, not built"
         elif node.kind == "object":

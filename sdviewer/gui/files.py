@@ -12,8 +12,8 @@ from sdviewer.core import text
 from sdviewer.gui.session import Session
 from sdviewer.gui.settings import Settings
 
-OPEN_FILTER = "Checkpoints (*.pth *.pt *.bin *.ckpt *.safetensors *.tar *.pkl *.index.json);;All files (*)"
-SAVE_FILTER = "PyTorch (*.pth *.pt *.bin *.ckpt);;safetensors (*.safetensors);;All files (*)"
+OPEN_FILTER = "Checkpoints (*.pth *.pt *.bin *.ckpt *.safetensors *.th *.tar);;All files (*)"
+SAVE_FILTER = "PyTorch (*.pth *.pt *.bin *.ckpt *.th *.tar);;safetensors (*.safetensors);;All files (*)"
 
 Answer = Literal["save", "close", "cancel"]
 

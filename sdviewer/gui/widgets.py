@@ -6,6 +6,7 @@ Text of a file reaches a widget only through `label` and `Elided`, which show pl
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from PySide6.QtCore import QRectF, QSize, Qt, Signal
 from PySide6.QtGui import (
@@ -236,9 +237,11 @@ class Segments(QFrame):
 
 
 class Field(QLineEdit):
-    """A line edit with an icon at the left and a key hint at the right while it is empty."""
+    """A line edit with an icon at the left, a key hint at the right while it is empty, a note there when it is not."""
 
     escaped = Signal()
+    CLEAR_WIDTH: Final = 28
+    """Pixels that the style's own clear button takes."""
 
     def __init__(self, placeholder: str, icon_name: str, hint: str = "") -> None:
         super().__init__()
@@ -247,19 +250,32 @@ class Field(QLineEdit):
         action = QAction(icons.icon(icon_name, "text3"), "", self)
         self.addAction(action, QLineEdit.ActionPosition.LeadingPosition)
         self._hint = KeyHint(hint) if hint else None
+        self._note = label("", "second")
+        self._note.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
+        self._row = QHBoxLayout(self)
+        self._row.setContentsMargins(0, 0, 6, 0)
+        self._row.addStretch(1)
+        self._row.addWidget(self._note)
         if self._hint is not None:
-            row = QHBoxLayout(self)
-            row.setContentsMargins(0, 0, 6, 0)
-            row.addStretch(1)
-            row.addWidget(self._hint)
-            self.setTextMargins(0, 0, self._hint.sizeHint().width() + 8, 0)
-            self.textChanged.connect(self._show_hint)
+            self._row.addWidget(self._hint)
+        self.textChanged.connect(self._make_room)
+        self._make_room()
         self.setFixedHeight(30)
 
-    def _show_hint(self, text: str) -> None:
-        assert self._hint is not None
-        self._hint.setVisible(not text)
-        self.setClearButtonEnabled(bool(text))
+    def say(self, words: str) -> None:
+        """A short note behind the text, such as how much it finds."""
+        self._note.setText(words)
+        self._make_room()
+
+    def _make_room(self) -> None:
+        filled = bool(self.text())
+        if self._hint is not None:
+            self._hint.setVisible(not filled)
+        self.setClearButtonEnabled(filled)
+        self._note.setVisible(filled and bool(self._note.text()))
+        self._row.setContentsMargins(0, 0, self.CLEAR_WIDTH if filled else 6, 0)
+        behind = self._note if filled else self._hint
+        self.setTextMargins(0, 0, 0 if behind is None else behind.sizeHint().width() + 8, 0)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         if event.key() == Qt.Key.Key_Escape:

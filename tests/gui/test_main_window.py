@@ -19,7 +19,7 @@ from sdviewer.gui.dialogs.step_dialog import StepDialog
 from sdviewer.gui.main_window import MainWindow
 from sdviewer.gui.models.tree_model import NAME, PARAMS
 from sdviewer.gui.settings import Settings
-from sdviewer.gui.widgets import CodeBlock
+from sdviewer.gui.widgets import Chip, CodeBlock
 from sdviewer.repair.operations import Drop, Prefix, Strip
 from tests.gui.conftest import Opened, write_checkpoint
 
@@ -518,3 +518,35 @@ def test_that_the_lines_that_load_a_saved_copy_take_its_state_dict_out(
     )
     loading = code.split("sd = ")[1].splitlines()[0].replace("'copy.pth'", "path")
     assert list(eval(loading, {"torch": torch, "path": out})) == ["w"]  # the line as a person would run it
+
+
+def test_that_chips_of_large_counts_are_not_cut_off(
+    window: MainWindow, opened: Opened, tmp_path: Path, qtbot: QtBot
+) -> None:
+    many = {f"layers.{i}.{part}": (1,) for i in range(5_500) for part in ("weight", "bias", "norm.weight", "norm.bias")}
+    session = opened(write_checkpoint(tmp_path / "many.safetensors", many))
+    page = window.current_page()
+    assert page is not None
+    with qtbot.waitSignal(session.filtered):
+        page.tree.filter.setText("weight")
+    chips = [chip for chip in page.tree.findChildren(Chip) if chip.isVisible()]
+    assert any("22.0 K" in chip.text() for chip in chips)
+    assert all(chip.width() >= chip.sizeHint().width() for chip in chips)
+    right = max(chip.geometry().right() for chip in chips)
+    assert right < page.tree.width()
+
+
+def test_that_the_filter_says_how_much_it_finds(
+    window: MainWindow, opened: Opened, tmp_path: Path, qtbot: QtBot
+) -> None:
+    session = opened(write_checkpoint(tmp_path / "few.safetensors", {"a.weight": (2,), "a.bias": (2,), "b.bias": (2,)}))
+    page = window.current_page()
+    assert page is not None
+    for typed, words in (("bias", "2 match"), ("weight", "1 matches"), ("nothing", "0 match")):
+        with qtbot.waitSignal(session.filtered):
+            page.tree.filter.setText(typed)
+        notes = [note.text() for note in page.tree.filter.findChildren(QLabel) if note.isVisible()]
+        assert notes == [words]
+    with qtbot.waitSignal(session.filtered):
+        page.tree.filter.clear()
+    assert words not in [note.text() for note in page.tree.filter.findChildren(QLabel) if note.isVisible()]

@@ -15,7 +15,7 @@ from sdviewer.gui.settings import Recent, Settings
 from sdviewer.gui.widgets import Card, ClickCard, DashedFrame, Elided, IconLabel, KeyHint
 
 WIDTH = 960
-SUFFIXES = ".pth   .pt   .bin   .ckpt   .safetensors   sharded index.json"
+SUFFIXES = ".pth   .pt   .bin   .ckpt   .safetensors"
 
 
 class StartPage(QScrollArea):

@@ -28,6 +28,9 @@ from sdviewer.gui.panels.tree_rows import PARAMS_WIDTH, ROW_HEIGHT, SHAPE_WIDTH,
 from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import Chip, Field
 
+ROOM_FOR_ALL_DIGITS: Final = 10_000
+"""Counts from which a chip says `100 K`: five chips of six digits are wider than the tree."""
+
 FILTER_PAUSE: Final = 60
 """Milliseconds without a key before the filter is sent."""
 MOST_KEPT: Final = 1000
@@ -233,7 +236,6 @@ class TreePanel(QWidget):
         self._wrong.hide()
         self._sort: tuple[int, bool] = (-1, False)
         self._swapping = False
-        self._matches = Chip("")
         self._chips: dict[str, Chip] = {}
         self._chip_filter = ""
         self._problems = Chip("Problems", "warn", "warn")
@@ -241,13 +243,10 @@ class TreePanel(QWidget):
         self._connect()
 
     def _lay_out(self) -> None:
-        self._matches.setEnabled(False)
-        self._matches.hide()
         self._problems.hide()
         self._chip_row = QHBoxLayout()
         self._chip_row.setSpacing(6)
-        for chip in (self._problems, self._matches):
-            self._chip_row.addWidget(chip)
+        self._chip_row.addWidget(self._problems)
         self._chip_row.addStretch(1)
         top = QVBoxLayout()
         top.setContentsMargins(10, 10, 10, 6)
@@ -311,7 +310,9 @@ class TreePanel(QWidget):
         self._chips = {}
         self._chip_filter = ""
         for place, (words, wanted, count) in enumerate(self._session.info.get("chips") or ()):
-            chip = Chip(f"{words}  {int(count):,}")
+            n = int(count)
+            chip = Chip(f"{words}  {text.count(n) if n < ROOM_FOR_ALL_DIGITS else text.short_count(n)}")
+            chip.setToolTip(f"{text.count(n)} in this file")
             chip.setCheckable(True)
             chip.setChecked(not wanted)
             chip.clicked.connect(partial(self._choose_chip, str(wanted)))
@@ -370,9 +371,10 @@ class TreePanel(QWidget):
         self._wrong.setText(text.visible(error))
         self._wrong.setVisible(bool(error))
         if error:
+            self.filter.say("")
             return
-        self._matches.setVisible(matched >= 0 and bool(self.filter.text()))
-        self._matches.setText(f"{matched:,} match" if matched != 1 else "1 matches")
+        words = "1 matches" if matched == 1 else f"{text.count(matched)} match"
+        self.filter.say(words if matched >= 0 else "")
         nothing = matched == 0
         self._nothing.setText(f"Nothing matches “{text.visible(self._session.filter_text, 80)}”")
         self._stack.setCurrentIndex(1 if nothing else 0)
