@@ -19,6 +19,7 @@ from sdviewer.engine.instance import OpenRequest, serve
 from sdviewer.gui import resources
 from sdviewer.gui.interpreter import Collector
 from sdviewer.gui.main_window import MainWindow
+from sdviewer.gui.plots.library import library
 from sdviewer.gui.settings import Settings
 
 
@@ -69,6 +70,8 @@ def make_window(settings: Settings, pool: NumbersPool) -> MainWindow:
     surprises = Surprises(window)
     surprises.happened.connect(lambda details: _tell_surprise(window, details), Qt.ConnectionType.QueuedConnection)
     surprises.install()
+    # After the first paint; by the first click on a tensor it is there.
+    QTimer.singleShot(0, library().load)
     return window
 
 

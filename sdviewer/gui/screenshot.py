@@ -11,6 +11,7 @@ from sdviewer.engine.client import NumbersPool
 from sdviewer.errors import SaveError, UsageError
 from sdviewer.gui.main_window import MainWindow
 from sdviewer.gui.panels.document_page import DocumentPage
+from sdviewer.gui.plots.library import library
 
 LONGEST = 120_000
 """Milliseconds after which a file that does not come is given up."""
@@ -37,6 +38,7 @@ def screenshot(
     app = make_application()
     resources.dress(app, theme)  # type: ignore[arg-type]
     pool = NumbersPool()
+    library().load_now()
     window = MainWindow(Settings(Memory()), pool)
     window.resize(QSize(*size))
     window.show()

@@ -16,6 +16,7 @@ from pytestqt.qtbot import QtBot
 from sdviewer.engine.client import NumbersPool
 from sdviewer.gui import resources
 from sdviewer.gui.main_window import MainWindow
+from sdviewer.gui.plots.library import library
 from sdviewer.gui.session import Session
 from sdviewer.gui.settings import Memory, Settings
 
@@ -41,6 +42,7 @@ def app(qapp: QApplication) -> QApplication:
     """The application in its clothes."""
     QApplication.setAttribute(Qt.ApplicationAttribute.AA_DontUseNativeDialogs)
     resources.dress(qapp, "light")
+    library().load_now()
     return qapp
 
 

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from PySide6.QtCore import QPoint, QPointF, QSize, Qt
 from PySide6.QtGui import QImage, QWheelEvent
-from PySide6.QtWidgets import QApplication
+from PySide6.QtWidgets import QApplication, QGraphicsView, QWidget
 from pytestqt.qtbot import QtBot
 
-from sdviewer.gui.plots.axes import Axes, ticks
+from sdviewer.gui import resources
+from sdviewer.gui.plots.axes import Axes, View, ticks
 from sdviewer.gui.plots.histogram import HistogramPlot
+from sdviewer.gui.plots.library import library
 from sdviewer.gui.widgets import Chip
 
 
@@ -30,43 +32,94 @@ def axes(app: QApplication, qtbot: QtBot) -> Axes:
     return made
 
 
+def pad(axes: Axes) -> QWidget:
+    """What the pointer meets."""
+    canvas = axes.findChild(QGraphicsView)
+    assert canvas is not None
+    return canvas.viewport()
+
+
+def view(axes: Axes) -> View:
+    assert axes.view is not None
+    return axes.view
+
+
 def turn_wheel(axes: Axes, modifiers: Qt.KeyboardModifier = Qt.KeyboardModifier.NoModifier) -> None:
-    middle = QPointF(axes.rect().center())
+    target = pad(axes)
+    middle = QPointF(target.rect().center())
     phase = Qt.ScrollPhase.NoScrollPhase
-    QApplication.sendEvent(
-        axes,
-        QWheelEvent(middle, middle, QPoint(), QPoint(0, 120), Qt.MouseButton.NoButton, modifiers, phase, False),
-    )
+    away = QPoint(0, 120)
+    event = QWheelEvent(middle, middle, QPoint(), away, Qt.MouseButton.NoButton, modifiers, phase, False)
+    QApplication.sendEvent(target, event)
 
 
 def test_that_the_wheel_zooms_x_with_shift_y_and_a_double_click_shows_all_again(axes: Axes, qtbot: QtBot) -> None:
-    home = axes.view
+    home = view(axes)
+    assert home == pytest.approx((0, 10, 0, 1))
     turn_wheel(axes)
-    assert axes.view.right - axes.view.left == pytest.approx(8.5)
-    assert home.left < axes.view.left < axes.view.right < home.right
-    assert (axes.view.bottom, axes.view.top) == (home.bottom, home.top)
+    assert 0 < view(axes).left < view(axes).right < 10
+    assert view(axes)[2:] == pytest.approx(home[2:])
     turn_wheel(axes, Qt.KeyboardModifier.ShiftModifier)
-    assert axes.view.top - axes.view.bottom == pytest.approx(0.85)
-    qtbot.mouseDClick(axes, Qt.MouseButton.LeftButton, pos=axes.rect().center())
-    assert axes.view == home
+    assert 0 < view(axes).bottom < view(axes).top < 1
+    qtbot.mouseDClick(pad(axes), Qt.MouseButton.LeftButton, pos=pad(axes).rect().center())
+    assert view(axes) == pytest.approx(home)
 
 
 def test_that_dragging_moves_what_is_shown_with_the_pointer(axes: Axes, qtbot: QtBot) -> None:
-    start = axes.rect().center()
-    qtbot.mousePress(axes, Qt.MouseButton.LeftButton, pos=start)
-    qtbot.mouseMove(axes, start + QPoint(60, 0))
-    assert axes.view.left < 0 < axes.view.right < 10
-    qtbot.mouseRelease(axes, Qt.MouseButton.LeftButton)
-    moved = axes.view
-    qtbot.mouseMove(axes, start)
-    assert axes.view == moved
+    target = pad(axes)
+    start = target.rect().center()
+    qtbot.mousePress(target, Qt.MouseButton.LeftButton, pos=start)
+    for step in (30, 60):
+        qtbot.mouseMove(target, start + QPoint(step, 0))
+    assert view(axes).left < 0 < view(axes).right < 10
+    qtbot.mouseRelease(target, Qt.MouseButton.LeftButton, pos=start + QPoint(60, 0))
+    moved = view(axes)
+    qtbot.mouseMove(target, start)
+    assert view(axes) == moved
 
 
 def test_that_zooming_ends_where_numbers_cannot_be_told_apart(axes: Axes) -> None:
     for _ in range(400):
         turn_wheel(axes)
-    assert axes.view.right > axes.view.left
+    assert view(axes).right > view(axes).left
     assert not axes.grab().isNull()
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-30, 1e30, 1e308])
+def test_that_values_of_any_size_are_drawn_alike(axes: Axes, size: float) -> None:
+    def drawn(size: float) -> QImage:
+        axes.start_over()
+        axes.add_steps([-size, 0.0, size], [1.0, 0.5], 0.0)
+        axes.add_line([-size, size], [0.0, 1.0], "text2")
+        axes.set_range((-size, size), (0.0, 1.0))
+        # Without the axis, whose numbers differ.
+        return pad(axes).grab().toImage().copy(60, 20, 300, 200)
+
+    assert drawn(size) == drawn(1.0)
+
+
+def test_that_what_is_drawn_follows_the_theme(axes: Axes) -> None:
+    light = axes.grab().toImage()
+    resources.theme().apply("dark")
+    dark = axes.grab().toImage()
+    resources.theme().apply("light")
+    assert dark != light
+    assert axes.grab().toImage() == light
+
+
+def test_that_what_was_drawn_before_the_library_came_is_shown(app: QApplication, qtbot: QtBot) -> None:
+    def line(made: Axes) -> QImage:
+        qtbot.addWidget(made)
+        made.resize(QSize(400, 300))
+        made.add_line([0.0, 10.0], [0.0, 1.0], "A")
+        made.set_range((0.0, 10.0), (0.0, 1.0))
+        library().loaded.emit()
+        return made.grab().toImage()
+
+    library().ready = False
+    early = Axes()
+    library().ready = True
+    assert line(early) == line(Axes())
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-3e-30, 2e-30), (1e30, 1.1e30), (-5.0, 1e9), (0.1, 0.1)])

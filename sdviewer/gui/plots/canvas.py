@@ -1,0 +1,189 @@
+"""The pyqtgraph side of a plot area: its items, its axes, and what wheel and pointer do.
+
+Imported by `library` on a thread, by nothing else. Everything is drawn in shares of the range that is shown at first,
+0 to 1 each way: a weight of 1e-30 and one of 1e30 are then alike to transformations that are not made for either.
+Nothing that comes from a file is ever given to pyqtgraph as a title or label: it renders those as HTML.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import numpy as np
+import pyqtgraph as pg
+from numpy.typing import NDArray
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QColor, QPen
+
+from sdviewer.gui import resources
+from sdviewer.gui.plots.axes import Numbers, View, plain_number, ticks
+
+CLOSEST: Final = 1e-6
+"""Share of the first range below which nothing is seen any more; and its inverse, how far away one can go, is 1000."""
+FARTHEST: Final = 1e3
+TICK_WIDTH: Final = 76
+"""Pixels for a number of the horizontal axis."""
+
+
+class _Values(pg.AxisItem):  # type: ignore[misc]
+    """The horizontal axis: round numbers of the data."""
+
+    def __init__(self) -> None:
+        super().__init__("bottom")
+        self.home = (0.0, 1.0)
+        self.whole = False
+
+    def tickValues(self, low: float, high: float, size: float) -> list[tuple[float, list[float]]]:
+        left, right = (_value(share, *self.home) for share in (low, high))
+        numbers = ticks(left, right, max(int(size // TICK_WIDTH), 1))
+        if self.whole:
+            numbers = [number for number in numbers if number == round(number)]
+        shares = [_share(number, *self.home) for number in numbers]
+        self._words = dict(zip(shares, map(plain_number, numbers), strict=True))
+        return [(1.0, shares)]
+
+    def tickStrings(self, values: Sequence[float], scale: float, spacing: float) -> list[str]:
+        return [self._words.get(value, "") for value in values]
+
+
+class _Area(pg.ViewBox):  # type: ignore[misc]
+    """Wheel zooms x, Shift+wheel y; a double click shows all again."""
+
+    def wheelEvent(self, event: Any, axis: int | None = None) -> None:
+        shifted = bool(event.modifiers() & Qt.KeyboardModifier.ShiftModifier)
+        super().wheelEvent(event, axis=1 if shifted else 0)
+
+    def mouseDoubleClickEvent(self, event: Any) -> None:
+        self.show_all()
+        event.accept()
+
+    def show_all(self) -> None:
+        """Back to the first range."""
+        self.setRange(xRange=(0, 1), yRange=(0, 1), padding=0)
+
+
+class Canvas(pg.PlotWidget):  # type: ignore[misc]
+    """A plot area: `start`, then the items in the order of painting."""
+
+    def __init__(self) -> None:
+        self._values = _Values()
+        self._area = _Area(enableMenu=False)
+        super().__init__(viewBox=self._area, axisItems={"bottom": self._values}, enableMenu=False, background=None)
+        self.hideButtons()
+        self.setFrameShape(self.Shape.NoFrame)
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.getPlotItem().setContentsMargins(0, 4, 8, 0)
+        self._area.disableAutoRange()
+        self._area.setLimits(minXRange=CLOSEST, minYRange=CLOSEST, maxXRange=FARTHEST, maxYRange=FARTHEST)
+        self._home = View(0.0, 1.0, 0.0, 1.0)
+
+    @property
+    def view(self) -> View:
+        """What is shown, in the data's own numbers."""
+        (left, right), (bottom, top) = self._area.viewRange()
+        across, up = self._home[:2], self._home[2:]
+        return View(_value(left, *across), _value(right, *across), _value(bottom, *up), _value(top, *up))
+
+    def start(self, home: View, levels: Sequence[tuple[float, str]], whole: bool) -> None:
+        """Take everything off, show `home` and label the horizontal lines `levels`, in the colours of the theme."""
+        self.clear()
+        self._home = home
+        self._values.home, self._values.whole = home[:2], whole
+        left = self.getAxis("left")
+        for axis in (self._values, left):
+            axis.setPen(QPen(resources.colour("border2"), 1))
+            axis.setTextPen(resources.colour("text2"))
+            axis.setTickPen(QPen(resources.colour("text2"), 1))
+            axis.setTickFont(resources.font(resources.SMALL))
+            axis.setStyle(tickLength=0, tickTextOffset=6, hideOverlappingLabels=True)
+            axis.enableAutoSIPrefix(False)
+        left.setGrid(36)
+        left.setTicks([[(_share(level, home.bottom, home.top), words) for level, words in levels]])
+        self._area.show_all()
+
+    def _x(self, numbers: Numbers) -> NDArray[np.float64]:
+        return _shares(numbers, self._home.left, self._home.right)
+
+    def _y(self, numbers: Numbers) -> NDArray[np.float64]:
+        return _shares(numbers, self._home.bottom, self._home.top)
+
+    def add_steps(self, edges: Numbers, heights: Numbers, base: float) -> None:
+        """True steps, filled to `base`; `edges` has one more than `heights`."""
+        x, y = np.repeat(self._x(edges), 2), np.repeat(self._y(heights), 2)
+        ground = self._y([base])
+        outline = np.concatenate([ground, y, ground])
+        self._add_curve(x, outline, _pen("A", 1.5), fillLevel=float(ground[0]), brush=_fill())
+
+    def add_bars(self, centres: Numbers, heights: Numbers, width: float, base: float) -> None:
+        """One bar for each value, `width` wide in the data's numbers; its outline is seen where it has no width."""
+        ground = float(self._y([base])[0])
+        share = width / (self._home.right - self._home.left)
+        bars = pg.BarGraphItem(
+            x=self._x(centres), y0=ground, y1=self._y(heights), width=share, pen=_pen("A", 1.5), brush=_fill()
+        )
+        self.addItem(bars)
+
+    def add_line(self, x: Numbers, y: Numbers, token: str, width: float, dashed: bool) -> None:
+        """A line through points; what is no number is a gap in it."""
+        pen = _pen(token, width)
+        if dashed:
+            pen.setDashPattern([4, 2.5])
+        self._add_curve(self._x(x), self._y(y), pen, connect="finite")
+
+    def add_band(self, x: Numbers, low: Numbers, high: Numbers) -> None:
+        """What lies between two lines, as where many points share a pixel."""
+        places, below, above = self._x(x), self._y(low), self._y(high)
+        finite = np.isfinite(below) & np.isfinite(above)
+        for run in np.split(np.arange(len(places)), np.flatnonzero(np.diff(finite)) + 1):
+            if len(run) and finite[run[0]]:
+                around = np.concatenate([run, run[::-1]])
+                outline = np.concatenate([below[run], above[run[::-1]]])
+                colour = resources.colour("A")
+                self._add_curve(places[around], outline, _pen("A", 1), fillLevel="enclosed", brush=colour)
+
+    def add_points(self, x: Numbers, y: Numbers) -> None:
+        """Dots, for few values."""
+        across, up = self._x(x), self._y(y)
+        there = np.isfinite(up)
+        self.addItem(pg.ScatterPlotItem(across[there], up[there], size=5, pen=None, brush=resources.colour("A")))
+
+    def add_mark(self, x: float, token: str) -> None:
+        """A thin vertical line."""
+        self.addItem(pg.InfiniteLine(self._x([x])[0], angle=90, pen=_pen(token, 1)))
+
+    def add_level(self, y: float, token: str) -> None:
+        """A thin horizontal line without a number."""
+        self.addItem(pg.InfiniteLine(self._y([y])[0], angle=0, pen=_pen(token, 1)))
+
+    def _add_curve(self, x: NDArray[np.float64], y: NDArray[np.float64], pen: QPen, **style: Any) -> None:
+        self.addItem(pg.PlotCurveItem(x, y, pen=pen, antialias=True, **style))
+
+
+Item = Callable[[Canvas], None]
+"""Something drawn, as a call that draws it again: in other colours, or on a canvas that came late."""
+
+
+def _share(value: float, low: float, high: float) -> float:
+    # Halves, as the whole distance between two numbers can be more than a float holds.
+    return (value / 2 - low / 2) / (high / 2 - low / 2)
+
+
+def _value(share: float, low: float, high: float) -> float:
+    return low * (1 - share) + high * share
+
+
+def _shares(numbers: Numbers, low: float, high: float) -> NDArray[np.float64]:
+    return (np.asarray(numbers, np.float64) / 2 - low / 2) / (high / 2 - low / 2)
+
+
+def _pen(token: str, width: float) -> QPen:
+    pen = QPen(resources.colour(token), width)
+    pen.setCosmetic(True)
+    return pen
+
+
+def _fill() -> QColor:
+    colour = QColor(resources.colour("Af"))
+    colour.setAlphaF(0.34)
+    return colour
