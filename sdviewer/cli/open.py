@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -30,9 +32,20 @@ def show(files: list[str], *, new_window: bool = False) -> int:
 
         if hand_over(paths):
             return 0
+    _require_display()
     from sdviewer.gui.app import run as run_window
 
     return run_window(paths)
+
+
+def _require_display() -> None:
+    """Qt ends the whole process, with a core dump, where there is none."""
+    named = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
+    if sys.platform == "linux" and not any(os.environ.get(name) for name in named):
+        raise UsageError(
+            "there is no display to open a window on",
+            remedy="Start it in a desktop session, or use a command that needs none, such as sdviewer info FILE.",
+        )
 
 
 def screenshot(out: str, files: list[str], theme: str, select: str | None) -> int:
