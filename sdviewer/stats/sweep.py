@@ -1,4 +1,4 @@
-"""One pass over a tensor's stored elements, on all cores, in memory that does not grow with the tensor.
+"""One pass over a tensor's stored elements, in memory that does not grow with the tensor.
 
 What is counted does not depend on the order of the elements, so they are read in the order of the storage, and an
 element that an expanded tensor repeats is read once. Three ways, by what is cheapest, told by type and size alone:
@@ -7,6 +7,8 @@ element that an expanded tensor repeats is read once. Three ways, by what is che
 - up to 16 MiB: read the values, keep them, choose the range, sort them into bins;
 - the rest: the range of the histogram from a sample that is read first, then block by block.
 
+Up to 16 MiB the calling thread does it all, beyond that a thread a core; the result is the same for any number of them.
+
 The range is from all values up to 65,536 elements and for types of at most 16 bits, else from a sample. For float32 and
 float64, and for counting codes, there are compiled loops (`kernels`); until a process has measured enough for their
 loading to pay, NumPy does the same.
@@ -14,7 +16,6 @@ loading to pay, NumPy does the same.
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 import threading
@@ -49,7 +50,12 @@ EXACT = 1 << 16
 """Elements up to which the range comes from all values."""
 
 KEPT = 16 << 20
-"""Stored bytes of a tensor up to which its values are kept between measuring them and sorting them into bins."""
+"""Stored bytes of a tensor up to which its values are kept between measuring them and sorting them into bins, all of it
+on the calling thread. A few threads would be no quicker up to here, as they fight over the interpreter lock, and many
+such tensors are measured by several processes side by side."""
+
+KEPT_BLOCK = 2 * BLOCK
+"""Bytes of a block of such a tensor: half the calls, and NumPy still reuses its memory for one."""
 
 SAMPLE, RUN = 1 << 16, 16
 """Of values that are kept: so many are the sample, in runs of so many, which are a cache line of float32."""
@@ -265,95 +271,34 @@ def _kept(
     loops: kernels.Kernels | None,
     progress: Progress,
 ) -> Sweep:
+    """Read and measure each block, choose the range, sort each block into bins."""
     total = elements.nbytes(elements.count)
-    kept = _Kept(source, layout, elements, wanted, loops)
-    number = len(kept.blocks) * (1 if wanted is None else 2)
-    threads = min(THREADS, len(kept.blocks))
-    each(number, kept.take, lambda taken: progress(total * taken // number, total), threads)
+    blocks = Blocks(elements, KEPT_BLOCK)
+    # A block of values that share bytes may begin and end inside of one; and all begin on a cache line.
+    pitch = -(-(min(total, KEPT_BLOCK) + 8) // 64) * 64
+    room = _room(len(blocks) * pitch)
+    values: list[Array] = []
+    parts: list[Part] = []
+    for index, block in enumerate(blocks):
+        progress(total * index // len(blocks), total)
+        buffer = room[index * pitch : (index + 1) * pitch]
+        values.append(_real(Reader(source, layout, buffer).values(block)))
+        parts.append(_part(values[-1], loops))
     progress(total, total)
-    slots = None if kept.bins is None else _finite_only(kept.slots, kept.parts, loops)
-    exact = kept.sampled == elements.count
-    return Sweep(
-        count, repeats, kept.parts, kept.bins, slots, _all_bars(kept.bars), kept.sampled, exact or wanted is None
-    )
-
-
-class _Kept:
-    """A tensor whose values are kept: blocks are read and measured, the range is chosen, blocks are sorted into bins.
-
-    All of it is one queue of tasks, so that threads meet only once: whoever reads the last block chooses the range,
-    while the others still measure.
-    """
-
-    def __init__(
-        self,
-        source: ByteSource,
-        layout: TensorLayout,
-        elements: Elements,
-        wanted: Wanted | None,
-        loops: kernels.Kernels | None,
-    ) -> None:
-        self.source, self.layout, self.wanted, self.loops = source, layout, wanted, loops
-        total = elements.nbytes(elements.count)
-        # Two blocks at least, for two threads, but not smaller ones than are worth waking a thread for.
-        size = max(BLOCK // 4, min(2 * BLOCK, -(-total // 2)))
-        self.blocks = Blocks(elements, size)
-        self.stride = math.ceil(elements.count / SAMPLE)
-        # A block of values that share bytes may begin and end inside of one; and all begin on a cache line.
-        self.pitch = -(-(size + 8) // 64) * 64
-        n = len(self.blocks)
-        self.room = _room(n * self.pitch)
-        self.values: list[Array] = [np.empty(0)] * n
-        self.sample: list[Array] = [np.empty(0)] * n
-        self.parts = [Part(0)] * n
-        self.bins: Bins | None = None
-        self.slots: list[NDArray[np.int64]] = []
-        self.bars: list[dict[int, int] | None] = []
-        self.sampled, self.few = 0, False
-        self._arrivals = itertools.count(1)
-        self._chosen = threading.Event()
-
-    def take(self, task: int) -> None:
-        """First each block is read and measured, then each is sorted: in this order, but by any thread."""
-        again, index = divmod(task, len(self.blocks))
-        if again:
-            # Each block is read by now or being read, by a thread that tells also when it fails.
-            self._chosen.wait()
-            self._sort(self.values[index])
-            return
-        try:
-            self._read(index)
-        except BaseException:
-            self._chosen.set()
-            raise
-        self.parts[index] = _part(self.values[index], self.loops)
-
-    def _read(self, index: int) -> None:
-        buffer = self.room[index * self.pitch : (index + 1) * self.pitch]
-        values = _real(Reader(self.source, self.layout, buffer).values(self.blocks[index]))
-        self.values[index] = values
-        if self.wanted is None:
-            return
-        self.sample[index] = _every(values, self.stride, index)
-        if next(self._arrivals) == len(self.blocks):
-            self._choose(self.wanted)
-            self._chosen.set()
-
-    def _choose(self, wanted: Wanted) -> None:
-        sample = np.concatenate(self.sample)
-        self.bins = choose_bins(sample, None, wanted.bins, wanted.span, self.loops)
-        if self.bins is None:
-            # All of the sample is NaN or infinite; the rest need not be.
-            sample = np.concatenate(self.values)
-            self.bins = choose_bins(sample, None, wanted.bins, wanted.span, self.loops)
-        self.sampled = sample.size
-        # Counting the distinct values of every block is slow: not where the sample already has too many.
-        self.few = sample.dtype.kind != "f" and np.unique(sample).size <= MOST_BARS
-
-    def _sort(self, values: Array) -> None:
-        if self.bins is not None:
-            self.slots.append(_tally(self.bins, values, self.loops))
-        self.bars.append(_add_bars({}, values) if self.few else None)
+    if wanted is None:
+        return Sweep(count, repeats, parts)
+    stride = math.ceil(elements.count / SAMPLE)
+    sample = np.concatenate([_every(some, stride, index) for index, some in enumerate(values)])
+    bins = choose_bins(sample, None, wanted.bins, wanted.span, loops)
+    if bins is None:
+        # All of the sample is NaN or infinite; the rest need not be.
+        sample = np.concatenate(values)
+        bins = choose_bins(sample, None, wanted.bins, wanted.span, loops)
+    slots = None if bins is None else _finite_only([_tally(bins, some, loops) for some in values], parts, loops)
+    # Counting the distinct values of every block is slow: not where the sample already has too many.
+    few = sample.dtype.kind != "f" and np.unique(sample).size <= MOST_BARS
+    bars = _all_bars([_add_bars({}, some) for some in values]) if few else None
+    return Sweep(count, repeats, parts, bins, slots, bars, sample.size, sample.size == elements.count)
 
 
 _own = threading.local()
@@ -504,6 +449,8 @@ class Worker(Protocol):
 def run(blocks: Blocks, elements: Elements, make: Callable[[], Any], progress: Progress) -> list[Any]:
     """Let a worker a thread take all blocks; the workers, in no order. Progress is in bytes.
 
+    A tensor of at most `KEPT` bytes is taken by this thread alone.
+
     Raises:
         Cancelled: `progress` raised it; the threads are done by then.
     """
@@ -518,7 +465,7 @@ def run(blocks: Blocks, elements: Elements, make: Callable[[], Any], progress: P
             workers.append(worker)
         worker.take(blocks, index)
 
-    threads = min(THREADS, len(blocks))
+    threads = 1 if total <= KEPT else min(THREADS, len(blocks))
     each(len(blocks), take, lambda taken: progress(total * taken // len(blocks), total), threads)
     progress(total, total)
     return workers

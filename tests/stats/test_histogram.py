@@ -7,13 +7,11 @@ import pytest
 import torch
 
 from sdviewer.core.tensor_bytes import TensorLayout
-from sdviewer.errors import CorruptCheckpoint
 from sdviewer.stats import kernels
 from sdviewer.stats.binning import FloatBins, choose_bins, tally
-from sdviewer.stats.decode import elements_of
 from sdviewer.stats.histogram import BINS, Histogram, histogram, histogram_of, summary_and_histogram
 from sdviewer.stats.summary import summary, summary_of
-from sdviewer.stats.sweep import Wanted, _Kept, sweep
+from sdviewer.stats.sweep import KEPT, Wanted, sweep
 from tests.stats.storages import Storage, array, lay
 
 
@@ -166,7 +164,7 @@ def test_that_an_expanded_tensor_has_the_histogram_of_all_its_elements() -> None
     assert (found.count, found.zeros, found.nan, found.counts.sum()) == (2**40, 2**38, 2**38, 2**39)
 
 
-EXACT, KEPT = 1 << 16, 16 << 20
+EXACT = 1 << 16
 
 
 @pytest.mark.parametrize("name", ["float32", "float64", "float16", "uint8"])
@@ -263,17 +261,27 @@ def test_that_summary_and_histogram_come_from_one_pass() -> None:
     assert source.reads == [(0, 20_000)]
 
 
-def test_that_nobody_waits_for_a_range_that_a_broken_read_will_never_bring() -> None:
-    class Broken(Storage):
+@pytest.mark.parametrize("name", ["float32", "float16", "int32", "complex64"])
+def test_that_a_tensor_of_few_bytes_is_read_by_the_calling_thread_alone(name: str) -> None:
+    class Watched(Storage):
         def read_into(self, start: int, buffer: memoryview) -> None:
-            raise CorruptCheckpoint("the file ends early")
+            readers.add(threading.current_thread())
+            super().read_into(start, buffer)
 
-    source, layout = Broken(bytes(1 << 20)), TensorLayout("float32", (1 << 18,), (1,), 0)
-    kept = _Kept(source, layout, elements_of(source, layout), Wanted(BINS), None)
-    # One thread is at the second half of the work while another still reads, and fails.
-    waiting = threading.Thread(target=kept.take, args=(len(kept.blocks),), daemon=True)
-    waiting.start()
-    with pytest.raises(CorruptCheckpoint):
-        kept.take(0)
-    waiting.join(30)
-    assert not waiting.is_alive()
+    readers: set[threading.Thread] = set()
+    whole = KEPT // np.dtype(name).itemsize
+    found = histogram(Watched(bytes(KEPT)), TensorLayout(name, (whole,), (1,), 0))
+    assert found.zeros == whole
+    assert readers == {threading.current_thread()}
+
+
+@pytest.mark.parametrize("name", ["float32", "float16", "int64"])
+def test_that_the_number_of_threads_changes_no_digit(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(5).standard_normal(6_000_000 if name == "float32" else 10_000_000) * 1000
+    source, layout = array(values.astype(name))
+    found = []
+    for threads in (1, 4):
+        monkeypatch.setattr("sdviewer.stats.sweep.THREADS", threads)
+        numbers, counted = summary_and_histogram(source, layout)
+        found.append((numbers, counted.to_json(), counted.edges.tolist(), counted.counts.tolist()))
+    assert found[0] == found[1]
