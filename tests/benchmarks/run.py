@@ -46,6 +46,7 @@ TORCH_LOAD = "import sys, torch; torch.load(sys.argv[1], mmap=True, weights_only
 READ_AND_SUM = """
 import os, sys, threading, time
 import numpy as np
+np.seterr(all="ignore")  # what stands between the storages is no float32
 path, start = sys.argv[1], 0
 size = os.path.getsize(path)
 fd = os.open(path, os.O_RDONLY)
