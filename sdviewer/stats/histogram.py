@@ -94,7 +94,8 @@ def histogram_of(result: Sweep) -> Histogram:
     if result.bins is not None and result.slots is not None:
         edges = result.bins.edges()
         slots = result.slots.copy()
-        slots[result.bins.slots(np.zeros(1, np.int64))[0]] -= whole.zeros
+        if whole.zeros:
+            slots[result.bins.slots(np.zeros(1, np.int64))[0]] -= whole.zeros
         slots *= times
         below, inside, above = int(slots[0]), slots[1:-1], int(slots[-1])
     bars = sorted((result.bars or {}).items())

@@ -44,9 +44,9 @@ class Row:
 IMPORT_TORCH = "import torch"
 TORCH_LOAD = "import sys, torch; torch.load(sys.argv[1], mmap=True, weights_only=True)"
 READ_AND_SUM = """
-import os, sys, threading, time
+import os, sys, threading, time, warnings
 import numpy as np
-np.seterr(all="ignore")  # what stands between the storages is no float32
+warnings.simplefilter("ignore")  # what stands between the storages is no float32
 path, start = sys.argv[1], 0
 size = os.path.getsize(path)
 fd = os.open(path, os.O_RDONLY)
