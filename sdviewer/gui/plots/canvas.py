@@ -17,7 +17,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QColor, QPen
 
 from sdviewer.gui import resources
-from sdviewer.gui.plots.axes import Numbers, View, plain_number, ticks
+from sdviewer.gui.plots.scale import Numbers, View, plain_number, ticks
 
 CLOSEST: Final = 1e-6
 """Share of the first range below which nothing is seen any more; and its inverse, how far away one can go, is 1000."""
