@@ -105,7 +105,7 @@ def _measure(
         source = tensor_source(checkpoint, index)
         with open_storage(source) as storage:
             row |= summary(storage, source.layout, progress=progress).to_json()
-            if with_hash:
+            if with_hash and not source.parts:
                 digest = sha256(storage, source.layout, progress=progress)
                 row["sha256"] = digest.sha256
                 if digest.problem:

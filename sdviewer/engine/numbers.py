@@ -20,13 +20,13 @@ from typing import Any
 
 from sdviewer.core.progress import Progress
 from sdviewer.engine.frames import Answer
-from sdviewer.formats import StorageReader, TensorSource, open_storage
+from sdviewer.formats import OpenStorage, TensorSource, open_storage
 from sdviewer.stats.digest import sha256
 from sdviewer.stats.histogram import BINS, summary_and_histogram
 from sdviewer.stats.slices import line, reduced_slice, values_window
 
 Params = Mapping[str, Any]
-Measure = Callable[[StorageReader, TensorSource, Params, Progress], Answer]
+Measure = Callable[[OpenStorage, TensorSource, Params, Progress], Answer]
 
 
 class Numbers:
@@ -54,7 +54,7 @@ def _with_storage(measure: Measure) -> Callable[[Params, Progress], Answer]:
     return answer
 
 
-def _overview(storage: StorageReader, source: TensorSource, params: Params, progress: Progress) -> Answer:
+def _overview(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
     span = params.get("span")
     summary, histogram = summary_and_histogram(
         storage,
@@ -66,7 +66,7 @@ def _overview(storage: StorageReader, source: TensorSource, params: Params, prog
     return Answer({"summary": summary.to_json(), "histogram": histogram.to_json()}, histogram.arrays())
 
 
-def _slice(storage: StorageReader, source: TensorSource, params: Params, progress: Progress) -> Answer:
+def _slice(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
     found = reduced_slice(
         storage,
         source.layout,
@@ -81,7 +81,7 @@ def _slice(storage: StorageReader, source: TensorSource, params: Params, progres
     return Answer(found.to_json(), {"shades": found.shades()})
 
 
-def _values(storage: StorageReader, source: TensorSource, params: Params, progress: Progress) -> Answer:
+def _values(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
     found = values_window(
         storage,
         source.layout,
@@ -96,10 +96,10 @@ def _values(storage: StorageReader, source: TensorSource, params: Params, progre
     return Answer(found.to_json(), found.arrays())
 
 
-def _line(storage: StorageReader, source: TensorSource, params: Params, progress: Progress) -> Answer:
+def _line(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
     found = line(storage, source.layout, params["points"], progress=progress)
     return Answer(found.to_json(), found.arrays())
 
 
-def _digest(storage: StorageReader, source: TensorSource, params: Params, progress: Progress) -> Answer:
+def _digest(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
     return Answer(sha256(storage, source.layout, progress=progress).to_json())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdviewer.formats.opening import open_checkpoint
 from sdviewer.formats.registry import FORMATS, Format
-from sdviewer.formats.storage import StorageReader, TensorSource, open_storage, tensor_source
+from sdviewer.formats.storage import OpenStorage, TensorSource, open_storage, tensor_source
 
 if TYPE_CHECKING:
     from sdviewer.formats.receipt import Receipt
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 __all__ = [
     "FORMATS",
     "Format",
+    "OpenStorage",
     "Receipt",
-    "StorageReader",
     "TensorSource",
     "open_checkpoint",
     "open_storage",

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 import tempfile
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
 from types import TracebackType
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, Self
 
 from sdviewer.core.checkpoint import Checkpoint, Identity
-from sdviewer.core.tensor_bytes import TensorLayout, contiguous_stride
+from sdviewer.core.paths import TypedStep
+from sdviewer.core.tensor_bytes import ByteSource, TensorLayout, contiguous_stride
 from sdviewer.errors import CorruptCheckpoint, OpenError
 from sdviewer.formats.file import identity_of, open_descriptor, same_file
 from sdviewer.formats.pread import read_exactly, read_into
@@ -30,17 +33,32 @@ class Locates(Protocol):
     def span(self, storage: str) -> StorageSpan: ...
 
 
+class OpenStorage(ByteSource, Protocol):
+    """Bytes of a tensor that are open."""
+
+    def close(self) -> None:
+        """Let the file go."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class TensorSource:
     """Where a tensor's bytes are and how it lies in them; travels between processes as JSON.
 
-    `path` is absolute, `identity` that of the file when it was opened.
+    `path` is absolute, `identity` that of the file when it was opened. `parts` are what a sparse tensor is made of, by
+    their names; it has no bytes of its own.
     """
 
     path: str
     identity: Identity
     span: StorageSpan
     layout: TensorLayout
+    parts: Mapping[str, TensorSource] = field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:
@@ -58,6 +76,7 @@ class TensorSource:
             "member": list(member) if member is not None else None,
             "limit": self.span.limit,
             "layout": asdict(self.layout),
+            "parts": {name: part.to_json() for name, part in self.parts.items()},
         }
 
     @classmethod
@@ -71,6 +90,7 @@ class TensorSource:
             Identity(**data["identity"]),
             StorageSpan(data["start"], data["nbytes"], member, data["limit"]),
             TensorLayout(**layout),
+            {name: cls.from_json(part) for name, part in data["parts"].items()},
         )
 
 
@@ -79,13 +99,15 @@ def tensor_source(checkpoint: Checkpoint, index: int) -> TensorSource:
 
     Raises:
         CorruptCheckpoint: it was found unreadable when the file was opened (code `tensor_unreadable`).
-        OpenError: it has no bytes of its own, as a meta tensor or a sparse one (code `no_storage`).
+        OpenError: it has no bytes of its own, as a meta tensor or a nested one (code `no_storage`).
     """
     tensor = checkpoint.tensors[index]
     key = ".".join([step if isinstance(step, str) else step.value for step in tensor.path])
     if tensor.unreadable:
         message = f"this tensor cannot be read: {tensor.unreadable}"
         raise CorruptCheckpoint(message, path=checkpoint.path, code="tensor_unreadable", key=key)
+    if tensor.kind == "sparse":
+        return _sparse_source(checkpoint, index)
     if tensor.storage is None or tensor.storage_offset is None:
         message = f"a {tensor.kind} tensor has no bytes of its own"
         raise OpenError(message, path=checkpoint.path, code="no_storage", key=key)
@@ -104,6 +126,23 @@ def tensor_source(checkpoint: Checkpoint, index: int) -> TensorSource:
         zero_point=quant.get("zero_point"),
     )
     return TensorSource(os.path.abspath(checkpoint.path), checkpoint.identity, span, layout)  # noqa: PTH100
+
+
+def _sparse_source(checkpoint: Checkpoint, index: int) -> TensorSource:
+    """Where the parts are; their rows follow the whole's."""
+    tensor = checkpoint.tensors[index]
+    parts = {}
+    for place in range(index + 1, len(checkpoint.tensors)):
+        path = checkpoint.tensors[place].path
+        if path[: len(tensor.path)] != tensor.path:
+            break
+        step = path[len(tensor.path)]
+        if len(path) == len(tensor.path) + 1 and isinstance(step, TypedStep) and step.type == "part":
+            parts[step.value] = tensor_source(checkpoint, place)
+    layout = TensorLayout(
+        tensor.dtype, tensor.shape, contiguous_stride(tensor.shape), 0, swap=checkpoint.byte_order == "big"
+    )
+    return TensorSource(os.path.abspath(checkpoint.path), checkpoint.identity, StorageSpan(0, 0), layout, parts)  # noqa: PTH100
 
 
 class StorageReader:
@@ -190,11 +229,22 @@ class StorageReader:
         self._check()
 
 
-def open_storage(source: TensorSource) -> StorageReader:
+def open_storage(source: TensorSource) -> OpenStorage:
     """The bytes of a tensor's storage; close it, or use it in a `with`.
 
     Raises:
-        CorruptCheckpoint: the file has changed (code `file_changed`), or its compressed bytes are broken.
+        CorruptCheckpoint: the file has changed (code `file_changed`), or its compressed bytes are broken, or the
+            indices of a sparse tensor (code `bad_indices`).
         OpenError: it is not there any more.
     """
-    return StorageReader(source)
+    return _open_sparse(source) if source.parts else StorageReader(source)
+
+
+def _open_sparse(source: TensorSource) -> OpenStorage:
+    from sdviewer.formats.sparse import Part, SparseReader
+
+    with ExitStack() as stack:
+        parts = {
+            name: Part(part.layout, stack.enter_context(open_storage(part))) for name, part in source.parts.items()
+        }
+        return SparseReader(source.path, source.layout, parts)
