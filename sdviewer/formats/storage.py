@@ -6,22 +6,27 @@ makes sure that it is still the same file.
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from types import TracebackType
-from typing import IO, Any, Protocol, Self
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from sdviewer.core.checkpoint import Checkpoint, Identity
 from sdviewer.core.paths import TypedStep
-from sdviewer.core.tensor_bytes import ByteSource, TensorLayout, contiguous_stride
+from sdviewer.core.tensor_bytes import TensorLayout, contiguous_stride
 from sdviewer.errors import CorruptCheckpoint, OpenError
 from sdviewer.formats.file import identity_of, open_descriptor, same_file
 from sdviewer.formats.pread import read_exactly, read_into
 from sdviewer.formats.torch_source import StorageSpan
 from sdviewer.formats.zip_directory import DEFLATED, Entry, inflate, payload_offset
+
+if TYPE_CHECKING:
+    # Not when it runs: NumPy is for those who read tensors that are made of others.
+    from sdviewer.formats.parts import OpenStorage
 
 _IN_MEMORY = 64 << 20
 """Bytes of an inflated storage that are kept in memory; a larger one goes to a temporary file without a name."""
@@ -33,25 +38,13 @@ class Locates(Protocol):
     def span(self, storage: str) -> StorageSpan: ...
 
 
-class OpenStorage(ByteSource, Protocol):
-    """Bytes of a tensor that are open."""
-
-    def close(self) -> None:
-        """Let the file go."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class TensorSource:
     """Where a tensor's bytes are and how it lies in them; travels between processes as JSON.
 
-    `path` is absolute, `identity` that of the file when it was opened. `parts` are what a sparse tensor is made of, by
-    their names; it has no bytes of its own.
+    `path` is absolute, `identity` that of the file when it was opened. `parts` are what a sparse tensor, a nested one
+    or one quantized per channel is made of, by their names; it is read as the dense one it stands for. `axis` is the
+    channels' dimension.
     """
 
     path: str
@@ -59,6 +52,7 @@ class TensorSource:
     span: StorageSpan
     layout: TensorLayout
     parts: Mapping[str, TensorSource] = field(default_factory=dict)
+    axis: int = -1
 
     @property
     def nbytes(self) -> int:
@@ -77,6 +71,7 @@ class TensorSource:
             "limit": self.span.limit,
             "layout": asdict(self.layout),
             "parts": {name: part.to_json() for name, part in self.parts.items()},
+            "axis": self.axis,
         }
 
     @classmethod
@@ -91,6 +86,7 @@ class TensorSource:
             StorageSpan(data["start"], data["nbytes"], member, data["limit"]),
             TensorLayout(**layout),
             {name: cls.from_json(part) for name, part in data["parts"].items()},
+            data["axis"],
         )
 
 
@@ -107,12 +103,12 @@ def tensor_source(checkpoint: Checkpoint, index: int) -> TensorSource:
         message = f"this tensor cannot be read: {tensor.unreadable}"
         raise CorruptCheckpoint(message, path=checkpoint.path, code="tensor_unreadable", key=key)
     if tensor.kind == "sparse":
-        return _sparse_source(checkpoint, index)
+        return _made_of(checkpoint, tensor.dtype, tensor.shape, _parts(checkpoint, index))
+    if tensor.kind == "nested" and (values := _parts(checkpoint, index).get("values")) is not None:
+        return values
     if tensor.storage is None or tensor.storage_offset is None:
         message = f"a {tensor.kind} tensor has no bytes of its own"
         raise OpenError(message, path=checkpoint.path, code="no_storage", key=key)
-    source: Locates = checkpoint.source
-    span = source.span(tensor.storage) if tensor.elements else StorageSpan(0, 0)
     quant = tensor.quant or {}
     layout = TensorLayout(
         dtype=tensor.dtype,
@@ -125,24 +121,48 @@ def tensor_source(checkpoint: Checkpoint, index: int) -> TensorSource:
         scale=quant.get("scale"),
         zero_point=quant.get("zero_point"),
     )
+    stored = _source(checkpoint, tensor.storage, layout)
+    if "scales" not in quant:
+        return stored
+    parts = {"stored": stored}
+    for name in ("scales", "zero_points"):
+        part = quant[name]
+        place = TensorLayout(
+            part["dtype"], tuple(part["shape"]), tuple(part["stride"]), part["storage_offset"], layout.swap
+        )
+        parts[name] = _source(checkpoint, part["storage"], place)
+    return _made_of(checkpoint, "float32", tensor.shape, parts, quant["axis"])
+
+
+def _source(checkpoint: Checkpoint, storage: str, layout: TensorLayout) -> TensorSource:
+    source: Locates = checkpoint.source
+    span = source.span(storage) if math.prod(layout.shape) else StorageSpan(0, 0)
     return TensorSource(os.path.abspath(checkpoint.path), checkpoint.identity, span, layout)  # noqa: PTH100
 
 
-def _sparse_source(checkpoint: Checkpoint, index: int) -> TensorSource:
-    """Where the parts are; their rows follow the whole's."""
-    tensor = checkpoint.tensors[index]
+def _made_of(
+    checkpoint: Checkpoint, dtype: str, shape: tuple[int, ...], parts: Mapping[str, TensorSource], axis: int = -1
+) -> TensorSource:
+    """A dense tensor that its parts stand for."""
+    # Channels are dequantized into this machine's floats; what is sparse keeps the bytes of its values.
+    swap = checkpoint.byte_order == "big" and axis < 0
+    layout = TensorLayout(dtype, shape, contiguous_stride(shape), 0, swap=swap)
+    path = os.path.abspath(checkpoint.path)  # noqa: PTH100
+    return TensorSource(path, checkpoint.identity, StorageSpan(0, 0), layout, parts, axis)
+
+
+def _parts(checkpoint: Checkpoint, index: int) -> dict[str, TensorSource]:
+    """Where the parts of a sparse or nested tensor are; their rows follow the whole's."""
+    whole = checkpoint.tensors[index].path
     parts = {}
     for place in range(index + 1, len(checkpoint.tensors)):
         path = checkpoint.tensors[place].path
-        if path[: len(tensor.path)] != tensor.path:
+        if path[: len(whole)] != whole or len(path) == len(whole):
             break
-        step = path[len(tensor.path)]
-        if len(path) == len(tensor.path) + 1 and isinstance(step, TypedStep) and step.type == "part":
+        step = path[len(whole)]
+        if len(path) == len(whole) + 1 and isinstance(step, TypedStep) and step.type == "part":
             parts[step.value] = tensor_source(checkpoint, place)
-    layout = TensorLayout(
-        tensor.dtype, tensor.shape, contiguous_stride(tensor.shape), 0, swap=checkpoint.byte_order == "big"
-    )
-    return TensorSource(os.path.abspath(checkpoint.path), checkpoint.identity, StorageSpan(0, 0), layout, parts)  # noqa: PTH100
+    return parts
 
 
 class StorageReader:
@@ -237,14 +257,20 @@ def open_storage(source: TensorSource) -> OpenStorage:
             indices of a sparse tensor (code `bad_indices`).
         OpenError: it is not there any more.
     """
-    return _open_sparse(source) if source.parts else StorageReader(source)
+    return _open_parts(source) if source.parts else StorageReader(source)
 
 
-def _open_sparse(source: TensorSource) -> OpenStorage:
-    from sdviewer.formats.sparse import Part, SparseReader
+def _open_parts(source: TensorSource) -> OpenStorage:
+    from sdviewer.formats.channels import ChannelsReader
+    from sdviewer.formats.parts import Part
+    from sdviewer.formats.sparse import SparseReader
 
     with ExitStack() as stack:
         parts = {
             name: Part(part.layout, stack.enter_context(open_storage(part))) for name, part in source.parts.items()
         }
-        return SparseReader(source.path, source.layout, parts)
+        if "stored" not in parts:
+            return SparseReader(source.path, source.layout, parts)
+        reader = ChannelsReader(source.path, source.layout, parts, source.axis)
+        stack.pop_all()  # it reads on from what is stored, and closes it
+        return reader
