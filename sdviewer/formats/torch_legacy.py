@@ -25,6 +25,7 @@ from sdviewer.formats.torch_values import leaf
 from sdviewer.formats.torch_zip import refuse_hopeless, torch_checkpoint
 from sdviewer.pickles.machine import Pickle, parse_partial
 from sdviewer.pickles.nodes import Const, Group, Node, Persistent, TensorRecord, children, elements, pairs
+from sdviewer.pickles.salvage import salvage
 
 MAGIC = 0x1950A86A20F9469CFC6C
 _VERSION = 1001
@@ -49,6 +50,8 @@ class TorchLegacy:
         pickles = _read_pickles(file, progress)
         problems: list[Problem] = []
         magic, version, info, objects_pickle = pickles[:4]
+        if objects_pickle.broken:
+            problems.append(_broken_off(f"in its objects: {objects_pickle.broken}"))
         if not _is_number(magic.root, MAGIC):
             raise CorruptCheckpoint("its first pickle is not torch's magic number", path=file.path)
         if not _is_number(version.root, _VERSION):
@@ -60,6 +63,8 @@ class TorchLegacy:
             unreadable={key: "the file breaks off before its storage" for key in keys if key not in storages},
         )
         objects = read_objects(objects_pickle.root, stored, progress)
+        if objects_pickle.broken and not objects.tensors:
+            raise _broken_objects(objects_pickle, file.path)
         refuse_hopeless(objects, file.path)
         source = TorchLegacySource(
             pickle=objects_pickle,
@@ -72,7 +77,7 @@ class TorchLegacy:
 
 
 def _read_pickles(file: File, progress: Progress) -> list[Pickle]:
-    """The five pickles; four where the file breaks off in the list of storage keys.
+    """The five pickles; four where the file breaks off in the list of storage keys, or in the object pickle itself.
 
     How long they are is known only when they have been read, so the piece that is read grows until they end in it.
     """
@@ -90,6 +95,11 @@ def _read_pickles(file: File, progress: Progress) -> list[Pickle]:
         if len(pickles) == 5 or length == file.size:
             break
         length = min(file.size, length * 4)
+    if len(pickles) == 3 and at < len(data):
+        pickle = salvage(pickle, progress=progress)
+        if pickle.root is None:
+            raise _broken_objects(pickle, file.path)
+        return [*pickles, pickle]
     if len(pickles) < 4:
         why = pickle.broken or "the file ends"
         what = ("magic number", "version", "system information", "objects")[len(pickles)]
@@ -98,11 +108,17 @@ def _read_pickles(file: File, progress: Progress) -> list[Pickle]:
     return pickles
 
 
+def _broken_objects(pickle: Pickle, path: str) -> CorruptCheckpoint:
+    message = f"the pickle of its objects cannot be read: {pickle.broken}"
+    return CorruptCheckpoint(message, path=path, code="bad_pickle", remedy="Copy or download it again.")
+
+
 def _storages(file: File, pickles: list[Pickle], problems: list[Problem]) -> tuple[list[str], dict[str, LegacyStorage]]:
     """The keys that the file lists or its objects name, and the storages that are there."""
     named = _named_storages(pickles[3])
     if len(pickles) < 5:
-        problems.append(_broken_off("in the list of its storages"))
+        if not pickles[3].broken:
+            problems.append(_broken_off("in the list of its storages"))
         return list(named), {}
     root = pickles[4].root
     keys = [text_of(item) for _, item in elements(root)] if type(root) is Group else []
