@@ -6,6 +6,7 @@ from typing import Protocol
 
 from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.progress import Progress
+from sdviewer.formats.bare_pickle import BarePickle
 from sdviewer.formats.file import File
 from sdviewer.formats.safetensors import Safetensors
 from sdviewer.formats.sniff import Head
@@ -49,4 +50,5 @@ FORMATS: tuple[Format, ...] = (
     TorchZip(),
     TorchLegacy(),
     Safetensors(),
+    BarePickle(),
 )

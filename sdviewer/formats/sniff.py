@@ -167,11 +167,6 @@ def _markup(head: Head) -> bool:
     )
 
 
-def _text_pickle(head: Head) -> bool:
-    """Protocol 0 or 1: printable opcodes; told from prose by an opcode that fits its place."""
-    return re.match(rb"\(?[cil]?[\w.]+\n[\w.]+\n|\((?:dp?\d*|lp?\d*|[IVSF])", head.start) is not None
-
-
 # What sdviewer will read one day: kind, and how it is recognised. Zip members are asked for after the other magics.
 UNSUPPORTED: tuple[tuple[str, Test], ...] = (
     ("a GGUF file", _starts(b"GGUF", b"FUGG")),
@@ -190,8 +185,6 @@ UNSUPPORTED: tuple[tuple[str, Test], ...] = (
     ("a torch.package archive", _torch_package),
     ("a NumPy archive (npz)", _npz),
     ("a Keras archive", _has("model.weights.h5")),
-    ("a bare pickle", lambda head: head.is_pickle),
-    ("a text pickle", _text_pickle),
     ("an ONNX model", _onnx),
 )
 

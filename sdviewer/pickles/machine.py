@@ -63,8 +63,8 @@ class Pickle:
     `globals`, `calls` and `records` are all nodes of these kinds in stream order, reachable from the root or not (what
     was popped or left on the stack has run all the same); a record's inner calls and names are not repeated.
     `left_over` are nodes that STOP left on the stack, or that were thrown away where nothing was below them.
-    `beyond_torch` holds the opcodes it uses that torch's `weights_only` does not know. `levels` is the stack of one that
-    broke off, in pieces from mark to mark.
+    `beyond_torch` holds the opcodes it uses that torch's `weights_only` does not know. `levels` is the stack of one
+    that broke off, in pieces from mark to mark.
 
     How it is written: `header` is its PROTO opcode (b"" in protocols 0 and 1), `frames` are the offsets of its
     FRAME opcodes, `text_memo` says that memo slots are
