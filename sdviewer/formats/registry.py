@@ -11,6 +11,7 @@ from sdviewer.formats.file import File
 from sdviewer.formats.safetensors import Safetensors
 from sdviewer.formats.sniff import Head
 from sdviewer.formats.torch_legacy import TorchLegacy
+from sdviewer.formats.torch_tar import TorchTar
 from sdviewer.formats.torch_zip import TorchZip
 
 
@@ -50,5 +51,6 @@ FORMATS: tuple[Format, ...] = (
     TorchZip(),
     TorchLegacy(),
     Safetensors(),
+    TorchTar(),
     BarePickle(),
 )
