@@ -13,6 +13,7 @@ from sdviewer.formats.sniff import Head
 from sdviewer.formats.torch_legacy import TorchLegacy
 from sdviewer.formats.torch_tar import TorchTar
 from sdviewer.formats.torch_zip import TorchZip
+from sdviewer.formats.torchscript import TorchScript
 
 
 class Format(Protocol):
@@ -52,5 +53,6 @@ FORMATS: tuple[Format, ...] = (
     TorchLegacy(),
     Safetensors(),
     TorchTar(),
+    TorchScript(),
     BarePickle(),
 )

@@ -179,8 +179,6 @@ UNSUPPORTED: tuple[tuple[str, Test], ...] = (
     ("a TensorFlow Lite model", _at(4, b"TFL3")),
     ("an index of a sharded checkpoint", _index_json),
     ("a torch.export program (pt2)", _pt2),
-    ("a TorchScript archive", _has("constants.pkl")),
-    ("a TorchScript archive of torch 1.0 to 1.3", _has("model.json")),
     ("a torch.package archive", _torch_package),
     ("a NumPy archive (npz)", _npz),
     ("a Keras archive", _has("model.weights.h5")),
