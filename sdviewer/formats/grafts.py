@@ -30,6 +30,20 @@ Replace = Callable[[Node], "Node | None"]
 
 _OPCODES: dict[GroupType, int] = {"tuple": op.TUPLE, "list": op.EMPTY_LIST, "dict": op.EMPTY_DICT}
 
+_TYPE_TAGS = frozenset(
+    (
+        "torch.jit._pickle.build_intlist",
+        "torch.jit._pickle.build_doublelist",
+        "torch.jit._pickle.build_boollist",
+        "torch.jit._pickle.build_tensorlist",
+        "torch.jit._pickle.restore_type_tag",
+        "torch.jit._pickle.IntList",
+        "torch.jit._pickle.DoubleList",
+        "torch.jit._pickle.TensorList",
+    )
+)
+"""What TorchScript's pickler calls to say the type of a list or dict; each gives back its first argument."""
+
 STORAGE_CLASSES = {
     "float64": "DoubleStorage",
     "float32": "FloatStorage",
@@ -105,23 +119,32 @@ def state_dict(entries: Iterable[tuple[str, Node]], attributes: Iterable[tuple[s
     return made
 
 
-def replaced(root: Node, replace: Replace) -> Node:
+def replaced(root: Node, replace: Replace, *, inside: bool = False) -> Node:
     """The graph with every node that `replace` answers for given way to its answer, in all places at once.
 
-    An answer is not looked into. Every node is asked once; there is no recursion.
+    An answer is looked into, and asked for itself, only where `inside` says so. Every node is asked once; there is no
+    recursion.
     """
     answers: dict[int, Node] = {}
     asked: list[Node] = []  # alive as long as their ids are in use
 
     def answer(node: Node) -> Node:
-        found = answers.get(id(node))
-        if found is None:
-            asked.append(node)
-            found = replace(node)
-            if found is None:
-                found = node
-                todo.append(node)
-            answers[id(node)] = found
+        found, chain = node, []
+        while id(found) not in answers:
+            answers[id(found)] = found
+            asked.append(found)
+            chain.append(found)
+            other = replace(found)
+            if other is None:
+                todo.append(found)
+                break
+            found = other
+            if not inside:
+                answers.setdefault(id(found), found)
+                asked.append(found)
+        found = answers[id(found)]
+        for link in chain:
+            answers[id(link)] = found
         return found
 
     todo: list[Node] = []
@@ -140,10 +163,8 @@ def replaced(root: Node, replace: Replace) -> Node:
     return result
 
 
-def with_keys(root: Node, prefix: str) -> Node:
-    """The graph with `prefix` before the key of every storage."""
-    if not prefix:
-        return root
+def with_keys(root: Node, rename: Callable[[str], str]) -> Node:
+    """The graph with the key of every storage renamed."""
     seen: set[int] = set()
     todo: list[Node] = [root]
     while todo:
@@ -152,12 +173,12 @@ def with_keys(root: Node, prefix: str) -> Node:
             continue
         seen.add(id(node))
         if isinstance(node, TensorRecord):
-            node.key = prefix + node.key
+            node.key = rename(node.key)
         elif isinstance(node, Persistent) and isinstance(node.id, Group) and id(node.id) not in seen:
             items = node.id.items
             key = key_text(items[2]) if len(items) > 4 else None
             if key is not None:
-                items[2] = const(prefix + key)
+                items[2] = const(rename(key))
             seen.add(id(node.id))
             todo.extend(items)
             continue
@@ -185,3 +206,9 @@ def arguments(node: Node) -> list[Node]:
 def called(node: Node) -> str:
     """The qualified name of what a node calls, as written; "" for anything else."""
     return node.function.qualified if isinstance(node, Call) and isinstance(node.function, Global) else ""
+
+
+def untagged(node: Node) -> Node | None:
+    """What a call of TorchScript's pickler stands for that only tells the type of its argument."""
+    items = arguments(node) if called(node) in _TYPE_TAGS else []
+    return items[0] if items else None

@@ -160,7 +160,7 @@ def _inner_zip(within: Within, prefix: str, progress: Progress) -> Inner:
         elif archive.text("byteorder") == "big":
             unreadable.setdefault(prefix + key, "it is stored big-endian in a file inside this one")
     crcs = {prefix + key: crc for key, crc in stored.crcs.items()}
-    return Inner(with_keys(pickle.root, prefix), spans, unreadable, crcs, tuple(problems))
+    return Inner(with_keys(pickle.root, lambda key: prefix + key), spans, unreadable, crcs, tuple(problems))
 
 
 def _inner_member(within: Within, directory: ZipDirectory, entry: Entry) -> tuple[StorageSpan, str]:
@@ -187,7 +187,7 @@ def _inner_legacy(within: Within, prefix: str, progress: Progress) -> Inner:
     root = pickles[3].root
     assert root is not None
     return Inner(
-        with_keys(root, prefix),
+        with_keys(root, lambda key: prefix + key),
         {prefix + key: within.span(storage.offset, storage.nbytes) for key, storage in storages.items()},
         {prefix + key: "the file breaks off before its storage" for key in keys if key not in storages},
         {},

@@ -106,17 +106,6 @@ def _has(*names: str) -> Test:
     return lambda head: any(name in head.members for name in names)
 
 
-def _torch_package(head: Head) -> bool:
-    return ".data/extern_modules" in head.members or any(name.endswith(".storage") for name in head.members)
-
-
-def _pt2(head: Head) -> bool:
-    members = head.members
-    if "archive_format" in members or "serialized_exported_program.json" in members:
-        return True
-    return any(name.startswith("models/") and name.endswith(".json") for name in members)
-
-
 def _npz(head: Head) -> bool:
     return bool(head.members) and all(name.endswith(".npy") for name in head.members)
 
@@ -178,8 +167,6 @@ UNSUPPORTED: tuple[tuple[str, Test], ...] = (
     ("an ExecuTorch program", _at(4, b"ET1")),
     ("a TensorFlow Lite model", _at(4, b"TFL3")),
     ("an index of a sharded checkpoint", _index_json),
-    ("a torch.export program (pt2)", _pt2),
-    ("a torch.package archive", _torch_package),
     ("a NumPy archive (npz)", _npz),
     ("a Keras archive", _has("model.weights.h5")),
     ("an ONNX model", _onnx),

@@ -48,20 +48,6 @@ _LARGEST_PICKLE = 64 << 20
 
 _INTERNALS = frozenset(("training", "_is_full_backward_hook"))
 
-_AS_THEY_ARE = frozenset(
-    (
-        "torch.jit._pickle.build_intlist",
-        "torch.jit._pickle.build_doublelist",
-        "torch.jit._pickle.build_boollist",
-        "torch.jit._pickle.build_tensorlist",
-        "torch.jit._pickle.restore_type_tag",
-        "torch.jit._pickle.IntList",
-        "torch.jit._pickle.DoubleList",
-        "torch.jit._pickle.TensorList",
-    )
-)
-"""Calls that give back their first argument."""
-
 _FROM_TABLE = frozenset(("torch.jit._pickle.build_tensor_from_id", "torch.jit._pickle.TensorID"))
 """Calls that take a tensor of model.json by its number."""
 
@@ -177,7 +163,8 @@ class _Reading:
         assert pickle.root is not None
         self.pickles[entry.name] = pickle
         self.store(folder, prefix)
-        return grafts.with_keys(grafts.replaced(pickle.root, _as_it_is), prefix)
+        root = grafts.replaced(pickle.root, grafts.untagged, inside=True)
+        return grafts.with_keys(root, lambda key: prefix + key) if prefix else root
 
     def store(self, folder: str, prefix: str) -> None:
         """Note the members below a folder as storages."""
@@ -302,14 +289,6 @@ def _state(module: Call) -> Iterator[tuple[str, Node]]:
 
 def _class_name(node: Call) -> str:
     return node.function.qualified if isinstance(node.function, Global) else ""
-
-
-def _as_it_is(node: Node) -> Node | None:
-    """What a call stands for that only marks the type of its argument."""
-    if grafts.called(node) not in _AS_THEY_ARE:
-        return None
-    arguments = grafts.arguments(node)
-    return arguments[0] if arguments else None
 
 
 def _marked(row: TensorInfo, kind: str) -> TensorInfo:

@@ -184,6 +184,7 @@ class _Scanner:
         self.calls: dict[Global, Call | Global] = {}
         self.places: dict[Global, list[int]] = {}
         self.cls: dict[Global, NameClass] = {}
+        self.handed: list[Node] = []
         if pickle.broken:
             self.gap(pickle.broken)
 
@@ -205,6 +206,8 @@ class _Scanner:
         for node in todo:
             if isinstance(node, Const) and not node.effects:
                 continue
+            if isinstance(node, Persistent) and _is_reduce(node):
+                self.handed.append(node)
             unknown = self.unknown(node)
             if unknown:
                 self.gap(f"{unknown} at byte {node.at:,}")
@@ -265,7 +268,7 @@ class _Scanner:
         for record in self.pickle.records:
             self.calls.setdefault(record.function, record.function)
             self.calls.setdefault(record.hooks_class, record.hooks_class)
-        self.hand_over(reached)
+        self.hand_over([*reached, *self.handed])
 
     def judge_call(self, function: Global, name: str, call: Call) -> None:
         if name == "builtins.getattr":
@@ -355,6 +358,12 @@ class _Scanner:
             known = found.get(key)
             found[key] = use if known is None else _joined(known, use)
         return _sorted(found.values())
+
+
+def _is_reduce(node: Persistent) -> bool:
+    """Whether a persistent id is one of torch.package's calls: ("reduce_package", number, function, arguments)."""
+    items = node.id.items if isinstance(node.id, Group) else []
+    return bool(items) and isinstance(items[0], Const) and items[0].value == "reduce_package"
 
 
 def _fixed(node: Global) -> tuple[str, str]:
