@@ -31,7 +31,7 @@ from sdviewer.pickles.names import classify, fix_imports
 from sdviewer.pickles.nodes import Call, Const, Global, Group, Node, children, elements, states
 from sdviewer.pickles.salvage import salvage
 
-_MOST_PICKLES = 10_000
+MOST_PICKLES = 10_000
 """Pickles that may follow one another in a file."""
 
 
@@ -100,7 +100,7 @@ def _read_pickles(file: File, data: PickleData, problems: list[Problem], progres
         problems.append(Problem("error", "truncated", f"the file breaks off: {_cause(data, first)}", ""))
         return [first]
     pickles, at = [first], first.end
-    while at < len(data.data) and len(pickles) < _MOST_PICKLES:
+    while at < len(data.data) and len(pickles) < MOST_PICKLES:
         following = parse_partial(data.data, at, progress=progress)
         if following.broken:
             break

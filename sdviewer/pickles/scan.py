@@ -106,13 +106,15 @@ def scan_pickle(pickle: Pickle, where: str, *, number_ids: bool = False) -> Scan
     return _scan(pickle, where, number_ids, 0)
 
 
-def scan_stream(data: bytes, where: str, *, most: int = 5, progress: Progress = no_progress) -> Scan:
+def scan_stream(
+    data: bytes, where: str, *, most: int = 5, number_ids: bool = False, progress: Progress = no_progress
+) -> Scan:
     """What the pickles at the beginning of `data` ask for, one behind the other: a legacy stream of torch has five.
 
     Raises:
         Cancelled: from `progress`.
     """
-    return _scan_stream(data, where, most, 0, progress)
+    return _scan_stream(data, where, most, 0, progress, number_ids)
 
 
 def merge(loaded: Sequence[Scan], beside: Sequence[Scan] = ()) -> Scan:
@@ -149,12 +151,14 @@ def _sorted(names: Iterable[GlobalUse]) -> tuple[GlobalUse, ...]:
     return tuple(sorted(names, key=lambda use: (-_HARM[use.cls], not use.called, use.name)))
 
 
-def _scan_stream(data: bytes, where: str, most: int, depth: int, progress: Progress = no_progress) -> Scan:
+def _scan_stream(
+    data: bytes, where: str, most: int, depth: int, progress: Progress = no_progress, number_ids: bool = False
+) -> Scan:
     scans: list[Scan] = []
     pos = 0
     while not scans or (pos < len(data) and len(scans) < most):
         pickle = parse_partial(data, pos, progress=progress)
-        scans.append(_scan(pickle, where, False, depth))
+        scans.append(_scan(pickle, where, number_ids, depth))
         if pickle.broken:
             break
         pos = pickle.end
