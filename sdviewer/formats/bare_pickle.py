@@ -8,6 +8,7 @@ Facts: torch 2.13 `torch.storage`, NumPy 1 and 2, measured (docs/formats.md).
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -75,12 +76,16 @@ def is_old_pickle(head: Head) -> bool:
     if start[:1] not in _FIRST or len(start) < 4:
         return False
     pickle = parse_partial(start)
+    if not all(_NAME.fullmatch(node.qualified) for node in pickle.globals):
+        return False
     if pickle.root is not None:
         made = isinstance(pickle.root, Call | Group)
         return pickle.end == head.size or (made and pickle.end > 8)
     # It goes on behind what was looked at, or is cut; prose does not get that far.
     return pickle.is_cut and (pickle.end > 64 or (bool(pickle.globals) and pickle.end > 8))
 
+
+_NAME = re.compile(r"[\w.<>]+")
 
 _FIRST = frozenset(bytes([code]) for code in b"(]}c)dlINLJKMFGSTUVX")
 """What a pickle of protocol 0 or 1 can begin with."""

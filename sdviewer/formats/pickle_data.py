@@ -17,7 +17,7 @@ from sdviewer.formats.zip_directory import Reader
 from sdviewer.pickles import opcodes as op
 from sdviewer.pickles.nodes import Const
 
-_SMALL_FILE = 64 << 20
+SMALL_FILE = 64 << 20
 _LONG = 64 << 10
 _KEPT = 8 << 10
 """Bytes of a long constant that are kept, to be shown."""
@@ -133,14 +133,14 @@ _BARE = frozenset(b"(.012Nd}eal]oub)tsQR\x81\x85\x86\x87\x88\x89\x8f\x90\x91\x92
 """Opcodes without an argument."""
 
 
-def read_pickle_data(file: Reader, progress: Progress) -> PickleData:
-    """The pickles of a file.
+def read_pickle_data(file: Reader, progress: Progress, *, small_file: int = SMALL_FILE) -> PickleData:
+    """The pickles of a file; one of at least `small_file` bytes without its long constants.
 
     Raises:
         CorruptCheckpoint: the file became shorter meanwhile.
         Cancelled: from `progress`.
     """
-    if file.size < _SMALL_FILE:
+    if file.size < small_file:
         return PickleData(file.read(0, file.size))
     return _Skim(file, progress).run()
 
