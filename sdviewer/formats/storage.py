@@ -20,8 +20,9 @@ from sdviewer.core.paths import TypedStep
 from sdviewer.core.tensor_bytes import TensorLayout, contiguous_stride
 from sdviewer.errors import CorruptCheckpoint, OpenError
 from sdviewer.formats.file import identity_of, open_descriptor, same_file
+from sdviewer.formats.inner_files import decoded
 from sdviewer.formats.pread import read_exactly, read_into
-from sdviewer.formats.torch_source import StorageSpan
+from sdviewer.formats.torch_source import StorageSpan, TextRun
 from sdviewer.formats.zip_directory import DEFLATED, Entry, inflate, payload_offset
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class TensorSource:
             "nbytes": self.span.nbytes,
             "member": list(member) if member is not None else None,
             "limit": self.span.limit,
+            "text": list(self.span.text) if self.span.text is not None else None,
             "layout": asdict(self.layout),
             "parts": {name: part.to_json() for name, part in self.parts.items()},
             "axis": self.axis,
@@ -78,12 +80,13 @@ class TensorSource:
     def from_json(cls, data: dict[str, Any]) -> TensorSource:
         """The inverse of `to_json`."""
         member = Entry(*data["member"]) if data["member"] is not None else None
+        text = TextRun(*data["text"]) if data["text"] is not None else None
         layout = dict(data["layout"])
         layout["shape"], layout["stride"] = tuple(layout["shape"]), tuple(layout["stride"])
         return cls(
             data["path"],
             Identity(**data["identity"]),
-            StorageSpan(data["start"], data["nbytes"], member, data["limit"]),
+            StorageSpan(data["start"], data["nbytes"], member, data["limit"], text),
             TensorLayout(**layout),
             {name: cls.from_json(part) for name, part in data["parts"].items()},
             data["axis"],
@@ -184,6 +187,8 @@ class StorageReader:
             self._check()
             if source.span.member is not None:
                 self._open_member(source.span.member, source.span.limit)
+            elif source.span.text is not None:
+                self._inflated = decoded(self, source.span.text)
         except BaseException:
             self.close()
             raise
@@ -203,7 +208,10 @@ class StorageReader:
             message = f"bytes {start:,} to {start + len(buffer):,} of a storage of {self.nbytes:,} were asked for"
             raise CorruptCheckpoint(message, path=self.path, code="truncated")
         if self._inflated is not None:
-            buffer[:] = self._inflated[start : start + len(buffer)]
+            at = self._start + start
+            if at + len(buffer) > len(self._inflated):
+                raise CorruptCheckpoint("the storage breaks off", path=self.path, code="truncated")
+            buffer[:] = self._inflated[at : at + len(buffer)]
             return
         self._check()
         fd = self._spilled.fileno() if self._spilled is not None else self._fd
@@ -234,10 +242,11 @@ class StorageReader:
             )
 
     def _open_member(self, member: Entry, limit: int) -> None:
-        self._start = payload_offset(self, member, limit)
+        payload = payload_offset(self, member, limit)
         if member.method != DEFLATED:
+            self._start += payload
             return
-        pieces = inflate(self, member, self._start)
+        pieces = inflate(self, member, payload)
         if member.usize <= _IN_MEMORY:
             self._inflated = b"".join(pieces)
         else:
@@ -245,7 +254,6 @@ class StorageReader:
             for piece in pieces:
                 self._spilled.write(piece)
             self._spilled.flush()
-            self._start = 0
         self._check()
 
 
