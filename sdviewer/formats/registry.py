@@ -7,6 +7,7 @@ from typing import Protocol
 from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.progress import Progress
 from sdviewer.formats.file import File
+from sdviewer.formats.numpy_array import NumpyArchive, NumpyFile
 from sdviewer.formats.safetensors import Safetensors
 from sdviewer.formats.sniff import Head
 from sdviewer.formats.torch_legacy import TorchLegacy
@@ -49,4 +50,6 @@ FORMATS: tuple[Format, ...] = (
     TorchZip(),
     TorchLegacy(),
     Safetensors(),
+    NumpyFile(),
+    NumpyArchive(),
 )

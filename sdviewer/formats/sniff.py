@@ -117,10 +117,6 @@ def _pt2(head: Head) -> bool:
     return any(name.startswith("models/") and name.endswith(".json") for name in members)
 
 
-def _npz(head: Head) -> bool:
-    return bool(head.members) and all(name.endswith(".npy") for name in head.members)
-
-
 def _zipped_download(head: Head) -> bool:
     inner = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
     return any(entry.name.endswith(inner) for entry in head.directory.entries) if head.is_zip else False
@@ -176,7 +172,6 @@ def _text_pickle(head: Head) -> bool:
 UNSUPPORTED: tuple[tuple[str, Test], ...] = (
     ("a GGUF file", _starts(b"GGUF", b"FUGG")),
     ("a GGML file", _starts(b"lmgg", b"tjgg", b"fmgg", b"algg")),
-    ("a NumPy array (npy)", _starts(b"\x93NUMPY")),
     ("an HDF5 file (Keras)", _hdf5),
     ("a tar checkpoint of torch before 0.1.10", _at(257, b"ustar")),
     ("a checkpoint of PyTorch's 2018 preview (PYTORCH1)", _starts(b"PYTORCH1")),
@@ -188,7 +183,6 @@ UNSUPPORTED: tuple[tuple[str, Test], ...] = (
     ("a TorchScript archive", _has("constants.pkl")),
     ("a TorchScript archive of torch 1.0 to 1.3", _has("model.json")),
     ("a torch.package archive", _torch_package),
-    ("a NumPy archive (npz)", _npz),
     ("a Keras archive", _has("model.weights.h5")),
     ("a bare pickle", lambda head: head.is_pickle),
     ("a text pickle", _text_pickle),

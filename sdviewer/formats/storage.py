@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import IO, Any, Protocol, Self
 
 from sdviewer.core.checkpoint import Checkpoint, Identity
+from sdviewer.core.dtypes import DTYPES
 from sdviewer.core.paths import TypedStep
 from sdviewer.core.tensor_bytes import ByteSource, TensorLayout, contiguous_stride
 from sdviewer.errors import CorruptCheckpoint, OpenError
@@ -75,6 +76,8 @@ class TensorSource:
             "nbytes": self.span.nbytes,
             "member": list(member) if member is not None else None,
             "limit": self.span.limit,
+            "coding": self.span.coding,
+            "coded": self.span.coded,
             "layout": asdict(self.layout),
             "parts": {name: part.to_json() for name, part in self.parts.items()},
         }
@@ -88,7 +91,7 @@ class TensorSource:
         return cls(
             data["path"],
             Identity(**data["identity"]),
-            StorageSpan(data["start"], data["nbytes"], member, data["limit"]),
+            StorageSpan(data["start"], data["nbytes"], member, data["limit"], data["coding"], data["coded"]),
             TensorLayout(**layout),
             {name: cls.from_json(part) for name, part in data["parts"].items()},
         )
@@ -109,7 +112,8 @@ def tensor_source(checkpoint: Checkpoint, index: int) -> TensorSource:
     if tensor.kind == "sparse":
         return _sparse_source(checkpoint, index)
     if tensor.storage is None or tensor.storage_offset is None:
-        message = f"a {tensor.kind} tensor has no bytes of its own"
+        what = f"a {tensor.kind} tensor" if tensor.kind != "tensor" else f"an array of type {tensor.dtype}"
+        message = f"{what} has no bytes of its own"
         raise OpenError(message, path=checkpoint.path, code="no_storage", key=key)
     source: Locates = checkpoint.source
     span = source.span(tensor.storage) if tensor.elements else StorageSpan(0, 0)
@@ -119,11 +123,12 @@ def tensor_source(checkpoint: Checkpoint, index: int) -> TensorSource:
         shape=tensor.shape,
         stride=tensor.stride if tensor.stride is not None else contiguous_stride(tensor.shape),
         offset=tensor.storage_offset,
-        swap=checkpoint.byte_order == "big",
+        swap=checkpoint.byte_order == "big" or "big-endian" in tensor.flags,
         conj="conj" in tensor.flags,
         neg="neg" in tensor.flags,
         scale=quant.get("scale"),
         zero_point=quant.get("zero_point"),
+        opaque=None if tensor.dtype in DTYPES else tensor.nbytes,
     )
     return TensorSource(os.path.abspath(checkpoint.path), checkpoint.identity, span, layout)  # noqa: PTH100
 
@@ -164,6 +169,8 @@ class StorageReader:
             self._check()
             if source.span.member is not None:
                 self._open_member(source.span.member, source.span.limit)
+            if source.span.coding:
+                self._decode(source.span)
         except BaseException:
             self.close()
             raise
@@ -213,19 +220,29 @@ class StorageReader:
                 "the file has changed since it was opened", path=self.path, code="file_changed", remedy="Open it again."
             )
 
+    def _decode(self, span: StorageSpan) -> None:
+        from sdviewer.formats.coding import decode
+
+        self._inflated = decode(span.coding, self.read(span.start, span.coded), span.nbytes)
+        if len(self._inflated) != span.nbytes:
+            raise CorruptCheckpoint("its numbers are not as many as its shape needs", path=self.path)
+        self._check()
+
     def _open_member(self, member: Entry, limit: int) -> None:
-        self._start = payload_offset(self, member, limit)
+        start = self._start
+        payload = payload_offset(self, member, limit)
+        self._start += payload
         if member.method != DEFLATED:
             return
-        pieces = inflate(self, member, self._start)
+        pieces = inflate(self, member, payload)
         if member.usize <= _IN_MEMORY:
-            self._inflated = b"".join(pieces)
+            self._inflated = b"".join(pieces)[start : start + self.nbytes]
         else:
             self._spilled = tempfile.TemporaryFile()  # noqa: SIM115  closed with the reader
             for piece in pieces:
                 self._spilled.write(piece)
             self._spilled.flush()
-            self._start = 0
+            self._start = start
         self._check()
 
 

@@ -12,15 +12,18 @@ from sdviewer.pickles.nodes import Node, Place
 
 
 class StorageSpan(NamedTuple):
-    """Where a storage's bytes are: `start` to `start + nbytes` of the file, or in a zip `member` (then `start` is 0).
+    """Where a storage's bytes are: `start` to `start + nbytes` of the file, or of what is in a zip `member`.
 
-    `limit` is where the zip directory begins, before which a member must end.
+    `limit` is where the zip directory begins, before which a member must end. With a `coding` (`formats.coding`) the
+    file has `coded` bytes there, which give the `nbytes` of the storage.
     """
 
     start: int
     nbytes: int
     member: Entry | None = None
     limit: int = 0
+    coding: str = ""
+    coded: int = 0
 
 
 @dataclass(frozen=True, slots=True)
