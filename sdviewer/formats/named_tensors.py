@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from sdviewer.core.checkpoint import (
     Checkpoint,
@@ -33,6 +33,11 @@ _SAME_PROBLEM = 100
 
 LARGEST = (1 << 63) - 1
 """torch counts elements in 64 bits."""
+
+Owner: TypeAlias = tuple[KeyPath, Role]
+"""Path and role of the state dict that a tensor is an entry of."""
+
+ROOT: Owner = ((), "model")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,7 @@ class NamedTensors:
         nbytes: int,
         span: StorageSpan | None,
         *,
-        state_dict: tuple[KeyPath, Role] | None = ((), "model"),
+        state_dict: Owner | None = ROOT,
         stride: tuple[int, ...] | None = None,
         unreadable: str = "",
         flags: tuple[str, ...] = (),

@@ -23,7 +23,7 @@ from sdviewer.core.tensor_bytes import contiguous_stride
 from sdviewer.core.text import visible
 from sdviewer.errors import CorruptCheckpoint
 from sdviewer.formats.file import File
-from sdviewer.formats.named_tensors import NamedTensors, elements_of, stored_bytes
+from sdviewer.formats.named_tensors import ROOT, NamedTensors, elements_of, stored_bytes
 from sdviewer.formats.sniff import Head
 from sdviewer.formats.torch_objects import StoredBytes, read_objects
 from sdviewer.formats.torch_source import StorageSpan
@@ -294,7 +294,7 @@ def _add_array(out: NamedTensors, path: KeyPath, header: _Header, there: Storage
         unreadable=unreadable,
         flags=("big-endian",) if type_.swapped else (),
         cls="numpy.ndarray",
-        state_dict=((), "model") if path else None,
+        state_dict=ROOT if path else None,
     )
 
 
@@ -314,7 +314,7 @@ def _add_objects(out: NamedTensors, path: KeyPath, header: _Header, data: bytes,
             code="bad_pickle",
             remedy="sdviewer scan says what unpickling it would do.",
         )
-    owner = ((), "model") if path else None
+    owner = ROOT if path else None
     out.add(path, header.shape, header.type.name, 0, None, cls="numpy.ndarray", state_dict=owner)
     found = read_objects(items, StoredBytes({}), progress)
     out.values.extend([value._replace(path=(*path, *value.path)) for value in found.values])

@@ -7,6 +7,7 @@ from typing import Protocol
 from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.progress import Progress
 from sdviewer.formats.file import File
+from sdviewer.formats.gguf import Gguf
 from sdviewer.formats.numpy_array import NumpyArchive, NumpyFile
 from sdviewer.formats.safetensors import Safetensors
 from sdviewer.formats.sniff import Head
@@ -52,4 +53,5 @@ FORMATS: tuple[Format, ...] = (
     Safetensors(),
     NumpyFile(),
     NumpyArchive(),
+    Gguf(),
 )

@@ -170,7 +170,6 @@ def _text_pickle(head: Head) -> bool:
 
 # What sdviewer will read one day: kind, and how it is recognised. Zip members are asked for after the other magics.
 UNSUPPORTED: tuple[tuple[str, Test], ...] = (
-    ("a GGUF file", _starts(b"GGUF", b"FUGG")),
     ("a GGML file", _starts(b"lmgg", b"tjgg", b"fmgg", b"algg")),
     ("an HDF5 file (Keras)", _hdf5),
     ("a tar checkpoint of torch before 0.1.10", _at(257, b"ustar")),
