@@ -8,7 +8,9 @@ from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.progress import Progress
 from sdviewer.formats.file import File
 from sdviewer.formats.gguf import Gguf
+from sdviewer.formats.hdf5 import Hdf5
 from sdviewer.formats.numpy_array import NumpyArchive, NumpyFile
+from sdviewer.formats.onnx import Onnx
 from sdviewer.formats.safetensors import Safetensors
 from sdviewer.formats.sniff import Head
 from sdviewer.formats.torch_legacy import TorchLegacy
@@ -54,4 +56,6 @@ FORMATS: tuple[Format, ...] = (
     NumpyFile(),
     NumpyArchive(),
     Gguf(),
+    Hdf5(),
+    Onnx(),
 )
