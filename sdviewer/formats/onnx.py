@@ -156,6 +156,9 @@ class _Tensor:
     cut: bool = False
 
 
+_Axes = tuple[tuple[int, ...], tuple[int, ...] | None]
+
+
 class _Reading:
     """One model on its way to a checkpoint."""
 
@@ -253,7 +256,8 @@ class _Reading:
                 values.append(cursor.varint())
         return [value - (1 << 64) if value >> 63 else value for value in values[: max(most, 0)]]
 
-    def _add(self, tensor: _Tensor, path: KeyPath, *, part: bool = False) -> None:
+    def _add(self, tensor: _Tensor, path: KeyPath, *, part: bool = False, axes: _Axes | None = None) -> None:
+        """One row; `axes` are the shape and stride that it gets instead of the ones in the file."""
         shape = tuple(tensor.dims)
         dtype = _DTYPES.get(tensor.type, f"type {tensor.type}")
         n = elements_of(shape) if all(size >= 0 for size in shape) else None
@@ -266,8 +270,9 @@ class _Reading:
         else:
             dtype, shape, nbytes = _as_torch(dtype, shape, n)
             span, unreadable = self._bytes(tensor, dtype, nbytes)
+        shape, stride = axes if axes is not None else (shape, None)
         owner = None if part else ROOT
-        self.out.add(path, shape, dtype, nbytes, span, unreadable=unreadable, state_dict=owner)
+        self.out.add(path, shape, dtype, nbytes, span, unreadable=unreadable, state_dict=owner, stride=stride)
 
     def _bytes(self, tensor: _Tensor, dtype: str, nbytes: int) -> tuple[StorageSpan | None, str]:
         """Where the numbers of a tensor are, and why they cannot be read."""
@@ -314,11 +319,20 @@ class _Reading:
             elif found.number == 3:
                 dims += self._dims(found, _MOST_DIMENSIONS - len(dims))
         dtype, n = _DTYPES.get(values.type, f"type {values.type}"), elements_of([max(size, 0) for size in dims])
+        unreadable = ""
+        if n is None or min(dims, default=0) < 0:
+            unreadable = "its sizes are impossible"
+        elif dtype not in DTYPES:
+            unreadable = f"values of type {dtype} are not put into place"
+        elif len(indices.dims) != 2 and len(dims) > 1:
+            unreadable = "its indices count along the flattened tensor"
         nbytes = stored_bytes(dtype, n or 0) if dtype in DTYPES else 0
-        unreadable = "" if n is not None and min(dims, default=0) >= 0 else "its sizes are impossible"
         path = (values.name,)
         self.out.add(path, tuple(dims), dtype, nbytes, None, kind="sparse", unreadable=unreadable)
-        self._add(indices, (*path, TypedStep("part", "indices")), part=True)
+        # torch has a row a dimension where ONNX has a row a value: the same numbers, looked at along the other axis.
+        count, rank = (*indices.dims, 1)[:2] if indices.dims else (0, 1)
+        axes = ((rank, count), (1, rank)) if len(indices.dims) <= 2 else None
+        self._add(indices, (*path, TypedStep("part", "indices")), part=True, axes=axes)
         self._add(values, (*path, TypedStep("part", "values")), part=True)
 
     # Small messages
