@@ -131,14 +131,14 @@ class NumpyArchive:
         return out.checkpoint()
 
 
-def object_pickle(data: bytes, path: str = "") -> bytes | None:
-    """The pickle in the bytes of an array file, None where its elements are no objects.
+def object_pickle(file: File) -> bytes | None:
+    """The pickle in an array file, None where its elements are no objects.
 
     Raises:
         CorruptCheckpoint: its header is not one.
     """
-    header = _read_header(data, path)
-    return data[header.end :] if header.type.objects else None
+    header = _read_header(file.read(0, min(file.size, _BEGINNING)), file.path)
+    return file.read(header.end, file.size - header.end) if header.type.objects else None
 
 
 def _add_member(

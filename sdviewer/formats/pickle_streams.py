@@ -9,6 +9,8 @@ from os import PathLike, fspath
 from sdviewer.core.progress import Progress, no_progress
 from sdviewer.errors import CorruptCheckpoint, SDViewerError
 from sdviewer.formats.file import File, opened
+from sdviewer.formats.numpy_array import MAGIC, object_pickle
+from sdviewer.formats.registry import FORMATS
 from sdviewer.formats.sniff import refusal
 from sdviewer.formats.zip_directory import Entry, read_member
 
@@ -46,8 +48,11 @@ def pickle_streams(path: str | PathLike[str], *, progress: Progress = no_progres
                 return list(_members(file))
             if head.is_legacy or head.is_pickle:
                 return [_stream(file, _PICKLES_OF_LEGACY if head.is_legacy else 1)]
-            if head.is_safetensors:
-                return []
+            if head.start.startswith(MAGIC):
+                data = object_pickle(file)
+                return [] if data is None else [PickleStream("", data)]
+            if any(format_.matches(head) for format_ in FORMATS):
+                return []  # one that holds no pickle
             raise refusal(head)
     except SDViewerError as error:
         error.path = error.path or name
