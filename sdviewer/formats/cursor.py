@@ -6,8 +6,9 @@ from typing import Protocol
 
 from sdviewer.errors import CorruptCheckpoint
 
-_WINDOW = 1 << 18
-"""Bytes read at once: a header of many small fields costs a few requests."""
+_FIRST_WINDOW, _WINDOW = 1 << 10, 1 << 18
+"""Bytes read at once, after a jump and at most: they double from window to window, so that a long header costs a few
+requests, and a few fields between tensors do not cost 256 KiB."""
 
 _LONGEST_VARINT = 10
 
@@ -25,7 +26,7 @@ class Reader(Protocol):
 class Cursor:
     """A place in a file, `at`, that moves on with each read and never beyond `end`. All in bytes."""
 
-    __slots__ = ("_data", "_file", "_start", "at", "end")
+    __slots__ = ("_data", "_file", "_start", "_window", "at", "end")
 
     def __init__(self, file: Reader, at: int = 0, end: int | None = None) -> None:
         self.at = at
@@ -33,6 +34,7 @@ class Cursor:
         self._file = file
         self._start = at
         self._data = b""
+        self._window = _FIRST_WINDOW
 
     @property
     def left(self) -> int:
@@ -53,8 +55,10 @@ class Cursor:
                 data = self._file.read(self.at, length)
                 self.at += length
                 return data
+            went_on = self._start <= self.at <= self._start + len(self._data)
+            self._window = min(self._window * 2, _WINDOW) if went_on else _FIRST_WINDOW
             self._start, begin, stop = self.at, 0, length
-            self._data = self._file.read(self.at, min(_WINDOW, self.left))
+            self._data = self._file.read(self.at, min(max(self._window, length), self.left))
         self.at += length
         return self._data[begin:stop]
 
@@ -73,6 +77,10 @@ class Cursor:
         Raises:
             CorruptCheckpoint: it does not end.
         """
+        place = self.at - self._start
+        if 0 <= place < len(self._data) and self._data[place] < 0x80:
+            self.at += 1
+            return self._data[place]
         value = shift = 0
         for _ in range(_LONGEST_VARINT):
             byte = self.take(1)[0]

@@ -86,6 +86,7 @@ class NamedTensors:
         self._owners: dict[KeyPath, _Owner] = {}
         self._names: dict[str, int] = {}
         self._counts: dict[str, int] = {}
+        self._strides: dict[tuple[int, ...], tuple[int, ...] | None] = {}
 
     def add(
         self,
@@ -200,7 +201,11 @@ class NamedTensors:
         return found
 
     def _stride(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-        return contiguous_stride(shape) if elements_of([max(size, 1) for size in shape]) is not None else None
+        """The row-major stride, None where it cannot be counted; worked out once a shape."""
+        if shape not in self._strides:
+            countable = elements_of([max(size, 1) for size in shape]) is not None
+            self._strides[shape] = contiguous_stride(shape) if countable else None
+        return self._strides[shape]
 
     def _state_dict(self, owner: _Owner) -> StateDict:
         rows = [self.tensors[row] for row in owner.rows]
