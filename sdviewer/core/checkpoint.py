@@ -48,8 +48,9 @@ class TensorInfo(NamedTuple):
     `shape`, `stride` and `storage_offset` are in elements; `nbytes` is logical (elements x item size). `state_dict` is
     an index into `Checkpoint.state_dicts` or None, `key` the name inside it. `storage` is a `StorageInfo.id` or None.
     `requires_grad` is None where the container cannot say. `cls` is the raw qualified class name. `quant` holds a
-    quantized tensor's scheme. `flags` holds "conj" and "neg". `unreadable` says why its numbers cannot be read,
-    else "". `occurrence` counts from 1 when the same key stands twice in one mapping, else 0.
+    quantized tensor's scheme. `flags` holds "conj", "neg", and "big-endian" where the file as a whole is not.
+    `unreadable` says why its numbers cannot be read, else "". `occurrence` counts from 1 when the same key stands twice
+    in one mapping, else 0.
     """
 
     path: KeyPath

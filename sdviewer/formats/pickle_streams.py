@@ -11,6 +11,8 @@ from sdviewer.errors import CorruptCheckpoint, SDViewerError
 from sdviewer.formats.bare_pickle import MOST_PICKLES, is_old_pickle
 from sdviewer.formats.file import File, opened
 from sdviewer.formats.inner_files import first_bytes, member_window
+from sdviewer.formats.numpy_array import MAGIC, object_pickle
+from sdviewer.formats.registry import FORMATS
 from sdviewer.formats.sniff import LEGACY_MAGIC, refusal
 from sdviewer.formats.torch_tar import is_torch_tar, read_tar
 from sdviewer.formats.zip_directory import Entry, Reader, ZipDirectory, read_directory, read_member
@@ -63,8 +65,11 @@ def pickle_streams(path: str | PathLike[str], *, progress: Progress = no_progres
                 return [PickleStream("", data, _pickles_in(data, progress), loaded=True, refused=True)]
             if is_torch_tar(head):
                 return list(_tar(file, progress))
-            if head.is_safetensors:
-                return []
+            if head.start.startswith(MAGIC):
+                objects = object_pickle(file)
+                return [] if objects is None else [PickleStream("", objects)]
+            if any(format_.matches(head) for format_ in FORMATS):
+                return []  # one that holds no pickle
             raise refusal(head)
     except SDViewerError as error:
         error.path = error.path or name

@@ -8,6 +8,10 @@ from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.progress import Progress
 from sdviewer.formats.bare_pickle import BarePickle
 from sdviewer.formats.file import File
+from sdviewer.formats.gguf import Gguf
+from sdviewer.formats.hdf5 import Hdf5
+from sdviewer.formats.numpy_array import NumpyArchive, NumpyFile
+from sdviewer.formats.onnx import Onnx
 from sdviewer.formats.pt2 import Pt2
 from sdviewer.formats.safetensors import Safetensors
 from sdviewer.formats.sniff import Head
@@ -59,4 +63,9 @@ FORMATS: tuple[Format, ...] = (
     TorchPackage(),
     Pt2(),
     BarePickle(),
+    NumpyFile(),
+    NumpyArchive(),
+    Gguf(),
+    Hdf5(),
+    Onnx(),
 )

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from sdviewer.core.checkpoint import Checkpoint, Identity
+from sdviewer.core.dtypes import DTYPES
 from sdviewer.core.paths import TypedStep
 from sdviewer.core.tensor_bytes import TensorLayout, contiguous_stride
 from sdviewer.errors import CorruptCheckpoint, OpenError
@@ -71,6 +72,8 @@ class TensorSource:
             "member": list(member) if member is not None else None,
             "limit": self.span.limit,
             "text": list(self.span.text) if self.span.text is not None else None,
+            "coding": self.span.coding,
+            "coded": self.span.coded,
             "layout": asdict(self.layout),
             "parts": {name: part.to_json() for name, part in self.parts.items()},
             "axis": self.axis,
@@ -86,7 +89,7 @@ class TensorSource:
         return cls(
             data["path"],
             Identity(**data["identity"]),
-            StorageSpan(data["start"], data["nbytes"], member, data["limit"], text),
+            StorageSpan(data["start"], data["nbytes"], member, data["limit"], text, data["coding"], data["coded"]),
             TensorLayout(**layout),
             {name: cls.from_json(part) for name, part in data["parts"].items()},
             data["axis"],
@@ -110,7 +113,8 @@ def tensor_source(checkpoint: Checkpoint, index: int) -> TensorSource:
     if tensor.kind == "nested" and (values := _parts(checkpoint, index).get("values")) is not None:
         return values
     if tensor.storage is None or tensor.storage_offset is None:
-        message = f"a {tensor.kind} tensor has no bytes of its own"
+        what = f"a {tensor.kind} tensor" if tensor.kind != "tensor" else f"an array of type {tensor.dtype}"
+        message = f"{what} has no bytes of its own"
         raise OpenError(message, path=checkpoint.path, code="no_storage", key=key)
     quant = tensor.quant or {}
     layout = TensorLayout(
@@ -118,11 +122,12 @@ def tensor_source(checkpoint: Checkpoint, index: int) -> TensorSource:
         shape=tensor.shape,
         stride=tensor.stride if tensor.stride is not None else contiguous_stride(tensor.shape),
         offset=tensor.storage_offset,
-        swap=checkpoint.byte_order == "big",
+        swap=checkpoint.byte_order == "big" or "big-endian" in tensor.flags,
         conj="conj" in tensor.flags,
         neg="neg" in tensor.flags,
         scale=quant.get("scale"),
         zero_point=quant.get("zero_point"),
+        opaque=None if tensor.dtype in DTYPES else tensor.nbytes,
     )
     stored = _source(checkpoint, tensor.storage, layout)
     if "scales" not in quant:
@@ -189,6 +194,8 @@ class StorageReader:
                 self._open_member(source.span.member, source.span.limit)
             elif source.span.text is not None:
                 self._inflated = decoded(self, source.span.text)
+            if source.span.coding:
+                self._decode(source.span)
         except BaseException:
             self.close()
             raise
@@ -240,6 +247,15 @@ class StorageReader:
             raise CorruptCheckpoint(
                 "the file has changed since it was opened", path=self.path, code="file_changed", remedy="Open it again."
             )
+
+    def _decode(self, span: StorageSpan) -> None:
+        from sdviewer.formats.coding import decode
+
+        self._inflated = decode(span.coding, self.read(span.start, span.coded), span.nbytes)
+        if len(self._inflated) != span.nbytes:
+            raise CorruptCheckpoint("its numbers are not as many as its shape needs", path=self.path)
+        self._start = 0
+        self._check()
 
     def _open_member(self, member: Entry, limit: int) -> None:
         payload = payload_offset(self, member, limit)

@@ -23,9 +23,10 @@ class TextRun(NamedTuple):
 
 
 class StorageSpan(NamedTuple):
-    """Where a storage's bytes are: `start` to `start + nbytes` of the file, of a zip `member` or of a decoded `text`.
+    """Where a storage's bytes are: `start` to `start + nbytes` of the file, of a zip `member`, or of a decoded `text`.
 
-    `limit` is where the zip directory begins, before which a member must end.
+    `limit` is where the zip directory begins, before which a member must end. With a `coding` (`formats.coding`) the
+    file has `coded` bytes there, which give the `nbytes` of the storage.
     """
 
     start: int
@@ -33,6 +34,8 @@ class StorageSpan(NamedTuple):
     member: Entry | None = None
     limit: int = 0
     text: TextRun | None = None
+    coding: str = ""
+    coded: int = 0
 
 
 @dataclass(frozen=True, slots=True)
