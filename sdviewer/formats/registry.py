@@ -7,6 +7,7 @@ from typing import Protocol
 from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.progress import Progress
 from sdviewer.formats.file import File
+from sdviewer.formats.hf_index import HfIndex
 from sdviewer.formats.safetensors import Safetensors
 from sdviewer.formats.sniff import Head
 from sdviewer.formats.torch_legacy import TorchLegacy
@@ -45,8 +46,31 @@ class Format(Protocol):
         """
 
 
+class FolderFormat(Protocol):
+    """A checkpoint that is a folder without a file that describes it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def containers(self) -> tuple[str, ...]: ...
+
+    def matches(self, path: str, names: list[str]) -> bool:
+        """Whether the folder at `path`, with these entries, is one."""
+
+    def open(self, path: str, progress: Progress) -> Checkpoint:
+        """What it holds, from the headers of its files.
+
+        Raises:
+            CorruptCheckpoint: nothing of it can be read.
+            Cancelled: from `progress`.
+        """
+
+
 FORMATS: tuple[Format, ...] = (
     TorchZip(),
     TorchLegacy(),
     Safetensors(),
+    HfIndex(),
 )
+
+FOLDERS: tuple[FolderFormat, ...] = ()

@@ -157,7 +157,8 @@ def _json(head: Head) -> bool:
     return text is not None and text.lstrip("\ufeff \t\r\n")[:1] in ("{", "[")
 
 
-def _index_json(head: Head) -> bool:
+def is_index(head: Head) -> bool:
+    """Whether it is a Hugging Face index: JSON that begins with a map of weights to files."""
     return _json(head) and (b'"weight_map"' in head.start or b'"total_size"' in head.start)
 
 
@@ -183,7 +184,6 @@ UNSUPPORTED: tuple[tuple[str, Test], ...] = (
     ("a TorchScript mobile file", _at(4, b"PTMF")),
     ("an ExecuTorch program", _at(4, b"ET1")),
     ("a TensorFlow Lite model", _at(4, b"TFL3")),
-    ("an index of a sharded checkpoint", _index_json),
     ("a torch.export program (pt2)", _pt2),
     ("a TorchScript archive", _has("constants.pkl")),
     ("a TorchScript archive of torch 1.0 to 1.3", _has("model.json")),

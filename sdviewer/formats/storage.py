@@ -10,7 +10,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from types import TracebackType
 from typing import IO, Any, Protocol, Self
 
@@ -18,6 +18,7 @@ from sdviewer.core.checkpoint import Checkpoint, Identity
 from sdviewer.core.paths import TypedStep
 from sdviewer.core.tensor_bytes import ByteSource, TensorLayout, contiguous_stride
 from sdviewer.errors import CorruptCheckpoint, OpenError
+from sdviewer.formats.assembly import AssembledReader, Assembly
 from sdviewer.formats.file import identity_of, open_descriptor, same_file
 from sdviewer.formats.pread import read_exactly, read_into
 from sdviewer.formats.torch_source import StorageSpan
@@ -30,7 +31,7 @@ _IN_MEMORY = 64 << 20
 class Locates(Protocol):
     """What every format's `Checkpoint.source` can say."""
 
-    def span(self, storage: str) -> StorageSpan: ...
+    def span(self, storage: str) -> StorageSpan | Assembly: ...
 
 
 class OpenStorage(ByteSource, Protocol):
@@ -51,7 +52,8 @@ class TensorSource:
     """Where a tensor's bytes are and how it lies in them; travels between processes as JSON.
 
     `path` is absolute, `identity` that of the file when it was opened. `parts` are what a sparse tensor is made of, by
-    their names; it has no bytes of its own.
+    their names; it has no bytes of its own. `assembly` says where the bytes are of a tensor that lies in several places;
+    then `span` counts the bytes of the whole, and the assembly names the files.
     """
 
     path: str
@@ -59,6 +61,7 @@ class TensorSource:
     span: StorageSpan
     layout: TensorLayout
     parts: Mapping[str, TensorSource] = field(default_factory=dict)
+    assembly: Assembly | None = None
 
     @property
     def nbytes(self) -> int:
@@ -77,6 +80,7 @@ class TensorSource:
             "limit": self.span.limit,
             "layout": asdict(self.layout),
             "parts": {name: part.to_json() for name, part in self.parts.items()},
+            "assembly": self.assembly.to_json() if self.assembly is not None else None,
         }
 
     @classmethod
@@ -91,6 +95,7 @@ class TensorSource:
             StorageSpan(data["start"], data["nbytes"], member, data["limit"]),
             TensorLayout(**layout),
             {name: cls.from_json(part) for name, part in data["parts"].items()},
+            Assembly.from_json(data["assembly"]) if data["assembly"] is not None else None,
         )
 
 
@@ -112,20 +117,39 @@ def tensor_source(checkpoint: Checkpoint, index: int) -> TensorSource:
         message = f"a {tensor.kind} tensor has no bytes of its own"
         raise OpenError(message, path=checkpoint.path, code="no_storage", key=key)
     source: Locates = checkpoint.source
-    span = source.span(tensor.storage) if tensor.elements else StorageSpan(0, 0)
+    place = source.span(tensor.storage) if tensor.elements else StorageSpan(0, 0)
+    shard = checkpoint.shards.get(place.shard) if isinstance(place, StorageSpan) and place.shard else None
+    byte_order = checkpoint.byte_order if shard is None else shard.byte_order
     quant = tensor.quant or {}
     layout = TensorLayout(
         dtype=tensor.dtype,
         shape=tensor.shape,
         stride=tensor.stride if tensor.stride is not None else contiguous_stride(tensor.shape),
         offset=tensor.storage_offset,
-        swap=checkpoint.byte_order == "big",
+        swap=byte_order == "big",
         conj="conj" in tensor.flags,
         neg="neg" in tensor.flags,
         scale=quant.get("scale"),
         zero_point=quant.get("zero_point"),
     )
-    return TensorSource(os.path.abspath(checkpoint.path), checkpoint.identity, span, layout)  # noqa: PTH100
+    if isinstance(place, Assembly):
+        whole, assembly = StorageSpan(0, place.nbytes), _filed(place, checkpoint)
+        return TensorSource(_absolute(checkpoint.path), checkpoint.identity, whole, layout, assembly=assembly)
+    if shard is not None:
+        return TensorSource(_absolute(shard.path), shard.identity, place, layout)
+    return TensorSource(_absolute(checkpoint.path), checkpoint.identity, place, layout)
+
+
+def _absolute(path: str) -> str:
+    """A path that means the same to a process in another folder; a Path would resolve what the user wrote."""
+    return os.path.abspath(path)  # noqa: PTH100
+
+
+def _filed(assembly: Assembly, checkpoint: Checkpoint) -> Assembly:
+    """With the path and identity of each file that it names."""
+    names = dict.fromkeys([box.shard for box in assembly.boxes])
+    files = [(name, _absolute(checkpoint.shards[name].path), checkpoint.shards[name].identity) for name in names]
+    return replace(assembly, files=tuple(files))
 
 
 def _sparse_source(checkpoint: Checkpoint, index: int) -> TensorSource:
@@ -139,10 +163,9 @@ def _sparse_source(checkpoint: Checkpoint, index: int) -> TensorSource:
         step = path[len(tensor.path)]
         if len(path) == len(tensor.path) + 1 and isinstance(step, TypedStep) and step.type == "part":
             parts[step.value] = tensor_source(checkpoint, place)
-    layout = TensorLayout(
-        tensor.dtype, tensor.shape, contiguous_stride(tensor.shape), 0, swap=checkpoint.byte_order == "big"
-    )
-    return TensorSource(os.path.abspath(checkpoint.path), checkpoint.identity, StorageSpan(0, 0), layout, parts)  # noqa: PTH100
+    swap = any(part.layout.swap for part in parts.values())
+    layout = TensorLayout(tensor.dtype, tensor.shape, contiguous_stride(tensor.shape), 0, swap=swap)
+    return TensorSource(_absolute(checkpoint.path), checkpoint.identity, StorageSpan(0, 0), layout, parts)
 
 
 class StorageReader:
@@ -237,6 +260,8 @@ def open_storage(source: TensorSource) -> OpenStorage:
             indices of a sparse tensor (code `bad_indices`).
         OpenError: it is not there any more.
     """
+    if source.assembly is not None:
+        return AssembledReader(source.assembly)
     return _open_sparse(source) if source.parts else StorageReader(source)
 
 

@@ -14,13 +14,15 @@ from sdviewer.pickles.nodes import Node, Place
 class StorageSpan(NamedTuple):
     """Where a storage's bytes are: `start` to `start + nbytes` of the file, or in a zip `member` (then `start` is 0).
 
-    `limit` is where the zip directory begins, before which a member must end.
+    `limit` is where the zip directory begins, before which a member must end. `shard` is the name in
+    `Checkpoint.shards` of the file that is meant, "" for a checkpoint that is a single file.
     """
 
     start: int
     nbytes: int
     member: Entry | None = None
     limit: int = 0
+    shard: str = ""
 
 
 @dataclass(frozen=True, slots=True)
