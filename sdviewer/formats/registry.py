@@ -6,6 +6,7 @@ from typing import Protocol
 
 from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.progress import Progress
+from sdviewer.formats.dcp import Dcp
 from sdviewer.formats.file import File
 from sdviewer.formats.hf_index import HfIndex
 from sdviewer.formats.safetensors import Safetensors
@@ -71,6 +72,7 @@ FORMATS: tuple[Format, ...] = (
     TorchLegacy(),
     Safetensors(),
     HfIndex(),
+    Dcp(),
 )
 
 FOLDERS: tuple[FolderFormat, ...] = ()
