@@ -17,7 +17,6 @@ from typing import Any
 
 from sdviewer.core.checkpoint import (
     Checkpoint,
-    ObjectInfo,
     Role,
     Shard,
     StateDict,
@@ -34,7 +33,7 @@ from sdviewer.errors import SDViewerError
 from sdviewer.formats.assembly import Assembly, Box, open_range, range_file
 from sdviewer.formats.dcp_metadata import MODULE, DcpMetadata, Sizes, StoredAt, StoredTensor, read_metadata
 from sdviewer.formats.file import File, opened
-from sdviewer.formats.shards import READ_ONLY, ShardProblems, UnsafeNameError, shard_path, total_size
+from sdviewer.formats.shards import READ_ONLY, Rows, ShardProblems, UnsafeNameError, shard_path, total_size
 from sdviewer.formats.sniff import Head
 from sdviewer.formats.torch_objects import role_of
 from sdviewer.formats.torch_source import StorageSpan
@@ -128,10 +127,7 @@ class _Reading:
         self.sizes: dict[str, int] = {}
         self.whole: dict[str, int] = {}
         self.unread: dict[str, str] = {}
-        self.tensors: list[TensorInfo] = []
-        self.values: list[ValueInfo] = []
-        self.objects: list[ObjectInfo] = []
-        self.storages: dict[str, StorageInfo] = {}
+        self.rows = Rows()
         self.stored: dict[str, StoredTensor] = {}
         self.inside: dict[str, Assembly] = {}
         self.owners: dict[KeyPath, _Owner] = {}
@@ -141,6 +137,7 @@ class _Reading:
         self._look_at_files()
         paths = self._paths()
         self._find_owners(paths)
+        self.rows.before = len(self.owners)
         objects = []
         for n, entry in enumerate(self.metadata.entries):
             if n % 4096 == 4095:
@@ -158,11 +155,11 @@ class _Reading:
             byte_order="little",
             identity=self.file.identity,
             writer={"version": self.metadata.version} if self.metadata.version is not None else {},
-            state_dicts=tuple([owner.finish() for owner in self.owners.values()]),
-            tensors=tuple(self.tensors),
-            values=tuple(self.values),
-            objects=tuple(self.objects),
-            storages=self.storages,
+            state_dicts=(*[owner.finish() for owner in self.owners.values()], *self.rows.state_dicts),
+            tensors=tuple(self.rows.tensors),
+            values=tuple(self.rows.values),
+            objects=tuple(self.rows.objects),
+            storages=self.rows.storages,
             problems=self.problems.all(),
             shards=self.shards,
             source=DcpSource(tensors=self.stored, places=self.metadata.places, inside=self.inside, whole=self.whole),
@@ -254,11 +251,9 @@ class _Reading:
         if unreadable:
             self.problems.add("error", "tensor_unreadable", unreadable, stored.fqn)
         owner, key = self._owner(path)
-        row = len(self.tensors)
-        storage = f"{shard}/{stored.fqn}" if shard else stored.fqn
-        while storage in self.storages:
-            storage += "#"
-        self.storages[storage] = _new(
+        row = len(self.rows.tensors)
+        storage = self.rows.new_id(f"{shard}/{stored.fqn}" if shard else stored.fqn)
+        self.rows.storages[storage] = _new(
             StorageInfo, (storage, nbytes if not unreadable else 0, nbytes if not unreadable else 0, 1, None, None)
         )
         self.stored[storage] = stored
@@ -267,7 +262,7 @@ class _Reading:
             owner.tensor_of.append(row)
             owner.parameters += elements
             owner.nbytes += nbytes if not unreadable else 0
-        self.tensors.append(
+        self.rows.tensors.append(
             _new(
                 TensorInfo,
                 (
@@ -332,48 +327,16 @@ class _Reading:
 
     def _no_object(self, path: KeyPath, why: str) -> None:
         self.problems.add("error", "object_unreadable", why, dotted(path))
-        self.values.append(ValueInfo(path, "builtins.object", f"it cannot be read: {why}"))
+        self.rows.values.append(ValueInfo(path, "builtins.object", f"it cannot be read: {why}"))
 
     def _object(self, path: KeyPath, found: Checkpoint, fqn: str, at: StoredAt) -> None:
         """The rows of one object, below its own path."""
-        for value in found.values:
-            self.values.append(value._replace(path=(*path, *value.path)))
-        for item in found.objects:
-            self.objects.append(item._replace(path=(*path, *item.path)))
         self.problems.from_shard(fqn, found.problems)
-        first = len(self.tensors)
-        ids = {}
-        for inner, storage in found.storages.items():
-            made = f"{at.file}/{fqn}/{inner}"
-            while made in self.storages:
-                made += "#"
-            ids[inner] = made
-            self.storages[made] = storage._replace(id=made)
-            span: StorageSpan | None = found.source.span(inner) if storage.nbytes else None
-            box = Box(at.file, at.offset, at.length, (0,), (storage.nbytes,), span)
-            self.inside[made] = Assembly((storage.nbytes,), 1, "", (box,) if span is not None else ())
-        base = len(self.owners)
-        for inner_dict in found.state_dicts:
-            where = (*path, *inner_dict.path)
-            role = inner_dict.role if inner_dict.role == "optimizer" else role_of(where, list(inner_dict.keys))
-            self.owners[where] = _Owner(
-                len(self.owners),
-                where,
-                role,
-                list(inner_dict.keys),
-                [first + row if row >= 0 else -1 for row in inner_dict.tensor_of],
-                inner_dict.parameters,
-                inner_dict.nbytes,
-            )
-        for tensor in found.tensors:
-            self.tensors.append(
-                tensor._replace(
-                    path=(*path, *tensor.path),
-                    state_dict=None if tensor.state_dict is None else base + tensor.state_dict,
-                    storage=None if tensor.storage is None else ids.get(tensor.storage),
-                    shard=at.file,
-                )
-            )
+        for inner, made in self.rows.add(found, path, at.file, f"{at.file}/{fqn}").items():
+            nbytes = found.storages[inner].nbytes
+            span: StorageSpan | None = found.source.span(inner) if nbytes else None
+            box = Box(at.file, at.offset, at.length, (0,), (nbytes,), span)
+            self.inside[made] = Assembly((nbytes,), 1, "", (box,) if span is not None else ())
 
 
 def _layout(stored: StoredTensor) -> tuple[Sizes, int, int, str]:

@@ -44,7 +44,8 @@ def open_folder(path: str, progress: Progress) -> Checkpoint:
     for format_ in FOLDERS:
         if format_.matches(path, names):
             return format_.open(path, progress)
-    return open_file(os.path.join(path, only_checkpoint(path, names, progress)), progress)  # noqa: PTH118
+    found = os.path.join(path, only_checkpoint(path, names, progress))  # noqa: PTH118
+    return open_folder(found, progress) if os.path.isdir(found) else open_file(found, progress)  # noqa: PTH112
 
 
 def open_file(path: str, progress: Progress) -> Checkpoint:

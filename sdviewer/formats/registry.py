@@ -7,6 +7,7 @@ from typing import Protocol
 from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.progress import Progress
 from sdviewer.formats.dcp import Dcp
+from sdviewer.formats.deepspeed import DeepSpeed
 from sdviewer.formats.file import File
 from sdviewer.formats.hf_index import HfIndex
 from sdviewer.formats.safetensors import Safetensors
@@ -75,4 +76,4 @@ FORMATS: tuple[Format, ...] = (
     Dcp(),
 )
 
-FOLDERS: tuple[FolderFormat, ...] = ()
+FOLDERS: tuple[FolderFormat, ...] = (DeepSpeed(),)

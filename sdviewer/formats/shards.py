@@ -10,13 +10,26 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sdviewer.core.checkpoint import Checkpoint, Problem, Severity, Shard
+from sdviewer.core.checkpoint import (
+    Checkpoint,
+    ObjectInfo,
+    Problem,
+    Severity,
+    Shard,
+    StateDict,
+    StorageInfo,
+    TensorInfo,
+    ValueInfo,
+)
+from sdviewer.core.paths import KeyPath
 from sdviewer.core.progress import Progress
 from sdviewer.core.text import plural, visible
 from sdviewer.errors import CorruptCheckpoint, OpenError, SDViewerError
 from sdviewer.formats.file import File, opened
+from sdviewer.formats.torch_objects import role_of
 
 READ_ONLY = "a checkpoint that lies in several files can be looked at, and not edited or saved yet"
 """Why the keys of such a checkpoint cannot be edited."""
@@ -137,6 +150,54 @@ class ShardProblems:
             if n > _SAME_PROBLEM
         ]
         return (*self._found, *more)
+
+
+@dataclass(slots=True)
+class Rows:
+    """Rows of a checkpoint of several files, and those of its parts put below paths of their own.
+
+    `before` is how many state dicts there are besides `state_dicts`, whose indexes come first.
+    """
+
+    tensors: list[TensorInfo] = field(default_factory=list)
+    values: list[ValueInfo] = field(default_factory=list)
+    objects: list[ObjectInfo] = field(default_factory=list)
+    storages: dict[str, StorageInfo] = field(default_factory=dict)
+    state_dicts: list[StateDict] = field(default_factory=list)
+    before: int = 0
+
+    def new_id(self, wanted: str) -> str:
+        """A storage id that is not taken; text from files can make two alike."""
+        while wanted in self.storages:
+            wanted += "#"
+        return wanted
+
+    def add(self, part: Checkpoint, prefix: KeyPath, shard: str, name: str) -> dict[str, str]:
+        """The rows of `part` below `prefix`; its storages are called `name/ID`. Returns their new ids by the old."""
+        for value in part.values:
+            self.values.append(value._replace(path=(*prefix, *value.path)))
+        for found in part.objects:
+            self.objects.append(found._replace(path=(*prefix, *found.path)))
+        ids = {}
+        for inner, storage in part.storages.items():
+            ids[inner] = made = self.new_id(f"{name}/{inner}")
+            self.storages[made] = storage._replace(id=made)
+        first, base = len(self.tensors), self.before + len(self.state_dicts)
+        for found_dict in part.state_dicts:
+            path = (*prefix, *found_dict.path)
+            role = role_of(path, found_dict.keys) if found_dict.role != "optimizer" else found_dict.role
+            tensor_of = tuple([first + row if row >= 0 else -1 for row in found_dict.tensor_of])
+            self.state_dicts.append(replace(found_dict, path=path, role=role, tensor_of=tensor_of, read_only=READ_ONLY))
+        for tensor in part.tensors:
+            self.tensors.append(
+                tensor._replace(
+                    path=(*prefix, *tensor.path),
+                    state_dict=None if tensor.state_dict is None else base + tensor.state_dict,
+                    storage=None if tensor.storage is None else ids.get(tensor.storage),
+                    shard=shard,
+                )
+            )
+        return ids
 
 
 def total_size(shards: Mapping[str, Shard]) -> int:
