@@ -443,18 +443,21 @@ class Document:
         return Answer({"receipt": told})
 
     def changed(self, params: Params, progress: Progress = no_progress) -> Answer:
-        """Whether the file on disk is still the one that was opened."""
-        identity = self.checkpoint.identity
-        try:
-            found = Path(self.checkpoint.path).stat()
-        except OSError:
-            return Answer({"changed": True, "gone": True})
-        same = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns) == (
-            identity.device,
-            identity.inode,
-            identity.size,
-            identity.mtime_ns,
-        )
+        """Whether the file on disk, and each file of a checkpoint of several, is still the one that was opened."""
+        checkpoint = self.checkpoint
+        files = [(shard.path, shard.identity) for shard in checkpoint.shards.values()]
+        same = True
+        for path, identity in files or [(checkpoint.path, checkpoint.identity)]:
+            try:
+                found = Path(path).stat()
+            except OSError:
+                return Answer({"changed": True, "gone": True})
+            same &= (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns) == (
+                identity.device,
+                identity.inode,
+                identity.size,
+                identity.mtime_ns,
+            )
         return Answer({"changed": not same, "gone": False})
 
 

@@ -67,10 +67,12 @@ class DcpSource:
     """Where each storage of a distributed checkpoint is.
 
     `tensors` maps the id of a storage to the tensor that is all of it, `inside` to where the storage of a tensor inside
-    a pickled object is. `whole` are the names of files that are one safetensors file each.
+    a pickled object is. `files` are the names of the data files, `whole` of those that are one safetensors file each,
+    with their bytes.
     """
 
     tensors: Mapping[str, StoredTensor]
+    files: frozenset[str]
     places: Mapping[tuple[str, Sizes | None], StoredAt]
     inside: Mapping[str, Assembly] = field(default_factory=dict)
     whole: Mapping[str, int] = field(default_factory=dict)
@@ -162,7 +164,13 @@ class _Reading:
             storages=self.rows.storages,
             problems=self.problems.all(),
             shards=self.shards,
-            source=DcpSource(tensors=self.stored, places=self.metadata.places, inside=self.inside, whole=self.whole),
+            source=DcpSource(
+                tensors=self.stored,
+                files=frozenset(self.sizes),
+                places=self.metadata.places,
+                inside=self.inside,
+                whole=self.whole,
+            ),
         )
 
     # The files
