@@ -52,8 +52,8 @@ class TensorSource:
     """Where a tensor's bytes are and how it lies in them; travels between processes as JSON.
 
     `path` is absolute, `identity` that of the file when it was opened. `parts` are what a sparse tensor is made of, by
-    their names; it has no bytes of its own. `assembly` says where the bytes are of a tensor that lies in several places;
-    then `span` counts the bytes of the whole, and the assembly names the files.
+    their names; it has no bytes of its own. `assembly` says where the bytes are of a tensor that lies in several
+    places; then `span` counts the bytes of the whole, and the assembly names the files.
     """
 
     path: str

@@ -38,6 +38,11 @@ def sample(format_: Format, save: Save, tmp_path: Path) -> Path:
             path = tmp_path / "model.safetensors.index.json"
             path.write_text(json.dumps({"metadata": {"total_size": 32}, "weight_map": weight_map}))
             return path
+        case "dcp":
+            from tests.formats.dcp_folders import write_dcp
+
+            write_dcp(tmp_path, tensors)
+            return tmp_path / ".metadata"
     raise AssertionError(f"no sample of {format_.name}")
 
 
