@@ -59,7 +59,8 @@ class Dcp:
     def open(self, file: File, progress: Progress) -> Checkpoint:
         """Read `.metadata`, look which of its files are there, and read the objects in them."""
         metadata = read_metadata(file.read(0, file.size), progress)
-        return _Reading(file, metadata).checkpoint(progress)
+        folder, name = os.path.split(file.path)
+        return DcpReading(file.path, folder, metadata, {name: Shard(file.path, file.identity)}).checkpoint(progress)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,15 +68,15 @@ class DcpSource:
     """Where each storage of a distributed checkpoint is.
 
     `tensors` maps the id of a storage to the tensor that is all of it, `inside` to where the storage of a tensor inside
-    a pickled object is. `files` are the names of the data files, `whole` of those that are one safetensors file each,
-    with their bytes.
+    a pickled object is. `files` are the names of the data files; `whole` says of those whose tensors are in one
+    safetensors file, instead of an archive each, where that begins and how long it is.
     """
 
     tensors: Mapping[str, StoredTensor]
     files: frozenset[str]
     places: Mapping[tuple[str, Sizes | None], StoredAt]
     inside: Mapping[str, Assembly] = field(default_factory=dict)
-    whole: Mapping[str, int] = field(default_factory=dict)
+    whole: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def span(self, storage: str) -> Assembly:
         """The parts of the tensor that is this storage."""
@@ -86,7 +87,7 @@ class DcpSource:
         boxes = []
         for offsets, sizes in tensor.chunks:
             at = self.places[tensor.fqn, offsets]
-            start, length = (0, self.whole[at.file]) if at.file in self.whole else (at.offset, at.length)
+            start, length = self.whole.get(at.file, (at.offset, at.length))
             boxes.append(Box(at.file, start, length, offsets, sizes, name=tensor.fqn))
         return Assembly(tensor.size, DTYPES[tensor.dtype].itemsize, tensor.dtype, tuple(boxes))
 
@@ -115,19 +116,17 @@ class _Owner:
         )
 
 
-class _Reading:
-    """One `.metadata` on its way to a checkpoint."""
+class DcpReading:
+    """What describes a distributed checkpoint, on its way to one. `shards` are the files that were read for it."""
 
-    def __init__(self, file: File, metadata: DcpMetadata) -> None:
-        self.file = file
-        self.folder = os.path.dirname(file.path)  # noqa: PTH120  "" stays ""
+    def __init__(self, path: str, folder: str, metadata: DcpMetadata, shards: dict[str, Shard]) -> None:
+        self.path = path
+        self.folder = folder
         self.metadata = metadata
         self.problems = ShardProblems()
-        self.shards: dict[str, Shard] = {
-            os.path.basename(file.path): Shard(file.path, file.identity)  # noqa: PTH119
-        }
+        self.shards = shards
         self.sizes: dict[str, int] = {}
-        self.whole: dict[str, int] = {}
+        self.whole: dict[str, tuple[int, int]] = {}
         self.unread: dict[str, str] = {}
         self.rows = Rows()
         self.stored: dict[str, StoredTensor] = {}
@@ -136,6 +135,8 @@ class _Reading:
         self.layouts: dict[tuple[str, Sizes], tuple[Sizes, int, int, str]] = {}
 
     def checkpoint(self, progress: Progress) -> Checkpoint:
+        """Its rows, with what is wrong with them."""
+        identity = next(iter(self.shards.values())).identity
         self._look_at_files()
         paths = self._paths()
         self._find_owners(paths)
@@ -151,11 +152,11 @@ class _Reading:
                 objects.append((entry, paths[n]))
         self._read_objects(objects, progress)
         return Checkpoint(
-            path=self.file.path,
+            path=self.path,
             container="dcp",
             size=total_size(self.shards),
             byte_order="little",
-            identity=self.file.identity,
+            identity=identity,
             writer={"version": self.metadata.version} if self.metadata.version is not None else {},
             state_dicts=(*[owner.finish() for owner in self.owners.values()], *self.rows.state_dicts),
             tensors=tuple(self.rows.tensors),
@@ -178,16 +179,21 @@ class _Reading:
     def _look_at_files(self) -> None:
         """Which of the named files are there, and how large they are."""
         counts: dict[str, int] = {}
-        for place in self.metadata.places.values():
+        first: dict[str, int] = {}
+        for (_, offsets), place in self.metadata.places.items():
             counts[place.file] = counts.get(place.file, 0) + 1
+            if offsets is not None:
+                first[place.file] = min(place.offset, first.get(place.file, place.offset))
         for name, n in sorted(counts.items()):
             try:
                 path = shard_path(self.folder, name)
                 with opened(path) as file:
                     self.sizes[name] = file.size
                     self.shards[name] = Shard(path, file.identity)
-                    if file.head.is_safetensors:
-                        self.whole[name] = file.size
+                    at = first.get(name, 0)
+                    # Written as safetensors, the tensors of a file are one safetensors file behind its objects.
+                    if 0 <= at < file.size and range_file(file, at, file.size - at).head.is_safetensors:
+                        self.whole[name] = (at, file.size - at)
             except UnsafeNameError as error:
                 self.unread[name] = self.problems.unsafe(name, error, n)
             except SDViewerError as error:

@@ -7,6 +7,7 @@ from typing import Protocol
 from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.progress import Progress
 from sdviewer.formats.dcp import Dcp
+from sdviewer.formats.dcp_safetensors import DcpSafetensors
 from sdviewer.formats.deepspeed import DeepSpeed
 from sdviewer.formats.file import File
 from sdviewer.formats.hf_index import HfIndex
@@ -76,4 +77,4 @@ FORMATS: tuple[Format, ...] = (
     Dcp(),
 )
 
-FOLDERS: tuple[FolderFormat, ...] = (DeepSpeed(),)
+FOLDERS: tuple[FolderFormat, ...] = (DeepSpeed(), DcpSafetensors())

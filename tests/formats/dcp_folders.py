@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,12 @@ def write_dcp(
     *,
     paths: Mapping[str, tuple[str | int, ...]] = {},
     files: int = 2,
-    saved: Mapping[str, Any] = {},
+    pack: Callable[[bytes], bytes] = bytes,
     change: Any = None,
 ) -> Path:
     """Write `things` (tensors and objects by name) into `folder`; part n of anything goes to file n modulo `files`.
 
-    `saved` are the options of torch.save; `change(metadata)` may spoil the metadata before they are written.
+    `pack` may write each archive anew; `change(metadata)` may spoil the metadata before they are written.
     """
     folder.mkdir(exist_ok=True)
     streams = [io.BytesIO() for _ in range(files)]
@@ -46,9 +46,10 @@ def write_dcp(
     def put(index: MetadataIndex, n: int, thing: Any) -> None:
         stream = streams[n % files]
         made = io.BytesIO()
-        torch.save(thing, made, **saved)
-        places[index] = _StorageInfo(f"__{n % files}_0.distcp", stream.tell(), len(made.getvalue()))
-        stream.write(made.getvalue())
+        torch.save(thing, made)
+        archive = pack(made.getvalue())
+        places[index] = _StorageInfo(f"__{n % files}_0.distcp", stream.tell(), len(archive))
+        stream.write(archive)
 
     for n, (name, thing) in enumerate(things.items()):
         if not isinstance(thing, torch.Tensor):
