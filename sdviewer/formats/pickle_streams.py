@@ -56,6 +56,8 @@ def pickle_streams(path: str | PathLike[str], *, progress: Progress = no_progres
                 refused = not head.has("data.pkl") or head.has("constants.pkl")
                 streams = _members(file, head.directory)
                 return [replace(stream, refused=refused) for stream in streams]
+            if head.is_safetensors:
+                return []
             if head.is_legacy:
                 return [PickleStream("", _whole(file), _PICKLES_OF_LEGACY, loaded=True)]
             if head.is_pickle or is_old_pickle(head):
@@ -63,8 +65,6 @@ def pickle_streams(path: str | PathLike[str], *, progress: Progress = no_progres
                 return [PickleStream("", data, _pickles_in(data, progress), loaded=True, refused=True)]
             if is_torch_tar(head):
                 return list(_tar(file, progress))
-            if head.is_safetensors:
-                return []
             raise refusal(head)
     except SDViewerError as error:
         error.path = error.path or name

@@ -192,7 +192,7 @@ def test_that_damage_beside_the_modules_leaves_them(write: Write) -> None:
 def test_that_modules_in_many_places_cost_no_more_than_a_budget(write: Write) -> None:
     inner = module("Net", w=W) + b"q\0"
     depth = 60
-    data = b"\x80\2" + b"".join([f"c__torch__\nNet\n".encode() + b")\x81}(X\1\0\0\0a" for _ in range(depth)])
+    data = b"\x80\2" + b"".join([b"c__torch__\nNet\n" + b")\x81}(X\1\0\0\0a" for _ in range(depth)])
     data += inner
     for slot in range(depth):
         data += b"X\1\0\0\0bh" + bytes([slot]) + b"ubq" + bytes([slot + 1])
