@@ -80,7 +80,9 @@ def _members(file: Reader, directory: ZipDirectory, inside: str = "", depth: int
     for entry in directory.entries:
         name = inside + entry.name
         start = b"" if _is_storage(entry) else first_bytes(file, directory, entry, 32)
-        if start.startswith(b"PK\3\4") and depth < _DEEPEST:
+        if start.startswith(b"PK\3\4") and depth == _DEEPEST:
+            yield PickleStream(name, b"", broken="it is an archive in too many archives")
+        elif start.startswith(b"PK\3\4"):
             yield from _inner_archive(file, directory, entry, name, depth)
         elif entry.name.lower().endswith((".pkl", ".pickle")) or _begins(start):
             try:
