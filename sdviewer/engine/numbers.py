@@ -16,17 +16,20 @@ Bodies are the `to_json` of the types of that name in `sdviewer.stats`; floats t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sdviewer.core.progress import Progress
 from sdviewer.engine.frames import Answer
-from sdviewer.formats import OpenStorage, TensorSource, open_storage
+from sdviewer.formats import TensorSource, open_storage
 from sdviewer.stats.digest import sha256
 from sdviewer.stats.histogram import BINS, summary_and_histogram
 from sdviewer.stats.slices import line, reduced_slice, values_window
 
+if TYPE_CHECKING:
+    from sdviewer.formats import OpenStorage
+
 Params = Mapping[str, Any]
-Measure = Callable[[OpenStorage, TensorSource, Params, Progress], Answer]
+Measure = Callable[["OpenStorage", TensorSource, Params, Progress], Answer]
 
 
 class Numbers:

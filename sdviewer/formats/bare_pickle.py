@@ -18,6 +18,7 @@ from sdviewer.core.progress import Progress
 from sdviewer.core.text import visible
 from sdviewer.errors import CorruptCheckpoint, UnknownFormat
 from sdviewer.formats import grafts
+from sdviewer.formats.dcp import Dcp
 from sdviewer.formats.file import File
 from sdviewer.formats.inner_files import Decoded, Window, Within, decoded, read_inner
 from sdviewer.formats.pickle_data import CutBytes, PickleData, read_pickle_data
@@ -48,7 +49,7 @@ class BarePickle:
         if head.is_legacy or head.is_safetensors:
             # The length of a safetensors header can be the bytes 80 02.
             return False
-        return head.is_pickle or is_old_pickle(head)
+        return (head.is_pickle or is_old_pickle(head)) and not Dcp().matches(head)
 
     def open(self, file: File, progress: Progress) -> Checkpoint:
         """Read the pickle; constants that are long are passed over."""
