@@ -114,6 +114,7 @@ def test_that_constants_and_traced_inputs_are_told(tmp_path: Path) -> None:
     assert traced.shape == (4, 3)
     assert traced.unreadable
     assert {problem.severity for problem in checkpoint.problems} == {"info"}
+    assert not [item.cls for item in checkpoint.objects if item.cls.startswith("torch.jit._pickle")]
 
 
 def test_that_keys_are_not_edited(tmp_path: Path) -> None:

@@ -56,6 +56,11 @@ def test_that_a_call_under_way_is_left_out() -> None:
     assert plain(cut.root) == {"a": 1, "b": {"c": 2}}
 
 
+def test_that_what_was_to_be_called_with_lost_arguments_is_left_out() -> None:
+    cut = salvage(parse_partial(b"\x80\2}(X\1\0\0\0aK\1X\1\0\0\0bcm\nf\n)R(K\1K\2"))
+    assert plain(cut.root) == {"a": 1}
+
+
 def test_that_a_text_pickle_is_kept_too() -> None:
     data = pickle.dumps({"a": 1, "b": {"c": 2}}, 0)
     assert plain(salvage(parse_partial(data[: data.index(b"I2")])).root) == {"a": 1, "b": {}}
