@@ -43,6 +43,7 @@ _MOST_PROPERTIES = 10_000
 _LAST_FIELD = 30
 _MODEL_GRAPH, _MODEL_OPSET, _MODEL_PROPERTIES = 7, 8, 14
 _GRAPH_INITIALIZER, _GRAPH_SPARSE = 5, 15
+_GRAPH_BEGINNINGS = frozenset([b"", *[bytes([number << 3 | 2]) for number in (1, 2, 5, 10, 11, 12, 13, 14, 15)]])
 _DIMS, _TYPE, _FLOATS, _INT32S, _TEXTS, _INT64S, _NAME, _RAW, _DOUBLES, _UINT64S = 1, 2, 4, 5, 6, 7, 8, 9, 10, 11
 _EXTERNAL, _LOCATION = 13, 14
 
@@ -86,12 +87,12 @@ def is_onnx(head: Head) -> bool:
     if len(head.start) < 4 or head.start[0] != 0x08:
         return False
     try:
-        for n, found in enumerate(_fields(Cursor(head))):
-            known = found.number <= _LAST_FIELD and (found.number != _MODEL_GRAPH or found.wire == _BYTES)
-            if not known or n > _MOST_PROPERTIES:
+        for n, found in enumerate(_fields(Cursor(head), cut=True)):
+            if found.number > _LAST_FIELD or n > _MOST_PROPERTIES:
                 return False
             if found.number == _MODEL_GRAPH:
-                return True
+                first = head.read(found.at, min(1, found.value, head.size - found.at))
+                return found.wire == _BYTES and first in _GRAPH_BEGINNINGS
     except CorruptCheckpoint:
         return False
     return False
