@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from sdviewer.formats.opening import open_checkpoint
 from sdviewer.formats.registry import FORMATS, Format
-from sdviewer.formats.storage import OpenStorage, TensorSource, open_storage, tensor_source
+from sdviewer.formats.storage import TensorSource, open_storage, tensor_source
 
 if TYPE_CHECKING:
+    from sdviewer.formats.parts import OpenStorage
     from sdviewer.formats.receipt import Receipt
     from sdviewer.formats.saving import save
 

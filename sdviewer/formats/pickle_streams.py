@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike, fspath
 
 from sdviewer.core.progress import Progress, no_progress
 from sdviewer.errors import CorruptCheckpoint, SDViewerError
+from sdviewer.formats.bare_pickle import MOST_PICKLES, is_old_pickle
 from sdviewer.formats.file import File, opened
+from sdviewer.formats.inner_files import first_bytes, member_window
 from sdviewer.formats.numpy_array import MAGIC, object_pickle
 from sdviewer.formats.registry import FORMATS
-from sdviewer.formats.sniff import refusal
-from sdviewer.formats.zip_directory import Entry, read_member
+from sdviewer.formats.sniff import LEGACY_MAGIC, refusal
+from sdviewer.formats.torch_tar import is_torch_tar, read_tar
+from sdviewer.formats.zip_directory import Entry, Reader, ZipDirectory, read_directory, read_member
+from sdviewer.pickles.machine import parse_partial
 
 LONGEST = 1 << 32
 """Bytes of a member beyond which it is not taken for a pickle."""
 
 _PICKLES_OF_LEGACY = 5
+_DEEPEST = 4
+"""Archives inside archives that are looked into."""
 
 
 @dataclass(frozen=True, slots=True)
 class PickleStream:
     """`data` begins with `pickles` pickles, one behind the other. `loaded`: `torch.load` reads them.
 
-    `broken` says why the bytes could not be had ("" when they could); then `data` is empty.
+    `broken` says why the bytes could not be had ("" when they could); then `data` is empty. `refused`:
+    `torch.load(weights_only=True)` refuses the whole file, whatever its pickles ask for. `number_ids`: persistent ids
+    are bare numbers.
     """
 
     name: str
@@ -32,6 +40,8 @@ class PickleStream:
     pickles: int = 1
     loaded: bool = False
     broken: str = ""
+    refused: bool = False
+    number_ids: bool = False
 
 
 def pickle_streams(path: str | PathLike[str], *, progress: Progress = no_progress) -> list[PickleStream]:
@@ -45,12 +55,19 @@ def pickle_streams(path: str | PathLike[str], *, progress: Progress = no_progres
         with opened(name) as file:
             head = file.head
             if head.is_zip:
-                return list(_members(file))
-            if head.is_legacy or head.is_pickle:
-                return [_stream(file, _PICKLES_OF_LEGACY if head.is_legacy else 1)]
+                refused = not head.has("data.pkl") or head.has("constants.pkl")
+                streams = _members(file, head.directory)
+                return [replace(stream, refused=refused) for stream in streams]
+            if head.is_legacy:
+                return [PickleStream("", _whole(file), _PICKLES_OF_LEGACY, loaded=True)]
+            if head.is_pickle or is_old_pickle(head):
+                data = _whole(file)
+                return [PickleStream("", data, _pickles_in(data, progress), loaded=True, refused=True)]
+            if is_torch_tar(head):
+                return list(_tar(file, progress))
             if head.start.startswith(MAGIC):
-                data = object_pickle(file)
-                return [] if data is None else [PickleStream("", data)]
+                objects = object_pickle(file)
+                return [] if objects is None else [PickleStream("", objects)]
             if any(format_.matches(head) for format_ in FORMATS):
                 return []  # one that holds no pickle
             raise refusal(head)
@@ -59,34 +76,72 @@ def pickle_streams(path: str | PathLike[str], *, progress: Progress = no_progres
         raise
 
 
-def _members(file: File) -> Iterator[PickleStream]:
-    """The members of an archive that are pickles by their name or by their first bytes, storages apart."""
-    directory = file.head.directory
-    main = directory.find(f"{directory.top}/data.pkl") or directory.find("data.pkl")
+def _members(file: Reader, directory: ZipDirectory, inside: str = "", depth: int = 0) -> Iterator[PickleStream]:
+    """The members of an archive that are pickles by their name or by their first bytes, storages apart.
+
+    A member that is a torch file of its own is looked into.
+    """
+    main = (directory.find(f"{directory.top}/data.pkl") or directory.find("data.pkl")) if not depth else None
     for entry in directory.entries:
-        if entry.name.lower().endswith((".pkl", ".pickle")) or (not _is_storage(entry) and _begins(file, entry)):
+        name = inside + entry.name
+        start = b"" if _is_storage(entry) else first_bytes(file, directory, entry, 32)
+        if start.startswith(b"PK\3\4") and depth < _DEEPEST:
+            yield from _inner_archive(file, directory, entry, name, depth)
+        elif entry.name.lower().endswith((".pkl", ".pickle")) or _begins(start):
             try:
                 data, broken = read_member(file, directory, entry, LONGEST), ""
             except CorruptCheckpoint as error:
                 data, broken = b"", error.message
-            yield PickleStream(entry.name, data, loaded=entry is main, broken=broken)
+            pickles = _PICKLES_OF_LEGACY if LEGACY_MAGIC in start else 1
+            yield PickleStream(name, data, pickles, loaded=entry is main, broken=broken)
+
+
+def _inner_archive(
+    file: Reader, directory: ZipDirectory, entry: Entry, name: str, depth: int
+) -> Iterator[PickleStream]:
+    try:
+        within = member_window(file, directory, entry)
+        inner = read_directory(within)
+    except CorruptCheckpoint as error:
+        yield PickleStream(name, b"", broken=error.message)
+    else:
+        yield from _members(within, inner, f"{name}/", depth + 1)
 
 
 def _is_storage(entry: Entry) -> bool:
     """Whether a member is raw numbers by its place: `TOP/data/KEY`, `TOP/constants/KEY`, `*.storage`."""
     folder, _, name = entry.name.rpartition("/")
-    return (folder.endswith(("data", "constants")) and name.isdigit()) or name.endswith((".storage", ".npy"))
+    raw = folder.endswith(("data", "constants", "tensors", "traced_inputs")) and name.isdigit()
+    return raw or name.endswith((".storage", ".npy"))
 
 
-def _begins(file: File, entry: Entry) -> bool:
+def _begins(start: bytes) -> bool:
     """Whether a member begins with PROTO and a protocol that exists."""
-    try:
-        start = read_member(file, file.head.directory, entry, LONGEST)[:2]
-    except CorruptCheckpoint:
-        return False
-    return len(start) == 2 and start[0] == 0x80 and start[1] <= 5
+    return len(start) >= 2 and start[0] == 0x80 and start[1] <= 5
 
 
-def _stream(file: File, pickles: int) -> PickleStream:
-    """The pickles at the beginning of a file, up to its end: how long they are is known when they have been read."""
-    return PickleStream("", file.read(0, min(file.size, LONGEST)), pickles, loaded=True)
+def _whole(file: File) -> bytes:
+    """A file up to its end: how long its pickles are is known when they have been read."""
+    return file.read(0, min(file.size, LONGEST))
+
+
+def _pickles_in(data: bytes, progress: Progress) -> int:
+    """How many pickles follow one another; what is none behind the last counts where it would call something."""
+    at = n = 0
+    while at < len(data) and n < MOST_PICKLES:
+        pickle = parse_partial(data, at, progress=progress)
+        if pickle.broken and n and not pickle.calls:
+            break
+        n += 1
+        if pickle.broken:
+            break
+        at = pickle.end
+    return n
+
+
+def _tar(file: File, progress: Progress) -> Iterator[PickleStream]:
+    """The pickles of a tar of torch before 0.1.10, the small ones between its numbers too."""
+    tar = read_tar(file, progress, keep=True)
+    for found in tar.pickles:
+        name = f"{found.member}:{found.at}"
+        yield PickleStream(name, found.data, loaded=True, refused=True, number_ids=True)

@@ -6,15 +6,20 @@ from typing import Protocol
 
 from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.progress import Progress
+from sdviewer.formats.bare_pickle import BarePickle
 from sdviewer.formats.file import File
 from sdviewer.formats.gguf import Gguf
 from sdviewer.formats.hdf5 import Hdf5
 from sdviewer.formats.numpy_array import NumpyArchive, NumpyFile
 from sdviewer.formats.onnx import Onnx
+from sdviewer.formats.pt2 import Pt2
 from sdviewer.formats.safetensors import Safetensors
 from sdviewer.formats.sniff import Head
 from sdviewer.formats.torch_legacy import TorchLegacy
+from sdviewer.formats.torch_package import TorchPackage
+from sdviewer.formats.torch_tar import TorchTar
 from sdviewer.formats.torch_zip import TorchZip
+from sdviewer.formats.torchscript import TorchScript
 
 
 class Format(Protocol):
@@ -53,6 +58,11 @@ FORMATS: tuple[Format, ...] = (
     TorchZip(),
     TorchLegacy(),
     Safetensors(),
+    TorchTar(),
+    TorchScript(),
+    TorchPackage(),
+    Pt2(),
+    BarePickle(),
     NumpyFile(),
     NumpyArchive(),
     Gguf(),

@@ -113,17 +113,6 @@ def _has(*names: str) -> Test:
     return lambda head: any(name in head.members for name in names)
 
 
-def _torch_package(head: Head) -> bool:
-    return ".data/extern_modules" in head.members or any(name.endswith(".storage") for name in head.members)
-
-
-def _pt2(head: Head) -> bool:
-    members = head.members
-    if "archive_format" in members or "serialized_exported_program.json" in members:
-        return True
-    return any(name.startswith("models/") and name.endswith(".json") for name in members)
-
-
 def _zipped_download(head: Head) -> bool:
     inner = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
     return any(entry.name.endswith(inner) for entry in head.directory.entries) if head.is_zip else False
@@ -254,23 +243,11 @@ def _zlib(head: Head) -> bool:
     return head.start[:2] in (b"x\x01", b"x\x5e", b"x\x9c", b"x\xda") and _text(head) is None
 
 
-def _text_pickle(head: Head) -> bool:
-    """Protocol 0 or 1: printable opcodes; told from prose by an opcode that fits its place."""
-    return re.match(rb"\(?[cil]?[\w.]+\n[\w.]+\n|\((?:dp?\d*|lp?\d*|[IVSF])", head.start) is not None
-
-
 # What sdviewer will read one day: kind, and how it is recognised. Zip members are asked for after the other magics.
 UNSUPPORTED: tuple[tuple[str, Test], ...] = (
-    ("a tar checkpoint of torch before 0.1.10", _at(257, b"ustar")),
     ("a checkpoint of PyTorch's 2018 preview (PYTORCH1)", _starts(b"PYTORCH1")),
     ("a TorchScript mobile file", _at(4, b"PTMF")),
     ("an index of a sharded checkpoint", _index_json),
-    ("a torch.export program (pt2)", _pt2),
-    ("a TorchScript archive", _has("constants.pkl")),
-    ("a TorchScript archive of torch 1.0 to 1.3", _has("model.json")),
-    ("a torch.package archive", _torch_package),
-    ("a bare pickle", lambda head: head.is_pickle),
-    ("a text pickle", _text_pickle),
 )
 
 # What other programs write and sdviewer does not read: what it is, the way to something that it reads, and how it is
@@ -343,6 +320,7 @@ FOREIGN: tuple[tuple[str, str, Test], ...] = (
     ("a bzip2 archive", "Unpack it first.", _starts(b"BZh")),
     ("an xz archive", "Unpack it first.", _starts(b"\xfd7zXZ")),
     ("a 7z archive", "Unpack it first.", _starts(b"7z\xbc\xaf\x27\x1c")),
+    ("a tar archive", "Unpack it first and open one of its files.", _at(257, b"ustar")),
     ("a RAR archive", "Unpack it first.", _starts(b"Rar!")),
     ("a zip archive with checkpoints in it", "Unpack it first and open one of them.", _zipped_download),
     ("a zip archive without a checkpoint in it", "", lambda head: head.is_zip),

@@ -11,14 +11,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sdviewer.core.dtypes import DTYPES
-from sdviewer.core.tensor_bytes import ByteSource, TensorLayout
+from sdviewer.core.tensor_bytes import TensorLayout
 from sdviewer.errors import CorruptCheckpoint, OpenError
+from sdviewer.formats.parts import Part, number_type, read_part
 
 MOST_STORED = 256 << 20
 """Bytes of all parts together that are kept in memory; the places of the values come to them."""
@@ -27,13 +28,6 @@ MOST_DENSE, MOST_TIMES = 1 << 30, 16
 """A dense tensor of more bytes than the first that is more than so many times what is stored is not gone through."""
 
 Array = NDArray[Any]
-
-
-class Part(NamedTuple):
-    """One of the tensors that a sparse one is made of."""
-
-    layout: TensorLayout
-    source: ByteSource
 
 
 class SparseReader:
@@ -53,7 +47,11 @@ class SparseReader:
         if stored > MOST_STORED or self.nbytes > max(MOST_DENSE, MOST_TIMES * stored) or self.nbytes >= 1 << 62:
             message = f"as a dense tensor it has {self.nbytes:,} bytes, of which {stored:,} are stored"
             raise OpenError(message, path=path, code="too_large", remedy="Look at its values alone.")
-        arrays = {name: _read(part) for name, part in parts.items()}
+        arrays = {name: read_part(part) for name, part in parts.items()}
+        for name in arrays.keys() - {"values"}:
+            if DTYPES[parts[name].layout.dtype].kind != "int":
+                raise self._wrong("they are no integers")
+            arrays[name] = arrays[name].view(number_type(parts[name].layout)).astype(np.int64)
         positions = self._positions(layout.shape, arrays)
         values = arrays["values"].reshape(-1)
         if positions.size != values.size:
@@ -88,8 +86,6 @@ class SparseReader:
 
     def _positions(self, shape: tuple[int, ...], arrays: Mapping[str, Array]) -> NDArray[np.int64]:
         """Row-major places in the dense tensor, one for each stored value in the order of `values`."""
-        if any(array.dtype.kind != "i" for name, array in arrays.items() if name != "values"):
-            raise self._wrong("they are no integers")
         if "indices" in arrays:
             return self._coo(shape, arrays["indices"], arrays["values"].shape[1:])
         across = "crow_indices" in arrays
@@ -147,24 +143,6 @@ class SparseReader:
             raise self._wrong(f"they reach from {indices.min()} to {indices.max()} in a dimension of {size:,}")
 
 
-def _read(part: Part) -> Array:
-    """A part as an array of its own; values stay as they are stored, indices become int64."""
-    layout = part.layout
-    dtype = DTYPES[layout.dtype]
-    size = dtype.itemsize
-    if not math.prod(layout.shape):
-        return np.empty(layout.shape, np.int64 if dtype.kind == "int" else f"V{size}")
-    reach = sum((n - 1) * step for n, step in zip(layout.shape, layout.stride, strict=True)) + 1
-    raw = bytearray(reach * size)
-    part.source.read_into(layout.offset * size, memoryview(raw))
-    kind = np.dtype(f"V{size}")
-    if dtype.kind == "int":
-        kind = np.dtype(dtype.numpy).newbyteorder(">" if layout.swap else "<")
-    strides = tuple([step * size for step in layout.stride])
-    array: Array = np.ndarray(layout.shape, kind, raw, strides=strides)
-    return array
-
-
 def _in_order(positions: NDArray[np.int64], values: Array, layout: TensorLayout) -> tuple[NDArray[np.int64], Array]:
     """Places in growing order and the value of each, those of one place added up in the tensor's own type."""
     raw = np.ascontiguousarray(values).view(f"V{DTYPES[layout.dtype].itemsize}")
@@ -174,19 +152,6 @@ def _in_order(positions: NDArray[np.int64], values: Array, layout: TensorLayout)
     positions, raw = positions[order], raw[order]
     first = np.flatnonzero(np.concatenate([[True], np.diff(positions) > 0]))
     if first.size < positions.size:
-        numbers = raw.view(_number_type(layout))
+        numbers = raw.view(number_type(layout))
         raw = np.add.reduceat(numbers, first).view(raw.dtype)
     return positions[first], raw
-
-
-def _number_type(layout: TensorLayout) -> np.dtype[Any]:
-    name = DTYPES[layout.dtype].numpy
-    if layout.dtype == "bool":
-        return np.dtype(bool)
-    try:
-        return np.dtype(name).newbyteorder(">" if layout.swap else "<")
-    except TypeError:
-        import ml_dtypes
-
-        found: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
-        return found

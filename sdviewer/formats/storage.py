@@ -6,23 +6,29 @@ makes sure that it is still the same file.
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from types import TracebackType
-from typing import IO, Any, Protocol, Self
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from sdviewer.core.checkpoint import Checkpoint, Identity
 from sdviewer.core.dtypes import DTYPES
 from sdviewer.core.paths import TypedStep
-from sdviewer.core.tensor_bytes import ByteSource, TensorLayout, contiguous_stride
+from sdviewer.core.tensor_bytes import TensorLayout, contiguous_stride
 from sdviewer.errors import CorruptCheckpoint, OpenError
 from sdviewer.formats.file import identity_of, open_descriptor, same_file
+from sdviewer.formats.inner_files import decoded
 from sdviewer.formats.pread import read_exactly, read_into
-from sdviewer.formats.torch_source import StorageSpan
+from sdviewer.formats.torch_source import StorageSpan, TextRun
 from sdviewer.formats.zip_directory import DEFLATED, Entry, inflate, payload_offset
+
+if TYPE_CHECKING:
+    # Not when it runs: NumPy is for those who read tensors that are made of others.
+    from sdviewer.formats.parts import OpenStorage
 
 _IN_MEMORY = 64 << 20
 """Bytes of an inflated storage that are kept in memory; a larger one goes to a temporary file without a name."""
@@ -34,25 +40,13 @@ class Locates(Protocol):
     def span(self, storage: str) -> StorageSpan: ...
 
 
-class OpenStorage(ByteSource, Protocol):
-    """Bytes of a tensor that are open."""
-
-    def close(self) -> None:
-        """Let the file go."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class TensorSource:
     """Where a tensor's bytes are and how it lies in them; travels between processes as JSON.
 
-    `path` is absolute, `identity` that of the file when it was opened. `parts` are what a sparse tensor is made of, by
-    their names; it has no bytes of its own.
+    `path` is absolute, `identity` that of the file when it was opened. `parts` are what a sparse tensor, a nested one
+    or one quantized per channel is made of, by their names; it is read as the dense one it stands for. `axis` is the
+    channels' dimension.
     """
 
     path: str
@@ -60,6 +54,7 @@ class TensorSource:
     span: StorageSpan
     layout: TensorLayout
     parts: Mapping[str, TensorSource] = field(default_factory=dict)
+    axis: int = -1
 
     @property
     def nbytes(self) -> int:
@@ -76,24 +71,28 @@ class TensorSource:
             "nbytes": self.span.nbytes,
             "member": list(member) if member is not None else None,
             "limit": self.span.limit,
+            "text": list(self.span.text) if self.span.text is not None else None,
             "coding": self.span.coding,
             "coded": self.span.coded,
             "layout": asdict(self.layout),
             "parts": {name: part.to_json() for name, part in self.parts.items()},
+            "axis": self.axis,
         }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> TensorSource:
         """The inverse of `to_json`."""
         member = Entry(*data["member"]) if data["member"] is not None else None
+        text = TextRun(*data["text"]) if data["text"] is not None else None
         layout = dict(data["layout"])
         layout["shape"], layout["stride"] = tuple(layout["shape"]), tuple(layout["stride"])
         return cls(
             data["path"],
             Identity(**data["identity"]),
-            StorageSpan(data["start"], data["nbytes"], member, data["limit"], data["coding"], data["coded"]),
+            StorageSpan(data["start"], data["nbytes"], member, data["limit"], text, data["coding"], data["coded"]),
             TensorLayout(**layout),
             {name: cls.from_json(part) for name, part in data["parts"].items()},
+            data["axis"],
         )
 
 
@@ -110,13 +109,13 @@ def tensor_source(checkpoint: Checkpoint, index: int) -> TensorSource:
         message = f"this tensor cannot be read: {tensor.unreadable}"
         raise CorruptCheckpoint(message, path=checkpoint.path, code="tensor_unreadable", key=key)
     if tensor.kind == "sparse":
-        return _sparse_source(checkpoint, index)
+        return _made_of(checkpoint, tensor.dtype, tensor.shape, _parts(checkpoint, index))
+    if tensor.kind == "nested" and (values := _parts(checkpoint, index).get("values")) is not None:
+        return values
     if tensor.storage is None or tensor.storage_offset is None:
         what = f"a {tensor.kind} tensor" if tensor.kind != "tensor" else f"an array of type {tensor.dtype}"
         message = f"{what} has no bytes of its own"
         raise OpenError(message, path=checkpoint.path, code="no_storage", key=key)
-    source: Locates = checkpoint.source
-    span = source.span(tensor.storage) if tensor.elements else StorageSpan(0, 0)
     quant = tensor.quant or {}
     layout = TensorLayout(
         dtype=tensor.dtype,
@@ -130,24 +129,48 @@ def tensor_source(checkpoint: Checkpoint, index: int) -> TensorSource:
         zero_point=quant.get("zero_point"),
         opaque=None if tensor.dtype in DTYPES else tensor.nbytes,
     )
+    stored = _source(checkpoint, tensor.storage, layout)
+    if "scales" not in quant:
+        return stored
+    parts = {"stored": stored}
+    for name in ("scales", "zero_points"):
+        part = quant[name]
+        place = TensorLayout(
+            part["dtype"], tuple(part["shape"]), tuple(part["stride"]), part["storage_offset"], layout.swap
+        )
+        parts[name] = _source(checkpoint, part["storage"], place)
+    return _made_of(checkpoint, "float32", tensor.shape, parts, quant["axis"])
+
+
+def _source(checkpoint: Checkpoint, storage: str, layout: TensorLayout) -> TensorSource:
+    source: Locates = checkpoint.source
+    span = source.span(storage) if math.prod(layout.shape) else StorageSpan(0, 0)
     return TensorSource(os.path.abspath(checkpoint.path), checkpoint.identity, span, layout)  # noqa: PTH100
 
 
-def _sparse_source(checkpoint: Checkpoint, index: int) -> TensorSource:
-    """Where the parts are; their rows follow the whole's."""
-    tensor = checkpoint.tensors[index]
+def _made_of(
+    checkpoint: Checkpoint, dtype: str, shape: tuple[int, ...], parts: Mapping[str, TensorSource], axis: int = -1
+) -> TensorSource:
+    """A dense tensor that its parts stand for."""
+    # Channels are dequantized into this machine's floats; what is sparse keeps the bytes of its values.
+    swap = checkpoint.byte_order == "big" and axis < 0
+    layout = TensorLayout(dtype, shape, contiguous_stride(shape), 0, swap=swap)
+    path = os.path.abspath(checkpoint.path)  # noqa: PTH100
+    return TensorSource(path, checkpoint.identity, StorageSpan(0, 0), layout, parts, axis)
+
+
+def _parts(checkpoint: Checkpoint, index: int) -> dict[str, TensorSource]:
+    """Where the parts of a sparse or nested tensor are; their rows follow the whole's."""
+    whole = checkpoint.tensors[index].path
     parts = {}
     for place in range(index + 1, len(checkpoint.tensors)):
         path = checkpoint.tensors[place].path
-        if path[: len(tensor.path)] != tensor.path:
+        if path[: len(whole)] != whole or len(path) == len(whole):
             break
-        step = path[len(tensor.path)]
-        if len(path) == len(tensor.path) + 1 and isinstance(step, TypedStep) and step.type == "part":
+        step = path[len(whole)]
+        if len(path) == len(whole) + 1 and isinstance(step, TypedStep) and step.type == "part":
             parts[step.value] = tensor_source(checkpoint, place)
-    layout = TensorLayout(
-        tensor.dtype, tensor.shape, contiguous_stride(tensor.shape), 0, swap=checkpoint.byte_order == "big"
-    )
-    return TensorSource(os.path.abspath(checkpoint.path), checkpoint.identity, StorageSpan(0, 0), layout, parts)  # noqa: PTH100
+    return parts
 
 
 class StorageReader:
@@ -169,6 +192,8 @@ class StorageReader:
             self._check()
             if source.span.member is not None:
                 self._open_member(source.span.member, source.span.limit)
+            elif source.span.text is not None:
+                self._inflated = decoded(self, source.span.text)
             if source.span.coding:
                 self._decode(source.span)
         except BaseException:
@@ -190,7 +215,10 @@ class StorageReader:
             message = f"bytes {start:,} to {start + len(buffer):,} of a storage of {self.nbytes:,} were asked for"
             raise CorruptCheckpoint(message, path=self.path, code="truncated")
         if self._inflated is not None:
-            buffer[:] = self._inflated[start : start + len(buffer)]
+            at = self._start + start
+            if at + len(buffer) > len(self._inflated):
+                raise CorruptCheckpoint("the storage breaks off", path=self.path, code="truncated")
+            buffer[:] = self._inflated[at : at + len(buffer)]
             return
         self._check()
         fd = self._spilled.fileno() if self._spilled is not None else self._fd
@@ -226,23 +254,22 @@ class StorageReader:
         self._inflated = decode(span.coding, self.read(span.start, span.coded), span.nbytes)
         if len(self._inflated) != span.nbytes:
             raise CorruptCheckpoint("its numbers are not as many as its shape needs", path=self.path)
+        self._start = 0
         self._check()
 
     def _open_member(self, member: Entry, limit: int) -> None:
-        start = self._start
         payload = payload_offset(self, member, limit)
-        self._start += payload
         if member.method != DEFLATED:
+            self._start += payload
             return
         pieces = inflate(self, member, payload)
         if member.usize <= _IN_MEMORY:
-            self._inflated = b"".join(pieces)[start : start + self.nbytes]
+            self._inflated = b"".join(pieces)
         else:
             self._spilled = tempfile.TemporaryFile()  # noqa: SIM115  closed with the reader
             for piece in pieces:
                 self._spilled.write(piece)
             self._spilled.flush()
-            self._start = start
         self._check()
 
 
@@ -254,14 +281,20 @@ def open_storage(source: TensorSource) -> OpenStorage:
             indices of a sparse tensor (code `bad_indices`).
         OpenError: it is not there any more.
     """
-    return _open_sparse(source) if source.parts else StorageReader(source)
+    return _open_parts(source) if source.parts else StorageReader(source)
 
 
-def _open_sparse(source: TensorSource) -> OpenStorage:
-    from sdviewer.formats.sparse import Part, SparseReader
+def _open_parts(source: TensorSource) -> OpenStorage:
+    from sdviewer.formats.channels import ChannelsReader
+    from sdviewer.formats.parts import Part
+    from sdviewer.formats.sparse import SparseReader
 
     with ExitStack() as stack:
         parts = {
             name: Part(part.layout, stack.enter_context(open_storage(part))) for name, part in source.parts.items()
         }
-        return SparseReader(source.path, source.layout, parts)
+        if "stored" not in parts:
+            return SparseReader(source.path, source.layout, parts)
+        reader = ChannelsReader(source.path, source.layout, parts, source.axis)
+        stack.pop_all()  # it reads on from what is stored, and closes it
+        return reader

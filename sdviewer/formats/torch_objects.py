@@ -662,6 +662,8 @@ class _Walk:
             self._use(key, storage.location, storage.numel * storage.dtype.itemsize, extent)
         elif unreadable:
             self._problem("error", "tensor_unreadable", unreadable, _link_of(path))
+        for other in tensor.also:
+            unreadable = self._used(other, path) or unreadable
         if entry is not None:
             entry.owner.parameters += layout.numel
             entry.owner.add(entry.key, len(self.out.tensors), entry.place)
@@ -686,6 +688,23 @@ class _Walk:
                 occurrence=occurrence,
             )
         )
+
+    def _used(self, tensor: Tensor, path: KeyPath) -> str:
+        """Count what a tensor needs besides itself; why that cannot be read, else ""."""
+        layout = layout_of(tensor.dtype, tensor.size, tensor.stride)
+        if layout.dtype is None or layout.problem or tensor.storage is None or tensor.offset is None:
+            return layout.problem or "it needs a tensor that has no bytes"
+        storage, start = tensor.storage, tensor.offset * layout.dtype.itemsize
+        end = start + layout.reach
+        there = self.stored.sizes.get(storage.key, -1)
+        lost = end > there or start < 0 or storage.key in self.stored.unreadable
+        self._use(
+            storage.key,
+            storage.location,
+            storage.numel * storage.dtype.itemsize,
+            _NONE if lost or not layout.reach else (start, end),
+        )
+        return self._why_unreadable(storage.key, tensor.offset, end, path) if lost else ""
 
     def _why_unreadable(self, key: str, offset: int, end: int, path: KeyPath) -> str:
         """The reason, told as a problem too; "" for a tensor without elements, which needs no bytes."""

@@ -11,8 +11,19 @@ from sdviewer.pickles.machine import Pickle
 from sdviewer.pickles.nodes import Node, Place
 
 
+class TextRun(NamedTuple):
+    """Bytes that a pickle of an old protocol holds as text: `start` to `start + length` of the file.
+
+    `encoding` is "utf-8" or "raw-unicode-escape", whose characters are the bytes, or "string-escape", a Python 2 str.
+    """
+
+    start: int
+    length: int
+    encoding: str
+
+
 class StorageSpan(NamedTuple):
-    """Where a storage's bytes are: `start` to `start + nbytes` of the file, or of what is in a zip `member`.
+    """Where a storage's bytes are: `start` to `start + nbytes` of the file, of a zip `member`, or of a decoded `text`.
 
     `limit` is where the zip directory begins, before which a member must end. With a `coding` (`formats.coding`) the
     file has `coded` bytes there, which give the `nbytes` of the storage.
@@ -22,6 +33,7 @@ class StorageSpan(NamedTuple):
     nbytes: int
     member: Entry | None = None
     limit: int = 0
+    text: TextRun | None = None
     coding: str = ""
     coded: int = 0
 
@@ -98,6 +110,40 @@ class TorchLegacySource(TorchSource):
         """Where the bytes of a storage are."""
         found = self.storages[storage]
         return StorageSpan(found.offset, found.nbytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpansSource(TorchSource):
+    """A file of pickles that is shown and not written: a bare pickle, a tar.
+
+    `spans` says where the bytes of each storage are.
+    """
+
+    spans: Mapping[str, StorageSpan] = field(default_factory=dict)
+
+    def span(self, storage: str) -> StorageSpan:
+        """Where the bytes of a storage are."""
+        return self.spans[storage]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveSource:
+    """A zip archive that is shown and not written: TorchScript, torch.package, torch.export.
+
+    `top` is the folder of all members, `pickles` what each pickle that was read became, by the name of its member.
+    `mappings` are parallel to `Checkpoint.state_dicts`.
+    """
+
+    directory: ZipDirectory
+    top: str = ""
+    separator: str = "/"
+    pickles: Mapping[str, Pickle] = field(default_factory=dict)
+    mappings: tuple[MappingSource, ...] = ()
+    spans: Mapping[str, StorageSpan] = field(default_factory=dict)
+
+    def span(self, storage: str) -> StorageSpan:
+        """Where the bytes of a storage are."""
+        return self.spans[storage]
 
 
 class SafetensorsTensor(NamedTuple):

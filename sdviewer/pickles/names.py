@@ -122,6 +122,9 @@ PLAIN: dict[str, frozenset[str]] = {
     },
     **{f"numpy.random._{kind.lower()}": frozenset((kind,)) for kind in _BIT_GENERATORS.split()},
     "torch._C": frozenset(("Generator",)),
+    "torch.jit._pickle": _words(
+        "build_intlist build_doublelist build_boollist build_tensorlist build_tensor_from_id restore_type_tag"
+    ),
 }
 """Module -> names that hold data and do nothing else when a pickle makes one (Python 3 names)."""
 

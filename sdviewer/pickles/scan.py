@@ -106,13 +106,15 @@ def scan_pickle(pickle: Pickle, where: str, *, number_ids: bool = False) -> Scan
     return _scan(pickle, where, number_ids, 0)
 
 
-def scan_stream(data: bytes, where: str, *, most: int = 5, progress: Progress = no_progress) -> Scan:
+def scan_stream(
+    data: bytes, where: str, *, most: int = 5, number_ids: bool = False, progress: Progress = no_progress
+) -> Scan:
     """What the pickles at the beginning of `data` ask for, one behind the other: a legacy stream of torch has five.
 
     Raises:
         Cancelled: from `progress`.
     """
-    return _scan_stream(data, where, most, 0, progress)
+    return _scan_stream(data, where, most, 0, progress, number_ids)
 
 
 def merge(loaded: Sequence[Scan], beside: Sequence[Scan] = ()) -> Scan:
@@ -149,12 +151,14 @@ def _sorted(names: Iterable[GlobalUse]) -> tuple[GlobalUse, ...]:
     return tuple(sorted(names, key=lambda use: (-_HARM[use.cls], not use.called, use.name)))
 
 
-def _scan_stream(data: bytes, where: str, most: int, depth: int, progress: Progress = no_progress) -> Scan:
+def _scan_stream(
+    data: bytes, where: str, most: int, depth: int, progress: Progress = no_progress, number_ids: bool = False
+) -> Scan:
     scans: list[Scan] = []
     pos = 0
     while not scans or (pos < len(data) and len(scans) < most):
         pickle = parse_partial(data, pos, progress=progress)
-        scans.append(_scan(pickle, where, False, depth))
+        scans.append(_scan(pickle, where, number_ids, depth))
         if pickle.broken:
             break
         pos = pickle.end
@@ -184,6 +188,7 @@ class _Scanner:
         self.calls: dict[Global, Call | Global] = {}
         self.places: dict[Global, list[int]] = {}
         self.cls: dict[Global, NameClass] = {}
+        self.handed: list[Node] = []
         if pickle.broken:
             self.gap(pickle.broken)
 
@@ -205,6 +210,8 @@ class _Scanner:
         for node in todo:
             if isinstance(node, Const) and not node.effects:
                 continue
+            if isinstance(node, Persistent) and _is_reduce(node):
+                self.handed.append(node)
             unknown = self.unknown(node)
             if unknown:
                 self.gap(f"{unknown} at byte {node.at:,}")
@@ -265,7 +272,7 @@ class _Scanner:
         for record in self.pickle.records:
             self.calls.setdefault(record.function, record.function)
             self.calls.setdefault(record.hooks_class, record.hooks_class)
-        self.hand_over(reached)
+        self.hand_over([*reached, *self.handed])
 
     def judge_call(self, function: Global, name: str, call: Call) -> None:
         if name == "builtins.getattr":
@@ -355,6 +362,12 @@ class _Scanner:
             known = found.get(key)
             found[key] = use if known is None else _joined(known, use)
         return _sorted(found.values())
+
+
+def _is_reduce(node: Persistent) -> bool:
+    """Whether a persistent id is one of torch.package's calls: ("reduce_package", number, function, arguments)."""
+    items = node.id.items if isinstance(node.id, Group) else []
+    return bool(items) and isinstance(items[0], Const) and items[0].value == "reduce_package"
 
 
 def _fixed(node: Global) -> tuple[str, str]:
