@@ -75,11 +75,26 @@ def _compare(path: Path, case: Mapping[str, Any]) -> tuple[str, list[str]]:
         return ("agrees", [error.message]) if expect == "reject" else ("differs", [f"refused: {error.message}"])
     if expect == "reject":
         return "differs", ["opened, and should be refused"]
+    if "files" in case:
+        case = _of_all_files(case)
     if "tensors" not in case:
         shown = [problem.message for problem in checkpoint.problems[:1]]
         return "agrees", shown
     details = [*_tensors(checkpoint, case), *_leaves(checkpoint, case), *_metadata(checkpoint, case)]
     return ("differs" if details else "agrees"), details
+
+
+def _of_all_files(case: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What is known of the files of a folder, as one case; storage numbers count anew in each."""
+    tensors = []
+    for name, part in case["files"].items():
+        for tensor in part["tensors"]:
+            tensors.append({**tensor, "storage": (name, tensor["storage"])} if "storage" in tensor else tensor)
+    leaves = [leaf for part in case["files"].values() for leaf in part["leaves"]]
+    metadata = [part["metadata"] for part in case["files"].values() if "metadata" in part]
+    versions = [item for part in case["files"].values() for item in part.get("state_dict_metadata", ())]
+    made: dict[str, Any] = {"tensors": tensors, "leaves": leaves, "state_dict_metadata": versions}
+    return made | ({"metadata": metadata[0]} if metadata else {})
 
 
 def _path(steps: list[list[str]]) -> str:

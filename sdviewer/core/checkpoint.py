@@ -135,9 +135,24 @@ class Identity:
     ctime_ns: int
 
 
+class Shard(NamedTuple):
+    """One file of a checkpoint that lies in several: where it is, and which it was when it was opened.
+
+    `path` is absolute or as the user named the folder. `byte_order` is that of its storages.
+    """
+
+    path: str
+    identity: Identity
+    byte_order: Literal["little", "big"] = "little"
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What one path holds, header only. `source` belongs to the format that read it and to no one else."""
+    """What one path holds, header only. `source` belongs to the format that read it and to no one else.
+
+    `identity` is that of the file that was read first; a checkpoint of several files has all of them in `shards`, by
+    their names in the folder (none for one that is a single file), and `size` is their sum.
+    """
 
     path: str
     container: str
@@ -152,4 +167,5 @@ class Checkpoint:
     storages: Mapping[str, StorageInfo] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    shards: Mapping[str, Shard] = field(default_factory=dict)
     source: Any = None

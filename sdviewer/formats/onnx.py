@@ -18,15 +18,15 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
-from sdviewer.core.checkpoint import Checkpoint
+from sdviewer.core.checkpoint import Checkpoint, Shard
 from sdviewer.core.dtypes import DTYPES
 from sdviewer.core.paths import KeyPath, TypedStep
 from sdviewer.core.progress import Progress
 from sdviewer.core.text import visible
-from sdviewer.errors import CorruptCheckpoint
+from sdviewer.errors import CorruptCheckpoint, OpenError
 from sdviewer.formats.coding import VARINTS
 from sdviewer.formats.cursor import Cursor
-from sdviewer.formats.file import File
+from sdviewer.formats.file import File, identity_of, open_descriptor
 from sdviewer.formats.named_tensors import ROOT, NamedTensors, elements_of, stored_bytes
 from sdviewer.formats.sniff import Head
 from sdviewer.formats.torch_source import StorageSpan
@@ -169,6 +169,7 @@ class _Reading:
         self.out = NamedTensors(file, "onnx")
         self.broken = ""
         self.done = 0
+        self.refused: dict[str, str] = {}
 
     def checkpoint(self) -> Checkpoint:
         opsets: dict[str, int] = {}
@@ -273,13 +274,16 @@ class _Reading:
             span, unreadable = self._bytes(tensor, dtype, nbytes)
         shape, stride = axes if axes is not None else (shape, None)
         owner = None if part else ROOT
-        self.out.add(path, shape, dtype, nbytes, span, unreadable=unreadable, state_dict=owner, stride=stride)
+        shard = span.shard if span is not None and span.shard else None
+        self.out.add(
+            path, shape, dtype, nbytes, span, unreadable=unreadable, state_dict=owner, stride=stride, shard=shard
+        )
 
     def _bytes(self, tensor: _Tensor, dtype: str, nbytes: int) -> tuple[StorageSpan | None, str]:
         """Where the numbers of a tensor are, and why they cannot be read."""
         data = tensor.data
         if tensor.is_external:
-            return None, self._external(tensor.external.get("location", ""))
+            return self._external(tensor.external, nbytes)
         if dtype == "string":
             return None, "its elements are texts"
         if data is None:
@@ -304,10 +308,42 @@ class _Reading:
             ), f"its shape needs {nbytes:,} bytes, and {there:,} are there"
         return StorageSpan(data.at, nbytes), ""
 
-    def _external(self, location: str) -> str:
-        """Why the numbers of a tensor in another file cannot be read."""
+    def _external(self, entries: Mapping[str, str], nbytes: int) -> tuple[StorageSpan | None, str]:
+        """Where the numbers of a tensor are in another file, and why they cannot be read."""
+        location = entries.get("location", "")
+        why = self._open_external(location)
+        if why:
+            return None, why
+        size = self.out.shards[location].identity.size
+        numbers = [entries.get("offset", "0"), entries.get("length", str(nbytes))]
+        if not all(re.fullmatch(r"\d{1,18}", text, re.ASCII) for text in numbers):
+            return None, f"its place in {visible(location, 80)} is not one"
+        start, length = map(int, numbers)
+        if length != nbytes:
+            return None, f"its shape needs {nbytes:,} bytes, and {length:,} are named in {visible(location, 80)}"
+        if start + nbytes > size:
+            return None, f"it needs {nbytes:,} bytes at byte {start:,} of {visible(location, 80)}, which has {size:,}"
+        return StorageSpan(start, nbytes, shard=location), ""
+
+    def _open_external(self, location: str) -> str:
+        """Get to know a file that a tensor names; why it is not opened, else ""."""
+        if location in self.refused:
+            return self.refused[location]
+        if location in self.out.shards:
+            return ""
         why = _refused_location(self.file.path, location)
-        return f"{why}: it is not opened" if why else f"its numbers are in another file, {visible(location, 80)}"
+        if not why:
+            path = os.path.join(os.path.dirname(os.path.abspath(self.file.path)), location)  # noqa: PTH100, PTH118, PTH120
+            try:
+                fd, status = open_descriptor(path)
+            except OpenError as error:
+                why = f"its numbers are in {visible(location, 80)}: {error.message}"
+            else:
+                os.close(fd)
+                self.out.shards[location] = Shard(path, identity_of(status))
+        if why:
+            self.refused[location] = why
+        return why
 
     def _sparse(self, message: _Field) -> None:
         """A SparseTensorProto: the row of the whole, and its values and indices as parts."""
@@ -378,9 +414,10 @@ def _refused_location(path: str, location: str) -> str:
         return "its numbers are in another file that it does not name"
     parts = re.split(r"[/\\]", location)
     if location[0] in "/\\" or ".." in parts or ":" in parts[0]:
-        return f"its numbers are in a file out of the model's folder, {visible(location, 80)}"
+        return f"its numbers are in a file out of the model's folder, {visible(location, 80)}: it is not opened"
     folder = os.path.realpath(os.path.dirname(os.path.abspath(path)))  # noqa: PTH100, PTH120
     found = os.path.realpath(os.path.join(folder, location))  # noqa: PTH118
     if os.path.commonpath([folder, found]) != folder:
-        return f"its numbers are behind a link that leads out of the model's folder, {visible(location, 80)}"
+        where = visible(location, 80)
+        return f"its numbers are behind a link that leads out of the model's folder, {where}: it is not opened"
     return ""

@@ -1,17 +1,27 @@
-"""Every pickle of a file, for the scan: also those that nothing refers to, and of files that do not open."""
+"""Every pickle of a file, for the scan: also those that nothing refers to, and of files that do not open.
+
+Of a checkpoint of several files, every pickle of each of them.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from os import PathLike, fspath
 
+from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.progress import Progress, no_progress
-from sdviewer.errors import CorruptCheckpoint, SDViewerError
+from sdviewer.errors import CorruptCheckpoint, OpenError, SDViewerError
+from sdviewer.formats.assembly import range_file
 from sdviewer.formats.bare_pickle import MOST_PICKLES, is_old_pickle
+from sdviewer.formats.dcp import Dcp, DcpSource
 from sdviewer.formats.file import File, opened
+from sdviewer.formats.folder import METADATA
+from sdviewer.formats.hf_index import HfIndex
 from sdviewer.formats.inner_files import first_bytes, member_window
 from sdviewer.formats.numpy_array import MAGIC, object_pickle
+from sdviewer.formats.opening import open_checkpoint
 from sdviewer.formats.registry import FORMATS
 from sdviewer.formats.sniff import LEGACY_MAGIC, refusal
 from sdviewer.formats.torch_tar import is_torch_tar, read_tar
@@ -52,8 +62,17 @@ def pickle_streams(path: str | PathLike[str], *, progress: Progress = no_progres
     """
     name = fspath(path)
     try:
+        if os.path.isdir(name):  # noqa: PTH112
+            found = _set_of_files(name, progress)
+            if isinstance(found, Checkpoint):
+                return list(_of_all_files(found, progress))
+            name = found
         with opened(name) as file:
             head = file.head
+            if Dcp().matches(head) or HfIndex().matches(head):
+                found = _set_of_files(name, progress)
+                if isinstance(found, Checkpoint):
+                    return list(_of_all_files(found, progress))
             if head.is_zip:
                 refused = not head.has("data.pkl") or head.has("constants.pkl")
                 streams = _members(file, head.directory)
@@ -74,6 +93,70 @@ def pickle_streams(path: str | PathLike[str], *, progress: Progress = no_progres
     except SDViewerError as error:
         error.path = error.path or name
         raise
+
+
+def _set_of_files(path: str, progress: Progress) -> Checkpoint | str:
+    """The checkpoint of several files at `path`; else the one file that is meant.
+
+    A `.metadata` that cannot be made sense of is a pickle all the same, and what it would run is asked here.
+
+    Raises:
+        OpenError: there is no file to look at.
+    """
+    try:
+        checkpoint = open_checkpoint(path, progress=progress)
+    except OpenError:
+        metadata = os.path.join(path, METADATA)  # noqa: PTH118
+        if os.path.isfile(metadata):  # noqa: PTH113
+            return metadata
+        if os.path.isfile(path) and not path.endswith(".json"):  # noqa: PTH113
+            return path
+        raise
+    return checkpoint if checkpoint.shards else checkpoint.path
+
+
+def _of_all_files(checkpoint: Checkpoint, progress: Progress) -> Iterator[PickleStream]:
+    """The pickles of every file of a checkpoint of several, each with its file's name before its own."""
+    for n, (name, shard) in enumerate(checkpoint.shards.items()):
+        progress(n, len(checkpoint.shards))
+        try:
+            with opened(shard.path) as file:
+                if HfIndex().matches(file.head):
+                    continue
+                source = checkpoint.source
+                if isinstance(source, DcpSource) and name in source.files:
+                    streams = list(_archives(file, name, source))
+                elif isinstance(source, DcpSource):
+                    # Loaded, and by a loader without any list of names: but not by torch.load.
+                    streams = [PickleStream("", _whole(file))]
+                else:
+                    streams = pickle_streams(shard.path, progress=progress)
+        except OpenError as error:
+            streams = [PickleStream("", b"", loaded=True, broken=error.message)]
+        for stream in streams:
+            yield replace(stream, name=f"{name}: {stream.name}" if stream.name else name)
+    for problem in checkpoint.problems:
+        if problem.code in ("missing_shard", "unsafe_shard", "shard_unreadable"):
+            yield PickleStream(problem.where, b"", loaded=True, broken=problem.message)
+
+
+def _archives(file: File, name: str, source: DcpSource) -> Iterator[PickleStream]:
+    """The pickles of the archives that stand one behind the other in a data file of a distributed checkpoint."""
+    if file.head.is_safetensors:
+        return
+    for at in sorted({place for place in source.places.values() if place.file == name}):
+        where = f"byte {at.offset}"
+        try:
+            part = range_file(file, at.offset, at.length)
+            if part.head.is_zip:
+                found = list(_members(part, part.head.directory))
+            else:
+                legacy = _PICKLES_OF_LEGACY if part.head.is_legacy else 1
+                found = [PickleStream("", part.read(0, min(part.size, LONGEST)), legacy, loaded=True)]
+        except OpenError as error:
+            found = [PickleStream("", b"", loaded=True, broken=error.message)]
+        for stream in found:
+            yield replace(stream, name=f"{where}, {stream.name}" if stream.name else where)
 
 
 def _members(file: Reader, directory: ZipDirectory, inside: str = "", depth: int = 0) -> Iterator[PickleStream]:

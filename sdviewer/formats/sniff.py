@@ -225,7 +225,8 @@ def _json(head: Head) -> bool:
     return text is not None and text.lstrip("\ufeff \t\r\n")[:1] in ("{", "[")
 
 
-def _index_json(head: Head) -> bool:
+def is_index(head: Head) -> bool:
+    """Whether it is a Hugging Face index: JSON that begins with a map of weights to files."""
     return _json(head) and (b'"weight_map"' in head.start or b'"total_size"' in head.start)
 
 
@@ -247,7 +248,6 @@ def _zlib(head: Head) -> bool:
 UNSUPPORTED: tuple[tuple[str, Test], ...] = (
     ("a checkpoint of PyTorch's 2018 preview (PYTORCH1)", _starts(b"PYTORCH1")),
     ("a TorchScript mobile file", _at(4, b"PTMF")),
-    ("an index of a sharded checkpoint", _index_json),
 )
 
 # What other programs write and sdviewer does not read: what it is, the way to something that it reads, and how it is

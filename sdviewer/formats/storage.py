@@ -11,7 +11,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
@@ -20,10 +20,11 @@ from sdviewer.core.dtypes import DTYPES
 from sdviewer.core.paths import TypedStep
 from sdviewer.core.tensor_bytes import TensorLayout, contiguous_stride
 from sdviewer.errors import CorruptCheckpoint, OpenError
+from sdviewer.formats.assembly import AssembledReader, Assembly
 from sdviewer.formats.file import identity_of, open_descriptor, same_file
 from sdviewer.formats.inner_files import decoded
 from sdviewer.formats.pread import read_exactly, read_into
-from sdviewer.formats.torch_source import StorageSpan, TextRun
+from sdviewer.formats.torch_source import StorageSpan, span_from_json
 from sdviewer.formats.zip_directory import DEFLATED, Entry, inflate, payload_offset
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ _IN_MEMORY = 64 << 20
 class Locates(Protocol):
     """What every format's `Checkpoint.source` can say."""
 
-    def span(self, storage: str) -> StorageSpan: ...
+    def span(self, storage: str) -> StorageSpan | Assembly: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,8 @@ class TensorSource:
 
     `path` is absolute, `identity` that of the file when it was opened. `parts` are what a sparse tensor, a nested one
     or one quantized per channel is made of, by their names; it is read as the dense one it stands for. `axis` is the
-    channels' dimension.
+    channels' dimension. `assembly` says where the bytes are of a tensor that lies in several places; then `span` counts
+    the bytes of the whole, and the assembly names the files.
     """
 
     path: str
@@ -55,6 +57,7 @@ class TensorSource:
     layout: TensorLayout
     parts: Mapping[str, TensorSource] = field(default_factory=dict)
     axis: int = -1
+    assembly: Assembly | None = None
 
     @property
     def nbytes(self) -> int:
@@ -63,36 +66,29 @@ class TensorSource:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values that `json` takes, big ints and surrogates in names included."""
-        member = self.span.member
         return {
             "path": self.path,
             "identity": asdict(self.identity),
-            "start": self.span.start,
-            "nbytes": self.span.nbytes,
-            "member": list(member) if member is not None else None,
-            "limit": self.span.limit,
-            "text": list(self.span.text) if self.span.text is not None else None,
-            "coding": self.span.coding,
-            "coded": self.span.coded,
+            "span": list(self.span),
             "layout": asdict(self.layout),
             "parts": {name: part.to_json() for name, part in self.parts.items()},
             "axis": self.axis,
+            "assembly": self.assembly.to_json() if self.assembly is not None else None,
         }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> TensorSource:
         """The inverse of `to_json`."""
-        member = Entry(*data["member"]) if data["member"] is not None else None
-        text = TextRun(*data["text"]) if data["text"] is not None else None
         layout = dict(data["layout"])
         layout["shape"], layout["stride"] = tuple(layout["shape"]), tuple(layout["stride"])
         return cls(
             data["path"],
             Identity(**data["identity"]),
-            StorageSpan(data["start"], data["nbytes"], member, data["limit"], text, data["coding"], data["coded"]),
+            span_from_json(data["span"]),
             TensorLayout(**layout),
             {name: cls.from_json(part) for name, part in data["parts"].items()},
             data["axis"],
+            Assembly.from_json(data["assembly"]) if data["assembly"] is not None else None,
         )
 
 
@@ -122,7 +118,7 @@ def tensor_source(checkpoint: Checkpoint, index: int) -> TensorSource:
         shape=tensor.shape,
         stride=tensor.stride if tensor.stride is not None else contiguous_stride(tensor.shape),
         offset=tensor.storage_offset,
-        swap=checkpoint.byte_order == "big" or "big-endian" in tensor.flags,
+        swap="big-endian" in tensor.flags,
         conj="conj" in tensor.flags,
         neg="neg" in tensor.flags,
         scale=quant.get("scale"),
@@ -135,17 +131,36 @@ def tensor_source(checkpoint: Checkpoint, index: int) -> TensorSource:
     parts = {"stored": stored}
     for name in ("scales", "zero_points"):
         part = quant[name]
-        place = TensorLayout(
-            part["dtype"], tuple(part["shape"]), tuple(part["stride"]), part["storage_offset"], layout.swap
-        )
+        place = TensorLayout(part["dtype"], tuple(part["shape"]), tuple(part["stride"]), part["storage_offset"])
         parts[name] = _source(checkpoint, part["storage"], place)
     return _made_of(checkpoint, "float32", tensor.shape, parts, quant["axis"])
 
 
 def _source(checkpoint: Checkpoint, storage: str, layout: TensorLayout) -> TensorSource:
+    """Where the bytes of a storage are, for a tensor that lies in it so, in the byte order of their file."""
     source: Locates = checkpoint.source
-    span = source.span(storage) if math.prod(layout.shape) else StorageSpan(0, 0)
-    return TensorSource(os.path.abspath(checkpoint.path), checkpoint.identity, span, layout)  # noqa: PTH100
+    place = source.span(storage) if math.prod(layout.shape) else StorageSpan(0, 0)
+    shard = checkpoint.shards.get(place.shard) if isinstance(place, StorageSpan) and place.shard else None
+    if (checkpoint.byte_order if shard is None else shard.byte_order) == "big":
+        layout = replace(layout, swap=True)
+    if isinstance(place, Assembly):
+        whole, assembly = StorageSpan(0, place.nbytes), _filed(place, checkpoint)
+        return TensorSource(_absolute(checkpoint.path), checkpoint.identity, whole, layout, assembly=assembly)
+    if shard is not None:
+        return TensorSource(_absolute(shard.path), shard.identity, place, layout)
+    return TensorSource(_absolute(checkpoint.path), checkpoint.identity, place, layout)
+
+
+def _absolute(path: str) -> str:
+    """A path that means the same to a process in another folder; a Path would resolve what the user wrote."""
+    return os.path.abspath(path)  # noqa: PTH100
+
+
+def _filed(assembly: Assembly, checkpoint: Checkpoint) -> Assembly:
+    """With the path and identity of each file that it names."""
+    names = dict.fromkeys([box.shard for box in assembly.boxes])
+    files = [(name, _absolute(checkpoint.shards[name].path), checkpoint.shards[name].identity) for name in names]
+    return replace(assembly, files=tuple(files))
 
 
 def _made_of(
@@ -153,10 +168,9 @@ def _made_of(
 ) -> TensorSource:
     """A dense tensor that its parts stand for."""
     # Channels are dequantized into this machine's floats; what is sparse keeps the bytes of its values.
-    swap = checkpoint.byte_order == "big" and axis < 0
+    swap = axis < 0 and any(part.layout.swap for part in parts.values())
     layout = TensorLayout(dtype, shape, contiguous_stride(shape), 0, swap=swap)
-    path = os.path.abspath(checkpoint.path)  # noqa: PTH100
-    return TensorSource(path, checkpoint.identity, StorageSpan(0, 0), layout, parts, axis)
+    return TensorSource(_absolute(checkpoint.path), checkpoint.identity, StorageSpan(0, 0), layout, parts, axis)
 
 
 def _parts(checkpoint: Checkpoint, index: int) -> dict[str, TensorSource]:
@@ -281,6 +295,8 @@ def open_storage(source: TensorSource) -> OpenStorage:
             indices of a sparse tensor (code `bad_indices`).
         OpenError: it is not there any more.
     """
+    if source.assembly is not None:
+        return AssembledReader(source.assembly)
     return _open_parts(source) if source.parts else StorageReader(source)
 
 

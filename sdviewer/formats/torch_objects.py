@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias, cast
 
@@ -381,7 +381,7 @@ class _Walk:
             return owner
         if not any(key is not None and is_tensor(value) for key, (_, _, value) in zip(keys, entries, strict=True)):
             return None
-        owner = self._begin(node, path, place, _role(path, keys))
+        owner = self._begin(node, path, place, role_of(path, keys))
         if type(node) is Call and any(
             type(where.node) is Group and where.node.type != "dict" for where, _, _ in entries
         ):
@@ -905,7 +905,8 @@ def _is_ema(path: KeyPath) -> bool:
     return any(_EMA.search((step if isinstance(step, str) else step.value).lower()) for step in path)
 
 
-def _role(path: KeyPath, keys: list[str | None]) -> Role:
+def role_of(path: KeyPath, keys: Sequence[str | None]) -> Role:
+    """What a mapping of tensors is, by where it stands and what it is called."""
     if _is_ema(path) or "n_averaged" in keys:
         return "ema"
     names = [step for step in path if isinstance(step, str)]

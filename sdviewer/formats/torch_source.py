@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sdviewer.formats.zip_directory import Entry, ZipDirectory
 from sdviewer.pickles.machine import Pickle
@@ -26,7 +26,8 @@ class StorageSpan(NamedTuple):
     """Where a storage's bytes are: `start` to `start + nbytes` of the file, of a zip `member`, or of a decoded `text`.
 
     `limit` is where the zip directory begins, before which a member must end. With a `coding` (`formats.coding`) the
-    file has `coded` bytes there, which give the `nbytes` of the storage.
+    file has `coded` bytes there, which give the `nbytes` of the storage. `shard` is the name in `Checkpoint.shards` of
+    the file that is meant, "" for a checkpoint that is a single file.
     """
 
     start: int
@@ -36,6 +37,20 @@ class StorageSpan(NamedTuple):
     text: TextRun | None = None
     coding: str = ""
     coded: int = 0
+    shard: str = ""
+
+
+def span_from_json(values: list[Any]) -> StorageSpan:
+    """A span out of the list that JSON makes of it."""
+    start, nbytes, member, limit, text, *rest = values
+    return StorageSpan(
+        start,
+        nbytes,
+        Entry(*member) if member is not None else None,
+        limit,
+        TextRun(*text) if text is not None else None,
+        *rest,
+    )
 
 
 @dataclass(frozen=True, slots=True)

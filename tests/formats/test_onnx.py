@@ -42,8 +42,9 @@ def initializer(name: str, sizes: tuple[int, ...], kind: int, data: bytes, field
     return dims + number(2, kind) + block(8, name.encode()) + block(field, data)
 
 
-def external(name: str, location: str, size: int = 2) -> bytes:
-    entry = block(13, block(1, b"location") + block(2, location.encode()))
+def external(name: str, location: str, size: int = 2, **more: str) -> bytes:
+    entries = {"location": location, **more}
+    entry = b"".join([block(13, block(1, key.encode()) + block(2, value.encode())) for key, value in entries.items()])
     return number(1, size) + number(2, 1) + block(8, name.encode()) + entry + number(14, 1)
 
 
@@ -115,7 +116,8 @@ def test_that_the_model_is_told_and_its_nodes_are_stepped_over(write: Write) -> 
         ("..\\secret", "out of the model's folder"),
         ("link", "link that leads out"),
         ("", "does not name"),
-        ("weights.bin", "in another file, weights.bin"),
+        ("no.bin", "there is no such file"),
+        (".", "a folder"),
     ],
 )
 def test_that_another_file_is_only_taken_from_the_folder_of_the_model(tmp_path: Path, location: str, says: str) -> None:
@@ -127,6 +129,38 @@ def test_that_another_file_is_only_taken_from_the_folder_of_the_model(tmp_path: 
     checkpoint = open_checkpoint(folder / "model.onnx")
     assert checkpoint.tensors[0].shape == (2,)
     assert says in checkpoint.tensors[0].unreadable
+
+
+def test_that_external_numbers_are_read_from_the_file_beside_the_model(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "weights.bin").write_bytes(bytes(range(24)))
+    tensors = [
+        external("whole", "sub/weights.bin", 6),
+        external("part", "sub/weights.bin", 2, offset="8", length="8"),
+        external("beyond", "sub/weights.bin", 2, offset="20", length="8"),
+        external("wrong", "sub/weights.bin", 2, offset="0", length="4"),
+        external("odd", "sub/weights.bin", 2, offset="-1"),
+    ]
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model(*tensors))
+    checkpoint = open_checkpoint(path)
+    assert checkpoint.size == path.stat().st_size + 24
+    assert list(checkpoint.shards) == ["sub/weights.bin"]
+    assert [(row.key, row.shard, bool(row.unreadable)) for row in checkpoint.tensors] == [
+        ("whole", "sub/weights.bin", False),
+        ("part", "sub/weights.bin", False),
+        ("beyond", None, True),
+        ("wrong", None, True),
+        ("odd", None, True),
+    ]
+    assert elements(checkpoint, 0) == bytes(range(24))
+    assert elements(checkpoint, 1) == bytes(range(8, 16))
+    source = tensor_source(checkpoint, 1)
+    assert TensorSource.from_json(source.to_json()) == source
+    (tmp_path / "sub" / "weights.bin").write_bytes(bytes(25))
+    with pytest.raises(CorruptCheckpoint) as caught:
+        open_storage(source)
+    assert caught.value.code == "file_changed"
 
 
 def test_that_sparse_initializers_are_put_into_place(write: Write) -> None:
