@@ -45,7 +45,10 @@ class BarePickle:
     can_write = False
 
     def matches(self, head: Head) -> bool:
-        return (head.is_pickle and not head.is_legacy) or is_old_pickle(head)
+        if head.is_legacy or head.is_safetensors or head.is_joblib:
+            # The length of a safetensors header can be the bytes 80 02.
+            return False
+        return head.is_pickle or is_old_pickle(head)
 
     def open(self, file: File, progress: Progress) -> Checkpoint:
         """Read the pickle; constants that are long are passed over."""

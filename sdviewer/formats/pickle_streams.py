@@ -77,6 +77,8 @@ def pickle_streams(path: str | PathLike[str], *, progress: Progress = no_progres
                 refused = not head.has("data.pkl") or head.has("constants.pkl")
                 streams = _members(file, head.directory)
                 return [replace(stream, refused=refused) for stream in streams]
+            if head.is_safetensors:
+                return []
             if head.is_legacy:
                 return [PickleStream("", _whole(file), _PICKLES_OF_LEGACY, loaded=True)]
             if head.is_pickle or is_old_pickle(head):
@@ -168,7 +170,9 @@ def _members(file: Reader, directory: ZipDirectory, inside: str = "", depth: int
     for entry in directory.entries:
         name = inside + entry.name
         start = b"" if _is_storage(entry) else first_bytes(file, directory, entry, 32)
-        if start.startswith(b"PK\3\4") and depth < _DEEPEST:
+        if start.startswith(b"PK\3\4") and depth == _DEEPEST:
+            yield PickleStream(name, b"", broken="it is an archive in too many archives")
+        elif start.startswith(b"PK\3\4"):
             yield from _inner_archive(file, directory, entry, name, depth)
         elif entry.name.lower().endswith((".pkl", ".pickle")) or _begins(start):
             try:

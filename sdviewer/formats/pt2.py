@@ -26,7 +26,7 @@ from sdviewer.errors import CorruptCheckpoint
 from sdviewer.formats import grafts
 from sdviewer.formats.file import File
 from sdviewer.formats.inner_files import member_window, read_inner
-from sdviewer.formats.sniff import Head
+from sdviewer.formats.sniff import LEGACY_MAGIC, Head
 from sdviewer.formats.torch_objects import StoredBytes, read_objects
 from sdviewer.formats.torch_source import ArchiveSource, StorageSpan
 from sdviewer.formats.torch_zip import Archive, refuse_hopeless, torch_checkpoint
@@ -261,8 +261,8 @@ class _Reading:
             return None
         try:
             within = member_window(self.file, self.directory, entry)
-            start = within.read(0, min(2, within.size))
-            if start[:1] == b"\x80":
+            start = within.read(0, min(32, within.size))
+            if start[:1] == b"\x80" and LEGACY_MAGIC not in start:
                 pickle = parse(within.read(0, within.size), progress=self.progress)
                 return pickle.root
             inner = read_inner(within, f"{path}/", self.progress)

@@ -86,14 +86,14 @@ FORMATS: tuple[Format, ...] = (
     TorchScript(),
     TorchPackage(),
     Pt2(),
+    HfIndex(),
+    Dcp(),
     BarePickle(),
     NumpyFile(),
     NumpyArchive(),
     Gguf(),
     Hdf5(),
     Onnx(),
-    HfIndex(),
-    Dcp(),
 )
 
 FOLDERS: tuple[FolderFormat, ...] = (DeepSpeed(), DcpSafetensors())

@@ -41,10 +41,12 @@ class TorchPackage:
     can_write = False
 
     def matches(self, head: Head) -> bool:
-        if not head.is_zip or head.has("data.pkl") or head.has("constants.pkl") or head.has("archive_format"):
+        if not head.is_zip or head.has("constants.pkl") or head.has("archive_format"):
             return False
         if head.has(".data/extern_modules"):
             return True
+        if head.has("data.pkl"):
+            return False
         return any(name.startswith(".data/") and name.endswith(_STORAGE) for name in head.members)
 
     def open(self, file: File, progress: Progress) -> Checkpoint:

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import socket
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,14 +19,15 @@ from sdviewer.formats import save as write_copy
 from sdviewer.formats.file import opened
 from sdviewer.repair.planning import make_plan
 from sdviewer.repair.recipe import Recipe
-from tests.formats.conftest import Save
+from tests.formats import test_torch_tar
+from tests.formats.conftest import Member, Save, build_zip
 from tests.formats.test_gguf import gguf_file
 from tests.formats.test_onnx import initializer, model
 
 Write = Callable[..., Path]
 
 
-def sample(format_: Format, save: Save, tmp_path: Path) -> Path:
+def sample(format_: Format, save: Save, tmp_path: Path) -> Path:  # noqa: C901  one case a format
     """A small file of each format; a new format adds its own."""
     import torch
     from safetensors.torch import save_file
@@ -65,6 +68,17 @@ def sample(format_: Format, save: Save, tmp_path: Path) -> Path:
 
             write_dcp(tmp_path, tensors)
             return tmp_path / ".metadata"
+        case "pickle":
+            (tmp_path / "model.pkl").write_bytes(pickle.dumps(tensors))
+            return tmp_path / "model.pkl"
+        case "torch-tar":
+            return _tar(tmp_path / "model.pth.tar")
+        case "torchscript":
+            return _script(tmp_path / "model.ts")
+        case "torch-package":
+            return _package(tmp_path / "package.pt")
+        case "pt2":
+            return _program(tmp_path / "model.pt2")
     raise AssertionError(f"no sample of {format_.name}")
 
 
@@ -75,6 +89,85 @@ ONNX_SAMPLE = (("a.weight", (2, 3), 1, bytes(24)), ("a.bias", (2,), 1, bytes(8))
 
 def written(path: Path, data: bytes) -> Path:
     path.write_bytes(data)
+    return path
+
+
+def _tar(path: Path) -> Path:
+    numbers = struct.pack("<6f", *range(6)), struct.pack("<2f", 1, 1)
+    path.write_bytes(
+        test_torch_tar.tar(
+            {
+                "pickle": test_torch_tar.dumps({"a.weight": test_torch_tar.Id("3"), "a.bias": test_torch_tar.Id("4")}),
+                "tensors": test_torch_tar.tensors([(3, 1, (2, 3), (3, 1), 0), (4, 2, (2,), (1,), 0)]),
+                "storages": test_torch_tar.storages(
+                    [(1, "FloatStorage", numbers[0], 6), (2, "FloatStorage", numbers[1], 2)], []
+                ),
+            }
+        )
+    )
+    return path
+
+
+def _script(path: Path) -> Path:
+    entries = [b"X" + struct.pack("<L", len(key)) + key + torch_call(*rest) for key, *rest in (
+        (b"weight", b"0", 6, b"K\2K\3\x86", b"K\3K\1\x86"), (b"bias", b"1", 2, b"K\2\x85", b"K\1\x85"),
+    )]  # fmt: skip
+    inner = b"c__torch__\nLinear\n)\x81}(" + b"".join(entries) + b"ub"
+    path.write_bytes(
+        build_zip(
+            [
+                Member("m/data.pkl", b"\x80\2c__torch__\nNet\n)\x81}(X\1\0\0\0a" + inner + b"ub."),
+                Member("m/data/0", bytes(24)),
+                Member("m/data/1", bytes(8)),
+                Member("m/code/__torch__.py", b"class Net(Module):\n  a : Linear\nclass Linear(Module):\n  b : int\n"),
+                Member("m/constants.pkl", b"\x80\2)."),
+                Member("m/version", b"3\n"),
+            ]
+        ).data
+    )
+    return path
+
+
+def _package(path: Path) -> Path:
+    entries = [b"X" + struct.pack("<L", len(key)) + key + torch_call(*rest) for key, *rest in (
+        (b"a.weight", b"0", 6, b"K\2K\3\x86", b"K\3K\1\x86"), (b"a.bias", b"1", 2, b"K\2\x85", b"K\1\x85"),
+    )]  # fmt: skip
+    path.write_bytes(
+        build_zip(
+            [
+                Member("p/model/model.pkl", b"\x80\3}(" + b"".join(entries) + b"u."),
+                Member("p/.data/0.storage", bytes(24)),
+                Member("p/.data/1.storage", bytes(8)),
+                Member("p/.data/extern_modules", b""),
+            ]
+        ).data
+    )
+    return path
+
+
+def torch_call(key: bytes, numel: int, size: bytes, stride: bytes) -> bytes:
+    """The pickle of a float32 tensor."""
+    storage = b"(X\7\0\0\0storagectorch\nFloatStorage\nX\1\0\0\0" + key + b"X\3\0\0\0cpuK" + bytes([numel]) + b"tQ"
+    return b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\0" + size + stride + b"\x89NtR"
+
+
+def _program(path: Path) -> Path:
+    def weight(name: str, sizes: list[int], strides: list[int]) -> dict[str, object]:
+        meta = {"dtype": 7, "sizes": [{"as_int": n} for n in sizes], "strides": [{"as_int": n} for n in strides]}
+        return {"path_name": name, "is_param": True, "use_pickle": False, "tensor_meta": meta}
+
+    config = {"a.weight": weight("weight_0", [2, 3], [3, 1]), "a.bias": weight("weight_1", [2], [1])}
+    path.write_bytes(
+        build_zip(
+            [
+                Member("m/archive_format", b"pt2"),
+                Member("m/models/model.json", b"{}"),
+                Member("m/data/weights/weight_0", bytes(24)),
+                Member("m/data/weights/weight_1", bytes(8)),
+                Member("m/data/weights/model_weights_config.json", json.dumps({"config": config}).encode()),
+            ]
+        ).data
+    )
     return path
 
 
@@ -183,6 +276,7 @@ def test_that_what_is_not_there_is_said(tmp_path: Path) -> None:
         (b"\x28\xb5\x2f\xfdxxxx", "zstd"),
         (b"BZh91AY&SY", "bzip2"),
         (b"\xfd7zXZ\0\0", "xz"),
+        (bytes(257) + b"ustar\0" + bytes(249), "tar archive"),
         (b"7z\xbc\xaf\x27\x1c\0\4", "7z"),
         (b'{"error": "not found"}', "error message"),
         (b'{"model_type": "bert"}', "JSON"),

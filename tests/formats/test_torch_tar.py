@@ -27,7 +27,7 @@ class _Named:
         self.name = name
 
 
-class _Id:
+class Id:
     """Something that is written as a persistent id."""
 
     def __init__(self, key: Any) -> None:
@@ -36,7 +36,7 @@ class _Id:
 
 class _Pickler(pickle._Pickler):  # type: ignore[name-defined, misc]
     def persistent_id(self, thing: Any) -> Any:
-        return thing.key if isinstance(thing, _Id) else None
+        return thing.key if isinstance(thing, Id) else None
 
     def save(self, obj: Any, save_persistent_id: bool = True) -> None:
         if isinstance(obj, _Named):
@@ -87,7 +87,7 @@ NUMBERS = struct.pack("<12f", *range(12))
 def members() -> dict[str, bytes]:
     return {
         "sys_info": dumps({"protocol_version": 1000}),
-        "pickle": dumps({"weight": _Id("21"), "again": _Id("21"), "part": _Id("22"), "steps": _Id("23"), "epoch": 4}),
+        "pickle": dumps({"weight": Id("21"), "again": Id("21"), "part": Id("22"), "steps": Id("23"), "epoch": 4}),
         "tensors": tensors([(21, 11, (3, 4), (4, 1), 0), (22, 12, (2,), (2,), 1), (23, 13, (2,), (1,), 0)]),
         "storages": storages(
             [(11, "FloatStorage", NUMBERS, 12), (13, "LongStorage", struct.pack("<2q", -1, 7), 2)],
