@@ -46,7 +46,7 @@ class BarePickle:
     can_write = False
 
     def matches(self, head: Head) -> bool:
-        if head.is_legacy or head.is_safetensors:
+        if head.is_legacy or head.is_safetensors or head.is_joblib:
             # The length of a safetensors header can be the bytes 80 02.
             return False
         return (head.is_pickle or is_old_pickle(head)) and not Dcp().matches(head)

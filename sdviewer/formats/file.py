@@ -7,7 +7,6 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from sdviewer.core.checkpoint import Identity
@@ -25,10 +24,6 @@ _FLAGS = (
     | getattr(os, "O_BINARY", 0)
     | getattr(os, "O_NOCTTY", 0)
 )
-
-
-_MOST_NAMES = 10_000
-"""Entries of a folder that are looked at to say what it is."""
 
 
 @dataclass(slots=True)
@@ -99,17 +94,7 @@ def _not_opened(path: str, error: OSError | ValueError) -> OpenError:
     )
 
 
-def _not_a_file(path: str, mode: int) -> OpenError:
-    if stat.S_ISDIR(mode):
-        from sdviewer.formats.sniff import folder_refusal
-
-        try:
-            with os.scandir(path) as entries:
-                known = folder_refusal(path, [entry.name for entry in islice(entries, _MOST_NAMES)])
-        except OSError:
-            known = None
-        if known is not None:
-            return known
+def _not_a_file(path: str, mode: int) -> UnknownFormat:
     kinds = (
         (stat.S_ISDIR, "a folder"),
         (stat.S_ISFIFO, "a named pipe"),

@@ -14,7 +14,7 @@ from sdviewer.core.progress import Progress
 from sdviewer.core.text import visible
 from sdviewer.errors import OpenError, SDViewerError, UnknownFormat, UnsupportedContainer
 from sdviewer.formats.file import opened
-from sdviewer.formats.sniff import refusal
+from sdviewer.formats.sniff import folder_refusal, refusal
 
 METADATA = ".metadata"
 """What torch.distributed.checkpoint calls its description of a folder."""
@@ -31,6 +31,7 @@ def open_folder(path: str, progress: Progress) -> Checkpoint:
 
     Raises:
         UnknownFormat: there is no checkpoint in it.
+        UnsupportedContainer: it is another program's, and not read.
         OpenError: there are several (code `several_checkpoints`), or it may not be read.
         CorruptCheckpoint: nothing of its checkpoint can be read.
         Cancelled: from `progress`.
@@ -44,6 +45,9 @@ def open_folder(path: str, progress: Progress) -> Checkpoint:
     for format_ in FOLDERS:
         if format_.matches(path, names):
             return format_.open(path, progress)
+    known = folder_refusal(path, names)
+    if known is not None:
+        raise known
     found = os.path.join(path, only_checkpoint(path, names, progress))  # noqa: PTH118
     return open_folder(found, progress) if os.path.isdir(found) else open_file(found, progress)  # noqa: PTH112
 

@@ -15,6 +15,7 @@ from sdviewer.core.checkpoint import (
     Problem,
     Role,
     Severity,
+    Shard,
     StateDict,
     StorageInfo,
     TensorInfo,
@@ -86,6 +87,7 @@ class NamedTensors:
         self._owners: dict[KeyPath, _Owner] = {}
         self._names: dict[str, int] = {}
         self._counts: dict[str, int] = {}
+        self.shards: dict[str, Shard] = {}
         self._strides: dict[tuple[int, ...], tuple[int, ...] | None] = {}
 
     def add(
@@ -102,12 +104,14 @@ class NamedTensors:
         flags: tuple[str, ...] = (),
         kind: TensorKind = "tensor",
         storage: str | None = None,
+        shard: str | None = None,
         cls: str = "torch.Tensor",
     ) -> None:
         """One tensor: `shape` in elements (`nbytes` is what they take), row-major unless `stride` says otherwise.
 
         `span` is where its bytes are, None where it has none of its own. `state_dict` is the path and the role of the
-        state dict that it is an entry of. `storage` names one that was added before and that it shares.
+        state dict that it is an entry of. `storage` names one that was added before and that it shares, `shard` the
+        file of `shards` in which its bytes are.
         """
         key: str | None = None
         occurrence = 0
@@ -144,6 +148,7 @@ class NamedTensors:
                 kind=kind,
                 cls=cls,
                 location=None,
+                shard=shard,
                 unreadable=unreadable,
                 flags=flags,
                 occurrence=occurrence,
@@ -169,7 +174,7 @@ class NamedTensors:
         return Checkpoint(
             path=self.file.path,
             container=self.container,
-            size=self.file.size,
+            size=self.file.size + sum({shard.identity: shard.identity.size for shard in self.shards.values()}.values()),
             byte_order=byte_order,
             identity=self.file.identity,
             writer=self.writer,
@@ -180,6 +185,7 @@ class NamedTensors:
             storages=self._storages,
             metadata=self.metadata,
             problems=tuple(problems),
+            shards=self.shards,
             source=NamedTensorsSource(self._spans),
         )
 

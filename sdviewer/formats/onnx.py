@@ -18,15 +18,15 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
-from sdviewer.core.checkpoint import Checkpoint
+from sdviewer.core.checkpoint import Checkpoint, Shard
 from sdviewer.core.dtypes import DTYPES
 from sdviewer.core.paths import KeyPath, TypedStep
 from sdviewer.core.progress import Progress
 from sdviewer.core.text import visible
-from sdviewer.errors import CorruptCheckpoint
+from sdviewer.errors import CorruptCheckpoint, OpenError
 from sdviewer.formats.coding import VARINTS
 from sdviewer.formats.cursor import Cursor
-from sdviewer.formats.file import File
+from sdviewer.formats.file import File, identity_of, open_descriptor
 from sdviewer.formats.named_tensors import ROOT, NamedTensors, elements_of, stored_bytes
 from sdviewer.formats.sniff import Head
 from sdviewer.formats.torch_source import StorageSpan
@@ -43,6 +43,7 @@ _MOST_PROPERTIES = 10_000
 _LAST_FIELD = 30
 _MODEL_GRAPH, _MODEL_OPSET, _MODEL_PROPERTIES = 7, 8, 14
 _GRAPH_INITIALIZER, _GRAPH_SPARSE = 5, 15
+_GRAPH_BEGINNINGS = frozenset([b"", *[bytes([number << 3 | 2]) for number in (1, 2, 5, 10, 11, 12, 13, 14, 15)]])
 _DIMS, _TYPE, _FLOATS, _INT32S, _TEXTS, _INT64S, _NAME, _RAW, _DOUBLES, _UINT64S = 1, 2, 4, 5, 6, 7, 8, 9, 10, 11
 _EXTERNAL, _LOCATION = 13, 14
 
@@ -86,12 +87,12 @@ def is_onnx(head: Head) -> bool:
     if len(head.start) < 4 or head.start[0] != 0x08:
         return False
     try:
-        for n, found in enumerate(_fields(Cursor(head))):
-            known = found.number <= _LAST_FIELD and (found.number != _MODEL_GRAPH or found.wire == _BYTES)
-            if not known or n > _MOST_PROPERTIES:
+        for n, found in enumerate(_fields(Cursor(head), cut=True)):
+            if found.number > _LAST_FIELD or n > _MOST_PROPERTIES:
                 return False
             if found.number == _MODEL_GRAPH:
-                return True
+                first = head.read(found.at, min(1, found.value, head.size - found.at))
+                return found.wire == _BYTES and first in _GRAPH_BEGINNINGS
     except CorruptCheckpoint:
         return False
     return False
@@ -168,6 +169,7 @@ class _Reading:
         self.out = NamedTensors(file, "onnx")
         self.broken = ""
         self.done = 0
+        self.refused: dict[str, str] = {}
 
     def checkpoint(self) -> Checkpoint:
         opsets: dict[str, int] = {}
@@ -272,13 +274,16 @@ class _Reading:
             span, unreadable = self._bytes(tensor, dtype, nbytes)
         shape, stride = axes if axes is not None else (shape, None)
         owner = None if part else ROOT
-        self.out.add(path, shape, dtype, nbytes, span, unreadable=unreadable, state_dict=owner, stride=stride)
+        shard = span.shard if span is not None and span.shard else None
+        self.out.add(
+            path, shape, dtype, nbytes, span, unreadable=unreadable, state_dict=owner, stride=stride, shard=shard
+        )
 
     def _bytes(self, tensor: _Tensor, dtype: str, nbytes: int) -> tuple[StorageSpan | None, str]:
         """Where the numbers of a tensor are, and why they cannot be read."""
         data = tensor.data
         if tensor.is_external:
-            return None, self._external(tensor.external.get("location", ""))
+            return self._external(tensor.external, nbytes)
         if dtype == "string":
             return None, "its elements are texts"
         if data is None:
@@ -303,10 +308,42 @@ class _Reading:
             ), f"its shape needs {nbytes:,} bytes, and {there:,} are there"
         return StorageSpan(data.at, nbytes), ""
 
-    def _external(self, location: str) -> str:
-        """Why the numbers of a tensor in another file cannot be read."""
+    def _external(self, entries: Mapping[str, str], nbytes: int) -> tuple[StorageSpan | None, str]:
+        """Where the numbers of a tensor are in another file, and why they cannot be read."""
+        location = entries.get("location", "")
+        why = self._open_external(location)
+        if why:
+            return None, why
+        size = self.out.shards[location].identity.size
+        numbers = [entries.get("offset", "0"), entries.get("length", str(nbytes))]
+        if not all(re.fullmatch(r"\d{1,18}", text, re.ASCII) for text in numbers):
+            return None, f"its place in {visible(location, 80)} is not one"
+        start, length = map(int, numbers)
+        if length != nbytes:
+            return None, f"its shape needs {nbytes:,} bytes, and {length:,} are named in {visible(location, 80)}"
+        if start + nbytes > size:
+            return None, f"it needs {nbytes:,} bytes at byte {start:,} of {visible(location, 80)}, which has {size:,}"
+        return StorageSpan(start, nbytes, shard=location), ""
+
+    def _open_external(self, location: str) -> str:
+        """Get to know a file that a tensor names; why it is not opened, else ""."""
+        if location in self.refused:
+            return self.refused[location]
+        if location in self.out.shards:
+            return ""
         why = _refused_location(self.file.path, location)
-        return f"{why}: it is not opened" if why else f"its numbers are in another file, {visible(location, 80)}"
+        if not why:
+            path = os.path.join(os.path.dirname(os.path.abspath(self.file.path)), location)  # noqa: PTH100, PTH118, PTH120
+            try:
+                fd, status = open_descriptor(path)
+            except OpenError as error:
+                why = f"its numbers are in {visible(location, 80)}: {error.message}"
+            else:
+                os.close(fd)
+                self.out.shards[location] = Shard(path, identity_of(status))
+        if why:
+            self.refused[location] = why
+        return why
 
     def _sparse(self, message: _Field) -> None:
         """A SparseTensorProto: the row of the whole, and its values and indices as parts."""
@@ -377,9 +414,10 @@ def _refused_location(path: str, location: str) -> str:
         return "its numbers are in another file that it does not name"
     parts = re.split(r"[/\\]", location)
     if location[0] in "/\\" or ".." in parts or ":" in parts[0]:
-        return f"its numbers are in a file out of the model's folder, {visible(location, 80)}"
+        return f"its numbers are in a file out of the model's folder, {visible(location, 80)}: it is not opened"
     folder = os.path.realpath(os.path.dirname(os.path.abspath(path)))  # noqa: PTH100, PTH120
     found = os.path.realpath(os.path.join(folder, location))  # noqa: PTH118
     if os.path.commonpath([folder, found]) != folder:
-        return f"its numbers are behind a link that leads out of the model's folder, {visible(location, 80)}"
+        where = visible(location, 80)
+        return f"its numbers are behind a link that leads out of the model's folder, {where}: it is not opened"
     return ""

@@ -8,19 +8,26 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 
 from sdviewer.core.progress import Progress
 from sdviewer.errors import Cancelled, OpenError, SDViewerError, UnknownFormat, UnsupportedContainer
 from sdviewer.formats import FORMATS, Format, open_checkpoint
+from sdviewer.formats import save as write_copy
 from sdviewer.formats.file import opened
+from sdviewer.repair.planning import make_plan
+from sdviewer.repair.recipe import Recipe
 from tests.formats import test_torch_tar
 from tests.formats.conftest import Member, Save, build_zip
+from tests.formats.test_gguf import gguf_file
+from tests.formats.test_onnx import initializer, model
 
 Write = Callable[..., Path]
 
 
-def sample(format_: Format, save: Save, tmp_path: Path) -> Path:
+def sample(format_: Format, save: Save, tmp_path: Path) -> Path:  # noqa: C901  one case a format
     """A small file of each format; a new format adds its own."""
     import torch
     from safetensors.torch import save_file
@@ -34,6 +41,21 @@ def sample(format_: Format, save: Save, tmp_path: Path) -> Path:
         case "safetensors":
             save_file(tensors, tmp_path / "model.safetensors")
             return tmp_path / "model.safetensors"
+        case "npy":
+            np.save(tmp_path / "array.npy", np.arange(6, dtype=np.float32).reshape(2, 3))
+            return tmp_path / "array.npy"
+        case "npz":
+            np.savez(tmp_path / "arrays.npz", **{key: value.numpy() for key, value in tensors.items()})
+            return tmp_path / "arrays.npz"
+        case "gguf":
+            return written(tmp_path / "model.gguf", gguf_file(GGUF_SAMPLE, bytes(24) + bytes(8) + bytes(8)))
+        case "onnx":
+            return written(tmp_path / "model.onnx", model(*[initializer(*entry) for entry in ONNX_SAMPLE]))
+        case "hdf5":
+            with h5py.File(tmp_path / "model.h5", "w") as file:
+                for key, value in tensors.items():
+                    file[key] = value.numpy()
+            return tmp_path / "model.h5"
         case "hf-index":
             save_file({"a.weight": tensors["a.weight"]}, tmp_path / "model-1-of-2.safetensors")
             save_file({"a.bias": tensors["a.bias"]}, tmp_path / "model-2-of-2.safetensors")
@@ -58,6 +80,16 @@ def sample(format_: Format, save: Save, tmp_path: Path) -> Path:
         case "pt2":
             return _program(tmp_path / "model.pt2")
     raise AssertionError(f"no sample of {format_.name}")
+
+
+# (name, sizes as GGUF writes them, type, offset); (name, sizes, type, raw bytes).
+GGUF_SAMPLE = (("a.weight", (3, 2), 0, 0), ("a.bias", (2,), 0, 32))
+ONNX_SAMPLE = (("a.weight", (2, 3), 1, bytes(24)), ("a.bias", (2,), 1, bytes(8)))
+
+
+def written(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
 
 
 def _tar(path: Path) -> Path:
@@ -166,6 +198,9 @@ class TestThatEveryFormat:
         assert checkpoint.identity.size == path.stat().st_size
         assert checkpoint.size == sum(file.stat().st_size for file in tmp_path.iterdir())
         assert checkpoint.problems == ()
+        if format_.containers == ("npy",):  # one array, which has no name
+            assert [(row.path, row.shape, row.state_dict) for row in checkpoint.tensors] == [((), (2, 3), None)]
+            return
         (state_dict,) = checkpoint.state_dicts
         assert sorted(state_dict.keys) == ["a.bias", "a.weight"]
         for key, row in zip(state_dict.keys, state_dict.tensor_of, strict=True):
@@ -173,6 +208,14 @@ class TestThatEveryFormat:
             assert (tensor.key, tensor.state_dict) == (key, 0)
             assert tensor.storage in checkpoint.storages
         assert state_dict.nbytes == sum(storage.nbytes for storage in checkpoint.storages.values()) == 32
+
+    def test_that_cannot_be_written_says_so(self, format_: Format, save: Save, tmp_path: Path) -> None:
+        checkpoint = open_checkpoint(sample(format_, save, tmp_path))
+        if format_.can_write:
+            return
+        with pytest.raises(UnsupportedContainer, match="not written"):
+            write_copy(checkpoint, make_plan(Recipe(), checkpoint), tmp_path / "copy.bin")
+        assert not (tmp_path / "copy.bin").exists()
 
     def test_leaves_no_file_open(self, format_: Format, save: Save, tmp_path: Path) -> None:
         path = sample(format_, save, tmp_path)
@@ -228,13 +271,16 @@ def test_that_what_is_not_there_is_said(tmp_path: Path) -> None:
         (b"<!DOCTYPE html><html>login</html>", "web page"),
         (b"\n  <html><body>404", "web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 12\n", "git-lfs pointer"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a1" * 32 + b"\nsize 2048\n", "a1a1.*2 KiB"),
         (b"\x1f\x8b\x08\0\0\0\0\0", "gzip"),
         (b"\x28\xb5\x2f\xfdxxxx", "zstd"),
         (b"BZh91AY&SY", "bzip2"),
         (b"\xfd7zXZ\0\0", "xz"),
         (bytes(257) + b"ustar\0" + bytes(249), "tar archive"),
         (b"7z\xbc\xaf\x27\x1c\0\4", "7z"),
-        (b'{"error": "not found"}', "JSON"),
+        (b'{"error": "not found"}', "error message"),
+        (b'{"model_type": "bert"}', "JSON"),
+        (b"x\x9c\xed\xc1\x01\r\0\0\0", "zlib"),
         (b"/home/me/checkpoints/model.pt\n", "names another file"),
         (b"hello, this is no checkpoint\n", "a text that begins"),
         (b"\x01\x02\x03\xff\xfe\xfd" * 10, "no checkpoint format"),
@@ -248,17 +294,54 @@ def test_that_what_is_no_checkpoint_is_named(write: Write, data: bytes, says: st
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b"GGUF\3\0\0\0" + bytes(16), "GGUF"),
-        (b"\x93NUMPY\1\0v\0{'descr'", "npy"),
-        (b"\x89HDF\r\n\x1a\n" + bytes(100), "HDF5"),
         (b"PYTORCH1" + bytes(100), "PYTORCH1"),
-        (b"\x08\x08\x12\x07pytorch\x1a\x052.0.0:\x10", "ONNX"),
     ],
 )
 def test_that_a_checkpoint_of_another_kind_is_named(write: Write, data: bytes, says: str) -> None:
     with pytest.raises(UnsupportedContainer, match=says) as caught:
         open_checkpoint(write(data))
     assert caught.value.code == "unsupported_container"
+
+
+@pytest.mark.parametrize(
+    ("data", "says", "remedy"),
+    [
+        (b"tjgg\1\0\0\0" + bytes(40), "GGML", "llama.cpp"),
+        (bytes(4) + b"ET12" + bytes(40), "ExecuTorch", "exported from"),
+        (b"\x1c\0\0\0TFL3" + bytes(40), "TensorFlow Lite", "ONNX"),
+        (b"\0\2\1" + bytes(60) + bytes.fromhex("57fb808b247547db"), "TensorFlow checkpoint", "load_checkpoint"),
+        (b"\x08\1\x12\x0b\x0a\x09\x22\5serve*\0", "SavedModel", "tf2onnx"),
+        (b"\x0a\x10\x0a\1x\x12\x0bPlaceholder" * 2, "frozen TensorFlow graph", "tf2onnx"),
+        (b"\x08\5\x12\2\x0a\0\xb2\x1f\2\x0a\0", "Core ML", "coremltools"),
+        (b"\x82\xa6params\x81\xa6kernel\xc7\x0a\1" + bytes(10), "Flax", "safetensors"),
+        (bytes.fromhex("0cdb3a2a") + bytes(40), "Orbax", "orbax"),
+        (b"\x80\3cjoblib.numpy_pickle\nNumpyArrayWrapper\nq\0", "joblib", "joblib"),
+    ],
+)
+def test_that_what_other_programs_write_is_named_with_a_way_out(
+    write: Write, data: bytes, says: str, remedy: str
+) -> None:
+    with pytest.raises(UnsupportedContainer, match=says) as caught:
+        open_checkpoint(write(data))
+    assert caught.value.code == "unsupported_container"
+    assert remedy in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (("saved_model.pb", "variables"), "SavedModel"),
+        (("_CHECKPOINT_METADATA", "manifest.ocdbt"), "Orbax"),
+        (("Manifest.json", "Data"), "Core ML"),
+        (("checkpoint", "model.ckpt-1.index"), "TensorFlow checkpoint"),
+    ],
+)
+def test_that_a_folder_of_another_program_is_named(tmp_path: Path, names: tuple[str, ...], says: str) -> None:
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(UnsupportedContainer, match=says) as caught:
+        open_checkpoint(tmp_path)
+    assert caught.value.remedy
 
 
 def test_that_text_from_a_file_is_escaped_in_a_message(write: Write) -> None:
