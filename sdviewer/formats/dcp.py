@@ -39,6 +39,9 @@ from sdviewer.formats.torch_objects import role_of
 from sdviewer.formats.torch_source import StorageSpan
 from sdviewer.formats.torch_tensors import layout_of
 
+_LARGE = 1 << 16
+"""Bytes of a `.metadata` below which the machine is quick enough."""
+
 _MOST_LOOSE_PARTS = 2000
 """Parts of one tensor that are compared each with each where they do not tile it dimension by dimension."""
 
@@ -58,7 +61,9 @@ class Dcp:
 
     def open(self, file: File, progress: Progress) -> Checkpoint:
         """Read `.metadata`, look which of its files are there, and read the objects in them."""
-        metadata = read_metadata(file.read(0, file.size), progress)
+        data = file.read(0, file.size)
+        metadata = _read_quickly(data, progress) if len(data) >= _LARGE else None
+        metadata = metadata or read_metadata(data, progress)
         folder, name = os.path.split(file.path)
         return DcpReading(file.path, folder, metadata, {name: Shard(file.path, file.identity)}).checkpoint(progress)
 
@@ -351,6 +356,13 @@ class DcpReading:
             span: StorageSpan | None = found.source.span(inner) if nbytes else None
             box = Box(at.file, at.offset, at.length, (0,), (nbytes,), span)
             self.inside[made] = Assembly((nbytes,), 1, "", (box,) if span is not None else ())
+
+
+def _read_quickly(data: bytes, progress: Progress) -> DcpMetadata | None:
+    # Its expressions take longer to compile than a small file to read.
+    from sdviewer.formats.dcp_records import read_records
+
+    return read_records(data, progress)
 
 
 def _layout(stored: StoredTensor) -> tuple[Sizes, int, int, str]:
