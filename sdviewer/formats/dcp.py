@@ -42,6 +42,9 @@ from sdviewer.formats.torch_tensors import layout_of
 _LARGE = 1 << 16
 """Bytes of a `.metadata` below which the machine is quick enough."""
 
+_DEEPEST = 64
+"""Steps of a path; a longer one is no place in anybody's state dict."""
+
 _MOST_LOOSE_PARTS = 2000
 """Parts of one tensor that are compared each with each where they do not tile it dimension by dimension."""
 
@@ -97,6 +100,21 @@ class DcpSource:
         return Assembly(tensor.size, DTYPES[tensor.dtype].itemsize, tensor.dtype, tuple(boxes))
 
 
+class _Mapping:
+    """A mapping or list of the state dict that was saved, as the paths tell it; a leaf is None."""
+
+    __slots__ = ("holds_tensors", "steps")
+
+    def __init__(self) -> None:
+        self.steps: dict[Step, _Mapping | None] = {}
+        self.holds_tensors = False
+
+    def open(self, step: Step) -> _Mapping:
+        """What stands below a step that was seen for the first time, or as a leaf."""
+        made = self.steps[step] = _Mapping()
+        return made
+
+
 @dataclass(slots=True)
 class _Owner:
     """A state dict that is being read."""
@@ -106,6 +124,7 @@ class _Owner:
     role: Role
     keys: list[str] = field(default_factory=list)
     tensor_of: list[int] = field(default_factory=list)
+    others: set[str] = field(default_factory=set)
     parameters: int = 0
     nbytes: int = 0
 
@@ -213,27 +232,31 @@ class DcpReading:
         for entry in self.metadata.entries:
             fqn = entry if isinstance(entry, str) else entry[0]
             steps: Sequence[str | int] = known.get(fqn) or (fqn,)
+            if len(steps) > _DEEPEST:
+                steps = (fqn,)
             made.append(tuple([step if isinstance(step, str) else TypedStep("index", str(step)) for step in steps]))
         return made
 
     def _find_owners(self, paths: list[KeyPath]) -> None:
         """The state dicts: what holds tensors under str keys, and mappings of the shape of an optimizer's."""
-        inside: dict[KeyPath, dict[Step, None]] = {(): {}}
-        holds: dict[KeyPath, None] = {}
+        root = _Mapping()
         for entry, path in zip(self.metadata.entries, paths, strict=True):
-            for depth in range(len(path)):
-                inside.setdefault(path[:depth], {})[path[depth]] = None
-            if type(entry) is StoredTensor and isinstance(path[-1], str):
-                holds[path[:-1]] = None
-        optimizers = [path for path, names in inside.items() if "state" in names and "param_groups" in names]
-        for path in inside:
-            optimizer = next((above for above in optimizers if path[: len(above)] == above), None)
-            if optimizer is not None:
-                if path == optimizer:
-                    self.owners[path] = _Owner(len(self.owners), path, "optimizer")
-            elif path in holds:
-                names = [step if isinstance(step, str) else None for step in inside[path]]
+            node = root
+            for step in path[:-1]:
+                node = node.steps.setdefault(step, None) or node.open(step)
+            node.steps.setdefault(path[-1], None)
+            node.holds_tensors |= type(entry) is StoredTensor and isinstance(path[-1], str)
+        todo: list[tuple[KeyPath, _Mapping]] = [((), root)]
+        while todo:
+            path, node = todo.pop()
+            if "state" in node.steps and "param_groups" in node.steps:
+                self.owners[path] = _Owner(len(self.owners), path, "optimizer")
+                continue
+            if node.holds_tensors:
+                names = [step if isinstance(step, str) else None for step in node.steps]
                 self.owners[path] = _Owner(len(self.owners), path, role_of(path, names))
+            inner = [((*path, step), below) for step, below in node.steps.items() if below is not None]
+            todo.extend(reversed(inner))
 
     def _owner(self, path: KeyPath) -> tuple[_Owner | None, str]:
         """The state dict that an entry stands in, and its key there."""
@@ -253,7 +276,8 @@ class DcpReading:
             owner = self.owners.get(path[:depth])
             if owner is not None:
                 key = path[depth]
-                if owner.role != "optimizer" and isinstance(key, str) and key not in owner.keys[-1:]:
+                if owner.role != "optimizer" and isinstance(key, str) and key not in owner.others:
+                    owner.others.add(key)
                     owner.keys.append(key)
                     owner.tensor_of.append(-1)
                 return

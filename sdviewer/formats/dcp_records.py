@@ -17,7 +17,8 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from sdviewer.core.progress import Progress
 from sdviewer.formats.dcp_metadata import MODULE, DcpMetadata, Sizes, StoredAt, StoredTensor
@@ -55,7 +56,7 @@ def _compiled(pattern: bytes) -> re.Pattern[bytes]:
 _TENSOR = _compiled(
     rb"(?:u\()?(?:\x8c(.)|X(.{4}))([^\x94]*)\x94"
     rb"(<object><get>\)\x81\x94\()"  # TensorStorageMetadata, "properties", TensorProperties
-    rb"(<get>)<get>([\x88\x89])<get>[\x88\x89]t\x94b"  # dtype, layout, requires_grad, memory format, pinned
+    rb"(<get>)(<get>)([\x88\x89])(<get>)[\x88\x89]t\x94b"  # dtype, layout, requires_grad, memory format, pinned
     rb"(<get>)(<size>)(<get>)\]\x94"  # "size", "chunks"
     rb"(?:<part>a|\(((?:<object><size><get><size>ub)+)e)ub"  # ChunkStorageMetadata, "offsets", "sizes"
 )
@@ -78,8 +79,9 @@ class _Unlike(Exception):
     """The pickle is not what these expressions are for."""
 
 
-class _Name(NamedTuple):
-    """A global."""
+@dataclass(frozen=True, slots=True)
+class _Name:
+    """A global; no tuple, for a pickle can make an equal one."""
 
     module: str
     name: str
@@ -121,7 +123,7 @@ def read_records(data: bytes, progress: Progress) -> DcpMetadata | None:
         return None
     try:
         return _Reader(stream, progress).run()
-    except (_Unlike, IndexError, struct.error, UnicodeDecodeError, AttributeError, TypeError, ValueError):
+    except (_Unlike, LookupError, struct.error, UnicodeDecodeError, AttributeError, TypeError, ValueError):
         return None
 
 
@@ -153,6 +155,7 @@ class _Reader:
         self.sizes: dict[bytes, tuple[Sizes, tuple[Any, ...]]] = {}
         self.contexts: dict[tuple[bytes, ...], str] = {}
         self.checked: set[tuple[bytes, ...]] = set()
+        self.fetched: dict[bytes, str] = {}
         self.single: dict[tuple[bytes, ...], tuple[Sizes, tuple[tuple[Sizes, Sizes], ...], tuple[Any, ...]]] = {}
         self.hot: dict[str, _Hot] = {
             "state_dict_metadata": (_TENSOR, self._tensors),
@@ -219,6 +222,8 @@ class _Reader:
                 stack.append(())
             elif code == op.TUPLE1 or code == op.TUPLE2 or code == op.TUPLE3:
                 n = code - op.TUPLE1 + 1
+                if len(stack) < n:
+                    raise _Unlike
                 stack[-n:] = [tuple(stack[-n:])]
             elif code == op.TUPLE:
                 items, stack = stack, marks.pop()
@@ -305,11 +310,11 @@ class _Reader:
         memo, entries, contexts, single = self.memo, self.out.entries, self.contexts, self.single
         new = tuple.__new__
         for n, found in enumerate(iter(_TENSOR.scanner(self.data, pos).match, None), 1):  # type: ignore[attr-defined]
-            (short, long, key, kind, dtype, flag, size_name, size, chunks_name, chunk, offsets, sizes_name, sizes,
-             many) = found.groups(b"")  # fmt: skip
+            (short, long, key, kind, dtype, layout, flag, memory, size_name, size, chunks_name, chunk, offsets,
+             sizes_name, sizes, many) = found.groups(b"")  # fmt: skip
             if (short[0] if short else _u4(long)[0]) != len(key):
                 break
-            context = (kind, dtype, size_name, chunks_name, chunk, sizes_name)
+            context = (kind, dtype, layout, memory, size_name, chunks_name, chunk, sizes_name)
             name = contexts.get(context)
             if name is None:
                 name = contexts[context] = self._context(context)
@@ -393,13 +398,9 @@ class _Reader:
             memo += (None, None)
             offsets = None if offset is None else self._size(offset)
             memo += (None, None)
-            if path[0] == op.SHORT_BINUNICODE:
-                if path[1] != len(path) - 3:
-                    raise _Unlike
-                file = path[2:-1].decode()
-                memo.append(file)
-            else:
-                file = self._text_at(path)
+            file = self.fetched.get(path)
+            if file is None:
+                file = self._file(path)
             where = (fqn, offsets)
             if where in places:
                 raise _Unlike
@@ -409,11 +410,21 @@ class _Reader:
                 self.progress(pos, len(self.data))
         return pos
 
+    def _file(self, path: bytes) -> str:
+        """The name of a data file: nearly always one that was named before."""
+        if path[0] != op.SHORT_BINUNICODE:
+            found = self.fetched[path] = self._text_at(path)
+            return found
+        if path[1] != len(path) - 3:
+            raise _Unlike
+        self.memo.append(path[2:-1].decode())
+        return str(self.memo[-1])
+
     # What the pieces of entries say
 
     def _context(self, context: tuple[bytes, ...]) -> str:
         """The dtype of a tensor's entry whose GETs all name what they must."""
-        kind, dtype, size_name, chunks_name, chunk, sizes_name = context
+        kind, dtype, layout, memory, size_name, chunks_name, chunk, sizes_name = context
         described, properties, made = _gets(kind, _OBJECT_BYTES, b")\x81\x94(")
         self._is(described, _Name(MODULE, "TensorStorageMetadata"))
         self._is(properties, "properties")
@@ -422,6 +433,8 @@ class _Reader:
         self._is(chunks_name, "chunks")
         if chunk:
             self._is_chunk(chunk, sizes_name)
+        # Whatever they are: what matters is that they are there.
+        _ = self.memo[_slot(layout)], self.memo[_slot(memory)]
         found = self.memo[_slot(dtype)]
         if type(found) is not _Name or found.module != "torch":
             raise _Unlike
@@ -572,8 +585,11 @@ def _fields(value: Any, kind: _Name) -> dict[str, Any]:
     """The attributes of an object of one class."""
     if type(value) is not _Made or value.of != kind or value.args != () or type(value.state) is not _Dict:
         raise _Unlike
-    fields = dict(value.state.pairs)
-    if len(fields) != len(value.state.pairs) or not all(type(name) is str for name in fields):
+    pairs = value.state.pairs
+    if not all(type(name) is str for name, _ in pairs):
+        raise _Unlike
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
         raise _Unlike
     return fields
 
