@@ -292,7 +292,7 @@ class DcpReading:
         shard, why = self._where(stored)
         unreadable = stored.problem or problem or why
         if unreadable:
-            self.problems.add("error", "tensor_unreadable", unreadable, stored.fqn)
+            self.problems.add_problem("error", "tensor_unreadable", unreadable, stored.fqn)
         owner, key = self._owner(path)
         row = len(self.rows.tensors)
         storage = self.rows.new_id(f"{shard}/{stored.fqn}" if shard else stored.fqn)
@@ -369,7 +369,7 @@ class DcpReading:
             self._object(path, found, fqn, at)
 
     def _no_object(self, path: KeyPath, why: str) -> None:
-        self.problems.add("error", "object_unreadable", why, dotted(path))
+        self.problems.add_problem("error", "object_unreadable", why, dotted(path))
         self.rows.values.append(ValueInfo(path, "builtins.object", f"it cannot be read: {why}"))
 
     def _object(self, path: KeyPath, found: Checkpoint, fqn: str, at: StoredAt) -> None:
