@@ -39,6 +39,12 @@ from sdviewer.formats.torch_objects import role_of
 from sdviewer.formats.torch_source import StorageSpan
 from sdviewer.formats.torch_tensors import layout_of
 
+_LARGE = 1 << 16
+"""Bytes of a `.metadata` below which the machine is quick enough."""
+
+_DEEPEST = 64
+"""Steps of a path; a longer one is no place in anybody's state dict."""
+
 _MOST_LOOSE_PARTS = 2000
 """Parts of one tensor that are compared each with each where they do not tile it dimension by dimension."""
 
@@ -58,7 +64,9 @@ class Dcp:
 
     def open(self, file: File, progress: Progress) -> Checkpoint:
         """Read `.metadata`, look which of its files are there, and read the objects in them."""
-        metadata = read_metadata(file.read(0, file.size), progress)
+        data = file.read(0, file.size)
+        metadata = _read_quickly(data, progress) if len(data) >= _LARGE else None
+        metadata = metadata or read_metadata(data, progress)
         folder, name = os.path.split(file.path)
         return DcpReading(file.path, folder, metadata, {name: Shard(file.path, file.identity)}).checkpoint(progress)
 
@@ -92,6 +100,21 @@ class DcpSource:
         return Assembly(tensor.size, DTYPES[tensor.dtype].itemsize, tensor.dtype, tuple(boxes))
 
 
+class _Mapping:
+    """A mapping or list of the state dict that was saved, as the paths tell it; a leaf is None."""
+
+    __slots__ = ("holds_tensors", "steps")
+
+    def __init__(self) -> None:
+        self.steps: dict[Step, _Mapping | None] = {}
+        self.holds_tensors = False
+
+    def open(self, step: Step) -> _Mapping:
+        """What stands below a step that was seen for the first time, or as a leaf."""
+        made = self.steps[step] = _Mapping()
+        return made
+
+
 @dataclass(slots=True)
 class _Owner:
     """A state dict that is being read."""
@@ -101,6 +124,7 @@ class _Owner:
     role: Role
     keys: list[str] = field(default_factory=list)
     tensor_of: list[int] = field(default_factory=list)
+    others: set[str] = field(default_factory=set)
     parameters: int = 0
     nbytes: int = 0
 
@@ -208,27 +232,31 @@ class DcpReading:
         for entry in self.metadata.entries:
             fqn = entry if isinstance(entry, str) else entry[0]
             steps: Sequence[str | int] = known.get(fqn) or (fqn,)
+            if len(steps) > _DEEPEST:
+                steps = (fqn,)
             made.append(tuple([step if isinstance(step, str) else TypedStep("index", str(step)) for step in steps]))
         return made
 
     def _find_owners(self, paths: list[KeyPath]) -> None:
         """The state dicts: what holds tensors under str keys, and mappings of the shape of an optimizer's."""
-        inside: dict[KeyPath, dict[Step, None]] = {(): {}}
-        holds: dict[KeyPath, None] = {}
+        root = _Mapping()
         for entry, path in zip(self.metadata.entries, paths, strict=True):
-            for depth in range(len(path)):
-                inside.setdefault(path[:depth], {})[path[depth]] = None
-            if type(entry) is StoredTensor and isinstance(path[-1], str):
-                holds[path[:-1]] = None
-        optimizers = [path for path, names in inside.items() if "state" in names and "param_groups" in names]
-        for path in inside:
-            optimizer = next((above for above in optimizers if path[: len(above)] == above), None)
-            if optimizer is not None:
-                if path == optimizer:
-                    self.owners[path] = _Owner(len(self.owners), path, "optimizer")
-            elif path in holds:
-                names = [step if isinstance(step, str) else None for step in inside[path]]
+            node = root
+            for step in path[:-1]:
+                node = node.steps.setdefault(step, None) or node.open(step)
+            node.steps.setdefault(path[-1], None)
+            node.holds_tensors |= type(entry) is StoredTensor and isinstance(path[-1], str)
+        todo: list[tuple[KeyPath, _Mapping]] = [((), root)]
+        while todo:
+            path, node = todo.pop()
+            if "state" in node.steps and "param_groups" in node.steps:
+                self.owners[path] = _Owner(len(self.owners), path, "optimizer")
+                continue
+            if node.holds_tensors:
+                names = [step if isinstance(step, str) else None for step in node.steps]
                 self.owners[path] = _Owner(len(self.owners), path, role_of(path, names))
+            inner = [((*path, step), below) for step, below in node.steps.items() if below is not None]
+            todo.extend(reversed(inner))
 
     def _owner(self, path: KeyPath) -> tuple[_Owner | None, str]:
         """The state dict that an entry stands in, and its key there."""
@@ -248,7 +276,8 @@ class DcpReading:
             owner = self.owners.get(path[:depth])
             if owner is not None:
                 key = path[depth]
-                if owner.role != "optimizer" and isinstance(key, str) and key not in owner.keys[-1:]:
+                if owner.role != "optimizer" and isinstance(key, str) and key not in owner.others:
+                    owner.others.add(key)
                     owner.keys.append(key)
                     owner.tensor_of.append(-1)
                 return
@@ -263,7 +292,7 @@ class DcpReading:
         shard, why = self._where(stored)
         unreadable = stored.problem or problem or why
         if unreadable:
-            self.problems.add("error", "tensor_unreadable", unreadable, stored.fqn)
+            self.problems.add_problem("error", "tensor_unreadable", unreadable, stored.fqn)
         owner, key = self._owner(path)
         row = len(self.rows.tensors)
         storage = self.rows.new_id(f"{shard}/{stored.fqn}" if shard else stored.fqn)
@@ -340,7 +369,7 @@ class DcpReading:
             self._object(path, found, fqn, at)
 
     def _no_object(self, path: KeyPath, why: str) -> None:
-        self.problems.add("error", "object_unreadable", why, dotted(path))
+        self.problems.add_problem("error", "object_unreadable", why, dotted(path))
         self.rows.values.append(ValueInfo(path, "builtins.object", f"it cannot be read: {why}"))
 
     def _object(self, path: KeyPath, found: Checkpoint, fqn: str, at: StoredAt) -> None:
@@ -351,6 +380,13 @@ class DcpReading:
             span: StorageSpan | None = found.source.span(inner) if nbytes else None
             box = Box(at.file, at.offset, at.length, (0,), (nbytes,), span)
             self.inside[made] = Assembly((nbytes,), 1, "", (box,) if span is not None else ())
+
+
+def _read_quickly(data: bytes, progress: Progress) -> DcpMetadata | None:
+    # Its expressions take longer to compile than a small file to read.
+    from sdviewer.formats.dcp_records import read_records
+
+    return read_records(data, progress)
 
 
 def _layout(stored: StoredTensor) -> tuple[Sizes, int, int, str]:
