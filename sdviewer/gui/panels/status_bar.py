@@ -22,6 +22,9 @@ CONTAINERS = {
     "deepspeed": "DeepSpeed",
     "npz": "NumPy zip",
     "npy": "NumPy array",
+    "gguf": "GGUF",
+    "onnx": "ONNX",
+    "hdf5": "HDF5",
 }
 """Containers in words, where the engine's word is none of a person's."""
 SAY_AFTER = 500
