@@ -10,6 +10,7 @@ tensor of a safetensors file) in a range of a file; then the archive is looked i
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import threading
@@ -78,9 +79,9 @@ class Assembly:
             n *= size
         return n
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values that `json` takes."""
-        return {
+    def to_text(self) -> str:
+        """One JSON text: the window hands it on as it is, and a tensor can have ten thousand boxes."""
+        values = {
             "grid": list(self.grid),
             "itemsize": self.itemsize,
             "dtype": self.dtype,
@@ -90,10 +91,12 @@ class Assembly:
                 for name, path, identity in self.files
             ],
         }
+        return json.dumps(values)
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Assembly:
-        """The inverse of `to_json`."""
+    def from_text(cls, text: str) -> Assembly:
+        """The inverse of `to_text`."""
+        data = json.loads(text)
         return cls(
             tuple(data["grid"]),
             data["itemsize"],
