@@ -45,8 +45,11 @@ _LARGE = 1 << 16
 _DEEPEST = 64
 """Steps of a path; a longer one is no place in anybody's state dict."""
 
-_MOST_LOOSE_PARTS = 2000
+_MOST_LOOSE_PARTS = 300
 """Parts of one tensor that are compared each with each where they do not tile it dimension by dimension."""
+
+_MOST_COMPARED = 3_000_000
+"""Comparisons of that kind for all tensors together."""
 
 _new = tuple.__new__
 
@@ -156,6 +159,7 @@ class DcpReading:
         self.stored: dict[str, StoredTensor] = {}
         self.inside: dict[str, Assembly] = {}
         self.owners: dict[KeyPath, _Owner] = {}
+        self.compared = 0
         self.layouts: dict[tuple[str, Sizes], tuple[Sizes, int, int, str]] = {}
 
     def checkpoint(self, progress: Progress) -> Checkpoint:
@@ -337,7 +341,32 @@ class DcpReading:
             offsets, part = stored.chunks[0]
             if part == stored.size and not any(offsets):
                 return shard or "", ""
-        return shard or "", _why_not_whole(stored)
+        return shard or "", self._why_not_whole(stored)
+
+    def _why_not_whole(self, stored: StoredTensor) -> str:
+        """Why the parts are not exactly the whole tensor, "" where they are."""
+        total = volume = 1
+        for size in stored.size:
+            total *= size
+        parts = 0
+        for offsets, sizes in stored.chunks:
+            volume = 1
+            for at, size, limit in zip(offsets, sizes, stored.size, strict=True):
+                if at < 0 or size < 0 or at + size > limit:
+                    return f"its part at {list(offsets)} lies outside of it"
+                volume *= size
+            parts += volume
+        if parts < total:
+            return f"its parts have {parts:,} of its {total:,} elements"
+        boxes = [(offsets, sizes) for offsets, sizes in stored.chunks if 0 not in sizes]
+        if parts > total:
+            return "its parts overlap"
+        if _tiles(boxes, 0, stored.size):
+            return ""
+        self.compared += len(boxes) ** 2 // 2
+        if len(boxes) > _MOST_LOOSE_PARTS or self.compared > _MOST_COMPARED:
+            return "there are too many parts, in no order, to see whether they overlap"
+        return "" if _apart(boxes) else "its parts overlap"
 
     # Objects that are no tensors
 
@@ -399,27 +428,6 @@ def _layout(stored: StoredTensor) -> tuple[Sizes, int, int, str]:
     return contiguous_stride(stored.size), layout.numel, layout.nbytes, layout.problem
 
 
-def _why_not_whole(stored: StoredTensor) -> str:
-    """Why the parts are not exactly the whole tensor, "" where they are."""
-    total = volume = 1
-    for size in stored.size:
-        total *= size
-    parts = 0
-    for offsets, sizes in stored.chunks:
-        volume = 1
-        for at, size, limit in zip(offsets, sizes, stored.size, strict=True):
-            if at < 0 or size < 0 or at + size > limit:
-                return f"its part at {list(offsets)} lies outside of it"
-            volume *= size
-        parts += volume
-    if parts < total:
-        return f"its parts have {parts:,} of its {total:,} elements"
-    boxes = [(offsets, sizes) for offsets, sizes in stored.chunks if 0 not in sizes]
-    if parts > total or not (_tiles(boxes, 0, stored.size) or _apart(boxes)):
-        return "its parts overlap, or there are too many of them to see whether they do"
-    return ""
-
-
 def _tiles(boxes: Sequence[tuple[Sizes, Sizes]], dim: int, size: Sizes) -> bool:
     """Whether boxes tile a tensor dimension by dimension, as every mesh of processes cuts it."""
     if dim == len(size) or not boxes:
@@ -437,8 +445,6 @@ def _tiles(boxes: Sequence[tuple[Sizes, Sizes]], dim: int, size: Sizes) -> bool:
 
 def _apart(boxes: Sequence[tuple[Sizes, Sizes]]) -> bool:
     """Whether no two boxes share an element."""
-    if len(boxes) > _MOST_LOOSE_PARTS:
-        return False
     return not any(_overlap(box, other) for box, other in _pairs(boxes))
 
 
