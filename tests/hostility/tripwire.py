@@ -13,7 +13,6 @@ from __future__ import annotations
 import codecs
 import contextlib
 import ctypes
-import importlib
 import io
 import json
 import os
@@ -208,7 +207,7 @@ ACTS: dict[str, Callable[[], Any]] = {
     "os.exec": lambda: os.execv("/bin/true", ["true"]),
     "os.fork": lambda: os.fork(),
     "subprocess.Popen": lambda: subprocess.Popen(["/bin/true"]),
-    "import": lambda: importlib.import_module("antigravity"),
+    "import": lambda: __import__("antigravity"),
     "exec": lambda: exec("1"),
     "compile": lambda: compile("1", "x", "eval"),
     "socket.__new__": lambda: socket.socket(),
