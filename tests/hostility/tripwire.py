@@ -201,6 +201,8 @@ def unpickle(folder: Path) -> dict[str, Any]:
     return found
 
 
+_CODE = compile("1", "made before", "exec")
+
 ACTS: dict[str, Callable[[], Any]] = {
     "os.system": lambda: os.system("exit 1"),
     "os.posix_spawn": lambda: os.posix_spawn("/bin/true", ["true"], {}),
@@ -208,7 +210,7 @@ ACTS: dict[str, Callable[[], Any]] = {
     "os.fork": lambda: os.fork(),
     "subprocess.Popen": lambda: subprocess.Popen(["/bin/true"]),
     "import": lambda: __import__("antigravity"),
-    "exec": lambda: exec("1"),
+    "exec": lambda: exec(_CODE),
     "compile": lambda: compile("1", "x", "eval"),
     "socket.__new__": lambda: socket.socket(),
     "ctypes.dlopen": lambda: ctypes.CDLL("libc.so.6"),
