@@ -111,6 +111,17 @@ class ZipDirectory:
         other = self._folded.get(_fold(name))
         return None if other is None else self.places[other]
 
+    @cached_property
+    def _place_of(self) -> dict[int, int]:
+        return {id(entry): i for i, entry in enumerate(self.entries)}
+
+    def why_unreadable(self, entry: Entry) -> str:
+        """Why the bytes of this very member cannot be had, else ""; another of its name may be readable."""
+        place = self.place(entry.name)
+        if place is not None and self.entries[place] is not entry:
+            place = self._place_of.get(id(entry))
+        return "" if place is None else self.unreadable.get(place, "")
+
     @property
     def top(self) -> str:
         """The first member's folder, below which torch wants all others; "" when it lies in none."""
@@ -236,8 +247,7 @@ def read_member(file: Reader, directory: ZipDirectory, entry: Entry, limit: int)
     Raises:
         CorruptCheckpoint: it is larger, damaged, encrypted, or not where the directory says.
     """
-    place = directory.place(entry.name)
-    why = directory.unreadable.get(place) if place is not None else None
+    why = directory.why_unreadable(entry)
     if why:
         raise _corrupt(file, why)
     if entry.usize > limit:
