@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdviewer.formats.opening import open_checkpoint
 from sdviewer.formats.registry import FORMATS, Format
-from sdviewer.formats.storage import StorageReader, TensorSource, open_storage, tensor_source
+from sdviewer.formats.storage import StorageReader, TensorSource, checksum, open_storage, tensor_source
 
 if TYPE_CHECKING:
     from sdviewer.formats.receipt import Receipt
@@ -22,6 +22,7 @@ __all__ = [
     "Receipt",
     "StorageReader",
     "TensorSource",
+    "checksum",
     "open_checkpoint",
     "open_storage",
     "save",

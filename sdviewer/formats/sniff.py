@@ -66,9 +66,12 @@ class Head:
         try:
             return read_directory(self)
         except CorruptCheckpoint as error:
-            if error.code != "truncated":
-                raise
-            return salvage_directory(self)
+            if error.code == "truncated":
+                return salvage_directory(self)
+            try:
+                return salvage_directory(self, error.message)
+            except CorruptCheckpoint:
+                raise error from None
 
     @cached_property
     def members(self) -> frozenset[str]:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import tempfile
+import zlib
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import IO, Any, Protocol
 
 from sdviewer.core.checkpoint import Checkpoint, Identity
+from sdviewer.core.progress import Progress, no_progress
 from sdviewer.core.tensor_bytes import TensorLayout, contiguous_stride
 from sdviewer.errors import CorruptCheckpoint, OpenError
 from sdviewer.formats.file import identity_of, open_descriptor, same_file
@@ -20,6 +22,7 @@ from sdviewer.formats.pread import read_exactly, read_into
 from sdviewer.formats.torch_source import StorageSpan
 from sdviewer.formats.zip_directory import DEFLATED, Entry, inflate, payload_offset
 
+_CHECKED_AT_ONCE = 1 << 20
 _IN_MEMORY = 64 << 20
 """Bytes of an inflated storage that are kept in memory; a larger one goes to a temporary file without a name."""
 
@@ -188,6 +191,46 @@ class StorageReader:
             self._spilled.flush()
             self._start = 0
         self._check()
+
+
+@dataclass(frozen=True, slots=True)
+class Checksum:
+    """The CRC-32 of a storage: as its container states it (None: it states none) and as its bytes have it."""
+
+    stated: int | None
+    found: int
+
+    @property
+    def problem(self) -> str:
+        """What is wrong, in words, else ""."""
+        if self.stated in (None, self.found):
+            return ""
+        return (
+            f"its bytes have the checksum {self.found:08x} and the archive states {self.stated:08x}: "
+            "they were damaged or changed after they were written; torch does not look at it"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {"stated": self.stated, "found": self.found, "problem": self.problem}
+
+
+def checksum(storage: StorageReader, source: TensorSource, *, progress: Progress = no_progress) -> Checksum:
+    """Read a whole storage and compare its checksum with what the archive states.
+
+    A member whose stated checksum is 0 has none: torch writes that with `compute_crc32=False`.
+
+    Raises:
+        CorruptCheckpoint: the bytes are not there, or the file has changed.
+        Cancelled: from `progress`, called with bytes.
+    """
+    found, buffer = 0, memoryview(bytearray(min(_CHECKED_AT_ONCE, storage.nbytes)))
+    for at in range(0, storage.nbytes, _CHECKED_AT_ONCE):
+        progress(at, storage.nbytes)
+        piece = buffer[: min(_CHECKED_AT_ONCE, storage.nbytes - at)]
+        storage.read_into(at, piece)
+        found = zlib.crc32(piece, found)
+    member = source.span.member
+    return Checksum(member.crc if member is not None and member.crc else None, found)
 
 
 def open_storage(source: TensorSource) -> StorageReader:

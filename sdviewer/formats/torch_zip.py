@@ -6,6 +6,7 @@ Facts: torch 2.13 `torch.serialization`, its miniz reader and writer, measured (
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -62,6 +63,9 @@ class TorchZip:
         data = read_member(file, directory, object_entry, limit)
         if not data:
             raise CorruptCheckpoint("its data.pkl is empty", path=file.path, remedy="Copy or download it again.")
+        if object_entry.crc and zlib.crc32(data) != object_entry.crc:
+            message = "its data.pkl has another checksum than the archive states: it was damaged or changed afterwards"
+            problems.append(Problem("warning", "checksum", message, "data.pkl"))
         pickle = parse(data, progress=progress)
         assert pickle.root is not None
         if pickle.end != len(data):
