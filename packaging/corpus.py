@@ -3,8 +3,8 @@
     python packaging/corpus.py DIR
 
 DIR/expected.json or DIR.expected.json says of each file what another program read in it (tensors, leaves, `_metadata`),
-or what a good reader should do with it (`expect`: open, partial, reject; one that is opened in part must say so). Prints one line a file and the counts; exits
-with 1 if a file that sdviewer reads differs.
+or what a good reader should do with it (`expect`: open, partial, reject; of one that it reads in part it says so).
+Prints one line a file and the counts; exits with 1 if a file that sdviewer reads differs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sdviewer.core.checkpoint import Checkpoint, TensorInfo
 from sdviewer.core.dtypes import DTYPES
 from sdviewer.core.paths import KeyPath, to_json
 from sdviewer.errors import SDViewerError, UnknownFormat, UnsupportedContainer
-from sdviewer.formats import open_checkpoint, open_storage, tensor_source
+from sdviewer.formats import checksum, open_checkpoint, open_storage, tensor_source
 from sdviewer.formats.pickle_streams import pickle_streams
 from sdviewer.pickles.scan import scan_stream
 
@@ -95,11 +95,22 @@ def _damage(path: Path, checkpoint: Checkpoint, expect: str) -> tuple[str, list[
     scans = [scan_stream(stream.data, stream.name or path.name, most=stream.pickles) for stream in pickle_streams(path)]
     verdicts = {scan.verdict for scan in scans} - {"clean"}
     told += sorted(verdicts)
+    told += [words for index in range(len(checkpoint.tensors)) if (words := _reading(checkpoint, index))]
     if expect == "partial" and not told and not wrong:
         return "differs", ["opened without a word, and should be told to be damaged"]
     if expect == "open" and wrong:
         return "differs", [f"should open whole: {wrong[0]}"]
     return "agrees", told[:1]
+
+
+def _reading(checkpoint: Checkpoint, index: int) -> str:
+    """What is told when the bytes of a tensor are read and their checksum is checked, else ""."""
+    try:
+        source = tensor_source(checkpoint, index)
+        with open_storage(source) as storage:
+            return checksum(storage, source).problem
+    except SDViewerError as error:
+        return error.message
 
 
 def _path(steps: list[list[str]]) -> str:

@@ -127,7 +127,7 @@ class _Archive:
         why = self.source.directory.unreadable.get(place)
         if why:
             raise CorruptCheckpoint(why)
-        start = payload_offset(self.file, entry, self.source.directory.start)
+        start = payload_offset(self.file, entry, self.source.directory.limit_of(entry))
         return Copy(start, entry.csize) if entry.csize else b""
 
     def _refuse_incomplete(self, uses: list[StorageUse]) -> None:

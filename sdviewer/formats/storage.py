@@ -20,7 +20,7 @@ from sdviewer.errors import CorruptCheckpoint, OpenError
 from sdviewer.formats.file import identity_of, open_descriptor, same_file
 from sdviewer.formats.pread import read_exactly, read_into
 from sdviewer.formats.torch_source import StorageSpan
-from sdviewer.formats.zip_directory import DEFLATED, Entry, inflate, payload_offset
+from sdviewer.formats.zip_directory import DEFLATED, Entry, header_problem, inflate, payload_offset
 
 _CHECKED_AT_ONCE = 1 << 20
 _IN_MEMORY = 64 << 20
@@ -195,16 +195,20 @@ class StorageReader:
 
 @dataclass(frozen=True, slots=True)
 class Checksum:
-    """The CRC-32 of a storage: as its container states it (None: it states none) and as its bytes have it."""
+    """The CRC-32 of a storage: as its container states it (None: it states none) and as its bytes have it.
+
+    `header` says where the member's own header disagrees with the directory.
+    """
 
     stated: int | None
     found: int
+    header: str = ""
 
     @property
     def problem(self) -> str:
         """What is wrong, in words, else ""."""
-        if self.stated in (None, self.found):
-            return ""
+        if self.stated is None or self.stated == self.found:
+            return self.header
         return (
             f"its bytes have the checksum {self.found:08x} and the archive states {self.stated:08x}: "
             "they were damaged or changed after they were written; torch does not look at it"
@@ -230,7 +234,9 @@ def checksum(storage: StorageReader, source: TensorSource, *, progress: Progress
         storage.read_into(at, piece)
         found = zlib.crc32(piece, found)
     member = source.span.member
-    return Checksum(member.crc if member is not None and member.crc else None, found)
+    if member is None:
+        return Checksum(None, found)
+    return Checksum(member.crc or None, found, header_problem(storage, member))
 
 
 def open_storage(source: TensorSource) -> StorageReader:

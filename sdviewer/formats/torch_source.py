@@ -14,7 +14,7 @@ from sdviewer.pickles.nodes import Node, Place
 class StorageSpan(NamedTuple):
     """Where a storage's bytes are: `start` to `start + nbytes` of the file, or in a zip `member` (then `start` is 0).
 
-    `limit` is where the zip directory begins, before which a member must end.
+    `limit` is where the next member or the zip directory begins, before which a member must end.
     """
 
     start: int
@@ -67,7 +67,7 @@ class TorchZipSource(TorchSource):
     def span(self, storage: str) -> StorageSpan:
         """Where the bytes of a storage are."""
         entry = self.records[storage]
-        return StorageSpan(0, entry.usize, entry, self.directory.start)
+        return StorageSpan(0, entry.usize, entry, self.directory.limit_of(entry))
 
 
 class LegacyStorage(NamedTuple):

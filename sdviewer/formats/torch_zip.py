@@ -19,7 +19,7 @@ from sdviewer.formats.sniff import Head
 from sdviewer.formats.torch_objects import Objects, StoredBytes, read_objects
 from sdviewer.formats.torch_source import TorchZipSource
 from sdviewer.formats.zip_directory import Entry, ZipDirectory, read_member
-from sdviewer.pickles.machine import parse
+from sdviewer.pickles.machine import Pickle, parse
 
 _NOT_PLAIN = ("constants.pkl", "archive_format", ".data/extern_modules", "serialized_exported_program.json")
 """Members of archives that are no torch.save checkpoints although they have a data.pkl."""
@@ -71,6 +71,7 @@ class TorchZip:
         if pickle.end != len(data):
             message = f"{len(data) - pickle.end:,} bytes follow the end of data.pkl; torch ignores them"
             problems.append(Problem("warning", "trailing_bytes", message, "data.pkl"))
+        problems += refused_by_python(pickle)
         records, stored = archive.storages()
         objects = read_objects(pickle.root, stored, progress)
         refuse_hopeless(objects, file.path)
@@ -136,6 +137,16 @@ class _Archive:
             if name.startswith(prefix) and directory.places.get(name) == place:
                 unreadable[name[n:]] = why
         return records, StoredBytes(sizes, crcs, unreadable)
+
+
+def refused_by_python(pickle: Pickle) -> list[Problem]:
+    """The problem of an object pickle that Python cannot load although all of it is shown."""
+    if not pickle.refused:
+        return []
+    at, what = pickle.refused[0]
+    more = f" (and at {len(pickle.refused) - 1:,} more places)" if len(pickle.refused) > 1 else ""
+    message = f"its pickle holds {what} at byte {at:,}{more}; Python refuses to load it"
+    return [Problem("warning", "python_refuses", message, "")]
 
 
 def refuse_hopeless(objects: Objects, path: str) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -111,6 +112,15 @@ class ZipDirectory:
             return place
         other = self._folded.get(_fold(name))
         return None if other is None else self.places[other]
+
+    @cached_property
+    def _offsets(self) -> list[int]:
+        return sorted({entry[1] for entry in self.entries})
+
+    def limit_of(self, entry: Entry) -> int:
+        """The byte before which a member must end: the next local header, or the directory."""
+        place = bisect_right(self._offsets, entry.header_offset)
+        return min(self._offsets[place], self.start) if place < len(self._offsets) else self.start
 
     @cached_property
     def _place_of(self) -> dict[int, int]:
@@ -240,11 +250,11 @@ def _find_descriptor(file: Reader, start: int) -> tuple[int, int, int, int] | No
     return None
 
 
-def payload_offset(file: Reader, entry: Entry, directory_start: int) -> int:
+def payload_offset(file: Reader, entry: Entry, limit: int) -> int:
     """Where a member's bytes begin, from its local header, which is checked here for the first time.
 
     Raises:
-        CorruptCheckpoint: no local header stands there, it states another method, or the bytes run into the directory.
+        CorruptCheckpoint: no local header stands there, it states another method, or the bytes run beyond `limit`.
     """
     header = file.read(entry.header_offset, LOCAL_HEADER)
     signature, _, _, method, _, _, _, _, _, name_length, extra_length = _LOCAL.unpack(header)
@@ -254,9 +264,32 @@ def payload_offset(file: Reader, entry: Entry, directory_start: int) -> int:
     if method != entry.method:
         raise _corrupt(file, f"member {name} has method {entry.method} in the directory and {method} in its own header")
     start = entry.header_offset + LOCAL_HEADER + int(name_length) + int(extra_length)
-    if start + entry.csize > directory_start:
-        raise _corrupt(file, f"member {name} runs into the zip directory")
+    if start + entry.csize > limit:
+        raise _corrupt(file, f"member {name} runs into what stands behind it: the next member or the zip directory")
     return start
+
+
+def header_problem(file: Reader, entry: Entry) -> str:
+    """Where a member's own header disagrees with the directory, in words, else ""; torch goes by the directory.
+
+    Raises:
+        CorruptCheckpoint: no local header stands there.
+    """
+    header = file.read(entry.header_offset, LOCAL_HEADER)
+    signature, _, _, _, _, _, crc, csize, usize, name_length, _ = _LOCAL.unpack(header)
+    if signature != b"PK\3\4":
+        raise _corrupt(file, f"no zip header stands where member {visible(entry.name)} should begin")
+    name = file.read(entry.header_offset + LOCAL_HEADER, int(name_length))
+    if name != entry.name.encode("utf-8", "surrogateescape"):
+        return f"its own header calls the member {visible(name.decode('utf-8', 'backslashreplace'), 80)}"
+    for what, mine, theirs in (
+        ("bytes", csize, entry.csize),
+        ("bytes", usize, entry.usize),
+        ("as checksum", crc, entry.crc),
+    ):
+        if mine not in (0, 0xFFFFFFFF, theirs):
+            return f"its own header states {mine:,} {what} and the directory {theirs:,}"
+    return ""
 
 
 def read_member(file: Reader, directory: ZipDirectory, entry: Entry, limit: int) -> bytes:
@@ -274,7 +307,7 @@ def read_member(file: Reader, directory: ZipDirectory, entry: Entry, limit: int)
             path=file.path,
             code="too_large",
         )
-    start = payload_offset(file, entry, directory.start)
+    start = payload_offset(file, entry, directory.limit_of(entry))
     if entry.method == STORED:
         return file.read(start, entry.csize)
     return b"".join(inflate(file, entry, start))

@@ -69,6 +69,7 @@ class Pickle:
     FRAME opcodes, `text_memo` says that memo slots are
     text (protocol 0), `memoize` that they are implicit (protocols 4 and 5), `next_slot` is above all slots in use,
     `reused_slots` says that two nodes were stored in one slot, `duplicated` are nodes that DUP put on the stack twice.
+    `refused` holds (offset, what) of arguments that Python's own machine stops at and this one does not.
     """
 
     data: bytes
@@ -90,6 +91,7 @@ class Pickle:
     next_slot: int = 0
     reused_slots: bool = False
     duplicated: list[Node] = field(default_factory=list)
+    refused: list[tuple[int, str]] = field(default_factory=list)
 
     def expand(self, record: TensorRecord) -> Call:
         """The nodes that a tensor record stands for, made on first call."""
@@ -156,6 +158,7 @@ class Machine:
         self.memoize = False
         self.reused_slots = False
         self.unfaithful = ""
+        self.refused: list[tuple[int, str]] = []
         self.rebuild: Global | None = None
         self.records = Records(memo)
 
@@ -188,6 +191,7 @@ class Machine:
             self.next_slot,
             self.reused_slots,
             self.duplicated,
+            self.refused,
         )
 
     def run(self, pos: int, progress: Progress) -> int:  # noqa: C901
@@ -264,7 +268,7 @@ class Machine:
                         try:
                             stack.append(Const(pos, raw, raw[5:].decode()))
                         except UnicodeDecodeError:
-                            stack.append(odd_text(pos, raw, raw[5:]))
+                            stack.append(odd_text(self, pos, raw, raw[5:]))
                         pos = after
                     elif code == op.MEMOIZE:
                         slot = len(memo) + records.hidden
@@ -320,7 +324,7 @@ class Machine:
                         try:
                             stack.append(Const(pos, raw, raw[2:].decode()))
                         except UnicodeDecodeError:
-                            stack.append(odd_text(pos, raw, raw[2:]))
+                            stack.append(odd_text(self, pos, raw, raw[2:]))
                         beyond_torch.add(code)
                         pos = after
                     elif code == op.NEWTRUE:

@@ -69,18 +69,19 @@ def _int(machine: Machine, pos: int) -> int:
     if line in (b"00", b"01"):
         machine.stack.append(Const(pos, raw, line == b"01"))
     else:
-        machine.stack.append(_number(pos, raw, line))
+        machine.stack.append(_number(machine, pos, raw, line))
     return after
 
 
 def _long(machine: Machine, pos: int) -> int:
     line, after = machine.line(pos + 1, pos)
-    machine.stack.append(_number(pos, machine.data[pos:after], line.removesuffix(b"L")))
+    machine.stack.append(_number(machine, pos, machine.data[pos:after], line.removesuffix(b"L")))
     return after
 
 
-def _number(pos: int, raw: bytes, digits: bytes) -> Const:
+def _number(machine: Machine, pos: int, raw: bytes, digits: bytes) -> Const:
     if len(digits) > _LONGEST_NUMBER:
+        machine.refused.append((pos, f"a number of {len(digits):,} digits"))
         return Const(pos, raw, digits, True)
     try:
         return Const(pos, raw, int(digits, 0))
@@ -158,15 +159,16 @@ def _unicode(machine: Machine, pos: int) -> int:
 
 def _binunicode8(machine: Machine, pos: int) -> int:
     value, after = machine.counted(pos, 8, pos + 9)
-    machine.stack.append(odd_text(pos, machine.data[pos:after], value))
+    machine.stack.append(odd_text(machine, pos, machine.data[pos:after], value))
     return after
 
 
-def odd_text(pos: int, raw: bytes, value: bytes) -> Const:
+def odd_text(machine: Machine, pos: int, raw: bytes, value: bytes) -> Const:
     """Text that may hold lone surrogates, or be no text."""
     try:
         return Const(pos, raw, value.decode("utf-8", "surrogatepass"))
     except UnicodeDecodeError:
+        machine.refused.append((pos, "text that is not UTF-8"))
         return Const(pos, raw, value, True)
 
 
@@ -370,6 +372,7 @@ def _persid(machine: Machine, pos: int) -> int:
 
 
 def _next_buffer(machine: Machine, pos: int) -> int:
+    machine.refused.append((pos, "an object whose bytes are not in the pickle"))
     machine.stack.append(Other(pos, b"\x97"))
     return pos + 1
 
