@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sdviewer.core.checkpoint import Checkpoint, Problem
@@ -25,6 +25,7 @@ _NOT_PLAIN = ("constants.pkl", "archive_format", ".data/extern_modules", "serial
 """Members of archives that are no torch.save checkpoints although they have a data.pkl."""
 
 _SMALL_RECORD = 4096
+_MOST_MEMBERS = 100
 
 _PICKLE_LIMIT = 64 << 20
 """A deflated pickle may always have this many bytes; beyond, at most 20 times the whole file."""
@@ -75,6 +76,7 @@ class TorchZip:
         records, stored = archive.storages()
         objects = read_objects(pickle.root, stored, progress)
         refuse_hopeless(objects, file.path)
+        problems += _members_nobody_needs(directory, records, objects)
         writer = {
             "version": version,
             "top": top,
@@ -137,6 +139,19 @@ class _Archive:
             if name.startswith(prefix) and directory.places.get(name) == place:
                 unreadable[name[n:]] = why
         return records, StoredBytes(sizes, crcs, unreadable)
+
+
+def _members_nobody_needs(directory: ZipDirectory, records: Mapping[str, Entry], objects: Objects) -> Iterator[Problem]:
+    """The members that cannot be read and that no tensor tells of."""
+    if not directory.unreadable:
+        return
+    needed = {id(records[key]) for key in objects.storages if key in records}
+    places = [place for place in directory.unreadable if id(directory.entries[place]) not in needed]
+    for place in places[:_MOST_MEMBERS]:
+        name = visible(directory.entries[place].name, 200)
+        yield Problem("warning", "zip_member", directory.unreadable[place], name)
+    if len(places) > _MOST_MEMBERS:
+        yield Problem("warning", "zip_member", f"{len(places) - _MOST_MEMBERS:,} more members cannot be read", "")
 
 
 def refused_by_python(pickle: Pickle) -> list[Problem]:
