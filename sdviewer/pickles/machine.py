@@ -159,6 +159,7 @@ class Machine:
         self.reused_slots = False
         self.unfaithful = ""
         self.refused: list[tuple[int, str]] = []
+        self.pops_end = 0
         self.rebuild: Global | None = None
         self.records = Records(memo)
 

@@ -157,7 +157,7 @@ def _joined(a: GlobalUse, b: GlobalUse) -> GlobalUse:
         worse,
         uses=a.uses + b.uses,
         called=a.called or b.called,
-        where=(a.where + b.where)[:MOST_PLACES],
+        where=a.where if len(a.where) >= MOST_PLACES else (a.where + b.where)[:MOST_PLACES],
         call=worse.call or other.call,
     )
 
