@@ -33,7 +33,6 @@ from functools import cache
 from types import FrameType
 from typing import Any
 
-from sdviewer.core.progress import no_progress
 from sdviewer.core.tree import build_tree
 from sdviewer.errors import SDViewerError
 from sdviewer.formats import open_checkpoint, open_storage, tensor_source
@@ -315,7 +314,7 @@ _VALUES = (
 )
 """Opcodes that push one value, to stand in the place of another."""
 
-_PUSHES = frozenset("BININT BININT1 BININT2 NONE NEWTRUE NEWFALSE LONG1 BINUNICODE GLOBAL BINFLOAT EMPTY_TUPLE".split())
+_PUSHES = {"BININT", "BININT1", "BININT2", "NONE", "NEWTRUE", "NEWFALSE", "LONG1", "BINUNICODE", "GLOBAL", "BINFLOAT"}
 
 
 def other_values(data: bytes, rng: random.Random) -> bytes:
@@ -334,7 +333,27 @@ def other_values(data: bytes, rng: random.Random) -> bytes:
     return data
 
 
-_JSON = (0, -1, 1, 2**31, 2**53 + 1, 2**64, 1e308, 1.5, "", "F32", "F4", "U64", None, True, [], [0, 4], [4, 0], {}, [[1]])
+_JSON = (
+    0,
+    -1,
+    1,
+    2**31,
+    2**53 + 1,
+    2**64,
+    1e308,
+    1.5,
+    "",
+    "F32",
+    "F4",
+    "U64",
+    None,
+    True,
+    [],
+    [0, 4],
+    [4, 0],
+    {},
+    [[1]],
+)
 
 
 def other_header(data: bytes, rng: random.Random) -> bytes:
