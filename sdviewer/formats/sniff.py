@@ -68,6 +68,8 @@ class Head:
         except CorruptCheckpoint as error:
             if error.code == "truncated":
                 return salvage_directory(self)
+            if error.code != CorruptCheckpoint.default_code:
+                raise  # the disk, or somebody who writes to the file
             try:
                 return salvage_directory(self, error.message)
             except CorruptCheckpoint:
