@@ -97,7 +97,9 @@ def as_text(checkpoint: Checkpoint, chosen: int | None = None) -> list[str]:
             f"  {name}: {state_dict.role}, {text.plural(state_dict.tensors, 'tensor')}, "
             f"{text.short_count(state_dict.parameters)} parameters, {text.size(state_dict.nbytes)}"
         )
-    lines += [f"  {p.severity}: {text.visible(p.message)} [{p.code}]" for p in checkpoint.problems]
+    for p in checkpoint.problems:
+        where = "" if p.where in p.message else f"{text.visible(p.where, 200)}: "
+        lines.append(f"  {p.severity}: {where}{text.visible(p.message)} [{p.code}]")
     facts: dict[tuple[tuple[int, ...], str], tuple[str, str, str]] = {}
     rows = []
     for info in checkpoint.tensors:

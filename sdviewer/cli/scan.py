@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from dataclasses import replace
 from pathlib import Path
 
 from sdviewer.cli.output import print_json, print_line, progress_for, table
@@ -43,16 +44,19 @@ def scan_file(path: str, arguments: Namespace) -> Scan:
     progress = progress_for(arguments, "Scanning")
     loaded: list[Scan] = []
     beside: list[Scan] = []
+    refused = False
     for stream in pickle_streams(path, progress=progress):
         where = stream.name or Path(path).name
         if stream.broken:
             scan = Scan(False, 1, None, (), (f"{where}: {stream.broken}",))
         else:
-            scan = scan_stream(stream.data, where, most=stream.pickles, progress=progress)
+            scan = scan_stream(stream.data, where, most=stream.pickles, number_ids=stream.number_ids, progress=progress)
+        refused = refused or stream.refused
         (loaded if stream.loaded else beside).append(scan)
     if not loaded and not beside:
         return Scan(True, 0, None, ())
-    return merge(loaded, beside)
+    found = merge(loaded, beside)
+    return replace(found, weights_only_would_load=False) if refused else found
 
 
 def as_text(path: str, found: Scan) -> list[str]:

@@ -112,7 +112,7 @@ def _measure(
         source = tensor_source(checkpoint, index)
         with open_storage(source) as storage:
             row |= summary(storage, source.layout, progress=progress).to_json()
-            if with_hash:
+            if with_hash and not source.parts:
                 digest = sha256(storage, source.layout, progress=progress)
                 row["sha256"] = digest.sha256
                 if digest.problem:
@@ -124,14 +124,10 @@ def _measure(
 
 def _wrong_checksum(checkpoint: Checkpoint, index: int, progress: Progress) -> list[dict[str, Any]]:
     """The problem of a tensor whose storage has another checksum than the container states."""
-    from sdviewer.formats import checksum, open_storage, tensor_source
+    from sdviewer.formats import checksum, tensor_source
 
     try:
-        source = tensor_source(checkpoint, index)
-        if source.span.member is None:
-            return []
-        with open_storage(source) as storage:
-            wrong = checksum(storage, source, progress=progress).problem
+        wrong = checksum(tensor_source(checkpoint, index), progress=progress).problem
     except OpenError:
         return []  # told already
     return [_problem(checkpoint.tensors[index], "checksum", wrong)] if wrong else []

@@ -48,8 +48,9 @@ class TensorInfo(NamedTuple):
     `shape`, `stride` and `storage_offset` are in elements; `nbytes` is logical (elements x item size). `state_dict` is
     an index into `Checkpoint.state_dicts` or None, `key` the name inside it. `storage` is a `StorageInfo.id` or None.
     `requires_grad` is None where the container cannot say. `cls` is the raw qualified class name. `quant` holds a
-    quantized tensor's scheme. `flags` holds "conj" and "neg". `unreadable` says why its numbers cannot be read,
-    else "". `occurrence` counts from 1 when the same key stands twice in one mapping, else 0.
+    quantized tensor's scheme. `flags` holds "conj", "neg", and "big-endian" where the file as a whole is not.
+    `unreadable` says why its numbers cannot be read, else "". `occurrence` counts from 1 when the same key stands twice
+    in one mapping, else 0.
     """
 
     path: KeyPath
@@ -134,9 +135,24 @@ class Identity:
     ctime_ns: int
 
 
+class Shard(NamedTuple):
+    """One file of a checkpoint that lies in several: where it is, and which it was when it was opened.
+
+    `path` is absolute or as the user named the folder. `byte_order` is that of its storages.
+    """
+
+    path: str
+    identity: Identity
+    byte_order: Literal["little", "big"] = "little"
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What one path holds, header only. `source` belongs to the format that read it and to no one else."""
+    """What one path holds, header only. `source` belongs to the format that read it and to no one else.
+
+    `identity` is that of the file that was read first; a checkpoint of several files has all of them in `shards`, by
+    their names in the folder (none for one that is a single file), and `size` is their sum.
+    """
 
     path: str
     container: str
@@ -151,4 +167,5 @@ class Checkpoint:
     storages: Mapping[str, StorageInfo] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    shards: Mapping[str, Shard] = field(default_factory=dict)
     source: Any = None

@@ -28,6 +28,8 @@ class TensorLayout:
     (`float4_e2m1fn_x2`) shape counts stored bytes as torch does. `swap` says the stored elements are big-endian.
     `conj` and `neg` are torch's lazy flags: the stored bytes are not conjugated or negated.
     `scale` and `zero_point` belong to per-tensor quantized types: value = scale * (stored - zero_point).
+    `opaque` is set for a type that only its container knows (GGUF's `q4_k`, NumPy's texts): so many bytes make up the
+    whole tensor, without gaps; they can be hashed, and no value in them is known.
     """
 
     dtype: str
@@ -39,6 +41,7 @@ class TensorLayout:
     neg: bool = False
     scale: float | None = None
     zero_point: int | None = None
+    opaque: int | None = None
 
 
 def contiguous_stride(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -8,20 +8,19 @@ and dtypes are alike get a fold row above them (`0 – 6`, `7 blocks alike`); on
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from sdviewer.core import text
 from sdviewer.core.checkpoint import Checkpoint, TensorInfo
 from sdviewer.core.dtypes import DTYPES
+from sdviewer.core.optimizer_names import parameter_names
 from sdviewer.core.paths import KeyPath, Step, TypedStep, dotted
 
-RowKind = Literal[
-    "module", "dict", "list", "object", "optimizer", "fold", "tensor", "vector", "scalar", "value", "part"
-]
+RowKind = Literal["module", "dict", "list", "object", "optimizer", "fold", "tensor", "vector", "scalar", "value"]
 KINDS: tuple[RowKind, ...] = get_args(RowKind)
-LEAVES = frozenset({"tensor", "vector", "scalar", "value", "part"})
+LEAVES = frozenset({"tensor", "vector", "scalar", "value"})
 SHORTEST_FOLD = 3
 
 Edits = Mapping[int, Sequence[str | None]]
@@ -78,6 +77,7 @@ class _Node:
         "dropped",
         "entry",
         "kind",
+        "label",
         "name",
         "named",
         "nbytes",
@@ -102,6 +102,7 @@ class _Node:
         self.object = -1
         self.state_dict = -1
         self.entry = -1
+        self.label = ""
         self.old_key = ""
         self.dropped = False
         self.problem = False
@@ -127,15 +128,21 @@ class _Builder:
         self.other_entries: dict[int, dict[str, int]] = {}
         self.entry_rows: dict[tuple[int, int], _Node] = {}
         self.state_dict_at: dict[KeyPath, int] = {}
+        # The tensors that something stands below, as the parts of a sparse one or the attributes of a parameter.
+        self.compound: dict[KeyPath, _Node | None] = dict.fromkeys(_owners(checkpoint))
+        root = _loose_root(checkpoint)
+        self.loose_root = -1 if root in edits else root
         self.signatures: dict[object, int] = {}
         self.shape_texts: dict[tuple[int, ...], str] = {}
 
     def build(self) -> ModuleTree:
         for index in range(len(self.checkpoint.state_dicts)):
-            self._add_state_dict(index)
+            if index != self.loose_root:
+                self._add_state_dict(index)
         self._add_other_tensors()
         self._add_objects()
         self._add_values()
+        self._name_moments()
         self._finish()
         return self._flatten()
 
@@ -188,19 +195,23 @@ class _Builder:
         node.tensors = 1
         node.problem = bool(info.unreadable)
         node.signature = self._sign((info.shape, info.dtype))
+        if self.compound and info.path in self.compound:
+            self.compound[info.path] = node
         return node
 
     def _add_other_tensors(self) -> None:
-        optimizers = {i for i, s in enumerate(self.checkpoint.state_dicts) if s.role == "optimizer"}
+        own_steps = {i for i, s in enumerate(self.checkpoint.state_dicts) if s.role == "optimizer"}
+        own_steps.add(self.loose_root)
         for index, info in enumerate(self.checkpoint.tensors):
-            if info.state_dict is not None and info.state_dict not in optimizers:
+            if info.state_dict is not None and info.state_dict not in own_steps:
                 continue
             if not info.path:
                 self.root.children.append(self._leaf("tensor", info, index))
                 continue
-            home = self._container(info.path[:-1])
+            home = self.compound.get(info.path[:-1]) or self._container(info.path[:-1])
             leaf = self._leaf(_step_text(info.path[-1]), info, index)
-            leaf.state_dict = -1 if info.state_dict is None else info.state_dict
+            if info.state_dict is not None and info.state_dict != self.loose_root:
+                leaf.state_dict = info.state_dict
             home.children.append(leaf)
 
     def _add_objects(self) -> None:
@@ -220,8 +231,26 @@ class _Builder:
             node.kind = "value"
             node.value = index
 
+    def _name_moments(self) -> None:
+        """Say beside the numbers of an optimizer's state which parameters they are."""
+        for index, state_dict in enumerate(self.checkpoint.state_dicts):
+            if state_dict.role != "optimizer":
+                continue
+            state: _Node | None = self.root
+            for step in (*state_dict.path, "state"):
+                state = None if state is None or state.named is None else state.named.get(step)
+            if state is not None:
+                names = parameter_names(self.checkpoint, index)
+                for child in state.children:
+                    child.label = text.visible(names.get(child.name, ""), 200)
+
     def _place(self, path: KeyPath, leaf: bool = False) -> _Node:
-        """The node for a value's or an object's path: below its state dict's modules where it is an entry of one."""
+        """The node for a value's or an object's path: below its tensor or its state dict's modules, if it has one."""
+        if self.compound:
+            for length in range(1, len(path)):
+                owner = self.compound.get(path[:length])
+                if owner is not None:
+                    return self._below(owner, path[length:], leaf)
         for length in range(len(path) - 1, -1, -1):
             index = self.state_dict_at.get(path[:length])
             step = path[length]
@@ -265,11 +294,16 @@ class _Builder:
         for node in reversed(order):
             if len(node.children) > 1:
                 node.children = _natural(node.children)
-            for child in node.children:
-                node.params += child.params
-                node.nbytes += child.nbytes
-                node.tensors += child.tensors
-            node.signature = self._sign(tuple([(child.name, child.signature) for child in node.children]))
+            likeness = [(child.name, child.signature) for child in node.children]
+            if node.tensor >= 0:
+                # What it is made of counts as itself.
+                likeness.append(("", node.signature))
+            else:
+                for child in node.children:
+                    node.params += child.params
+                    node.nbytes += child.nbytes
+                    node.tensors += child.tensors
+            node.signature = self._sign(tuple(likeness))
 
     # Rows
 
@@ -396,7 +430,31 @@ class _Builder:
         else:
             n = _leaf_count(node)
             note = text.plural(n, "value") if n else "empty"
+        if node.label:
+            note = f"{node.label} · {note}"
         return f"{note} · was {node.old_key}" if node.old_key else note
+
+
+def _loose_root(checkpoint: Checkpoint) -> int:
+    """The state dict that is only the top of a training checkpoint with a tensor or two beside its model; -1 for none.
+
+    A row for it would hold everything that stands beside the model, and the rest of the file would stand there twice.
+    """
+    root = next((i for i, state_dict in enumerate(checkpoint.state_dicts) if not state_dict.path), -1)
+    if root < 0:
+        return -1
+    most = max((other.tensors for other in checkpoint.state_dicts if other.path), default=0)
+    return root if most > checkpoint.state_dicts[root].tensors else -1
+
+
+def _owners(checkpoint: Checkpoint) -> Iterator[KeyPath]:
+    """The paths at which parts and attributes hang."""
+    loose = (info for info in checkpoint.tensors if info.state_dict is None)
+    for rows in (checkpoint.values, checkpoint.objects, loose):
+        for info in rows:
+            for length, step in enumerate(info.path):
+                if type(step) is TypedStep and step.type in ("part", "attribute"):
+                    yield info.path[:length]
 
 
 def value_text(value: object, limit: int = 200) -> str:

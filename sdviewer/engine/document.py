@@ -21,12 +21,13 @@ numbered anew by `open` and `edit`, which translate `selected`.
 
     info   {"path", "name", "container", "size", "tensors", "parameters", "state_dicts": [{"dotted", "role", "tensors",
            "parameters", "bytes", "row", "read_only"}], "problems": [[severity, code, message, where]], "writer",
-           "byte_order", "suffix", "identity": {...}, "chips": [[label, filter, count]]}
+           "byte_order", "files": n, "suffix", "identity": {...}, "chips": [[label, filter, count]]}
     EDIT   {"steps": [{"op", "text", "enabled", "matched", "changed", "dead_rules"}], "warnings": [[code, message,
            keys]], "written": n, "dropped": n, "renamed": n, "state_dict": dotted | null}
     FACTS  {"row", "kind", "name", "key", "old_key", "dropped", "state_dict": index | -1, "dotted",
            "path": [[text, row]], "class", "note", "tensors", "params", "nbytes", "share": of all parameters,
            "shape": [..] | null, "dtype", "stride", "storage_offset", "requires_grad", "location", "tensor_kind",
+           "files": [name of a shard it lies in],
            "storage": {"id", "nbytes", "used_bytes", "byte_offset", "shared_with": [key], "shared_count", "crc"} | null,
            "value": text | null, "value_type", "unreadable", "source": {...} | null (what the numbers pool takes),
            "editable": "" or why its key cannot be edited, "prefix": "module.path." of a module row}
@@ -162,6 +163,7 @@ class Document:
                 for index, state_dict in enumerate(checkpoint.state_dicts)
             ],
             "problems": [list(problem) for problem in checkpoint.problems[:1000]],
+            "files": max(1, len(checkpoint.shards)),
             "suffix": Path(checkpoint.path).suffix,
             "identity": asdict(checkpoint.identity),
             "chips": self._chips(),
@@ -327,9 +329,13 @@ class Document:
             "unreadable": info.unreadable,
             "storage": self._storage_facts(index, info),
         }
+        facts["files"] = [text.visible(info.shard, 200)] if info.shard else []
         if not info.unreadable:
             try:
-                facts["source"] = tensor_source(self.checkpoint, index).to_json()
+                source = tensor_source(self.checkpoint, index)
+                facts["source"] = source.to_json()
+                if source.assembly is not None:
+                    facts["files"] = [text.visible(name, 200) for name, _, _ in source.assembly.files]
             except SDViewerError as error:
                 facts["unreadable"] = error.message
         return facts
@@ -443,18 +449,21 @@ class Document:
         return Answer({"receipt": told})
 
     def changed(self, params: Params, progress: Progress = no_progress) -> Answer:
-        """Whether the file on disk is still the one that was opened."""
-        identity = self.checkpoint.identity
-        try:
-            found = Path(self.checkpoint.path).stat()
-        except OSError:
-            return Answer({"changed": True, "gone": True})
-        same = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns) == (
-            identity.device,
-            identity.inode,
-            identity.size,
-            identity.mtime_ns,
-        )
+        """Whether the file on disk, and each file of a checkpoint of several, is still the one that was opened."""
+        checkpoint = self.checkpoint
+        files = [(shard.path, shard.identity) for shard in checkpoint.shards.values()]
+        same = True
+        for path, identity in files or [(checkpoint.path, checkpoint.identity)]:
+            try:
+                found = Path(path).stat()
+            except OSError:
+                return Answer({"changed": True, "gone": True})
+            same &= (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns) == (
+                identity.device,
+                identity.inode,
+                identity.size,
+                identity.mtime_ns,
+            )
         return Answer({"changed": not same, "gone": False})
 
 

@@ -9,7 +9,7 @@ Every request takes "source", the JSON of a `formats.TensorSource` (`facts` of t
     values    {"x", "y", "index"?, "row0", "rows", "col0", "cols"} -> ValuesWindow; buffer "numbers" f8
     line      {"points"} -> Line; buffers "low" f8, "high" f8, "flags" u1
     digest    {} -> {"sha256", "problem"}
-    checksum  {} -> {"stated": CRC-32 | null, "found", "problem": "" or what is wrong}    of the whole storage
+    checksum  {} -> {"stated": CRC-32 | null, "found": likewise, "problem": "" or what is wrong}    of the whole storage
 
 Bodies are the `to_json` of the types of that name in `sdviewer.stats`; floats that JSON lacks are NaN and Infinity.
 """
@@ -17,17 +17,20 @@ Bodies are the `to_json` of the types of that name in `sdviewer.stats`; floats t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sdviewer.core.progress import Progress
 from sdviewer.engine.frames import Answer
-from sdviewer.formats import StorageReader, TensorSource, checksum, open_storage
+from sdviewer.formats import TensorSource, checksum, open_storage
 from sdviewer.stats.digest import sha256
 from sdviewer.stats.histogram import BINS, summary_and_histogram
 from sdviewer.stats.slices import line, reduced_slice, values_window
 
+if TYPE_CHECKING:
+    from sdviewer.formats import OpenStorage
+
 Params = Mapping[str, Any]
-Measure = Callable[[StorageReader, TensorSource, Params, Progress], Answer]
+Measure = Callable[["OpenStorage", TensorSource, Params, Progress], Answer]
 
 
 class Numbers:
@@ -56,7 +59,7 @@ def _with_storage(measure: Measure) -> Callable[[Params, Progress], Answer]:
     return answer
 
 
-def _overview(storage: StorageReader, source: TensorSource, params: Params, progress: Progress) -> Answer:
+def _overview(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
     span = params.get("span")
     summary, histogram = summary_and_histogram(
         storage,
@@ -68,7 +71,7 @@ def _overview(storage: StorageReader, source: TensorSource, params: Params, prog
     return Answer({"summary": summary.to_json(), "histogram": histogram.to_json()}, histogram.arrays())
 
 
-def _slice(storage: StorageReader, source: TensorSource, params: Params, progress: Progress) -> Answer:
+def _slice(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
     found = reduced_slice(
         storage,
         source.layout,
@@ -83,7 +86,7 @@ def _slice(storage: StorageReader, source: TensorSource, params: Params, progres
     return Answer(found.to_json(), {"shades": found.shades()})
 
 
-def _values(storage: StorageReader, source: TensorSource, params: Params, progress: Progress) -> Answer:
+def _values(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
     found = values_window(
         storage,
         source.layout,
@@ -98,14 +101,14 @@ def _values(storage: StorageReader, source: TensorSource, params: Params, progre
     return Answer(found.to_json(), found.arrays())
 
 
-def _line(storage: StorageReader, source: TensorSource, params: Params, progress: Progress) -> Answer:
+def _line(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
     found = line(storage, source.layout, params["points"], progress=progress)
     return Answer(found.to_json(), found.arrays())
 
 
-def _digest(storage: StorageReader, source: TensorSource, params: Params, progress: Progress) -> Answer:
+def _digest(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
     return Answer(sha256(storage, source.layout, progress=progress).to_json())
 
 
-def _checksum(storage: StorageReader, source: TensorSource, params: Params, progress: Progress) -> Answer:
-    return Answer(checksum(storage, source, progress=progress).to_json())
+def _checksum(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
+    return Answer(checksum(source, progress=progress).to_json())

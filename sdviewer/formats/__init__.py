@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from sdviewer.formats.opening import open_checkpoint
 from sdviewer.formats.registry import FORMATS, Format
-from sdviewer.formats.storage import StorageReader, TensorSource, checksum, open_storage, tensor_source
+from sdviewer.formats.storage import TensorSource, checksum, open_storage, tensor_source
 
 if TYPE_CHECKING:
+    from sdviewer.formats.parts import OpenStorage
     from sdviewer.formats.receipt import Receipt
     from sdviewer.formats.saving import save
 
 __all__ = [
     "FORMATS",
     "Format",
+    "OpenStorage",
     "Receipt",
-    "StorageReader",
     "TensorSource",
     "checksum",
     "open_checkpoint",

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from os import PathLike, fspath
 
 from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.collector import collector_off
 from sdviewer.core.progress import Progress, no_progress
 from sdviewer.errors import CorruptCheckpoint, SDViewerError
-from sdviewer.formats.file import File, opened
-from sdviewer.formats.registry import FORMATS, Format
-from sdviewer.formats.sniff import refusal
+from sdviewer.formats.folder import open_file, open_folder
 
 
 def open_checkpoint(path: str | PathLike[str], *, progress: Progress = no_progress) -> Checkpoint:
-    """What the file at `path` holds, header only; nothing in it runs.
+    """What the file or folder at `path` holds, header only; nothing in it runs.
 
     Raises:
         UnknownFormat: it is no checkpoint; the message says what it is.
@@ -25,9 +24,8 @@ def open_checkpoint(path: str | PathLike[str], *, progress: Progress = no_progre
     """
     name = fspath(path)
     try:
-        with collector_off(), opened(name) as file:
-            progress(0, 0)
-            return _format_of(file).open(file, progress)
+        with collector_off():
+            return open_folder(name, progress) if os.path.isdir(name) else open_file(name, progress)  # noqa: PTH112
     except RecursionError:
         raise CorruptCheckpoint("it is nested too deeply", path=name, code="too_deep") from None
     except MemoryError:
@@ -35,10 +33,3 @@ def open_checkpoint(path: str | PathLike[str], *, progress: Progress = no_progre
     except SDViewerError as error:
         error.path = error.path or name
         raise
-
-
-def _format_of(file: File) -> Format:
-    for format_ in FORMATS:
-        if format_.matches(file.head):
-            return format_
-    raise refusal(file.head)

@@ -6,11 +6,11 @@ Facts: the magic numbers of each format's own specification; measured on files o
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from sdviewer.core.text import visible
+from sdviewer.core.text import size, visible
 from sdviewer.errors import CorruptCheckpoint, OpenError, UnknownFormat, UnsupportedContainer
 from sdviewer.formats.pread import read_exactly
 from sdviewer.formats.zip_directory import ZipDirectory, read_directory, salvage_directory
@@ -20,6 +20,8 @@ HEAD = 4096
 
 LEGACY_MAGIC = bytes.fromhex("8a0a6cfc9c46f920 6aa85019".replace(" ", ""))
 """LONG1 opcode with torch's number 0x1950a86a20f9469cfc6c."""
+
+LFS_POINTER = b"version https://git-lfs"
 
 SAFETENSORS_HEADER_LIMIT = 100_000_000
 
@@ -50,6 +52,11 @@ class Head:
     @property
     def is_pickle(self) -> bool:
         return len(self.start) > 2 and self.start[0] == 0x80 and self.start[1] <= 5
+
+    @property
+    def is_joblib(self) -> bool:
+        """A pickle with raw arrays between its opcodes, which only joblib reads."""
+        return self.is_pickle and b"joblib.numpy_pickle" in self.start
 
     @property
     def is_legacy(self) -> bool:
@@ -111,39 +118,100 @@ def _has(*names: str) -> Test:
     return lambda head: any(name in head.members for name in names)
 
 
-def _torch_package(head: Head) -> bool:
-    return ".data/extern_modules" in head.members or any(name.endswith(".storage") for name in head.members)
-
-
-def _pt2(head: Head) -> bool:
-    members = head.members
-    if "archive_format" in members or "serialized_exported_program.json" in members:
-        return True
-    return any(name.startswith("models/") and name.endswith(".json") for name in members)
-
-
-def _npz(head: Head) -> bool:
-    return bool(head.members) and all(name.endswith(".npy") for name in head.members)
-
-
 def _zipped_download(head: Head) -> bool:
     inner = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
     return any(entry.name.endswith(inner) for entry in head.directory.entries) if head.is_zip else False
 
 
-def _hdf5(head: Head) -> bool:
-    return any(head.start[at : at + 8] == b"\x89HDF\r\n\x1a\n" for at in (0, 512, 1024, 2048))
+def _leveldb(head: Head) -> bool:
+    """A table of LevelDB ends in its magic number; TensorFlow's first key is empty, its header."""
+    return head.size >= 48 and head.read(head.size - 8, 8) == bytes.fromhex("57fb808b247547db")
 
 
-def _onnx(head: Head) -> bool:
-    """An ONNX model has no magic number: ir_version (field 1, a varint), then a string or the graph."""
-    start = head.start
-    return (
-        len(start) > 16
-        and start[0] == 0x08
-        and 0 < start[1] < 0x20
-        and start[2] in (0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A)
-    )
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """(number, the byte behind it) of a protobuf varint; IndexError where the bytes end."""
+    value = 0
+    for shift in range(0, 70, 7):
+        value |= (data[at] & 0x7F) << shift
+        at += 1
+        if data[at - 1] < 0x80:
+            return value, at
+    raise IndexError
+
+
+def _message(data: bytes) -> dict[int, bytes]:
+    """The fields of a protobuf message that begin in `data`, by number: the last of each, as far as it is there."""
+    fields: dict[int, bytes] = {}
+    at = 0
+    try:
+        while at < len(data) and len(fields) < 64:
+            tag, at = _varint(data, at)
+            number, wire = tag >> 3, tag & 7
+            begin = at
+            value, at = _varint(data, at) if wire in (0, 2) else (0, at)
+            if wire == 2:
+                begin, at = at, at + value
+            elif wire in (1, 5):
+                at += 8 if wire == 1 else 4
+            elif wire != 0:
+                return {}
+            fields[number] = data[begin:at]
+    except IndexError:
+        pass
+    return {} if 0 in fields else fields
+
+
+def _saved_model(head: Head) -> bool:
+    """saved_model_schema_version (1), then nothing but graphs (2), each of which begins with its description."""
+    fields = _message(head.start)
+    return head.start[:3] == b"\x08\x01\x12" and set(fields) == {1, 2} and fields[2][:1] == b"\x0a"
+
+
+def _frozen_graph(head: Head) -> bool:
+    """GraphDef: nodes (1), each of a name (1), an operation (2) and inputs."""
+    if head.start[:1] != b"\x0a":
+        return False
+    node = _message(_message(head.start).get(1, b""))
+    operation = node.get(2, b"")
+    return bool(node.get(1)) and re.fullmatch(rb"[A-Z][A-Za-z0-9]{1,60}", operation) is not None
+
+
+def _core_ml(head: Head) -> bool:
+    """specificationVersion (1), description (2), and later a model in a field from 200 on."""
+    if head.start[:1] != b"\x08" or len(head.start) < 8 or not 1 <= head.start[1] <= 20 or head.start[2] != 0x12:
+        return False
+    found = _message(head.start)
+    return any(200 <= number < 3000 for number in found) and not any(10 < number < 200 for number in found)
+
+
+def _flax(head: Head) -> bool:
+    """A msgpack map of names in which, going down the first entries, an array comes: extension type 1 to 3."""
+    data, at = head.start, 0
+    try:
+        for _ in range(32):
+            kind = data[at]
+            if 0x81 <= kind <= 0x8F or kind in (0xDE, 0xDF):
+                at += {0xDE: 3, 0xDF: 5}.get(kind, 1)
+                at = _behind_text(data, at)
+            else:
+                # fixext 1 to 16, then ext 8, 16 and 32 with a length.
+                at += {0xC7: 2, 0xC8: 3, 0xC9: 5}.get(kind, 1 if 0xD4 <= kind <= 0xD8 else 0)
+                return (0xC7 <= kind <= 0xC9 or 0xD4 <= kind <= 0xD8) and data[at] in (1, 2, 3)
+    except IndexError:
+        pass
+    return False
+
+
+def _behind_text(data: bytes, at: int) -> int:
+    """The byte behind a msgpack text; IndexError where there is none."""
+    kind = data[at]
+    if 0xA0 <= kind <= 0xBF:
+        return at + 1 + (kind & 0x1F)
+    if kind == 0xD9:
+        return at + 2 + data[at + 1]
+    if kind == 0xDA:
+        return at + 3 + int.from_bytes(data[at + 1 : at + 3], "big")
+    raise IndexError
 
 
 def _text(head: Head) -> str | None:
@@ -162,7 +230,8 @@ def _json(head: Head) -> bool:
     return text is not None and text.lstrip("\ufeff \t\r\n")[:1] in ("{", "[")
 
 
-def _index_json(head: Head) -> bool:
+def is_index(head: Head) -> bool:
+    """Whether it is a Hugging Face index: JSON that begins with a map of weights to files."""
     return _json(head) and (b'"weight_map"' in head.start or b'"total_size"' in head.start)
 
 
@@ -172,52 +241,130 @@ def _markup(head: Head) -> bool:
     )
 
 
-def _text_pickle(head: Head) -> bool:
-    """Protocol 0 or 1: printable opcodes; told from prose by an opcode that fits its place."""
-    return re.match(rb"\(?[cil]?[\w.]+\n[\w.]+\n|\((?:dp?\d*|lp?\d*|[IVSF])", head.start) is not None
+def _error_message(head: Head) -> bool:
+    return _json(head) and re.match(rb'[\s\xef\xbb\xbf]*\{\s*"(?:error|errors)"', head.start) is not None
+
+
+def _zlib(head: Head) -> bool:
+    return head.start[:2] in (b"x\x01", b"x\x5e", b"x\x9c", b"x\xda") and _text(head) is None
 
 
 # What sdviewer will read one day: kind, and how it is recognised. Zip members are asked for after the other magics.
 UNSUPPORTED: tuple[tuple[str, Test], ...] = (
-    ("a GGUF file", _starts(b"GGUF", b"FUGG")),
-    ("a GGML file", _starts(b"lmgg", b"tjgg", b"fmgg", b"algg")),
-    ("a NumPy array (npy)", _starts(b"\x93NUMPY")),
-    ("an HDF5 file (Keras)", _hdf5),
-    ("a tar checkpoint of torch before 0.1.10", _at(257, b"ustar")),
     ("a checkpoint of PyTorch's 2018 preview (PYTORCH1)", _starts(b"PYTORCH1")),
     ("a TorchScript mobile file", _at(4, b"PTMF")),
-    ("an ExecuTorch program", _at(4, b"ET1")),
-    ("a TensorFlow Lite model", _at(4, b"TFL3")),
-    ("an index of a sharded checkpoint", _index_json),
-    ("a torch.export program (pt2)", _pt2),
-    ("a TorchScript archive", _has("constants.pkl")),
-    ("a TorchScript archive of torch 1.0 to 1.3", _has("model.json")),
-    ("a torch.package archive", _torch_package),
-    ("a NumPy archive (npz)", _npz),
-    ("a Keras archive", _has("model.weights.h5")),
-    ("a bare pickle", lambda head: head.is_pickle),
-    ("a text pickle", _text_pickle),
-    ("an ONNX model", _onnx),
+)
+
+# What other programs write and sdviewer does not read: what it is, the way to something that it reads, and how it is
+# recognised.
+ELSEWHERE: tuple[tuple[str, str, Test], ...] = (
+    (
+        "a GGML file, which llama.cpp gave up for GGUF in 2023",
+        "Convert it with a llama.cpp of that time, or get the model as GGUF or safetensors.",
+        _starts(b"lmgg", b"tjgg", b"fmgg", b"algg"),
+    ),
+    (
+        "an ExecuTorch program",
+        "Its weights are laid out for one device; open the checkpoint that it was exported from.",
+        _at(4, b"ET1"),
+    ),
+    (
+        "a TensorFlow Lite model",
+        "Open the model that it was converted from, or convert it to ONNX with tf2onnx.",
+        _at(4, b"TFL3"),
+    ),
+    (
+        "the index of a TensorFlow checkpoint",
+        "Load it with tf.train.load_checkpoint and save its variables with numpy.savez or safetensors.",
+        _leveldb,
+    ),
+    (
+        "a TensorFlow SavedModel",
+        "Load it with TensorFlow and save its variables with numpy.savez, or convert it to ONNX with tf2onnx.",
+        _saved_model,
+    ),
+    (
+        "a frozen TensorFlow graph",
+        "Convert it to ONNX with tf2onnx.",
+        _frozen_graph,
+    ),
+    (
+        "a Core ML model",
+        "Open the model that it was converted from, or read its weights with coremltools.",
+        _core_ml,
+    ),
+    (
+        "a joblib file: a pickle with raw arrays in between",
+        "Load it with joblib, if you trust who made it, and save its arrays with numpy.savez or torch.save.",
+        lambda head: head.is_joblib,
+    ),
+    (
+        "a Flax checkpoint (msgpack)",
+        "Load it with flax.serialization.msgpack_restore and save its arrays with safetensors.flax.save_file.",
+        _flax,
+    ),
+    (
+        "a part of an Orbax checkpoint (OCDBT)",
+        "Load its folder with orbax.checkpoint and save its arrays with safetensors.flax.save_file.",
+        _starts(bytes.fromhex("0cdb3a2a")),
+    ),
+    (
+        "an archive of a Core ML package or a TensorFlow model",
+        "Unpack it first; the model in it is for its own program.",
+        _has("Manifest.json", "saved_model.pb"),
+    ),
 )
 
 # What is no checkpoint: what it is, what to do, and how it is recognised.
 FOREIGN: tuple[tuple[str, str, Test], ...] = (
-    (
-        "a git-lfs pointer, not the file itself",
-        "Run `git lfs pull` in its repository.",
-        _starts(b"version https://git-lfs"),
-    ),
     ("a web page: the download went wrong", "Download it again; the site may ask you to sign in.", _markup),
+    ("an error message of a server: the download went wrong", "Download it again.", _error_message),
     ("a gzip archive", "Unpack it first.", _starts(b"\x1f\x8b")),
+    ("a zlib stream, as joblib compresses", "Load it with joblib and save it without compress.", _zlib),
     ("a zstd archive", "Unpack it first.", _starts(b"\x28\xb5\x2f\xfd")),
     ("a bzip2 archive", "Unpack it first.", _starts(b"BZh")),
     ("an xz archive", "Unpack it first.", _starts(b"\xfd7zXZ")),
     ("a 7z archive", "Unpack it first.", _starts(b"7z\xbc\xaf\x27\x1c")),
+    ("a tar archive", "Unpack it first and open one of its files.", _at(257, b"ustar")),
     ("a RAR archive", "Unpack it first.", _starts(b"Rar!")),
     ("a zip archive with checkpoints in it", "Unpack it first and open one of them.", _zipped_download),
     ("a zip archive without a checkpoint in it", "", lambda head: head.is_zip),
     ("a JSON text", "Open the weights that belong to it.", _json),
 )
+
+
+# The same for folders, by the names in them.
+ELSEWHERE_FOLDERS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    (
+        "a TensorFlow SavedModel",
+        "Load it with TensorFlow and save its variables with numpy.savez, or convert it to ONNX with tf2onnx.",
+        ("saved_model.pb", "saved_model.pbtxt"),
+    ),
+    (
+        "an Orbax checkpoint",
+        "Load it with orbax.checkpoint and save its arrays with safetensors.flax.save_file.",
+        ("_CHECKPOINT_METADATA", "manifest.ocdbt", "_METADATA", ".zarray"),
+    ),
+    (
+        "a Core ML package",
+        "Open the model that it was converted from, or read its weights with coremltools.",
+        ("Manifest.json",),
+    ),
+    (
+        "a TensorFlow checkpoint",
+        "Load it with tf.train.load_checkpoint and save its variables with numpy.savez or safetensors.",
+        ("checkpoint",),
+    ),
+)
+
+
+def folder_refusal(path: str, names: Iterable[str]) -> OpenError | None:
+    """The error that says what a folder with these entries is, None where that is not known."""
+    there = set(names)
+    for kind, remedy, marks in ELSEWHERE_FOLDERS:
+        if there.intersection(marks) and (marks != ("checkpoint",) or any(name.endswith(".index") for name in there)):
+            return UnsupportedContainer(f"this is {kind}, which sdviewer does not read", path=path, remedy=remedy)
+    return None
 
 
 def refusal(head: Head) -> OpenError:
@@ -229,10 +376,15 @@ def refusal(head: Head) -> OpenError:
     path = head.path
     if head.size == 0:
         return UnknownFormat("the file is empty", path=path, code="empty", remedy="Copy or download it again.")
+    for kind, remedy, test in ELSEWHERE:
+        if test(head):
+            return UnsupportedContainer(f"this is {kind}, which sdviewer does not read", path=path, remedy=remedy)
     for kind, test in UNSUPPORTED:
         if test(head):
             message = f"this is {kind}, which sdviewer does not read yet"
             return UnsupportedContainer(message, path=path)
+    if head.start.startswith(LFS_POINTER):
+        return _lfs_pointer(head)
     for kind, remedy, test in FOREIGN:
         if test(head):
             return UnknownFormat(f"this is {kind}", path=path, remedy=remedy)
@@ -247,6 +399,16 @@ def refusal(head: Head) -> OpenError:
     return UnknownFormat(
         "no checkpoint format begins like this", path=path, remedy="It may be damaged, or not a checkpoint at all."
     )
+
+
+def _lfs_pointer(head: Head) -> UnknownFormat:
+    """What a pointer points to stands in it; text of a file, so it is shown only where it looks as it should."""
+    found = re.search(rb"^oid sha256:([0-9a-f]{64})\r?$", head.start, re.MULTILINE)
+    nbytes = re.search(rb"^size (\d{1,18})\r?$", head.start, re.MULTILINE)
+    told = [f"oid {found[1].decode()[:12]}…"] if found else []
+    told += [size(int(nbytes[1]))] if nbytes else []
+    message = "this is a git-lfs pointer, not the file itself" + (f" ({', '.join(told)})" if told else "")
+    return UnknownFormat(message, path=head.path, remedy="Run `git lfs pull` in its repository.")
 
 
 def _text_refusal(path: str, text: str) -> UnknownFormat:

@@ -23,8 +23,10 @@ from sdviewer.formats.torch_source import LegacyStorage, TorchLegacySource
 from sdviewer.formats.torch_tensors import NotATensorError, read_storage, storage_dtype, text_of
 from sdviewer.formats.torch_values import leaf
 from sdviewer.formats.torch_zip import refuse_hopeless, refused_by_python, torch_checkpoint
+from sdviewer.formats.zip_directory import Reader
 from sdviewer.pickles.machine import Pickle, parse_partial
 from sdviewer.pickles.nodes import Const, Group, Node, Persistent, TensorRecord, children, elements, pairs
+from sdviewer.pickles.salvage import salvage
 
 MAGIC = 0x1950A86A20F9469CFC6C
 _VERSION = 1001
@@ -46,21 +48,25 @@ class TorchLegacy:
 
     def open(self, file: File, progress: Progress) -> Checkpoint:
         """Read the five pickles and the eight bytes before each storage."""
-        pickles = _read_pickles(file, progress)
+        pickles = read_pickles(file, progress)
         problems: list[Problem] = []
         magic, version, info, objects_pickle = pickles[:4]
-        if not _is_number(magic.root, MAGIC):
+        if objects_pickle.broken:
+            problems.append(_broken_off(f"in its objects: {objects_pickle.broken}"))
+        if not is_number(magic.root, MAGIC):
             raise CorruptCheckpoint("its first pickle is not torch's magic number", path=file.path)
-        if not _is_number(version.root, _VERSION):
+        if not is_number(version.root, _VERSION):
             problems.append(Problem("warning", "legacy_version", f"its protocol version is not {_VERSION}", ""))
         assert objects_pickle.root is not None
         problems += refused_by_python(objects_pickle)
-        keys, storages = _storages(file, pickles, problems)
+        keys, storages = read_storages(file, pickles, problems)
         stored = StoredBytes(
             {key: storage.nbytes for key, storage in storages.items()},
             unreadable={key: "the file breaks off before its storage" for key in keys if key not in storages},
         )
         objects = read_objects(objects_pickle.root, stored, progress)
+        if objects_pickle.broken and not objects.tensors:
+            raise _broken_objects(objects_pickle, file.path)
         refuse_hopeless(objects, file.path)
         source = TorchLegacySource(
             pickle=objects_pickle,
@@ -72,8 +78,8 @@ class TorchLegacy:
         return torch_checkpoint(file, "torch-legacy", objects, problems, writer, "little", source)
 
 
-def _read_pickles(file: File, progress: Progress) -> list[Pickle]:
-    """The five pickles; four where the file breaks off in the list of storage keys.
+def read_pickles(file: Reader, progress: Progress) -> list[Pickle]:
+    """The five pickles; four where the file breaks off in the list of storage keys, or in the object pickle itself.
 
     How long they are is known only when they have been read, so the piece that is read grows until they end in it.
     """
@@ -91,6 +97,11 @@ def _read_pickles(file: File, progress: Progress) -> list[Pickle]:
         if len(pickles) == 5 or length == file.size:
             break
         length = min(file.size, length * 4)
+    if len(pickles) == 3 and at < len(data):
+        pickle = salvage(pickle, progress=progress)
+        if pickle.root is None:
+            raise _broken_objects(pickle, file.path)
+        return [*pickles, pickle]
     if len(pickles) < 4:
         why = pickle.broken or "the file ends"
         what = ("magic number", "version", "system information", "objects")[len(pickles)]
@@ -99,11 +110,19 @@ def _read_pickles(file: File, progress: Progress) -> list[Pickle]:
     return pickles
 
 
-def _storages(file: File, pickles: list[Pickle], problems: list[Problem]) -> tuple[list[str], dict[str, LegacyStorage]]:
+def _broken_objects(pickle: Pickle, path: str) -> CorruptCheckpoint:
+    message = f"the pickle of its objects cannot be read: {pickle.broken}"
+    return CorruptCheckpoint(message, path=path, code="bad_pickle", remedy="Copy or download it again.")
+
+
+def read_storages(
+    file: Reader, pickles: list[Pickle], problems: list[Problem]
+) -> tuple[list[str], dict[str, LegacyStorage]]:
     """The keys that the file lists or its objects name, and the storages that are there."""
     named = _named_storages(pickles[3])
     if len(pickles) < 5:
-        problems.append(_broken_off("in the list of its storages"))
+        if not pickles[3].broken:
+            problems.append(_broken_off("in the list of its storages"))
         return list(named), {}
     root = pickles[4].root
     keys = [text_of(item) for _, item in elements(root)] if type(root) is Group else []
@@ -169,7 +188,7 @@ def _named_storages(pickle: Pickle) -> dict[str, int]:
     return named
 
 
-def _is_number(node: Node | None, number: int) -> bool:
+def is_number(node: Node | None, number: int) -> bool:
     return type(node) is Const and type(node.value) is int and node.value == number
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias, cast
 
@@ -382,7 +382,7 @@ class _Walk:
             return owner
         if not any(key is not None and is_tensor(value) for key, (_, _, value) in zip(keys, entries, strict=True)):
             return None
-        owner = self._begin(node, path, place, _role(path, keys))
+        owner = self._begin(node, path, place, role_of(path, keys))
         if type(node) is Call and any(
             type(where.node) is Group and where.node.type != "dict" for where, _, _ in entries
         ):
@@ -663,6 +663,8 @@ class _Walk:
             self._use(key, storage.location, storage.numel * storage.dtype.itemsize, extent)
         elif unreadable:
             self._problem("error", "tensor_unreadable", unreadable, _link_of(path))
+        for other in tensor.also:
+            unreadable = self._used(other, path) or unreadable
         if entry is not None:
             entry.owner.parameters += layout.numel
             entry.owner.add(entry.key, len(self.out.tensors), entry.place)
@@ -687,6 +689,23 @@ class _Walk:
                 occurrence=occurrence,
             )
         )
+
+    def _used(self, tensor: Tensor, path: KeyPath) -> str:
+        """Count what a tensor needs besides itself; why that cannot be read, else ""."""
+        layout = layout_of(tensor.dtype, tensor.size, tensor.stride)
+        if layout.dtype is None or layout.problem or tensor.storage is None or tensor.offset is None:
+            return layout.problem or "it needs a tensor that has no bytes"
+        storage, start = tensor.storage, tensor.offset * layout.dtype.itemsize
+        end = start + layout.reach
+        there = self.stored.sizes.get(storage.key, -1)
+        lost = end > there or start < 0 or storage.key in self.stored.unreadable
+        self._use(
+            storage.key,
+            storage.location,
+            storage.numel * storage.dtype.itemsize,
+            _NONE if lost or not layout.reach else (start, end),
+        )
+        return self._why_unreadable(storage.key, tensor.offset, end, path) if lost else ""
 
     def _why_unreadable(self, key: str, offset: int, end: int, path: KeyPath) -> str:
         """The reason, told as a problem too; "" for a tensor without elements, which needs no bytes."""
@@ -887,7 +906,8 @@ def _is_ema(path: KeyPath) -> bool:
     return any(_EMA.search((step if isinstance(step, str) else step.value).lower()) for step in path)
 
 
-def _role(path: KeyPath, keys: list[str | None]) -> Role:
+def role_of(path: KeyPath, keys: Sequence[str | None]) -> Role:
+    """What a mapping of tensors is, by where it stands and what it is called."""
     if _is_ema(path) or "n_averaged" in keys:
         return "ema"
     names = [step for step in path if isinstance(step, str)]

@@ -4,23 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sdviewer.formats.zip_directory import Entry, ZipDirectory
 from sdviewer.pickles.machine import Pickle
 from sdviewer.pickles.nodes import Node, Place
 
 
-class StorageSpan(NamedTuple):
-    """Where a storage's bytes are: `start` to `start + nbytes` of the file, or in a zip `member` (then `start` is 0).
+class TextRun(NamedTuple):
+    """Bytes that a pickle of an old protocol holds as text: `start` to `start + length` of the file.
 
-    `limit` is where the next member or the zip directory begins, before which a member must end.
+    `encoding` is "utf-8" or "raw-unicode-escape", whose characters are the bytes, or "string-escape", a Python 2 str.
+    """
+
+    start: int
+    length: int
+    encoding: str
+
+
+class StorageSpan(NamedTuple):
+    """Where a storage's bytes are: `start` to `start + nbytes` of the file, of a zip `member`, or of a decoded `text`.
+
+    `limit` is where the next member or the zip directory begins, before which a member must end. With a `coding`
+    (`formats.coding`) the file has `coded` bytes there, which give the `nbytes` of the storage. `shard` is the name in
+    `Checkpoint.shards` of the file that is meant, "" for a checkpoint that is a single file.
     """
 
     start: int
     nbytes: int
     member: Entry | None = None
     limit: int = 0
+    text: TextRun | None = None
+    coding: str = ""
+    coded: int = 0
+    shard: str = ""
+
+
+def span_from_json(values: list[Any]) -> StorageSpan:
+    """A span out of the list that JSON makes of it."""
+    start, nbytes, member, limit, text, *rest = values
+    return StorageSpan(
+        start,
+        nbytes,
+        Entry(*member) if member is not None else None,
+        limit,
+        TextRun(*text) if text is not None else None,
+        *rest,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +125,40 @@ class TorchLegacySource(TorchSource):
         """Where the bytes of a storage are."""
         found = self.storages[storage]
         return StorageSpan(found.offset, found.nbytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpansSource(TorchSource):
+    """A file of pickles that is shown and not written: a bare pickle, a tar.
+
+    `spans` says where the bytes of each storage are.
+    """
+
+    spans: Mapping[str, StorageSpan] = field(default_factory=dict)
+
+    def span(self, storage: str) -> StorageSpan:
+        """Where the bytes of a storage are."""
+        return self.spans[storage]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveSource:
+    """A zip archive that is shown and not written: TorchScript, torch.package, torch.export.
+
+    `top` is the folder of all members, `pickles` what each pickle that was read became, by the name of its member.
+    `mappings` are parallel to `Checkpoint.state_dicts`.
+    """
+
+    directory: ZipDirectory
+    top: str = ""
+    separator: str = "/"
+    pickles: Mapping[str, Pickle] = field(default_factory=dict)
+    mappings: tuple[MappingSource, ...] = ()
+    spans: Mapping[str, StorageSpan] = field(default_factory=dict)
+
+    def span(self, storage: str) -> StorageSpan:
+        """Where the bytes of a storage are."""
+        return self.spans[storage]
 
 
 class SafetensorsTensor(NamedTuple):

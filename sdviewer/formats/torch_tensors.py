@@ -63,7 +63,8 @@ class Tensor:
     """One tensor as its rebuild call tells it.
 
     `size`, `stride`, `offset` are in elements. `storage` is None where it has no bytes of its own (meta, sparse);
-    `parts` are then the tensors that it is made of. `state` are the Python attributes it carries.
+    `parts` are then the tensors that it is made of. `state` are the Python attributes it carries. `also` are tensors
+    that it needs besides, the scales of its channels.
     """
 
     dtype: str
@@ -79,6 +80,7 @@ class Tensor:
     flags: tuple[str, ...] = ()
     state: Node | None = None
     parts: tuple[tuple[str, Node], ...] = ()
+    also: tuple[Tensor, ...] = ()
 
 
 class Layout(NamedTuple):
@@ -343,19 +345,102 @@ _SPARSE_PARTS: Mapping[str, tuple[str, ...]] = {
 
 
 def _quantized(arguments: Arguments, depth: int) -> Tensor:
-    """(storage, offset, size, stride, quantizer_params, requires_grad, hooks), per tensor."""
+    """(storage, offset, size, stride, quantizer_params, requires_grad, hooks).
+
+    The params are (scheme, scale, zero_point) or, per channel, (scheme, scales, zero_points, axis) with two tensors.
+    """
     _need(arguments, 6)
     tensor = _tensor(arguments, depth)
     params = [item for _, item in elements(arguments[4])] if type(arguments[4]) is Group else []
-    scheme = params[0].qualified if params and type(params[0]) is Global else ""
-    if scheme != "torch.per_tensor_affine" or len(params) < 3:
-        raise NotATensorError(f"its quantization scheme {scheme or 'without a name'} is not read yet")
-    scale, zero_point = _number(params[1]), _whole(params[2])
-    if scale is None or zero_point is None:
-        raise NotATensorError("its scale or zero point is no number")
+    scheme = params[0].qualified.removeprefix("torch.") if params and type(params[0]) is Global else ""
+    if scheme in _PER_CHANNEL and len(params) > 3 and is_tensor(params[1]) and is_tensor(params[2]):
+        scales, zero_points, axis = read_tensor(params[1], depth), read_tensor(params[2], depth), _whole(params[3])
+        if axis is None:
+            raise NotATensorError("its axis is no number")
+        tensor.also = (scales, zero_points)
+        tensor.quant = {
+            "qscheme": scheme, "axis": axis, "scales": _place(scales), "zero_points": _place(zero_points)
+        }  # fmt: skip
+    elif scheme == "per_tensor_affine" and len(params) > 2:
+        scale, zero_point = _number(params[1]), _whole(params[2])
+        if scale is None or zero_point is None:
+            raise NotATensorError("its scale or zero point is no number")
+        tensor.quant = {"qscheme": scheme, "scale": scale, "zero_point": zero_point}
+    else:
+        raise NotATensorError(f"its quantization scheme {scheme or 'without a name'} is unknown")
     tensor.kind = "quantized"
     tensor.requires_grad = _flag(arguments[5])
-    tensor.quant = {"qscheme": "per_tensor_affine", "scale": scale, "zero_point": zero_point}
+    return tensor
+
+
+_PER_CHANNEL = ("per_channel_affine", "per_channel_affine_float_qparams")
+
+
+def _place(tensor: Tensor) -> dict[str, Any]:
+    """Where a tensor lies, as JSON values."""
+    if tensor.storage is None:
+        raise NotATensorError("its scales or zero points have no bytes")
+    return {
+        "dtype": tensor.dtype,
+        "shape": list(tensor.size),
+        "stride": list(tensor.stride or ()),
+        "storage_offset": tensor.offset,
+        "storage": tensor.storage.key,
+    }
+
+
+def _nested(arguments: Arguments, depth: int) -> Tensor:
+    """(buffer, sizes, strides, storage_offsets): components one after another; its shape is that of their buffer."""
+    _need(arguments, 4)
+    return _components(tuple(zip(("values", "sizes", "strides", "offsets"), arguments, strict=False)), depth)
+
+
+def _jagged(arguments: Arguments, depth: int) -> Tensor:
+    """(keyword arguments of NestedTensor,): `values`, `offsets`, `lengths` and what is no tensor."""
+    _need(arguments, 1)
+    found = {text_of(key): value for _, key, value in pairs(arguments[0])}
+    names = ("values", "offsets", "lengths")
+    if "values" not in found:
+        raise NotATensorError("it is a nested tensor without values")
+    return _components(
+        tuple([(name, found[name]) for name in names if is_tensor(found.get(name, arguments[0]))]), depth
+    )
+
+
+def _components(parts: tuple[tuple[str, Node], ...], depth: int) -> Tensor:
+    values = read_tensor(dict(parts)["values"], depth)
+    return Tensor(
+        values.dtype,
+        values.size,
+        None,
+        None,
+        None,
+        values.requires_grad,
+        kind="nested",
+        location=values.location,
+        parts=parts,
+    )
+
+
+def _wrapper(arguments: Arguments, depth: int) -> Tensor:
+    """(cls, dtype, size, stride, offset, layout, device, requires_grad): the outside of a DTensor, a torchao tensor.
+
+    What is inside are Python attributes, in the state that comes with it.
+    """
+    _need(arguments, 8)
+    size, stride = _wholes(arguments[2]), _wholes(arguments[3])
+    if size is None or stride is None or type(arguments[0]) is not Global:
+        raise NotATensorError("its class, size or stride is not what it should be")
+    cls = arguments[0].qualified
+    return Tensor(_dtype(arguments[1]), size, stride, None, None, _flag(arguments[7]), kind="subclass", cls=cls)
+
+
+def _on_device(arguments: Arguments, depth: int) -> Tensor:
+    """(tensor, dtype, device, requires_grad): kept as one of the CPU, for a device that cannot be written."""
+    _need(arguments, 4)
+    tensor = read_tensor(arguments[0], depth)
+    tensor.requires_grad = _flag(arguments[3])
+    tensor.location = text_of(arguments[2]) or tensor.location
     return tensor
 
 
@@ -378,6 +463,11 @@ REBUILD: Mapping[str, Rebuild] = {
     "torch._utils._rebuild_parameter_with_state": _parameter_with_state,
     "torch._utils._rebuild_qtensor": _quantized,
     "torch._utils._rebuild_sparse_tensor": _sparse,
+    "torch._utils._rebuild_sparse_csr_tensor": _sparse,
+    "torch._utils._rebuild_nested_tensor": _nested,
+    "torch.nested._internal.nested_tensor._rebuild_njt": _jagged,
+    "torch._utils._rebuild_wrapper_subclass": _wrapper,
+    "torch._utils._rebuild_device_tensor_from_cpu_tensor": _on_device,
     "torch._utils._rebuild_meta_tensor_no_storage": _meta,
     "torch._tensor._rebuild_from_type_v2": _from_type,
     "torch._tensor._rebuild_from_type": _from_type,

@@ -15,6 +15,7 @@ from typing import Any
 
 from sdviewer.core.dtypes import DTYPES
 from sdviewer.core.paths import Step, TypedStep
+from sdviewer.formats.pickle_data import CutBytes
 from sdviewer.formats.torch_tensors import text_of
 from sdviewer.pickles.nodes import (
     Call,
@@ -175,7 +176,7 @@ def const_leaf(node: Const) -> Leaf:
     if isinstance(value, float) and not math.isfinite(value):
         return (name, "nan" if math.isnan(value) else "inf" if value > 0 else "-inf")
     if isinstance(value, (bytes, bytearray)):
-        return (name, _bytes_text(bytes(value)))
+        return (name, _bytes_text(value))
     if type(value) is int and value.bit_length() > _LARGEST_INT_BITS:
         return (name, _int_text(value))
     return (name, value)
@@ -232,7 +233,7 @@ def _text(node: Node, depth: int, budget: list[int]) -> str:
 def _const_text(node: Const) -> str:
     value = node.value
     if isinstance(value, (bytes, bytearray)):
-        text = _bytes_text(bytes(value))
+        text = _bytes_text(value)
         return f"bytearray({text})" if isinstance(value, bytearray) else text
     if type(value) is int:
         return _int_text(value)
@@ -324,10 +325,11 @@ def _short(text: str) -> str:
     return text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT] + f"… ({len(text):,} characters)"
 
 
-def _bytes_text(value: bytes) -> str:
-    if len(value) <= LONGEST_TEXT:
-        return repr(value)
-    return f"{value[:LONGEST_TEXT]!r}… ({len(value):,} bytes)"
+def _bytes_text(value: bytes | bytearray) -> str:
+    length = value.whole if isinstance(value, CutBytes) else len(value)
+    if length <= LONGEST_TEXT:
+        return repr(bytes(value))
+    return f"{bytes(value[:LONGEST_TEXT])!r}… ({length:,} bytes)"
 
 
 def _int_text(value: int) -> str:
@@ -504,7 +506,7 @@ def _attribute(arguments: list[Node], call: Call) -> Leaf | None:
     return (qualified_name(arguments[0]), f"{arguments[0].qualified}.{name}")
 
 
-def _numpy_dtype(node: Node) -> str | None:
+def numpy_dtype(node: Node) -> str | None:
     """`<f4` out of `numpy.dtype("f4", False, True)` and its BUILD; None for a structured or object type."""
     if type(node) is not Call or qualified_name(node.function) != "numpy.dtype":
         return None
@@ -521,7 +523,7 @@ def _numpy_dtype(node: Node) -> str | None:
     return (order if order in "<>|=" else "|") + name
 
 
-_NUMPY_NAMES: Mapping[str, str] = {
+NUMPY_NAMES: Mapping[str, str] = {
     "b1": "bool", "i1": "int8", "i2": "int16", "i4": "int32", "i8": "int64", "u1": "uint8", "u2": "uint16",
     "u4": "uint32", "u8": "uint64", "f2": "float16", "f4": "float32", "f8": "float64", "c8": "complex64",
     "c16": "complex128",
@@ -534,11 +536,11 @@ _STRUCT_CODES: Mapping[str, str] = {
 
 def _numpy_scalar(arguments: list[Node], call: Call) -> Leaf | None:
     """(dtype, bytes)."""
-    dtype = _numpy_dtype(arguments[0]) if len(arguments) == 2 else None
+    dtype = numpy_dtype(arguments[0]) if len(arguments) == 2 else None
     data = _bytes_of(arguments[1]) if len(arguments) == 2 else None
     if dtype is None or data is None:
         return None
-    name = _NUMPY_NAMES.get(dtype[1:])
+    name = NUMPY_NAMES.get(dtype[1:])
     code = _STRUCT_CODES.get(dtype[1:])
     if name is None or code is None or struct.calcsize("=" + code) != len(data):
         return (f"numpy.{name or 'generic'}", f"{dtype} {_bytes_text(data)}")
@@ -563,7 +565,7 @@ def _numpy_buffer(arguments: list[Node], call: Call) -> Leaf | None:
 
 
 def _array_text(dtype: Node, shape: Node) -> str:
-    return f"an array of shape {literal(shape, 1)} and dtype {_numpy_dtype(dtype) or _call_dtype_text(dtype)}"
+    return f"an array of shape {literal(shape, 1)} and dtype {numpy_dtype(dtype) or _call_dtype_text(dtype)}"
 
 
 def _call_dtype_text(node: Node) -> str:
@@ -572,7 +574,7 @@ def _call_dtype_text(node: Node) -> str:
 
 
 def _dtype_leaf(arguments: list[Node], call: Call) -> Leaf | None:
-    return ("numpy.dtype", _numpy_dtype(call) or _call_dtype_text(call))
+    return ("numpy.dtype", numpy_dtype(call) or _call_dtype_text(call))
 
 
 _READERS: Mapping[str, Reader] = {

@@ -18,7 +18,7 @@ from sdviewer.formats.file import File
 from sdviewer.formats.sniff import Head
 from sdviewer.formats.torch_objects import Objects, StoredBytes, read_objects
 from sdviewer.formats.torch_source import TorchZipSource
-from sdviewer.formats.zip_directory import Entry, ZipDirectory, read_member
+from sdviewer.formats.zip_directory import Entry, Reader, ZipDirectory, read_member
 from sdviewer.pickles.machine import Pickle, parse
 
 _NOT_PLAIN = ("constants.pkl", "archive_format", ".data/extern_modules", "serialized_exported_program.json")
@@ -49,8 +49,8 @@ class TorchZip:
         """Read the directory, the pickle and the small records; no storage is touched."""
         directory = file.head.directory
         problems = list(directory.problems)
-        top, separator = _top(directory, problems)
-        archive = _Archive(file, directory, top + separator if top else "")
+        top, separator = top_of(directory, problems)
+        archive = Archive(file, directory, top + separator if top else "")
         version = archive.text("version", ".data/version")
         if version is None:
             problems.append(Problem("warning", "no_version", "it has no version record; torch refuses it", ""))
@@ -99,10 +99,10 @@ class TorchZip:
         return torch_checkpoint(file, "torch-zip", objects, problems, writer, byte_order, source)
 
 
-class _Archive:
+class Archive:
     """The records below the top folder."""
 
-    def __init__(self, file: File, directory: ZipDirectory, prefix: str) -> None:
+    def __init__(self, file: Reader, directory: ZipDirectory, prefix: str) -> None:
         self.file = file
         self.directory = directory
         self.prefix = prefix
@@ -119,9 +119,9 @@ class _Archive:
                 return data.decode("utf-8", "backslashreplace").removesuffix("\n" if "version" in name else "")
         return None
 
-    def storages(self) -> tuple[Mapping[str, Entry], StoredBytes]:
-        """The members below `data/`, by storage key."""
-        directory, prefix = self.directory, f"{self.prefix}data{self.prefix[-1:] if self.prefix else '/'}"
+    def storages(self, folder: str = "data") -> tuple[Mapping[str, Entry], StoredBytes]:
+        """The members below `data/` or another folder, by storage key."""
+        directory, prefix = self.directory, f"{self.prefix}{folder}{self.prefix[-1:] if self.prefix else '/'}"
         n = len(prefix)
         entries = directory.entries
         records = {entry[0][n:]: entry for entry in entries if entry[0].startswith(prefix)}
@@ -204,7 +204,7 @@ def torch_checkpoint(
     )
 
 
-def _top(directory: ZipDirectory, problems: list[Problem]) -> tuple[str, str]:
+def top_of(directory: ZipDirectory, problems: list[Problem]) -> tuple[str, str]:
     """The folder of the checkpoint and what stands behind it; torch takes the first member's, we also look further."""
     top = directory.top
     if top and directory.find(f"{top}/data.pkl"):

@@ -93,6 +93,15 @@ class Action:
 
 ACTIONS: Final = (
     Action("open", "&Open…", "&File", "files.open_dialog", (Key.Open,), "open", tip="Look inside a checkpoint"),
+    Action(
+        "open_folder",
+        "Open &folder…",
+        "&File",
+        "files.open_folder_dialog",
+        ("Ctrl+Shift+O",),
+        "open",
+        tip="A checkpoint of several files: an index and its shards, or what a distributed run wrote",
+    ),
     Action("recent", "Open &recent", "&File", "", (), "history"),
     Action(
         "save",

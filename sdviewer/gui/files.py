@@ -12,7 +12,7 @@ from sdviewer.core import text
 from sdviewer.gui.session import Session
 from sdviewer.gui.settings import Settings
 
-OPEN_FILTER = "Checkpoints (*.pth *.pt *.bin *.ckpt *.safetensors *.th *.tar);;All files (*)"
+OPEN_FILTER = "Checkpoints (*.pth *.pt *.bin *.ckpt *.safetensors *.th *.tar *.index.json);;All files (*)"
 SAVE_FILTER = "PyTorch (*.pth *.pt *.bin *.ckpt *.th *.tar);;safetensors (*.safetensors);;All files (*)"
 
 Answer = Literal["save", "close", "cancel"]
@@ -45,6 +45,14 @@ class Files:
         if paths:
             self._settings.set("files/last_folder", str(Path(paths[0]).parent))
             self._documents.open_paths(paths)
+
+    def open_folder_dialog(self) -> None:
+        """Choose a folder that is a checkpoint: with an index and shards, or of a distributed run."""
+        folder = str(self._settings.get("files/last_folder"))
+        path = QFileDialog.getExistingDirectory(self._window, "Open a checkpoint's folder", folder)
+        if path:
+            self._settings.set("files/last_folder", str(Path(path).parent))
+            self._documents.open_paths([path])
 
     def save_as(self) -> None:
         """Choose where the repaired copy goes, and write it."""

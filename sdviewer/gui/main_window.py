@@ -148,6 +148,7 @@ class MainWindow(QMainWindow):
 
     def _connect(self) -> None:
         self.start.open_requested.connect(self.files.open_dialog)
+        self.start.folder_requested.connect(self.files.open_folder_dialog)
         self.start.file_chosen.connect(lambda path: self.open_paths([path]))
         self.start.shortcuts_requested.connect(self.show_shortcuts)
         self.tabs.open_requested.connect(self.files.open_dialog)
@@ -469,4 +470,6 @@ class _GoField(Field):
 
 
 def _local_files(urls: list[QUrl]) -> list[str]:
-    return [url.toLocalFile() for url in urls if url.isLocalFile() and url.toLocalFile()]
+    """Paths of what was dropped; a folder's comes with a slash behind it, and would be another file than without."""
+    paths = [url.toLocalFile() for url in urls if url.isLocalFile()]
+    return [path.rstrip("/") or path for path in paths if path]

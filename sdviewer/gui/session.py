@@ -298,7 +298,8 @@ class Session(QObject):
 
     def suggested_name(self) -> str:
         """Where a repaired copy goes unless somebody says otherwise: beside the file, never over it."""
-        path = Path(self.path)
+        # The only checkpoint of a folder is what was opened, and not the folder.
+        path = Path(str(self.info.get("path") or self.path))
         suffix = ".safetensors" if path.suffix == ".safetensors" else path.suffix or ".pth"
         return str(path.with_name(f"{path.stem}_repaired{suffix}"))
 

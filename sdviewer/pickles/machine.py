@@ -63,7 +63,8 @@ class Pickle:
     `globals`, `calls` and `records` are all nodes of these kinds in stream order, reachable from the root or not (what
     was popped or left on the stack has run all the same); a record's inner calls and names are not repeated.
     `left_over` are nodes that STOP left on the stack, or that were thrown away where nothing was below them.
-    `beyond_torch` holds the opcodes it uses that torch's `weights_only` does not know.
+    `beyond_torch` holds the opcodes it uses that torch's `weights_only` does not know. `levels` is the stack of one
+    that broke off, in pieces from mark to mark.
 
     How it is written: `header` is its PROTO opcode (b"" in protocols 0 and 1), `frames` are the offsets of its
     FRAME opcodes, `text_memo` says that memo slots are
@@ -92,6 +93,12 @@ class Pickle:
     reused_slots: bool = False
     duplicated: list[Node] = field(default_factory=list)
     refused: list[tuple[int, str]] = field(default_factory=list)
+    levels: list[list[Node]] = field(default_factory=list)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it broke off because its bytes ended."""
+        return self.broken.partition(": ")[2] in op.CUT_OFF
 
     def expand(self, record: TensorRecord) -> Call:
         """The nodes that a tensor record stands for, made on first call."""
@@ -193,6 +200,7 @@ class Machine:
             self.reused_slots,
             self.duplicated,
             self.refused,
+            [*self.marks, self.stack] if broken else [],
         )
 
     def run(self, pos: int, progress: Progress) -> int:  # noqa: C901

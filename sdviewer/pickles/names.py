@@ -122,6 +122,15 @@ PLAIN: dict[str, frozenset[str]] = {
     },
     **{f"numpy.random._{kind.lower()}": frozenset((kind,)) for kind in _BIT_GENERATORS.split()},
     "torch._C": frozenset(("Generator",)),
+    "torch.jit._pickle": _words(
+        "build_intlist build_doublelist build_boollist build_tensorlist build_tensor_from_id restore_type_tag"
+    ),
+    # The dataclasses that a distributed checkpoint describes itself with.
+    "torch.distributed.checkpoint.metadata": _words(
+        "Metadata MetadataIndex TensorStorageMetadata BytesStorageMetadata ChunkStorageMetadata TensorProperties "
+        "StorageMeta _MEM_FORMAT_ENCODING"
+    ),
+    "torch.distributed.checkpoint.filesystem": frozenset(("_StorageInfo",)),
 }
 """Module -> names that hold data and do nothing else when a pickle makes one (Python 3 names)."""
 

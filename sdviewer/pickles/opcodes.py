@@ -89,6 +89,18 @@ TORCH_OPCODES: Final = frozenset((
 """What `torch.load(weights_only=True)` of torch 2.13 knows (`torch/_weights_only_unpickler.py`)."""
 
 
+CUT_OFF: Final = frozenset(
+    (
+        "it ends before its STOP",
+        "it ends in an argument",
+        "a string is longer than what is left",
+        "a frame is longer than what is left",
+        "a line has no end",
+    )
+)
+"""What is wrong with a pickle that was whole before its file was cut."""
+
+
 class BrokenPickle(Exception):
     """The pickle makes no sense at byte `at`."""
 

@@ -120,7 +120,9 @@ def begins_like_a_pickle(data: bytes, at: int = 0) -> bool:
     ) is not None
 
 
-def scan_stream(data: bytes, where: str, *, most: int | None = 5, progress: Progress = no_progress) -> Scan:
+def scan_stream(
+    data: bytes, where: str, *, most: int | None = 5, number_ids: bool = False, progress: Progress = no_progress
+) -> Scan:
     """What the pickles at the beginning of `data` ask for, one behind the other: a legacy stream of torch has five.
 
     Args:
@@ -129,7 +131,7 @@ def scan_stream(data: bytes, where: str, *, most: int | None = 5, progress: Prog
     Raises:
         Cancelled: from `progress`.
     """
-    return _scan_stream(data, where, most, 0, progress)
+    return _scan_stream(data, where, most, 0, progress, number_ids)
 
 
 def merge(loaded: Sequence[Scan], beside: Sequence[Scan] = ()) -> Scan:
@@ -166,7 +168,9 @@ def _sorted(names: Iterable[GlobalUse]) -> tuple[GlobalUse, ...]:
     return tuple(sorted(names, key=lambda use: (-_HARM[use.cls], not use.called, use.name)))
 
 
-def _scan_stream(data: bytes, where: str, most: int | None, depth: int, progress: Progress = no_progress) -> Scan:
+def _scan_stream(
+    data: bytes, where: str, most: int | None, depth: int, progress: Progress = no_progress, number_ids: bool = False
+) -> Scan:
     scans: list[Scan] = []
     pos = 0
     while not scans or (
@@ -178,7 +182,7 @@ def _scan_stream(data: bytes, where: str, most: int | None, depth: int, progress
         pickle = parse_partial(data, pos, progress=progress)
         if most is None and scans and pickle.broken and not pickle.calls:
             break  # behind a whole pickle: no pickle, only bytes that begin like one
-        scans.append(_scan(pickle, where, False, depth))
+        scans.append(_scan(pickle, where, number_ids, depth))
         if pickle.broken:
             break
         pos = pickle.end
@@ -209,6 +213,7 @@ class _Scanner:
         self.calls: dict[Global, Call | Global] = {}
         self.places: dict[Global, list[int]] = {}
         self.cls: dict[Global, NameClass] = {}
+        self.handed: list[Node] = []
         if pickle.broken:
             self.gap(pickle.broken)
 
@@ -230,6 +235,8 @@ class _Scanner:
         for node in todo:
             if isinstance(node, Const) and not node.effects:
                 continue
+            if isinstance(node, Persistent) and _is_reduce(node):
+                self.handed.append(node)
             unknown = self.unknown(node)
             if unknown:
                 self.gap(f"{unknown} at byte {node.at:,}")
@@ -290,7 +297,7 @@ class _Scanner:
         for record in self.pickle.records:
             self.calls.setdefault(record.function, record.function)
             self.calls.setdefault(record.hooks_class, record.hooks_class)
-        self.hand_over(reached)
+        self.hand_over([*reached, *self.handed])
 
     def judge_call(self, function: Global, name: str, call: Call) -> None:
         if name == "builtins.getattr":
@@ -380,6 +387,12 @@ class _Scanner:
             known = found.get(key)
             found[key] = use if known is None else _joined(known, use)
         return _sorted(found.values())
+
+
+def _is_reduce(node: Persistent) -> bool:
+    """Whether a persistent id is one of torch.package's calls: ("reduce_package", number, function, arguments)."""
+    items = node.id.items if isinstance(node.id, Group) else []
+    return bool(items) and isinstance(items[0], Const) and items[0].value == "reduce_package"
 
 
 def _fixed(node: Global) -> tuple[str, str]:

@@ -103,13 +103,20 @@ class Block:
     stride: tuple[int, ...]
 
 
+def dtype_of(layout: TensorLayout) -> DType:
+    """The element type; for an opaque one, bits of which all elements together are one group."""
+    if layout.opaque is None:
+        return DTYPES[layout.dtype]
+    return DType(layout.dtype, layout.opaque, "bits", "", layout.dtype, per_byte=max(product(layout.shape), 1))
+
+
 def elements_of(source: ByteSource, layout: TensorLayout) -> Elements:
     """The values of a tensor, checked against its storage.
 
     Raises:
         CorruptCheckpoint: the tensor reaches outside of its storage, or has more elements than torch can count.
     """
-    dtype = DTYPES[layout.dtype]
+    dtype = dtype_of(layout)
     shape, stride, offset = layout.shape, layout.stride, layout.offset
     if len(shape) != len(stride) or any(n < 0 for n in (*shape, *stride, offset)):
         raise CorruptCheckpoint(f"a tensor has the impossible shape {shape}, stride {stride} and offset {offset}")
@@ -228,7 +235,7 @@ class Reader:
     def __init__(self, source: ByteSource, layout: TensorLayout, buffer: NDArray[np.uint8] | None = None) -> None:
         self._source = source
         self._swap = layout.swap
-        self.dtype = DTYPES[layout.dtype]
+        self.dtype = dtype_of(layout)
         self.unit = stored_type(self.dtype)
         self.decode = decoder(layout)
         self._buffer: NDArray[np.uint8] = np.empty(0, np.uint8) if buffer is None else buffer
@@ -324,7 +331,7 @@ def stored_type(dtype: DType) -> np.dtype[Any]:
 
 def decoder(layout: TensorLayout) -> Callable[[Array], Array]:
     """The function from stored elements to values for a tensor; see `Reader.values`."""
-    dtype = DTYPES[layout.dtype]
+    dtype = dtype_of(layout)
     if dtype.kind == "quantized":
         return _dequantize(layout)
     if dtype.kind == "complex":

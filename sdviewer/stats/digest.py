@@ -29,12 +29,15 @@ def sha256(source: ByteSource, layout: TensorLayout, *, progress: Progress = no_
     """The hash of the stored elements in row-major order, little-endian, in their own dtype.
 
     conj and neg are not resolved, quantized elements stay integers; those that share a byte are hashed as they are
-    packed when they lie in row-major order, else as packed anew. Progress is in bytes.
+    packed when they lie in row-major order, else as packed anew; opaque ones as they are stored. Progress is in bytes.
 
     Raises:
         CorruptCheckpoint: the bytes are not there.
     """
     elements = elements_of(source, layout)
+    if layout.opaque is not None:
+        layout = TensorLayout("uint8", (layout.opaque,), (1,), 0)
+        elements = elements_of(source, layout)
     logical = elements.nbytes(elements.count)
     if overlaps(elements):
         return Digest(None, "too_large")

@@ -125,6 +125,17 @@ class _Plane:
     index: tuple[int, ...]
 
 
+def known_elements(source: ByteSource, layout: TensorLayout) -> Elements:
+    """The elements of a tensor whose single values can be read.
+
+    Raises:
+        UsageError: its type is known to its container alone.
+    """
+    if layout.opaque is not None:
+        raise UsageError(f"values of type {layout.dtype} are not decoded, only their bytes are known")
+    return elements_of(source, layout)
+
+
 def default_axes(shape: Sequence[int]) -> tuple[int | None, int | None]:
     """(x, y) of the picture of a tensor: its two largest dimensions, the first of them along the rows."""
     largest = sorted(sorted(range(len(shape)), key=lambda dim: (-shape[dim], dim))[:2])
@@ -136,7 +147,7 @@ def default_axes(shape: Sequence[int]) -> tuple[int | None, int | None]:
 def _plane(
     source: ByteSource, layout: TensorLayout, x: int | None, y: int | None, index: Sequence[int] | None
 ) -> _Plane:
-    elements = elements_of(source, layout)
+    elements = known_elements(source, layout)
     shape, stride = elements.shape, elements.stride
     if x is None and y is None:
         x, y = default_axes(shape)
@@ -371,7 +382,7 @@ def line(source: ByteSource, layout: TensorLayout, points: int, *, progress: Pro
         UsageError: the tensor has more than one dimension.
         CorruptCheckpoint: the bytes are not there.
     """
-    elements = elements_of(source, layout)
+    elements = known_elements(source, layout)
     dims = [(size, step) for size, step in zip(elements.shape, elements.stride, strict=True) if size != 1]
     if len(dims) > 1 or points < 1:
         raise UsageError(f"a tensor of shape {layout.shape} is not a line of {points} points")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 from sdviewer.core.checkpoint import ObjectInfo, ValueInfo
 from sdviewer.core.paths import TypedStep
 from sdviewer.core.sheet import CHILDREN, COLUMNS, DROPPED, EDITED, Sheet, pack
 from sdviewer.core.tree import ModuleTree, build_tree
-from tests.core.builders import checkpoint
+from sdviewer.formats import open_checkpoint
+from tests.core.builders import checkpoint, tensor
 
 
 def outline(tree: ModuleTree) -> list[str]:
@@ -119,3 +123,40 @@ def test_that_the_sheet_tells_the_same_as_the_tree() -> None:
     assert set(buffers) == {*COLUMNS, "text"}
     total = sum(sheet.columns["share"][row] for row in range(len(tree)) if tree.parent[row] == 0)
     assert abs(total - 1) < 1e-6
+
+
+def test_that_what_a_tensor_is_made_of_stands_below_it_and_is_not_counted_twice() -> None:
+    whole = tensor(("w",), "w", (4, 4), kind="sparse", storage=None)
+    parts = [
+        tensor(("w", TypedStep("part", "indices")), None, (2, 3), "int64"),
+        tensor(("w", TypedStep("part", "values")), None, (3,)),
+    ]
+    found = checkpoint({"w": (4, 4)}, values=[ValueInfo(("w", TypedStep("attribute", "tag")), "builtins.str", "x")])
+    tree = build_tree(replace(found, tensors=(whole, *parts)))
+    assert outline(tree) == ["model", "  w", "    indices", "    values", "    tag"]
+    assert tree.params[:2] == [16, 16]
+    assert tree.tensors[0] == 1
+
+
+def test_that_a_tensor_beside_the_model_makes_no_second_model_of_the_whole_file() -> None:
+    model = checkpoint({"a": (2,), "b": (2,)}, path=("model",))
+    root = replace(model.state_dicts[0], path=(), keys=("rng", "model"), tensor_of=(2, -1))
+    beside = tensor(("rng",), "rng", (5,))._replace(state_dict=1)
+    epoch = ValueInfo(("epoch",), "builtins.int", 3)
+    found = replace(model, state_dicts=(*model.state_dicts, root), tensors=(*model.tensors, beside), values=(epoch,))
+    tree = build_tree(found)
+    assert outline(tree) == ["model", "  a", "  b", "rng", "epoch"]
+    assert build_tree(found, {1: ["seed", "model"]}).name.count("seed") == 1  # an edit of it is still shown
+
+
+def test_that_the_entries_of_an_optimizer_say_whose_they_are(tmp_path: Path) -> None:
+    import torch
+
+    layer = torch.nn.Linear(2, 3)
+    layer.weight.grad, layer.bias.grad = torch.ones(3, 2), torch.ones(3)
+    optimizer = torch.optim.SGD(layer.parameters(), momentum=0.9)
+    optimizer.step()
+    torch.save({"model": layer.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "t.pth")
+    tree = build_tree(open_checkpoint(tmp_path / "t.pth"))
+    assert tree.note[tree.name.index("0")].startswith("weight · ")
+    assert tree.note[tree.name.index("1")].startswith("bias · ")

@@ -108,10 +108,13 @@ def write(tmp_path: Path) -> Callable[..., Path]:
 def elements(checkpoint: Checkpoint, index: int) -> bytes:
     """The row-major little-endian elements of a tensor, through the public way to its bytes."""
     source = tensor_source(checkpoint, index)
-    layout, dtype = source.layout, DTYPES[source.layout.dtype]
+    layout = source.layout
     with open_storage(source) as storage:
         data = bytearray(source.nbytes)
         storage.read_into(0, memoryview(data))
+    if layout.opaque is not None:
+        return bytes(data)
+    dtype = DTYPES[layout.dtype]
     stored = np.frombuffer(bytes(data), np.uint8)[layout.offset * dtype.itemsize :]
     if 0 in layout.shape:
         return b""

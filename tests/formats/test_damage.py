@@ -123,8 +123,7 @@ def test_that_a_wrong_checksum_is_said_when_a_storage_is_checked(save: Save, wri
     told = []
     for index in range(4):
         source = tensor_source(checkpoint, index)
-        with open_storage(source) as storage:
-            found = checksum(storage, source)
+        found = checksum(source)
         told.append(found.problem)
         assert found.to_json()["stated"] == checkpoint.storages[str(index)].crc
     assert [bool(words) for words in told] == [False, True, False, False]
@@ -135,8 +134,7 @@ def test_that_an_archive_without_checksums_has_none_that_are_wrong(save: Save, w
     members = torch_members(pickle_of(save), STORED)
     checkpoint = open_checkpoint(write(build_zip([member._replace(crc=0) for member in members]).data))
     source = tensor_source(checkpoint, 0)
-    with open_storage(source) as storage:
-        assert checksum(storage, source).problem == ""
+    assert checksum(source).problem == ""
     assert checkpoint.problems == ()
 
 
@@ -154,14 +152,12 @@ def test_that_a_header_that_disagrees_with_the_directory_is_told(save: Save, wri
         at = data.index(b"archive/data/0") - 30
         data[at + offset : at + offset + 4] = struct.pack("<L", number)
         source = tensor_source(open_checkpoint(write(bytes(data))), 0)
-        with open_storage(source) as storage:
-            assert says in checksum(storage, source).problem
+        assert says in checksum(source).problem
     data = bytearray(built.data)
     at = data.index(b"archive/data/0")
     data[at : at + 14] = b"archive/data/9"
     source = tensor_source(open_checkpoint(write(bytes(data))), 0)
-    with open_storage(source) as storage:
-        assert "calls the member archive/data/9" in checksum(storage, source).problem
+    assert "calls the member archive/data/9" in checksum(source).problem
 
 
 def test_that_a_member_whose_own_header_leads_into_the_next_is_not_read(save: Save, write: Write) -> None:

@@ -139,3 +139,21 @@ def test_that_several_threads_read_at_once(save: Save) -> None:
         for thread in threads:
             thread.join()
     assert wrong == []
+
+
+def test_that_bytes_written_as_text_are_found_by_another_process(tmp_path: Path) -> None:
+    import pickle
+
+    import torch
+
+    tensor = torch.arange(256).to(torch.uint8)
+    for protocol in (0, 2, 4):
+        path = tmp_path / f"{protocol}.pkl"
+        path.write_bytes(pickle.dumps({"w": tensor}, protocol))
+        source = tensor_source(open_checkpoint(path), 0)
+        assert (source.span.text is not None) == (protocol < 3)
+        again = TensorSource.from_json(json.loads(json.dumps(source.to_json())))
+        assert again == source
+        assert read(again, 16, 32) == bytes(range(16, 48))
+        with open_storage(again) as reader, pytest.raises(CorruptCheckpoint):
+            reader.read_into(250, memoryview(bytearray(7)))

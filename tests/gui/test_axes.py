@@ -13,9 +13,10 @@ from PySide6.QtWidgets import QApplication, QGraphicsView, QWidget
 from pytestqt.qtbot import QtBot
 
 from sdviewer.gui import resources
-from sdviewer.gui.plots.axes import Axes, View, ticks
+from sdviewer.gui.plots.axes import Axes
 from sdviewer.gui.plots.histogram import HistogramPlot
 from sdviewer.gui.plots.library import library
+from sdviewer.gui.plots.scale import View, ticks
 from sdviewer.gui.widgets import Chip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import torch
 from PySide6.QtCore import QItemSelection, QItemSelectionModel, QMimeData, QPoint, QPointF, Qt, QTimer, QUrl
 from PySide6.QtGui import QDragEnterEvent, QDropEvent, QImage
-from PySide6.QtWidgets import QAbstractButton, QApplication, QLabel, QMessageBox
+from PySide6.QtWidgets import QAbstractButton, QApplication, QFileDialog, QLabel, QMessageBox
 from pytestqt.qtbot import QtBot
 
 from sdviewer.gui import resources
@@ -550,3 +551,77 @@ def test_that_the_filter_says_how_much_it_finds(
     with qtbot.waitSignal(session.filtered):
         page.tree.filter.clear()
     assert words not in [note.text() for note in page.tree.filter.findChildren(QLabel) if note.isVisible()]
+
+
+def write_shards(folder: Path) -> Path:
+    """A folder with an index, one shard that is there and one that is missing."""
+    folder.mkdir()
+    write_checkpoint(folder / "model-1-of-2.safetensors", {"a.weight": (3, 4)})
+    weight_map = {"a.weight": "model-1-of-2.safetensors", "b.weight": "model-2-of-2.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    return folder
+
+
+def test_that_a_dropped_folder_opens_once_and_is_remembered(
+    window: MainWindow, tmp_path: Path, qtbot: QtBot, settings: Settings
+) -> None:
+    folder = write_shards(tmp_path / "run")
+    data = QMimeData()
+    # A file manager ends a folder's address with a slash.
+    data.setUrls([QUrl(QUrl.fromLocalFile(str(folder)).toString() + "/")])
+    left, none = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+    window.dropEvent(QDropEvent(QPointF(50, 50), Qt.DropAction.CopyAction, data, left, none))
+    session = window.current_session()
+    assert session is not None
+    qtbot.waitUntil(lambda: session.state == "open", timeout=20_000)
+    window.open_paths([str(folder)])
+    assert window.tabs.count() == 1
+    assert window.windowTitle() == "run[*] — sdviewer"
+    assert settings.recents()[0].path == str(folder)
+
+
+def test_that_a_missing_shard_is_told_and_keys_of_shards_cannot_be_edited(
+    window: MainWindow, opened: Opened, tmp_path: Path, qtbot: QtBot
+) -> None:
+    session = opened(write_shards(tmp_path / "run"))
+    page = window.current_page()
+    assert page is not None
+    said = " ".join(label.text() for label in page.banner.findChildren(QLabel))
+    assert "Parts of this checkpoint are missing" in said
+    assert "model-2-of-2.safetensors is not there" in said
+    qtbot.waitUntil(lambda: bool(session.facts))
+    assert not window.actions_by_id["rename"].isEnabled()
+    assert "lies in several files" in window.actions_by_id["rename"].toolTip()
+
+
+def test_that_a_folder_of_several_checkpoints_names_them(window: MainWindow, opened: Opened, tmp_path: Path) -> None:
+    for name in ("first.safetensors", "second.safetensors"):
+        write_checkpoint(tmp_path / name, {"a": (2,)})
+    session = opened(tmp_path)
+    assert session.state == "failed"
+    page = window.current_page()
+    assert page is not None
+    assert "first.safetensors, second.safetensors" in page.failed.words()
+
+
+def test_that_the_dialog_for_folders_opens_what_was_chosen(
+    window: MainWindow, tmp_path: Path, qtbot: QtBot, settings: Settings
+) -> None:
+    folder = write_shards(tmp_path / "run")
+
+    def choose() -> None:
+        dialog = QApplication.activeModalWidget()
+        if not isinstance(dialog, QFileDialog):
+            QTimer.singleShot(20, choose)
+            return
+        dialog.setDirectory(str(tmp_path))
+        dialog.selectFile(str(folder))
+        dialog.accept()
+
+    QTimer.singleShot(0, choose)
+    window.actions_by_id["open_folder"].trigger()
+    session = window.current_session()
+    assert session is not None
+    assert session.path == str(folder)
+    assert settings.get("files/last_folder") == str(tmp_path)
+    qtbot.waitUntil(lambda: session.state == "open", timeout=20_000)

@@ -36,7 +36,6 @@ _KIND_WORDS = {
     "vector": "vector",
     "scalar": "scalar tensor",
     "value": "value",
-    "part": "part of a tensor",
 }
 # A name is shown on one line of a few hundred pixels: what lies beyond is never laid out.
 _LONGEST_NAME = 300

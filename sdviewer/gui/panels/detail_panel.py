@@ -142,8 +142,8 @@ class DetailPanel(QWidget):
         if not facts.get("source"):
             page.offer({})
             why = text.visible(str(facts.get("unreadable") or "")) or "Its values cannot be shown"
-            page.statistics.forget_numbers(f"{why}.")
-            page.say(f"No numbers: {why}.")
+            page.statistics.forget_numbers("")
+            page.say(f"{why[:1].upper()}{why[1:]}.")
             QTimer.singleShot(0, self._check_settled)
             return
         page.say("")
@@ -254,8 +254,11 @@ class TensorPage(QWidget):
         entries = [(OVERVIEW, "Overview", "treemap"), *((kind.name, kind.title, kind.icon) for kind in PLOTS)]
         self.segments = Segments(entries, "View of the tensor")
         self.offered: list[str] = [OVERVIEW]
-        self._note = widgets.label("", "second")
-        self._note.setWordWrap(True)
+        self._note = Card("No numbers", "")
+        self._why = widgets.label("", "second")
+        self._why.setWordWrap(True)
+        self._note.column.addWidget(self._why)
+        self._note.column.addStretch(1)
         self._note.hide()
         self._lower = QHBoxLayout()
         self._lower.setSpacing(10)
@@ -264,7 +267,7 @@ class TensorPage(QWidget):
         self._upper.addLayout(self._lower, 13)
         left = QVBoxLayout()
         left.setSpacing(8)
-        left.addWidget(self._note)
+        left.addWidget(self._note, 1000)
         left.addLayout(self._upper, 1)
         self._body = QHBoxLayout()
         self._body.setSpacing(10)
@@ -351,8 +354,8 @@ class TensorPage(QWidget):
             plot.setVisible(name in self._possible and view in (OVERVIEW, name))
 
     def say(self, words: str) -> None:
-        """A line above the plots, "" for none."""
-        self._note.setText(words)
+        """Why there are no plots, in their place; "" where there are."""
+        self._why.setText(words)
         self._note.setVisible(bool(words))
 
 

@@ -191,7 +191,10 @@ class DocumentPage(QWidget):
             for severity, _, message, where in problems
         ]
         severity, _, message, where = told[0]
-        what = "This file is damaged" if severity == "error" else "Something in this file is odd"
+        one = int(self.session.info.get("files", 1)) < 2
+        damaged = "This file is damaged" if one else "Parts of this checkpoint are missing or damaged"
+        odd = "Something in this file is odd" if one else "Something in this checkpoint is odd"
+        what = damaged if severity == "error" else odd
         why = sentence(text.visible(str(message), 300) + (f" ({text.visible(str(where), 120)})" if where else ""))
         if len(told) > 1:
             why += f" And {len(told) - 1:,} more."
@@ -207,7 +210,8 @@ class DocumentPage(QWidget):
 
     def _tell_change(self, gone: bool) -> None:
         if gone:
-            self.banner.tell("warn", "The file is gone.", "It was moved or deleted. What is shown was read before.")
+            what = "The file is gone." if int(self.session.info.get("files", 1)) < 2 else "A file of it is gone."
+            self.banner.tell("warn", what, "It was moved or deleted. What is shown was read before.")
         else:
             self.banner.tell(
                 "warn",

@@ -22,6 +22,7 @@ class StartPage(QScrollArea):
     """What is shown when no file is open."""
 
     open_requested = Signal()
+    folder_requested = Signal()
     file_chosen = Signal(str)
     shortcuts_requested = Signal()
 
@@ -76,8 +77,15 @@ class StartPage(QScrollArea):
         column.addStretch(3)
         column.addWidget(IconLabel("tensor", 40), 0, Qt.AlignmentFlag.AlignHCenter)
         column.addSpacing(12)
-        column.addWidget(widgets.label("Drop a checkpoint here", "heading"), 0, Qt.AlignmentFlag.AlignHCenter)
+        column.addWidget(
+            widgets.label("Drop a checkpoint here, or its folder", "heading"), 0, Qt.AlignmentFlag.AlignHCenter
+        )
         column.addWidget(widgets.label(SUFFIXES, "second"), 0, Qt.AlignmentFlag.AlignHCenter)
+        folder = widgets.button("Open a folder…", link=True)
+        folder.setToolTip("A checkpoint of several files: an index and its shards, or what a distributed run wrote")
+        folder.setProperty("tone", "accent")
+        folder.clicked.connect(self.folder_requested)
+        column.addWidget(folder, 0, Qt.AlignmentFlag.AlignHCenter)
         column.addStretch(3)
 
     def _open_card(self) -> ClickCard:

@@ -48,6 +48,7 @@ _NUMBERS: Final[tuple[tuple[str, str, str, Show], ...]] = (
     ("NORMS", "rms", "RMS", _number),
 )
 _STORAGE: Final = (
+    ("file", "file"),
     ("storage", "storage"),
     ("offset", "offset"),
     ("stride", "stride"),
@@ -187,6 +188,11 @@ class Statistics(QScrollArea):
             if storage.get("crc") is not None:
                 crc = f"{int(storage['crc']):08x}"
                 shown["crc"] = (crc, crc, "The checksum the container states")
+        files = facts.get("files") or []
+        if files:
+            words = str(files[0]) if len(files) == 1 else text.plural(len(files), "file")
+            listed = ", ".join(str(name) for name in files)
+            shown["file"] = (words, listed, "" if len(files) == 1 else text.visible(listed, 800))
         if facts.get("stride") is not None:
             stride = str(tuple(facts["stride"]))
             shown["stride"] = (stride, stride, "in elements")

@@ -19,6 +19,7 @@ CONTAINERS = {
     "torch-package": "torch.package",
     "hf-index": "sharded",
     "dcp": "distributed checkpoint",
+    "deepspeed": "DeepSpeed",
     "npz": "NumPy zip",
     "npy": "NumPy array",
 }

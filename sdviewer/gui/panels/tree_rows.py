@@ -40,7 +40,6 @@ ICONS: Final = {
     "vector": "vector",
     "scalar": "scalar",
     "value": "scalar",
-    "part": "vector",
 }
 
 

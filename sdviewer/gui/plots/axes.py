@@ -6,62 +6,18 @@ What is drawn is remembered as the calls that draw it. So a plot can be drawn be
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QEvent
 from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 
-from sdviewer.core import text
 from sdviewer.gui import resources
 from sdviewer.gui.plots.library import library
+from sdviewer.gui.plots.scale import Numbers, TickText, View, short_number
 
 if TYPE_CHECKING:
     from sdviewer.gui.plots.canvas import Canvas, Item
-
-TickText = Callable[[float], str]
-Numbers = Sequence[float]
-
-
-def plain_number(x: float) -> str:
-    """An axis number: `0.05`, `−0.1`."""
-    return text.value(float(x)) if abs(x) > 1e-300 else "0"
-
-
-def short_number(x: float) -> str:
-    """A count on an axis: `20 K`, without idle zeros."""
-    if x < 1000:
-        return plain_number(x)
-    number, _, unit = text.short_count(round(x)).partition(" ")
-    return f"{number.rstrip('0').rstrip('.') if '.' in number else number} {unit}"
-
-
-def power_of_ten(x: float) -> str:
-    """A count whose log10 is drawn: `1`, `10`, `1 K`."""
-    return short_number(10**x) if abs(x - round(x)) < 1e-6 else ""
-
-
-def ticks(low: float, high: float, most: int = 4) -> list[float]:
-    """Round positions between two values, `most` or one more."""
-    span = high - low
-    if not span > 0 or not math.isfinite(span):
-        return []
-    step = 10.0 ** math.floor(math.log10(span / most))
-    step *= next((factor for factor in (1, 2, 5) if span / (step * factor) <= most), 10)
-    first = math.ceil(low / step)
-    last = math.floor(high / step + 1e-9)
-    return [step * i for i in range(first, min(last, first + 4 * most) + 1)]
-
-
-class View(NamedTuple):
-    """What is shown, in the data's own numbers."""
-
-    left: float
-    right: float
-    bottom: float
-    top: float
 
 
 class Axes(QWidget):

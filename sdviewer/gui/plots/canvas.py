@@ -17,11 +17,13 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QColor, QPen
 
 from sdviewer.gui import resources
-from sdviewer.gui.plots.axes import Numbers, View, plain_number, ticks
+from sdviewer.gui.plots.scale import Numbers, View, plain_number, ticks
 
 CLOSEST: Final = 1e-6
 """Share of the first range below which nothing is seen any more; and its inverse, how far away one can go, is 1000."""
 FARTHEST: Final = 1e3
+MARGIN: Final = 8
+"""Pixels above and beside the area."""
 TICK_WIDTH: Final = 76
 """Pixels for a number of the horizontal axis."""
 
@@ -73,7 +75,7 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
         self.hideButtons()
         self.setFrameShape(self.Shape.NoFrame)
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self.getPlotItem().setContentsMargins(0, 4, 8, 0)
+        self.getPlotItem().setContentsMargins(0, MARGIN, MARGIN, 0)
         self._area.disableAutoRange()
         self._area.setLimits(minXRange=CLOSEST, minYRange=CLOSEST, maxXRange=FARTHEST, maxYRange=FARTHEST)
         self._home = View(0.0, 1.0, 0.0, 1.0)
@@ -94,12 +96,17 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
         for axis in (self._values, left):
             axis.setPen(QPen(resources.colour("border2"), 1))
             axis.setTextPen(resources.colour("text2"))
-            axis.setTickPen(QPen(resources.colour("text2"), 1))
             axis.setTickFont(resources.font(resources.SMALL))
-            axis.setStyle(tickLength=0, tickTextOffset=6, hideOverlappingLabels=True)
+            # Half a number may stand beyond the end of its axis: in the margin.
+            axis.setStyle(tickLength=0, tickTextOffset=6, hideOverlappingLabels=MARGIN)
             axis.enableAutoSIPrefix(False)
-        left.setGrid(36)
-        left.setTicks([[(_share(level, home.bottom, home.top), words) for level, words in levels]])
+        places = [(_share(level, home.bottom, home.top), words) for level, words in levels]
+        left.setTicks([places])
+        # Not the axis's own grid: with that on, a number that stands half in the margin is left out.
+        thin = QColor(resources.colour("text2"))
+        thin.setAlphaF(0.14)
+        for share, _ in places:
+            self.addItem(pg.InfiniteLine(share, angle=0, pen=QPen(thin, 0)))
         self._area.show_all()
 
     def _x(self, numbers: Numbers) -> NDArray[np.float64]:

@@ -10,8 +10,9 @@ from PySide6.QtWidgets import QHBoxLayout, QWidget
 
 from sdviewer.core import text
 from sdviewer.gui.jobs import Body, Buffers
-from sdviewer.gui.plots import axes
+from sdviewer.gui.plots.axes import Axes
 from sdviewer.gui.plots.plot import Facts, Plot
+from sdviewer.gui.plots.scale import power_of_ten, ticks
 from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import Chip, Segments
 
@@ -36,7 +37,7 @@ class HistogramPlot(Plot):
         self._full = False
         self._span: tuple[float, float] | None = None
         self._scale = "linear"
-        self._axes = axes.Axes()
+        self._axes = Axes()
         self._below = Chip("")
         self._above = Chip("")
         self._robust = Chip("Full range")
@@ -138,10 +139,10 @@ class HistogramPlot(Plot):
         """Label the axis of counts; where it begins and ends."""
         if self._scale == "log":
             base, ceiling = math.log10(_LEAST), math.log10(top) + 0.15
-            self._axes.add_levels([float(power) for power in range(math.floor(ceiling) + 1)], axes.power_of_ten)
+            self._axes.add_levels([float(power) for power in range(math.floor(ceiling) + 1)], power_of_ten)
         else:
             base, ceiling = 0.0, top * 1.08
-            self._axes.add_levels([level for level in axes.ticks(0, ceiling, 5) if level > 0])
+            self._axes.add_levels([level for level in ticks(0, ceiling, 5) if level > 0])
         return base, ceiling
 
     def _show_chips(self, found: Facts) -> None:

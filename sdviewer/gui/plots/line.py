@@ -7,8 +7,9 @@ from typing import Any
 
 from sdviewer.core import text
 from sdviewer.gui.jobs import Body, Buffers
-from sdviewer.gui.plots import axes
+from sdviewer.gui.plots.axes import Axes
 from sdviewer.gui.plots.plot import Facts, Plot
+from sdviewer.gui.plots.scale import plain_number, ticks
 
 POINTS = 1200
 _FEW = 100
@@ -24,7 +25,7 @@ class LinePlot(Plot):
 
     def __init__(self) -> None:
         super().__init__()
-        self._axes = axes.Axes(axes.plain_number)
+        self._axes = Axes(plain_number)
         self.set_body(self._axes)
         self.setMinimumHeight(150)
 
@@ -48,7 +49,7 @@ class LinePlot(Plot):
             return
         bottom, top = min(finite), max(finite)
         pad = (top - bottom) * 0.06 or abs(top) * 0.06 or 1.0
-        self._axes.add_levels(axes.ticks(bottom - pad, top + pad, 5))
+        self._axes.add_levels(ticks(bottom - pad, top + pad, 5))
         if bottom < 0 < top:
             self._axes.add_level(0.0)
         x = [float(i * block) for i in range(len(low))]

@@ -1,0 +1,70 @@
+"""The numbers of an optimizer's state get the names of the parameters they belong to, where the file proves it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sdviewer.core.optimizer_names import parameter_names
+from sdviewer.formats import open_checkpoint
+
+
+class Net(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = torch.nn.Linear(3, 4)
+        self.bn = torch.nn.BatchNorm1d(4)
+        self.out = torch.nn.Linear(4, 3)
+        self.out.weight = torch.nn.Parameter(torch.zeros(3, 4))
+
+
+KEYS = ["fc.weight", "fc.bias", "bn.weight", "bn.bias", "out.weight", "out.bias"]
+
+
+def trained(model: torch.nn.Module, parameters: Iterable[Any] | None = None) -> dict[str, Any]:
+    optimizer = torch.optim.Adam(model.parameters() if parameters is None else parameters)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    return {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+
+
+def names(tmp_path: Path, content: dict[str, Any]) -> dict[str, str]:
+    torch.save(content, tmp_path / "training.pth")
+    found = open_checkpoint(tmp_path / "training.pth")
+    (optimizer,) = [i for i, state_dict in enumerate(found.state_dicts) if state_dict.role == "optimizer"]
+    return parameter_names(found, optimizer)
+
+
+def test_that_the_order_of_the_parameters_names_them_without_the_buffers(tmp_path: Path) -> None:
+    assert names(tmp_path, trained(Net())) == {str(i): key for i, key in enumerate(KEYS)}
+
+
+def test_that_names_the_file_states_come_before_any_order(tmp_path: Path) -> None:
+    model = Net()
+    backwards = list(model.named_parameters())[::-1]
+    assert names(tmp_path, trained(model, backwards)) == {str(i): key for i, key in enumerate(KEYS[::-1])}
+
+
+def test_that_a_tied_parameter_is_counted_once(tmp_path: Path) -> None:
+    model = Net()
+    model.tied = torch.nn.Linear(3, 4)
+    model.tied.weight = model.fc.weight
+    assert list(names(tmp_path, trained(model)).values()) == [*KEYS, "tied.bias"]
+
+
+def test_that_groups_are_numbered_one_after_the_other(tmp_path: Path) -> None:
+    model = Net()
+    groups = [{"params": [model.fc.weight, model.fc.bias]}, {"params": list(model.parameters())[2:], "lr": 0.5}]
+    assert list(names(tmp_path, trained(model, groups)).values()) == KEYS
+
+
+@pytest.mark.parametrize("change", ["order", "count"])
+def test_that_nothing_is_named_where_shapes_or_counts_disagree(tmp_path: Path, change: str) -> None:
+    model = Net()
+    chosen = list(model.parameters())[::-1] if change == "order" else list(model.parameters())[:3]
+    assert names(tmp_path, trained(model, chosen)) == {}
