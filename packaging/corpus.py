@@ -3,8 +3,8 @@
     python packaging/corpus.py DIR
 
 DIR/expected.json or DIR.expected.json says of each file what another program read in it (tensors, leaves, `_metadata`),
-or what a good reader should do with it (`expect`: open, partial, reject). Prints one line a file and the counts; exits
-with 1 if a file that sdviewer reads differs.
+or what a good reader should do with it (`expect`: open, partial, reject; of one that it reads in part it says so).
+Prints one line a file and the counts; exits with 1 if a file that sdviewer reads differs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from sdviewer.core.checkpoint import Checkpoint, TensorInfo
 from sdviewer.core.dtypes import DTYPES
 from sdviewer.core.paths import KeyPath, to_json
 from sdviewer.errors import SDViewerError, UnknownFormat, UnsupportedContainer
-from sdviewer.formats import open_checkpoint, open_storage, tensor_source
+from sdviewer.formats import checksum, open_checkpoint, open_storage, tensor_source
+from sdviewer.formats.pickle_streams import pickle_streams
+from sdviewer.pickles.scan import scan_stream
 
 _STEP_TYPES = {"param": "parameter", "attr": "attribute"}
 _KEY_TYPES = {"NoneType": "none"}
@@ -78,10 +80,37 @@ def _compare(path: Path, case: Mapping[str, Any]) -> tuple[str, list[str]]:
     if "files" in case:
         case = _of_all_files(case)
     if "tensors" not in case:
-        shown = [problem.message for problem in checkpoint.problems[:1]]
-        return "agrees", shown
+        return _damage(path, checkpoint, expect)
     details = [*_tensors(checkpoint, case), *_leaves(checkpoint, case), *_metadata(checkpoint, case)]
     return ("differs" if details else "agrees"), details
+
+
+def _damage(path: Path, checkpoint: Checkpoint, expect: str) -> tuple[str, list[str]]:
+    """Whether a damaged or hostile file that opened is said to be what it is.
+
+    `partial` wants something said: a problem, an unreadable tensor, a scan that is not clean. `open` wants all of it
+    readable: no problem of severity error, no unreadable tensor.
+    """
+    wrong = [problem.message for problem in checkpoint.problems if problem.severity == "error"]
+    wrong += [tensor.unreadable for tensor in checkpoint.tensors if tensor.unreadable]
+    told = [problem.message for problem in checkpoint.problems]
+    scans = [scan_stream(stream.data, stream.name or path.name, most=stream.pickles) for stream in pickle_streams(path)]
+    verdicts = {scan.verdict for scan in scans} - {"clean"}
+    told += sorted(verdicts)
+    told += [words for index in range(len(checkpoint.tensors)) if (words := _reading(checkpoint, index))]
+    if expect == "partial" and not told and not wrong:
+        return "differs", ["opened without a word, and should be told to be damaged"]
+    if expect == "open" and wrong:
+        return "differs", [f"should open whole: {wrong[0]}"]
+    return "agrees", told[:1]
+
+
+def _reading(checkpoint: Checkpoint, index: int) -> str:
+    """What is told when the bytes of a tensor are read and their checksum is checked, else ""."""
+    try:
+        return checksum(tensor_source(checkpoint, index)).problem
+    except SDViewerError as error:
+        return error.message
 
 
 def _of_all_files(case: Mapping[str, Any]) -> Mapping[str, Any]:

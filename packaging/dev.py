@@ -5,7 +5,7 @@
     python3 packaging/dev.py test [PYTEST OPTION]  lint, format, types, import contracts, tests
     python3 packaging/dev.py bench                 the budgets, as ratios of one run
     python3 packaging/dev.py corpus DIR            read a folder that has an expected.json, report agreement
-    python3 packaging/dev.py gate [DIR]            what takes longer: test, wheel, bench, corpus
+    python3 packaging/dev.py gate [DIR]            what takes longer: test, wheel, bench, damaged inputs, corpus
     python3 packaging/dev.py screenshots           draw the pictures of the documentation
 
 Each first makes sure of the set-up: system libraries (apt, as root; else it prints the line to run), `.venv`, the
@@ -20,6 +20,7 @@ import ctypes
 import functools
 import hashlib
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -290,14 +291,59 @@ def screenshots(arguments: Sequence[str]) -> int:
 
 
 def gate(arguments: Sequence[str]) -> int:
-    """What takes longer than `test`: the wheel as a user gets it, the budgets, a corpus where a folder is named."""
+    """What takes longer than `test`: the wheel, the budgets, 200,000 damaged inputs, a corpus where one is named."""
     steps: list[tuple[str, Callable[[], int]]] = [
         ("test", lambda: test([])),
         ("wheel", _try_wheel),
         ("bench", lambda: bench([])),
+        ("damaged inputs", _damaged_inputs),
     ]
     steps += [(f"corpus {folder}", functools.partial(corpus, [folder])) for folder in arguments]
     return _steps(steps, "gate")
+
+
+DAMAGED_INPUTS = 200_000
+FUZZ_SECONDS = 60
+"""Seconds for each target of the fuzzer."""
+
+
+def _damaged_inputs() -> int:
+    """Give the readers damaged inputs, the worst ones by design, and what a fuzzer thinks of; print the figures."""
+    environment = {**_offscreen(), "PYTHONPATH": str(ROOT)}
+
+    def run_module(module: str, *arguments: str) -> str | None:
+        command = [tool("python"), "-W", "ignore", "-P", "-m", f"tests.hostility.{module}", *arguments]
+        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+        return done.stdout if done.returncode == 0 else None
+
+    seed = str(int(time.time()))
+    answers = (run_module("mutations", str(DAMAGED_INPUTS), seed), run_module("bombs"))
+    if None in answers:
+        return 1
+    mutated, bombs = (json.loads(answer or "") for answer in answers)
+    ends = {name: found["end"] for name, found in bombs["bombs"].items()}
+    bad = [f"{name}: {end}" for name, end in ends.items() if end.startswith(("died", "failed", "out of"))]
+    slowest = max(bombs["bombs"].items(), key=lambda item: float(item[1]["seconds"]))
+    largest = max(bombs["bombs"].items(), key=lambda item: float(item[1]["rss"]))
+    grown = (largest[1]["rss"] - bombs["base"]) / 2**20
+    say(
+        f"{mutated['inputs']:,} damaged inputs (seed {seed}) in {mutated['seconds']:.0f} s, "
+        f"{len(mutated['failures'])} failures, worst {mutated['worst_seconds']:.2f} s, "
+        f"{mutated['grown'] / 2**20:.0f} MiB more memory in all"
+    )
+    say(f"{len(ends)} worst inputs by design, {len(bad)} failures")
+    say(f"the slowest: {slowest[1]['seconds']:.1f} s for {slowest[1]['size']:,} bytes ({slowest[0]})")
+    say(f"the largest: {grown:.0f} MiB for {largest[1]['size']:,} bytes ({largest[0]})")
+    for failure in [*(f"{f['target']}: {f['error']} {f['data'][:2000]}" for f in mutated["failures"]), *bad]:
+        say("FAILED: " + failure)
+    targets = ("directory", "pickle", "legacy", "safetensors", "tensors")
+    with tempfile.TemporaryDirectory(prefix="sdviewer-fuzz-") as folder:  # the fuzzer leaves what it found there
+        fuzz = [tool("python"), "-W", "ignore", "-P", "-m", "tests.hostility.fuzz"]
+        fuzzed = [
+            subprocess.run([*fuzz, target, f"-max_total_time={FUZZ_SECONDS}"], cwd=folder, env=environment, check=False)
+            for target in targets
+        ]
+    return 1 if mutated["failures"] or bad or any(done.returncode for done in fuzzed) else 0
 
 
 def _try_wheel() -> int:

@@ -24,7 +24,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE")
     parser.add_argument("--key", action="append", metavar="PATTERN", help="only tensors whose dotted path matches")
     parser.add_argument("--state-dict", metavar="DOTTED", help="only the tensors of this state dict")
-    parser.add_argument("--hash", action="store_true", help="also the SHA-256 of the stored elements")
+    parser.add_argument(
+        "--hash", action="store_true", help="also the SHA-256 of the stored elements; checks the stated checksums too"
+    )
     parser.add_argument("--json", action="store_true")
 
 
@@ -35,11 +37,16 @@ def run(arguments: Namespace) -> int:
     progress = progress_for(arguments, "Reading")
     checkpoint = open_checkpoint(arguments.file, progress=progress)
     rows, problems = [], []
+    checked: set[str | None] = set()
     for index in chosen_tensors(checkpoint, arguments.key, arguments.state_dict):
         row, problem = _measure(checkpoint, index, arguments.hash, progress)
         rows.append(row)
         if problem is not None:
             problems.append(problem)
+        storage = checkpoint.tensors[index].storage
+        if arguments.hash and storage not in checked:
+            checked.add(storage)
+            problems += _wrong_checksum(checkpoint, index, progress)
     if arguments.json:
         print_json({"tensors": rows, "problems": problems})
     else:
@@ -113,6 +120,17 @@ def _measure(
     except OpenError as error:
         return row, _problem(info, error.code, error.message)
     return row, None
+
+
+def _wrong_checksum(checkpoint: Checkpoint, index: int, progress: Progress) -> list[dict[str, Any]]:
+    """The problem of a tensor whose storage has another checksum than the container states."""
+    from sdviewer.formats import checksum, tensor_source
+
+    try:
+        wrong = checksum(tensor_source(checkpoint, index), progress=progress).problem
+    except OpenError:
+        return []  # told already
+    return [_problem(checkpoint.tensors[index], "checksum", wrong)] if wrong else []
 
 
 def _problem(info: TensorInfo, code: str, message: str) -> dict[str, Any]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import queue
 import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
@@ -22,6 +23,9 @@ from sdviewer.engine.frames import Frame, read_frame, write_frame
 
 PATIENCE = 0.15
 """Seconds a worker has to notice a cancel before it is ended."""
+
+LAST_WAIT = 1.0
+"""Seconds that somebody who stops a worker waits until it is gone; one that waits for a dead drive cannot be ended."""
 
 Done = Callable[[Mapping[str, Any], Mapping[str, memoryview]], None]
 Failed = Callable[[Mapping[str, Any]], None]
@@ -50,6 +54,17 @@ DIED: Mapping[str, Any] = {
 def worker_command(service: str) -> list[str]:
     """The command line of a worker; `-P` keeps the current folder off its import path."""
     return [sys.executable, "-P", "-m", "sdviewer.engine.worker", service]
+
+
+def worker_environment() -> dict[str, str]:
+    """Our own, without what would let a worker import from the current folder or load what nobody asked for.
+
+    An empty entry in PYTHONPATH, which a needless colon makes, is the current folder.
+    """
+    environment = {**os.environ, "TORCH_DEVICE_BACKEND_AUTOLOAD": "0"}
+    if "PYTHONPATH" in environment:
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, environment["PYTHONPATH"].split(os.pathsep)))
+    return environment
 
 
 @dataclass(eq=False)
@@ -108,7 +123,9 @@ class _Process:
         """
         if self._ended.is_set():
             return None
-        popen = subprocess.Popen(worker_command(self._service), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        popen = subprocess.Popen(
+            worker_command(self._service), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=worker_environment()
+        )
         self.popen = popen
         if self._ended.is_set():
             popen.kill()
@@ -178,7 +195,10 @@ class Worker:
         timer.start()
 
     def stop(self, *, wait: bool = True) -> None:
-        """End the process; no callback comes after this returns, but for one that runs already if not `wait`."""
+        """End the process; no callback comes after this returns, but for one that runs already if not `wait`.
+
+        Waits at most `LAST_WAIT` seconds.
+        """
         with self._lock:
             self._stopped = True
             process, self._process = self._process, None
@@ -186,7 +206,7 @@ class Worker:
                 process.pending.clear()
                 process.end()
         if wait and process is not None and process.waiter not in (None, threading.current_thread()):
-            process.waiter.join()
+            process.waiter.join(LAST_WAIT)
 
     def before_first_request(self, process: _Process) -> None:
         """Called when a process was started anew, before the request that caused it is sent."""
@@ -226,22 +246,33 @@ class Worker:
             if request is not None:
                 _hand_over(request, frame)
         with self._lock:
-            orphans = list(process.pending.values())
-            process.pending.clear()
-            if self._process is process:
-                self._process = None
+            orphans = self._take(process)
         process.wait()
-        for request in orphans:
-            request.finished = True
-            request.failed(CANCELLED if request.cancelling else DIED)
+        _tell(orphans)
 
     def _end_if_pending(self, process: _Process, request: Request) -> None:
         with self._lock:
             if request.id not in process.pending:
                 return
-            if self._process is process:
-                self._process = None
+            orphans = self._take(process)
         process.end()
+        # Told now and not when it is gone: a process that waits for a dead drive ends when that answers, if ever.
+        _tell(orphans)
+
+    def _take(self, process: _Process) -> list[Request]:
+        """What a process that ends was still asked; nobody is asked through it any more."""
+        orphans = list(process.pending.values())
+        process.pending.clear()
+        for request in orphans:
+            request.finished = True
+        if self._process is process:
+            self._process = None
+        return orphans
+
+
+def _tell(orphans: Iterable[Request]) -> None:
+    for request in orphans:
+        request.failed(CANCELLED if request.cancelling else DIED)
 
 
 def _hand_over(request: Request, frame: Frame) -> None:

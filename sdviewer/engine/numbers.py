@@ -9,6 +9,7 @@ Every request takes "source", the JSON of a `formats.TensorSource` (`facts` of t
     values    {"x", "y", "index"?, "row0", "rows", "col0", "cols"} -> ValuesWindow; buffer "numbers" f8
     line      {"points"} -> Line; buffers "low" f8, "high" f8, "flags" u1
     digest    {} -> {"sha256", "problem"}
+    checksum  {} -> {"stated": CRC-32 | null, "found": likewise, "problem": "" or what is wrong}    of the whole storage
 
 Bodies are the `to_json` of the types of that name in `sdviewer.stats`; floats that JSON lacks are NaN and Infinity.
 """
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdviewer.core.progress import Progress
 from sdviewer.engine.frames import Answer
-from sdviewer.formats import TensorSource, open_storage
+from sdviewer.formats import TensorSource, checksum, open_storage
 from sdviewer.stats.digest import sha256
 from sdviewer.stats.histogram import BINS, summary_and_histogram
 from sdviewer.stats.slices import line, reduced_slice, values_window
@@ -42,6 +43,7 @@ class Numbers:
             "values": _values,
             "line": _line,
             "digest": _digest,
+            "checksum": _checksum,
         }
         self.requests: Mapping[str, Callable[[Params, Progress], Answer]] = {
             name: _with_storage(measure) for name, measure in measures.items()
@@ -106,3 +108,7 @@ def _line(storage: OpenStorage, source: TensorSource, params: Params, progress: 
 
 def _digest(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
     return Answer(sha256(storage, source.layout, progress=progress).to_json())
+
+
+def _checksum(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
+    return Answer(checksum(source, progress=progress).to_json())

@@ -7,26 +7,31 @@ pipe closes and the process ends with it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, BinaryIO, Protocol
 
 from sdviewer.engine.frames import Answer, Frame, read_frame, write_frame
+from sdviewer.engine.hardening import harden
 from sdviewer.errors import Cancelled, SDViewerError
 
 PROGRESS_INTERVAL = 0.05
 """Seconds between two progress messages of one request."""
 
 
+Handler = Callable[[Mapping[str, Any], Callable[[int, int], None]], Answer]
+
+
 class Service(Protocol):
     """What one kind of worker can do; `requests` maps a request's name to its handler."""
 
-    requests: Mapping[str, Callable[[Mapping[str, Any], Callable[[int, int], None]], Answer]]
+    requests: Mapping[str, Handler]
 
 
 def run(service: Service, incoming: BinaryIO, outgoing: BinaryIO) -> None:
@@ -109,7 +114,46 @@ def main(service_name: str) -> None:
         os.nice(5)  # the window and its event loop go first where cores are few
     outgoing = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    run(_service(service_name), sys.stdin.buffer, outgoing)
+    run(_Fenced(_service(service_name), *_fence(service_name)), sys.stdin.buffer, outgoing)
+
+
+class _Fenced:
+    """A service whose process is hardened before it answers one of the `requests` that make it look at a file."""
+
+    def __init__(self, service: Service, requests: Collection[str], writable: Iterable[str], may_write: bool) -> None:
+        fenced = False
+
+        def behind(handler: Handler) -> Handler:
+            def answer(params: Mapping[str, Any], progress: Callable[[int, int], None]) -> Answer:
+                nonlocal fenced
+                if not fenced:
+                    fenced = True
+                    harden(writable, may_write=may_write)
+                return handler(params, progress)
+
+            return answer
+
+        self.requests: Mapping[str, Handler] = {
+            name: behind(handler) if name in requests else handler for name, handler in service.requests.items()
+        }
+
+
+def _fence(name: str) -> tuple[Collection[str], list[str], bool]:
+    """Which requests of a service want the fence, and what stays writable.
+
+    A process that saves gets no `open`: it writes where the user says, and starts torch to check that.
+    """
+    if name == "document":
+        return ("open",), [], False
+    import tempfile
+
+    import platformdirs
+
+    # Numbers keep compiled loops in the user's cache, and an inflated storage in a temporary file.
+    cache = os.environ.get("NUMBA_CACHE_DIR") or str(platformdirs.user_cache_path("sdviewer") / "numba")
+    with contextlib.suppress(OSError):
+        os.makedirs(cache, exist_ok=True)  # noqa: PTH103  a rule needs a folder that is there
+    return ("overview", "slice", "values", "line", "digest", "checksum"), [cache, tempfile.gettempdir()], True
 
 
 def _service(name: str) -> Service:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdviewer.formats.opening import open_checkpoint
 from sdviewer.formats.registry import FORMATS, Format
-from sdviewer.formats.storage import TensorSource, open_storage, tensor_source
+from sdviewer.formats.storage import TensorSource, checksum, open_storage, tensor_source
 
 if TYPE_CHECKING:
     from sdviewer.formats.parts import OpenStorage
@@ -23,6 +23,7 @@ __all__ = [
     "OpenStorage",
     "Receipt",
     "TensorSource",
+    "checksum",
     "open_checkpoint",
     "open_storage",
     "save",

@@ -96,8 +96,7 @@ def member_window(file: Reader, directory: ZipDirectory, entry: Entry) -> Within
         CorruptCheckpoint: it cannot be read, or is compressed and too large to be unpacked for a look.
     """
     if entry.method == STORED:
-        place = directory.place(entry.name)
-        why = directory.unreadable.get(place) if place is not None else None
+        why = directory.why_unreadable(entry)
         if why:
             raise CorruptCheckpoint(why, path=file.path)
         return Window(file, payload_offset(file, entry, directory.start), entry.csize)
@@ -107,8 +106,7 @@ def member_window(file: Reader, directory: ZipDirectory, entry: Entry) -> Within
 
 def first_bytes(file: Reader, directory: ZipDirectory, entry: Entry, length: int) -> bytes:
     """The first bytes of a member, of a compressed one too; b"" where they cannot be had."""
-    place = directory.place(entry.name)
-    if place is None or place in directory.unreadable:
+    if directory.why_unreadable(entry):
         return b""
     try:
         start = payload_offset(file, entry, directory.start)

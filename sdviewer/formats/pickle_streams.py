@@ -6,6 +6,7 @@ Of a checkpoint of several files, every pickle of each of them.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from os import PathLike, fspath
@@ -25,29 +26,39 @@ from sdviewer.formats.opening import open_checkpoint
 from sdviewer.formats.registry import FORMATS
 from sdviewer.formats.sniff import LEGACY_MAGIC, refusal
 from sdviewer.formats.torch_tar import is_torch_tar, read_tar
-from sdviewer.formats.zip_directory import Entry, Reader, ZipDirectory, read_directory, read_member
+from sdviewer.formats.zip_directory import DEFLATED, Entry, Reader, ZipDirectory, read_directory, read_member
 from sdviewer.pickles.machine import parse_partial
+from sdviewer.pickles.scan import begins_like_a_pickle
 
 LONGEST = 1 << 32
 """Bytes of a member beyond which it is not taken for a pickle."""
 
+_INFLATED = 64 << 20
+"""A deflated pickle may always have this many bytes; beyond, at most 20 times the whole file."""
+
+_OBJECT_ARRAY = re.compile(rb"'[|<>=]?O\d*'")
+"""An object dtype in the header of an `.npy`, by itself or in a field: its data are a pickle."""
+
 _PICKLES_OF_LEGACY = 5
+_START = 4096
+"""Bytes of a member that are looked at; the header of an `.npy` is shorter."""
+
 _DEEPEST = 4
 """Archives inside archives that are looked into."""
 
 
 @dataclass(frozen=True, slots=True)
 class PickleStream:
-    """`data` begins with `pickles` pickles, one behind the other. `loaded`: `torch.load` reads them.
+    """`data` begins with `pickles` pickles, one behind the other; None: one, and whatever follows it like one.
 
-    `broken` says why the bytes could not be had ("" when they could); then `data` is empty. `refused`:
-    `torch.load(weights_only=True)` refuses the whole file, whatever its pickles ask for. `number_ids`: persistent ids
-    are bare numbers.
+    `loaded`: `torch.load` reads them. `broken` says why the bytes could not be had ("" when they could); then `data`
+    is empty. `refused`: `torch.load(weights_only=True)` refuses the whole file, whatever its pickles ask for.
+    `number_ids`: persistent ids are bare numbers.
     """
 
     name: str
     data: bytes
-    pickles: int = 1
+    pickles: int | None = None
     loaded: bool = False
     broken: str = ""
     refused: bool = False
@@ -169,18 +180,49 @@ def _members(file: Reader, directory: ZipDirectory, inside: str = "", depth: int
     main = (directory.find(f"{directory.top}/data.pkl") or directory.find("data.pkl")) if not depth else None
     for entry in directory.entries:
         name = inside + entry.name
-        start = b"" if _is_storage(entry) else first_bytes(file, directory, entry, 32)
+        start = b"" if _is_storage(entry) else first_bytes(file, directory, entry, _START)
         if start.startswith(b"PK\3\4") and depth == _DEEPEST:
             yield PickleStream(name, b"", broken="it is an archive in too many archives")
         elif start.startswith(b"PK\3\4"):
             yield from _inner_archive(file, directory, entry, name, depth)
-        elif entry.name.lower().endswith((".pkl", ".pickle")) or _begins(start):
-            try:
-                data, broken = read_member(file, directory, entry, LONGEST), ""
-            except CorruptCheckpoint as error:
-                data, broken = b"", error.message
-            pickles = _PICKLES_OF_LEGACY if LEGACY_MAGIC in start else 1
+        elif entry.name.lower().endswith((".pkl", ".pickle")):
+            pickles = _PICKLES_OF_LEGACY if LEGACY_MAGIC in start[:32] else None
+            data, broken = _read(file, directory, entry)
             yield PickleStream(name, data, pickles, loaded=entry is main, broken=broken)
+        elif begins_like_a_pickle(start) or _holds_objects(start):
+            data, broken = _read(file, directory, entry)
+            data = data[_array_header(data) :] if start.startswith(MAGIC) else data
+            if broken or _is_pickle(data):
+                yield PickleStream(
+                    name, data, _PICKLES_OF_LEGACY if LEGACY_MAGIC in start[:32] else None, broken=broken
+                )
+
+
+def _read(file: Reader, directory: ZipDirectory, entry: Entry) -> tuple[bytes, str]:
+    """A member's bytes, or why they cannot be had."""
+    longest = min(LONGEST, max(_INFLATED, 20 * file.size)) if entry.method == DEFLATED else LONGEST
+    try:
+        return read_member(file, directory, entry, longest), ""
+    except CorruptCheckpoint as error:
+        return b"", error.message
+
+
+def _array_header(start: bytes) -> int:
+    """Bytes of an `.npy` before its data."""
+    wide = start[6:7] > b"\x01"
+    return (12 if wide else 10) + int.from_bytes(start[8 : 12 if wide else 10], "little")
+
+
+def _holds_objects(start: bytes) -> bool:
+    return start.startswith(MAGIC) and _OBJECT_ARRAY.search(start, 0, _array_header(start)) is not None
+
+
+def _is_pickle(data: bytes) -> bool:
+    """Whether bytes that begin like a pickle are one: text may begin so too, and then breaks off without a call."""
+    if data.startswith(b"\x80"):
+        return True
+    pickle = parse_partial(data) if data else None
+    return pickle is not None and bool(not pickle.broken or pickle.calls)
 
 
 def _inner_archive(
@@ -199,12 +241,7 @@ def _is_storage(entry: Entry) -> bool:
     """Whether a member is raw numbers by its place: `TOP/data/KEY`, `TOP/constants/KEY`, `*.storage`."""
     folder, _, name = entry.name.rpartition("/")
     raw = folder.endswith(("data", "constants", "tensors", "traced_inputs")) and name.isdigit()
-    return raw or name.endswith((".storage", ".npy"))
-
-
-def _begins(start: bytes) -> bool:
-    """Whether a member begins with PROTO and a protocol that exists."""
-    return len(start) >= 2 and start[0] == 0x80 and start[1] <= 5
+    return raw or name.endswith(".storage")
 
 
 def _whole(file: File) -> bytes:

@@ -28,6 +28,7 @@ Pairs = tuple[tuple[str, Any], ...]
 
 _F6_BITS = 6
 _LARGEST = (1 << 63) - 1
+_MOST_DIMENSIONS = 64
 
 
 class Safetensors:
@@ -166,6 +167,9 @@ class _Reading:
         unreadable = self._why_unreadable(dtype, dtype_name, shape, begin, end)
         if unreadable:
             self._problem("error", "tensor_unreadable", unreadable, name)
+        if len(shape) > _MOST_DIMENSIONS:
+            message = f"it has {len(shape):,} dimensions, and NumPy allows {_MOST_DIMENSIONS}"
+            self._problem("warning", "dimensions", message, name)
         self._add(name, shape, dtype.name if dtype else dtype_name.lower(), dtype, begin, end, occurrence, unreadable)
 
     def _fields(self, entry: Any) -> tuple[DType | None, str, tuple[int, ...], int, int]:

@@ -10,7 +10,10 @@ Facts: torch 2.13 (`torch.serialization._load`), measured.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 
+from sdviewer.core.checkpoint import TensorInfo
+from sdviewer.core.paths import dotted
 from sdviewer.core.text import plural, visible
 from sdviewer.errors import CorruptCheckpoint, SaveError
 from sdviewer.formats.file import File
@@ -24,21 +27,27 @@ from sdviewer.pickles.emit import Edits, Emitted, emit
 from sdviewer.pickles.machine import parse
 
 LARGEST_OTHER_PICKLE = 1 << 30
+MOST_NAMED = 10
+"""Tensors that an error names."""
+
+VERSION = b"3\n"
+"""What torch.save has written into its record `version` since 1.6."""
 
 
-def lay_out_torch_zip(file: File, source: TorchZipSource, edits: Edits) -> Layout:
-    """The pieces of the edited archive.
+def lay_out_torch_zip(file: File, source: TorchZipSource, edits: Edits, tensors: Sequence[TensorInfo] = ()) -> Layout:
+    """The pieces of the edited archive; `tensors` are named where their storages are damaged.
 
     Raises:
         SaveError: a record cannot be copied, or the pickle cannot be written back.
         CorruptCheckpoint: a record is not where the directory says.
     """
-    return _Archive(file, source).edited(write_back(source, edits, file.path))
+    return _Archive(file, source, tensors).edited(write_back(source, edits, file.path))
 
 
 class _Archive:
-    def __init__(self, file: File, source: TorchZipSource) -> None:
+    def __init__(self, file: File, source: TorchZipSource, tensors: Sequence[TensorInfo]) -> None:
         self.file = file
+        self.tensors = tensors
         self.source = source
         self.entries = source.directory.entries
         self.payloads: dict[int, Piece] = {}
@@ -49,6 +58,7 @@ class _Archive:
         self._refuse_doubles()
         notes = []
         used = storage_keys(emitted)
+        self._refuse_incomplete(storage_uses(emitted))
         gone = self._unused(used)
         left_out = {id(self.source.records[key]) for key in gone}
         if gone:
@@ -74,6 +84,11 @@ class _Archive:
         pickle = self.source.pickle
         data = emitted.data + pickle.data[pickle.end :]  # torch ignores what follows STOP; it stays
         members = [self._member(entry, data) for entry in order]
+        if self.source.directory.salvaged and self._control("version") is self._control(".data/version") is None:
+            # torch refuses an archive without it, and it stands at the end, where this one breaks off.
+            name = f"{self.prefix}version"
+            members.append(Member(name.encode("utf-8", "surrogateescape"), VERSION, len(VERSION), zlib.crc32(VERSION)))
+            notes.append("record version added: the file breaks off before it, and torch wants it")
         return Layout(lay_out(members, self._alignment() or DEFAULT_ALIGNMENT), tuple(notes))
 
     def _control(self, name: str) -> Entry | None:
@@ -101,11 +116,9 @@ class _Archive:
                 self.payloads[id(entry)] = self._payload(place, entry)
             except CorruptCheckpoint as error:
                 if id(entry) in needed:
-                    raise SaveError(
-                        f"record {visible(entry.name)} cannot be copied: {error.message}",
-                        path=self.file.path,
-                        remedy="Drop the tensors that use it, or get the file again.",
-                        code="source_damaged",
+                    keys = {key for key, record in self.source.records.items() if record is entry}
+                    raise self._source_damaged(
+                        f"record {visible(entry.name)} cannot be copied: {error.message}", keys
                     ) from None
                 damaged.append(entry)
         return damaged
@@ -114,8 +127,39 @@ class _Archive:
         why = self.source.directory.unreadable.get(place)
         if why:
             raise CorruptCheckpoint(why)
-        start = payload_offset(self.file, entry, self.source.directory.start)
+        start = payload_offset(self.file, entry, self.source.directory.limit_of(entry))
         return Copy(start, entry.csize) if entry.csize else b""
+
+    def _refuse_incomplete(self, uses: list[StorageUse]) -> None:
+        """Refuse to write a pickle that names storages of which the file has nothing, or not all.
+
+        torch could load nothing of such a copy, and what is lost would be lost without a word.
+        """
+        gone = []
+        for use in uses:
+            entry, dtype = self.source.records.get(use.key), storage_dtype(use.cls)
+            if dtype is not None and use.numel is not None and use.numel > 0:
+                there = 0 if entry is None else entry.usize
+                if there < use.numel * dtype.itemsize:
+                    gone.append(use.key)
+        if gone:
+            some = "its storage is" if len(gone) == 1 else f"{len(gone):,} storages are"
+            raise self._source_damaged(f"{some} not whole in the file", set(gone))
+
+    def _source_damaged(self, message: str, storages: set[str]) -> SaveError:
+        """The error that names the tensors to drop, in words that can be put into a recipe."""
+        keys = [tensor.key or dotted(tensor.path) for tensor in self.tensors if tensor.storage in storages]
+        named = ", ".join([visible(key, 80) for key in keys[:MOST_NAMED]])
+        more = f" and {len(keys) - MOST_NAMED:,} more" if len(keys) > MOST_NAMED else ""
+        return SaveError(
+            f"{named}{more} cannot be copied: {message}" if keys else message,
+            path=self.file.path,
+            remedy="Drop the tensors that use it, or get the file again."
+            if len(storages) == 1
+            else "Drop the tensors that use them, or get the file again.",
+            code="source_damaged",
+            key=keys[0] if keys else "",
+        )
 
     def _refuse_doubles(self) -> None:
         """Of two records of one name torch reads one and other programs the other: an edit cannot be for both."""

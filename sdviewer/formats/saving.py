@@ -260,7 +260,9 @@ def _lost_versions(checkpoint: Checkpoint, plan: Plan) -> list[str]:
 
 
 LAYOUTS: Mapping[str, Callable[[File, Checkpoint, Plan, Edits], Layout]] = {
-    "torch-zip": lambda file, checkpoint, plan, edits: lay_out_torch_zip(file, checkpoint.source, edits),
+    "torch-zip": lambda file, checkpoint, plan, edits: lay_out_torch_zip(
+        file, checkpoint.source, edits, checkpoint.tensors
+    ),
     "torch-legacy": lambda file, checkpoint, plan, edits: lay_out_torch_legacy(file, checkpoint.source, edits),
     "safetensors": lambda file, checkpoint, plan, edits: lay_out_safetensors(file, checkpoint, checkpoint.source, plan),
 }

@@ -73,9 +73,14 @@ class Head:
         try:
             return read_directory(self)
         except CorruptCheckpoint as error:
-            if error.code != "truncated":
-                raise
-            return salvage_directory(self)
+            if error.code == "truncated":
+                return salvage_directory(self)
+            if error.code != CorruptCheckpoint.default_code:
+                raise  # the disk, or somebody who writes to the file
+            try:
+                return salvage_directory(self, error.message)
+            except CorruptCheckpoint:
+                raise error from None
 
     @cached_property
     def members(self) -> frozenset[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
+import zlib
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
@@ -18,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 from sdviewer.core.checkpoint import Checkpoint, Identity
 from sdviewer.core.dtypes import DTYPES
 from sdviewer.core.paths import TypedStep
+from sdviewer.core.progress import Progress, no_progress
 from sdviewer.core.tensor_bytes import TensorLayout, contiguous_stride
 from sdviewer.errors import CorruptCheckpoint, OpenError
 from sdviewer.formats.assembly import AssembledReader, Assembly
@@ -25,12 +27,13 @@ from sdviewer.formats.file import identity_of, open_descriptor, same_file
 from sdviewer.formats.inner_files import decoded
 from sdviewer.formats.pread import read_exactly, read_into
 from sdviewer.formats.torch_source import StorageSpan, span_from_json
-from sdviewer.formats.zip_directory import DEFLATED, Entry, inflate, payload_offset
+from sdviewer.formats.zip_directory import DEFLATED, Entry, header_problem, inflate, payload_offset
 
 if TYPE_CHECKING:
     # Not when it runs: NumPy is for those who read tensors that are made of others.
     from sdviewer.formats.parts import OpenStorage
 
+_CHECKED_AT_ONCE = 1 << 20
 _IN_MEMORY = 64 << 20
 """Bytes of an inflated storage that are kept in memory; a larger one goes to a temporary file without a name."""
 
@@ -285,6 +288,58 @@ class StorageReader:
                 self._spilled.write(piece)
             self._spilled.flush()
         self._check()
+
+
+@dataclass(frozen=True, slots=True)
+class Checksum:
+    """The CRC-32 of a storage: as its container states it (None: it states none) and as its bytes have it.
+
+    `found` is None where nothing was read, because there is nothing to compare with.
+
+    `header` says where the member's own header disagrees with the directory.
+    """
+
+    stated: int | None
+    found: int | None
+    header: str = ""
+
+    @property
+    def problem(self) -> str:
+        """What is wrong, in words, else ""."""
+        if self.stated is None or self.found is None or self.stated == self.found:
+            return self.header
+        return (
+            f"its bytes have the checksum {self.found:08x} and the archive states {self.stated:08x}: "
+            "they were damaged or changed after they were written; torch does not look at it"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {"stated": self.stated, "found": self.found, "problem": self.problem}
+
+
+def checksum(source: TensorSource, *, progress: Progress = no_progress) -> Checksum:
+    """Read a whole storage and compare its checksum with what the archive states; of a tensor made of parts, each.
+
+    A member whose stated checksum is 0 has none: torch writes that with `compute_crc32=False`.
+
+    Raises:
+        CorruptCheckpoint: the bytes are not there, or the file has changed.
+        Cancelled: from `progress`, called with bytes.
+    """
+    if source.parts:
+        found = [checksum(part, progress=progress) for part in source.parts.values()]
+        return next((part for part in found if part.problem), found[0])
+    member = source.span.member
+    if source.assembly is not None or member is None or source.span.start or source.span.nbytes != member.usize:
+        return Checksum(None, None)
+    with StorageReader(source) as storage:
+        crc, buffer = 0, memoryview(bytearray(min(_CHECKED_AT_ONCE, storage.nbytes)))
+        for at in range(0, storage.nbytes, _CHECKED_AT_ONCE):
+            progress(at, storage.nbytes)
+            piece = buffer[: min(_CHECKED_AT_ONCE, storage.nbytes - at)]
+            storage.read_into(at, piece)
+            crc = zlib.crc32(piece, crc)
+        return Checksum(member.crc or None, crc, header_problem(storage, member))
 
 
 def open_storage(source: TensorSource) -> OpenStorage:

@@ -42,7 +42,8 @@ class TorchCheck:
             # Backends that announce themselves to torch are code that nobody asked for here.
             "TORCH_DEVICE_BACKEND_AUTOLOAD": "0",
             # -P keeps the current folder out; sdviewer itself must still be found when it runs from a source tree.
-            "PYTHONPATH": room if not inherited else os.pathsep.join([room, inherited]),
+            # An empty entry would be the current folder again.
+            "PYTHONPATH": os.pathsep.join([room, *filter(None, (inherited or "").split(os.pathsep))]),
         }
         try:
             self._child = subprocess.Popen(

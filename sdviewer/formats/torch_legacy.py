@@ -22,7 +22,7 @@ from sdviewer.formats.torch_objects import StoredBytes, read_objects
 from sdviewer.formats.torch_source import LegacyStorage, TorchLegacySource
 from sdviewer.formats.torch_tensors import NotATensorError, read_storage, storage_dtype, text_of
 from sdviewer.formats.torch_values import leaf
-from sdviewer.formats.torch_zip import refuse_hopeless, torch_checkpoint
+from sdviewer.formats.torch_zip import refuse_hopeless, refused_by_python, torch_checkpoint
 from sdviewer.formats.zip_directory import Reader
 from sdviewer.pickles.machine import Pickle, parse_partial
 from sdviewer.pickles.nodes import Const, Group, Node, Persistent, TensorRecord, children, elements, pairs
@@ -58,6 +58,7 @@ class TorchLegacy:
         if not is_number(version.root, _VERSION):
             problems.append(Problem("warning", "legacy_version", f"its protocol version is not {_VERSION}", ""))
         assert objects_pickle.root is not None
+        problems += refused_by_python(objects_pickle)
         keys, storages = read_storages(file, pickles, problems)
         stored = StoredBytes(
             {key: storage.nbytes for key, storage in storages.items()},

@@ -277,7 +277,8 @@ class _Walk:
         if name not in self.first or name in self.open or (type(node) is not Group and type(node) is not Call):
             return False
         if self.repeats >= 0:
-            self.repeats -= 1 + _length(node)
+            # A row costs the length of its path, here and in the tree: deep ones are told again less often.
+            self.repeats -= (1 + _length(node)) * (1 + (link[2] if link is not None else 0) // 8)
         if self.repeats >= 0:
             return False
         self._value(link, (type_name(node), f"same object as {_shown(self.first[name])}"))

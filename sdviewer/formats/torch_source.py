@@ -25,9 +25,9 @@ class TextRun(NamedTuple):
 class StorageSpan(NamedTuple):
     """Where a storage's bytes are: `start` to `start + nbytes` of the file, of a zip `member`, or of a decoded `text`.
 
-    `limit` is where the zip directory begins, before which a member must end. With a `coding` (`formats.coding`) the
-    file has `coded` bytes there, which give the `nbytes` of the storage. `shard` is the name in `Checkpoint.shards` of
-    the file that is meant, "" for a checkpoint that is a single file.
+    `limit` is where the next member or the zip directory begins, before which a member must end. With a `coding`
+    (`formats.coding`) the file has `coded` bytes there, which give the `nbytes` of the storage. `shard` is the name in
+    `Checkpoint.shards` of the file that is meant, "" for a checkpoint that is a single file.
     """
 
     start: int
@@ -97,7 +97,7 @@ class TorchZipSource(TorchSource):
     def span(self, storage: str) -> StorageSpan:
         """Where the bytes of a storage are."""
         entry = self.records[storage]
-        return StorageSpan(0, entry.usize, entry, self.directory.start)
+        return StorageSpan(0, entry.usize, entry, self.directory.limit_of(entry))
 
 
 class LegacyStorage(NamedTuple):

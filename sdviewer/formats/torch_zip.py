@@ -6,7 +6,8 @@ Facts: torch 2.13 `torch.serialization`, its miniz reader and writer, measured (
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sdviewer.core.checkpoint import Checkpoint, Problem
@@ -18,12 +19,13 @@ from sdviewer.formats.sniff import Head
 from sdviewer.formats.torch_objects import Objects, StoredBytes, read_objects
 from sdviewer.formats.torch_source import TorchZipSource
 from sdviewer.formats.zip_directory import Entry, Reader, ZipDirectory, read_member
-from sdviewer.pickles.machine import parse
+from sdviewer.pickles.machine import Pickle, parse
 
 _NOT_PLAIN = ("constants.pkl", "archive_format", ".data/extern_modules", "serialized_exported_program.json")
 """Members of archives that are no torch.save checkpoints although they have a data.pkl."""
 
 _SMALL_RECORD = 4096
+_MOST_MEMBERS = 100
 
 _PICKLE_LIMIT = 64 << 20
 """A deflated pickle may always have this many bytes; beyond, at most 20 times the whole file."""
@@ -62,14 +64,19 @@ class TorchZip:
         data = read_member(file, directory, object_entry, limit)
         if not data:
             raise CorruptCheckpoint("its data.pkl is empty", path=file.path, remedy="Copy or download it again.")
+        if object_entry.crc and zlib.crc32(data) != object_entry.crc:
+            message = "its data.pkl has another checksum than the archive states: it was damaged or changed afterwards"
+            problems.append(Problem("warning", "checksum", message, "data.pkl"))
         pickle = parse(data, progress=progress)
         assert pickle.root is not None
         if pickle.end != len(data):
             message = f"{len(data) - pickle.end:,} bytes follow the end of data.pkl; torch ignores them"
             problems.append(Problem("warning", "trailing_bytes", message, "data.pkl"))
+        problems += refused_by_python(pickle)
         records, stored = archive.storages()
         objects = read_objects(pickle.root, stored, progress)
         refuse_hopeless(objects, file.path)
+        problems += _members_nobody_needs(directory, records, objects)
         writer = {
             "version": version,
             "top": top,
@@ -132,6 +139,29 @@ class Archive:
             if name.startswith(prefix) and directory.places.get(name) == place:
                 unreadable[name[n:]] = why
         return records, StoredBytes(sizes, crcs, unreadable)
+
+
+def _members_nobody_needs(directory: ZipDirectory, records: Mapping[str, Entry], objects: Objects) -> Iterator[Problem]:
+    """The members that cannot be read and that no tensor tells of."""
+    if not directory.unreadable:
+        return
+    needed = {id(records[key]) for key in objects.storages if key in records}
+    places = [place for place in directory.unreadable if id(directory.entries[place]) not in needed]
+    for place in places[:_MOST_MEMBERS]:
+        name = visible(directory.entries[place].name, 200)
+        yield Problem("warning", "zip_member", directory.unreadable[place], name)
+    if len(places) > _MOST_MEMBERS:
+        yield Problem("warning", "zip_member", f"{len(places) - _MOST_MEMBERS:,} more members cannot be read", "")
+
+
+def refused_by_python(pickle: Pickle) -> list[Problem]:
+    """The problem of an object pickle that Python cannot load although all of it is shown."""
+    if not pickle.refused:
+        return []
+    at, what = pickle.refused[0]
+    more = f" (and at {len(pickle.refused) - 1:,} more places)" if len(pickle.refused) > 1 else ""
+    message = f"its pickle holds {what} at byte {at:,}{more}; Python refuses to load it"
+    return [Problem("warning", "python_refuses", message, "")]
 
 
 def refuse_hopeless(objects: Objects, path: str) -> None:

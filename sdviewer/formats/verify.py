@@ -83,7 +83,12 @@ def verify(
 
 
 def is_edited(source: Checkpoint, plan: Plan) -> bool:
-    """Whether the plan changes anything at all; if not, a save copies the file as it is."""
+    """Whether the plan changes anything at all; if not, a save copies the file as it is.
+
+    An archive that breaks off is written anew, with a directory, whatever the plan says.
+    """
+    if isinstance(source.source, TorchZipSource) and source.source.directory.salvaged:
+        return True
     if plan.state_dict is None:
         return False
     state_dict = source.state_dicts[plan.state_dict]
@@ -354,6 +359,8 @@ def _zip_runs(before: TorchZipSource, after: TorchZipSource, files: tuple[File, 
         old_entries.setdefault(entry.name, []).append(entry)
     for entry in after.directory.entries:
         same_name = old_entries.get(entry.name)
+        if not same_name and before.directory.salvaged and entry.name.endswith("version") and entry.usize < 4:
+            continue  # put there because the file breaks off before its own
         if not same_name:
             raise _failed(f"record {text.visible(entry.name, 80)} is new in it")
         old = same_name.pop(0)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -40,6 +41,7 @@ _TAIL = 1 << 20
 """How far from the end the end record is looked for; torch looks 64 KiB back."""
 
 _LARGEST_DIRECTORY = 1 << 30
+_MOST_DOUBLES = 100
 _ENCRYPTED = 0x1 | 0x20 | 0x40 | 0x2000
 _PIECE = 1 << 18
 
@@ -72,8 +74,8 @@ class ZipDirectory:
 
     `start` and `end` are the bytes of the directory, `unreadable` says per place in `entries` why a member's bytes
     cannot be had, `problems` what is odd about the archive as a whole. `salvaged`: the file breaks off before its
-    directory; the members were found one behind the other, and the last may be cut. `unique`: no two names are the
-    same to torch.
+    directory, or that is damaged; the members were found one behind the other, and the last may be cut. `unique`: no
+    two names are the same to torch.
     """
 
     entries: list[Entry]
@@ -110,6 +112,26 @@ class ZipDirectory:
             return place
         other = self._folded.get(_fold(name))
         return None if other is None else self.places[other]
+
+    @cached_property
+    def _offsets(self) -> list[int]:
+        return sorted({entry[1] for entry in self.entries})
+
+    def limit_of(self, entry: Entry) -> int:
+        """The byte before which a member must end: the next local header, or the directory."""
+        place = bisect_right(self._offsets, entry.header_offset)
+        return min(self._offsets[place], self.start) if place < len(self._offsets) else self.start
+
+    @cached_property
+    def _place_of(self) -> dict[int, int]:
+        return {id(entry): i for i, entry in enumerate(self.entries)}
+
+    def why_unreadable(self, entry: Entry) -> str:
+        """Why the bytes of this very member cannot be had, else ""; another of its name may be readable."""
+        place = self.place(entry.name)
+        if place is not None and self.entries[place] is not entry:
+            place = self._place_of.get(id(entry))
+        return "" if place is None else self.unreadable.get(place, "")
 
     @property
     def top(self) -> str:
@@ -155,44 +177,61 @@ def read_directory(file: Reader) -> ZipDirectory:
     return directory
 
 
-def salvage_directory(file: Reader) -> ZipDirectory:
-    """The members of an archive that breaks off before its directory, as far as they go.
+def salvage_directory(file: Reader, why: str = "") -> ZipDirectory:
+    """The members of an archive that breaks off before its directory, or whose directory is damaged: as far as they go.
 
     torch writes no sizes into local headers, so a member's end is looked for: the data descriptor behind it states the
-    distance to its beginning. Reads the whole file once, in pieces.
+    distance to its beginning. Reads the whole file once, in pieces. `why` says what is wrong with the directory, ""
+    where there is none.
 
     Raises:
         CorruptCheckpoint: not even the first member is whole.
     """
     entries: list[Entry] = []
-    at = 0
-    while at + LOCAL_HEADER <= file.size:
+    at, cut = 0, False
+    while at + LOCAL_HEADER <= file.size and not cut:
         signature, _, flags, method, _, _, crc, csize, usize, names, extras = _LOCAL.unpack(file.read(at, LOCAL_HEADER))
         start = at + LOCAL_HEADER + names + extras
         if signature != b"PK\3\4" or start > file.size:
             break
         name = file.read(at + LOCAL_HEADER, names).decode("utf-8", "surrogateescape")
-        end = start + csize
+        if 0xFFFFFFFF in (csize, usize):
+            usize, csize, _ = _wide_sizes(file.read(start - extras, extras), usize, csize, 0)
         if flags & 0x8 and not csize:
-            end, after, crc, usize = _find_descriptor(file, start)
+            found = _find_descriptor(file, start)
+            cut = found is None
+            end, after, crc, usize = found or (file.size, file.size, 0, file.size - start)
         else:
-            after = end
-        if end > file.size:
+            end = after = start + csize
+            cut = end > file.size
+        if cut:
+            # What is there of it; how much that should be says the pickle.
             end = after = file.size
-        if end == file.size:
             usize = end - start if method == STORED else usize
         entries.append(Entry(name, at, end - start, usize, crc, method, flags))
         at = after
-    if len(entries) < 2:
+    whole = len(entries) - cut
+    if not whole:
         raise _corrupt(file, "the file breaks off in its first member", "Copy or download it again.", "truncated")
     last = visible(entries[-1].name)
-    message = f"the file breaks off in member {last}, and has no zip directory; {len(entries) - 1:,} members are whole"
-    problems = [Problem("error", "truncated", message, "")]
-    return ZipDirectory(entries, file.size, file.size, file.path, {}, problems, salvaged=True)
+    if why:
+        message = f"{why}; its {whole:,} members were found one behind the other"
+    else:
+        message = f"the file breaks off {'in' if cut else 'behind'} member {last}, and has no zip directory"
+        message += f"; {whole:,} members are whole"
+    problem = Problem("error", "zip_directory" if why else "truncated", message, last if cut else "")
+    unreadable = {
+        place: _why_unreadable(entry, file.size)
+        for place, entry in enumerate(entries)
+        if entry.method & ~8 or entry.flags & _ENCRYPTED or (entry.usize != entry.csize and not entry.method)
+    }
+    directory = ZipDirectory(entries, file.size, file.size, file.path, unreadable, [problem], salvaged=True)
+    _check_names(directory)
+    return directory
 
 
-def _find_descriptor(file: Reader, start: int) -> tuple[int, int, int, int]:
-    """End of a member's data, end of its descriptor, crc and usize; the file's end where there is none."""
+def _find_descriptor(file: Reader, start: int) -> tuple[int, int, int, int] | None:
+    """End of a member's data, end of its descriptor, crc and usize; None where the file breaks off before it."""
     at, kept = start, b""
     while at < file.size:
         piece = kept + file.read(at, min(1 << 20, file.size - at))
@@ -208,14 +247,14 @@ def _find_descriptor(file: Reader, start: int) -> tuple[int, int, int, int]:
                     if csize == distance:
                         return start + csize, base + found + layout.size, crc, usize
         kept = piece[-23:]
-    return file.size, file.size, 0, file.size - start
+    return None
 
 
-def payload_offset(file: Reader, entry: Entry, directory_start: int) -> int:
+def payload_offset(file: Reader, entry: Entry, limit: int) -> int:
     """Where a member's bytes begin, from its local header, which is checked here for the first time.
 
     Raises:
-        CorruptCheckpoint: no local header stands there, it states another method, or the bytes run into the directory.
+        CorruptCheckpoint: no local header stands there, it states another method, or the bytes run beyond `limit`.
     """
     header = file.read(entry.header_offset, LOCAL_HEADER)
     signature, _, _, method, _, _, _, _, _, name_length, extra_length = _LOCAL.unpack(header)
@@ -225,9 +264,32 @@ def payload_offset(file: Reader, entry: Entry, directory_start: int) -> int:
     if method != entry.method:
         raise _corrupt(file, f"member {name} has method {entry.method} in the directory and {method} in its own header")
     start = entry.header_offset + LOCAL_HEADER + int(name_length) + int(extra_length)
-    if start + entry.csize > directory_start:
-        raise _corrupt(file, f"member {name} runs into the zip directory")
+    if start + entry.csize > limit:
+        raise _corrupt(file, f"member {name} runs into what stands behind it: the next member or the zip directory")
     return start
+
+
+def header_problem(file: Reader, entry: Entry) -> str:
+    """Where a member's own header disagrees with the directory, in words, else ""; torch goes by the directory.
+
+    Raises:
+        CorruptCheckpoint: no local header stands there.
+    """
+    header = file.read(entry.header_offset, LOCAL_HEADER)
+    signature, _, _, _, _, _, crc, csize, usize, name_length, _ = _LOCAL.unpack(header)
+    if signature != b"PK\3\4":
+        raise _corrupt(file, f"no zip header stands where member {visible(entry.name)} should begin")
+    name = file.read(entry.header_offset + LOCAL_HEADER, int(name_length))
+    if name != entry.name.encode("utf-8", "surrogateescape"):
+        return f"its own header calls the member {visible(name.decode('utf-8', 'backslashreplace'), 80)}"
+    for what, mine, theirs in (
+        ("bytes", csize, entry.csize),
+        ("bytes", usize, entry.usize),
+        ("as checksum", crc, entry.crc),
+    ):
+        if mine not in (0, 0xFFFFFFFF, theirs):
+            return f"its own header states {mine:,} {what} and the directory {theirs:,}"
+    return ""
 
 
 def read_member(file: Reader, directory: ZipDirectory, entry: Entry, limit: int) -> bytes:
@@ -236,8 +298,7 @@ def read_member(file: Reader, directory: ZipDirectory, entry: Entry, limit: int)
     Raises:
         CorruptCheckpoint: it is larger, damaged, encrypted, or not where the directory says.
     """
-    place = directory.place(entry.name)
-    why = directory.unreadable.get(place) if place is not None else None
+    why = directory.why_unreadable(entry)
     if why:
         raise _corrupt(file, why)
     if entry.usize > limit:
@@ -246,7 +307,7 @@ def read_member(file: Reader, directory: ZipDirectory, entry: Entry, limit: int)
             path=file.path,
             code="too_large",
         )
-    start = payload_offset(file, entry, directory.start)
+    start = payload_offset(file, entry, directory.limit_of(entry))
     if entry.method == STORED:
         return file.read(start, entry.csize)
     return b"".join(inflate(file, entry, start))
@@ -405,14 +466,33 @@ def _check_names(directory: ZipDirectory) -> None:
     if len(set(folded_names)) == len(names):
         directory.unique = True
         return
-    seen: dict[str, str] = {}
-    for name in names:
-        folded = _fold(name)
-        if folded in seen:
-            same = "twice" if seen[folded] == name else f"beside {visible(seen[folded])}"
-            message = f"member {visible(name)} stands there {same}: torch reads one copy, other programs another"
-            directory.problems.append(Problem("warning", "duplicate_member", message, ""))
-        seen.setdefault(folded, name)
+    groups: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        groups.setdefault(_fold(name), []).append(place)
+    doubles = [places for places in groups.values() if len(places) > 1]
+    for places in doubles[:_MOST_DOUBLES]:
+        directory.problems.append(_double(directory, places))
+    if len(doubles) > _MOST_DOUBLES:
+        message = f"{len(doubles) - _MOST_DOUBLES:,} more names stand there more than once"
+        directory.problems.append(Problem("warning", "duplicate_member", message, ""))
+
+
+def _double(directory: ZipDirectory, places: list[int]) -> Problem:
+    """Which of several members of one name torch reads, and which other programs read."""
+    entries = directory.entries
+    name = visible(entries[places[-1]].name, 200)
+    taken = directory.place(entries[places[-1]].name)
+    copy = places.index(taken) + 1 if taken in places else 0
+    which = f"copy {copy}, at byte {entries[places[copy - 1]].header_offset:,}" if copy else "one of them"
+    if len({entries[place].name for place in places}) == 1:
+        message = f"{len(places):,} members are called {name}: torch reads {which}, unzip and Python the last"
+    else:
+        spelled = ", ".join([visible(entries[place].name, 80) for place in places[:4]])
+        message = (
+            f"{len(places):,} members differ only in upper and lower case ({spelled}): torch reads {which} for each"
+        )
+        message += ", unzip and Python each by its own name"
+    return Problem("warning", "duplicate_member", message, name)
 
 
 _UPPER_TO_LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}

@@ -70,6 +70,7 @@ class Pickle:
     FRAME opcodes, `text_memo` says that memo slots are
     text (protocol 0), `memoize` that they are implicit (protocols 4 and 5), `next_slot` is above all slots in use,
     `reused_slots` says that two nodes were stored in one slot, `duplicated` are nodes that DUP put on the stack twice.
+    `refused` holds (offset, what) of arguments that Python's own machine stops at and this one does not.
     """
 
     data: bytes
@@ -91,6 +92,7 @@ class Pickle:
     next_slot: int = 0
     reused_slots: bool = False
     duplicated: list[Node] = field(default_factory=list)
+    refused: list[tuple[int, str]] = field(default_factory=list)
     levels: list[list[Node]] = field(default_factory=list)
 
     @property
@@ -163,6 +165,8 @@ class Machine:
         self.memoize = False
         self.reused_slots = False
         self.unfaithful = ""
+        self.refused: list[tuple[int, str]] = []
+        self.pops_end = 0
         self.rebuild: Global | None = None
         self.records = Records(memo)
 
@@ -195,6 +199,7 @@ class Machine:
             self.next_slot,
             self.reused_slots,
             self.duplicated,
+            self.refused,
             [*self.marks, self.stack] if broken else [],
         )
 
@@ -272,7 +277,7 @@ class Machine:
                         try:
                             stack.append(Const(pos, raw, raw[5:].decode()))
                         except UnicodeDecodeError:
-                            stack.append(odd_text(pos, raw, raw[5:]))
+                            stack.append(odd_text(self, pos, raw, raw[5:]))
                         pos = after
                     elif code == op.MEMOIZE:
                         slot = len(memo) + records.hidden
@@ -328,7 +333,7 @@ class Machine:
                         try:
                             stack.append(Const(pos, raw, raw[2:].decode()))
                         except UnicodeDecodeError:
-                            stack.append(odd_text(pos, raw, raw[2:]))
+                            stack.append(odd_text(self, pos, raw, raw[2:]))
                         beyond_torch.add(code)
                         pos = after
                     elif code == op.NEWTRUE:

@@ -69,18 +69,19 @@ def _int(machine: Machine, pos: int) -> int:
     if line in (b"00", b"01"):
         machine.stack.append(Const(pos, raw, line == b"01"))
     else:
-        machine.stack.append(_number(pos, raw, line))
+        machine.stack.append(_number(machine, pos, raw, line))
     return after
 
 
 def _long(machine: Machine, pos: int) -> int:
     line, after = machine.line(pos + 1, pos)
-    machine.stack.append(_number(pos, machine.data[pos:after], line.removesuffix(b"L")))
+    machine.stack.append(_number(machine, pos, machine.data[pos:after], line.removesuffix(b"L")))
     return after
 
 
-def _number(pos: int, raw: bytes, digits: bytes) -> Const:
+def _number(machine: Machine, pos: int, raw: bytes, digits: bytes) -> Const:
     if len(digits) > _LONGEST_NUMBER:
+        machine.refused.append((pos, f"a number of {len(digits):,} digits"))
         return Const(pos, raw, digits, True)
     try:
         return Const(pos, raw, int(digits, 0))
@@ -158,15 +159,16 @@ def _unicode(machine: Machine, pos: int) -> int:
 
 def _binunicode8(machine: Machine, pos: int) -> int:
     value, after = machine.counted(pos, 8, pos + 9)
-    machine.stack.append(odd_text(pos, machine.data[pos:after], value))
+    machine.stack.append(odd_text(machine, pos, machine.data[pos:after], value))
     return after
 
 
-def odd_text(pos: int, raw: bytes, value: bytes) -> Const:
+def odd_text(machine: Machine, pos: int, raw: bytes, value: bytes) -> Const:
     """Text that may hold lone surrogates, or be no text."""
     try:
         return Const(pos, raw, value.decode("utf-8", "surrogatepass"))
     except UnicodeDecodeError:
+        machine.refused.append((pos, "text that is not UTF-8"))
         return Const(pos, raw, value, True)
 
 
@@ -307,7 +309,8 @@ def _throw_away(machine: Machine, nodes: list[Node]) -> None:
         machine.unfaithful = "it throws objects away where nothing is below them"
 
 
-_POPS_AND_GET = re.compile(rb"(0+|1)(?:h(.)|j(.{4})|g([0-9]{1,18})\n)", re.DOTALL)
+_POPS = re.compile(rb"0+")
+_GET = re.compile(rb"h(.)|j(.{4})|g([0-9]{1,18})\n", re.DOTALL)
 
 
 def _recursive_tuple(machine: Machine, pos: int) -> int:
@@ -316,17 +319,26 @@ def _recursive_tuple(machine: Machine, pos: int) -> int:
     Having saved the items, a pickler finds that saving them has already saved the tuple: it pops the items and fetches
     the tuple. The emitter comes to the same place by itself (`emit._Emitter.close`), so nothing has to be noted.
     """
-    found = _POPS_AND_GET.match(machine.data, pos)
+    data = machine.data
+    single = data[pos] == op.POP_MARK
+    end = pos + 1
+    if not single:
+        # A run of POPs is measured once: each of them asks where it ends.
+        if pos >= machine.pops_end:
+            machine.pops_end = _POPS.match(data, pos).end()  # type: ignore[union-attr]
+        end = machine.pops_end
+    pops = end - pos
+    found = _GET.match(data, end)
     if not found:
         return 0
-    pops, short, long, text = found.groups()
+    short, long, text = found.groups()
     slot = short[0] if short else int.from_bytes(long, "little") if long else int(text)
     node = machine.memo.get(slot)
     if not isinstance(node, Group) or node.type not in ("tuple", "frozenset") or not node.items:
         return 0
     marked = node.opcode in (op.TUPLE, op.FROZENSET)
     n = len(node.items)
-    if len(pops) != (n + marked if pops[:1] == b"0" else 1) or len(machine.stack) < n or (pops == b"1" and not marked):
+    if pops != (1 if single else n + marked) or len(machine.stack) < n or (single and not marked):
         return 0
     if marked and (len(machine.stack) != n or not machine.marks):
         return 0
@@ -336,7 +348,7 @@ def _recursive_tuple(machine: Machine, pos: int) -> int:
         machine.take_mark()
     else:
         del machine.stack[-n:]
-    return found.end(1)
+    return end
 
 
 def _same(a: Node, b: Node) -> bool:
@@ -370,6 +382,7 @@ def _persid(machine: Machine, pos: int) -> int:
 
 
 def _next_buffer(machine: Machine, pos: int) -> int:
+    machine.refused.append((pos, "an object whose bytes are not in the pickle"))
     machine.stack.append(Other(pos, b"\x97"))
     return pos + 1
 

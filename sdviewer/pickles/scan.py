@@ -10,6 +10,7 @@ All walks are over a set of nodes already seen and an explicit stack, so shared 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -31,6 +32,12 @@ MOST_PLACES = 100
 
 _DEEPEST = 8
 """Pickles inside pickles that are still read."""
+
+_MOST_FOLLOWING = 1000
+"""Pickles one behind the other that are still read where nobody says how many there are."""
+
+_TEXT_PICKLE = re.compile(rb"\(?[ci][\w.]+\n[\w.]+\n|\((?:dp?\d*\n|lp?\d*\n|[IVSF])|[\]})]q")
+"""How protocols 0 and 1 begin where they hold more than a constant."""
 
 _HARM: dict[NameClass, int] = {"torch": 0, "plain": 1, "unknown": 2, "dangerous": 3}
 
@@ -106,10 +113,20 @@ def scan_pickle(pickle: Pickle, where: str, *, number_ids: bool = False) -> Scan
     return _scan(pickle, where, number_ids, 0)
 
 
+def begins_like_a_pickle(data: bytes, at: int = 0) -> bool:
+    """Whether a pickle may begin there: PROTO and a protocol that exists, or opcodes of protocol 0 or 1."""
+    return (data[at : at + 1] == b"\x80" and data[at + 1 : at + 2] <= b"\x05") or _TEXT_PICKLE.match(
+        data, at
+    ) is not None
+
+
 def scan_stream(
-    data: bytes, where: str, *, most: int = 5, number_ids: bool = False, progress: Progress = no_progress
+    data: bytes, where: str, *, most: int | None = 5, number_ids: bool = False, progress: Progress = no_progress
 ) -> Scan:
     """What the pickles at the beginning of `data` ask for, one behind the other: a legacy stream of torch has five.
+
+    Args:
+        most: how many pickles there are; None: one, and whatever else follows like a pickle, though nobody loads it.
 
     Raises:
         Cancelled: from `progress`.
@@ -142,7 +159,7 @@ def _joined(a: GlobalUse, b: GlobalUse) -> GlobalUse:
         worse,
         uses=a.uses + b.uses,
         called=a.called or b.called,
-        where=(a.where + b.where)[:MOST_PLACES],
+        where=a.where if len(a.where) >= MOST_PLACES else (a.where + b.where)[:MOST_PLACES],
         call=worse.call or other.call,
     )
 
@@ -152,17 +169,25 @@ def _sorted(names: Iterable[GlobalUse]) -> tuple[GlobalUse, ...]:
 
 
 def _scan_stream(
-    data: bytes, where: str, most: int, depth: int, progress: Progress = no_progress, number_ids: bool = False
+    data: bytes, where: str, most: int | None, depth: int, progress: Progress = no_progress, number_ids: bool = False
 ) -> Scan:
     scans: list[Scan] = []
     pos = 0
-    while not scans or (pos < len(data) and len(scans) < most):
+    while not scans or (
+        pos < len(data) and (len(scans) < most if most is not None else begins_like_a_pickle(data, pos))
+    ):
+        if most is None and len(scans) == _MOST_FOLLOWING:
+            scans.append(Scan(False, 0, None, (), (f"{text.visible(where)}: more pickles follow at byte {pos:,}",)))
+            break
         pickle = parse_partial(data, pos, progress=progress)
+        if most is None and scans and pickle.broken and not pickle.calls:
+            break  # behind a whole pickle: no pickle, only bytes that begin like one
         scans.append(_scan(pickle, where, number_ids, depth))
         if pickle.broken:
             break
         pos = pickle.end
-    return merge(scans)
+    # torch.load reads as many as it knows of, and no more.
+    return merge(scans) if most is not None else merge(scans[:1], scans[1:])
 
 
 def _scan(pickle: Pickle, where: str, number_ids: bool, depth: int) -> Scan:
