@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from sdviewer.core import text
 from sdviewer.pickles.machine import Pickle
-from sdviewer.pickles.nodes import Call, Const, Global, Group, Node, Other, Persistent, TensorRecord, elements, pairs
+from sdviewer.pickles.nodes import Call, Const, Global, Group, Node, Other, Persistent, TensorRecord
 from sdviewer.pickles.python_line import python_line
 
 MOST_PATHS = 5
@@ -24,30 +24,62 @@ def places_of_names(pickle: Pickle) -> dict[Global, tuple[str, ...]]:
 
     A path is that on which the walk first came to an object; the root's own is "".
     """
-    above: dict[Node, _Above] = {}
-    holders: dict[Global, list[tuple[Node, str]]] = {}
-    tops: dict[Global, dict[str, None]] = {}
-    todo: list[Node] = []
+    walk = _Walk()
     for start in (pickle.root, *pickle.left_over):
-        if start is not None and start not in above:
-            above[start] = (None, "", "")
-            todo.append(start)
-            if isinstance(start, Global):
-                holders[start], tops[start] = [(start, "")], {}
-    for node in todo:
-        top = above[node][2]
+        if start is not None:
+            walk.come_to(start, None, "", "")
+    for node in walk.todo:
+        top = walk.above[node][2]
         for label, child in inside(node):
-            if isinstance(child, Global):
-                known = holders.setdefault(child, [])
-                if len(known) <= MOST_PATHS:
-                    known.append((node, label))
-                names = tops.setdefault(child, {})
-                if len(names) <= MOST_PATHS and (top or label):
-                    names[top or label] = None
-            elif child not in above and not (isinstance(child, Const) and not child.effects):
-                above[child] = (node, label, top or label)
-                todo.append(child)
-    return {name: _told(found, tops[name], above) for name, found in holders.items()}
+            walk.come_to(child, node, label, top or label)
+    return {name: walk.told(name) for name in walk.holders}
+
+
+class _Walk:
+    """Every object once, the nearest to the root first."""
+
+    def __init__(self) -> None:
+        self.above: dict[Node, _Above] = {}
+        self.todo: list[Node] = []
+        self.holders: dict[Global, list[tuple[Node | None, str]]] = {}
+        self.tops: dict[Global, dict[str, None]] = {}
+        self.full: set[Node] = set()
+
+    def come_to(self, node: Node, holder: Node | None, label: str, top: str) -> None:
+        if isinstance(node, Global):
+            if node not in self.full:
+                self.note(node, holder, label, top)
+        elif isinstance(node, TensorRecord) and not node.effects:
+            for name in (node.function, node.storage_class, node.hooks_class):
+                if name not in self.full:
+                    self.note(name, holder, label, top)
+        elif (not isinstance(node, Const) or node.effects) and node not in self.above:
+            self.above[node] = (holder, label, top)
+            self.todo.append(node)
+
+    def note(self, name: Global, holder: Node | None, label: str, top: str) -> None:
+        holders = self.holders.setdefault(name, [])
+        tops = self.tops.setdefault(name, {})
+        if len(holders) <= MOST_PATHS:
+            holders.append((holder, label))
+        if len(tops) <= MOST_PATHS:
+            tops[top] = None
+        elif len(holders) > MOST_PATHS:
+            self.full.add(name)
+
+    def told(self, name: Global) -> tuple[str, ...]:
+        holders, tops = self.holders[name], self.tops[name]
+        if len(holders) <= MOST_PATHS:
+            return tuple(dict.fromkeys(self.path(holder, label) for holder, label in holders))
+        return tuple(map(text.visible, tops)) if len(tops) <= MOST_PATHS else ()
+
+    def path(self, node: Node | None, last: str) -> str:
+        steps = [last] if last else []
+        while node is not None and len(steps) < _DEEPEST:
+            node, label, _ = self.above[node]
+            if label:
+                steps.append(label)
+        return text.visible(".".join(reversed(steps)))
 
 
 def inside(node: Node) -> Iterator[tuple[str, Node]]:
@@ -68,38 +100,33 @@ def inside(node: Node) -> Iterator[tuple[str, Node]]:
             yield "", part
     elif isinstance(node, Other) and node.child is not None:
         yield "", node.child
-    for _, key, value in pairs(node):
-        if not isinstance(key, Const):
-            yield "", key
-        yield key_text(key), value
-    if not isinstance(node, Const) and (isinstance(node, Group) or node.effects):
-        for i, (_, item) in enumerate(elements(node)):
-            yield str(i), item
+    if isinstance(node, Group):
+        yield from _pairs(node.items) if node.type == "dict" else _items(node.items, 0)
+    count = len(node.items) if isinstance(node, Group) and node.type != "dict" else 0
     for effect in node.effects:
-        if effect.kind in ("build", "pop"):
+        if effect.kind in ("setitem", "setitems"):
+            yield from _pairs(effect.items)
+        elif effect.kind in ("append", "appends", "additems"):
+            yield from _items(effect.items, count)
+            count += len(effect.items)
+        else:
             yield "", effect.items[0]
+
+
+def _pairs(items: list[Node]) -> Iterator[tuple[str, Node]]:
+    for key, value in zip(items[::2], items[1::2], strict=False):
+        if type(key) is Const and type(key.value) is str:
+            yield key.value, value
+        else:
+            yield "", key
+            yield key_text(key), value
+
+
+def _items(items: list[Node], first: int) -> Iterator[tuple[str, Node]]:
+    for i, item in enumerate(items, first):
+        yield str(i), item
 
 
 def key_text(key: Node) -> str:
     """A key of a mapping as a step of a path."""
-    if isinstance(key, Const) and isinstance(key.value, str):
-        return text.visible(key.value, 200) or "''"
-    return python_line(key)
-
-
-def _told(found: list[tuple[Node, str]], tops: dict[str, None], above: dict[Node, _Above]) -> tuple[str, ...]:
-    if len(found) <= MOST_PATHS:
-        return tuple(dict.fromkeys(_path(node, label, above) for node, label in found))
-    if len(tops) <= MOST_PATHS:
-        return tuple(tops) or ("",)
-    return ()
-
-
-def _path(node: Node, last: str, above: dict[Node, _Above]) -> str:
-    steps = [last] if last else []
-    at: Node | None = node
-    while at is not None and len(steps) < _DEEPEST:
-        at, label, _ = above.get(at, (None, "", ""))
-        if label:
-            steps.append(label)
-    return ".".join(reversed(steps))
+    return key.value if isinstance(key, Const) and isinstance(key.value, str) else python_line(key)
