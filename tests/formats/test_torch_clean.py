@@ -38,9 +38,11 @@ class Config:
         self.__dict__.update(fields)
 
 
-def cleaned(source: Path, out: Path, *before: Operation, ask_torch: bool = False) -> Receipt:
+def cleaned(
+    source: Path, out: Path, *before: Operation, ask_torch: bool = False, state_dict: str | None = None
+) -> Receipt:
     checkpoint = open_checkpoint(source)
-    plan = make_plan(Recipe(steps=(*before, DropObjects())), checkpoint)
+    plan = make_plan(Recipe(steps=(*before, DropObjects())), checkpoint, state_dict=state_dict)
     return save(checkpoint, plan, out, ask_torch=ask_torch)
 
 
@@ -120,7 +122,7 @@ def test_that_steps_before_it_are_carried_out_too(tmp_path: Path) -> None:
 def test_that_a_state_dict_inside_an_object_is_unwrapped_out_of_it(tmp_path: Path) -> None:
     torch.save({"best": Config(model={"w": torch.ones(2), "hook": Runs()})}, tmp_path / "a.pt")
     with pytest.raises(RepairError, match="stands inside an object"):
-        cleaned(tmp_path / "a.pt", tmp_path / "b.pt", Replace(find="w", new="v"))
+        cleaned(tmp_path / "a.pt", tmp_path / "b.pt", Replace(find="w", new="v"), state_dict="best.model")
     assert not (tmp_path / "b.pt").exists()
     cleaned(tmp_path / "a.pt", tmp_path / "b.pt", Unwrap(path="best.model"))
     assert same(torch.load(tmp_path / "b.pt"), {"w": torch.ones(2)})
