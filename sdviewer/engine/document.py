@@ -18,6 +18,7 @@ numbered anew by `open` and `edit`, which translate `selected`.
               (without its lists of keys) in a process of its own, with progress in bytes; opens `path` itself and wants
               `identity` (of `info`)
     changed   {} -> {"changed": bool, "gone": bool}     is the file on disk still the one that was opened?
+    structure, records, record_text, storages, metadata, problems, clean: all that is in the file (engine.contents)
 
     info   {"path", "name", "container", "size", "tensors", "parameters", "state_dicts": [{"dotted", "role", "tensors",
            "parameters", "bytes", "row", "read_only"}], "problems": [[severity, code, message, where]], "writer",
@@ -42,6 +43,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,7 @@ from sdviewer.core.paths import dotted
 from sdviewer.core.progress import Progress, no_progress
 from sdviewer.core.shown_rows import ShownRows
 from sdviewer.core.tree import ModuleTree, build_tree, value_text
+from sdviewer.engine.contents import CONTENTS, Contents
 from sdviewer.engine.frames import Answer
 from sdviewer.errors import SaveError, SDViewerError, UsageError
 from sdviewer.formats import open_checkpoint, tensor_source
@@ -84,6 +87,7 @@ class Document:
         self._tree = ModuleTree()
         self._shown: ShownRows | None = None
         self._base_flags = b""
+        self._contents: Contents | None = None
         self.requests: Mapping[str, Handler] = {
             "open": self.open,
             "rows": self.rows,
@@ -95,6 +99,7 @@ class Document:
             "preview": self.preview,
             "save": self.save,
             "changed": self.changed,
+            **{name: partial(self._of_contents, name) for name in CONTENTS},
         }
 
     @property
@@ -109,13 +114,19 @@ class Document:
             raise UsageError("no file is open")
         return self._shown
 
+    def _of_contents(self, name: str, params: Params, progress: Progress) -> Answer:
+        """A question about the file that is open, whatever the recipe."""
+        if self._contents is None:
+            self._contents = Contents(self.checkpoint)
+        return self._contents.requests[name](params, progress)
+
     # Opening and editing
 
     def open(self, params: Params, progress: Progress) -> Answer:
         """Read the header, build the tree."""
         gc.disable()  # a checkpoint has no cycles worth finding, and a collection over 100,000 rows costs 0.1 s
         checkpoint = open_checkpoint(params["path"], progress=progress)
-        self._checkpoint, self._shown = checkpoint, None
+        self._checkpoint, self._shown, self._contents = checkpoint, None, None
         answer = self._replan(params.get("recipe", ""), params.get("selected", ()))
         return Answer({**answer.body, "info": self._info()}, answer.buffers)
 

@@ -15,6 +15,7 @@ from PySide6.QtCore import QAbstractTableModel, QModelIndex, QObject, QPersisten
 from sdviewer.core import sheet as sheets
 from sdviewer.core import text
 from sdviewer.core.sheet import Sheet
+from sdviewer.gui.plain import plain_tip
 
 Index = QModelIndex | QPersistentModelIndex
 
@@ -191,7 +192,7 @@ class TreeModel(QAbstractTableModel):
         if role == Qt.ItemDataRole.AccessibleTextRole:
             return self.sentence(node) if column == NAME else self._display(node, column)
         if role == Qt.ItemDataRole.ToolTipRole:
-            return self._tooltip(node, column)
+            return plain_tip(tip) if (tip := self._tooltip(node, column)) else None
         return None
 
     def _display(self, node: int, column: int) -> str:

@@ -24,6 +24,7 @@ from sdviewer.gui import resources, widgets
 from sdviewer.gui.jobs import Body, Buffers, is_cancelled
 from sdviewer.gui.panels.path_bar import PathBar
 from sdviewer.gui.panels.statistics import Statistics
+from sdviewer.gui.plain import plain_tip
 from sdviewer.gui.plots import PLOTS
 from sdviewer.gui.plots.histogram import HistogramPlot
 from sdviewer.gui.plots.plot import Plot
@@ -375,7 +376,7 @@ class _FactsLine(QWidget):
             self._words = words
             said = " · ".join(shown for shown, _ in words)
             self.setAccessibleName(said)
-            self.setToolTip(said)
+            self.setToolTip(plain_tip(said))
             self.update()
 
     def paintEvent(self, event: QPaintEvent) -> None:
