@@ -125,6 +125,9 @@ class Session(QObject):
     def _scanned(self, body: Body, buffers: Buffers) -> None:
         self.scan = body
         self.scanned.emit(body)
+        harmful = [use for use in body["globals"] if use["class"] == "dangerous" and use["called"]]
+        if paths := [path for use in harmful for path in use["paths"] if path]:
+            self.ask("mark", {"paths": paths}, self._rows_answered, lane="mark")
 
     def _open_failed(self, failure: Body) -> None:
         self.state = "failed"

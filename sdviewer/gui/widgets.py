@@ -214,6 +214,12 @@ class Chip(QPushButton):
         self.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
         self.dress(text, tone, icon_name)
 
+    def only_says(self) -> Chip:
+        """Make it a note that cannot be pressed, in its full colours."""
+        self.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        return self
+
     def dress(self, text: str, tone: str, icon_name: str) -> None:
         """Say something else, in another tone."""
         self.setText(text)

@@ -91,10 +91,10 @@ def inside(node: Node) -> Iterator[tuple[str, Node]]:
     elif isinstance(node, Call):
         yield "", node.function
         for argument in node.args:
-            yield "", argument
+            yield from _unnumbered(argument)
     elif isinstance(node, Persistent):
         if node.id is not None:
-            yield "", node.id
+            yield from _unnumbered(node.id)
     elif isinstance(node, Global):
         for part in node.parts or ():
             yield "", part
@@ -109,8 +109,19 @@ def inside(node: Node) -> Iterator[tuple[str, Node]]:
         elif effect.kind in ("append", "appends", "additems"):
             yield from _items(effect.items, count)
             count += len(effect.items)
+        elif effect.kind == "build":
+            yield from _unnumbered(effect.items[0])
         else:
             yield "", effect.items[0]
+
+
+def _unnumbered(node: Node) -> Iterator[tuple[str, Node]]:
+    """What a call is given, or a state made of: its number in the tuple says nothing to a person."""
+    if isinstance(node, Group) and node.type == "tuple" and not node.effects:
+        for item in node.items:
+            yield "", item
+    else:
+        yield "", node
 
 
 def _pairs(items: list[Node]) -> Iterator[tuple[str, Node]]:

@@ -42,6 +42,15 @@ _KIND_WORDS = {
 _LONGEST_NAME = 300
 
 
+STATES: Final = (
+    (sheets.EDITED, "renamed"),
+    (sheets.DROPPED, "dropped"),
+    (sheets.PROBLEM, "has a problem"),
+    (sheets.HAZARD, "not run"),
+)
+"""Bits of a row's flags, as a screen reader says them."""
+
+
 class TreeModel(QAbstractTableModel):
     """The visible rows of one document."""
 
@@ -169,7 +178,7 @@ class TreeModel(QAbstractTableModel):
             parts.append(note)
         if flags & sheets.CHILDREN:
             parts.append("expanded" if flags & sheets.EXPANDED else "collapsed")
-        for bit, word in ((sheets.EDITED, "renamed"), (sheets.DROPPED, "dropped"), (sheets.PROBLEM, "has a problem")):
+        for bit, word in STATES:
             if flags & bit:
                 parts.append(word)
         return ", ".join(parts) + f", level {self.depth(node) + 1}"

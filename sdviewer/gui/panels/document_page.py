@@ -105,6 +105,7 @@ class DocumentPage(QWidget):
         self._left.insertWidget(0, made)
         self._left.setStretchFactor(0, 1)
         made.problems_requested.connect(lambda: self.show_view("problems"))
+        made.security_requested.connect(lambda: self.show_view("security"))
         made.view.first_painted.connect(self.tree_painted)
         made.view.menu_requested.connect(self.menu_requested)
         made.view.view_requested.connect(lambda number: self.detail.choose_view(number))

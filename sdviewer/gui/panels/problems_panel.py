@@ -14,6 +14,9 @@ from sdviewer.gui.panels.wording import sentence
 from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import Card
 
+TWO_LINES = 44
+"""Pixels of a row: most sentences need two lines."""
+
 CONSEQUENCES = {
     "truncated": "What came before is shown. Copy or download the file again.",
     "too_deep": "What lies deeper is not shown; a save keeps it.",
@@ -64,12 +67,14 @@ class ProblemsPanel(FileView):
         super().__init__(session)
         columns = (
             Column("Kind", lambda row: _WORDS.get(str(row[0]), str(row[0])), 100, token=_token, icon=_icon, tip=_whole),
-            Column("Where", lambda row: str(row[3]) or "the file", 230, True, token=lambda row: "text", tip=_whole),
+            Column("Where", lambda row: str(row[3]) or "the file", 160, True, token=lambda row: "text", tip=_whole),
             Column("What", lambda row: sentence(str(row[2])), 0, token=lambda row: "text", tip=_whole),
-            Column("What follows", lambda row: consequence(str(row[0]), str(row[1])), 360, tip=_whole),
+            Column("What follows", lambda row: consequence(str(row[0]), str(row[1])), 290, tip=_whole),
         )
         self.table = RowsTable(columns, "Problems")
         self.table.feed_from(session, "problems", "problems")
+        self.table.setWordWrap(True)
+        self.table.verticalHeader().setDefaultSectionSize(TWO_LINES)
         self.table.row_activated.connect(lambda row: self.place_chosen.emit(str(row[3])))
         card = Card()
         card.column.setContentsMargins(1, 4, 1, 1)

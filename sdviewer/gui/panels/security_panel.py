@@ -19,6 +19,7 @@ from sdviewer.gui.panels.security_words import (
     about_loading,
     about_us,
     class_words,
+    dangerous_calls,
     shown_calls,
     verdict_chip,
 )
@@ -52,8 +53,7 @@ class SecurityPanel(FileView):
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
-        self.chip = Chip("")
-        self.chip.setEnabled(False)
+        self.chip = Chip("").only_says()
         self.chip.hide()
         self.head.insertWidget(1, self.chip)
         self.statements = _StatementsCard()
@@ -97,7 +97,7 @@ class SecurityPanel(FileView):
         problems = self.session.info.get("problems") or []
         self.statements.show_statements((about_file(problems), about_loading(scan), about_us()), bool(problems))
         self.statements.show_gaps([str(gap) for gap in scan.get("gaps") or ()])
-        self.calls.show_calls(shown_calls(scan))
+        self.calls.show_calls(shown_calls(scan), bool(dangerous_calls(scan)))
         self.names.show_names(scan)
         self.choices.show_scan(scan, int(self.session.info.get("tensors") or 0))
         self.settled.emit()
@@ -176,12 +176,14 @@ class _CallsCard(Card):
         self.set_body(self.code)
         self.hide()
 
-    def show_calls(self, lines: Sequence[str]) -> None:
+    def show_calls(self, lines: Sequence[str], harmful: bool) -> None:
+        """`harmful`: some of them are known to do harm."""
+        self.title_label.setText("What the file would run" if harmful else "What loading it would call")
         shown = [text.visible(line, 600) for line in lines[:MOST_CALLS]]
         if len(lines) > MOST_CALLS:
             shown.append(f"# and {len(lines) - MOST_CALLS:,} more")
         self.code.setPlainText("\n".join(shown))
-        height = self.code.fontMetrics().lineSpacing() * min(max(len(shown), 2), 8) + 34
+        height = self.code.fontMetrics().lineSpacing() * min(len(shown), 8) + 36
         self.code.setFixedHeight(height)
         self.setVisible(bool(lines))
 
@@ -204,8 +206,7 @@ class _NamesCard(Card):
         super().__init__("Every name its pickles ask for", "")
         self.chips: dict[str, Chip] = {}
         for kind, _, tone, icon in _CHIPS:
-            chip = self.chips[kind] = Chip("", tone, icon)
-            chip.setEnabled(False)
+            chip = self.chips[kind] = Chip("", tone, icon).only_says()
             self.add_control(chip)
         columns = (
             Column("Name", lambda use: str(use["name"]), 0, True, token=lambda use: "text", icon=_icon, tip=_raw),

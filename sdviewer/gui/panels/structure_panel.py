@@ -95,7 +95,7 @@ class _ObjectsPage(_Page):
         super().__init__(session)
         self.model = StructureModel()
         self.model.wanted.connect(self._ask)
-        self.view = _ObjectsView(self.model)
+        self.view = ObjectsView(self.model)
         card = Card()
         card.column.setContentsMargins(1, 4, 1, 1)
         card.set_body(self.view)
@@ -135,7 +135,7 @@ class _ObjectsPage(_Page):
             self.view.expand(index)
 
 
-class _ObjectsView(QTreeView):
+class ObjectsView(QTreeView):
     """The tree of objects; Return on a "more" row gets more, Ctrl+C copies a row."""
 
     def __init__(self, model: StructureModel) -> None:
@@ -206,6 +206,7 @@ class _RecordsPage(_Page):
         split = QSplitter(Qt.Orientation.Vertical)
         split.setChildrenCollapsible(False)
         split.setHandleWidth(10)
+        split.setProperty("role", "gap")
         split.addWidget(card)
         split.addWidget(self._text_card)
         split.setSizes([400, 300])
