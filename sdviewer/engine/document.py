@@ -359,7 +359,12 @@ class Document:
             value = self.checkpoint.values[tree.value[row]]
             facts["value"], facts["value_type"] = value_text(value.value, 20_000), value.type
         if tree.object[row] >= 0:
-            facts["class"] = text.visible(self.checkpoint.objects[tree.object[row]].cls)
+            found = self.checkpoint.objects[tree.object[row]]
+            facts["class"] = text.visible(found.cls)
+            if facts["value"] is None and tree.end[row] == row + 1:
+                # An object with nothing in it is told by one value beside it: the call that would make it.
+                said = next((value.value for value in self.checkpoint.values if value.path == found.path), None)
+                facts["value"] = None if said is None else value_text(said, 20_000)
         return Answer(facts)
 
     def _tensor_facts(self, index: int) -> dict[str, Any]:

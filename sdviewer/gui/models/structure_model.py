@@ -138,7 +138,9 @@ class StructureModel(QAbstractItemModel):
         return self.hasChildren(parent) and (branch is None or (branch.total < 0 and not branch.asked))
 
     def fetchMore(self, parent: _Index) -> None:
-        self.ask(self.number(parent))
+        # Only a first page: further ones are asked for by their own row, not by whoever looks at the model.
+        if self.canFetchMore(parent):
+            self.ask(self.number(parent))
 
     def data(self, index: _Index, role: int = Qt.ItemDataRole.DisplayRole) -> object:
         row = self._row.get(self.number(index))
