@@ -93,12 +93,14 @@ class Contents:
             }
 
     def _clean(self, limit: int) -> dict[str, Any]:
+        from sdviewer.formats.saving import LAYOUTS
         from sdviewer.formats.torch_clean import cleaning_of
         from sdviewer.formats.torch_source import TorchSource
 
-        source = self._checkpoint.source
-        if not isinstance(source, TorchSource):
-            return {"possible": False, "why": "", "rows": [], "total": 0, "tensors": 0}
+        source, container = self._checkpoint.source, self._checkpoint.container
+        if not isinstance(source, TorchSource) or container not in LAYOUTS:
+            why = "" if container in LAYOUTS else f"{container} files can be read and not written"
+            return {"possible": False, "why": why, "rows": [], "total": 0, "tensors": 0}
         cleaning = cleaning_of(source)
         rows = [
             [text.visible(dotted(one.path), 300) or "the whole", one.what, one.tensors, "None" if one.to_none else ""]

@@ -6,7 +6,7 @@ A record is read when somebody looks at it, and then only its beginning.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from sdviewer.core import text
 from sdviewer.core.checkpoint import Checkpoint, StorageInfo
 from sdviewer.errors import CorruptCheckpoint, SDViewerError
 from sdviewer.formats.file import File, opened
+from sdviewer.formats.torch_source import LegacyStorage, TorchLegacySource
 from sdviewer.formats.zip_directory import DEFLATED, STORED, Entry, ZipDirectory, payload_offset, read_member
 
 LONGEST_TEXT = 1 << 18
@@ -29,7 +30,8 @@ _METHODS = {STORED: "stored", DEFLATED: "deflated", 9: "deflate64", 12: "bzip2",
 class Record(NamedTuple):
     """One named run of bytes: `offset` to `offset + stored` of the file, `size` bytes when unpacked.
 
-    `entry` is its place in the directory of an archive, else -1. `crc` is None where none is stated.
+    `entry` is its place in the directory of an archive, else -1. `crc` is None where none is stated. `path` is the file
+    it is in, "" for the one that was opened.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Record(NamedTuple):
     crc: int | None
     note: str
     entry: int = -1
+    path: str = ""
 
 
 class Records:
@@ -77,7 +80,7 @@ class Records:
             CorruptCheckpoint: its bytes cannot be had.
         """
         record = self._all()[number]
-        with opened(self._checkpoint.path) as file:
+        with opened(record.path or self._checkpoint.path) as file:
             data = _beginning(file, record)
         shown, kind = as_text(data, record.size)
         cut = len(data) < record.size or (kind == "bytes, in hex" and record.size > LONGEST_DUMP)
@@ -190,6 +193,11 @@ def _beginning(file: File, record: Record) -> bytes:
 
 def _records(checkpoint: Checkpoint) -> Sequence[Record]:
     source = checkpoint.source
+    if checkpoint.shards:
+        return [
+            Record(name, "file", 0, shard.identity.size, shard.identity.size, "", None, "", path=shard.path)
+            for name, shard in checkpoint.shards.items()
+        ]
     try:
         with opened(checkpoint.path) as file:
             if file.head.is_zip:
@@ -197,9 +205,12 @@ def _records(checkpoint: Checkpoint) -> Sequence[Record]:
     except SDViewerError:
         return []  # a folder: its files are told elsewhere
     name = Path(checkpoint.path).name
+    if isinstance(source, TorchLegacySource):
+        return _stream_records(source.spans, source.storages, checkpoint)
     spans = getattr(source, "spans", None)
-    if spans is not None:
-        return _stream_records(spans, source.storages, checkpoint)
+    if spans:
+        whole = [(key, span) for key, span in spans.items() if not span.member]
+        return [_plain(f"storage {key}", "storage", span.start, span.nbytes) for key, span in whole]
     tensors = getattr(source, "tensors", None)
     if hasattr(source, "header") and tensors is not None:
         header = Record("header", "JSON", 8, len(source.header), len(source.header), "", None, "")
@@ -214,7 +225,9 @@ def _plain(name: str, what: str, offset: int, size: int, note: str = "") -> Reco
 _PICKLES = ("magic number", "protocol version", "system information", "objects", "storage keys")
 
 
-def _stream_records(spans: Sequence[tuple[int, int]], storages: Any, checkpoint: Checkpoint) -> list[Record]:
+def _stream_records(
+    spans: Sequence[tuple[int, int]], storages: Mapping[str, LegacyStorage], checkpoint: Checkpoint
+) -> list[Record]:
     records = [
         _plain(f"pickle {i + 1}", _PICKLES[i] if i < len(_PICKLES) else "pickle", start, end - start)
         for i, (start, end) in enumerate(spans)

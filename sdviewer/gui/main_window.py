@@ -280,7 +280,7 @@ class MainWindow(QMainWindow):
                 undo=session.history.undo_label,
                 redo=session.history.redo_label,
                 steps=any(step.enabled for step in session.recipe.steps),
-                not_clean="" if session.scan.get("pickles", 1) else "There is no pickle in it.",
+                not_clean=session.not_clean,
                 tabs=self.tabs.count(),
             )
         for entry in ACTIONS:

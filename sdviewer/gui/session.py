@@ -22,6 +22,9 @@ from sdviewer.repair.recipe import Recipe, Source
 
 State = Literal["opening", "open", "failed"]
 
+CLEANABLE = ("torch-zip", "torch-legacy", "safetensors")
+"""Containers that can be written; a safetensors file has nothing to be cleaned, which is said when it is scanned."""
+
 REMIND_AFTER = 500
 """Milliseconds before a running job is mentioned at all."""
 
@@ -244,6 +247,13 @@ class Session(QObject):
         if self.state != "open" or not self.facts:
             return "Select a row first."
         return str(self.facts.get("editable") or "")
+
+    @property
+    def not_clean(self) -> str:
+        """Why no clean copy can be saved, "" where one can."""
+        if self.scan and not self.scan["pickles"]:
+            return "There is no pickle in it."
+        return "" if self.info.get("container") in CLEANABLE else "Files of this kind can be read and not written."
 
     def apply(self, operation: Operation) -> None:
         """Put one more step at the end of the recipe."""

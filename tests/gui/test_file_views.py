@@ -81,9 +81,10 @@ def scanned(window: MainWindow, opened: Opened, qtbot: QtBot) -> Scanned:
 def shown(window: MainWindow, page: DocumentPage, name: str, qtbot: QtBot) -> FileView:
     """The view after its command, with all that it asked for."""
     window.actions_by_id[name].trigger()
-    qtbot.waitUntil(lambda: not page.session.jobs.busy(), timeout=30_000)
     assert page.shown_view() == name
-    return page.views[name]
+    made = page.views[name]
+    qtbot.waitUntil(lambda: made.built and not page.session.jobs.busy(), timeout=30_000)
+    return made
 
 
 def test_that_the_banner_says_first_what_the_file_would_do(window: MainWindow, scanned: Scanned, hostile: Path) -> None:
@@ -315,7 +316,8 @@ def test_that_a_view_shows_another_file_after_reload(
     torch.save({"w": torch.ones(1), "hook": Runs(), "v": torch.ones(5)}, path)
     with qtbot.waitSignal(session.scanned, timeout=30_000):
         page.reload()
-    qtbot.waitUntil(lambda: not session.jobs.busy(), timeout=30_000)
+    made = page.views[name]
+    qtbot.waitUntil(lambda: made.built and not session.jobs.busy(), timeout=30_000)
     if name == "security":
         view = page.view(name)
         assert isinstance(view, SecurityPanel)

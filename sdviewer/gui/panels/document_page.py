@@ -155,10 +155,10 @@ class DocumentPage(QWidget):
             self.show_details()
             return
         made = self.view(name)
-        made.refresh()
         self._stack.setCurrentWidget(self.splitter)
         self.right.setCurrentWidget(made)
         made.setFocus()
+        made.show_now()
         self.tree_shown.emit()
 
     def show_details(self) -> None:
@@ -239,7 +239,7 @@ class DocumentPage(QWidget):
         self._tell_problems(self.session.info.get("problems") or [])
         current = self.right.currentWidget()
         if isinstance(current, FileView):
-            current.refresh()  # the file was read again
+            current.show_now()  # the file was read again
 
     def _show_failure(self) -> None:
         self._opening.end()
@@ -267,7 +267,7 @@ class DocumentPage(QWidget):
         buttons = [(show, lambda: self.show_view("security"))]
         if any(problem[0] != "info" for problem in problems):
             buttons.append(("Problems", lambda: self.show_view("problems")))
-        if self.session.info.get("container") in ("torch-zip", "torch-legacy"):
+        if not self.session.not_clean:
             buttons.append((save, self.clean_copy_requested.emit))
         self.banner.tell("security", words[0], words[1], buttons=buttons, primary=save)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from PySide6.QtCore import QModelIndex, Qt, Signal
+from PySide6.QtCore import QModelIndex, Qt, QTimer, Signal
 from PySide6.QtGui import QGuiApplication, QKeyEvent, QKeySequence
 from PySide6.QtWidgets import (
     QAbstractItemView,
@@ -31,7 +31,10 @@ ROW_HEIGHT = 28
 
 
 class FileView(QWidget):
-    """One view in the place of the details. `settled` fires when everything that was asked for is shown."""
+    """One view in the place of the details. `settled` fires when everything that was asked for is shown.
+
+    It is made and filled a piece a turn of the event loop: all at once would stall the window.
+    """
 
     settled = Signal()
     back_requested = Signal()
@@ -44,6 +47,8 @@ class FileView(QWidget):
         self.setObjectName("page")
         self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
         self.session = session
+        self._turns: list[Callable[[], object]] = []
+        self._unmade = list(self.pieces())
         self.heading = widgets.label(self.title, "path")
         self.summary = Elided("", "second")
         back = widgets.icon_button("x", "Back to the details (Esc)")
@@ -58,6 +63,34 @@ class FileView(QWidget):
         self.column.setSpacing(8)
         self.column.addLayout(self.head)
         self.column.addWidget(self.summary)
+
+    def pieces(self) -> Sequence[Callable[[], object]]:
+        """What makes the parts of the view, one after another, before it is first filled."""
+        return ()
+
+    @property
+    def built(self) -> bool:
+        """Whether all parts are made, and nothing waits for its turn."""
+        return not self._unmade and not self._turns
+
+    def show_now(self) -> None:
+        """Make what is not made yet, then ask for what is shown."""
+        made, self._unmade = self._unmade, []
+        self.in_turns([*made, self.refresh])
+
+    def in_turns(self, steps: Sequence[Callable[[], object]]) -> None:
+        """Do these behind what waits already, one a turn of the event loop."""
+        idle = not self._turns
+        self._turns += steps
+        if idle:
+            QTimer.singleShot(1, self._next)
+
+    def _next(self) -> None:
+        if self._turns:
+            self._turns[0]()
+            self._turns.pop(0)
+        if self._turns:
+            QTimer.singleShot(1, self._next)
 
     def refresh(self) -> None:
         """Ask for what is shown; called when the view comes to the front, and when the file was read again."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, TypeVar
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
@@ -41,6 +42,9 @@ _CHIPS = (
 )
 
 
+AnyCard = TypeVar("AnyCard", bound=Card)
+
+
 class SecurityPanel(FileView):
     """What is in the file that could run, told by its own scan."""
 
@@ -56,22 +60,47 @@ class SecurityPanel(FileView):
         self.chip = Chip("").only_says()
         self.chip.hide()
         self.head.insertWidget(1, self.chip)
-        self.statements = _StatementsCard()
-        self.statements.problems_requested.connect(self.problems_requested)
-        self.calls = _CallsCard()
-        self.names = _NamesCard()
-        self.choices = _ChoicesCard()
-        self.choices.clean_copy_requested.connect(self.clean_copy_requested)
         inside = QWidget()
-        column = QVBoxLayout(inside)
-        column.setContentsMargins(0, 4, 4, 0)
-        column.setSpacing(10)
-        for card in (self.statements, self.calls, self.names, self.choices):
-            column.addWidget(card)
-        column.addStretch(1)
+        self._cards = QVBoxLayout(inside)
+        self._cards.setContentsMargins(0, 4, 4, 0)
+        self._cards.setSpacing(10)
+        self._cards.addStretch(1)
         self.column.addWidget(scrolled(inside), 1)
-        session.scanned.connect(self._show_scan)
+        session.scanned.connect(self._scanned)
         session.scan_failed.connect(self._show_failure)
+
+    @cached_property
+    def statements(self) -> StatementsCard:
+        """The file, loading it, sdviewer."""
+        made = self._add(StatementsCard())
+        made.problems_requested.connect(self.problems_requested)
+        return made
+
+    @cached_property
+    def calls(self) -> CallsCard:
+        """What loading it would call."""
+        return self._add(CallsCard())
+
+    @cached_property
+    def names(self) -> NamesCard:
+        """Every name."""
+        return self._add(NamesCard())
+
+    @cached_property
+    def choices(self) -> ChoicesCard:
+        """What can be done."""
+        made = self._add(ChoicesCard())
+        made.clean_copy_requested.connect(self.clean_copy_requested)
+        return made
+
+    def _add(self, card: AnyCard) -> AnyCard:
+        widgets.polish(card)
+        self._cards.insertWidget(self._cards.count() - 1, card)
+        return card
+
+    def pieces(self) -> Sequence[Callable[[], object]]:
+        """The cards."""
+        return (lambda: self.statements, lambda: self.calls, lambda: self.names, lambda: self.choices)
 
     def refresh(self) -> None:
         """Show the scan that was made when the file was opened; the list of what a clean copy leaves out is new."""
@@ -87,6 +116,10 @@ class SecurityPanel(FileView):
 
         self.session.ask("clean", {"limit": MOST_LEFT_OUT}, answered, lane="clean")
 
+    def _scanned(self, scan: Body) -> None:
+        if not self._unmade:
+            self._show_scan(scan)
+
     def _show_scan(self, scan: Body) -> None:
         words, tone, icon = verdict_chip(scan)
         self.chip.dress(words, tone, icon)
@@ -95,19 +128,24 @@ class SecurityPanel(FileView):
         said = f"{text.plural(pickles, 'pickle')}, {text.plural(len(scan['globals']) + int(scan['more']), 'name')}"
         self.summary.setText(f"{said}. Read as data; none was imported." if pickles else "There is no pickle in it.")
         problems = self.session.info.get("problems") or []
-        self.statements.show_statements((about_file(problems), about_loading(scan), about_us()), bool(problems))
-        self.statements.show_gaps([str(gap) for gap in scan.get("gaps") or ()])
-        self.calls.show_calls(shown_calls(scan), bool(dangerous_calls(scan)))
-        self.names.show_names(scan)
-        self.choices.show_scan(scan, int(self.session.info.get("tensors") or 0))
-        self.settled.emit()
+        statements = (about_file(problems), about_loading(scan), about_us())
+        gaps = [str(gap) for gap in scan.get("gaps") or ()]
+        self.in_turns(
+            (
+                lambda: self.statements.show_statements(statements, bool(problems), gaps),
+                lambda: self.calls.show_calls(shown_calls(scan), bool(dangerous_calls(scan))),
+                lambda: self.names.show_names(scan),
+                lambda: self.choices.show_scan(scan, int(self.session.info.get("tensors") or 0)),
+                self.settled.emit,
+            )
+        )
 
     def _show_failure(self, failure: Body) -> None:
         self.summary.setText(sentence(text.visible(str(failure.get("message") or "it could not be scanned"), 400)))
         self.settled.emit()
 
 
-class _StatementsCard(Card):
+class StatementsCard(Card):
     """The file, what loading it would do, what sdviewer did: one line each, none coloured by another."""
 
     problems_requested = Signal()
@@ -147,14 +185,13 @@ class _StatementsCard(Card):
         self.column.addWidget(self._gaps)
         self._gaps.hide()
 
-    def show_statements(self, statements: Sequence[Statement], problems: bool) -> None:
+    def show_statements(self, statements: Sequence[Statement], problems: bool, gaps: Sequence[str]) -> None:
+        """`problems`: there is a list of them; `gaps` are what kept the scan from being complete."""
         for (icon, what, why), statement in zip(self._rows, statements, strict=True):
             icon.set_icon(statement.icon, statement.token)
             what.setText(statement.what)
             why.setText(statement.why)
         self._problems.setVisible(problems)
-
-    def show_gaps(self, gaps: Sequence[str]) -> None:
         self._gaps.setPlainText("\n".join(text.visible(gap, 300) for gap in gaps[:100]))
         self._gaps.setVisible(bool(gaps))
 
@@ -163,7 +200,7 @@ class _StatementsCard(Card):
         return [f"{what.text()}. {why.text()}" for _, what, why in self._rows]
 
 
-class _CallsCard(Card):
+class CallsCard(Card):
     """Calls as lines of Python."""
 
     def __init__(self) -> None:
@@ -199,7 +236,7 @@ def _places(use: Mapping[str, Any]) -> str:
     return f"{_where(use)}\nat {', '.join(places[:12])}{more}"
 
 
-class _NamesCard(Card):
+class NamesCard(Card):
     """Every name with its class, what needs it, and how often."""
 
     def __init__(self) -> None:
@@ -242,7 +279,7 @@ def _raw(use: Any) -> str:
     return (name if name == raw else f"{name}\nwritten {raw}") + text.visible(call, 600).replace("\\n", "\n", 1)
 
 
-class _ChoicesCard(Card):
+class ChoicesCard(Card):
     """What can be done, and what a clean copy would leave out."""
 
     clean_copy_requested = Signal()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any, TypeVar
 
 from PySide6.QtCore import QModelIndex, Qt
 from PySide6.QtGui import QGuiApplication, QKeyEvent, QKeySequence
@@ -22,6 +24,9 @@ from sdviewer.gui.widgets import Card, CodeBlock, Segments
 PAGES = (("objects", "Objects", "dict"), ("records", "Records", "file"), ("storages", "Storages", "treemap"))
 
 
+AnyPage = TypeVar("AnyPage", bound="_Page")
+
+
 class StructurePanel(FileView):
     """Three lists, one at a time."""
 
@@ -34,32 +39,50 @@ class StructurePanel(FileView):
         self.segments.chosen.connect(self.show_page)
         self.head.insertWidget(2, self.segments)
         self._stack = QStackedWidget()
-        self.objects = _ObjectsPage(session)
-        self.records = _RecordsPage(session)
-        self.storages = _StoragesPage(session)
-        self._pages: dict[str, _Page] = {
-            "objects": self.objects,
-            "records": self.records,
-            "storages": self.storages,
-        }
-        for page in self._pages.values():
-            self._stack.addWidget(page)
-            page.said = self.summary.setText
-            page.arrived = self.settled.emit
+        self._stack.addWidget(QWidget())
         self.column.addWidget(self._stack, 1)
         self._shown = "objects"
 
+    @cached_property
+    def objects(self) -> ObjectsPage:
+        """Pickles and what is in them."""
+        return self._add(ObjectsPage(self.session))
+
+    @cached_property
+    def records(self) -> RecordsPage:
+        """Records of the archive."""
+        return self._add(RecordsPage(self.session))
+
+    @cached_property
+    def storages(self) -> StoragesPage:
+        """Runs of raw numbers."""
+        return self._add(StoragesPage(self.session))
+
+    def _add(self, page: AnyPage) -> AnyPage:
+        widgets.polish(page)
+        self._stack.addWidget(page)
+        page.said = self.summary.setText
+        page.arrived = self.settled.emit
+        return page
+
+    def pieces(self) -> Sequence[Callable[[], object]]:
+        """The lists."""
+        return (lambda: self.objects, lambda: self.records, lambda: self.storages)
+
+    def _page(self, name: str) -> _Page:
+        return {"objects": self.objects, "records": self.records, "storages": self.storages}[name]
+
     def refresh(self) -> None:
         """Ask anew: the file may have been read again."""
-        for page in self._pages.values():
-            page.stale = True
+        for name, _, _ in PAGES:
+            self._page(name).stale = True
         self.show_page(self._shown)
 
     def show_page(self, name: str) -> None:
         """Show objects, records or storages."""
         self._shown = name
         self.segments.choose(name)
-        page = self._pages[name]
+        page = self._page(name)
         self._stack.setCurrentWidget(page)
         if page.stale:
             page.stale = False
@@ -90,7 +113,7 @@ class _Page(QWidget):
         self.arrived()
 
 
-class _ObjectsPage(_Page):
+class ObjectsPage(_Page):
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         self.model = StructureModel()
@@ -179,7 +202,7 @@ def _exact(at: int) -> Any:
     return lambda row: f"{int(row[at]):,} bytes"
 
 
-class _RecordsPage(_Page):
+class RecordsPage(_Page):
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         columns = (
@@ -245,7 +268,7 @@ def _stored(row: Any) -> str:
     return str(row[6]) if int(row[5]) == int(row[4]) and row[6] else text.size(int(row[5]))
 
 
-class _StoragesPage(_Page):
+class StoragesPage(_Page):
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         columns = (
