@@ -104,6 +104,17 @@ def test_that_a_plain_file_has_no_banner(scanned: Scanned, checkpoint: Path) -> 
     assert page.banner.isHidden()
 
 
+def test_that_a_pickle_that_breaks_off_is_told_as_loudly(scanned: Scanned, tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    torch.save({"w": torch.ones(2)}, path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("a/extra.pkl", b"\x80\x02]q\x00(K\x01")
+    _, page = scanned(path)
+    assert page.banner.text().startswith("What loading this file in Python would run cannot be told.")
+    buttons = [button.text() for button in page.banner.findChildren(QPushButton) if not button.isHidden()]
+    assert "Show what is known" in buttons
+
+
 def test_that_security_makes_three_statements_and_lists_every_name(
     window: MainWindow, scanned: Scanned, hostile: Path, qtbot: QtBot
 ) -> None:

@@ -20,7 +20,7 @@ from sdviewer.gui.panels.problems_panel import ProblemsPanel
 from sdviewer.gui.panels.receipt_page import ReceiptPage
 from sdviewer.gui.panels.recipe_panel import RecipePanel
 from sdviewer.gui.panels.security_panel import SecurityPanel
-from sdviewer.gui.panels.security_words import banner_words
+from sdviewer.gui.panels.security_words import banner_words, dangerous_calls
 from sdviewer.gui.panels.status_bar import BAR_AFTER, SAY_AFTER
 from sdviewer.gui.panels.structure_panel import StructurePanel
 from sdviewer.gui.panels.tree_panel import TreePanel
@@ -263,7 +263,8 @@ class DocumentPage(QWidget):
         words = banner_words(scan, any(problem[0] == "error" for problem in problems))
         if words is None:
             return
-        show, save = "Show what it calls", "Save a clean copy…"
+        show = "Show what it calls" if dangerous_calls(scan) else "Show what is known"
+        save = "Save a clean copy…"
         buttons = [(show, lambda: self.show_view("security"))]
         if any(problem[0] != "info" for problem in problems):
             buttons.append(("Problems", lambda: self.show_view("problems")))

@@ -135,6 +135,8 @@ def banner_words(scan: Scan, damaged: bool) -> tuple[str, str] | None:
         return f"This file asks Python to {act} when it is loaded. sdviewer did not run it.", f"{rest} {how}"
     if not scan["complete"]:
         why = "Part of its pickles could not be read or known; sdviewer ran nothing of it."
+        if damaged:
+            why += " The file is damaged: Problems lists what is lost."
         return "What loading this file in Python would run cannot be told.", why
     return None
 
