@@ -1,16 +1,14 @@
 """NumPy's array file: a header that is a Python literal, then the elements as they lie in memory.
 
-The header is read with `ast.literal_eval` under NumPy's own limit of length. An object array is a pickle behind the
-header: it goes through the inert machine, and its objects become rows that nobody built.
+The header is read as a literal under NumPy's own limit of length, and never compiled. An object array is a pickle
+behind the header: it goes through the inert machine, and its objects become rows that nobody built.
 
 Facts: NumPy 2.4 `numpy.lib.format`, measured (docs/formats.md).
 """
 
 from __future__ import annotations
 
-import ast
 import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -205,17 +203,88 @@ def _read_header(data: bytes, path: str) -> _Header:
 
 
 def _literal(text: str) -> Any:
-    """The Python literal in a text, None where it is none; Python 2 wrote an L behind its long ints."""
+    """The Python literal in a text, None where it is none; Python 2 wrote an L behind its long ints.
+
+    Strings, ints, True, False and None in tuples, lists and dicts. Not `ast.literal_eval`: that gives the text of a
+    file to the compiler.
+    """
     if len(text) > LONGEST_HEADER:
         return None
-    for attempt in (text, re.sub(r"(\d)L\b", r"\1", text)):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return ast.literal_eval(attempt.strip())
-        except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
-            continue
-    return None
+    try:
+        tokens = _Tokens(text)
+        value = tokens.value(0)
+        return value if tokens.next == "" else None
+    except (ValueError, TypeError):
+        return None
+
+
+_TOKEN = re.compile(
+    r"""\s*(?:[bBuU]?(?P<string>'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")|(?P<int>-?\d{1,40})[lL]?"""
+    r"""|(?P<word>True|False|None)|(?P<mark>[()\[\]{},:])|(?P<end>$))"""
+)
+_ESCAPE = re.compile(r"\\(?:x(..)|u(.{4})|U(.{8})|(.))", re.DOTALL)
+_ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "0": "\0"}
+
+
+class _Tokens:
+    """A text as tokens, one ahead; ValueError where it is no literal."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+        self.kind: str | None = None
+        self.next = ""
+        self.advance()
+
+    def advance(self) -> str:
+        """The token that was next."""
+        token = self.next
+        found = _TOKEN.match(self.text, self.at)
+        if found is None:
+            raise ValueError
+        self.at, self.kind = found.end(), found.lastgroup
+        self.next = found[self.kind or "end"]
+        return token
+
+    def value(self, depth: int) -> Any:
+        """The value that begins here."""
+        kind, token = self.kind, self.advance()
+        if kind == "string":
+            return _ESCAPE.sub(_unescaped, token[1:-1])
+        if kind == "int":
+            return int(token)
+        if kind == "word":
+            return {"True": True, "False": False, "None": None}[token]
+        if kind != "mark" or token not in ("(", "[", "{") or depth > _DEEPEST_TYPE + 4:
+            raise ValueError
+        return self.container(token, depth + 1)
+
+    def container(self, opening: str, depth: int) -> Any:
+        closing = {"(": ")", "[": "]", "{": "}"}[opening]
+        items: list[Any] = []
+        comma = True
+        while self.next != closing or self.kind != "mark":
+            if not comma:
+                raise ValueError
+            item = self.value(depth)
+            if opening == "{":
+                if self.advance() != ":":
+                    raise ValueError
+                item = (item, self.value(depth))
+            items.append(item)
+            comma = self.kind == "mark" and self.next == ","
+            if comma:
+                self.advance()
+        self.advance()
+        if opening == "{":
+            return dict(items)
+        single = opening == "(" and len(items) == 1 and not comma
+        return items if opening == "[" else items[0] if single else tuple(items)
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    code = found[1] or found[2] or found[3]
+    return chr(int(code, 16)) if code else _ESCAPED.get(found[4], found[4])
 
 
 def _type(descr: Any, depth: int = 0) -> _Type | None:

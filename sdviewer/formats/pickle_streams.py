@@ -24,7 +24,7 @@ from sdviewer.formats.inner_files import first_bytes, member_window
 from sdviewer.formats.numpy_array import MAGIC, object_pickle
 from sdviewer.formats.opening import open_checkpoint
 from sdviewer.formats.registry import FORMATS
-from sdviewer.formats.sniff import LEGACY_MAGIC, refusal
+from sdviewer.formats.sniff import LEGACY_MAGIC, Head, refusal
 from sdviewer.formats.torch_tar import is_torch_tar, read_tar
 from sdviewer.formats.zip_directory import DEFLATED, Entry, Reader, ZipDirectory, read_directory, read_member
 from sdviewer.pickles.machine import parse_partial
@@ -88,7 +88,7 @@ def pickle_streams(path: str | PathLike[str], *, progress: Progress = no_progres
                 refused = not head.has("data.pkl") or head.has("constants.pkl")
                 streams = _members(file, head.directory)
                 return [replace(stream, refused=refused) for stream in streams]
-            if head.is_safetensors:
+            if head.is_safetensors and not _is_pickle_too(head):
                 return []
             if head.is_legacy:
                 return [PickleStream("", _whole(file), _PICKLES_OF_LEGACY, loaded=True)]
@@ -247,6 +247,17 @@ def _is_storage(entry: Entry) -> bool:
 def _whole(file: File) -> bytes:
     """A file up to its end: how long its pickles are is known when they have been read."""
     return file.read(0, min(file.size, LONGEST))
+
+
+def _is_pickle_too(head: Head) -> bool:
+    """Whether a safetensors file is a pickle at the same time: its length and header are the pickle's first text.
+
+    The length of an honest header may begin like a pickle, and goes on like none.
+    """
+    if not head.is_pickle:
+        return False
+    pickle = parse_partial(head.start)
+    return not pickle.broken or pickle.is_cut or bool(pickle.calls)
 
 
 def _pickles_in(data: bytes, progress: Progress) -> int:

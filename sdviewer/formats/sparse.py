@@ -30,6 +30,10 @@ MOST_DENSE, MOST_TIMES = 1 << 30, 16
 Array = NDArray[Any]
 
 
+_LAYOUTS = (("indices",), ("crow_indices", "col_indices"), ("ccol_indices", "row_indices"))
+"""The index parts of COO, of CSR and BSR, and of CSC and BSC."""
+
+
 class SparseReader:
     """The bytes of the dense tensor in row-major order; its parts are read once, when it is made."""
 
@@ -41,6 +45,10 @@ class SparseReader:
             OpenError: it would be too large (code `too_large`).
         """
         self.path = path
+        wanted = next((names for names in _LAYOUTS if names[0] in parts), _LAYOUTS[0])
+        missing = [name for name in (*wanted, "values") if name not in parts]
+        if missing:
+            raise self._wrong(f"it has no {missing[0]}")
         self._itemsize = DTYPES[layout.dtype].itemsize
         self.nbytes = math.prod(layout.shape) * self._itemsize
         stored = sum(math.prod(part.layout.shape) * DTYPES[part.layout.dtype].itemsize for part in parts.values())

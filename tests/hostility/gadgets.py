@@ -298,6 +298,7 @@ def _as_text() -> Iterator[HostileFile]:
     # In a safetensors file all of it is text: nobody unpickles it, and there is nothing to be alarmed about.
     evil = whole(SYSTEM)
     for title, data in {
+        "whose length begins like a pickle": safetensors({"a": "x" * (0x0280 - len(safetensors({"a": ""})) + 24)}),
         "in the metadata": safetensors({"evil": evil.decode("latin-1"), "code": "__import__('os').system('ls')"}),
         "in a name": safetensors({}, evil.decode("latin-1")),
         "in a template": safetensors({"chat_template": "{{ ''.__class__.__mro__[1].__subclasses__() }}"}),

@@ -35,7 +35,7 @@ from typing import Any
 
 from sdviewer.core.tree import build_tree
 from sdviewer.errors import SDViewerError
-from sdviewer.formats import open_checkpoint, open_storage, tensor_source
+from sdviewer.formats import TensorSource, open_checkpoint, open_storage, tensor_source
 from sdviewer.formats.pickle_streams import pickle_streams
 from sdviewer.formats.zip_directory import read_directory, read_member, salvage_directory
 from sdviewer.pickles.emit import emit, is_faithful
@@ -145,16 +145,29 @@ def check_file(data: bytes) -> str:
             assert tensor.nbytes >= 0
             with contextlib.suppress(SDViewerError):
                 source = tensor_source(checkpoint, index)
-                _in_bounds(source.layout, source.nbytes)
+                _sound(source)
+                wanted = tensor.nbytes if source.parts else source.nbytes
                 with open_storage(source) as storage:
-                    storage.read_into(0, memoryview(bytearray(min(source.nbytes, READ))))
+                    storage.read_into(0, memoryview(bytearray(min(wanted, READ))))
     return "opened"
+
+
+def _sound(source: TensorSource) -> None:
+    """Whether a tensor, or each that it is made of, lies in its storage."""
+    if source.assembly is not None:
+        return
+    for part in source.parts.values() if source.parts else ():
+        _sound(part)
+    if not source.parts:
+        _in_bounds(source.layout, source.nbytes)
 
 
 def _in_bounds(layout: Any, nbytes: int) -> None:
     """Whether every element of a tensor that may be read lies in its storage."""
     from sdviewer.core.dtypes import DTYPES
 
+    if layout.dtype not in DTYPES:
+        return
     itemsize = DTYPES[layout.dtype].itemsize
     assert len(layout.shape) == len(layout.stride)
     assert min((*layout.shape, *layout.stride, layout.offset)) >= 0
