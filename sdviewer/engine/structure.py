@@ -14,6 +14,7 @@ from typing import Any
 from sdviewer.core import text
 from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.errors import SDViewerError
+from sdviewer.formats.bare_pickle import MOST_PICKLES
 from sdviewer.formats.pickle_streams import PickleStream, pickle_streams
 from sdviewer.pickles.machine import Pickle, parse_partial
 from sdviewer.pickles.names import fix_imports
@@ -190,10 +191,13 @@ class Structure:
             return [(name, Section("pickle", f"cannot be read: {stream.broken}", list))]
         found: list[tuple[str, Thing]] = []
         at, number = 0, 0
-        while at < len(stream.data) and number < stream.pickles:
+        most = stream.pickles or MOST_PICKLES
+        while at < len(stream.data) and number < most:
             pickle = parse_partial(stream.data, at)
+            if stream.pickles is None and number and pickle.broken and not pickle.calls:
+                break  # what follows is no pickle
             number += 1
-            label = f"{name}, pickle {number}" if stream.pickles > 1 else name
+            label = f"{name}, pickle {number}" if number > 1 or (stream.pickles or 1) > 1 else name
             if own is None or (pickle.end - at, number) != (own.end - own.start, 4) or stream.name:
                 found.append(self._pickle_root(label, pickle, "" if stream.loaded else "nothing refers to it"))
             if pickle.broken:
