@@ -181,7 +181,7 @@ class Structure:
 
     def _streams(self) -> list[PickleStream]:
         try:
-            return list(pickle_streams(self._checkpoint.path))
+            return list(pickle_streams(self._checkpoint.path, parts=False))
         except SDViewerError:
             return []  # a folder, or a container that holds none
 
