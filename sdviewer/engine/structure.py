@@ -21,6 +21,9 @@ from sdviewer.pickles.nodes import Call, Const, Global, Group, Node, Other, Pers
 from sdviewer.pickles.places import key_text
 from sdviewer.pickles.python_line import python_line
 
+MOST_PICKLES = 1000
+"""Pickles one behind the other that are told of one stream."""
+
 LONGEST_VALUE = 300
 """Characters of a value in a row."""
 
@@ -190,10 +193,11 @@ class Structure:
             return [(name, Section("pickle", f"cannot be read: {stream.broken}", list))]
         found: list[tuple[str, Thing]] = []
         at, number = 0, 0
-        while at < len(stream.data) and number < stream.pickles:
+        most = MOST_PICKLES if stream.pickles is None else stream.pickles
+        while at < len(stream.data) and number < most:
             pickle = parse_partial(stream.data, at)
             number += 1
-            label = f"{name}, pickle {number}" if stream.pickles > 1 else name
+            label = f"{name}, pickle {number}" if most > 1 else name
             if own is None or (pickle.end - at, number) != (own.end - own.start, 4) or stream.name:
                 found.append(self._pickle_root(label, pickle, "" if stream.loaded else "nothing refers to it"))
             if pickle.broken:
