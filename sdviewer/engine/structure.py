@@ -191,19 +191,21 @@ class Structure:
         name = stream.name or Path(self._checkpoint.path).name
         if stream.broken:
             return [(name, Section("pickle", f"cannot be read: {stream.broken}", list))]
-        found: list[tuple[str, Thing]] = []
-        at, number = 0, 0
+        pickles: list[Pickle] = []
+        at = 0
         most = MOST_PICKLES if stream.pickles is None else stream.pickles
-        while at < len(stream.data) and number < most:
-            pickle = parse_partial(stream.data, at)
-            number += 1
-            label = f"{name}, pickle {number}" if most > 1 else name
-            if own is None or (pickle.end - at, number) != (own.end - own.start, 4) or stream.name:
-                found.append(self._pickle_root(label, pickle, "" if stream.loaded else "nothing refers to it"))
-            if pickle.broken:
+        while at < len(stream.data) and len(pickles) < most:
+            pickles.append(parse_partial(stream.data, at))
+            at = pickles[-1].end
+            if pickles[-1].broken:
                 break
-            at = pickle.end
-        return found
+        note = "" if stream.loaded else "nothing refers to it"
+        return [
+            self._pickle_root(f"{name}, pickle {number}" if len(pickles) > 1 else name, pickle, note)
+            for number, pickle in enumerate(pickles, 1)
+            # That of a legacy stream which holds the objects is there already.
+            if own is None or stream.name or number != 4 or pickle.end - pickle.start != own.end - own.start
+        ]
 
     def _pickle_root(self, name: str, pickle: Pickle, note: str) -> tuple[str, Thing]:
         words = [f"protocol {pickle.protocol}", f"{pickle.end - pickle.start:,} bytes"]
