@@ -85,6 +85,7 @@ def _linux(writable: Iterable[str], programs: Iterable[str]) -> Iterable[str]:
     try:
         for folder in writable:
             _allow(syscall, ruleset, folder, files & ~_EXECUTE)
+        _allow(syscall, ruleset, os.devnull, files & (_WRITE_FILE | _TRUNCATE))
         for program in programs:
             for path in (program, *_loaders()):
                 _allow(syscall, ruleset, path, _EXECUTE)
