@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from dataclasses import replace
-from pathlib import Path
 
 from sdviewer.cli.output import print_json, print_line, progress_for, table
 from sdviewer.core import text
-from sdviewer.pickles.scan import Scan, merge, scan_stream
+from sdviewer.pickles.scan import Scan
 
 NAME = "scan"
 HELP = "what unpickling a file would import and call"
@@ -28,35 +26,15 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Print what was found; 1 when that is dangerous or not all of it could be read."""
-    found = scan_file(arguments.file, arguments)
+    from sdviewer.formats.scanning import scan_file
+
+    found = scan_file(arguments.file, progress=progress_for(arguments, "Scanning"))
     if arguments.json:
         print_json(found.to_json())
     else:
         for line in as_text(arguments.file, found):
             print_line(line)
     return 1 if found.verdict == "dangerous" or not found.complete else 0
-
-
-def scan_file(path: str, arguments: Namespace) -> Scan:
-    """One scan of all pickles of a file; one whose bytes cannot be had makes it incomplete."""
-    from sdviewer.formats.pickle_streams import pickle_streams
-
-    progress = progress_for(arguments, "Scanning")
-    loaded: list[Scan] = []
-    beside: list[Scan] = []
-    refused = False
-    for stream in pickle_streams(path, progress=progress):
-        where = stream.name or Path(path).name
-        if stream.broken:
-            scan = Scan(False, 1, None, (), (f"{where}: {stream.broken}",))
-        else:
-            scan = scan_stream(stream.data, where, most=stream.pickles, number_ids=stream.number_ids, progress=progress)
-        refused = refused or stream.refused
-        (loaded if stream.loaded else beside).append(scan)
-    if not loaded and not beside:
-        return Scan(True, 0, None, ())
-    found = merge(loaded, beside)
-    return replace(found, weights_only_would_load=False) if refused else found
 
 
 def as_text(path: str, found: Scan) -> list[str]:

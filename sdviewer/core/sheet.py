@@ -14,7 +14,7 @@ from typing import Any
 from sdviewer.core.tree import KINDS, ModuleTree
 
 # Bits of `flags`.
-EXPANDED, CHILDREN, EDITED, PROBLEM, MATCHED, FOLD, DROPPED = 1, 2, 4, 8, 16, 32, 64
+EXPANDED, CHILDREN, EDITED, PROBLEM, MATCHED, FOLD, DROPPED, HAZARD = 1, 2, 4, 8, 16, 32, 64, 128
 
 COLUMNS = {
     "kind": "B",

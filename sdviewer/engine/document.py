@@ -18,6 +18,8 @@ numbered anew by `open` and `edit`, which translate `selected`.
               (without its lists of keys) in a process of its own, with progress in bytes; opens `path` itself and wants
               `identity` (of `info`)
     changed   {} -> {"changed": bool, "gone": bool}     is the file on disk still the one that was opened?
+    mark      {"paths": [dotted]} -> as rows: the rows of what would run on loading are marked (sheet.HAZARD)
+    structure, records, record_text, storages, metadata, problems, clean: all that is in the file (engine.contents)
 
     info   {"path", "name", "container", "size", "tensors", "parameters", "state_dicts": [{"dotted", "role", "tensors",
            "parameters", "bytes", "row", "read_only"}], "problems": [[severity, code, message, where]], "writer",
@@ -30,6 +32,7 @@ numbered anew by `open` and `edit`, which translate `selected`.
            "files": [name of a shard it lies in],
            "storage": {"id", "nbytes", "used_bytes", "byte_offset", "shared_with": [key], "shared_count", "crc"} | null,
            "value": text | null, "value_type", "unreadable", "source": {...} | null (what the numbers pool takes),
+           "hazard": whether it would run something,
            "editable": "" or why its key cannot be edited, "prefix": "module.path." of a module row}
     PREVIEW {"changed": n, "dropped": n, "rows": [[old, new | null, shape, problem]], "more": n,
            "problems": [text], "error": ""}; problem rows come first
@@ -42,6 +45,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +56,7 @@ from sdviewer.core.paths import dotted
 from sdviewer.core.progress import Progress, no_progress
 from sdviewer.core.shown_rows import ShownRows
 from sdviewer.core.tree import ModuleTree, build_tree, value_text
+from sdviewer.engine.contents import CONTENTS, Contents
 from sdviewer.engine.frames import Answer
 from sdviewer.errors import SaveError, SDViewerError, UsageError
 from sdviewer.formats import open_checkpoint, tensor_source
@@ -84,6 +89,9 @@ class Document:
         self._tree = ModuleTree()
         self._shown: ShownRows | None = None
         self._base_flags = b""
+        self._contents: Contents | None = None
+        self._hazards: tuple[str, ...] = ()
+        self._hazard_rows: frozenset[int] = frozenset()
         self.requests: Mapping[str, Handler] = {
             "open": self.open,
             "rows": self.rows,
@@ -95,6 +103,8 @@ class Document:
             "preview": self.preview,
             "save": self.save,
             "changed": self.changed,
+            "mark": self.mark,
+            **{name: partial(self._of_contents, name) for name in CONTENTS},
         }
 
     @property
@@ -109,13 +119,19 @@ class Document:
             raise UsageError("no file is open")
         return self._shown
 
+    def _of_contents(self, name: str, params: Params, progress: Progress) -> Answer:
+        """A question about the file that is open, whatever the recipe."""
+        if self._contents is None:
+            self._contents = Contents(self.checkpoint)
+        return self._contents.requests[name](params, progress)
+
     # Opening and editing
 
     def open(self, params: Params, progress: Progress) -> Answer:
         """Read the header, build the tree."""
         gc.disable()  # a checkpoint has no cycles worth finding, and a collection over 100,000 rows costs 0.1 s
         checkpoint = open_checkpoint(params["path"], progress=progress)
-        self._checkpoint, self._shown = checkpoint, None
+        self._checkpoint, self._shown, self._contents, self._hazards = checkpoint, None, None, ()
         answer = self._replan(params.get("recipe", ""), params.get("selected", ()))
         return Answer({**answer.body, "info": self._info()}, answer.buffers)
 
@@ -131,7 +147,7 @@ class Document:
         rows = shown.adopt(self._shown, selected) if self._shown is not None else []
         self._recipe, self._plan, self._tree, self._shown = recipe, plan, tree, shown
         buffers, dtypes = sheets.pack(tree)
-        self._base_flags = buffers["flags"]
+        self._base_flags = self._marked(buffers["flags"])
         body = {"dtypes": list(dtypes), "rows_total": len(tree), "edit": self._edit_summary(), "selected": rows}
         return Answer(body, {**buffers, **self._visible()})
 
@@ -205,6 +221,36 @@ class Document:
         }
 
     # What is shown
+
+    def mark(self, params: Params, progress: Progress) -> Answer:
+        """Mark the rows of what a scan says would run; edits keep the marks."""
+        self._hazards = tuple(params["paths"])
+        self._base_flags = self._marked(self._base_flags)
+        return self.rows({}, progress)
+
+    def _marked(self, flags: bytes) -> bytes:
+        """The flags of all rows with those of the hazards set, each at the deepest row that holds it."""
+        if not self._hazards:
+            self._hazard_rows = frozenset()
+            return flags
+        tree, checkpoint = self._tree, self.checkpoint
+        places: dict[str, int] = {}
+        for row in range(len(tree)):
+            if tree.object[row] >= 0:
+                places[dotted(checkpoint.objects[tree.object[row]].path)] = row
+            elif tree.value[row] >= 0:
+                places.setdefault(dotted(checkpoint.values[tree.value[row]].path), row)
+        found = set()
+        for path in self._hazards:
+            while path and path not in places:
+                path = path.rpartition(".")[0]
+            if path:
+                found.add(places[path])
+        self._hazard_rows = frozenset(found)
+        marked = bytearray(flags)
+        for row in found:
+            marked[row] |= sheets.HAZARD
+        return bytes(marked)
 
     def rows(self, params: Params, progress: Progress) -> Answer:
         """Expand, collapse, filter, sort; which rows are shown after it."""
@@ -303,6 +349,7 @@ class Document:
             "unreadable": "",
             "source": None,
             "editable": self._editable(row),
+            "hazard": row in self._hazard_rows,
         }
         if tree.tensor[row] >= 0:
             facts.update(self._tensor_facts(tree.tensor[row]))
@@ -312,7 +359,12 @@ class Document:
             value = self.checkpoint.values[tree.value[row]]
             facts["value"], facts["value_type"] = value_text(value.value, 20_000), value.type
         if tree.object[row] >= 0:
-            facts["class"] = text.visible(self.checkpoint.objects[tree.object[row]].cls)
+            found = self.checkpoint.objects[tree.object[row]]
+            facts["class"] = text.visible(found.cls)
+            if facts["value"] is None and tree.end[row] == row + 1:
+                # An object with nothing in it is told by one value beside it: the call that would make it.
+                said = next((value.value for value in self.checkpoint.values if value.path == found.path), None)
+                facts["value"] = None if said is None else value_text(said, 20_000)
         return Answer(facts)
 
     def _tensor_facts(self, index: int) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What a worker of the numbers pool answers. It knows no document: each request says where a tensor lies.
 
-Every request takes "source", the JSON of a `formats.TensorSource` (`facts` of the document gives it).
+Every request but `scan` takes "source", the JSON of a `formats.TensorSource` (`facts` of the document gives it).
 
     overview  {"bins"?: n, "span"?: [low, high]} -> {"summary": Summary, "histogram": Histogram} from one pass;
               buffers "edges" f8, "counts" i8, "value_counts" i8
@@ -10,12 +10,15 @@ Every request takes "source", the JSON of a `formats.TensorSource` (`facts` of t
     line      {"points"} -> Line; buffers "low" f8, "high" f8, "flags" u1
     digest    {} -> {"sha256", "problem"}
     checksum  {} -> {"stated": CRC-32 | null, "found": likewise, "problem": "" or what is wrong}    of the whole storage
+    scan      {"path"} -> what `sdviewer scan --json` says of the file, its first names, and {"counts": {class: n},
+              "more": names that are not listed, "gaps": [why it is not complete]}
 
 Bodies are the `to_json` of the types of that name in `sdviewer.stats`; floats that JSON lacks are NaN and Infinity.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +36,10 @@ Params = Mapping[str, Any]
 Measure = Callable[["OpenStorage", TensorSource, Params, Progress], Answer]
 
 
+MOST_NAMES = 2000
+"""Names of a file, and gaps in reading it, that the window gets."""
+
+
 class Numbers:
     """The service of the pool."""
 
@@ -46,7 +53,8 @@ class Numbers:
             "checksum": _checksum,
         }
         self.requests: Mapping[str, Callable[[Params, Progress], Answer]] = {
-            name: _with_storage(measure) for name, measure in measures.items()
+            **{name: _with_storage(measure) for name, measure in measures.items()},
+            "scan": _scan,
         }
 
 
@@ -112,3 +120,13 @@ def _digest(storage: OpenStorage, source: TensorSource, params: Params, progress
 
 def _checksum(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
     return Answer(checksum(source, progress=progress).to_json())
+
+
+def _scan(params: Params, progress: Progress) -> Answer:
+    from sdviewer.formats.scanning import scan_file
+
+    found = scan_file(params["path"], progress=progress)
+    names = found.globals[:MOST_NAMES]
+    counts = Counter(use.cls for use in found.globals)
+    body = {**found.to_json(), "globals": [use.to_json() for use in names], "gaps": list(found.gaps[:MOST_NAMES])}
+    return Answer({**body, "counts": dict(counts), "more": len(found.globals) - len(names)})

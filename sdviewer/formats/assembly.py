@@ -10,6 +10,7 @@ tensor of a safetensors file) in a range of a file; then the archive is looked i
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import threading
@@ -32,6 +33,9 @@ from sdviewer.formats.pread import read_exactly, read_into
 from sdviewer.formats.sniff import HEAD, Head
 from sdviewer.formats.torch_source import StorageSpan, span_from_json
 from sdviewer.formats.zip_directory import DEFLATED, inflate, payload_offset
+
+_FEW = 8
+"""Runs up to which Python puts them into their places as quickly as NumPy."""
 
 _PIECE = 1 << 20
 """Bytes of a box that are read at once where they cannot be read in place."""
@@ -78,9 +82,9 @@ class Assembly:
             n *= size
         return n
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values that `json` takes."""
-        return {
+    def to_text(self) -> str:
+        """One JSON text: the window hands it on as it is, and a tensor can have ten thousand boxes."""
+        values = {
             "grid": list(self.grid),
             "itemsize": self.itemsize,
             "dtype": self.dtype,
@@ -90,10 +94,12 @@ class Assembly:
                 for name, path, identity in self.files
             ],
         }
+        return json.dumps(values)
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Assembly:
-        """The inverse of `to_json`."""
+    def from_text(cls, text: str) -> Assembly:
+        """The inverse of `to_text`."""
+        data = json.loads(text)
         return cls(
             tuple(data["grid"]),
             data["itemsize"],
@@ -400,6 +406,10 @@ class _Rows:
 
     def touched(self, start: int, end: int) -> tuple[int, int]:
         """The runs that have bytes between `start` and `end`; a run's place grows with its number."""
+        if len(self.sizes) == 1:
+            step = self.steps[0]
+            low = (start - self.base - self.nbytes) // step + 1
+            return max(low, 0), min(-((self.base - end) // step), self.count)
         rows = range(self.count)
         low = bisect_right(rows, start - self.nbytes, key=self.place)
         return low, bisect_left(rows, end, key=self.place)
@@ -407,9 +417,29 @@ class _Rows:
     def scatter(self, row: int, upto: int, skip: int, piece: memoryview, start: int, buffer: memoryview) -> None:
         """Put runs `row` to `upto`, without the first `skip` bytes, into a buffer that begins at byte `start`."""
         done = 0
-        for at in range(row, upto):
-            to = self.place(at) + skip - start
-            n = min(self.nbytes - skip, len(piece) - done)
-            buffer[to : to + n] = piece[done : done + n]
-            done += n
+        while row < upto:
+            # Runs of one line of the innermost dimension are a fixed step apart.
+            n = min(self.sizes[-1] - row % self.sizes[-1], upto - row)
+            whole = 0 if skip else min(n, (len(piece) - done) // self.nbytes)
+            at = self.place(row) - start
+            if whole > _FEW:
+                self._scatter_line(piece[done : done + whole * self.nbytes], whole, buffer[at:])
+                done += whole * self.nbytes
+                row += whole
+                continue
+            length = min(self.nbytes - skip, len(piece) - done)
+            buffer[at + skip : at + skip + length] = piece[done : done + length]
+            done += length
             skip = 0
+            row += 1
+
+    def _scatter_line(self, piece: memoryview, n: int, out: memoryview) -> None:
+        import numpy as np
+
+        step = self.steps[-1]
+        # The buffer need not go on for a whole step behind the last run.
+        head = np.frombuffer(out[: (n - 1) * step], np.uint8).reshape(n - 1, step)
+        runs = np.frombuffer(piece, np.uint8).reshape(n, self.nbytes)
+        head[:, : self.nbytes] = runs[:-1]
+        last = (n - 1) * step
+        out[last : last + self.nbytes] = piece[-self.nbytes :]

@@ -39,8 +39,17 @@ from sdviewer.formats.torch_objects import role_of
 from sdviewer.formats.torch_source import StorageSpan
 from sdviewer.formats.torch_tensors import layout_of
 
-_MOST_LOOSE_PARTS = 2000
+_LARGE = 1 << 16
+"""Bytes of a `.metadata` below which the machine is quick enough."""
+
+_DEEPEST = 64
+"""Steps of a path; a longer one is no place in anybody's state dict."""
+
+_MOST_LOOSE_PARTS = 300
 """Parts of one tensor that are compared each with each where they do not tile it dimension by dimension."""
+
+_MOST_COMPARED = 3_000_000
+"""Comparisons of that kind for all tensors together."""
 
 _new = tuple.__new__
 
@@ -58,7 +67,9 @@ class Dcp:
 
     def open(self, file: File, progress: Progress) -> Checkpoint:
         """Read `.metadata`, look which of its files are there, and read the objects in them."""
-        metadata = read_metadata(file.read(0, file.size), progress)
+        data = file.read(0, file.size)
+        metadata = _read_quickly(data, progress) if len(data) >= _LARGE else None
+        metadata = metadata or read_metadata(data, progress)
         folder, name = os.path.split(file.path)
         return DcpReading(file.path, folder, metadata, {name: Shard(file.path, file.identity)}).checkpoint(progress)
 
@@ -92,6 +103,21 @@ class DcpSource:
         return Assembly(tensor.size, DTYPES[tensor.dtype].itemsize, tensor.dtype, tuple(boxes))
 
 
+class _Mapping:
+    """A mapping or list of the state dict that was saved, as the paths tell it; a leaf is None."""
+
+    __slots__ = ("holds_tensors", "steps")
+
+    def __init__(self) -> None:
+        self.steps: dict[Step, _Mapping | None] = {}
+        self.holds_tensors = False
+
+    def open(self, step: Step) -> _Mapping:
+        """What stands below a step that was seen for the first time, or as a leaf."""
+        made = self.steps[step] = _Mapping()
+        return made
+
+
 @dataclass(slots=True)
 class _Owner:
     """A state dict that is being read."""
@@ -101,6 +127,7 @@ class _Owner:
     role: Role
     keys: list[str] = field(default_factory=list)
     tensor_of: list[int] = field(default_factory=list)
+    others: set[str] = field(default_factory=set)
     parameters: int = 0
     nbytes: int = 0
 
@@ -132,6 +159,7 @@ class DcpReading:
         self.stored: dict[str, StoredTensor] = {}
         self.inside: dict[str, Assembly] = {}
         self.owners: dict[KeyPath, _Owner] = {}
+        self.compared = 0
         self.layouts: dict[tuple[str, Sizes], tuple[Sizes, int, int, str]] = {}
 
     def checkpoint(self, progress: Progress) -> Checkpoint:
@@ -208,27 +236,31 @@ class DcpReading:
         for entry in self.metadata.entries:
             fqn = entry if isinstance(entry, str) else entry[0]
             steps: Sequence[str | int] = known.get(fqn) or (fqn,)
+            if len(steps) > _DEEPEST:
+                steps = (fqn,)
             made.append(tuple([step if isinstance(step, str) else TypedStep("index", str(step)) for step in steps]))
         return made
 
     def _find_owners(self, paths: list[KeyPath]) -> None:
         """The state dicts: what holds tensors under str keys, and mappings of the shape of an optimizer's."""
-        inside: dict[KeyPath, dict[Step, None]] = {(): {}}
-        holds: dict[KeyPath, None] = {}
+        root = _Mapping()
         for entry, path in zip(self.metadata.entries, paths, strict=True):
-            for depth in range(len(path)):
-                inside.setdefault(path[:depth], {})[path[depth]] = None
-            if type(entry) is StoredTensor and isinstance(path[-1], str):
-                holds[path[:-1]] = None
-        optimizers = [path for path, names in inside.items() if "state" in names and "param_groups" in names]
-        for path in inside:
-            optimizer = next((above for above in optimizers if path[: len(above)] == above), None)
-            if optimizer is not None:
-                if path == optimizer:
-                    self.owners[path] = _Owner(len(self.owners), path, "optimizer")
-            elif path in holds:
-                names = [step if isinstance(step, str) else None for step in inside[path]]
+            node = root
+            for step in path[:-1]:
+                node = node.steps.setdefault(step, None) or node.open(step)
+            node.steps.setdefault(path[-1], None)
+            node.holds_tensors |= type(entry) is StoredTensor and isinstance(path[-1], str)
+        todo: list[tuple[KeyPath, _Mapping]] = [((), root)]
+        while todo:
+            path, node = todo.pop()
+            if "state" in node.steps and "param_groups" in node.steps:
+                self.owners[path] = _Owner(len(self.owners), path, "optimizer")
+                continue
+            if node.holds_tensors:
+                names = [step if isinstance(step, str) else None for step in node.steps]
                 self.owners[path] = _Owner(len(self.owners), path, role_of(path, names))
+            inner = [((*path, step), below) for step, below in node.steps.items() if below is not None]
+            todo.extend(reversed(inner))
 
     def _owner(self, path: KeyPath) -> tuple[_Owner | None, str]:
         """The state dict that an entry stands in, and its key there."""
@@ -248,7 +280,8 @@ class DcpReading:
             owner = self.owners.get(path[:depth])
             if owner is not None:
                 key = path[depth]
-                if owner.role != "optimizer" and isinstance(key, str) and key not in owner.keys[-1:]:
+                if owner.role != "optimizer" and isinstance(key, str) and key not in owner.others:
+                    owner.others.add(key)
                     owner.keys.append(key)
                     owner.tensor_of.append(-1)
                 return
@@ -263,7 +296,7 @@ class DcpReading:
         shard, why = self._where(stored)
         unreadable = stored.problem or problem or why
         if unreadable:
-            self.problems.add("error", "tensor_unreadable", unreadable, stored.fqn)
+            self.problems.add_problem("error", "tensor_unreadable", unreadable, stored.fqn)
         owner, key = self._owner(path)
         row = len(self.rows.tensors)
         storage = self.rows.new_id(f"{shard}/{stored.fqn}" if shard else stored.fqn)
@@ -308,7 +341,32 @@ class DcpReading:
             offsets, part = stored.chunks[0]
             if part == stored.size and not any(offsets):
                 return shard or "", ""
-        return shard or "", _why_not_whole(stored)
+        return shard or "", self._why_not_whole(stored)
+
+    def _why_not_whole(self, stored: StoredTensor) -> str:
+        """Why the parts are not exactly the whole tensor, "" where they are."""
+        total = volume = 1
+        for size in stored.size:
+            total *= size
+        parts = 0
+        for offsets, sizes in stored.chunks:
+            volume = 1
+            for at, size, limit in zip(offsets, sizes, stored.size, strict=True):
+                if at < 0 or size < 0 or at + size > limit:
+                    return f"its part at {list(offsets)} lies outside of it"
+                volume *= size
+            parts += volume
+        if parts < total:
+            return f"its parts have {parts:,} of its {total:,} elements"
+        boxes = [(offsets, sizes) for offsets, sizes in stored.chunks if 0 not in sizes]
+        if parts > total:
+            return "its parts overlap"
+        if _tiles(boxes, 0, stored.size):
+            return ""
+        self.compared += len(boxes) ** 2 // 2
+        if len(boxes) > _MOST_LOOSE_PARTS or self.compared > _MOST_COMPARED:
+            return "there are too many parts, in no order, to see whether they overlap"
+        return "" if _apart(boxes) else "its parts overlap"
 
     # Objects that are no tensors
 
@@ -340,7 +398,7 @@ class DcpReading:
             self._object(path, found, fqn, at)
 
     def _no_object(self, path: KeyPath, why: str) -> None:
-        self.problems.add("error", "object_unreadable", why, dotted(path))
+        self.problems.add_problem("error", "object_unreadable", why, dotted(path))
         self.rows.values.append(ValueInfo(path, "builtins.object", f"it cannot be read: {why}"))
 
     def _object(self, path: KeyPath, found: Checkpoint, fqn: str, at: StoredAt) -> None:
@@ -353,6 +411,13 @@ class DcpReading:
             self.inside[made] = Assembly((nbytes,), 1, "", (box,) if span is not None else ())
 
 
+def _read_quickly(data: bytes, progress: Progress) -> DcpMetadata | None:
+    # Its expressions take longer to compile than a small file to read.
+    from sdviewer.formats.dcp_records import read_records
+
+    return read_records(data, progress)
+
+
 def _layout(stored: StoredTensor) -> tuple[Sizes, int, int, str]:
     """Row-major stride, elements, bytes, and what is wrong with them."""
     if stored.problem:
@@ -361,27 +426,6 @@ def _layout(stored: StoredTensor) -> tuple[Sizes, int, int, str]:
         return (), 0, 0, "its sizes make no sense"
     layout = layout_of(stored.dtype, stored.size, None)
     return contiguous_stride(stored.size), layout.numel, layout.nbytes, layout.problem
-
-
-def _why_not_whole(stored: StoredTensor) -> str:
-    """Why the parts are not exactly the whole tensor, "" where they are."""
-    total = volume = 1
-    for size in stored.size:
-        total *= size
-    parts = 0
-    for offsets, sizes in stored.chunks:
-        volume = 1
-        for at, size, limit in zip(offsets, sizes, stored.size, strict=True):
-            if at < 0 or size < 0 or at + size > limit:
-                return f"its part at {list(offsets)} lies outside of it"
-            volume *= size
-        parts += volume
-    if parts < total:
-        return f"its parts have {parts:,} of its {total:,} elements"
-    boxes = [(offsets, sizes) for offsets, sizes in stored.chunks if 0 not in sizes]
-    if parts > total or not (_tiles(boxes, 0, stored.size) or _apart(boxes)):
-        return "its parts overlap, or there are too many of them to see whether they do"
-    return ""
 
 
 def _tiles(boxes: Sequence[tuple[Sizes, Sizes]], dim: int, size: Sizes) -> bool:
@@ -401,8 +445,6 @@ def _tiles(boxes: Sequence[tuple[Sizes, Sizes]], dim: int, size: Sizes) -> bool:
 
 def _apart(boxes: Sequence[tuple[Sizes, Sizes]]) -> bool:
     """Whether no two boxes share an element."""
-    if len(boxes) > _MOST_LOOSE_PARTS:
-        return False
     return not any(_overlap(box, other) for box, other in _pairs(boxes))
 
 

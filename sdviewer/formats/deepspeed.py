@@ -137,7 +137,7 @@ class _Reading:
                 self._put_together(prefix, _Ranks(names, self.parts))
             except _NotWholeError as error:
                 message = f"the float32 parameters cannot be put together: {error}"
-                self.problems.add("warning", "incomplete", message, ".".join(map(str, prefix)))
+                self.problems.add_problem("warning", "incomplete", message, ".".join(map(str, prefix)))
         for name, part in self.parts.items():
             for inner, made in self.rows.add(part, (name,), name, name).items():
                 self.places[made] = (name, inner)

@@ -101,7 +101,18 @@ def _entry(path: str, names: list[str]) -> str | None:
         raise several(path, indexes)
     if indexes:
         return indexes[0]
-    return METADATA if METADATA in names else None
+    return METADATA if METADATA in names and _describes(os.path.join(path, METADATA)) else None  # noqa: PTH118
+
+
+def _describes(path: str) -> bool:
+    """Whether a file called `.metadata` is that of a distributed checkpoint, or one that cannot be looked at."""
+    from sdviewer.formats.dcp import Dcp
+
+    try:
+        with opened(path) as file:
+            return Dcp().matches(file.head)
+    except OpenError:
+        return True
 
 
 def only_checkpoint(path: str, names: list[str], progress: Progress) -> str:

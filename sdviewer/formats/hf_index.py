@@ -57,7 +57,7 @@ class HfIndex:
         metadata, weight_map, twice = _read_index(file)
         reading = _Reading(file, weight_map)
         for key in twice:
-            reading.problems.add("warning", "duplicate_key", "the index names the key twice", key)
+            reading.problems.add_problem("warning", "duplicate_key", "the index names the key twice", key)
         return reading.checkpoint(metadata, progress)
 
 
@@ -247,7 +247,7 @@ class _Reading:
             keys = [key for key in self.keys_of[name] if key not in found]
             why = f"the index puts it into {visible(name, 200)}, and it is not there"
             for key in keys:
-                self.problems.add("error", "missing_key", why, key)
+                self.problems.add_problem("error", "missing_key", why, key)
         else:
             keys = self.keys_of[name]
         for key in keys:
@@ -266,9 +266,9 @@ class _Reading:
             if key not in self.weight_map:
                 name = self.tensors[places[0]].shard or ""
                 message = f"{visible(name, 200)} holds it, and the index does not name it; loaders may leave it out"
-                self.problems.add("warning", "not_in_index", message, key)
+                self.problems.add_problem("warning", "not_in_index", message, key)
             if len(places) > 1 and not any(self.tensors[row].occurrence for row in places):
-                self.problems.add("warning", "duplicate_key", "the key stands in two files", key)
+                self.problems.add_problem("warning", "duplicate_key", "the key stands in two files", key)
                 for n, row in enumerate(places, 1):
                     self.tensors[row] = self.tensors[row]._replace(occurrence=n)
 

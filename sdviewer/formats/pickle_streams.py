@@ -65,8 +65,13 @@ class PickleStream:
     number_ids: bool = False
 
 
-def pickle_streams(path: str | PathLike[str], *, progress: Progress = no_progress) -> list[PickleStream]:
+def pickle_streams(
+    path: str | PathLike[str], *, parts: bool = True, progress: Progress = no_progress
+) -> list[PickleStream]:
     """The pickles of the file at `path`; none for a format that holds none.
+
+    Without `parts` those are left out that only hold one part of a tensor of a distributed checkpoint, of which there
+    can be a million.
 
     Raises:
         OpenError: it is not a checkpoint, or cannot be read.
@@ -76,14 +81,14 @@ def pickle_streams(path: str | PathLike[str], *, progress: Progress = no_progres
         if os.path.isdir(name):  # noqa: PTH112
             found = _set_of_files(name, progress)
             if isinstance(found, Checkpoint):
-                return list(_of_all_files(found, progress))
+                return list(_of_all_files(found, parts, progress))
             name = found
         with opened(name) as file:
             head = file.head
             if Dcp().matches(head) or HfIndex().matches(head):
                 found = _set_of_files(name, progress)
                 if isinstance(found, Checkpoint):
-                    return list(_of_all_files(found, progress))
+                    return list(_of_all_files(found, parts, progress))
             if head.is_zip:
                 refused = not head.has("data.pkl") or head.has("constants.pkl")
                 streams = _members(file, head.directory)
@@ -128,7 +133,7 @@ def _set_of_files(path: str, progress: Progress) -> Checkpoint | str:
     return checkpoint if checkpoint.shards else checkpoint.path
 
 
-def _of_all_files(checkpoint: Checkpoint, progress: Progress) -> Iterator[PickleStream]:
+def _of_all_files(checkpoint: Checkpoint, parts: bool, progress: Progress) -> Iterator[PickleStream]:
     """The pickles of every file of a checkpoint of several, each with its file's name before its own."""
     for n, (name, shard) in enumerate(checkpoint.shards.items()):
         progress(n, len(checkpoint.shards))
@@ -138,7 +143,7 @@ def _of_all_files(checkpoint: Checkpoint, progress: Progress) -> Iterator[Pickle
                     continue
                 source = checkpoint.source
                 if isinstance(source, DcpSource) and name in source.files:
-                    streams = list(_archives(file, name, source))
+                    streams = list(_archives(file, name, source, parts))
                 elif isinstance(source, DcpSource):
                     # Loaded, and by a loader without any list of names: but not by torch.load.
                     streams = [PickleStream("", _whole(file))]
@@ -153,11 +158,12 @@ def _of_all_files(checkpoint: Checkpoint, progress: Progress) -> Iterator[Pickle
             yield PickleStream(problem.where, b"", loaded=True, broken=problem.message)
 
 
-def _archives(file: File, name: str, source: DcpSource) -> Iterator[PickleStream]:
+def _archives(file: File, name: str, source: DcpSource, parts: bool) -> Iterator[PickleStream]:
     """The pickles of the archives that stand one behind the other in a data file of a distributed checkpoint."""
     if file.head.is_safetensors:
         return
-    for at in sorted({place for place in source.places.values() if place.file == name}):
+    wanted = {at for (_, offsets), at in source.places.items() if at.file == name and (parts or offsets is None)}
+    for at in sorted(wanted):
         where = f"byte {at.offset}"
         try:
             part = range_file(file, at.offset, at.length)

@@ -11,7 +11,7 @@ from collections.abc import Set
 from itertools import pairwise
 
 from sdviewer.core.text import plural, visible
-from sdviewer.errors import SaveError
+from sdviewer.errors import RepairError, SaveError
 from sdviewer.formats.file import File
 from sdviewer.formats.pieces import Copy, Layout, Piece
 from sdviewer.formats.torch_edits import StorageUse, storage_key_text, storage_keys, storage_uses, write_back
@@ -20,17 +20,24 @@ from sdviewer.formats.torch_tensors import storage_dtype
 from sdviewer.pickles.emit import Edits, emit
 from sdviewer.pickles.machine import parse
 from sdviewer.pickles.nodes import elements
+from sdviewer.pickles.scan import scan_stream
+
+_OBJECTS = 3
+"""Which of the five pickles holds the objects, from 0."""
 
 _LENGTH = 8
 """Bytes of the number of elements before each storage."""
 
 
-def lay_out_torch_legacy(file: File, source: TorchLegacySource, edits: Edits) -> Layout:
-    """The pieces of the edited stream.
+def lay_out_torch_legacy(file: File, source: TorchLegacySource, edits: Edits, *, clean: bool = False) -> Layout:
+    """The pieces of the edited stream; `clean`: only if the pickles around it ask for torch's own names alone.
 
     Raises:
+        RepairError: of a clean copy, if they ask for more.
         SaveError: a storage that is still used is not in the file, or a pickle cannot be written back.
     """
+    if clean:
+        _refuse_unclean(file, source)
     emitted = write_back(source, edits, file.path)
     uses = {use.key: use for use in reversed(storage_uses(emit(source.pickle)))}
     used = storage_keys(emitted)
@@ -54,6 +61,18 @@ def lay_out_torch_legacy(file: File, source: TorchLegacySource, edits: Edits) ->
         ],
         (note,),
     )
+
+
+def _refuse_unclean(file: File, source: TorchLegacySource) -> None:
+    for number, (start, end) in enumerate(source.spans):
+        scan = scan_stream(file.read(start, end - start), "", most=1)
+        if number != _OBJECTS and any(use.cls != "torch" for use in scan.globals):
+            worst = scan.globals[0].name
+            raise RepairError(
+                f"pickle {number + 1} of the stream, which is copied as it is, asks for {worst}",
+                path=file.path,
+                remedy="No clean copy can be made of it in this container.",
+            )
 
 
 def _key_list(file: File, start: int, end: int, gone: Set[str]) -> bytes:

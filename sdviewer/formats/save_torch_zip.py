@@ -25,6 +25,7 @@ from sdviewer.formats.zip_directory import STORED, Entry, payload_offset, read_m
 from sdviewer.formats.zip_writer import DEFAULT_ALIGNMENT, LARGEST_ALIGNMENT, Member, lay_out
 from sdviewer.pickles.emit import Edits, Emitted, emit
 from sdviewer.pickles.machine import parse
+from sdviewer.pickles.scan import scan_stream
 
 LARGEST_OTHER_PICKLE = 1 << 30
 MOST_NAMED = 10
@@ -34,20 +35,25 @@ VERSION = b"3\n"
 """What torch.save has written into its record `version` since 1.6."""
 
 
-def lay_out_torch_zip(file: File, source: TorchZipSource, edits: Edits, tensors: Sequence[TensorInfo] = ()) -> Layout:
+def lay_out_torch_zip(
+    file: File, source: TorchZipSource, edits: Edits, tensors: Sequence[TensorInfo] = (), *, clean: bool = False
+) -> Layout:
     """The pieces of the edited archive; `tensors` are named where their storages are damaged.
+
+    `clean`: without pickles beside it that ask for names torch's own list lacks.
 
     Raises:
         SaveError: a record cannot be copied, or the pickle cannot be written back.
         CorruptCheckpoint: a record is not where the directory says.
     """
-    return _Archive(file, source, tensors).edited(write_back(source, edits, file.path))
+    return _Archive(file, source, tensors, clean).edited(write_back(source, edits, file.path))
 
 
 class _Archive:
-    def __init__(self, file: File, source: TorchZipSource, tensors: Sequence[TensorInfo]) -> None:
+    def __init__(self, file: File, source: TorchZipSource, tensors: Sequence[TensorInfo], clean: bool) -> None:
         self.file = file
         self.tensors = tensors
+        self.clean = clean
         self.source = source
         self.entries = source.directory.entries
         self.payloads: dict[int, Piece] = {}
@@ -72,6 +78,11 @@ class _Archive:
             if id(entry) not in left_out:
                 left_out.add(id(entry))
                 notes.append(f"record {visible(entry.name, 80)} left out: it is damaged, and no pickle names it")
+        for entry in self._unclean() if self.clean else ():
+            left_out.add(id(entry))
+            notes.append(
+                f"record {visible(entry.name, 80)} left out: a pickle that asks for more than torch's own names"
+            )
         order = [entry for entry in self.entries if id(entry) not in left_out]
         version = self._control(".format_version")
         if version is not None:
@@ -82,7 +93,8 @@ class _Archive:
             else:
                 order = self._in_first_use_order(order, used)
         pickle = self.source.pickle
-        data = emitted.data + pickle.data[pickle.end :]  # torch ignores what follows STOP; it stays
+        # torch ignores what follows STOP; it stays, but for a clean copy: it could be another pickle.
+        data = emitted.data + (b"" if self.clean else pickle.data[pickle.end :])
         members = [self._member(entry, data) for entry in order]
         if self.source.directory.salvaged and self._control("version") is self._control(".data/version") is None:
             # torch refuses an archive without it, and it stands at the end, where this one breaks off.
@@ -100,6 +112,20 @@ class _Archive:
             crc = zlib.crc32(data_pkl) if self.has_checksums else 0
             return Member(name, data_pkl, len(data_pkl), crc)
         return Member(name, self.payloads[id(entry)], entry.usize, entry.crc, entry.method)
+
+    def _unclean(self) -> list[Entry]:
+        """The pickles beside the object pickle that ask for anything but torch's own names, or cannot be read."""
+        found = []
+        for entry in self.source.other_pickles:
+            try:
+                data = read_member(self.file, self.source.directory, entry, LARGEST_OTHER_PICKLE)
+            except CorruptCheckpoint:
+                found.append(entry)
+                continue
+            scan = scan_stream(data, entry.name, most=1)
+            if not scan.complete or any(use.cls != "torch" for use in scan.globals):
+                found.append(entry)
+        return found
 
     def _damaged(self, used: list[str]) -> list[Entry]:
         """Find every record's bytes; those whose bytes cannot be had and that nothing needs.

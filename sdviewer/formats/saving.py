@@ -26,6 +26,7 @@ from sdviewer.formats.save_torch_legacy import lay_out_torch_legacy
 from sdviewer.formats.save_torch_zip import lay_out_torch_zip
 from sdviewer.formats.temporary import TemporaryFile, refuse_existing, save_error, temporary_file
 from sdviewer.formats.torch_check import TorchCheck, Verdict
+from sdviewer.formats.torch_clean import Cleaning, settle
 from sdviewer.formats.torch_edits import edits_of
 from sdviewer.formats.torch_source import TorchSource, TorchZipSource
 from sdviewer.formats.verify import Proof, is_edited, verify
@@ -74,11 +75,13 @@ def save(
     with collector_off(), _named(checkpoint.path), opened(checkpoint.path) as source:
         if not same_file(source.identity, checkpoint.identity):
             raise _source_changed(checkpoint.path)
-        edits = _edits(checkpoint, plan)
+        plan, cleaning = settle(checkpoint, plan)
+        edits = _edits(checkpoint, plan, cleaning)
         layout = _lay_out(source, checkpoint, plan, edits)
         if dry_run:
             return _receipt(plan, checkpoint, chosen, layout)
-        return _Saving(checkpoint, plan, edits, source, layout, name, ask_torch, progress).run(chosen, overwrite)
+        saving = _Saving(checkpoint, plan, edits, cleaning, source, layout, name, ask_torch, progress)
+        return saving.run(chosen, overwrite)
 
 
 class _Saving:
@@ -89,6 +92,7 @@ class _Saving:
         checkpoint: Checkpoint,
         plan: Plan,
         edits: Edits,
+        cleaning: Cleaning | None,
         source: File,
         layout: Layout,
         out: str,
@@ -98,6 +102,7 @@ class _Saving:
         self.checkpoint = checkpoint
         self.plan = plan
         self.edits = edits
+        self.cleaning = cleaning
         self.source = source
         self.layout = layout
         self.out = out
@@ -143,7 +148,13 @@ class _Saving:
                 again = open_checkpoint(path, progress=lambda *_: self._tell(self.size, 0))
                 files = (self.source, file)
                 proof = verify(
-                    self.checkpoint, self.plan, self.edits, files, again, lambda done, _: self._tell(self.size, done)
+                    self.checkpoint,
+                    self.plan,
+                    self.edits,
+                    files,
+                    again,
+                    lambda done, _: self._tell(self.size, done),
+                    self.cleaning,
                 )
             while check is not None and not check.finished():
                 self._tell(self.size, self.size)
@@ -223,8 +234,9 @@ def _refuse_input(out: str, checkpoint: Checkpoint, inputs: Iterable[str]) -> No
         raise UsageError("the output is the file that was opened", path=out, remedy="Choose another name.")
 
 
-def _edits(checkpoint: Checkpoint, plan: Plan) -> Edits:
-    return edits_of(checkpoint, checkpoint.source, plan) if isinstance(checkpoint.source, TorchSource) else Edits()
+def _edits(checkpoint: Checkpoint, plan: Plan, cleaning: Cleaning | None) -> Edits:
+    source = checkpoint.source
+    return edits_of(checkpoint, source, plan, cleaning) if isinstance(source, TorchSource) else Edits()
 
 
 def _lay_out(file: File, checkpoint: Checkpoint, plan: Plan, edits: Edits) -> Layout:
@@ -261,9 +273,11 @@ def _lost_versions(checkpoint: Checkpoint, plan: Plan) -> list[str]:
 
 LAYOUTS: Mapping[str, Callable[[File, Checkpoint, Plan, Edits], Layout]] = {
     "torch-zip": lambda file, checkpoint, plan, edits: lay_out_torch_zip(
-        file, checkpoint.source, edits, checkpoint.tensors
+        file, checkpoint.source, edits, checkpoint.tensors, clean=plan.drop_objects
     ),
-    "torch-legacy": lambda file, checkpoint, plan, edits: lay_out_torch_legacy(file, checkpoint.source, edits),
+    "torch-legacy": lambda file, checkpoint, plan, edits: lay_out_torch_legacy(
+        file, checkpoint.source, edits, clean=plan.drop_objects
+    ),
     "safetensors": lambda file, checkpoint, plan, edits: lay_out_safetensors(file, checkpoint, checkpoint.source, plan),
 }
 """How each container that can be written is laid out: a new one is one new file and one line here."""

@@ -115,7 +115,7 @@ class ShardProblems:
         self._found: list[Problem] = []
         self._counts: dict[str, int] = {}
 
-    def add(self, severity: Severity, code: str, message: str, where: str = "") -> None:
+    def add_problem(self, severity: Severity, code: str, message: str, where: str = "") -> None:
         """Tell one."""
         n = self._counts[code] = self._counts.get(code, 0) + 1
         if n <= _SAME_PROBLEM:
@@ -124,22 +124,22 @@ class ShardProblems:
     def from_shard(self, name: str, problems: tuple[Problem, ...]) -> None:
         """Those of one file, which say in which file they are."""
         for severity, code, message, where in problems:
-            self.add(severity, code, message, f"{name}: {where}" if where else name)
+            self.add_problem(severity, code, message, f"{name}: {where}" if where else name)
 
     def not_read(self, name: str, error: SDViewerError, keys: int) -> str:
         """A shard that cannot be read, with how many keys that costs; returns the reason for their rows."""
         lost = f"; {plural(keys, 'key')} of the checkpoint {'is' if keys == 1 else 'are'} in it" if keys else ""
         if isinstance(error, OpenError) and error.code == "not_found":
-            self.add("error", "missing_shard", f"the file {visible(name, 200)} is not there{lost}", name)
+            self.add_problem("error", "missing_shard", f"the file {visible(name, 200)} is not there{lost}", name)
             return f"its file {visible(name, 200)} is not there"
         message = f"the file {visible(name, 200)} cannot be read: {error.message}{lost}"
-        self.add("error", "shard_unreadable", message, name)
+        self.add_problem("error", "shard_unreadable", message, name)
         return f"its file {visible(name, 200)} cannot be read: {error.message}"
 
     def unsafe(self, name: str, error: UnsafeNameError, keys: int) -> str:
         """A name that is not followed; returns the reason for the rows of its keys."""
         message = f"the file {visible(name, 200)} is not opened: {error}; {plural(keys, 'key')} should be in it"
-        self.add("error", "unsafe_shard", message, name)
+        self.add_problem("error", "unsafe_shard", message, name)
         return f"its file {visible(name, 200)} is not opened: {error}"
 
     def all(self) -> tuple[Problem, ...]:

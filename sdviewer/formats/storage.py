@@ -76,7 +76,7 @@ class TensorSource:
             "layout": asdict(self.layout),
             "parts": {name: part.to_json() for name, part in self.parts.items()},
             "axis": self.axis,
-            "assembly": self.assembly.to_json() if self.assembly is not None else None,
+            "assembly": self.assembly.to_text() if self.assembly is not None else None,
         }
 
     @classmethod
@@ -91,7 +91,7 @@ class TensorSource:
             TensorLayout(**layout),
             {name: cls.from_json(part) for name, part in data["parts"].items()},
             data["axis"],
-            Assembly.from_json(data["assembly"]) if data["assembly"] is not None else None,
+            Assembly.from_text(data["assembly"]) if data["assembly"] is not None else None,
         )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from sdviewer.core.checkpoint import Checkpoint, StateDict
 from sdviewer.core.text import visible
 from sdviewer.errors import KeyCollision, RepairError, SaveError
+from sdviewer.formats.torch_clean import Cleaning
 from sdviewer.formats.torch_source import MappingSource, TorchSource
 from sdviewer.pickles.emit import Edits, Emitted, emit, is_faithful
 from sdviewer.pickles.nodes import (
@@ -29,21 +31,25 @@ EMPTY_DICT = 0x7D
 """The opcode byte of `}`."""
 
 
-def edits_of(checkpoint: Checkpoint, source: TorchSource, plan: Plan) -> Edits:
-    """What the plan changes in the object pickle.
+def edits_of(checkpoint: Checkpoint, source: TorchSource, plan: Plan, cleaning: Cleaning | None = None) -> Edits:
+    """What the plan changes in the object pickle; `cleaning` is what a clean copy leaves out of it.
 
     Raises:
         RepairError: the state dict cannot be edited this way; nothing was written.
         KeyCollision: an entry beside the state dict has one of its keys (`keep_rest`).
         SaveError: the pickle cannot be written back.
     """
+    values = cleaning.values if cleaning is not None else {}
+    also_dropped = cleaning.dropped if cleaning is not None else frozenset()
     if plan.state_dict is None:
-        return Edits()
+        return Edits(dropped=frozenset(also_dropped), values=values)
     state_dict = checkpoint.state_dicts[plan.state_dict]
     mapping = source.mappings[plan.state_dict]
-    _check_editable(checkpoint, source, plan)
+    if edits_keys(checkpoint, source, plan, also_dropped):
+        _check_editable(checkpoint, source, plan)
     making = _Making(state_dict, mapping)
     making.entries(plan)
+    making.dropped.update(also_dropped)
     making.module_versions(plan)
     if plan.unwrap and mapping.parent is not None:
         if plan.keep_rest:
@@ -53,8 +59,19 @@ def edits_of(checkpoint: Checkpoint, source: TorchSource, plan: Plan) -> Edits:
     return Edits(
         keys=making.keys,
         dropped=frozenset(making.dropped),
+        values=values,
         root=making.root,
     )
+
+
+def edits_keys(checkpoint: Checkpoint, source: TorchSource, plan: Plan, also_dropped: Set[Place]) -> bool:
+    """Whether a plan changes its state dict, and does not only leave `also_dropped` out."""
+    if plan.state_dict is None:
+        return False
+    places, keys = source.mappings[plan.state_dict].places, checkpoint.state_dicts[plan.state_dict].keys
+    dropped = any(places[entry] not in also_dropped for entry in plan.dropped)
+    renamed = any(target.key != keys[target.value.entry] for target in plan.targets)
+    return plan.unwrap or dropped or renamed or bool(plan.modules)
 
 
 def write_back(source: TorchSource, edits: Edits, path: str) -> Emitted:
@@ -191,7 +208,7 @@ class _Making:
         items: list[Node] = []
         new_keys: dict[int, str] = {}
         for place, key, value in pairs(root):
-            if place != parent:
+            if place != parent and place not in self.dropped:
                 items += (key, value)
             if place == top:
                 self._splice(items, new_keys)

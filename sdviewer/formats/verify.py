@@ -21,6 +21,7 @@ from sdviewer.core.progress import Progress
 from sdviewer.errors import CorruptCheckpoint, SaveError
 from sdviewer.formats.file import File
 from sdviewer.formats.pread import read_into
+from sdviewer.formats.torch_clean import Cleaning
 from sdviewer.formats.torch_source import (
     SafetensorsSource,
     SafetensorsTensor,
@@ -58,9 +59,17 @@ class Proof:
 
 
 def verify(
-    source: Checkpoint, plan: Plan, edits: Edits, files: tuple[File, File], written: Checkpoint, progress: Progress
+    source: Checkpoint,
+    plan: Plan,
+    edits: Edits,
+    files: tuple[File, File],
+    written: Checkpoint,
+    progress: Progress,
+    cleaning: Cleaning | None = None,
 ) -> Proof:
     """Compare `written`, opened again, with `source` under `plan`; `files` are the two open files.
+
+    `cleaning` is what a clean copy leaves out.
 
     Calls `progress` with bytes of the written file hashed and its size.
 
@@ -68,7 +77,7 @@ def verify(
         SaveError: something is not as planned; the message says what.
         Cancelled: from `progress`.
     """
-    checks = [*_compare_header(source, plan, written)]
+    checks = [*_compare_header(source, plan, written, cleaning)]
     if isinstance(source.source, TorchSource):
         difference = first_difference(source.source.pickle, edits, written.source.pickle, progress)
         if difference:
@@ -87,6 +96,8 @@ def is_edited(source: Checkpoint, plan: Plan) -> bool:
 
     An archive that breaks off is written anew, with a directory, whatever the plan says.
     """
+    if plan.drop_objects:
+        return True
     if isinstance(source.source, TorchZipSource) and source.source.directory.salvaged:
         return True
     if plan.state_dict is None:
@@ -111,8 +122,10 @@ def _failed(what: str) -> SaveError:
 class _Expected:
     """How the plan changes paths: where an entry of the state dict, and the state dict itself, are found afterwards."""
 
-    def __init__(self, source: Checkpoint, plan: Plan) -> None:
+    def __init__(self, source: Checkpoint, plan: Plan, cleaning: Cleaning | None) -> None:
         self.plan = plan
+        self.cleaning = cleaning
+        self.start: KeyPath = ()
         self.state_dict: StateDict | None = None
         self.home: KeyPath = ()
         self.lost_all_tensors = False
@@ -121,6 +134,7 @@ class _Expected:
             return
         self.state_dict = source.state_dicts[plan.state_dict]
         self.home = () if plan.unwrap else self.state_dict.path
+        self.start = self.state_dict.path if plan.unwrap and not plan.keep_rest else ()
         tensor_of = self.state_dict.tensor_of
         self.lost_all_tensors = not any(tensor_of[target.value.entry] >= 0 for target in plan.targets)
         new_keys = {target.value.entry: target.key for target in plan.targets}
@@ -130,6 +144,8 @@ class _Expected:
 
     def rows(self, source: Iterable[Any], written: Iterable[Any]) -> tuple[Rows, Rows]:
         """What should be there and what is, in the same order."""
+        if self.cleaning is not None:
+            source = self._kept(source, self.cleaning)
         moved = [(self.path(info.path, info.occurrence), info) for info in source]
         wanted: Rows = [(path, info) for path, info in moved if path is not None]
         found: Rows = [(info.path, info) for info in written]
@@ -139,12 +155,28 @@ class _Expected:
             found.sort(key=lambda row: repr(row[0]))
         return wanted, found
 
+    def _kept(self, source: Iterable[Any], cleaning: Cleaning) -> Iterator[Any]:
+        """The rows whose objects a clean copy does not leave out."""
+        above = len(self.start)
+        for info in source:
+            if info.path[:above] != self.start or cleaning.fate(info.path[above:], info.occurrence) is None:
+                yield info
+
+    def goes(self, path: KeyPath) -> bool:
+        """Whether a clean copy leaves out what stands at `path` of the source."""
+        above = len(self.start)
+        if self.cleaning is None or path[:above] != self.start:
+            return False
+        return self.cleaning.fate(path[above:]) is not None
+
     def is_told_otherwise(self, path: KeyPath) -> bool:
         """Whether what stands at `path` afterwards is listed in another way because its mapping lost all tensors.
 
         Such a mapping is no state dict any more, and an empty one is listed as a value; what it holds is compared in
         the object graph all the same.
         """
+        if self.cleaning is not None and self.cleaning.is_retold(path):
+            return True
         if self.state_dict is None:
             return False
         if self.plan.keep_rest and path == self.state_dict.path[:-1]:
@@ -198,11 +230,13 @@ Rows = list[tuple[KeyPath, Any]]
 """What a checkpoint lists, each with the path at which it is or should be."""
 
 
-def _compare_header(source: Checkpoint, plan: Plan, written: Checkpoint) -> list[str]:
+def _compare_header(source: Checkpoint, plan: Plan, written: Checkpoint, cleaning: Cleaning | None = None) -> list[str]:
     if written.container != source.container or written.byte_order != source.byte_order:
         raise _failed(f"it became {written.container}, {written.byte_order}-endian")
-    expected = _Expected(source, plan)
+    expected = _Expected(source, plan, cleaning)
     checks = [] if expected.state_dict is None else [_compare_keys(plan, expected, written)]
+    if cleaning is not None and _told_in_part(source):
+        return checks  # what is told depends on how much there is: the graph and the bytes are compared all the same
     wanted, found = expected.rows(source.tensors, written.tensors)
     _compare_rows(wanted, found, _tensor_fields)
     tensors = text.plural(len(found), "tensor")
@@ -217,6 +251,11 @@ def _compare_header(source: Checkpoint, plan: Plan, written: Checkpoint) -> list
     if found:
         checks.append(f"{text.plural(len(found), 'object')} of other classes, unchanged")
     return checks + _compare_metadata(source, plan, expected, written)
+
+
+def _told_in_part(checkpoint: Checkpoint) -> bool:
+    """Whether a checkpoint holds more than its rows tell."""
+    return any(problem.code in ("repeated", "too_deep") for problem in checkpoint.problems)
 
 
 def _told_alike(expected: _Expected, rows: Rows) -> Rows:
@@ -311,6 +350,8 @@ def _expected_versions(source: Checkpoint, plan: Plan, expected: _Expected) -> I
         own = state_dict is expected.state_dict
         if own and (expected.lost_all_tensors or (plan.keep_rest and state_dict.path)):
             continue  # what is no state dict has none, and the attributes of a mapping go with it
+        if expected.goes(state_dict.path):
+            continue
         path = expected.home if own else expected.path(state_dict.path, 0)
         if path is not None:
             keys = _renamed_modules(entry["keys"], plan.modules) if own else entry["keys"]
@@ -333,7 +374,7 @@ def _runs(source: Checkpoint, plan: Plan, written: Checkpoint, files: tuple[File
     """All bytes of the result that must be the source's: storages, and whatever else the container holds."""
     before, after = source.source, written.source
     if isinstance(before, TorchZipSource):
-        runs = list(_zip_runs(before, after, files))
+        runs = list(_zip_runs(before, after, files, plan.drop_objects))
     elif isinstance(before, TorchLegacySource):
         runs = list(_legacy_runs(before, after))
     else:
@@ -353,7 +394,7 @@ def _same_length(name: str, nbytes: int, tensor: SafetensorsTensor) -> int:
     return nbytes
 
 
-def _zip_runs(before: TorchZipSource, after: TorchZipSource, files: tuple[File, File]) -> Iterator[Run]:
+def _zip_runs(before: TorchZipSource, after: TorchZipSource, files: tuple[File, File], clean: bool) -> Iterator[Run]:
     old_entries: dict[str, list[Entry]] = {}
     for entry in before.directory.entries:
         old_entries.setdefault(entry.name, []).append(entry)
@@ -371,10 +412,12 @@ def _zip_runs(before: TorchZipSource, after: TorchZipSource, files: tuple[File, 
         start = payload_offset(files[0], old, before.directory.start)
         yield Run(entry.name, start, payload_offset(files[1], entry, after.directory.start), entry.csize)
     storages = {entry.name for entry in before.records.values()}
+    beside = {entry.name for entry in before.other_pickles}
     for name, entries in old_entries.items():
         if (
             entries
             and name not in storages
+            and not (clean and name in beside)
             and not name.endswith(MAY_GO)
             and not _damaged(before, entries[0], files[0])
         ):

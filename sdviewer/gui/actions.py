@@ -24,6 +24,7 @@ class State:
     undo: str = ""
     redo: str = ""
     steps: bool = False
+    not_clean: str = "Open a file first."
     tabs: int = 0
 
 
@@ -59,6 +60,11 @@ def with_editable(state: State) -> str:
 def with_steps(state: State) -> str:
     """The recipe does something."""
     return with_document(state) or ("" if state.steps else "There is nothing to save: no key was changed.")
+
+
+def with_pickle(state: State) -> str:
+    """There is a pickle that a clean copy could be made of."""
+    return with_document(state) or state.not_clean
 
 
 def with_undo(state: State) -> str:
@@ -113,6 +119,16 @@ ACTIONS: Final = (
         with_steps,
         "Write a copy with the recipe carried out; this file stays as it is",
         separator=True,
+    ),
+    Action(
+        "clean_copy",
+        "Save a c&lean copy…",
+        "&File",
+        "files.save_clean",
+        (),
+        "shield",
+        with_pickle,
+        "Write a copy with the same tensors and plain values, without objects that torch's own list lacks",
     ),
     Action(
         "reload",
@@ -180,6 +196,57 @@ ACTIONS: Final = (
     Action("go", "&Go to tensor or command…", "&View", "go_to", ("Ctrl+K", "Ctrl+P"), "search"),
     Action("expand", "&Expand all", "&View", "expand_all", ("Ctrl++",), "chevd", with_tree, separator=True),
     Action("collapse", "&Collapse all", "&View", "collapse_all", ("Ctrl+-",), "chev", with_tree),
+    Action(
+        "details",
+        "Deta&ils",
+        "&View",
+        "show_details",
+        ("Ctrl+1",),
+        "tensor",
+        with_document,
+        "What is selected in the tree",
+        separator=True,
+    ),
+    Action(
+        "security",
+        "&Security",
+        "&View",
+        "show_security",
+        ("Ctrl+2",),
+        "shieldw",
+        with_document,
+        "What loading the file in Python would run",
+    ),
+    Action(
+        "structure",
+        "&Raw structure",
+        "&View",
+        "show_structure",
+        ("Ctrl+3",),
+        "dict",
+        with_document,
+        "Every container, value and object, the records and the storages",
+    ),
+    Action(
+        "metadata",
+        "&Metadata",
+        "&View",
+        "show_metadata",
+        ("Ctrl+4",),
+        "text",
+        with_document,
+        "What the file says of itself",
+    ),
+    Action(
+        "problems",
+        "Pro&blems",
+        "&View",
+        "show_problems",
+        ("Ctrl+5",),
+        "warn",
+        with_document,
+        "What is odd or damaged in the file, with places and consequences",
+    ),
     Action("next_tab", "&Next tab", "&View", "next_tab", ("Ctrl+Tab",), "next", with_tabs, separator=True),
     Action("previous_tab", "&Previous tab", "&View", "previous_tab", ("Ctrl+Shift+Tab",), "prev", with_tabs),
     Action("next_pane", "Next p&ane", "&View", "next_pane", ("F6",), "arrow", with_tree),

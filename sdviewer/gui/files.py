@@ -60,19 +60,25 @@ class Files:
         if session is not None:
             self.ask_and_save(session)
 
-    def ask_and_save(self, session: Session) -> bool:
+    def save_clean(self) -> None:
+        """Choose where a copy without foreign objects goes, and write it."""
+        session = self._documents.current_session()
+        if session is not None:
+            self.ask_and_save(session, clean=True)
+
+    def ask_and_save(self, session: Session, *, clean: bool = False) -> bool:
         """Whether a save began."""
-        dialog = QFileDialog(self._window, "Save repaired copy")
+        dialog = QFileDialog(self._window, "Save a clean copy" if clean else "Save repaired copy")
         dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
         dialog.setNameFilter(SAVE_FILTER)
-        suggested = Path(session.suggested_name())
+        suggested = Path(session.suggested_name(clean=clean))
         dialog.setDirectory(str(suggested.parent))
         dialog.selectFile(suggested.name)
         if dialog.exec() != QFileDialog.DialogCode.Accepted or not dialog.selectedFiles():
             return False
         out = dialog.selectedFiles()[0]
         # The dialog asked before it let an existing file be chosen.
-        session.save(out, overwrite=Path(out).exists())
+        session.save(out, overwrite=Path(out).exists(), clean=clean)
         return True
 
     def reload(self) -> None:

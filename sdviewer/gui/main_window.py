@@ -41,6 +41,7 @@ from sdviewer.gui.panels.document_page import DocumentPage
 from sdviewer.gui.panels.start_page import StartPage
 from sdviewer.gui.panels.status_bar import StatusBar, document_words
 from sdviewer.gui.panels.tabs import DocumentTabs
+from sdviewer.gui.plain import plain_tip
 from sdviewer.gui.session import Session
 from sdviewer.gui.settings import Settings
 from sdviewer.gui.widgets import Field
@@ -155,6 +156,7 @@ class MainWindow(QMainWindow):
         self.tabs.close_requested.connect(lambda page: self.files.close_session(page.session))
         self.tabs.currentChanged.connect(self._show_front)
         self.status.cancel_requested.connect(self._cancel_job)
+        self.status.security_requested.connect(self.show_security)
         self._go_field.pressed.connect(self.go_to)
         resources.theme().changed.connect(self._theme_changed)
 
@@ -168,7 +170,9 @@ class MainWindow(QMainWindow):
         session.saved.connect(lambda receipt: self._show_front())
         session.job_changed.connect(lambda words, fraction: self._show_job(page, words, fraction))
         page.close_requested.connect(lambda: self.files.close_session(session))
+        session.scanned.connect(lambda scan: self._refresh_actions())
         page.save_requested.connect(lambda: self.files.ask_and_save(session))
+        page.clean_copy_requested.connect(lambda: self.files.ask_and_save(session, clean=True))
         page.file_chosen.connect(lambda path: self.open_paths([path]))
         page.tree_shown.connect(self._show_front)
         page.tree_painted.connect(lambda: log_for_tests("painted", session.path))
@@ -276,6 +280,7 @@ class MainWindow(QMainWindow):
                 undo=session.history.undo_label,
                 redo=session.history.redo_label,
                 steps=any(step.enabled for step in session.recipe.steps),
+                not_clean=session.not_clean,
                 tabs=self.tabs.count(),
             )
         for entry in ACTIONS:
@@ -292,7 +297,7 @@ class MainWindow(QMainWindow):
                 action.setText(entry.text)
             keys = ", ".join(key.toString(key.SequenceFormat.NativeText) for key in action.shortcuts()[:1])
             tip = f"{words} ({keys})" if keys else words
-            action.setToolTip(f"{tip}\n{reason or entry.tip}".strip())
+            action.setToolTip(plain_tip(f"{tip}\n{reason or entry.tip}".strip()))
 
     def go_to(self) -> None:
         """The palette of tensors and commands."""
@@ -324,6 +329,31 @@ class MainWindow(QMainWindow):
         """Only the top rows."""
         if session := self.current_session():
             session.collapse_all()
+
+    def show_details(self) -> None:
+        """The selection, beside the tree."""
+        self._show_view("details")
+
+    def show_security(self) -> None:
+        """What loading the file would run."""
+        self._show_view("security")
+
+    def show_structure(self) -> None:
+        """All that is in the file, as it stands there."""
+        self._show_view("structure")
+
+    def show_metadata(self) -> None:
+        """What the file says of itself."""
+        self._show_view("metadata")
+
+    def show_problems(self) -> None:
+        """What is odd or damaged."""
+        self._show_view("problems")
+
+    def _show_view(self, name: str) -> None:
+        page = self.current_page()
+        if page is not None and page.session.state == "open":
+            page.show_view(name)
 
     def next_tab(self) -> None:
         """To the right, and round."""

@@ -6,6 +6,7 @@ The only mutable object of a tab. Panels read it and call its verbs; it tells th
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,10 +17,13 @@ from sdviewer.core.sheet import Sheet
 from sdviewer.engine.client import DocumentWorker, NumbersPool
 from sdviewer.gui.jobs import Body, Buffers, Job, Jobs, is_cancelled
 from sdviewer.repair.history import History
-from sdviewer.repair.operations import Operation
+from sdviewer.repair.operations import DropObjects, Operation
 from sdviewer.repair.recipe import Recipe, Source
 
 State = Literal["opening", "open", "failed"]
+
+CLEANABLE = ("torch-zip", "torch-legacy", "safetensors")
+"""Containers that can be written; a safetensors file has nothing to be cleaned, which is said when it is scanned."""
 
 REMIND_AFTER = 500
 """Milliseconds before a running job is mentioned at all."""
@@ -42,6 +46,8 @@ class Session(QObject):
     trouble = Signal(object)  # a failure to tell in the banner
     changed_on_disk = Signal(bool)  # whether the file is gone
     recipe_changed = Signal()
+    scanned = Signal(object)  # what its pickles ask for
+    scan_failed = Signal(object)
     saved = Signal(object)  # the receipt
     save_failed = Signal(object)
 
@@ -53,6 +59,8 @@ class Session(QObject):
         self.info: Body = {}
         self.failure: Body = {}
         self.edit: Body = {}
+        self.scan: Body = {}
+        self.written = Recipe()
         self.facts: Body = {}
         self.selection: list[int] = []
         self.top_node = -1
@@ -104,6 +112,25 @@ class Session(QObject):
         self.selection, self.top_node = [], -1
         self.opened.emit()
         self.sheet_changed.emit(self.sheet, buffers["visible"], [], -1)
+        self.scan = {}
+        self.request_scan()
+
+    def request_scan(self) -> None:
+        """Find out what the file's pickles ask for, in a process of the pool, behind what is urgent there."""
+        self.jobs.run(
+            "scan",
+            lambda d, f, p: self.pool.request("scan", {"path": self.path}, d, f, p, urgent=False),
+            self._scanned,
+            lambda failure: None if is_cancelled(failure) else self.scan_failed.emit(failure),
+            long=True,
+        )
+
+    def _scanned(self, body: Body, buffers: Buffers) -> None:
+        self.scan = body
+        self.scanned.emit(body)
+        harmful = [use for use in body["globals"] if use["class"] == "dangerous" and use["called"]]
+        if paths := [path for use in harmful for path in use["paths"] if path]:
+            self.ask("mark", {"paths": paths}, self._rows_answered, lane="mark")
 
     def _open_failed(self, failure: Body) -> None:
         self.state = "failed"
@@ -221,6 +248,13 @@ class Session(QObject):
             return "Select a row first."
         return str(self.facts.get("editable") or "")
 
+    @property
+    def not_clean(self) -> str:
+        """Why no clean copy can be saved, "" where one can."""
+        if self.scan and not self.scan["pickles"]:
+            return "There is no pickle in it."
+        return "" if self.info.get("container") in CLEANABLE else "Files of this kind can be read and not written."
+
     def apply(self, operation: Operation) -> None:
         """Put one more step at the end of the recipe."""
         if not self.history.steps:
@@ -296,21 +330,25 @@ class Session(QObject):
 
     # Saving
 
-    def suggested_name(self) -> str:
+    def suggested_name(self, *, clean: bool = False) -> str:
         """Where a repaired copy goes unless somebody says otherwise: beside the file, never over it."""
         # The only checkpoint of a folder is what was opened, and not the folder.
         path = Path(str(self.info.get("path") or self.path))
         suffix = ".safetensors" if path.suffix == ".safetensors" else path.suffix or ".pth"
-        return str(path.with_name(f"{path.stem}_repaired{suffix}"))
+        return str(path.with_name(f"{path.stem}_{'clean' if clean else 'repaired'}{suffix}"))
 
-    def save(self, out: str, *, overwrite: bool) -> None:
-        """Write a repaired copy; the file itself is never touched."""
+    def save(self, out: str, *, overwrite: bool, clean: bool = False) -> None:
+        """Write a repaired copy; the file itself is never touched. `clean`: without what torch's own list lacks."""
         written = self.history
-        recipe = self.recipe.to_text()
+        wanted = self.recipe
+        if clean:
+            wanted = replace(wanted, steps=(*wanted.steps, DropObjects()))
+        recipe = wanted.to_text()
 
         def saved(body: Body, buffers: Buffers) -> None:
             if self.history.steps == written.steps:
                 self.history = self.history.mark_saved()
+            self.written = wanted
             self.job_changed.emit("", -1.0)
             self.recipe_changed.emit()
             self.saved.emit(body["receipt"])

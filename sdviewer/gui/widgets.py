@@ -34,6 +34,7 @@ from PySide6.QtWidgets import (
 )
 
 from sdviewer.gui import icons, resources
+from sdviewer.gui.plain import plain_tip
 
 
 def label(text: str = "", role: str = "") -> QLabel:
@@ -108,7 +109,7 @@ class Elided(QLabel):
         if role:
             self.setProperty("role", role)
         self._mode = mode
-        self._text = ""
+        self._text = self._tip = ""
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         self.setText(text)
 
@@ -134,9 +135,48 @@ class Elided(QLabel):
         painter.setPen(self.palette().color(self.foregroundRole()))
         shown = painter.fontMetrics().elidedText(self._text, self._mode, self.width())
         tip = self._text if shown != self._text else ""
-        if tip != self.toolTip():
-            self.setToolTip(tip)
+        if tip != self._tip:
+            self._tip = tip
+            self.setToolTip(plain_tip(tip))
         painter.drawText(self.rect(), int(self.alignment()) | int(Qt.TextFlag.TextSingleLine), shown)
+
+
+class LinkLabel(Elided):
+    """A line of text that can be clicked; with the keyboard too."""
+
+    clicked = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._says = ""
+
+    def set_link(self, on: bool, says: str) -> None:
+        """Whether it leads anywhere now, and where."""
+        self._says = says if on else ""
+        self.setCursor(Qt.CursorShape.PointingHandCursor if on else Qt.CursorShape.ArrowCursor)
+        self.setFocusPolicy(Qt.FocusPolicy.TabFocus if on else Qt.FocusPolicy.NoFocus)
+        self.setAccessibleDescription(self._says)
+        self.setStatusTip("")
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        super().paintEvent(event)
+        if self._says and not self.toolTip():
+            self.setToolTip(self._says)
+        if self.hasFocus():
+            painter = QPainter(self)
+            painter.setPen(resources.colour("accent"))
+            painter.drawRoundedRect(QRectF(self.rect()).adjusted(0.5, 0.5, -0.5, -0.5), 4, 4)
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        inside = self.rect().contains(event.position().toPoint())
+        if event.button() == Qt.MouseButton.LeftButton and inside and self._says:
+            self.clicked.emit()
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        if self._says and event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_Space):
+            self.clicked.emit()
+            return
+        super().keyPressEvent(event)
 
 
 class Card(QFrame):
@@ -170,10 +210,20 @@ class Chip(QPushButton):
     """A small pill with a word and a number; checkable where it filters."""
 
     def __init__(self, text: str, tone: str = "", icon_name: str = "") -> None:
-        super().__init__(text)
+        super().__init__()
         self.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
-        if tone:
-            self.setProperty("tone", tone)
+        self.dress(text, tone, icon_name)
+
+    def only_says(self) -> Chip:
+        """Make it a note that cannot be pressed, in its full colours."""
+        self.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        return self
+
+    def dress(self, text: str, tone: str, icon_name: str) -> None:
+        """Say something else, in another tone."""
+        self.setText(text)
+        set_property(self, "tone", tone or None)
         if icon_name:
             token = {"warn": "warn", "shape": "S", "ok": "ok"}.get(tone, "text2")
             self.setIcon(icons.icon(icon_name, token))

@@ -41,7 +41,8 @@ from sdviewer.pickles.nodes import (
 class Edits:
     """What to write differently; the graph itself is never changed.
 
-    `keys`: this pair gets a fresh, unmemoised str key. `dropped`: this pair, item or state is left out. `values`: this
+    `keys`: this pair gets a fresh, unmemoised str key. `dropped`: this pair, item,
+    state or call made for its side effect is left out. `values`: this
     pair, item, state or argument gets another value node. `splices`: in place of this pair come the pairs of this
     mapping node, as edited themselves. `root`: what the pickle returns instead of its root.
 
@@ -358,7 +359,8 @@ class _Emitter:
             if Place(node, at, 0) not in self.edits.dropped:
                 self.push((self.edited_value(node, at, 0, source[0]), b"b"))
         elif kind == "pop":
-            self.push((*source, b"0"))
+            if Place(node, at, 0) not in self.edits.dropped:
+                self.push((*source, b"0"))
         elif kind in ("setitem", "setitems"):
             items = self.items(node, at, source, in_pairs=True)
             if kind == "setitem" and len(items) == 2:

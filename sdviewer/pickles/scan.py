@@ -22,6 +22,7 @@ from sdviewer.pickles import opcodes as op
 from sdviewer.pickles.machine import Pickle, parse_partial
 from sdviewer.pickles.names import CALLERS, PLAIN, REACHES_OUT, NameClass, classify, fix_imports
 from sdviewer.pickles.nodes import Call, Const, Global, Group, Node, Other, Persistent, children
+from sdviewer.pickles.places import MOST_PATHS, places_of_names
 from sdviewer.pickles.python_line import python_line
 from sdviewer.pickles.weights_only import would_load
 
@@ -48,6 +49,7 @@ class GlobalUse:
 
     `uses` counts the places it stands in. `called`: as a function, or handed to one that may call it, or changed. A
     `where` is `RECORD:byte offset`, of the name and of the calls (at most MOST_PLACES). `call` is one line of Python.
+    `paths` are the dotted paths of what needs it: some, where there are many, and none where nothing reaches it.
     """
 
     name: str
@@ -57,11 +59,12 @@ class GlobalUse:
     called: bool
     where: tuple[str, ...]
     call: str | None = None
+    paths: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The form of `docs/cli.md`."""
         found: dict[str, Any] = {"name": self.name, "raw": self.raw, "class": self.cls, "uses": self.uses}
-        found |= {"called": self.called, "where": list(self.where)}
+        found |= {"called": self.called, "where": list(self.where), "paths": list(self.paths)}
         return found if self.call is None else {**found, "call": self.call}
 
 
@@ -160,6 +163,7 @@ def _joined(a: GlobalUse, b: GlobalUse) -> GlobalUse:
         uses=a.uses + b.uses,
         called=a.called or b.called,
         where=a.where if len(a.where) >= MOST_PLACES else (a.where + b.where)[:MOST_PLACES],
+        paths=tuple(dict.fromkeys(a.paths + b.paths))[:MOST_PATHS],
         call=worse.call or other.call,
     )
 
@@ -367,6 +371,7 @@ class _Scanner:
     def uses(self) -> tuple[GlobalUse, ...]:
         """One entry a name; a name that is written several times is one."""
         found: dict[tuple[str, str], GlobalUse] = {}
+        paths = places_of_names(self.pickle)
         for node in self.pickle.globals:
             module, name = _fixed(node)
             cls = self.cls[node]
@@ -382,6 +387,7 @@ class _Scanner:
                 call is not None,
                 tuple(f"{text.visible(self.where)}:{at}" for at in (node.at, *self.places.get(node, ())))[:MOST_PLACES],
                 line,
+                paths.get(node, ()),
             )
             key = (use.name, use.raw)
             known = found.get(key)

@@ -20,7 +20,7 @@ def would_load(pickle: Pickle) -> bool | None:
     """True or False, or None where it depends on what a call returns."""
     if pickle.broken:
         return None if "protocol" in pickle.broken else False
-    if pickle.beyond_torch or not all(_allowed(node) for node in pickle.globals):
+    if pickle.beyond_torch or not all(is_allowed(node) for node in pickle.globals):
         return False
     unsure = False
     todo: list[Node] = [*pickle.globals, *pickle.calls, *pickle.left_over, *pickle.records]
@@ -39,11 +39,13 @@ def would_load(pickle: Pickle) -> bool | None:
     return None if unsure else True
 
 
-def _name(node: Node) -> str:
+def name_of(node: Node) -> str:
+    """The Python 3 name of a Global, "" for any other node."""
     return ".".join(fix_imports(node.module, node.name)) if isinstance(node, Global) else ""
 
 
-def _allowed(node: Global) -> bool:
+def is_allowed(node: Global) -> bool:
+    """Whether a name is on torch's list."""
     module, name = fix_imports(node.module, node.name)
     return module not in BLOCKED_MODULES and f"{module}.{name}" in TORCH_ALLOWED
 
@@ -53,13 +55,14 @@ def _made(node: Node) -> bool | None:
     if isinstance(node, Const):
         return not node.undecodable
     if isinstance(node, Call):
-        return _can_be_called(_name(node.function), node.args[0])
+        return can_be_called(name_of(node.function), node.args[0])
     if isinstance(node, Persistent):
-        return _known_id(node.id)
+        return is_storage_id(node.id)
     return True
 
 
-def _can_be_called(name: str, args: Node) -> bool | None:
+def can_be_called(name: str, args: Node) -> bool | None:
+    """Whether torch calls what a name stands for with these arguments; None where that depends on other calls."""
     last = name.rpartition(".")[2]
     # Names that are no functions or classes: dtypes, quantization schemes, and the stand-ins for storage classes.
     is_value = name.startswith("torch.") and name.count(".") == 1 and last[:1].islower() and name != "torch.device"
@@ -75,11 +78,12 @@ def _can_be_called(name: str, args: Node) -> bool | None:
 _TAKE_STORAGE = tuple(f"torch._utils._rebuild_{kind}" for kind in ("tensor", "tensor_v2", "tensor_v3", "qtensor"))
 
 
-def _known_id(node: Node | None) -> bool:
+def is_storage_id(node: Node | None) -> bool:
+    """Whether a persistent id is that of a storage, the only kind that torch takes."""
     if not isinstance(node, Group) or node.type != "tuple" or len(node.items) not in (5, 6):
         return False
     kind, storage_class = node.items[:2]
-    return isinstance(kind, Const) and kind.value == "storage" and _name(storage_class).endswith("Storage")
+    return isinstance(kind, Const) and kind.value == "storage" and name_of(storage_class).endswith("Storage")
 
 
 def _changed(node: Node, effect: Effect) -> bool | None:
@@ -98,7 +102,8 @@ def _is_list(node: Node, effect: Effect) -> bool | None:
     return isinstance(node, Group) and node.type == "list"
 
 
-def _can_be_built(node: Node, effect: Effect) -> bool | None:
+def can_be_built(node: Node, effect: Effect) -> bool | None:
+    """Whether torch lets a BUILD change this; None where that depends on what a call returns."""
     kind = _type(node)
     if kind in ("collections.OrderedDict", "torch.nn.parameter.Parameter"):
         return True
@@ -118,7 +123,7 @@ _CHANGES: dict[str, Callable[[Node, Effect], bool | None]] = {
     "setitems": _is_dict,
     "append": _is_list,
     "appends": _is_list,
-    "build": _can_be_built,
+    "build": can_be_built,
     "additems": _refused,
     "pop": _refused,
 }
@@ -128,7 +133,7 @@ def _type(node: Node) -> str:
     """The class of what a call returns, where that is certain, else ""."""
     if not isinstance(node, Call):
         return ""
-    name = _name(node.function)
+    name = name_of(node.function)
     return "torch.nn.parameter.Parameter" if name in _PARAMETERS else name
 
 

@@ -53,9 +53,10 @@ class Plan:
     `state_dict` is the index into `Checkpoint.state_dicts` that the steps see, or None for a recipe without steps on a
     checkpoint without one, or with several. `targets` are the entries of the result, in the source's order. `dropped`
     are the indexes of the source entries that are left out. `unwrap`: the state dict becomes the root; `keep_rest`:
-    with the other entries of the root beside it. `left_out` are dotted paths outside the state dict that an unwrap
-    leaves out. `modules` maps each `_metadata` path that changes to its new one, None where it goes. `reasons` are the
-    notes of the steps that dropped a source entry, where they have one.
+    with the other entries of the root beside it. `left_out` are dotted paths outside the state dict that an unwrap or
+    `drop_objects` leaves out. `modules` maps each `_metadata` path that changes to its new one, None where it goes.
+    `reasons` are the notes of the steps that dropped a source entry, where they have one. `drop_objects`: what torch's
+    own list of names lacks is left out of the whole file; the format knows what that is (`formats.torch_clean`).
     """
 
     state_dict: int | None
@@ -68,3 +69,4 @@ class Plan:
     steps: tuple[StepReport, ...] = ()
     warnings: tuple[PlanWarning, ...] = ()
     reasons: Mapping[int, str] = field(default_factory=dict)
+    drop_objects: bool = False

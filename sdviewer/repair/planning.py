@@ -11,7 +11,7 @@ from sdviewer.core.checkpoint import Checkpoint, StateDict
 from sdviewer.core.paths import KeyPath, dotted, to_json
 from sdviewer.errors import KeyCollision, NoMatch, RepairError, UsageError
 from sdviewer.repair.collisions import check_new_keys, find_collisions
-from sdviewer.repair.operations import KeyChanges, Operation, Unwrap
+from sdviewer.repair.operations import DropObjects, KeyChanges, Operation, Unwrap
 from sdviewer.repair.operations.unwrap import AUTO
 from sdviewer.repair.patterns import compile_pattern
 from sdviewer.repair.plan import Kept, Plan, PlanWarning, StepReport, Target
@@ -56,7 +56,7 @@ def make_plan(recipe: Recipe, checkpoint: Checkpoint, *, state_dict: str | None 
     """
     planner = _Planner.begin(recipe, checkpoint, state_dict)
     if planner is None:
-        return Plan(None, steps=tuple([_idle(step) for step in recipe.steps]))
+        return _without_state_dict(recipe, checkpoint)
     planner.check_guards()
     for number, step in enumerate(recipe.steps, 1):
         planner.carry_out(step, number)
@@ -163,11 +163,12 @@ class _Planner:
     steps: list[StepReport] = field(default_factory=list)
     warnings: list[PlanWarning] = field(default_factory=list)
     reasons: dict[int, str] = field(default_factory=dict)
+    drop_objects: bool = False
 
     @classmethod
     def begin(cls, recipe: Recipe, checkpoint: Checkpoint, name: str | None) -> _Planner | None:
         """Choose the state dict; None where there is nothing to do and it is not clear to which."""
-        active = [step for step in recipe.steps if step.enabled]
+        active = [step for step in recipe.steps if step.enabled and not isinstance(step, DropObjects)]
         idle = not active and not recipe.source.require and not recipe.source.forbid
         try:
             index = _chosen(recipe, active, checkpoint, name)
@@ -215,6 +216,10 @@ class _Planner:
         """One step: new keys, what becomes of `_metadata`, what it matched."""
         if not step.enabled:
             self.steps.append(_idle(step))
+            return
+        if isinstance(step, DropObjects):
+            self.steps.append(_objects_report(step, number, self.checkpoint))
+            self.drop_objects = True
             return
         changes = step.plan(self.keys)
         where = f"step {number} ({step.label})"
@@ -289,6 +294,7 @@ class _Planner:
             steps=tuple(self.steps),
             warnings=tuple(self.warnings),
             reasons=self.reasons,
+            drop_objects=self.drop_objects,
         )
 
     @property
@@ -375,6 +381,24 @@ class _Planner:
         names = [value.path for value in self.checkpoint.values if "param_names" in value.path]
         if any(path[: len(found.path)] == found.path for path in names for found in optimizers):
             self.warn("optimizer_names", (), f"the parameter names in {where} keep their old form")
+
+
+def _without_state_dict(recipe: Recipe, checkpoint: Checkpoint) -> Plan:
+    """The plan of a recipe that edits no state dict: nothing, or a clean copy of the whole file."""
+    steps = [
+        _objects_report(step, number, checkpoint) if step.enabled and isinstance(step, DropObjects) else _idle(step)
+        for number, step in enumerate(recipe.steps, 1)
+    ]
+    drops = any(step.enabled and isinstance(step, DropObjects) for step in recipe.steps)
+    return Plan(None, steps=tuple(steps), drop_objects=drops)
+
+
+def _objects_report(step: DropObjects, number: int, checkpoint: Checkpoint) -> StepReport:
+    """Matched are the objects that the file lists; what hides elsewhere in a pickle is found when it is written."""
+    matched = sum(1 for found in checkpoint.objects if not found.known)
+    report = StepReport(step.op, step.label, True, matched, 0)
+    _check_expectation(step, report, f"step {number} ({step.label})", checkpoint.path)
+    return report
 
 
 def _chosen(recipe: Recipe, active: Sequence[Operation], checkpoint: Checkpoint, name: str | None) -> int:

@@ -38,7 +38,7 @@ def write_dcp(
 
     `pack` may write each archive anew; `change(metadata)` may spoil the metadata before they are written.
     """
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     streams = [io.BytesIO() for _ in range(files)]
     described: dict[str, Any] = {}
     places: dict[MetadataIndex, _StorageInfo] = {}

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from sdviewer.cli.scan import scan_file
 from sdviewer.errors import UnknownFormat
 from sdviewer.formats.pickle_streams import pickle_streams
+from sdviewer.formats.scanning import scan_file
 from sdviewer.pickles.scan import Scan
 from tests.formats.conftest import Member, Save, build_zip
 
@@ -21,14 +21,8 @@ Write = Callable[..., Path]
 EVIL = b"\x80\2cposix\nsystem\nX\4\0\0\0true\x85R."
 
 
-class _Quiet:
-    json = True
-    quiet = True
-
-
 def scan(path: Path) -> Scan:
-    arguments: Any = _Quiet()
-    return scan_file(str(path), arguments)
+    return scan_file(str(path))
 
 
 def archive(thing: Any, **options: Any) -> bytes:

@@ -115,6 +115,7 @@ def _steps(out: Path) -> dict[str, Callable[[Path], str]]:
     from dataclasses import asdict
 
     from sdviewer.cli import info, scan
+    from sdviewer.formats.scanning import scan_file
     from sdviewer.engine.document import Document
     from sdviewer.engine.numbers import Numbers
     from sdviewer.formats import open_checkpoint, save
@@ -140,7 +141,7 @@ def _steps(out: Path) -> dict[str, Callable[[Path], str]]:
         return f"{len(printed.getvalue()) > 0}"
 
     def scanned(path: Path) -> str:
-        found = scan.scan_file(str(path), quiet)
+        found = scan_file(path)
         scan.as_text(str(path), found)
         json.dumps(found.to_json())
         return found.verdict

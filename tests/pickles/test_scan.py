@@ -437,6 +437,7 @@ def test_that_places_are_byte_offsets_of_the_name_and_its_calls() -> None:
         "uses": 1,
         "called": True,
         "where": list(use.where),
+        "paths": [""],
         "call": "os.system('ls')",
     }
 

@@ -10,6 +10,7 @@ from sdviewer.errors import UsageError
 from sdviewer.repair.operations import (
     OPERATIONS,
     Drop,
+    DropObjects,
     Expect,
     Keep,
     Operation,
@@ -58,6 +59,7 @@ OPERATION_VALUES = {
     | st.builds(Replace, find=st.just(r"(\d)"), new=st.just(r"\1'"), syntax=st.just("regex"), **KEYED),
     Drop: st.builds(Drop, keys=PATTERNS, **COMMON),
     Keep: st.builds(Keep, keys=PATTERNS, **COMMON),
+    DropObjects: st.builds(DropObjects, **COMMON),
 }
 RECIPES = st.builds(
     Recipe,

@@ -39,7 +39,7 @@ def test_that_the_examples_of_the_recipe_doc_do_what_it_says(recipe: str, keys: 
 
 def test_that_the_doc_has_an_example_for_every_operation() -> None:
     assert len(EXAMPLES) >= 20
-    for op in ("strip", "prefix", "replace_prefix", "rename", "replace", "drop", "keep"):
+    for op in ("strip", "prefix", "replace_prefix", "rename", "replace", "drop", "keep", "drop_objects"):
         assert any(f'op = "{op}"' in recipe for recipe, _ in EXAMPLES), op
 
 

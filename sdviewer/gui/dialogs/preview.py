@@ -20,6 +20,7 @@ from PySide6.QtWidgets import (
 
 from sdviewer.core import text
 from sdviewer.gui import resources, widgets
+from sdviewer.gui.plain import plain_tip
 from sdviewer.gui.widgets import Chip
 
 Preview = Mapping[str, Any]
@@ -50,8 +51,11 @@ class _PreviewModel(QAbstractTableModel):
 
     def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> object:
         old, new, shape, problem = self.rows[index.row()]
-        if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.AccessibleTextRole, Qt.ItemDataRole.ToolTipRole):
-            return (old, "dropped" if new is None else new, shape, problem)[index.column()]
+        cell = (old, "dropped" if new is None else new, shape, problem)[index.column()]
+        if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.AccessibleTextRole):
+            return cell
+        if role == Qt.ItemDataRole.ToolTipRole:
+            return plain_tip(cell)
         return None
 
     def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> object:

@@ -15,6 +15,7 @@ from PySide6.QtCore import QAbstractTableModel, QModelIndex, QObject, QPersisten
 from sdviewer.core import sheet as sheets
 from sdviewer.core import text
 from sdviewer.core.sheet import Sheet
+from sdviewer.gui.plain import plain_tip
 
 Index = QModelIndex | QPersistentModelIndex
 
@@ -39,6 +40,15 @@ _KIND_WORDS = {
 }
 # A name is shown on one line of a few hundred pixels: what lies beyond is never laid out.
 _LONGEST_NAME = 300
+
+
+STATES: Final = (
+    (sheets.EDITED, "renamed"),
+    (sheets.DROPPED, "dropped"),
+    (sheets.PROBLEM, "has a problem"),
+    (sheets.HAZARD, "not run"),
+)
+"""Bits of a row's flags, as a screen reader says them."""
 
 
 class TreeModel(QAbstractTableModel):
@@ -168,7 +178,7 @@ class TreeModel(QAbstractTableModel):
             parts.append(note)
         if flags & sheets.CHILDREN:
             parts.append("expanded" if flags & sheets.EXPANDED else "collapsed")
-        for bit, word in ((sheets.EDITED, "renamed"), (sheets.DROPPED, "dropped"), (sheets.PROBLEM, "has a problem")):
+        for bit, word in STATES:
             if flags & bit:
                 parts.append(word)
         return ", ".join(parts) + f", level {self.depth(node) + 1}"
@@ -191,7 +201,7 @@ class TreeModel(QAbstractTableModel):
         if role == Qt.ItemDataRole.AccessibleTextRole:
             return self.sentence(node) if column == NAME else self._display(node, column)
         if role == Qt.ItemDataRole.ToolTipRole:
-            return self._tooltip(node, column)
+            return plain_tip(tip) if (tip := self._tooltip(node, column)) else None
         return None
 
     def _display(self, node: int, column: int) -> str:

@@ -11,8 +11,8 @@ from PySide6.QtWidgets import QFrame, QHBoxLayout, QPushButton, QVBoxLayout
 from sdviewer.gui import widgets
 from sdviewer.gui.widgets import CodeBlock, IconLabel
 
-Tone = Literal["warn", "error", "info"]
-_ICONS = {"warn": ("warn", "warn"), "error": ("warn", "S"), "info": ("info", "text2")}
+Tone = Literal["warn", "security", "error", "info"]
+_ICONS = {"warn": ("warn", "warn"), "security": ("shieldw", "warn"), "error": ("warn", "S"), "info": ("info", "text2")}
 
 Button = tuple[str, Callable[[], None]]
 
@@ -54,8 +54,17 @@ class Banner(QFrame):
         self._details.hide()
         self.hide()
 
-    def tell(self, tone: Tone, what: str, why: str = "", details: str = "", buttons: Sequence[Button] = ()) -> None:
-        """Say something; `details` open on request, `buttons` are what can be done about it."""
+    def tell(
+        self,
+        tone: Tone,
+        what: str,
+        why: str = "",
+        details: str = "",
+        buttons: Sequence[Button] = (),
+        *,
+        primary: str = "",
+    ) -> None:
+        """Say something; `details` open on request, `buttons` are what can be done about it, `primary` one of them."""
         widgets.set_property(self, "tone", tone)
         self._icon.set_icon(*_ICONS[tone])
         self._what.setText(what)
@@ -70,7 +79,7 @@ class Banner(QFrame):
             old.deleteLater()
         self._buttons = []
         for name, act in buttons:
-            made = widgets.button(name)
+            made = widgets.button(name, "save" if name == primary else "", primary=name == primary)
             made.clicked.connect(act)
             self._row.insertWidget(self._row.count() - 1, made)
             self._buttons.append(made)

@@ -24,6 +24,7 @@ from sdviewer.gui import resources, widgets
 from sdviewer.gui.jobs import Body, Buffers, is_cancelled
 from sdviewer.gui.panels.path_bar import PathBar
 from sdviewer.gui.panels.statistics import Statistics
+from sdviewer.gui.plain import plain_tip
 from sdviewer.gui.plots import PLOTS
 from sdviewer.gui.plots.histogram import HistogramPlot
 from sdviewer.gui.plots.plot import Plot
@@ -375,7 +376,7 @@ class _FactsLine(QWidget):
             self._words = words
             said = " · ".join(shown for shown, _ in words)
             self.setAccessibleName(said)
-            self.setToolTip(said)
+            self.setToolTip(plain_tip(said))
             self.update()
 
     def paintEvent(self, event: QPaintEvent) -> None:
@@ -536,12 +537,17 @@ class ValuePage(QWidget):
     def show_value(self, facts: Facts) -> None:
         """Show a row that holds no tensors."""
         is_object = facts["kind"] == "object"
-        self._card.title_label.setText("Object, not built" if is_object else "Value")
+        hazard = bool(facts.get("hazard"))
+        self._card.title_label.setText("Call, not run" if hazard else "Object, not built" if is_object else "Value")
         kind = str(facts.get("class") or facts.get("value_type") or "")
         self._card.subtitle.setText(text.visible(kind.removeprefix("builtins."), 200))
         value = facts.get("value")
         shown = str(value) if value is not None else str(facts.get("note") or "")
         self._text.setPlainText(text.visible(shown, 20_000))
-        self._say.setText(
-            "The file names this class. sdviewer shows the name and builds nothing from it." if is_object else ""
-        )
+        self._say.setText(_about_value(is_object, hazard))
+
+
+def _about_value(is_object: bool, hazard: bool) -> str:
+    if hazard:
+        return "Loading the file with weights_only=False would run this; sdviewer did not. Ctrl+2 shows all it calls."
+    return "The file names this class. sdviewer shows the name and builds nothing from it." if is_object else ""

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property, partial
+from typing import Final
 
 from PySide6.QtCore import QPoint, Qt, QTimer, Signal
 from PySide6.QtWidgets import QHBoxLayout, QProgressBar, QSplitter, QStackedWidget, QVBoxLayout, QWidget
 
 from sdviewer.core import text
 from sdviewer.gui import widgets
-from sdviewer.gui.jobs import Body
+from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.panels.banner import Banner
 from sdviewer.gui.panels.detail_panel import DetailPanel
+from sdviewer.gui.panels.file_view import FileView
+from sdviewer.gui.panels.metadata_panel import MetadataPanel
+from sdviewer.gui.panels.problems_panel import ProblemsPanel
 from sdviewer.gui.panels.receipt_page import ReceiptPage
 from sdviewer.gui.panels.recipe_panel import RecipePanel
+from sdviewer.gui.panels.security_panel import SecurityPanel
+from sdviewer.gui.panels.security_words import banner_words, dangerous_calls
 from sdviewer.gui.panels.status_bar import BAR_AFTER, SAY_AFTER
+from sdviewer.gui.panels.structure_panel import StructurePanel
 from sdviewer.gui.panels.tree_panel import TreePanel
 from sdviewer.gui.panels.wording import failure_words, sentence
 from sdviewer.gui.plots import PLOTS
@@ -24,6 +31,11 @@ from sdviewer.gui.widgets import IconLabel
 
 TREE_WIDTH = 486
 
+VIEWS: Final[Mapping[str, type[FileView]]] = {
+    view.name: view for view in (SecurityPanel, StructurePanel, MetadataPanel, ProblemsPanel)
+}
+"""The views of a whole file, which stand where the details do: a new one is one new file and one word here."""
+
 
 class DocumentPage(QWidget):
     """All that is shown of one session."""
@@ -31,6 +43,7 @@ class DocumentPage(QWidget):
     close_requested = Signal()
     built = Signal()
     save_requested = Signal()
+    clean_copy_requested = Signal()
     file_chosen = Signal(str)
     tree_shown = Signal()
     tree_painted = Signal()
@@ -52,6 +65,8 @@ class DocumentPage(QWidget):
         self._stack.addWidget(self._opening)
         self._stack.addWidget(self.splitter)
         self.splitter.addWidget(self._left)
+        self.right = QStackedWidget()
+        self.views: dict[str, FileView] = {}
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(0)
@@ -89,7 +104,8 @@ class DocumentPage(QWidget):
         widgets.polish(made)
         self._left.insertWidget(0, made)
         self._left.setStretchFactor(0, 1)
-        made.problems_requested.connect(lambda: self._tell_problems(self.session.info.get("problems") or []))
+        made.problems_requested.connect(lambda: self.show_view("problems"))
+        made.security_requested.connect(lambda: self.show_view("security"))
         made.view.first_painted.connect(self.tree_painted)
         made.view.menu_requested.connect(self.menu_requested)
         made.view.view_requested.connect(lambda number: self.detail.choose_view(number))
@@ -109,7 +125,8 @@ class DocumentPage(QWidget):
         """What is selected."""
         made = DetailPanel(self.session, self._view, self._scale)
         widgets.polish(made)
-        self.splitter.addWidget(made)
+        self.right.addWidget(made)
+        self.splitter.addWidget(self.right)
         self.splitter.setStretchFactor(0, 0)
         self.splitter.setStretchFactor(1, 1)
         self.splitter.setSizes([TREE_WIDTH, 10_000])
@@ -117,6 +134,55 @@ class DocumentPage(QWidget):
         made.view_chosen.connect(self.view_chosen)
         made.scale_chosen.connect(self.scale_chosen)
         return made
+
+    def view(self, name: str) -> FileView:
+        """One of the views of the whole file, made when it is first wanted."""
+        if name not in self.views:
+            made = self.views[name] = VIEWS[name](self.session)
+            widgets.polish(made)
+            self.right.addWidget(made)
+            made.back_requested.connect(self.show_details)
+            if isinstance(made, SecurityPanel):
+                made.clean_copy_requested.connect(self.clean_copy_requested)
+                made.problems_requested.connect(lambda: self.show_view("problems"))
+            if isinstance(made, ProblemsPanel):
+                made.place_chosen.connect(self._find)
+        return self.views[name]
+
+    def show_view(self, name: str) -> None:
+        """Show a view of the whole file beside the tree: security, structure, metadata, problems; or "details"."""
+        if name == "details":
+            self.show_details()
+            return
+        made = self.view(name)
+        self._stack.setCurrentWidget(self.splitter)
+        self.right.setCurrentWidget(made)
+        made.setFocus()
+        made.show_now()
+        self.tree_shown.emit()
+
+    def show_details(self) -> None:
+        """Back to what is selected."""
+        self.right.setCurrentWidget(self.detail)
+        self.show_tree()
+
+    def shown_view(self) -> str:
+        """The name of the view that is in front, "details" for the selection."""
+        current = self.right.currentWidget()
+        return current.name if isinstance(current, FileView) else "details"
+
+    def _find(self, place: str) -> None:
+        """Show the row that a problem is about, if the tree has it."""
+        if not place:
+            return
+
+        def answered(body: Body, buffers: Buffers) -> None:
+            found = next((int(node) for node, key in body["rows"] if key == place or place.endswith(f".{key}")), -1)
+            if found >= 0:
+                self.show_details()
+                self.session.reveal(found)
+
+        self.session.ask("find", {"text": place.rpartition(".")[2], "limit": 1000}, answered, lane="find place")
 
     @cached_property
     def receipt(self) -> ReceiptPage:
@@ -143,6 +209,8 @@ class DocumentPage(QWidget):
         session.open_failed.connect(self._show_failure)
         session.opening_progressed.connect(self._opening.show_progress)
         session.recipe_changed.connect(lambda: self.recipe.show_recipe())
+        session.scanned.connect(self._tell_scan)
+        session.selection_changed.connect(self._selected)
         session.trouble.connect(self._tell_trouble)
         session.changed_on_disk.connect(self._tell_change)
         session.saved.connect(self._show_receipt)
@@ -169,6 +237,9 @@ class DocumentPage(QWidget):
         self._opening.end()
         self.show_tree()
         self._tell_problems(self.session.info.get("problems") or [])
+        current = self.right.currentWidget()
+        if isinstance(current, FileView):
+            current.show_now()  # the file was read again
 
     def _show_failure(self) -> None:
         self._opening.end()
@@ -179,17 +250,33 @@ class DocumentPage(QWidget):
         self.receipt.show_receipt(receipt, self.session)
         self._stack.setCurrentWidget(self.receipt)
 
+    def _selected(self, nodes: list[int]) -> None:
+        """Who selects a row in the tree wants to see it."""
+        if nodes and self.tree.view.hasFocus() and self.shown_view() != "details":
+            self.right.setCurrentWidget(self.detail)
+
     # The banner
+
+    def _tell_scan(self, scan: Body) -> None:
+        """Say what loading the file would do where that is more than building tensors, the act first."""
+        problems = self.session.info.get("problems") or []
+        words = banner_words(scan, any(problem[0] == "error" for problem in problems))
+        if words is None:
+            return
+        show = "Show what it calls" if dangerous_calls(scan) else "Show what is known"
+        save = "Save a clean copy…"
+        buttons = [(show, lambda: self.show_view("security"))]
+        if any(problem[0] != "info" for problem in problems):
+            buttons.append(("Problems", lambda: self.show_view("problems")))
+        if not self.session.not_clean:
+            buttons.append((save, self.clean_copy_requested.emit))
+        self.banner.tell("security", words[0], words[1], buttons=buttons, primary=save)
 
     def _tell_problems(self, problems: list[list[str]]) -> None:
         told = [problem for problem in problems if problem[0] != "info"]
         if not told:
             self.banner.hide()
             return
-        lines = [
-            f"{severity}: {text.visible(str(message), 300)}" + (f"  ({text.visible(str(where), 200)})" if where else "")
-            for severity, _, message, where in problems
-        ]
         severity, _, message, where = told[0]
         one = int(self.session.info.get("files", 1)) < 2
         damaged = "This file is damaged" if one else "Parts of this checkpoint are missing or damaged"
@@ -198,7 +285,8 @@ class DocumentPage(QWidget):
         why = sentence(text.visible(str(message), 300) + (f" ({text.visible(str(where), 120)})" if where else ""))
         if len(told) > 1:
             why += f" And {len(told) - 1:,} more."
-        self.banner.tell("error" if severity == "error" else "warn", f"{what}.", why, "\n".join(lines))
+        details = (("Details", lambda: self.show_view("problems")),)
+        self.banner.tell("error" if severity == "error" else "warn", f"{what}.", why, buttons=details)
 
     def _tell_trouble(self, failure: Body) -> None:
         what, why = failure_words(failure)

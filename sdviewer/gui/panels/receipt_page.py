@@ -129,13 +129,13 @@ class ReceiptPage(QScrollArea):
         return _code_card("Load it", text.visible(code, 2000).replace("\\n", "\n"), 96)
 
     def _recipe(self, session: Session) -> Card:
-        steps = len(session.recipe.steps)
-        return _code_card("Recipe", session.recipe.to_text(), 220, text.plural(steps, "step"))
+        steps = len(session.written.steps)
+        return _code_card("Recipe", session.written.to_text(), 220, text.plural(steps, "step"))
 
 
 def _place(session: Session) -> str:
     """Where the state dict is in the saved file, as Python takes it out: `["state_dict"]`, "" where it is the file."""
-    unwrapped = any(step.enabled and isinstance(step, Unwrap) for step in session.recipe.steps)
+    unwrapped = any(step.enabled and isinstance(step, Unwrap) for step in session.written.steps)
     dotted = "" if unwrapped else str(session.edit.get("state_dict") or "")
     return "".join(f"[{part!r}]" for part in dotted.split(".")) if dotted else ""
 

@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QScrollArea, QSi
 
 from sdviewer.core import text
 from sdviewer.gui import widgets
+from sdviewer.gui.plain import plain_tip
 from sdviewer.gui.settings import Recent, Settings
 from sdviewer.gui.widgets import Card, ClickCard, DashedFrame, Elided, IconLabel, KeyHint
 
@@ -153,7 +154,7 @@ class _RecentRow(Card):
         name, folder = _names(recent.path)
         numbers = f"{text.plural(recent.tensors, 'tensor')} · {text.short_count(recent.parameters)} params"
         self.setAccessibleName(f"Open {name} in {folder}, {numbers}")
-        self.setToolTip(text.visible(recent.path, 400))
+        self.setToolTip(plain_tip(text.visible(recent.path, 400)))
         grid = QGridLayout()
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setHorizontalSpacing(12)

@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QFrame, QMenu, QScrollArea, QVBoxLayout, QWidget
 
 from sdviewer.core import text
 from sdviewer.gui import resources, widgets
+from sdviewer.gui.plain import plain_tip
 from sdviewer.gui.widgets import Card
 
 Show = Callable[[Any], str]
@@ -77,7 +78,7 @@ class _Line(QWidget):
     def show_value(self, shown: str, copied: str, more: str = "") -> None:
         """The number as it is shown, as it is copied, and what the tooltip adds."""
         self._shown, self._copied = shown, copied
-        self.setToolTip(more or copied)
+        self.setToolTip(plain_tip(more or copied))
         self.setAccessibleName(f"{self.words} {shown}")
         self.show()
         self.update()

@@ -9,7 +9,7 @@ from PySide6.QtWidgets import QHBoxLayout, QProgressBar, QSizePolicy, QStatusBar
 
 from sdviewer.core import text
 from sdviewer.gui import widgets
-from sdviewer.gui.widgets import Elided, IconLabel
+from sdviewer.gui.widgets import IconLabel, LinkLabel
 
 CONTAINERS = {
     "torch-zip": "PyTorch zip",
@@ -22,6 +22,9 @@ CONTAINERS = {
     "deepspeed": "DeepSpeed",
     "npz": "NumPy zip",
     "npy": "NumPy array",
+    "gguf": "GGUF",
+    "onnx": "ONNX",
+    "hdf5": "HDF5",
 }
 """Containers in words, where the engine's word is none of a person's."""
 SAY_AFTER = 500
@@ -33,6 +36,7 @@ class StatusBar(QStatusBar):
     """Three places: document, job, cursor."""
 
     cancel_requested = Signal()
+    security_requested = Signal()
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +47,8 @@ class StatusBar(QStatusBar):
         row.setContentsMargins(14, 0, 0, 0)
         row.setSpacing(8)
         self._icon = IconLabel("info", 14)
-        self._document = Elided("")
+        self._document = LinkLabel()
+        self._document.clicked.connect(self.security_requested)
         self._document.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         row.addWidget(self._icon)
         row.addWidget(self._document, 1)
@@ -70,6 +75,7 @@ class StatusBar(QStatusBar):
         """What is open; the icon stands for "nothing of it was run"."""
         self._icon.setVisible(opened)
         self._document.setText(words)
+        self._document.set_link(opened, "What loading this file in Python would run (Ctrl+2)")
 
     def show_cursor(self, words: str) -> None:
         """The value under the cursor."""

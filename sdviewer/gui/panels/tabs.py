@@ -9,6 +9,7 @@ from PySide6.QtWidgets import QHBoxLayout, QMenu, QTabBar, QTabWidget, QToolButt
 from sdviewer.core import text
 from sdviewer.gui import icons, widgets
 from sdviewer.gui.panels.document_page import DocumentPage
+from sdviewer.gui.plain import plain_tip
 
 
 class _Bar(QTabBar):
@@ -70,7 +71,7 @@ class DocumentTabs(QTabWidget):
     def add_page(self, page: DocumentPage) -> None:
         """Put a document into a tab and to the front."""
         index = self.addTab(page, icons.icon("file"), _escaped(page.session.name))
-        self.setTabToolTip(index, text.visible(page.session.path, 400))
+        self.setTabToolTip(index, plain_tip(text.visible(page.session.path, 400)))
         cross = widgets.icon_button("x", f"Close {page.session.name}", 11)
         cross.setIconSize(QSize(0, 0))
         cross.setFixedSize(18, 18)

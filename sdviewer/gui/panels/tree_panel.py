@@ -22,6 +22,7 @@ from sdviewer.core import text
 from sdviewer.core.key_filter import parse_filter
 from sdviewer.core.sheet import Sheet
 from sdviewer.gui import resources, widgets
+from sdviewer.gui.jobs import Body
 from sdviewer.gui.models import tree_model
 from sdviewer.gui.models.tree_model import TreeModel
 from sdviewer.gui.panels.tree_rows import PARAMS_WIDTH, ROW_HEIGHT, SHAPE_WIDTH, Columns, RowPainter, chevron_rect
@@ -221,6 +222,7 @@ class TreePanel(QWidget):
     """Filter, chips and tree; keeps selection and scroll by node when the worker answers with other rows."""
 
     problems_requested = Signal()
+    security_requested = Signal()
 
     def __init__(self, session: Session) -> None:
         super().__init__()
@@ -239,14 +241,17 @@ class TreePanel(QWidget):
         self._chips: dict[str, Chip] = {}
         self._chip_filter = ""
         self._problems = Chip("Problems", "warn", "warn")
+        self._security = Chip("Security", "warn", "shieldw")
         self._lay_out()
         self._connect()
 
     def _lay_out(self) -> None:
         self._problems.hide()
+        self._security.hide()
         self._chip_row = QHBoxLayout()
         self._chip_row.setSpacing(6)
         self._chip_row.addWidget(self._problems)
+        self._chip_row.addWidget(self._security)
         self._chip_row.addStretch(1)
         top = QVBoxLayout()
         top.setContentsMargins(10, 10, 10, 6)
@@ -294,6 +299,8 @@ class TreePanel(QWidget):
         self.filter.escaped.connect(self._leave_filter)
         self.filter.returnPressed.connect(self._enter_tree)
         self._problems.clicked.connect(self.problems_requested)
+        self._security.clicked.connect(self.security_requested)
+        session.scanned.connect(self._show_scan)
 
     # What the session tells
 
@@ -321,6 +328,17 @@ class TreePanel(QWidget):
         problems = len(self._session.info.get("problems") or ())
         self._problems.setText(f"Problems  {problems:,}")
         self._problems.setVisible(problems > 0)
+
+    def _show_scan(self, scan: Body) -> None:
+        """Where a name is known to do harm, or not all could be read: how many names are no torch's and no data's."""
+        counts = scan["counts"]
+        asked = int(counts.get("dangerous") or 0) + int(counts.get("unknown") or 0)
+        self._security.setText(f"Security  {asked:,}" if asked else "Security")
+        self._security.setToolTip("What loading this file would run")
+        self._security.setVisible(bool(counts.get("dangerous")) or not scan["complete"])
+        if self._chip_row.sizeHint().width() > self.width() - 20:
+            self._security.setText("")  # the shield alone: seven chips are wider than the tree
+            self._security.setAccessibleName("Security")
 
     def _choose_chip(self, wanted: str) -> None:
         self._chip_filter = wanted

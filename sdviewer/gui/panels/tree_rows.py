@@ -136,8 +136,10 @@ class RowPainter:
             icons.paint(painter, name, x + 1, middle - 6, 12, "text2")
         x += CHEVRON + 1
         dropped, problem = bool(flags & sheets.DROPPED), bool(flags & sheets.PROBLEM)
-        token = "S" if problem else "text3" if dropped else "text2"
-        icons.paint(painter, "warn" if problem else ICONS[kind], x, middle - 8, ICON, token)
+        hazard = bool(flags & sheets.HAZARD)
+        token = "S" if problem else "text3" if dropped else "warn" if hazard else "text2"
+        drawn = "warn" if problem else "shieldw" if hazard else ICONS[kind]
+        icons.paint(painter, drawn, x, middle - 8, ICON, token)
         x += ICON + 6
         font = self._bold if kind in CONTAINERS else self._plain
         name = font.elided(model.name(node), right - x)
@@ -148,7 +150,10 @@ class RowPainter:
         if kind == "value":
             return
         x += font.width(name) + 8
-        if note := model.note(node):
+        note = model.note(node)
+        if hazard:
+            note = f"{note}, not run" if note else "not run"
+        if note:
             self._paint_note(painter, x, y, right - x + self._overflow(columns, node, kind), note, edited)
 
     def _mark_words(self, painter: QPainter, x: int, y: int, name: str, font: _Font) -> None:

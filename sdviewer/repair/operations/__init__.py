@@ -8,6 +8,7 @@ from typing import Any
 
 from sdviewer.repair.fields import FieldReader
 from sdviewer.repair.operations.drop import Drop
+from sdviewer.repair.operations.drop_objects import DropObjects
 from sdviewer.repair.operations.keep import Keep
 from sdviewer.repair.operations.operation import Expect, KeyChanges, Operation
 from sdviewer.repair.operations.prefix import Prefix
@@ -21,6 +22,7 @@ from sdviewer.repair.wording import quoted
 __all__ = [
     "OPERATIONS",
     "Drop",
+    "DropObjects",
     "Expect",
     "Keep",
     "KeyChanges",
@@ -35,10 +37,13 @@ __all__ = [
     "read_step",
 ]
 
-OPERATIONS: tuple[type[Operation], ...] = (Unwrap, Strip, Prefix, ReplacePrefix, Rename, Replace, Drop, Keep)
+OPERATIONS: tuple[type[Operation], ...] = (
+    *(Unwrap, Strip, Prefix, ReplacePrefix, Rename, Replace, Drop, Keep),
+    DropObjects,
+)
 
 NOT_BUILT = (
-    *("drop_objects", "cast", "split", "fuse", "transpose", "permute", "reshape", "squeeze", "unsqueeze", "flatten"),
+    *("cast", "split", "fuse", "transpose", "permute", "reshape", "squeeze", "unsqueeze", "flatten"),
     *("stack", "unstack", "rows", "add", "tie", "untie", "clone", "broadcast", "take", "resize"),
 )
 """Names of the recipe language that no release carries out yet."""
