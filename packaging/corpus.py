@@ -108,7 +108,9 @@ def _damage(path: Path, checkpoint: Checkpoint, expect: str) -> tuple[str, list[
 def _reading(checkpoint: Checkpoint, index: int) -> str:
     """What is told when the bytes of a tensor are read and their checksum is checked, else ""."""
     try:
-        return checksum(tensor_source(checkpoint, index)).problem
+        source = tensor_source(checkpoint, index)
+        with open_storage(source):
+            return checksum(source).problem
     except SDViewerError as error:
         return error.message
 

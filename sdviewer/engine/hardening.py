@@ -28,7 +28,7 @@ _BIND_AND_CONNECT_TCP = 3
 _SCOPED = 3  # abstract sockets, and signals to processes outside
 
 
-def harden(writable: Iterable[str] = (), *, may_write: bool = False) -> list[str]:
+def harden(writable: Iterable[str] = (), *, may_write: bool = False, programs: Iterable[str] = ()) -> list[str]:
     """Fence this process in for good; what was achieved, in words.
 
     Reading stays allowed everywhere: Python imports on demand, and which files a checkpoint has is known later.
@@ -36,12 +36,13 @@ def harden(writable: Iterable[str] = (), *, may_write: bool = False) -> list[str
     Args:
         writable: folders below which files may still be made and written.
         may_write: whether any file may be written at all, in `writable` or not where the system cannot tell.
+        programs: what may still be started; it gets the same fence.
     """
     done = [*_limits(may_write)]
     if sys.platform == "linux":
         # No ctypes, or no such call in this C library: what is done is done.
         with contextlib.suppress(OSError, ImportError, AttributeError):
-            for what in _linux(writable):
+            for what in _linux(writable, programs):
                 done.append(what)
     return done
 
@@ -62,7 +63,7 @@ def _limits(may_write: bool) -> Iterable[str]:
         yield what
 
 
-def _linux(writable: Iterable[str]) -> Iterable[str]:
+def _linux(writable: Iterable[str], programs: Iterable[str]) -> Iterable[str]:
     import ctypes
 
     libc = ctypes.CDLL(None)
@@ -84,17 +85,28 @@ def _linux(writable: Iterable[str]) -> Iterable[str]:
     try:
         for folder in writable:
             _allow(syscall, ruleset, folder, files & ~_EXECUTE)
+        _allow(syscall, ruleset, os.devnull, files & (_WRITE_FILE | _TRUNCATE))
+        for program in programs:
+            for path in (program, *_loaders()):
+                _allow(syscall, ruleset, path, _EXECUTE)
         if syscall(_RESTRICT_SELF, ruleset, 0) == 0:
-            yield "no file written or program started" + (" and no connection made" if abi >= 4 else "")
+            yield "no file written or other program started" + (" and no connection made" if abi >= 4 else "")
     finally:
         os.close(ruleset)
 
 
-def _allow(syscall: object, ruleset: int, folder: str, rights: int) -> None:
-    """Let files below `folder` be written; one that is not there needs no right."""
+def _loaders() -> set[str]:
+    """The program that the kernel starts first to start another: it is mapped into this process too."""
+    with open("/proc/self/maps") as file:  # noqa: PTH123
+        paths = {line.split(maxsplit=5)[-1].strip() for line in file if "/ld-" in line or "/ld.so" in line}
+    return {path for path in paths if path.startswith("/")}
+
+
+def _allow(syscall: object, ruleset: int, path: str, rights: int) -> None:
+    """Grant rights on a file, or on all below a folder; what is not there needs none."""
     assert callable(syscall)
     try:
-        fd = os.open(folder, os.O_PATH | os.O_CLOEXEC)
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError:
         return
     try:

@@ -114,13 +114,14 @@ def main(service_name: str) -> None:
         os.nice(5)  # the window and its event loop go first where cores are few
     outgoing = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    run(_Fenced(_service(service_name), *_fence(service_name)), sys.stdin.buffer, outgoing)
+    service = _service(service_name)
+    run(_Fenced(service, *_fence(service_name, service)), sys.stdin.buffer, outgoing)
 
 
 class _Fenced:
     """A service whose process is hardened before it answers one of the `requests` that make it look at a file."""
 
-    def __init__(self, service: Service, requests: Collection[str], writable: Iterable[str], may_write: bool) -> None:
+    def __init__(self, service: Service, requests: Collection[str], writable: Iterable[str]) -> None:
         fenced = False
 
         def behind(handler: Handler) -> Handler:
@@ -128,7 +129,7 @@ class _Fenced:
                 nonlocal fenced
                 if not fenced:
                     fenced = True
-                    harden(writable, may_write=may_write)
+                    harden(writable, may_write=True, programs=[sys.executable])
                 return handler(params, progress)
 
             return answer
@@ -138,22 +139,23 @@ class _Fenced:
         }
 
 
-def _fence(name: str) -> tuple[Collection[str], list[str], bool]:
+def _fence(name: str, service: Service) -> tuple[Collection[str], list[str]]:
     """Which requests of a service want the fence, and what stays writable.
 
     A process that saves gets no `open`: it writes where the user says, and starts torch to check that.
     """
-    if name == "document":
-        return ("open",), [], False
     import tempfile
 
+    if name == "document":
+        # An HDF5 file is read by a process of its own, from a temporary copy where it is packed.
+        return ("open",), [tempfile.gettempdir()]
     import platformdirs
 
     # Numbers keep compiled loops in the user's cache, and an inflated storage in a temporary file.
     cache = os.environ.get("NUMBA_CACHE_DIR") or str(platformdirs.user_cache_path("sdviewer") / "numba")
     with contextlib.suppress(OSError):
         os.makedirs(cache, exist_ok=True)  # noqa: PTH103  a rule needs a folder that is there
-    return ("overview", "slice", "values", "line", "digest", "checksum"), [cache, tempfile.gettempdir()], True
+    return service.requests.keys(), [cache, tempfile.gettempdir()]
 
 
 def _service(name: str) -> Service:

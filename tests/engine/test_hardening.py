@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
+import numpy as np
+
 from sdviewer.engine.client import DocumentWorker, NumbersPool
 from tests.engine.conftest import Answered, ask
 
@@ -14,7 +17,7 @@ FENCED = """
 import json, os, socket, subprocess, sys
 from sdviewer.engine.hardening import harden
 open_before = open(sys.argv[2])
-done = harden(sys.argv[3:], may_write=len(sys.argv) > 3)
+done = harden(sys.argv[3:], may_write=len(sys.argv) > 3, programs=[sys.executable] if len(sys.argv) > 3 else [])
 def tried(act):
     try:
         act()
@@ -34,6 +37,7 @@ print(json.dumps([done, {
     "remove": tried(lambda: os.remove(sys.argv[2])),
     "folder": tried(lambda: os.mkdir(sys.argv[1])),
     "program": tried(lambda: subprocess.run(["/bin/true"], check=False)),
+    "python": tried(lambda: subprocess.run([sys.executable, "-c", ""], check=True)),
     "connect": tried(connect),
     "read": tried(lambda: open(sys.argv[2]).read()),
     "read open": tried(open_before.read),
@@ -55,15 +59,15 @@ def test_that_a_fenced_process_reads_and_does_nothing_else(tmp_path: Path) -> No
     assert tried["read"] == tried["read open"] == "done"
     assert "no byte written to a file" in done
     if any("program" in what for what in done):  # elsewhere there is no Landlock, and the worker works all the same
-        refused = ("write", "truncate", "remove", "folder", "program", "connect")
+        refused = ("write", "truncate", "remove", "folder", "program", "python", "connect")
         assert {tried[act] for act in refused} == {"PermissionError"}
     assert (tmp_path / "there").read_text() == "content"
 
 
-def test_that_named_folders_stay_writable(tmp_path: Path) -> None:
+def test_that_named_folders_stay_writable_and_named_programs_start(tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir()
     done, tried = fenced(tmp_path, tmp_path / "missing", tmp_path / "cache")
-    assert tried["write below"] == "done"
+    assert tried["write below"] == tried["python"] == "done"
     assert "no byte written to a file" not in done
     if any("program" in what for what in done):
         assert tried["write"] == tried["program"] == "PermissionError"
@@ -112,3 +116,16 @@ def test_that_a_fenced_pool_measures(document: DocumentWorker) -> None:
     assert body is not None
     assert body["summary"]["count"]
     assert "NoNewPrivs:\t1" in status
+
+
+def test_that_a_fenced_worker_still_reads_what_needs_a_process_of_its_own(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "model.h5", "w") as file:
+        file["a.weight"] = np.ones((2, 3), np.float32)
+    worker = DocumentWorker(str(tmp_path / "model.h5"))
+    opened = Answered()
+    worker.open(opened.done, opened.failed)
+    opened.wait()
+    worker.stop()
+    assert opened.failure is None
+    assert opened.body is not None
+    assert opened.body["info"]["tensors"] == 1

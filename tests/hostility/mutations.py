@@ -30,6 +30,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -260,6 +261,32 @@ def _tensor_pickles() -> list[bytes]:
     return [data for data in _pickles() if b"_rebuild" in data]
 
 
+@cache
+def _all_formats() -> list[bytes]:
+    """The sample of every format that there is; a new format's comes by itself.
+
+    HDF5 is read in a process of its own, which costs a second of a core each time and has tests of its own.
+    """
+    import torch
+
+    from sdviewer.formats import FORMATS
+    from tests.formats.test_opening import sample
+
+    found = []
+    for format_ in FORMATS:
+        if "hdf5" in format_.containers:
+            continue
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+
+            def save(thing: Any, name: str = "model.pt", folder: Path = folder, **options: Any) -> Path:
+                torch.save(thing, folder / name, **options)
+                return folder / name
+
+            found.append(sample(format_, save, folder).read_bytes())
+    return found
+
+
 TARGETS = {
     "directory": Target(check_directory, _zips),
     "pickle": Target(check_pickle, _pickles),
@@ -267,6 +294,7 @@ TARGETS = {
     "safetensors": Target(check_file, _safetensors),
     "tensors": Target(check_tensors, _tensor_pickles),
     "zip": Target(check_file, _zips),
+    "formats": Target(check_file, _all_formats),
 }
 
 

@@ -44,8 +44,8 @@ def test_that_damaged_inputs_end_in_a_result_or_in_an_error() -> None:
     assert found["inputs"] >= INPUTS
     assert found["grown"] < MEMORY
     # Enough of them came through to the end, so that the damage was not all in the first bytes.
-    reached = {"directory: directory", "pickle: clean", "legacy: opened", "safetensors: opened", "tensors: opened"}
-    assert all(found["said"][said] > 500 for said in reached)
+    reached = {"directory: directory", "pickle: clean", "legacy: opened", "safetensors: opened", "formats: opened"}
+    assert all(found["said"][said] > 300 for said in reached)
 
 
 def test_that_the_worst_inputs_by_design_end_too() -> None:
