@@ -14,7 +14,6 @@ from typing import Any
 from sdviewer.core import text
 from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.errors import SDViewerError
-from sdviewer.formats.bare_pickle import MOST_PICKLES
 from sdviewer.formats.pickle_streams import PickleStream, pickle_streams
 from sdviewer.pickles.machine import Pickle, parse_partial
 from sdviewer.pickles.names import fix_imports
