@@ -7,7 +7,7 @@ nothing twice and cycles end nowhere; an object that is met again is marked with
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ Thing = Node | Plain | Section
 
 @dataclass(slots=True)
 class Item:
-    """One row: a thing in a place. `record` and `pickle` are where it came from."""
+    """One row: a thing in a place. `record` and `pickle` are where it came from, `numbers` the rows in it so far."""
 
     label: str
     thing: Thing
@@ -66,6 +66,7 @@ class Item:
     record: str
     pickle: Pickle | None
     inside: Sequence[tuple[str, Thing]] | None = None
+    numbers: dict[int, int] = field(default_factory=dict)
 
 
 class Structure:
@@ -87,12 +88,16 @@ class Structure:
         if inside is None:
             inside = above.inside = self._inside(above.thing, above.pickle)
         rows = []
-        for label, thing in inside[start : start + limit]:
-            record, pickle = above.record, above.pickle
-            if isinstance(thing, Section) and id(thing) in self._records:
-                record, pickle = self._records[id(thing)]
-            self._items.append(Item(label, thing, item, record, pickle))
-            rows.append(self._row(len(self._items) - 1))
+        for place, (label, thing) in enumerate(inside[start : start + limit], start):
+            # A row that is listed once more is the same row, not another place of the same object.
+            number = above.numbers.get(place)
+            if number is None:
+                record, pickle = above.record, above.pickle
+                if isinstance(thing, Section) and id(thing) in self._records:
+                    record, pickle = self._records[id(thing)]
+                number = above.numbers[place] = len(self._items)
+                self._items.append(Item(label, thing, item, record, pickle))
+            rows.append(self._row(number))
         return {"rows": rows, "total": len(inside)}
 
     def _row(self, number: int) -> list[Any]:
@@ -121,9 +126,7 @@ class Structure:
                 return f"contains itself: it is {self._path(above)}", True
             above = self._items[above].parent
         first = self._first.setdefault(id(thing), number)
-        # The same row, listed once more: not another place.
-        same = self._items[first]
-        if first == number or (same.parent, same.label) == (self._items[number].parent, self._items[number].label):
+        if first == number:
             return "", False
         return f"same object as {self._path(first)}", False
 

@@ -91,6 +91,14 @@ def test_that_shared_and_cyclic_objects_are_marked_and_cost_nothing(tmp_path: Pa
     assert second[5].endswith("many › [0]")
 
 
+def test_that_rows_asked_for_again_are_the_same_rows_and_no_other_place(tmp_path: Path) -> None:
+    contents = saved(tmp_path, {"model": OrderedDict(w=torch.ones(1)), "list": [1]})
+    first = returned(contents)
+    again = returned(contents)
+    assert again == first
+    assert all(row[5] == "" for row in again.values())
+
+
 def test_that_long_containers_come_in_pages(tmp_path: Path) -> None:
     contents = saved(tmp_path, {f"k{i}": i for i in range(450)})
     (pickle,) = [row for row in inside(contents, 0).values() if row[2] == "pickle"]
