@@ -115,10 +115,10 @@ def _steps(out: Path) -> dict[str, Callable[[Path], str]]:
     from dataclasses import asdict
 
     from sdviewer.cli import info, scan
-    from sdviewer.formats.scanning import scan_file
     from sdviewer.engine.document import Document
     from sdviewer.engine.numbers import Numbers
     from sdviewer.formats import open_checkpoint, save
+    from sdviewer.formats.scanning import scan_file
     from sdviewer.repair.planning import make_plan
     from sdviewer.repair.recipe import Recipe, parse_recipe
 
