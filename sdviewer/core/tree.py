@@ -190,7 +190,8 @@ class _Builder:
         kind: RowKind = "tensor" if len(info.shape) > 1 else "vector" if info.shape else "scalar"
         node = _Node(name, kind)
         node.tensor = index
-        node.params = info.elements
+        # Without a dtype nothing is known of it but its key, not even a shape.
+        node.params = info.elements if info.dtype else 0
         node.nbytes = info.nbytes
         node.tensors = 1
         node.problem = bool(info.unreadable)
@@ -323,7 +324,7 @@ class _Builder:
                 (f"was {node.old_key}" if node.old_key else "") if info is not None else self._note(node)
                 for node, info in zip(order, infos, strict=True)
             ],
-            shape=["" if info is None else self._shape(info.shape) for info in infos],
+            shape=["" if info is None or not info.dtype else self._shape(info.shape) for info in infos],
             dtype=[
                 self._type(node) if info is None else DTYPES[info.dtype].short if info.dtype in DTYPES else info.dtype
                 for node, info in zip(order, infos, strict=True)

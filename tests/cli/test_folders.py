@@ -110,3 +110,7 @@ def test_that_a_scan_with_a_missing_shard_is_not_complete(sdviewer: Command, tmp
     (path.parent / "two.bin").unlink()
     ran = sdviewer("scan", path.parent, "--json")
     assert (ran.code, ran.json["complete"]) == (1, False)
+    shards = write_index(tmp_path / "harmless", SHARDS)
+    (shards.parent / next(iter(SHARDS))).unlink()
+    ran = sdviewer("scan", shards.parent, "--json")
+    assert (ran.code, ran.json["complete"], ran.json["verdict"]) == (0, True, "clean")

@@ -37,6 +37,16 @@ def test_that_keys_become_modules_and_a_lone_child_shares_its_row() -> None:
     assert tree.params[:3] == [116, 108, 8]
 
 
+def test_that_a_tensor_of_which_only_the_key_is_known_counts_for_nothing() -> None:
+    """A key whose shard is missing: not a scalar, of one parameter."""
+    made = checkpoint({"a.weight": (2, 3), "a.bias": ()})
+    lost = made.tensors[1]._replace(dtype="", nbytes=0, unreadable="its file is not there")
+    tree = build_tree(replace(made, tensors=(made.tensors[0], lost)))
+    row = tree.name.index("bias")
+    assert (tree.params[row], tree.shape[row], tree.dtype[row]) == (0, "", "")
+    assert tree.params[0] == 6
+
+
 def test_that_alike_blocks_fold_and_the_odd_one_stays_out() -> None:
     shapes = blocks(*range(10))
     shapes["blocks.7.attn.qkv.weight"] = (6, 3)

@@ -588,6 +588,10 @@ def test_that_a_missing_shard_is_told_and_keys_of_shards_cannot_be_edited(
     assert page is not None
     said = " ".join(label.text() for label in page.banner.findChildren(QLabel))
     assert "Parts of this checkpoint are missing" in said
+    assert said.count("model-2-of-2.safetensors") == 1
+    page.tree.select_row(names(window).index("b.weight"))
+    qtbot.waitUntil(lambda: session.facts.get("name") == "b.weight")
+    said = " ".join(label.text() for label in page.detail.findChildren(QLabel))
     assert "model-2-of-2.safetensors is not there" in said
     qtbot.waitUntil(lambda: bool(session.facts))
     assert not window.actions_by_id["rename"].isEnabled()

@@ -400,6 +400,8 @@ class _FactsLine(QWidget):
 def _fact_words(facts: Facts) -> list[tuple[str, bool]]:
     """What the header says, in a few words."""
     words: list[tuple[str, bool]] = []
+    if facts.get("shape") is not None and not facts["dtype"]:
+        return [("only its key is known", False)]
     if facts.get("shape") is not None:
         words.append((text.shape(tuple(facts["shape"])), True))
         words.append((str(facts["dtype"]), False))

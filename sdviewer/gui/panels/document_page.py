@@ -282,7 +282,8 @@ class DocumentPage(QWidget):
         damaged = "This file is damaged" if one else "Parts of this checkpoint are missing or damaged"
         odd = "Something in this file is odd" if one else "Something in this checkpoint is odd"
         what = damaged if severity == "error" else odd
-        why = sentence(text.visible(str(message), 300) + (f" ({text.visible(str(where), 120)})" if where else ""))
+        place = "" if not where or where in message else f" ({text.visible(str(where), 120)})"
+        why = sentence(text.visible(str(message), 300) + place)
         if len(told) > 1:
             why += f" And {len(told) - 1:,} more."
         details = (("Details", lambda: self.show_view("problems")),)
