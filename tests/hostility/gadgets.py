@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from tests.formats import test_torch_tar as torch_tar
 from tests.formats.conftest import Member, build_zip
 from tests.pickles.test_scan import CALLED, HIDDEN, LS, SYSTEM, UNKNOWN, call, name, stacked, text
 
@@ -198,6 +199,7 @@ def hostile_files() -> Iterator[HostileFile]:
         yield HostileFile(f"legacy, {title}", legacy(data), ("dangerous",), (data,))
     yield from _in_zips()
     yield from _in_streams()
+    yield from _in_tars()
     yield from _as_text()
 
 
@@ -294,6 +296,14 @@ def _in_streams() -> Iterator[HostileFile]:
     yield HostileFile("pickle and safetensors at once", polyglot, dangerous, (polyglot,))
 
 
+def _in_tars() -> Iterator[HostileFile]:
+    evil = whole(SYSTEM)
+    honest = {"pickle": whole(b"}"), "tensors": torch_tar.tensors([]), "storages": torch_tar.storages([], [])}
+    for member in honest:
+        data = torch_tar.tar({**honest, member: evil})
+        yield HostileFile(f"tar, {member}", data, ("dangerous",), (evil,))
+
+
 def _as_text() -> Iterator[HostileFile]:
     # In a safetensors file all of it is text: nobody unpickles it, and there is nothing to be alarmed about.
     evil = whole(SYSTEM)
@@ -308,6 +318,10 @@ def _as_text() -> Iterator[HostileFile]:
 
 def honest_files() -> Iterator[tuple[str, bytes]]:
     """One of each container, to load what sdviewer loads only when it is first needed."""
+    from tests.hostility.mutations import TARGETS
+
+    for i, data in enumerate(TARGETS["formats"].seeds()):
+        yield f"format {i}", data
     yield "zip", torch_zip(whole(HARMLESS))
     yield "zip with a class", torch_zip(beside(call(name("mypackage.Thing"))))
     yield (
