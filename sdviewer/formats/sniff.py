@@ -249,12 +249,6 @@ def _zlib(head: Head) -> bool:
     return head.start[:2] in (b"x\x01", b"x\x5e", b"x\x9c", b"x\xda") and _text(head) is None
 
 
-# What sdviewer will read one day: kind, and how it is recognised. Zip members are asked for after the other magics.
-UNSUPPORTED: tuple[tuple[str, Test], ...] = (
-    ("a checkpoint of PyTorch's 2018 preview (PYTORCH1)", _starts(b"PYTORCH1")),
-    ("a TorchScript mobile file", _at(4, b"PTMF")),
-)
-
 # What other programs write and sdviewer does not read: what it is, the way to something that it reads, and how it is
 # recognised.
 ELSEWHERE: tuple[tuple[str, str, Test], ...] = (
@@ -262,6 +256,11 @@ ELSEWHERE: tuple[tuple[str, str, Test], ...] = (
         "a GGML file, which llama.cpp gave up for GGUF in 2023",
         "Convert it with a llama.cpp of that time, or get the model as GGUF or safetensors.",
         _starts(b"lmgg", b"tjgg", b"fmgg", b"algg"),
+    ),
+    (
+        "a TorchScript mobile file (flatbuffer)",
+        "Open the TorchScript archive that it was made from.",
+        _at(4, b"PTMF"),
     ),
     (
         "an ExecuTorch program",
@@ -317,6 +316,11 @@ ELSEWHERE: tuple[tuple[str, str, Test], ...] = (
 
 # What is no checkpoint: what it is, what to do, and how it is recognised.
 FOREIGN: tuple[tuple[str, str, Test], ...] = (
+    (
+        "a checkpoint of PyTorch's 2018 preview (PYTORCH1), which no torch reads",
+        "Look for a newer copy of the model.",
+        _starts(b"PYTORCH1"),
+    ),
     ("a web page: the download went wrong", "Download it again; the site may ask you to sign in.", _markup),
     ("an error message of a server: the download went wrong", "Download it again.", _error_message),
     ("a gzip archive", "Unpack it first.", _starts(b"\x1f\x8b")),
@@ -379,10 +383,6 @@ def refusal(head: Head) -> OpenError:
     for kind, remedy, test in ELSEWHERE:
         if test(head):
             return UnsupportedContainer(f"this is {kind}, which sdviewer does not read", path=path, remedy=remedy)
-    for kind, test in UNSUPPORTED:
-        if test(head):
-            message = f"this is {kind}, which sdviewer does not read yet"
-            return UnsupportedContainer(message, path=path)
     if head.start.startswith(LFS_POINTER):
         return _lfs_pointer(head)
     for kind, remedy, test in FOREIGN:

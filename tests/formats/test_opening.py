@@ -281,6 +281,7 @@ def test_that_what_is_not_there_is_said(tmp_path: Path) -> None:
         (b'{"error": "not found"}', "error message"),
         (b'{"model_type": "bert"}', "JSON"),
         (b"x\x9c\xed\xc1\x01\r\0\0\0", "zlib"),
+        (b"PYTORCH1" + bytes(100), "2018 preview"),
         (b"/home/me/checkpoints/model.pt\n", "names another file"),
         (b"hello, this is no checkpoint\n", "a text that begins"),
         (b"\x01\x02\x03\xff\xfe\xfd" * 10, "no checkpoint format"),
@@ -292,22 +293,11 @@ def test_that_what_is_no_checkpoint_is_named(write: Write, data: bytes, says: st
 
 
 @pytest.mark.parametrize(
-    ("data", "says"),
-    [
-        (b"PYTORCH1" + bytes(100), "PYTORCH1"),
-    ],
-)
-def test_that_a_checkpoint_of_another_kind_is_named(write: Write, data: bytes, says: str) -> None:
-    with pytest.raises(UnsupportedContainer, match=says) as caught:
-        open_checkpoint(write(data))
-    assert caught.value.code == "unsupported_container"
-
-
-@pytest.mark.parametrize(
     ("data", "says", "remedy"),
     [
         (b"tjgg\1\0\0\0" + bytes(40), "GGML", "llama.cpp"),
         (bytes(4) + b"ET12" + bytes(40), "ExecuTorch", "exported from"),
+        (bytes(4) + b"PTMF" + bytes(40), "mobile", "TorchScript archive"),
         (b"\x1c\0\0\0TFL3" + bytes(40), "TensorFlow Lite", "ONNX"),
         (b"\0\2\1" + bytes(60) + bytes.fromhex("57fb808b247547db"), "TensorFlow checkpoint", "load_checkpoint"),
         (b"\x08\1\x12\x0b\x0a\x09\x22\5serve*\0", "SavedModel", "tf2onnx"),
