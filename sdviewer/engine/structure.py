@@ -189,21 +189,24 @@ class Structure:
         name = stream.name or Path(self._checkpoint.path).name
         if stream.broken:
             return [(name, Section("pickle", f"cannot be read: {stream.broken}", list))]
-        found: list[tuple[str, Thing]] = []
-        at, number = 0, 0
+        pickles: list[Pickle] = []
+        at = 0
         most = stream.pickles or MOST_PICKLES
-        while at < len(stream.data) and number < most:
+        while at < len(stream.data) and len(pickles) < most:
             pickle = parse_partial(stream.data, at)
-            if stream.pickles is None and number and pickle.broken and not pickle.calls:
+            if stream.pickles is None and pickles and pickle.broken and not pickle.calls:
                 break  # what follows is no pickle
-            number += 1
-            label = f"{name}, pickle {number}" if number > 1 or (stream.pickles or 1) > 1 else name
-            if own is None or (pickle.end - at, number) != (own.end - own.start, 4) or stream.name:
-                found.append(self._pickle_root(label, pickle, "" if stream.loaded else "nothing refers to it"))
+            pickles.append(pickle)
+            at = pickle.end
             if pickle.broken:
                 break
-            at = pickle.end
-        return found
+        note = "" if stream.loaded else "nothing refers to it"
+        return [
+            self._pickle_root(f"{name}, pickle {number}" if len(pickles) > 1 else name, pickle, note)
+            for number, pickle in enumerate(pickles, 1)
+            # That of a legacy stream which holds the objects is there already.
+            if own is None or stream.name or number != 4 or pickle.end - pickle.start != own.end - own.start
+        ]
 
     def _pickle_root(self, name: str, pickle: Pickle, note: str) -> tuple[str, Thing]:
         words = [f"protocol {pickle.protocol}", f"{pickle.end - pickle.start:,} bytes"]

@@ -18,6 +18,7 @@ from sdviewer.core.text import plural, visible
 from sdviewer.errors import CorruptCheckpoint, SaveError
 from sdviewer.formats.file import File
 from sdviewer.formats.pieces import Copy, Layout, Piece
+from sdviewer.formats.torch_clean import Cleaning
 from sdviewer.formats.torch_edits import StorageUse, storage_keys, storage_uses, write_back
 from sdviewer.formats.torch_source import TorchZipSource
 from sdviewer.formats.torch_tensors import storage_dtype
@@ -25,7 +26,6 @@ from sdviewer.formats.zip_directory import STORED, Entry, payload_offset, read_m
 from sdviewer.formats.zip_writer import DEFAULT_ALIGNMENT, LARGEST_ALIGNMENT, Member, lay_out
 from sdviewer.pickles.emit import Edits, Emitted, emit
 from sdviewer.pickles.machine import parse
-from sdviewer.pickles.scan import scan_stream
 
 LARGEST_OTHER_PICKLE = 1 << 30
 MOST_NAMED = 10
@@ -36,24 +36,31 @@ VERSION = b"3\n"
 
 
 def lay_out_torch_zip(
-    file: File, source: TorchZipSource, edits: Edits, tensors: Sequence[TensorInfo] = (), *, clean: bool = False
+    file: File,
+    source: TorchZipSource,
+    edits: Edits,
+    tensors: Sequence[TensorInfo] = (),
+    *,
+    cleaning: Cleaning | None = None,
 ) -> Layout:
     """The pieces of the edited archive; `tensors` are named where their storages are damaged.
 
-    `clean`: without pickles beside it that ask for names torch's own list lacks.
+    `cleaning` says which records a clean copy leaves out.
 
     Raises:
         SaveError: a record cannot be copied, or the pickle cannot be written back.
         CorruptCheckpoint: a record is not where the directory says.
     """
-    return _Archive(file, source, tensors, clean).edited(write_back(source, edits, file.path))
+    return _Archive(file, source, tensors, cleaning).edited(write_back(source, edits, file.path))
 
 
 class _Archive:
-    def __init__(self, file: File, source: TorchZipSource, tensors: Sequence[TensorInfo], clean: bool) -> None:
+    def __init__(
+        self, file: File, source: TorchZipSource, tensors: Sequence[TensorInfo], cleaning: Cleaning | None
+    ) -> None:
         self.file = file
         self.tensors = tensors
-        self.clean = clean
+        self.cleaning = cleaning
         self.source = source
         self.entries = source.directory.entries
         self.payloads: dict[int, Piece] = {}
@@ -78,7 +85,7 @@ class _Archive:
             if id(entry) not in left_out:
                 left_out.add(id(entry))
                 notes.append(f"record {visible(entry.name, 80)} left out: it is damaged, and no pickle names it")
-        for entry in self._unclean() if self.clean else ():
+        for entry in self._unclean(self.cleaning) if self.cleaning is not None else ():
             left_out.add(id(entry))
             notes.append(
                 f"record {visible(entry.name, 80)} left out: a pickle that asks for more than torch's own names"
@@ -94,7 +101,7 @@ class _Archive:
                 order = self._in_first_use_order(order, used)
         pickle = self.source.pickle
         # torch ignores what follows STOP; it stays, but for a clean copy: it could be another pickle.
-        data = emitted.data + (b"" if self.clean else pickle.data[pickle.end :])
+        data = emitted.data + (b"" if self.cleaning is not None else pickle.data[pickle.end :])
         members = [self._member(entry, data) for entry in order]
         if self.source.directory.salvaged and self._control("version") is self._control(".data/version") is None:
             # torch refuses an archive without it, and it stands at the end, where this one breaks off.
@@ -113,19 +120,10 @@ class _Archive:
             return Member(name, data_pkl, len(data_pkl), crc)
         return Member(name, self.payloads[id(entry)], entry.usize, entry.crc, entry.method)
 
-    def _unclean(self) -> list[Entry]:
-        """The pickles beside the object pickle that ask for anything but torch's own names, or cannot be read."""
-        found = []
-        for entry in self.source.other_pickles:
-            try:
-                data = read_member(self.file, self.source.directory, entry, LARGEST_OTHER_PICKLE)
-            except CorruptCheckpoint:
-                found.append(entry)
-                continue
-            scan = scan_stream(data, entry.name, most=1)
-            if not scan.complete or any(use.cls != "torch" for use in scan.globals):
-                found.append(entry)
-        return found
+    def _unclean(self, cleaning: Cleaning) -> list[Entry]:
+        """The records that a clean copy leaves out."""
+        storages = {id(entry) for entry in self.source.records.values()}
+        return [entry for entry in self.entries if id(entry) not in storages and cleaning.takes_record(entry.name)]
 
     def _damaged(self, used: list[str]) -> list[Entry]:
         """Find every record's bytes; those whose bytes cannot be had and that nothing needs.

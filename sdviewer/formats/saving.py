@@ -77,7 +77,7 @@ def save(
             raise _source_changed(checkpoint.path)
         plan, cleaning = settle(checkpoint, plan)
         edits = _edits(checkpoint, plan, cleaning)
-        layout = _lay_out(source, checkpoint, plan, edits)
+        layout = _lay_out(source, checkpoint, plan, edits, cleaning)
         if dry_run:
             return _receipt(plan, checkpoint, chosen, layout)
         saving = _Saving(checkpoint, plan, edits, cleaning, source, layout, name, ask_torch, progress)
@@ -239,11 +239,11 @@ def _edits(checkpoint: Checkpoint, plan: Plan, cleaning: Cleaning | None) -> Edi
     return edits_of(checkpoint, source, plan, cleaning) if isinstance(source, TorchSource) else Edits()
 
 
-def _lay_out(file: File, checkpoint: Checkpoint, plan: Plan, edits: Edits) -> Layout:
+def _lay_out(file: File, checkpoint: Checkpoint, plan: Plan, edits: Edits, cleaning: Cleaning | None) -> Layout:
     if not is_edited(checkpoint, plan):
         return Layout([Copy(0, file.size)])
     _refuse_collisions(checkpoint, plan)
-    layout = LAYOUTS[checkpoint.container](file, checkpoint, plan, edits)
+    layout = LAYOUTS[checkpoint.container](file, checkpoint, plan, edits, cleaning)
     return Layout(layout.pieces, (*layout.notes, *_lost_versions(checkpoint, plan)))
 
 
@@ -271,14 +271,16 @@ def _lost_versions(checkpoint: Checkpoint, plan: Plan) -> list[str]:
     return ["_metadata, the versions of its modules, left out: it belongs to the state dict alone, not to the whole"]
 
 
-LAYOUTS: Mapping[str, Callable[[File, Checkpoint, Plan, Edits], Layout]] = {
-    "torch-zip": lambda file, checkpoint, plan, edits: lay_out_torch_zip(
-        file, checkpoint.source, edits, checkpoint.tensors, clean=plan.drop_objects
+LAYOUTS: Mapping[str, Callable[[File, Checkpoint, Plan, Edits, Cleaning | None], Layout]] = {
+    "torch-zip": lambda file, checkpoint, plan, edits, cleaning: lay_out_torch_zip(
+        file, checkpoint.source, edits, checkpoint.tensors, cleaning=cleaning
     ),
-    "torch-legacy": lambda file, checkpoint, plan, edits: lay_out_torch_legacy(
-        file, checkpoint.source, edits, clean=plan.drop_objects
+    "torch-legacy": lambda file, checkpoint, plan, edits, cleaning: lay_out_torch_legacy(
+        file, checkpoint.source, edits, clean=cleaning is not None
     ),
-    "safetensors": lambda file, checkpoint, plan, edits: lay_out_safetensors(file, checkpoint, checkpoint.source, plan),
+    "safetensors": lambda file, checkpoint, plan, edits, cleaning: lay_out_safetensors(
+        file, checkpoint, checkpoint.source, plan
+    ),
 }
 """How each container that can be written is laid out: a new one is one new file and one line here."""
 

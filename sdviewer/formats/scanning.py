@@ -11,6 +11,23 @@ from sdviewer.formats.pickle_streams import pickle_streams
 from sdviewer.pickles.scan import Scan, merge, scan_stream
 
 
+def unclean_records(path: str | PathLike[str]) -> frozenset[str]:
+    """The records of an archive, beside its object pickle, that ask for more than torch's own names or break off.
+
+    A record inside an archive that is itself a record has that one's name before its own.
+
+    Raises:
+        OpenError: it cannot be read.
+    """
+    found = set()
+    for stream in pickle_streams(path):
+        if not stream.loaded:
+            scan = scan_stream(stream.data, stream.name, most=stream.pickles)
+            if stream.broken or not scan.complete or any(use.cls != "torch" for use in scan.globals):
+                found.add(stream.name)
+    return frozenset(found)
+
+
 def scan_file(path: str | PathLike[str], *, progress: Progress = no_progress) -> Scan:
     """One scan of all pickles of a file; one whose bytes cannot be had makes it incomplete.
 

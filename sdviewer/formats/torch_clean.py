@@ -17,7 +17,8 @@ from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.paths import KeyPath, Step, TypedStep, dotted
 from sdviewer.core.text import plural, visible
 from sdviewer.errors import RepairError
-from sdviewer.formats.torch_source import TorchSource, TorchZipSource
+from sdviewer.formats.scanning import unclean_records
+from sdviewer.formats.torch_source import TorchLegacySource, TorchSource, TorchZipSource
 from sdviewer.formats.torch_tensors import NotATensorError, is_tensor, read_tensor
 from sdviewer.formats.torch_values import key_step, type_name
 from sdviewer.pickles.nodes import (
@@ -33,6 +34,7 @@ from sdviewer.pickles.nodes import (
     TensorRecord,
     children,
 )
+from sdviewer.pickles.scan import scan_stream
 from sdviewer.pickles.weights_only import can_be_built, can_be_called, is_allowed, is_storage_id, name_of
 from sdviewer.repair.plan import Kept, Plan, PlanWarning, Target
 
@@ -57,7 +59,8 @@ class Cleaning:
 
     `dropped` are pairs, set items, states and calls made for their side effect; `values` the items that become None.
     `left_out` tells them, each once, though the object around it may stand in several places. `refusal` says why
-    nothing can be made of the file. `start` is the node from which the rest is reached.
+    nothing can be made of the file. `start` is the node from which the rest is reached. `records` are pickles of the
+    archive that go; `behind`: something around the object pickle must go.
     """
 
     start: Node
@@ -66,10 +69,16 @@ class Cleaning:
     left_out: list[LeftOut] = field(default_factory=list)
     refusal: str = ""
     kept: set[Node] = field(default_factory=set)
+    records: frozenset[str] = frozenset()
+    behind: bool = False
     _index: dict[Node, dict[Step, list[_Way]]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.dropped or self.values or self.refusal)
+        return bool(self.dropped or self.values or self.refusal or self.records or self.behind)
+
+    def takes_record(self, name: str) -> bool:
+        """Whether a record of the archive goes: it is such a pickle, or an archive with one in it."""
+        return any(record == name or record.startswith(f"{name}/") for record in self.records)
 
     @property
     def tensors(self) -> int:
@@ -144,6 +153,9 @@ def settle(checkpoint: Checkpoint, plan: Plan) -> tuple[Plan, Cleaning | None]:
     mapping = None if plan.state_dict is None else source.mappings[plan.state_dict]
     inside = mapping is not None and plan.unwrap and not plan.keep_rest
     cleaning = cleaning_of(source, mapping.node if mapping is not None and inside else None)
+    cleaning.behind = _asks_more_around(source)
+    if isinstance(source, TorchZipSource):
+        cleaning.records = unclean_records(checkpoint.path) - {source.object_entry.name}
     if cleaning.refusal:
         raise RepairError(
             cleaning.refusal,
@@ -174,7 +186,7 @@ def settle(checkpoint: Checkpoint, plan: Plan) -> tuple[Plan, Cleaning | None]:
         targets=_without(plan.targets, gone),
         dropped=tuple(sorted({*plan.dropped, *gone})),
         left_out=tuple(dict.fromkeys([*plan.left_out, *_other(left_out, keys, gone)])),
-        drop_objects=bool(cleaning) or _has_more(source),
+        drop_objects=bool(cleaning),
         warnings=warnings,
     )
     return settled, cleaning if cleaning else None
@@ -187,10 +199,15 @@ def _edits_keys(checkpoint: Checkpoint, plan: Plan) -> bool:
     return renamed or plan.unwrap or bool(plan.dropped or plan.modules)
 
 
-def _has_more(source: TorchSource) -> bool:
-    """Whether there may be pickles beside the object pickle or behind it."""
-    beside = isinstance(source, TorchZipSource) and bool(source.other_pickles)
-    return beside or source.pickle.end != len(source.pickle.data)
+def _asks_more_around(source: TorchSource) -> bool:
+    """Whether bytes follow the object pickle of an archive, or a pickle before that of a stream asks for more."""
+    if isinstance(source, TorchZipSource):
+        return source.pickle.end != len(source.pickle.data)
+    if not isinstance(source, TorchLegacySource):
+        return False
+    first = source.spans[0][0]
+    before = [source.pickle.data[start - first : end - first] for start, end in source.spans[:3]]
+    return any(use.cls != "torch" for data in before for use in scan_stream(data, "", most=1).globals)
 
 
 def _above(checkpoint: Checkpoint, plan: Plan, inside: bool) -> KeyPath:

@@ -84,7 +84,7 @@ def verify(
             raise _failed(f"the object pickle is not the source's with these edits: {difference}")
         checks.append("every object outside the edits is the source's: types, order, attributes, what is shared")
     whole = [Run("the file", 0, 0, files[0].size)]
-    runs = _runs(source, plan, written, files) if is_edited(source, plan) else whole
+    runs = _runs(source, plan, written, files, cleaning) if is_edited(source, plan) else whole
     sha256 = _compare_bytes(runs, files, progress)
     compared = sum(run.nbytes for run in runs)
     checks.append(f"{text.count(compared)} bytes of storages and other records, each equal to the source's")
@@ -370,11 +370,13 @@ def _renamed_modules(modules: Mapping[str, Any], places: Mapping[str, str | None
 # Bytes
 
 
-def _runs(source: Checkpoint, plan: Plan, written: Checkpoint, files: tuple[File, File]) -> list[Run]:
+def _runs(
+    source: Checkpoint, plan: Plan, written: Checkpoint, files: tuple[File, File], cleaning: Cleaning | None
+) -> list[Run]:
     """All bytes of the result that must be the source's: storages, and whatever else the container holds."""
     before, after = source.source, written.source
     if isinstance(before, TorchZipSource):
-        runs = list(_zip_runs(before, after, files, plan.drop_objects))
+        runs = list(_zip_runs(before, after, files, cleaning))
     elif isinstance(before, TorchLegacySource):
         runs = list(_legacy_runs(before, after))
     else:
@@ -394,7 +396,9 @@ def _same_length(name: str, nbytes: int, tensor: SafetensorsTensor) -> int:
     return nbytes
 
 
-def _zip_runs(before: TorchZipSource, after: TorchZipSource, files: tuple[File, File], clean: bool) -> Iterator[Run]:
+def _zip_runs(
+    before: TorchZipSource, after: TorchZipSource, files: tuple[File, File], cleaning: Cleaning | None
+) -> Iterator[Run]:
     old_entries: dict[str, list[Entry]] = {}
     for entry in before.directory.entries:
         old_entries.setdefault(entry.name, []).append(entry)
@@ -412,12 +416,11 @@ def _zip_runs(before: TorchZipSource, after: TorchZipSource, files: tuple[File, 
         start = payload_offset(files[0], old, before.directory.start)
         yield Run(entry.name, start, payload_offset(files[1], entry, after.directory.start), entry.csize)
     storages = {entry.name for entry in before.records.values()}
-    beside = {entry.name for entry in before.other_pickles}
     for name, entries in old_entries.items():
         if (
             entries
             and name not in storages
-            and not (clean and name in beside)
+            and not (cleaning is not None and cleaning.takes_record(name))
             and not name.endswith(MAY_GO)
             and not _damaged(before, entries[0], files[0])
         ):

@@ -140,10 +140,12 @@ def test_that_a_pickle_beside_the_checkpoint_goes_if_it_asks_for_more(tmp_path: 
     with zipfile.ZipFile(tmp_path / "a.pt", "a") as archive:
         archive.writestr("a/extra/bad.pkl", b"\x80\x02cposix\nsystem\nX\x06\x00\x00\x00exit 1\x85R.")
         archive.writestr("a/extra/good.pkl", b"\x80\x02]K\x01a.")
+        archive.writestr("a/extra/renamed.txt", b"\x80\x02cposix\nsystem\nX\x06\x00\x00\x00exit 1\x85R.")
+        archive.writestr("a/extra/second.pkl", b"\x80\x02N.cposix\nsystem\nX\x06\x00\x00\x00exit 1\x85R.")
     assert scan_file(tmp_path / "a.pt").verdict == "dangerous"
     receipt = cleaned(tmp_path / "a.pt", tmp_path / "b.pt")
     names = zipfile.ZipFile(tmp_path / "b.pt").namelist()
-    assert "a/extra/bad.pkl" not in names
+    assert not {"a/extra/bad.pkl", "a/extra/renamed.txt", "a/extra/second.pkl"}.intersection(names)
     assert "a/extra/good.pkl" in names
     assert any("bad.pkl" in note for note in receipt.notes)
     assert scan_file(tmp_path / "b.pt").verdict == "clean"
@@ -212,6 +214,17 @@ def test_that_legacy_files_are_cleaned(tmp_path: Path) -> None:
     torch.save({"w": torch.ones(2), "hook": Runs()}, tmp_path / "a.pt", _use_new_zipfile_serialization=False)
     cleaned(tmp_path / "a.pt", tmp_path / "b.pt")
     assert same(torch.load(tmp_path / "b.pt", weights_only=True), {"w": torch.ones(2)})
+
+
+def test_that_a_stream_whose_first_pickles_ask_for_more_is_refused(tmp_path: Path) -> None:
+    torch.save({"w": torch.ones(2)}, tmp_path / "a.pt", _use_new_zipfile_serialization=False)
+    data = (tmp_path / "a.pt").read_bytes()
+    at = data.index(b"u.", data.index(b"type_sizes"))
+    (tmp_path / "a.pt").write_bytes(data[:at] + b"X\x01\x00\x00\x00x" + CALL + data[at:])
+    assert scan_file(tmp_path / "a.pt").verdict == "dangerous"
+    with pytest.raises(RepairError, match=r"asks for posix\.system"):
+        cleaned(tmp_path / "a.pt", tmp_path / "b.pt")
+    assert not (tmp_path / "b.pt").exists()
 
 
 GONE = object()
