@@ -13,7 +13,7 @@ import pytest
 import torch
 from PySide6.QtCore import QModelIndex, QPoint, Qt, QTimer
 from PySide6.QtTest import QAbstractItemModelTester
-from PySide6.QtWidgets import QApplication, QFileDialog, QPushButton
+from PySide6.QtWidgets import QApplication, QFileDialog, QLineEdit, QPushButton
 from pytestqt.qtbot import QtBot
 
 from sdviewer.gui.main_window import MainWindow
@@ -201,8 +201,10 @@ class _Chooses:
             self.timer.stop()
             self.title = dialog.windowTitle()
             self.suggested = Path(dialog.selectedFiles()[0]).name
-            dialog.selectFile(str(self.out))
-            dialog.done(int(QFileDialog.DialogCode.Accepted))
+            field = dialog.findChild(QLineEdit, "fileNameEdit")
+            assert isinstance(field, QLineEdit)
+            field.setText(str(self.out))
+            dialog.accept()
 
 
 def test_that_a_clean_copy_is_saved_without_the_objects_and_leaves_the_recipe_alone(
