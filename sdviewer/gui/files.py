@@ -12,7 +12,37 @@ from sdviewer.core import text
 from sdviewer.gui.session import Session
 from sdviewer.gui.settings import Settings
 
-OPEN_FILTER = "Checkpoints (*.pth *.pt *.bin *.ckpt *.safetensors *.th *.tar *.index.json);;All files (*)"
+OPEN_SUFFIXES = [
+    ".pth",
+    ".pt",
+    ".bin",
+    ".ckpt",
+    ".safetensors",
+    ".th",
+    ".t7",
+    ".tar",
+    ".zip",
+    ".mar",
+    ".ts",
+    ".jit",
+    ".ptl",
+    ".pt2",
+    ".p",
+    ".pk",
+    ".pkl",
+    ".pickle",
+    ".json",
+    ".metadata",
+    ".npy",
+    ".npz",
+    ".gguf",
+    ".onnx",
+    ".h5",
+    ".hdf5",
+    ".keras",
+]
+"""Those of all formats, which the window's process does not import; a test compares."""
+OPEN_FILTER = f"Checkpoints ({' '.join(f'*{suffix}' for suffix in OPEN_SUFFIXES)});;All files (*)"
 SAVE_FILTER = "PyTorch (*.pth *.pt *.bin *.ckpt *.th *.tar);;safetensors (*.safetensors);;All files (*)"
 
 Answer = Literal["save", "close", "cancel"]

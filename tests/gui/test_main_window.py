@@ -14,9 +14,11 @@ from PySide6.QtGui import QDragEnterEvent, QDropEvent, QImage
 from PySide6.QtWidgets import QAbstractButton, QApplication, QFileDialog, QLabel, QMessageBox
 from pytestqt.qtbot import QtBot
 
+from sdviewer.formats.registry import FORMATS
 from sdviewer.gui import resources
 from sdviewer.gui.actions import ACTIONS, sequences
 from sdviewer.gui.dialogs.step_dialog import StepDialog
+from sdviewer.gui.files import OPEN_SUFFIXES
 from sdviewer.gui.main_window import MainWindow
 from sdviewer.gui.models.tree_model import NAME, PARAMS
 from sdviewer.gui.settings import Settings
@@ -629,3 +631,7 @@ def test_that_the_dialog_for_folders_opens_what_was_chosen(
     assert session.path == str(folder)
     assert settings.get("files/last_folder") == str(tmp_path)
     qtbot.waitUntil(lambda: session.state == "open", timeout=20_000)
+
+
+def test_that_the_file_dialog_offers_what_every_format_is_called() -> None:
+    assert {suffix for format_ in FORMATS for suffix in format_.suffixes} == set(OPEN_SUFFIXES)
