@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QEvent
+from PySide6.QtCore import QEvent, QTimer
 from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 
@@ -58,7 +58,12 @@ class Axes(QWidget):
     def start_over(self) -> None:
         """Take everything off."""
         self._items, self._levels, self._whole, self._home = [], [], False, None
-        self._draw()
+        # Most often it is drawn anew at once; hidden and shown, it would be laid out and painted once more.
+        QTimer.singleShot(0, self, self._hide_nothing)
+
+    def _hide_nothing(self) -> None:
+        if self._canvas is not None and self._home is None:
+            self._canvas.hide()
 
     def add_levels(self, levels: Numbers, tick_text: TickText | None = None) -> None:
         """Thin horizontal lines with their numbers."""
@@ -107,8 +112,8 @@ class Axes(QWidget):
     def _draw(self) -> None:
         if self._canvas is None:
             return
-        self._canvas.setVisible(self._home is not None)
         if self._home is not None:
+            self._canvas.show()
             self._canvas.start(self._home, self._levels, self._whole)
             for item in self._items:
                 item(self._canvas)

@@ -14,7 +14,7 @@ import numpy as np
 import pyqtgraph as pg
 from numpy.typing import NDArray
 from PySide6.QtCore import Qt
-from PySide6.QtGui import QColor, QPen
+from PySide6.QtGui import QColor, QFontMetrics, QPen
 
 from sdviewer.gui import resources
 from sdviewer.gui.plots.scale import Numbers, View, plain_number, ticks
@@ -24,6 +24,8 @@ CLOSEST: Final = 1e-6
 FARTHEST: Final = 1e3
 MARGIN: Final = 8
 """Pixels above and beside the area."""
+GAP: Final = 6
+"""Pixels between an axis and its numbers."""
 TICK_WIDTH: Final = 76
 """Pixels for a number of the horizontal axis."""
 
@@ -98,8 +100,12 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
             axis.setTextPen(resources.colour("text2"))
             axis.setTickFont(resources.font(resources.SMALL))
             # Half a number may stand beyond the end of its axis: in the margin.
-            axis.setStyle(tickLength=0, tickTextOffset=6, hideOverlappingLabels=MARGIN)
+            axis.setStyle(tickLength=0, tickTextOffset=GAP, hideOverlappingLabels=MARGIN)
             axis.enableAutoSIPrefix(False)
+        # Stated sizes: else the axes measure their numbers while they paint, and all is laid out and painted again.
+        metrics = QFontMetrics(resources.font(resources.SMALL))
+        left.setWidth(max([metrics.horizontalAdvance(words) for _, words in levels], default=0) + GAP + 2)
+        self._values.setHeight(metrics.height() + GAP)
         places = [(_share(level, home.bottom, home.top), words) for level, words in levels]
         left.setTicks([places])
         # Not the axis's own grid: with that on, a number that stands half in the margin is left out.
@@ -116,11 +122,15 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
         return _shares(numbers, self._home.bottom, self._home.top)
 
     def add_steps(self, edges: Numbers, heights: Numbers, base: float) -> None:
-        """True steps, filled to `base`; `edges` has one more than `heights`."""
+        """True steps, filled to `base`; `edges` has one more than `heights`.
+
+        The outline is one pixel wide and has no soft edges, which upright lines do not need: those of 140 uneven steps
+        would take Qt 8 ms to paint.
+        """
         x, y = np.repeat(self._x(edges), 2), np.repeat(self._y(heights), 2)
         ground = self._y([base])
         outline = np.concatenate([ground, y, ground])
-        self._add_curve(x, outline, _pen("A", 1.5), fillLevel=float(ground[0]), brush=_fill())
+        self._add_curve(x, outline, _pen("A", 1), fillLevel=float(ground[0]), brush=_fill(), antialias=False)
 
     def add_bars(self, centres: Numbers, heights: Numbers, width: float, base: float) -> None:
         """One bar for each value, `width` wide in the data's numbers; its outline is seen where it has no width."""
@@ -164,7 +174,7 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
         self.addItem(pg.InfiniteLine(self._y([y])[0], angle=0, pen=_pen(token, 1)))
 
     def _add_curve(self, x: NDArray[np.float64], y: NDArray[np.float64], pen: QPen, **style: Any) -> None:
-        self.addItem(pg.PlotCurveItem(x, y, pen=pen, antialias=True, **style))
+        self.addItem(pg.PlotCurveItem(x, y, pen=pen, **{"antialias": True, **style}))
 
 
 Item = Callable[[Canvas], None]

@@ -56,7 +56,7 @@ class LinePlot(Plot):
         if len(low) < n:
             self._axes.add_band(x, low, high)
         else:
-            self._axes.add_line(x, low, "A", 1.2)
+            self._axes.add_line(x, low, "A", 1)
             if n <= _FEW:
                 self._axes.add_points(x, low)
         self._axes.set_range((-n * 0.012, n * 1.012), (bottom - pad, top + pad))
