@@ -88,7 +88,10 @@ def test_that_scan_looks_into_every_part_of_a_folder(sdviewer: Command, tmp_path
     things = {"a.weight": WEIGHT, "epoch": 3, "hook": RunsCommand(tmp_path)}
     folder = write_dcp(tmp_path / "run", {"a.weight": WEIGHT, "epoch": 3}, PARTS)
     clean = sdviewer("scan", folder, "--json")
-    assert (clean.code, clean.json["verdict"], clean.json["pickles"]) == (0, "clean", 4)
+    assert (clean.code, clean.json["pickles"]) == (0, 4)
+    # How some Pythons 3.11 pickle an enum, which a distributed checkpoint describes its memory formats with.
+    unknown = {use["name"] for use in clean.json["globals"] if use["class"] not in ("torch", "plain")}
+    assert unknown <= {"builtins.getattr"}
     ran = sdviewer("scan", write_dcp(tmp_path / "evil", things, PARTS), "--json")
     assert (ran.code, ran.json["verdict"]) == (1, "dangerous")
     (found,) = [use for use in ran.json["globals"] if use["class"] == "dangerous"]
