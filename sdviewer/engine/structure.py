@@ -205,7 +205,7 @@ class Structure:
             at = pickle.end
             if pickle.broken:
                 break
-        note = "" if stream.loaded else "nothing refers to it"
+        note = "" if stream.loaded else "torch.load does not read it"
         return [
             self._pickle_root(f"{name}, pickle {number}" if len(pickles) > 1 else name, pickle, note)
             for number, pickle in enumerate(pickles, 1)

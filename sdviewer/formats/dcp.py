@@ -17,9 +17,7 @@ from typing import Any
 
 from sdviewer.core.checkpoint import (
     Checkpoint,
-    Role,
     Shard,
-    StateDict,
     StorageInfo,
     TensorInfo,
     ValueInfo,
@@ -33,7 +31,14 @@ from sdviewer.errors import SDViewerError
 from sdviewer.formats.assembly import Assembly, Box, open_range, range_file
 from sdviewer.formats.dcp_metadata import MODULE, DcpMetadata, Sizes, StoredAt, StoredTensor, read_metadata
 from sdviewer.formats.file import File, opened
-from sdviewer.formats.shards import READ_ONLY, Rows, ShardProblems, UnsafeNameError, shard_path, total_size
+from sdviewer.formats.shards import (
+    JoinedStateDict,
+    Rows,
+    ShardProblems,
+    UnsafeNameError,
+    shard_path,
+    total_size,
+)
 from sdviewer.formats.sniff import Head
 from sdviewer.formats.torch_objects import role_of
 from sdviewer.formats.torch_source import StorageSpan
@@ -119,28 +124,10 @@ class _Mapping:
 
 
 @dataclass(slots=True)
-class _Owner:
-    """A state dict that is being read."""
+class _Owner(JoinedStateDict):
+    """A state dict that is being read; `others` are its entries that are no tensors and have been seen."""
 
-    index: int
-    path: KeyPath
-    role: Role
-    keys: list[str] = field(default_factory=list)
-    tensor_of: list[int] = field(default_factory=list)
     others: set[str] = field(default_factory=set)
-    parameters: int = 0
-    nbytes: int = 0
-
-    def finish(self) -> StateDict:
-        return StateDict(
-            self.path,
-            self.role,
-            tuple(self.keys),
-            tuple(self.tensor_of),
-            self.parameters,
-            self.nbytes,
-            read_only=READ_ONLY,
-        )
 
 
 class DcpReading:

@@ -14,17 +14,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
-from sdviewer.core.checkpoint import Checkpoint, Role, Shard, StateDict, StorageInfo, TensorInfo
+from sdviewer.core.checkpoint import Checkpoint, Role, Shard, StorageInfo, TensorInfo
 from sdviewer.core.paths import KeyPath
 from sdviewer.core.progress import Progress
 from sdviewer.core.text import visible
 from sdviewer.errors import CorruptCheckpoint, SDViewerError
 from sdviewer.formats.file import File, identity_of
 from sdviewer.formats.shards import (
-    READ_ONLY,
+    JoinedStateDict,
     ShardProblems,
     UnsafeNameError,
     open_shard,
@@ -112,30 +112,6 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
-@dataclass(slots=True)
-class _Merged:
-    """A state dict that is put together from those of the files."""
-
-    index: int
-    path: KeyPath
-    role: Role
-    keys: list[str] = field(default_factory=list)
-    tensor_of: list[int] = field(default_factory=list)
-    parameters: int = 0
-    nbytes: int = 0
-
-    def finish(self) -> StateDict:
-        return StateDict(
-            self.path,
-            self.role,
-            tuple(self.keys),
-            tuple(self.tensor_of),
-            self.parameters,
-            self.nbytes,
-            read_only=READ_ONLY,
-        )
-
-
 class _Reading:
     """One index on its way to a checkpoint."""
 
@@ -155,7 +131,7 @@ class _Reading:
         self.tensors: list[TensorInfo] = []
         self.storages: dict[str, StorageInfo] = {}
         self.places: dict[str, tuple[str, str]] = {}
-        self.merged: dict[KeyPath, _Merged] = {}
+        self.merged: dict[KeyPath, JoinedStateDict] = {}
 
     def checkpoint(self, metadata: Mapping[str, Any], progress: Progress) -> Checkpoint:
         self._open_shards(progress)
@@ -208,10 +184,10 @@ class _Reading:
                 self.shards[name] = shard_of(path, checkpoint)
                 self.problems.from_shard(name, checkpoint.problems)
 
-    def _state_dict(self, path: KeyPath, role: Role) -> _Merged:
+    def _state_dict(self, path: KeyPath, role: Role) -> JoinedStateDict:
         found = self.merged.get(path)
         if found is None:
-            found = self.merged[path] = _Merged(len(self.merged), path, role)
+            found = self.merged[path] = JoinedStateDict(len(self.merged), path, role)
         return found
 
     def _add(self, name: str, shard: Checkpoint) -> None:
@@ -239,7 +215,7 @@ class _Reading:
         self.storages[made] = _new(StorageInfo, (made, *storage[1:]))
         return made
 
-    def _missing(self, name: str, root: _Merged) -> None:
+    def _missing(self, name: str, root: JoinedStateDict) -> None:
         """A row for each key that the index promises and its file does not have."""
         why = self.unread.get(name)
         if why is None:
@@ -255,7 +231,7 @@ class _Reading:
             root.tensor_of.append(len(self.tensors))
             self.tensors.append(_unreadable(key, root.index, name, why))
 
-    def _compare(self, root: _Merged) -> None:
+    def _compare(self, root: JoinedStateDict) -> None:
         """Keys that files have and the index lacks, and keys that two files have."""
         if len(root.keys) == len(self.weight_map) and self.weight_map.keys() == set(root.keys):
             return
@@ -272,7 +248,7 @@ class _Reading:
                 for n, row in enumerate(places, 1):
                     self.tensors[row] = self.tensors[row]._replace(occurrence=n)
 
-    def _rows(self, root: _Merged) -> Iterator[tuple[int, str]]:
+    def _rows(self, root: JoinedStateDict) -> Iterator[tuple[int, str]]:
         for key, row in zip(root.keys, root.tensor_of, strict=True):
             if row >= 0:
                 yield row, key

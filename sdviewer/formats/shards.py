@@ -17,6 +17,7 @@ from sdviewer.core.checkpoint import (
     Checkpoint,
     ObjectInfo,
     Problem,
+    Role,
     Severity,
     Shard,
     StateDict,
@@ -198,6 +199,31 @@ class Rows:
                 )
             )
         return ids
+
+
+@dataclass(slots=True)
+class JoinedStateDict:
+    """A state dict that is put together from what several files hold; `nbytes` counts each storage once."""
+
+    index: int
+    path: KeyPath
+    role: Role
+    keys: list[str] = field(default_factory=list)
+    tensor_of: list[int] = field(default_factory=list)
+    parameters: int = 0
+    nbytes: int = 0
+
+    def finish(self) -> StateDict:
+        """As it is told, read-only."""
+        return StateDict(
+            self.path,
+            self.role,
+            tuple(self.keys),
+            tuple(self.tensor_of),
+            self.parameters,
+            self.nbytes,
+            read_only=READ_ONLY,
+        )
 
 
 def total_size(shards: Mapping[str, Shard]) -> int:

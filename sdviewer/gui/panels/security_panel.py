@@ -299,10 +299,10 @@ class ChoicesCard(Card):
             words.setWordWrap(True)
             row = QHBoxLayout()
             row.setSpacing(10)
-            row.addWidget(IconLabel(icon, 15), 0, Qt.AlignmentFlag.AlignTop)
+            row.addWidget(IconLabel(icon, 15), 0, Qt.AlignmentFlag.AlignVCenter)
             row.addWidget(words, 1)
             if control is not None:
-                row.addWidget(control, 0, Qt.AlignmentFlag.AlignTop)
+                row.addWidget(control, 0, Qt.AlignmentFlag.AlignVCenter)
             self.column.addLayout(row)
         columns = (
             Column("A clean copy leaves out", lambda row: str(row[0]), 0, True, token=lambda row: "text"),
