@@ -25,7 +25,8 @@ numbered anew by `open` and `edit`, which translate `selected`.
            "parameters", "bytes", "row", "read_only"}], "problems": [[severity, code, message, where]], "writer",
            "byte_order", "files": n, "suffix", "identity": {...}, "chips": [[label, filter, count]]}
     EDIT   {"steps": [{"op", "text", "enabled", "matched", "changed", "dead_rules"}], "warnings": [[code, message,
-           keys]], "written": n, "dropped": n, "renamed": n, "state_dict": dotted | null}
+           keys]], "written": n, "dropped": n, "renamed": n, "computed": n,
+           "state_dict": dotted | null}
     FACTS  {"row", "kind", "name", "key", "old_key", "dropped", "state_dict": index | -1, "dotted",
            "path": [[text, row]], "class", "note", "tensors", "params", "nbytes", "share": of all parameters,
            "shape": [..] | null, "dtype", "stride", "storage_offset", "requires_grad", "location", "tensor_kind",
@@ -58,6 +59,7 @@ from sdviewer.core.shown_rows import ShownRows
 from sdviewer.core.tree import ModuleTree, build_tree, value_text
 from sdviewer.engine.contents import CONTENTS, Contents
 from sdviewer.engine.frames import Answer
+from sdviewer.engine.planned import planned
 from sdviewer.errors import SaveError, SDViewerError, UsageError
 from sdviewer.formats import open_checkpoint, tensor_source
 from sdviewer.formats.saving import save
@@ -84,6 +86,7 @@ class Document:
 
     def __init__(self) -> None:
         self._checkpoint: Checkpoint | None = None
+        self._result: Checkpoint | None = None
         self._recipe = Recipe()
         self._plan: Plan | None = None
         self._tree = ModuleTree()
@@ -114,6 +117,11 @@ class Document:
         return self._checkpoint
 
     @property
+    def result(self) -> Checkpoint:
+        """The checkpoint as the recipe makes it: what the rows of the tree mean."""
+        return self._result or self.checkpoint
+
+    @property
     def shown(self) -> ShownRows:
         if self._shown is None:
             raise UsageError("no file is open")
@@ -142,10 +150,11 @@ class Document:
     def _replan(self, recipe_text: str, selected: Sequence[int]) -> Answer:
         recipe = parse_recipe(recipe_text) if recipe_text.strip() else Recipe()
         plan = make_plan(recipe, self.checkpoint) if recipe.steps else None
-        tree = build_tree(self.checkpoint, _tree_edits(self.checkpoint, plan))
-        shown = ShownRows(tree, self.checkpoint)
+        result, edits = planned(self.checkpoint, plan)
+        tree = build_tree(result, edits)
+        shown = ShownRows(tree, result)
         rows = shown.adopt(self._shown, selected) if self._shown is not None else []
-        self._recipe, self._plan, self._tree, self._shown = recipe, plan, tree, shown
+        self._recipe, self._plan, self._tree, self._shown, self._result = recipe, plan, tree, shown, result
         buffers, dtypes = sheets.pack(tree)
         self._base_flags = self._marked(buffers["flags"])
         body = {"dtypes": list(dtypes), "rows_total": len(tree), "edit": self._edit_summary(), "selected": rows}
@@ -198,9 +207,20 @@ class Document:
     def _edit_summary(self) -> dict[str, Any]:
         plan = self._plan
         if plan is None:
-            return {"steps": [], "warnings": [], "written": 0, "dropped": 0, "renamed": 0, "state_dict": None}
+            return {
+                "steps": [],
+                "warnings": [],
+                "written": 0,
+                "dropped": 0,
+                "renamed": 0,
+                "computed": 0,
+                "state_dict": None,
+            }
         source = self.checkpoint.state_dicts[plan.state_dict] if plan.state_dict is not None else None
-        renamed = sum(1 for t in plan.targets if source is not None and t.key != source.keys[t.value.entry])
+        computed = sum(1 for target in plan.targets if target.entry is None)
+        renamed = sum(
+            1 for t in plan.targets if source is not None and t.entry is not None and t.key != source.keys[t.entry]
+        )
         return {
             "steps": [
                 {
@@ -217,6 +237,7 @@ class Document:
             "written": len(plan.targets),
             "dropped": len(plan.dropped),
             "renamed": renamed,
+            "computed": computed,
             "state_dict": None if source is None else _dotted(source),
         }
 
@@ -368,7 +389,7 @@ class Document:
         return Answer(facts)
 
     def _tensor_facts(self, index: int) -> dict[str, Any]:
-        info = self.checkpoint.tensors[index]
+        info = self.result.tensors[index]
         facts: dict[str, Any] = {
             "class": info.cls,
             "shape": list(info.shape),
@@ -415,9 +436,10 @@ class Document:
     def _entry_key(self, row: int) -> str:
         """The key, as it is after the edits, of an entry that is no tensor."""
         index, entry = self._tree.state_dict[row], self._tree.entry[row]
-        key = self.checkpoint.state_dicts[index].keys[entry]
+        key = self.result.state_dicts[index].keys[entry]
         if self._plan is not None and self._plan.state_dict == index:
-            return next((t.key for t in self._plan.targets if t.value.entry == entry), key)
+            old = self.checkpoint.state_dicts[index].keys
+            return next((t.key for t in self._plan.targets if t.entry is not None and old[t.entry] == key), key)
         return key
 
     def _prefix(self, row: int) -> str:
@@ -527,13 +549,3 @@ def _parameters(checkpoint: Checkpoint) -> int:
 
 def _dotted(state_dict: StateDict) -> str:
     return dotted(state_dict.path)
-
-
-def _tree_edits(checkpoint: Checkpoint, plan: Plan | None) -> dict[int, list[str | None]]:
-    """The plan as the tree wants it: for its state dict, each entry's new key or None."""
-    if plan is None or plan.state_dict is None:
-        return {}
-    keys: list[str | None] = [None] * len(checkpoint.state_dicts[plan.state_dict].keys)
-    for target in plan.targets:
-        keys[target.value.entry] = target.key
-    return {plan.state_dict: keys}

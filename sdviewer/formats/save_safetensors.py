@@ -16,11 +16,12 @@ from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.dtypes import DTYPES
 from sdviewer.core.text import visible
 from sdviewer.errors import RepairError, SaveError
+from sdviewer.formats.evaluation import Evaluation
 from sdviewer.formats.file import File
-from sdviewer.formats.pieces import Copy, Layout
+from sdviewer.formats.pieces import Copy, Layout, Piece, nbytes_of
 from sdviewer.formats.sniff import SAFETENSORS_HEADER_LIMIT
 from sdviewer.formats.torch_source import SafetensorsSource
-from sdviewer.repair.plan import Plan
+from sdviewer.repair.plan import Expression, Kept, Plan
 
 _PADDING = 8
 """The data start at a multiple of this many bytes: a writer's habit, so that they can be mapped as they are."""
@@ -34,7 +35,9 @@ class _Object(dict[str, Any]):
         self.pairs = pairs
 
 
-def lay_out_safetensors(file: File, checkpoint: Checkpoint, source: SafetensorsSource, plan: Plan) -> Layout:
+def lay_out_safetensors(
+    file: File, checkpoint: Checkpoint, source: SafetensorsSource, plan: Plan, evaluation: Evaluation
+) -> Layout:
     """The pieces of the edited file.
 
     Raises:
@@ -45,15 +48,71 @@ def lay_out_safetensors(file: File, checkpoint: Checkpoint, source: SafetensorsS
         raise RepairError(
             "no tensor can be called __metadata__ in a safetensors file", path=file.path, key="__metadata__"
         )
-    entries = [target.value.entry for target in plan.targets]
-    _refuse_unreadable(file, checkpoint, source, entries)
-    places, runs = _pack(file, source, entries)
-    header = _header(source, {target.value.entry: target.key for target in plan.targets}, places)
+    kept = {target.entry: target.key for target in reversed(plan.targets) if target.entry is not None}
+    _refuse_unreadable(file, checkpoint, source, list(kept))
+    places, runs = _pack(file, source, list(kept))
+    pairs = json.loads(source.header, object_pairs_hook=_Object).pairs
+    fields, pieces = _fields(source, plan, places, pairs, evaluation)
+    header = _encoded(fields)
     if len(header) > SAFETENSORS_HEADER_LIMIT:
         raise SaveError("the header would be larger than safetensors allows", path=file.path)
     holes = source.data_start + sum(tensor.end - tensor.start for tensor in source.tensors) != file.size
     notes = ("bytes that belonged to no tensor are left out",) if holes else ()
-    return Layout([len(header).to_bytes(8, "little"), header, *runs], notes)
+    return Layout([len(header).to_bytes(8, "little"), header, *runs, *pieces], notes)
+
+
+def _fields(
+    source: SafetensorsSource,
+    plan: Plan,
+    places: dict[int, tuple[int, int]],
+    pairs: list[tuple[str, Any]],
+    evaluation: Evaluation,
+) -> tuple[dict[str, Any], list[Piece]]:
+    """The header's fields, the targets in their order, and the pieces behind those that are copied in runs.
+
+    A tensor that stands under two keys is written twice: the format knows no aliases. `__metadata__` stays behind the
+    tensors that it stood behind.
+    """
+    old = [value for name, value in pairs if name != "__metadata__"]
+    metadata = dict(pairs).get("__metadata__")
+    before = next((at for at, (name, _) in enumerate(pairs) if name == "__metadata__"), len(pairs))
+    at = max([end for _, end in places.values()], default=0)
+    fields: dict[str, Any] = {}
+    pieces: list[Piece] = []
+    written: set[int] = set()
+    for target in plan.targets:
+        value = target.value
+        if "__metadata__" not in fields and before < len(pairs) and (target.entry is None or target.entry >= before):
+            fields["__metadata__"] = metadata
+        if isinstance(value, Kept) and value.entry not in written:
+            written.add(value.entry)
+            place, own = places[value.entry], old[value.entry]
+        else:
+            piece, own = _further(source, value, old, evaluation, target.key)
+            pieces.append(piece)
+            place = (at, at + nbytes_of(piece))
+            at = place[1]
+        fields[target.key] = own | {"data_offsets": list(place)}
+    if before < len(pairs):
+        fields.setdefault("__metadata__", metadata)
+    return fields, pieces
+
+
+def _further(
+    source: SafetensorsSource, value: Expression, old: list[Any], evaluation: Evaluation, key: str
+) -> tuple[Piece, dict[str, Any]]:
+    """A computed tensor, or a second copy of one of the source: its bytes and its fields."""
+    if isinstance(value, Kept):
+        _, start, end = source.tensors[value.entry]
+        return Copy(start, end - start), old[value.entry]
+    dtype = DTYPES[value.dtype].safetensors
+    if not dtype:
+        raise RepairError(
+            f"a safetensors file cannot hold {visible(key)} as {value.dtype}",
+            key=key,
+            remedy="Cast it to another dtype.",
+        )
+    return evaluation.made(value), {"dtype": dtype, "shape": list(value.shape)}
 
 
 def _refuse_unreadable(file: File, checkpoint: Checkpoint, source: SafetensorsSource, entries: Sequence[int]) -> None:
@@ -101,17 +160,8 @@ def _pack(
     return places, runs
 
 
-def _header(source: SafetensorsSource, names: dict[int, str], places: dict[int, tuple[int, int]]) -> bytes:
+def _encoded(header: dict[str, Any]) -> bytes:
     """The header's JSON text, padded."""
-    header: dict[str, Any] = {}
-    entry = 0
-    for name, value in json.loads(source.header, object_pairs_hook=_Object).pairs:
-        if name == "__metadata__":
-            header[name] = value
-            continue
-        if entry in places:
-            header[names[entry]] = value | {"data_offsets": list(places[entry])}
-        entry += 1
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     try:
         data = text.encode("utf-8")

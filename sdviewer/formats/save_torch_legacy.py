@@ -7,13 +7,15 @@ Facts: torch 2.13 (`torch.serialization._legacy_load`), measured.
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from itertools import pairwise
 
 from sdviewer.core.text import plural, visible
 from sdviewer.errors import RepairError, SaveError
 from sdviewer.formats.file import File
+from sdviewer.formats.grafts import const, group
 from sdviewer.formats.pieces import Copy, Layout, Piece
+from sdviewer.formats.torch_computed import ComputedTensors
 from sdviewer.formats.torch_edits import StorageUse, storage_key_text, storage_keys, storage_uses, write_back
 from sdviewer.formats.torch_source import TorchLegacySource
 from sdviewer.formats.torch_tensors import storage_dtype
@@ -29,8 +31,17 @@ _LENGTH = 8
 """Bytes of the number of elements before each storage."""
 
 
-def lay_out_torch_legacy(file: File, source: TorchLegacySource, edits: Edits, *, clean: bool = False) -> Layout:
+def lay_out_torch_legacy(
+    file: File,
+    source: TorchLegacySource,
+    edits: Edits,
+    *,
+    computed: ComputedTensors | None = None,
+    clean: bool = False,
+) -> Layout:
     """The pieces of the edited stream; `clean`: only if the pickles around it ask for torch's own names alone.
+
+    `computed` are the tensors that the plan computes: their storages come last.
 
     Raises:
         RepairError: of a clean copy, if they ask for more.
@@ -38,28 +49,33 @@ def lay_out_torch_legacy(file: File, source: TorchLegacySource, edits: Edits, *,
     """
     if clean:
         _refuse_unclean(file, source)
-    emitted = write_back(source, edits, file.path)
+    emitted = write_back(source, edits, file.path, computed)
+    new = computed.storages if computed is not None else {}
     uses = {use.key: use for use in reversed(storage_uses(emit(source.pickle)))}
-    used = storage_keys(emitted)
+    used = [key for key in storage_keys(emitted) if key not in new]
     _refuse_missing(file, source, [uses[key] for key in used])
     (object_start, object_end), (keys_start, keys_end) = source.spans[3:]
     before: list[Piece] = [Copy(0, object_start), emitted.data]
     gone = uses.keys() - set(used)
-    if not gone:
+    if not gone and not new:
         return Layout([*before, Copy(object_end, file.size - object_end)])
     kept = [storage for storage in source.storages.values() if storage.key not in gone]
     nbytes = sum(storage.nbytes for storage in source.storages.values() if storage.key in gone)
     note = f"{plural(len(gone), 'storage')} of {nbytes:,} bytes left out: nothing uses them any more"
+    added: list[Piece] = []
+    for storage in new.values():
+        added += [storage.numel.to_bytes(_LENGTH, "little"), storage.made]
     tail = max([storage.offset + storage.nbytes for storage in source.storages.values()], default=keys_end)
     return Layout(
         [
             *before,
             Copy(object_end, keys_start - object_end),
-            _key_list(file, keys_start, keys_end, gone),
+            _key_list(file, keys_start, keys_end, gone, list(new)),
             *_runs([Copy(storage.offset - _LENGTH, _LENGTH + storage.nbytes) for storage in kept]),
+            *added,
             Copy(tail, file.size - tail),
         ],
-        (note,),
+        (note,) if gone else (),
     )
 
 
@@ -75,13 +91,16 @@ def _refuse_unclean(file: File, source: TorchLegacySource) -> None:
             )
 
 
-def _key_list(file: File, start: int, end: int, gone: Set[str]) -> bytes:
-    """The fifth pickle without the keys of storages that go; it stays sorted as it was."""
+def _key_list(file: File, start: int, end: int, gone: Set[str], new: Sequence[str]) -> bytes:
+    """The fifth pickle without the keys of storages that go; it stays sorted as it was, and new ones follow."""
     pickle = parse(file.read(start, end - start))
     if pickle.unfaithful or pickle.root is None:
         raise SaveError(
             f"its list of storages cannot be written back: {pickle.unfaithful}", path=file.path, code="unfaithful"
         )
+    if new:
+        kept = [node for _, node in elements(pickle.root) if storage_key_text(node) not in gone]
+        return emit(pickle, Edits(root=group("list", [*kept, *map(const, new)]))).data
     dropped = {place for place, node in elements(pickle.root) if storage_key_text(node) in gone}
     return emit(pickle, Edits(dropped=frozenset(dropped))).data
 

@@ -10,7 +10,7 @@ Facts: torch 2.13 (`torch.serialization._load`), measured.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sdviewer.core.checkpoint import TensorInfo
 from sdviewer.core.paths import dotted
@@ -19,6 +19,7 @@ from sdviewer.errors import CorruptCheckpoint, SaveError
 from sdviewer.formats.file import File
 from sdviewer.formats.pieces import Copy, Layout, Piece
 from sdviewer.formats.torch_clean import Cleaning
+from sdviewer.formats.torch_computed import ComputedTensors, NewStorage
 from sdviewer.formats.torch_edits import StorageUse, storage_keys, storage_uses, write_back
 from sdviewer.formats.torch_source import TorchZipSource
 from sdviewer.formats.torch_tensors import storage_dtype
@@ -41,22 +42,29 @@ def lay_out_torch_zip(
     edits: Edits,
     tensors: Sequence[TensorInfo] = (),
     *,
+    computed: ComputedTensors | None = None,
     cleaning: Cleaning | None = None,
 ) -> Layout:
     """The pieces of the edited archive; `tensors` are named where their storages are damaged.
 
-    `cleaning` says which records a clean copy leaves out.
+    `computed` are the tensors that the plan computes; `cleaning` says which records a clean copy leaves out.
 
     Raises:
         SaveError: a record cannot be copied, or the pickle cannot be written back.
         CorruptCheckpoint: a record is not where the directory says.
     """
-    return _Archive(file, source, tensors, cleaning).edited(write_back(source, edits, file.path))
+    emitted = write_back(source, edits, file.path, computed)
+    return _Archive(file, source, tensors, cleaning, computed.storages if computed else {}).edited(emitted)
 
 
 class _Archive:
     def __init__(
-        self, file: File, source: TorchZipSource, tensors: Sequence[TensorInfo], cleaning: Cleaning | None
+        self,
+        file: File,
+        source: TorchZipSource,
+        tensors: Sequence[TensorInfo],
+        cleaning: Cleaning | None,
+        computed: Mapping[str, NewStorage],
     ) -> None:
         self.file = file
         self.tensors = tensors
@@ -66,13 +74,16 @@ class _Archive:
         self.payloads: dict[int, Piece] = {}
         self.has_checksums = any(entry.crc for entry in self.entries)
         self.prefix = source.top + source.separator if source.top else ""
+        # The storages as they will be: those of the source, and in the place of some, or besides, the computed ones.
+        self.computed = {key: self._computed_entry(key, storage) for key, storage in computed.items()}
+        self.records: dict[str, Entry] = {**source.records, **self.computed}
 
     def edited(self, emitted: Emitted) -> Layout:
         self._refuse_doubles()
         notes = []
         used = storage_keys(emitted)
         self._refuse_incomplete(storage_uses(emitted))
-        gone = self._unused(used)
+        gone = self._unused([key for key in used if key not in self.computed])
         left_out = {id(self.source.records[key]) for key in gone}
         if gone:
             nbytes = sum(self.source.records[key].usize for key in gone)
@@ -91,6 +102,7 @@ class _Archive:
                 f"record {visible(entry.name, 80)} left out: a pickle that asks for more than torch's own names"
             )
         order = [entry for entry in self.entries if id(entry) not in left_out]
+        order = self._with_computed(order)
         version = self._control(".format_version")
         if version is not None:
             why = self._why_not_computable(storage_uses(emitted))
@@ -109,6 +121,21 @@ class _Archive:
             members.append(Member(name.encode("utf-8", "surrogateescape"), VERSION, len(VERSION), zlib.crc32(VERSION)))
             notes.append("record version added: the file breaks off before it, and torch wants it")
         return Layout(lay_out(members, self._alignment() or DEFAULT_ALIGNMENT), tuple(notes))
+
+    def _computed_entry(self, key: str, storage: NewStorage) -> Entry:
+        """The record of a computed storage, in the place of a source's record."""
+        nbytes = storage.made.nbytes
+        entry = Entry(f"{self.prefix}data/{key}", 0, nbytes, nbytes, 0, STORED, 0)
+        self.payloads[id(entry)] = storage.made if nbytes else b""
+        return entry
+
+    def _with_computed(self, order: list[Entry]) -> list[Entry]:
+        """The computed storages behind the others: torch wants what comes last in its archives to stay there."""
+        if not self.computed:
+            return order
+        storages = {id(entry) for entry in self.source.records.values()} | {id(self.source.object_entry)}
+        last = max([place for place, entry in enumerate(order) if id(entry) in storages], default=len(order) - 1)
+        return [*order[: last + 1], *self.computed.values(), *order[last + 1 :]]
 
     def _control(self, name: str) -> Entry | None:
         return self.source.directory.find(self.prefix + name)
@@ -131,7 +158,7 @@ class _Archive:
         Raises:
             SaveError: a record that is needed is damaged.
         """
-        needed = {id(self.source.records[key]) for key in used if key in self.source.records}
+        needed = {id(self.records[key]) for key in used if key in self.records}
         damaged = []
         for place, entry in enumerate(self.entries):
             if entry is self.source.object_entry:
@@ -161,7 +188,7 @@ class _Archive:
         """
         gone = []
         for use in uses:
-            entry, dtype = self.source.records.get(use.key), storage_dtype(use.cls)
+            entry, dtype = self.records.get(use.key), storage_dtype(use.cls)
             if dtype is not None and use.numel is not None and use.numel > 0:
                 there = 0 if entry is None else entry.usize
                 if there < use.numel * dtype.itemsize:
@@ -241,7 +268,7 @@ class _Archive:
         if self._alignment() is None:
             return "its alignment is not one that can be written"
         for use in uses:
-            entry = self.source.records.get(use.key)
+            entry = self.records.get(use.key)
             if entry is None:
                 return f"storage {visible(use.key, 40)} has no record"
             if entry.name != f"{self.prefix}data/{use.key}":
@@ -254,7 +281,7 @@ class _Archive:
 
     def _in_first_use_order(self, order: list[Entry], used: list[str]) -> list[Entry]:
         """The storages in use moved together, to where the first of the records in use stands."""
-        storages = [self.source.records[key] for key in used]
+        storages = [self.records[key] for key in used]
         moved = {id(entry) for entry in storages}
         result: list[Entry] = []
         for entry in order:

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
 
@@ -17,9 +18,10 @@ from sdviewer.core.collector import collector_off
 from sdviewer.core.progress import Progress, no_progress
 from sdviewer.core.text import visible
 from sdviewer.errors import KeyCollision, SaveError, SDViewerError, UnsupportedContainer, UsageError
+from sdviewer.formats.evaluation import Evaluation
 from sdviewer.formats.file import File, identity_of, opened, same_file
 from sdviewer.formats.opening import open_checkpoint
-from sdviewer.formats.pieces import Copy, Layout, copied, total, write_pieces
+from sdviewer.formats.pieces import Copy, Layout, Made, computed, copied, total, write_pieces
 from sdviewer.formats.receipt import WEIGHTS_ONLY_NOT_TRIED, WEIGHTS_ONLY_REFUSED, Receipt, Verified
 from sdviewer.formats.save_safetensors import lay_out_safetensors
 from sdviewer.formats.save_torch_legacy import lay_out_torch_legacy
@@ -27,12 +29,13 @@ from sdviewer.formats.save_torch_zip import lay_out_torch_zip
 from sdviewer.formats.temporary import TemporaryFile, refuse_existing, save_error, temporary_file
 from sdviewer.formats.torch_check import TorchCheck, Verdict
 from sdviewer.formats.torch_clean import Cleaning, settle
+from sdviewer.formats.torch_computed import ComputedTensors
 from sdviewer.formats.torch_edits import edits_of
-from sdviewer.formats.torch_source import TorchSource, TorchZipSource
+from sdviewer.formats.torch_source import TorchLegacySource, TorchSource, TorchZipSource
 from sdviewer.formats.verify import Proof, is_edited, verify
 from sdviewer.formats.zip_directory import STORED
 from sdviewer.pickles.emit import Edits
-from sdviewer.repair.plan import Plan, PlanWarning
+from sdviewer.repair.plan import Computed, Plan, PlanWarning
 from sdviewer.repair.planning import key_map
 
 CONTAINERS_OF_SUFFIX: Mapping[str, tuple[str, ...]] = {
@@ -76,12 +79,30 @@ def save(
         if not same_file(source.identity, checkpoint.identity):
             raise _source_changed(checkpoint.path)
         plan, cleaning = settle(checkpoint, plan)
-        edits = _edits(checkpoint, plan, cleaning)
-        layout = _lay_out(source, checkpoint, plan, edits, cleaning)
+        edited = edit(checkpoint, plan, cleaning)
+        layout = _lay_out(source, checkpoint, edited)
         if dry_run:
             return _receipt(plan, checkpoint, chosen, layout)
-        saving = _Saving(checkpoint, plan, edits, cleaning, source, layout, name, ask_torch, progress)
+        saving = _Saving(checkpoint, edited, source, layout, name, ask_torch, progress)
         return saving.run(chosen, overwrite)
+
+
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """A plan as the writers want it: `edits` of the object pickle, what a clean copy leaves out, what is computed."""
+
+    plan: Plan
+    edits: Edits
+    cleaning: Cleaning | None
+    evaluation: Evaluation
+    computed: ComputedTensors
+
+    def made(self) -> dict[str, Made]:
+        """What was computed, by the storages of the written file."""
+        if isinstance(self.evaluation.checkpoint.source, TorchSource):
+            return {key: storage.made for key, storage in self.computed.storages.items()}
+        targets = self.plan.targets
+        return {t.key: self.evaluation.made(t.value) for t in targets if isinstance(t.value, Computed)}
 
 
 class _Saving:
@@ -90,9 +111,7 @@ class _Saving:
     def __init__(
         self,
         checkpoint: Checkpoint,
-        plan: Plan,
-        edits: Edits,
-        cleaning: Cleaning | None,
+        edited: Edited,
         source: File,
         layout: Layout,
         out: str,
@@ -100,9 +119,8 @@ class _Saving:
         progress: Progress,
     ) -> None:
         self.checkpoint = checkpoint
-        self.plan = plan
-        self.edits = edits
-        self.cleaning = cleaning
+        self.edited = edited
+        self.plan = edited.plan
         self.source = source
         self.layout = layout
         self.out = out
@@ -150,11 +168,13 @@ class _Saving:
                 proof = verify(
                     self.checkpoint,
                     self.plan,
-                    self.edits,
+                    self.edited.edits,
                     files,
                     again,
                     lambda done, _: self._tell(self.size, done),
-                    self.cleaning,
+                    self.edited.cleaning,
+                    evaluation=self.edited.evaluation,
+                    made=self.edited.made(),
                 )
             while check is not None and not check.finished():
                 self._tell(self.size, self.size)
@@ -234,17 +254,27 @@ def _refuse_input(out: str, checkpoint: Checkpoint, inputs: Iterable[str]) -> No
         raise UsageError("the output is the file that was opened", path=out, remedy="Choose another name.")
 
 
-def _edits(checkpoint: Checkpoint, plan: Plan, cleaning: Cleaning | None) -> Edits:
-    source = checkpoint.source
-    return edits_of(checkpoint, source, plan, cleaning) if isinstance(source, TorchSource) else Edits()
+def edit(checkpoint: Checkpoint, plan: Plan, cleaning: Cleaning | None = None) -> Edited:
+    """What a plan changes in the file, before any byte moves.
+
+    Raises:
+        RepairError: it cannot be carried out on this file.
+        SaveError: the object pickle cannot be written back.
+    """
+    source, evaluation = checkpoint.source, Evaluation(checkpoint, plan)
+    computed = ComputedTensors(evaluation, legacy=isinstance(source, TorchLegacySource))
+    edits = Edits()
+    if isinstance(source, TorchSource):
+        edits = edits_of(checkpoint, source, plan, computed, cleaning)
+    return Edited(plan, edits, cleaning, evaluation, computed)
 
 
-def _lay_out(file: File, checkpoint: Checkpoint, plan: Plan, edits: Edits, cleaning: Cleaning | None) -> Layout:
-    if not is_edited(checkpoint, plan):
+def _lay_out(file: File, checkpoint: Checkpoint, edited: Edited) -> Layout:
+    if not is_edited(checkpoint, edited.plan):
         return Layout([Copy(0, file.size)])
-    _refuse_collisions(checkpoint, plan)
-    layout = LAYOUTS[checkpoint.container](file, checkpoint, plan, edits, cleaning)
-    return Layout(layout.pieces, (*layout.notes, *_lost_versions(checkpoint, plan)))
+    _refuse_collisions(checkpoint, edited.plan)
+    layout = LAYOUTS[checkpoint.container](file, checkpoint, edited)
+    return Layout(layout.pieces, (*layout.notes, *_lost_versions(checkpoint, edited.plan)))
 
 
 def _refuse_collisions(checkpoint: Checkpoint, plan: Plan) -> None:
@@ -252,7 +282,7 @@ def _refuse_collisions(checkpoint: Checkpoint, plan: Plan) -> None:
     if plan.state_dict is None:
         return
     old = checkpoint.state_dicts[plan.state_dict].keys
-    made = {target.key for target in plan.targets if target.key != old[target.value.entry]}
+    made = {target.key for target in plan.targets if target.entry is None or target.key != old[target.entry]}
     seen: set[str] = set()
     for target in plan.targets:
         if target.key in seen and target.key in made:
@@ -271,15 +301,17 @@ def _lost_versions(checkpoint: Checkpoint, plan: Plan) -> list[str]:
     return ["_metadata, the versions of its modules, left out: it belongs to the state dict alone, not to the whole"]
 
 
-LAYOUTS: Mapping[str, Callable[[File, Checkpoint, Plan, Edits, Cleaning | None], Layout]] = {
-    "torch-zip": lambda file, checkpoint, plan, edits, cleaning: lay_out_torch_zip(
-        file, checkpoint.source, edits, checkpoint.tensors, cleaning=cleaning
+LAYOUTS: Mapping[str, Callable[[File, Checkpoint, Edited], Layout]] = {
+    "torch-zip": lambda file, checkpoint, edited: lay_out_torch_zip(
+        *(file, checkpoint.source, edited.edits, checkpoint.tensors),
+        computed=edited.computed,
+        cleaning=edited.cleaning,
     ),
-    "torch-legacy": lambda file, checkpoint, plan, edits, cleaning: lay_out_torch_legacy(
-        file, checkpoint.source, edits, clean=cleaning is not None
+    "torch-legacy": lambda file, checkpoint, edited: lay_out_torch_legacy(
+        file, checkpoint.source, edited.edits, computed=edited.computed, clean=edited.cleaning is not None
     ),
-    "safetensors": lambda file, checkpoint, plan, edits, cleaning: lay_out_safetensors(
-        file, checkpoint, checkpoint.source, plan
+    "safetensors": lambda file, checkpoint, edited: lay_out_safetensors(
+        file, checkpoint, checkpoint.source, edited.plan, edited.evaluation
     ),
 }
 """How each container that can be written is laid out: a new one is one new file and one line here."""
@@ -306,7 +338,7 @@ def _receipt(
         dropped=(*(keys[entry] for entry in plan.dropped), *plan.left_out),
         map=key_map(plan, checkpoint),
         copied_bytes=copied(layout.pieces),
-        computed_bytes=0,
+        computed_bytes=computed(layout.pieces),
         verified=verified,
         warnings=(*plan.warnings, *warnings),
         container=container,

@@ -36,7 +36,7 @@ from sdviewer.pickles.nodes import (
 )
 from sdviewer.pickles.scan import scan_stream
 from sdviewer.pickles.weights_only import can_be_built, can_be_called, is_allowed, is_storage_id, name_of
-from sdviewer.repair.plan import Kept, Plan, PlanWarning, Target
+from sdviewer.repair.plan import Plan, PlanWarning, Target, sources
 
 _MAPPINGS = ("collections.OrderedDict", "collections.Counter")
 
@@ -195,8 +195,8 @@ def settle(checkpoint: Checkpoint, plan: Plan) -> tuple[Plan, Cleaning | None]:
 def _edits_keys(checkpoint: Checkpoint, plan: Plan) -> bool:
     assert plan.state_dict is not None
     keys = checkpoint.state_dicts[plan.state_dict].keys
-    renamed = any(target.key != keys[target.value.entry] for target in plan.targets)
-    return renamed or plan.unwrap or bool(plan.dropped or plan.modules)
+    changed = any(target.entry is None or target.key != keys[target.entry] for target in plan.targets)
+    return changed or plan.unwrap or bool(plan.dropped or plan.modules)
 
 
 def _asks_more_around(source: TorchSource) -> bool:
@@ -217,7 +217,7 @@ def _above(checkpoint: Checkpoint, plan: Plan, inside: bool) -> KeyPath:
 def _without(targets: tuple[Target, ...], gone: Set[int]) -> tuple[Target, ...]:
     if not gone:
         return targets
-    return tuple([t for t in targets if not (isinstance(t.value, Kept) and t.value.entry in gone)])
+    return tuple([target for target in targets if gone.isdisjoint(sources(target.value))])
 
 
 def _other(left_out: Iterable[str], keys: tuple[str, ...], gone: Set[int]) -> list[str]:

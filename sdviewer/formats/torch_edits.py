@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Set
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
 from sdviewer.core.checkpoint import Checkpoint, StateDict
 from sdviewer.core.text import visible
 from sdviewer.errors import KeyCollision, RepairError, SaveError
+from sdviewer.formats.grafts import const, group
 from sdviewer.formats.torch_clean import Cleaning
-from sdviewer.formats.torch_source import MappingSource, TorchSource
+from sdviewer.formats.torch_computed import ComputedTensors
+from sdviewer.formats.torch_source import MappingSource, TorchSource, TorchZipSource
 from sdviewer.pickles.emit import Edits, Emitted, emit, is_faithful
 from sdviewer.pickles.nodes import (
     FRESH,
@@ -25,14 +28,22 @@ from sdviewer.pickles.nodes import (
     TensorRecord,
     pairs,
 )
-from sdviewer.repair.plan import Plan
+from sdviewer.repair.plan import Computed, Plan, Target, sources
 
 EMPTY_DICT = 0x7D
 """The opcode byte of `}`."""
 
 
-def edits_of(checkpoint: Checkpoint, source: TorchSource, plan: Plan, cleaning: Cleaning | None = None) -> Edits:
+def edits_of(
+    checkpoint: Checkpoint,
+    source: TorchSource,
+    plan: Plan,
+    computed: ComputedTensors,
+    cleaning: Cleaning | None = None,
+) -> Edits:
     """What the plan changes in the object pickle; `cleaning` is what a clean copy leaves out of it.
+
+    `computed` makes the nodes of computed tensors, and gets their storages.
 
     Raises:
         RepairError: the state dict cannot be edited this way; nothing was written.
@@ -47,8 +58,11 @@ def edits_of(checkpoint: Checkpoint, source: TorchSource, plan: Plan, cleaning: 
     mapping = source.mappings[plan.state_dict]
     if edits_keys(checkpoint, source, plan, also_dropped):
         _check_editable(checkpoint, source, plan)
-    making = _Making(state_dict, mapping)
-    making.entries(plan)
+    making = _Making(state_dict, mapping, computed, {**values})
+    if keeps_its_order(plan):
+        making.entries(plan)
+    else:
+        making.new_entries(plan)
     making.dropped.update(also_dropped)
     making.module_versions(plan)
     if plan.unwrap and mapping.parent is not None:
@@ -59,9 +73,21 @@ def edits_of(checkpoint: Checkpoint, source: TorchSource, plan: Plan, cleaning: 
     return Edits(
         keys=making.keys,
         dropped=frozenset(making.dropped),
-        values=values,
+        values=making.values,
+        splices=making.splices,
         root=making.root,
     )
+
+
+def anchor(target: Target) -> int | None:
+    """The source entry in whose place a target stands: the first that it is made of, None where it is made of none."""
+    return next(sources(target.value), None)
+
+
+def keeps_its_order(plan: Plan) -> bool:
+    """Whether every target can stand in the place of the entry it is made of, so that pairs only change or go."""
+    anchors = [anchor(target) for target in plan.targets]
+    return None not in anchors and all(a < b for a, b in pairwise(anchors))  # type: ignore[operator]
 
 
 def edits_keys(checkpoint: Checkpoint, source: TorchSource, plan: Plan, also_dropped: Set[Place]) -> bool:
@@ -70,12 +96,12 @@ def edits_keys(checkpoint: Checkpoint, source: TorchSource, plan: Plan, also_dro
         return False
     places, keys = source.mappings[plan.state_dict].places, checkpoint.state_dicts[plan.state_dict].keys
     dropped = any(places[entry] not in also_dropped for entry in plan.dropped)
-    renamed = any(target.key != keys[target.value.entry] for target in plan.targets)
-    return plan.unwrap or dropped or renamed or bool(plan.modules)
+    changed = any(target.entry is None or target.key != keys[target.entry] for target in plan.targets)
+    return plan.unwrap or dropped or changed or bool(plan.modules) or plan.computes
 
 
-def write_back(source: TorchSource, edits: Edits, path: str) -> Emitted:
-    """The object pickle with the edits in it.
+def write_back(source: TorchSource, edits: Edits, path: str, computed: ComputedTensors | None = None) -> Emitted:
+    """The object pickle with the edits in it; the storages of what is computed get their keys.
 
     Raises:
         SaveError: it holds something that cannot be written back exactly.
@@ -88,6 +114,13 @@ def write_back(source: TorchSource, edits: Edits, path: str) -> Emitted:
             remedy="Load it with torch and save its state dict anew.",
             code="unfaithful",
         )
+    emitted = emit(pickle, edits)
+    if computed is None or not computed.storages:
+        return emitted
+    known = {*storage_keys(emit(pickle)), *source.storage_keys}
+    # What other pickles of an archive name is found when it is laid out: until then all of it counts as used.
+    others = isinstance(source, TorchZipSource) and source.other_pickles
+    computed.settle_keys(known if others else set(storage_keys(emitted)) & known, known)
     return emit(pickle, edits)
 
 
@@ -166,24 +199,55 @@ class _Making:
 
     state_dict: StateDict
     mapping: MappingSource
+    computed: ComputedTensors
+    values: dict[Place, Node]
+    splices: dict[Place, Node] = field(default_factory=dict)
     keys: dict[Place, str] = field(default_factory=dict)
     dropped: set[Place] = field(default_factory=set)
     root: Node | None = None
 
     def entries(self, plan: Plan) -> None:
+        """Each target in the place of the entry that it is made of."""
         places = self.mapping.places
         kept: dict[Place, str] = {}
-        for target in plan.targets:
-            old = self.state_dict.keys[target.value.entry]
-            place = places[target.value.entry]
+        anchors = [anchor(target) for target in plan.targets]
+        for target, entry in zip(plan.targets, anchors, strict=True):
+            assert entry is not None
+            old, place = self.state_dict.keys[entry], places[entry]
             name = _last_component(old, target.key) if self.state_dict.is_module else target.key
             if kept.setdefault(place, name) != name:
                 raise _one_entry(old)
             if target.key != old:
                 self.keys[place] = name
-        self.dropped.update(places[entry] for entry in plan.dropped)
+            if isinstance(target.value, Computed):
+                self.values[place] = self.computed.node(target.value, _value_at(place))
+        stay = set(anchors)
+        self.dropped.update([place for entry, place in enumerate(places) if entry not in stay])
         if not self.dropped.isdisjoint(kept):
             raise _one_entry("")
+
+    def new_entries(self, plan: Plan) -> None:
+        """All targets, in their order, where the first entry stood; what else the mapping holds follows."""
+        places = self.mapping.places
+        if self.state_dict.is_module or not places or any(place.node is not self.mapping.node for place in places):
+            raise RepairError(
+                "entries can be added to a state dict, not to an object that is made of several",
+                remedy="Write its state dict first, and edit that.",
+            )
+        items: list[Node] = []
+        for target in plan.targets:
+            entry = anchor(target)
+            place = places[entry] if entry is not None else None
+            if isinstance(target.value, Computed):
+                value = self.computed.node(target.value, _value_at(place) if place is not None else None)
+            else:
+                assert place is not None
+                value = _value_at(place)
+            same = entry is not None and self.state_dict.keys[entry] == target.key
+            items += (_key_at(place) if same and place is not None else const(target.key), value)
+        first, *others = places
+        self.splices[first] = group("dict", items)
+        self.dropped.update(others)
 
     def module_versions(self, plan: Plan) -> None:
         """Rename and drop the entries of `_metadata`, an attribute that no key shows."""
@@ -222,9 +286,27 @@ class _Making:
         for place, key, value in pairs(self.mapping.node):
             if place in self.dropped:
                 continue
+            if place in self.splices:
+                items += [node for _, *pair in pairs(self.splices[place]) for node in pair]
+                continue
             if place in self.keys:
                 new_keys[len(items)] = self.keys[place]
-            items += (key, value)
+            items += (key, self.values.get(place, value))
+
+
+def _items_at(place: Place) -> list[Node]:
+    if place.effect >= 0:
+        return place.node.effects[place.effect].items
+    assert isinstance(place.node, Group)
+    return place.node.items
+
+
+def _key_at(place: Place) -> Node:
+    return _items_at(place)[place.at]
+
+
+def _value_at(place: Place) -> Node:
+    return _items_at(place)[place.at + 1]
 
 
 def _one_entry(key: str) -> RepairError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -77,6 +77,11 @@ class TorchSource:
     pickle: Pickle
     mappings: tuple[MappingSource, ...] = field(default=())
 
+    @property
+    def storage_keys(self) -> Collection[str]:
+        """The keys of all storages that the file has."""
+        return ()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TorchZipSource(TorchSource):
@@ -93,6 +98,11 @@ class TorchZipSource(TorchSource):
     separator: str = "/"
     records: Mapping[str, Entry] = field(default_factory=dict)
     other_pickles: tuple[Entry, ...] = ()
+
+    @property
+    def storage_keys(self) -> Collection[str]:
+        """The keys of all storages that the file has."""
+        return self.records.keys()
 
     def span(self, storage: str) -> StorageSpan:
         """Where the bytes of a storage are."""
@@ -120,6 +130,11 @@ class TorchLegacySource(TorchSource):
 
     spans: tuple[tuple[int, int], ...]
     storages: Mapping[str, LegacyStorage] = field(default_factory=dict)
+
+    @property
+    def storage_keys(self) -> Collection[str]:
+        """The keys of all storages that the file has."""
+        return self.storages.keys()
 
     def span(self, storage: str) -> StorageSpan:
         """Where the bytes of a storage are."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,10 +17,14 @@ from typing import Any, NamedTuple
 
 from sdviewer.core import text
 from sdviewer.core.checkpoint import Checkpoint, StateDict, TensorInfo
+from sdviewer.core.dtypes import DTYPES
 from sdviewer.core.paths import KeyPath, TypedStep, dotted, to_json
 from sdviewer.core.progress import Progress
+from sdviewer.core.tensor_bytes import contiguous_stride
 from sdviewer.errors import CorruptCheckpoint, SaveError
+from sdviewer.formats.evaluation import Evaluation
 from sdviewer.formats.file import File
+from sdviewer.formats.pieces import Made
 from sdviewer.formats.pread import read_into
 from sdviewer.formats.torch_clean import Cleaning
 from sdviewer.formats.torch_source import (
@@ -32,7 +37,7 @@ from sdviewer.formats.torch_source import (
 from sdviewer.formats.verify_pickle import first_difference
 from sdviewer.formats.zip_directory import Entry, payload_offset
 from sdviewer.pickles.emit import Edits
-from sdviewer.repair.plan import Plan
+from sdviewer.repair.plan import Computed, Kept, Plan, sources
 
 CHUNK = 4 << 20
 """Bytes read at once of each file; three such buffers are all the memory it takes."""
@@ -66,10 +71,14 @@ def verify(
     written: Checkpoint,
     progress: Progress,
     cleaning: Cleaning | None = None,
+    *,
+    evaluation: Evaluation | None = None,
+    made: Mapping[str, Made] | None = None,
 ) -> Proof:
     """Compare `written`, opened again, with `source` under `plan`; `files` are the two open files.
 
-    `cleaning` is what a clean copy leaves out.
+    `made` are the computed bytes by the storages of `written`, with the checksums that they had when they were written
+    by `evaluation`. `cleaning` is what a clean copy leaves out.
 
     Calls `progress` with bytes of the written file hashed and its size.
 
@@ -77,17 +86,22 @@ def verify(
         SaveError: something is not as planned; the message says what.
         Cancelled: from `progress`.
     """
-    checks = [*_compare_header(source, plan, written, cleaning)]
+    made = made or {}
+    checks = [*_compare_header(source, plan, written, evaluation or Evaluation(source, plan), cleaning)]
     if isinstance(source.source, TorchSource):
         difference = first_difference(source.source.pickle, edits, written.source.pickle, progress)
         if difference:
             raise _failed(f"the object pickle is not the source's with these edits: {difference}")
         checks.append("every object outside the edits is the source's: types, order, attributes, what is shared")
     whole = [Run("the file", 0, 0, files[0].size)]
-    runs = _runs(source, plan, written, files, cleaning) if is_edited(source, plan) else whole
-    sha256 = _compare_bytes(runs, files, progress)
+    runs = _runs(source, plan, written, files, cleaning, made) if is_edited(source, plan) else whole
+    computed = _computed_runs(written, files[1], made)
+    sha256 = _compare_bytes(runs, computed, files, progress)
     compared = sum(run.nbytes for run in runs)
     checks.append(f"{text.count(compared)} bytes of storages and other records, each equal to the source's")
+    if computed:
+        nbytes = text.count(sum(run.nbytes for run in computed))
+        checks.append(f"{nbytes} computed bytes, each storage with the checksum of what was computed")
     return Proof(sha256, tuple(checks))
 
 
@@ -103,9 +117,9 @@ def is_edited(source: Checkpoint, plan: Plan) -> bool:
     if plan.state_dict is None:
         return False
     state_dict = source.state_dicts[plan.state_dict]
-    renamed = any(target.key != state_dict.keys[target.value.entry] for target in plan.targets)
+    changed = any(target.entry is None or target.key != state_dict.keys[target.entry] for target in plan.targets)
     unwrapped = plan.unwrap and state_dict.path != ()
-    return renamed or unwrapped or bool(plan.dropped) or bool(plan.modules)
+    return changed or unwrapped or plan.computes or bool(plan.dropped) or bool(plan.modules)
 
 
 def _failed(what: str) -> SaveError:
@@ -122,34 +136,66 @@ def _failed(what: str) -> SaveError:
 class _Expected:
     """How the plan changes paths: where an entry of the state dict, and the state dict itself, are found afterwards."""
 
-    def __init__(self, source: Checkpoint, plan: Plan, cleaning: Cleaning | None) -> None:
+    def __init__(
+        self, source: Checkpoint, plan: Plan, evaluation: Evaluation, cleaning: Cleaning | None = None
+    ) -> None:
+        self.source = source
         self.plan = plan
+        self.evaluation = evaluation
         self.cleaning = cleaning
         self.start: KeyPath = ()
         self.state_dict: StateDict | None = None
         self.home: KeyPath = ()
         self.lost_all_tensors = False
-        self.new_paths: dict[tuple[KeyPath, int], KeyPath | None] = {}
+        self.new_paths: dict[tuple[KeyPath, int], list[KeyPath]] = {}
+        self.computed: list[tuple[KeyPath, TensorInfo]] = []
         if plan.state_dict is None:
             return
         self.state_dict = source.state_dicts[plan.state_dict]
         self.home = () if plan.unwrap else self.state_dict.path
         self.start = self.state_dict.path if plan.unwrap and not plan.keep_rest else ()
         tensor_of = self.state_dict.tensor_of
-        self.lost_all_tensors = not any(tensor_of[target.value.entry] >= 0 for target in plan.targets)
-        new_keys = {target.value.entry: target.key for target in plan.targets}
-        for entry, (path, occurrence) in enumerate(_entry_paths(source, self.state_dict)):
-            key = new_keys.get(entry)
-            self.new_paths[path, occurrence] = None if key is None else self._moved(path, key)
+        entries = [target.entry for target in plan.targets]
+        self.lost_all_tensors = not any(entry is None or tensor_of[entry] >= 0 for entry in entries)
+        places = list(_entry_paths(source, self.state_dict))
+        for place in places:
+            self.new_paths[place] = []
+        for target in plan.targets:
+            if isinstance(target.value, Kept):
+                place = places[target.value.entry]
+                self.new_paths[place].append(self._moved(place[0], target.key))
+            else:
+                self.computed.append(self._computed(target.key, target.value, places))
+
+    def tensor_rows(self, written: Checkpoint) -> tuple[Rows, Rows]:
+        """The tensors that should be there and those that are; of a computed one only what the plan says of it."""
+        wanted, found = self.rows(self.source.tensors, written.tensors)
+        if not self.computed:
+            return wanted, found
+        paths = {path for path, _ in self.computed}
+        wanted = sorted([*wanted, *self.computed], key=lambda row: repr(row[0]))
+        found = [(path, _as_computed(info) if path in paths else info) for path, info in found]
+        return wanted, sorted(found, key=lambda row: repr(row[0]))
+
+    def _computed(self, key: str, value: Computed, places: Sequence[tuple[KeyPath, int]]) -> tuple[KeyPath, TensorInfo]:
+        """Where a computed tensor should be, and how it should be told."""
+        assert self.state_dict is not None
+        entry = next(sources(value), None)
+        path = (*self.home, key) if entry is None else self._moved(places[entry][0], key)
+        like = self.source.tensors[self.state_dict.tensor_of[entry]] if entry is not None else None
+        requires_grad: bool | None = None
+        if isinstance(self.source.source, TorchSource):
+            requires_grad = bool(like and like.requires_grad) and DTYPES[value.dtype].kind in ("float", "complex")
+        made = self.evaluation.made(value)
+        return path, _computed_info(value.shape, value.dtype, f"computed {id(made)}", made.nbytes, requires_grad)
 
     def rows(self, source: Iterable[Any], written: Iterable[Any]) -> tuple[Rows, Rows]:
         """What should be there and what is, in the same order."""
         if self.cleaning is not None:
             source = self._kept(source, self.cleaning)
-        moved = [(self.path(info.path, info.occurrence), info) for info in source]
-        wanted: Rows = [(path, info) for path, info in moved if path is not None]
+        wanted: Rows = [(path, info) for info in source for path in self.paths(info.path, info.occurrence)]
         found: Rows = [(info.path, info) for info in written]
-        if self.plan.keep_rest:
+        if self.plan.keep_rest or self.plan.computes:
             # What stood around the state dict stands beside it now, so only the paths say what belongs together.
             wanted.sort(key=lambda row: repr(row[0]))
             found.sort(key=lambda row: repr(row[0]))
@@ -191,25 +237,34 @@ class _Expected:
             return (*path[:-1], TypedStep(last.type, key.rpartition(".")[2]))
         return (*self.home, *path[len(self.state_dict.path) : -1], key)
 
-    def path(self, path: KeyPath, occurrence: int) -> KeyPath | None:
-        """The path in the result, None where it is left out."""
+    def paths(self, path: KeyPath, occurrence: int) -> list[KeyPath]:
+        """The paths in the result: none where it is left out or used up in a computation, several where it is tied."""
         if self.state_dict is None:
-            return path
+            return [path]
         above = len(self.state_dict.path)
         if path[:above] == self.state_dict.path:
             for length in range(above + 1, len(path) + 1):
-                found = self._entry(path[:length], occurrence)
-                if found is not _UNKNOWN:
-                    return None if found is None else (*found, *path[length:])
-            return (*self.home, *path[above:])
-        return None if self.plan.unwrap and not self.plan.keep_rest else path
-
-    def _entry(self, path: KeyPath, occurrence: int) -> Any:
-        found = self.new_paths.get((path, occurrence), _UNKNOWN)
-        return self.new_paths.get((path, 0), _UNKNOWN) if found is _UNKNOWN else found
+                found = self.new_paths.get((path[:length], occurrence))
+                if found is None:
+                    found = self.new_paths.get((path[:length], 0))
+                if found is not None:
+                    return [(*new, *path[length:]) for new in found]
+            return [(*self.home, *path[above:])]
+        return [] if self.plan.unwrap and not self.plan.keep_rest else [path]
 
 
-_UNKNOWN = object()
+def _computed_info(
+    shape: tuple[int, ...], dtype: str, storage: str | None, nbytes: int, requires_grad: bool | None
+) -> TensorInfo:
+    """What is told of a computed tensor wherever it comes from."""
+    stride = contiguous_stride(shape)
+    return TensorInfo((), None, None, shape, dtype, stride, 0, storage, nbytes, requires_grad, "tensor", "", None)
+
+
+def _as_computed(info: TensorInfo) -> TensorInfo:
+    """A tensor that was read, told as a computed one is; with what it should not have."""
+    told = _computed_info(info.shape, info.dtype, info.storage, info.nbytes, info.requires_grad)
+    return told._replace(stride=info.stride, storage_offset=info.storage_offset, flags=info.flags)
 
 
 def _entry_paths(source: Checkpoint, state_dict: StateDict) -> Iterator[tuple[KeyPath, int]]:
@@ -230,18 +285,21 @@ Rows = list[tuple[KeyPath, Any]]
 """What a checkpoint lists, each with the path at which it is or should be."""
 
 
-def _compare_header(source: Checkpoint, plan: Plan, written: Checkpoint, cleaning: Cleaning | None = None) -> list[str]:
+def _compare_header(
+    source: Checkpoint, plan: Plan, written: Checkpoint, evaluation: Evaluation, cleaning: Cleaning | None
+) -> list[str]:
     if written.container != source.container or written.byte_order != source.byte_order:
         raise _failed(f"it became {written.container}, {written.byte_order}-endian")
-    expected = _Expected(source, plan, cleaning)
+    expected = _Expected(source, plan, evaluation, cleaning)
     checks = [] if expected.state_dict is None else [_compare_keys(plan, expected, written)]
     if cleaning is not None and _told_in_part(source):
         return checks  # what is told depends on how much there is: the graph and the bytes are compared all the same
-    wanted, found = expected.rows(source.tensors, written.tensors)
+    wanted, found = expected.tensor_rows(written)
     _compare_rows(wanted, found, _tensor_fields)
     tensors = text.plural(len(found), "tensor")
     checks.append(f"{tensors} with the planned paths, shapes, dtypes, strides, offsets and flags")
-    checks.append(_compare_sharing(wanted, found))
+    if written.container != "safetensors" or not plan.computes:  # where no two tensors share bytes
+        checks.append(_compare_sharing(wanted, found))
     wanted, found = (_told_alike(expected, rows) for rows in expected.rows(source.values, written.values))
     _compare_rows(wanted, found, lambda info: (info.type, repr(info.value)))
     if found:
@@ -352,8 +410,7 @@ def _expected_versions(source: Checkpoint, plan: Plan, expected: _Expected) -> I
             continue  # what is no state dict has none, and the attributes of a mapping go with it
         if expected.goes(state_dict.path):
             continue
-        path = expected.home if own else expected.path(state_dict.path, 0)
-        if path is not None:
+        for path in [expected.home] if own else expected.paths(state_dict.path, 0):
             keys = _renamed_modules(entry["keys"], plan.modules) if own else entry["keys"]
             yield {"path": to_json(path), "keys": keys}
 
@@ -371,23 +428,51 @@ def _renamed_modules(modules: Mapping[str, Any], places: Mapping[str, str | None
 
 
 def _runs(
-    source: Checkpoint, plan: Plan, written: Checkpoint, files: tuple[File, File], cleaning: Cleaning | None
+    source: Checkpoint,
+    plan: Plan,
+    written: Checkpoint,
+    files: tuple[File, File],
+    cleaning: Cleaning | None,
+    made: Mapping[str, Made],
 ) -> list[Run]:
     """All bytes of the result that must be the source's: storages, and whatever else the container holds."""
     before, after = source.source, written.source
     if isinstance(before, TorchZipSource):
-        runs = list(_zip_runs(before, after, files, cleaning))
+        runs = list(_zip_runs(before, after, files, cleaning, made))
     elif isinstance(before, TorchLegacySource):
-        runs = list(_legacy_runs(before, after))
+        runs = list(_legacy_runs(before, after, made))
     else:
         assert isinstance(before, SafetensorsSource)
-        runs = [
-            Run(tensor.name, old.start, tensor.start, _same_length(tensor.name, old.end - old.start, tensor))
-            for old, tensor in zip(
-                [before.tensors[target.value.entry] for target in plan.targets], after.tensors, strict=True
-            )
-        ]
+        runs = []
+        for target, tensor in zip(plan.targets, after.tensors, strict=True):
+            if target.entry is not None:
+                old = before.tensors[target.entry]
+                nbytes = _same_length(tensor.name, old.end - old.start, tensor)
+                runs.append(Run(tensor.name, old.start, tensor.start, nbytes))
     return _joined(runs)
+
+
+class ComputedRun(NamedTuple):
+    """Bytes of the written file that were computed: `nbytes` from `start`, with this CRC-32."""
+
+    what: str
+    start: int
+    nbytes: int
+    crc: int
+
+
+def _computed_runs(written: Checkpoint, file: File, made: Mapping[str, Made]) -> list[ComputedRun]:
+    """Where what was computed lies in the written file, as its own reader finds it."""
+    runs = []
+    for key, piece in made.items():
+        if not piece.nbytes:
+            continue
+        span = written.source.span(key)
+        start = span.start + (payload_offset(file, span.member, span.limit) if span.member is not None else 0)
+        if span.nbytes != piece.nbytes or piece.crc is None:
+            raise _failed(f"storage {text.visible(key, 80)} has {span.nbytes:,} bytes instead of {piece.nbytes:,}")
+        runs.append(ComputedRun(key, start, piece.nbytes, piece.crc))
+    return runs
 
 
 def _same_length(name: str, nbytes: int, tensor: SafetensorsTensor) -> int:
@@ -397,12 +482,19 @@ def _same_length(name: str, nbytes: int, tensor: SafetensorsTensor) -> int:
 
 
 def _zip_runs(
-    before: TorchZipSource, after: TorchZipSource, files: tuple[File, File], cleaning: Cleaning | None
+    before: TorchZipSource,
+    after: TorchZipSource,
+    files: tuple[File, File],
+    cleaning: Cleaning | None,
+    made: Mapping[str, Made],
 ) -> Iterator[Run]:
+    computed = {id(after.records[key]) for key in made if key in after.records}
     old_entries: dict[str, list[Entry]] = {}
     for entry in before.directory.entries:
         old_entries.setdefault(entry.name, []).append(entry)
     for entry in after.directory.entries:
+        if id(entry) in computed:
+            continue
         same_name = old_entries.get(entry.name)
         if not same_name and before.directory.salvaged and entry.name.endswith("version") and entry.usize < 4:
             continue  # put there because the file breaks off before its own
@@ -439,10 +531,12 @@ def _damaged(source: TorchZipSource, entry: Entry, file: File) -> bool:
     return False
 
 
-def _legacy_runs(before: TorchLegacySource, after: TorchLegacySource) -> Iterator[Run]:
+def _legacy_runs(before: TorchLegacySource, after: TorchLegacySource, made: Mapping[str, Made]) -> Iterator[Run]:
     start, end = before.spans[0][0], before.spans[2][1]
     yield Run("the first three pickles", start, after.spans[0][0], end - start)
     for key, storage in after.storages.items():
+        if key in made:
+            continue
         old = before.storages.get(key)
         if old is None or (old.nbytes, old.numel) != (storage.nbytes, storage.numel):
             raise _failed(f"storage {text.visible(key, 80)} is new or has another length")
@@ -461,11 +555,13 @@ def _joined(runs: Sequence[Run]) -> list[Run]:
     return joined
 
 
-def _compare_bytes(runs: Sequence[Run], files: tuple[File, File], progress: Progress) -> str:
+def _compare_bytes(
+    runs: Sequence[Run], computed: Sequence[ComputedRun], files: tuple[File, File], progress: Progress
+) -> str:
     """Compare the runs in a second thread while this one hashes the written file; its SHA-256 in hex."""
     stop = threading.Event()
     with ThreadPoolExecutor(1) as pool:
-        comparing = pool.submit(_first_unequal, runs, files, stop)
+        comparing = pool.submit(_first_unequal, runs, computed, files, stop)
         try:
             sha256 = _hash(files[1], comparing, progress)
         except BaseException:
@@ -496,7 +592,9 @@ def _hash(file: File, comparing: Future[str], progress: Progress) -> str:
             return digest.hexdigest()
 
 
-def _first_unequal(runs: Sequence[Run], files: tuple[File, File], stop: threading.Event) -> str:
+def _first_unequal(
+    runs: Sequence[Run], computed: Sequence[ComputedRun], files: tuple[File, File], stop: threading.Event
+) -> str:
     """What differs first, "" when nothing does."""
     mine, theirs = bytearray(CHUNK), bytearray(CHUNK)
     for run in runs:
@@ -509,4 +607,14 @@ def _first_unequal(runs: Sequence[Run], files: tuple[File, File], stop: threadin
             # Whole buffers compare with one memcmp; views of them would compare element by element.
             if (mine != theirs) if n == CHUNK else (mine[:n] != theirs[:n]):
                 return f"the bytes of {text.visible(run.what, 80)} differ"
+    for what, start, nbytes, wanted in computed:
+        crc = 0
+        for at in range(0, nbytes, CHUNK):
+            if stop.is_set():
+                return "stopped"
+            piece = memoryview(mine)[: min(CHUNK, nbytes - at)]
+            read_into(files[1].fd, files[1].path, start + at, piece)
+            crc = zlib.crc32(piece, crc)
+        if crc != wanted:
+            return f"the bytes of {text.visible(what, 80)} are not those that were computed"
     return ""

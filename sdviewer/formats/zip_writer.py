@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from sdviewer.formats.pieces import Piece, nbytes_of
+from sdviewer.formats.pieces import Later, Made, Piece, nbytes_of
 
 WIDE = 0xFFFFFFFF
 """A size or an offset from here on (bytes) does not fit into 32 bits."""
@@ -32,7 +32,10 @@ _END = struct.Struct("<4s4H2LH")
 
 
 class Member(NamedTuple):
-    """One record: `data` as it stands in the archive, `usize` its length in bytes when inflated, method 0 or 8."""
+    """One record: `data` as it stands in the archive, `usize` its length in bytes when inflated, method 0 or 8.
+
+    The checksum of data that is still to be computed is asked of it when it has been written.
+    """
 
     name: bytes
     data: Piece
@@ -44,20 +47,36 @@ class Member(NamedTuple):
 def lay_out(members: Iterable[Member], alignment: int = DEFAULT_ALIGNMENT) -> list[Piece]:
     """The pieces of an archive with these members in this order, each starting at a multiple of `alignment` bytes."""
     pieces: list[Piece] = []
-    directory: list[bytes] = []
+    directory: list[tuple[Member, bytes, int, int]] = []
     at = 0
     for member in members:
         csize = nbytes_of(member.data)
         wide = _wide_extra(member.usize, csize, at)
         # torch does not know a record's stored length yet when it writes this: 0 stands there.
         header = _local_header(member, _wide_extra(member.usize, csize, at, stated=0), at, alignment)
-        descriptor = _descriptor(member.crc, csize, member.usize, bool(wide)) if csize else b""
+        descriptor = _descriptor_piece(member, csize, bool(wide)) if csize else b""
         pieces += (header, member.data, descriptor)
-        directory.append(_entry(member, wide, csize, at))
-        at += len(header) + csize + len(descriptor)
-    pieces.append(b"".join(directory))
-    pieces.append(_end(len(directory), len(pieces[-1]), at))
+        directory.append((member, wide, csize, at))
+        at += len(header) + csize + nbytes_of(descriptor)
+    size = sum([_ENTRY.size + len(member.name) + len(wide) for member, wide, _, _ in directory])
+    if any(isinstance(member.data, Made) for member, *_ in directory):
+        pieces.append(Later(size, lambda: b"".join([_entry(*entry) for entry in directory])))
+    else:
+        pieces.append(b"".join([_entry(*entry) for entry in directory]))
+    pieces.append(_end(len(directory), size, at))
     return pieces
+
+
+def _checksum(member: Member) -> int:
+    """The CRC-32 of a record, which for a computed one is known once it has been written."""
+    return member.data.crc or 0 if isinstance(member.data, Made) else member.crc
+
+
+def _descriptor_piece(member: Member, csize: int, wide: bool) -> Piece:
+    def descriptor() -> bytes:
+        return _descriptor(_checksum(member), csize, member.usize, wide)
+
+    return Later(24 if wide else 16, descriptor) if isinstance(member.data, Made) else descriptor()
 
 
 def _wide_extra(usize: int, csize: int, offset: int, stated: int | None = None) -> bytes:
@@ -90,7 +109,7 @@ def _entry(member: Member, wide: bytes, csize: int, offset: int) -> bytes:
     sizes = (min(csize, WIDE), min(member.usize, WIDE))
     flags = _FLAGS if csize else _FLAGS_EMPTY
     fixed = _ENTRY.pack(
-        *(b"PK\1\2", 0, 0, flags, member.method, 0, 0, member.crc, *sizes),
+        *(b"PK\1\2", 0, 0, flags, member.method, 0, 0, _checksum(member), *sizes),
         *(len(member.name), len(wide), 0, 0, 0, 0, min(offset, WIDE)),
     )
     return fixed + member.name + wide

@@ -437,7 +437,7 @@ def _moved(edits: Edits) -> set[Node]:
     """
     moved: set[Node] = set()
     seen: set[Node] = set()
-    todo = [*edits.values.values(), *([edits.root] if edits.root is not None else [])]
+    todo = [*edits.values.values(), *edits.splices.values(), *([edits.root] if edits.root is not None else [])]
     while todo:
         node = todo.pop()
         if node in seen:

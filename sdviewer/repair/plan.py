@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
+
+from sdviewer.repair.transforms import Transform
 
 
 class Kept(NamedTuple):
@@ -16,7 +18,20 @@ class Kept(NamedTuple):
     entry: int
 
 
-Expression: TypeAlias = Kept
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """Expression: what `transform` makes of `inputs`, a contiguous tensor of this shape and dtype.
+
+    Equal expressions are one tensor, so what was tied stays tied.
+    """
+
+    transform: Transform
+    inputs: tuple[Expression, ...]
+    shape: tuple[int, ...]
+    dtype: str
+
+
+Expression: TypeAlias = "Kept | Computed"
 
 
 class Target(NamedTuple):
@@ -24,6 +39,22 @@ class Target(NamedTuple):
 
     key: str
     value: Expression
+
+    @property
+    def entry(self) -> int | None:
+        """The source entry whose bytes it keeps, None where its value is computed."""
+        return self.value.entry if isinstance(self.value, Kept) else None
+
+
+def sources(value: Expression) -> Iterator[int]:
+    """The source entries that an expression is made of, in the order of its inputs; one may come again."""
+    todo = [value]
+    while todo:
+        one = todo.pop()
+        if isinstance(one, Kept):
+            yield one.entry
+        else:
+            todo.extend(reversed(one.inputs))
 
 
 class PlanWarning(NamedTuple):
@@ -51,12 +82,13 @@ class Plan:
     """What a recipe makes of one state dict.
 
     `state_dict` is the index into `Checkpoint.state_dicts` that the steps see, or None for a recipe without steps on a
-    checkpoint without one, or with several. `targets` are the entries of the result, in the source's order. `dropped`
-    are the indexes of the source entries that are left out. `unwrap`: the state dict becomes the root; `keep_rest`:
-    with the other entries of the root beside it. `left_out` are dotted paths outside the state dict that an unwrap or
-    `drop_objects` leaves out. `modules` maps each `_metadata` path that changes to its new one, None where it goes.
-    `reasons` are the notes of the steps that dropped a source entry, where they have one. `drop_objects`: what torch's
-    own list of names lacks is left out of the whole file; the format knows what that is (`formats.torch_clean`).
+    checkpoint without one, or with several. `targets` are the entries of the result in their order. `dropped` are the
+    indexes of the source entries that nothing of the result is made of. `unwrap`: the state dict becomes the root;
+    `keep_rest`: with the other entries of the root beside it. `left_out` are dotted paths outside the state dict that
+    an unwrap or `drop_objects` leaves out. `modules` maps each `_metadata` path that changes to its new one, None where
+    it goes. `reasons` are the notes of the steps that dropped a source entry, where they have one. `drop_objects`: what
+    torch's own list of names lacks is left out of the whole file; the format knows what that is
+    (`formats.torch_clean`).
     """
 
     state_dict: int | None
@@ -70,3 +102,9 @@ class Plan:
     warnings: tuple[PlanWarning, ...] = ()
     reasons: Mapping[int, str] = field(default_factory=dict)
     drop_objects: bool = False
+
+    @property
+    def computes(self) -> bool:
+        """Whether it is more than names: a value is computed, or stands under two keys."""
+        kept = [target.entry for target in self.targets]
+        return None in kept or len(set(kept)) != len(kept)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from sdviewer.core import text
-from sdviewer.core.checkpoint import Checkpoint, StateDict
+from sdviewer.core.checkpoint import Checkpoint, StateDict, TensorInfo
+from sdviewer.core.dtypes import DTYPES
 from sdviewer.core.paths import KeyPath, dotted, to_json
 from sdviewer.errors import KeyCollision, NoMatch, RepairError, UsageError
 from sdviewer.repair.collisions import check_new_keys, find_collisions
 from sdviewer.repair.operations import DropObjects, KeyChanges, Operation, Unwrap
+from sdviewer.repair.operations.tensor_operation import Entry, EntryChanges, TensorOperation
 from sdviewer.repair.operations.unwrap import AUTO
 from sdviewer.repair.patterns import compile_pattern
-from sdviewer.repair.plan import Kept, Plan, PlanWarning, StepReport, Target
+from sdviewer.repair.plan import Computed, Kept, Plan, PlanWarning, StepReport, Target, sources
 from sdviewer.repair.recipe import Recipe
 from sdviewer.repair.wording import listed, quoted
 
@@ -63,18 +66,45 @@ def make_plan(recipe: Recipe, checkpoint: Checkpoint, *, state_dict: str | None 
     return planner.finish()
 
 
-def key_map(plan: Plan, checkpoint: Checkpoint) -> dict[str, str | dict[str, str]]:
-    """Source key -> its key in the result, or `{"op": "drop", "reason"?}`; the `map` of `docs/cli.md`."""
+def key_map(plan: Plan, checkpoint: Checkpoint) -> dict[str, str | dict[str, Any]]:
+    """Source key -> its key in the result, or what was made of it: the `map` of `docs/cli.md`."""
     if plan.state_dict is None:
         return {}
     keys = checkpoint.state_dicts[plan.state_dict].keys
-    result: dict[str, str | dict[str, str]] = dict.fromkeys(keys, "")
+    result: dict[str, str | dict[str, Any]] = dict.fromkeys(keys, "")
     for entry in plan.dropped:
         reason = plan.reasons.get(entry)
         result[keys[entry]] = {"op": "drop", "reason": reason} if reason else {"op": "drop"}
+    if not plan.computes:
+        for target in plan.targets:
+            result[keys[next(sources(target.value))]] = target.key
+        return result
+    made: dict[int, list[Target]] = {}
     for target in plan.targets:
-        result[keys[target.value.entry]] = target.key
+        for entry in dict.fromkeys(sources(target.value)):
+            made.setdefault(entry, []).append(target)
+    for entry, targets in made.items():
+        result[keys[entry]] = _made_of(entry, targets)
     return result
+
+
+def _made_of(entry: int, targets: Sequence[Target]) -> str | dict[str, Any]:
+    """What became of one source entry, of which all of these targets are made."""
+    names = [target.key for target in targets]
+    values = [target.value for target in targets]
+    computed = [value for value in values if isinstance(value, Computed) and not value.transform.elementwise]
+    if not computed:
+        return names[0] if len(names) == 1 else {"op": "tie", "to": names}
+    last = computed[0]
+    to: str | list[str] = names[0] if len(names) == 1 and last.transform.op != "split" else names
+    told: dict[str, Any] = {"op": last.transform.op, "to": to, **last.transform.details()}
+    if last.transform.op == "split":
+        parts = [value for value in computed if value.transform.op == "split"]
+        del told["start"], told["length"]
+        told["sizes"] = [value.transform.details().get("length") for value in parts]
+    elif len(last.inputs) > 1:
+        told |= {"index": [entry in sources(one) for one in last.inputs].index(True), "of": len(last.inputs)}
+    return told
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,26 +167,111 @@ def preview_operation(
     targets = plan.targets
     if plan.state_dict is None:
         targets = tuple([Target(key, Kept(i)) for i, key in enumerate(source.keys)])
-    shown: dict[tuple[int, ...], str] = {}
+    if isinstance(operation, TensorOperation):
+        return _preview_entries(entries_of(targets, source, checkpoint), operation)
+    shown: dict[tuple[int, ...] | None, str] = {None: ""}
     shapes = []
     for target in targets:
-        tensor = source.tensor_of[target.value.entry]
-        size = checkpoint.tensors[tensor].shape if tensor >= 0 else None
-        if size is not None and size not in shown:
-            shown[size] = text.shape(size)
-        shapes.append("" if size is None else shown[size])
+        size = _shape(target, source, checkpoint)
+        if size not in shown:
+            shown[size] = text.shape(size or ())
+        shapes.append(shown[size])
     return preview([target.key for target in targets], operation, shapes)
+
+
+def entries_of(targets: Sequence[Target], source: StateDict, checkpoint: Checkpoint) -> list[Entry]:
+    """Targets with what is known of their values."""
+    entries = []
+    for target in targets:
+        value = target.value
+        if isinstance(value, Computed):
+            entries.append(Entry(target.key, value, value.shape, value.dtype))
+            continue
+        tensor = source.tensor_of[value.entry]
+        if tensor < 0:
+            entries.append(Entry(target.key, value, None))
+            continue
+        info = checkpoint.tensors[tensor]
+        tied = None if info.storage is None else (info.storage, info.storage_offset, info.shape, info.stride)
+        entries.append(Entry(target.key, value, info.shape, info.dtype, _opaque(info), tied))
+    return entries
+
+
+def _opaque(info: TensorInfo) -> str:
+    """Why a tensor's numbers cannot be computed with, or ""."""
+    if info.unreadable:
+        return f"it cannot be read: {info.unreadable}"
+    if info.kind in ("sparse", "nested", "quantized", "meta") or info.storage is None:
+        return f"it is a {info.kind} tensor"
+    if info.dtype not in DTYPES:
+        return f"it is of a type that only its container knows, {info.dtype}"
+    return ""
+
+
+def _shape(target: Target, source: StateDict, checkpoint: Checkpoint) -> tuple[int, ...] | None:
+    if isinstance(target.value, Computed):
+        return target.value.shape
+    tensor = source.tensor_of[target.value.entry]
+    return checkpoint.tensors[tensor].shape if tensor >= 0 else None
+
+
+def _preview_entries(entries: Sequence[Entry], operation: TensorOperation) -> Preview:
+    """What an operation on tensors would do: a row for each entry that it changes, with shapes and dtypes after it."""
+    changes = operation.plan_entries(entries)
+    problems = [str(changes.refusal)] if changes.refusal else []
+    collisions = find_collisions(*_old_and_new(entries, changes))
+    problems += dict.fromkeys(map(str, collisions))
+    in_the_way = {key: str(one) for one in collisions for key in one.new_keys}
+    rows: list[PreviewRow] = []
+    troubled: list[PreviewRow] = []
+    changed = dropped = 0
+    for entry, output in zip(entries, changes.outputs, strict=True):
+        if len(output) == 1 and output[0] == entry:
+            continue
+        dropped += not output
+        changed += len(output)
+        if not output:
+            rows.append(PreviewRow(entry.key, None, _said_entry(entry)))
+        for new in output:
+            problem = in_the_way.get(new.key, "")
+            told = _said_entry(new) if _said_entry(new) == _said_entry(entry) else _both(entry, new)
+            (troubled if problem else rows).append(PreviewRow(entry.key, new.key, told, problem))
+    return Preview(tuple(troubled + rows), changed, dropped, tuple(problems), changes.dead_rules)
+
+
+def _said_entry(entry: Entry) -> str:
+    return "" if entry.shape is None else f"{text.shape(entry.shape)} {entry.dtype}"
+
+
+def _both(old: Entry, new: Entry) -> str:
+    """What changes of shape and dtype, before and after."""
+    if old.shape == new.shape:
+        return f"{text.shape(new.shape or ())} {old.dtype} \N{RIGHTWARDS ARROW} {new.dtype}"
+    return f"{_said_entry(old)} \N{RIGHTWARDS ARROW} {_said_entry(new)}"
+
+
+def _old_and_new(entries: Sequence[Entry], changes: EntryChanges) -> tuple[list[str], list[str | None]]:
+    """Old and new key of everything that a step gives out, and of what it drops."""
+    old: list[str] = []
+    new: list[str | None] = []
+    for entry, output in zip(entries, changes.outputs, strict=True):
+        old += [entry.key] * max(1, len(output))
+        new += [one.key for one in output] or [None]
+    return old, new
 
 
 @dataclass(slots=True)
 class _Planner:
-    """The state dict on its way through the steps. `entries[i]` is the source entry that `keys[i]` stands for."""
+    """The state dict on its way through the steps.
+
+    `values[i]` is what stands under `keys[i]`: an entry of the source by its number, or what is computed.
+    """
 
     recipe: Recipe
     checkpoint: Checkpoint
     index: int
     keys: list[str]
-    entries: Sequence[int]
+    values: Sequence[int | Computed]
     paths: list[str]
     modules: dict[str, str | None]
     unwrap: Unwrap | None = None
@@ -221,12 +336,56 @@ class _Planner:
             self.steps.append(_objects_report(step, number, self.checkpoint))
             self.drop_objects = True
             return
-        changes = step.plan(self.keys)
         where = f"step {number} ({step.label})"
+        if isinstance(step, TensorOperation):
+            self._carry_out_on_tensors(step, where)
+            return
+        changes = step.plan(self.keys)
+        self._check(changes.refusal, self.keys, changes.new_keys, where)
+        if isinstance(step, Unwrap):
+            self._begin_unwrap(step, where)
+        changed = sum([old != new for old, new in zip(self.keys, changes.new_keys, strict=True)])
+        self._report(step, where, changes.matched, changed, changes.dead_rules)
+        self._move_modules(step, changes)
+        if changed:
+            self._take(step, changes)
+
+    def _carry_out_on_tensors(self, step: TensorOperation, where: str) -> None:
+        """One step on entries: what stands under the keys changes too."""
+        targets = tuple(map(Target, self.keys, map(_expression, self.values)))
+        entries = entries_of(targets, self.source, self.checkpoint)
+        changes = step.plan_entries(entries)
+        self._check(changes.refusal, *_old_and_new(entries, changes), where)
+        results = list(chain.from_iterable(changes.outputs))
+        twice = _twice(results)
+        if twice is not None and _twice(entries) is None:
+            raise KeyCollision(
+                f"{where}: two tensors would be called {quoted(twice)}",
+                path=self.checkpoint.path,
+                key=twice,
+                remedy="Give each its own name.",
+            )
+        changed = sum([output != (entry,) for entry, output in zip(entries, changes.outputs, strict=True)])
+        self._report(step, where, changes.matched, changed, changes.dead_rules)
+        for warning in changes.warnings:
+            self.warnings.append(warning._replace(message=f"{where}: {warning.message}"))
+        if changed:
+            if step.why:
+                self._give_reasons(step.why, entries, results)
+            self.keys = [new.key for new in results]
+            self.values = [new.value.entry if isinstance(new.value, Kept) else new.value for new in results]
+
+    def _give_reasons(self, why: str, entries: Sequence[Entry], results: Sequence[Entry]) -> None:
+        used = {entry for new in results for entry in sources(new.value)}
+        gone = {entry for old in entries for entry in sources(old.value)} - used
+        self.reasons.update(dict.fromkeys(gone, why))
+
+    def _check(self, refusal: RepairError | None, old: Sequence[str], new: Sequence[str | None], where: str) -> None:
+        """Raise what a step refuses, and collisions, with the step's name."""
         try:
-            if changes.refusal is not None:
-                raise changes.refusal
-            check_new_keys(self.keys, changes.new_keys)
+            if refusal is not None:
+                raise refusal
+            check_new_keys(old, new)
         except RepairError as error:
             raise type(error)(
                 f"{where}: {error.message}",
@@ -235,19 +394,15 @@ class _Planner:
                 code=error.code,
                 key=error.key,
             ) from None
-        if isinstance(step, Unwrap):
-            self._begin_unwrap(step, where)
-        changed = sum([old != new for old, new in zip(self.keys, changes.new_keys, strict=True)])
-        report = StepReport(step.op, step.label, True, changes.matched, changed, changes.dead_rules)
+
+    def _report(self, step: Operation, where: str, matched: int, changed: int, dead_rules: tuple[str, ...]) -> None:
+        report = StepReport(step.op, step.label, True, matched, changed, dead_rules)
         _check_expectation(step, report, where, self.checkpoint.path)
-        if changes.dead_rules:
-            rules = ", ".join(text.visible(rule, 200) for rule in changes.dead_rules[:5])
-            more = f" and {len(changes.dead_rules) - 5:,} more" if len(changes.dead_rules) > 5 else ""
+        if dead_rules:
+            rules = ", ".join(text.visible(rule, 200) for rule in dead_rules[:5])
+            more = f" and {len(dead_rules) - 5:,} more" if len(dead_rules) > 5 else ""
             self.warn("dead_rule", (), f"{where}: matches nothing: {rules}{more}")
         self.steps.append(report)
-        self._move_modules(step, changes)
-        if changed:
-            self._take(step, changes)
 
     def _begin_unwrap(self, step: Unwrap, where: str) -> None:
         if not self.source.path:
@@ -262,20 +417,19 @@ class _Planner:
             self.modules[present[path]] = new
 
     def _take(self, step: Operation, changes: KeyChanges) -> None:
-        new_keys, entries = changes.new_keys, self.entries
+        new_keys, values = changes.new_keys, self.values
         self.keys = [new for new in new_keys if new is not None]
         if len(self.keys) == len(new_keys):
             return
-        self.entries = [entry for new, entry in zip(new_keys, entries, strict=True) if new is not None]
+        self.values = [value for new, value in zip(new_keys, values, strict=True) if new is not None]
         if step.why:
-            self.reasons.update(
-                [(entry, step.why) for new, entry in zip(new_keys, entries, strict=True) if new is None]
-            )
+            gone = [value for new, value in zip(new_keys, values, strict=True) if new is None]
+            self.reasons.update([(entry, step.why) for value in gone for entry in sources(_expression(value))])
 
     def finish(self) -> Plan:
         """The plan, after what can only be seen at the end."""
-        kept = set(self.entries)
-        dropped = tuple([i for i in range(len(self.source.keys)) if i not in kept]) if self.dropped else ()
+        kept = self.used()
+        dropped = tuple([i for i in range(len(self.source.keys)) if i not in kept])
         unwrap, keep_rest = self.unwrap is not None, self.unwrap is not None and self.unwrap.keep_rest
         left_out = _left_out(self.checkpoint, self.source.path, keep_rest) if unwrap else ()
         if keep_rest:
@@ -285,7 +439,7 @@ class _Planner:
         self._warn_of_optimizer(dropped, unwrap and not keep_rest)
         return Plan(
             self.index,
-            targets=tuple(map(Target, self.keys, map(Kept, self.entries))),
+            targets=tuple(map(Target, self.keys, map(_expression, self.values))),
             dropped=dropped,
             unwrap=unwrap,
             keep_rest=keep_rest,
@@ -297,15 +451,18 @@ class _Planner:
             drop_objects=self.drop_objects,
         )
 
-    @property
-    def dropped(self) -> int:
-        return len(self.source.keys) - len(self.keys)
+    def used(self) -> set[int]:
+        """The source entries that something of the result is made of."""
+        return set(
+            chain.from_iterable([(value,) if isinstance(value, int) else sources(value) for value in self.values])
+        )
 
     def renamed(self) -> Iterator[tuple[str, str]]:
         """Old and new key of every entry that has another one."""
         source = self.source.keys
-        for key, entry in zip(self.keys, self.entries, strict=True):
-            if key != source[entry]:
+        for key, value in zip(self.keys, self.values, strict=True):
+            entry = value if isinstance(value, int) else next(sources(value), -1)
+            if entry >= 0 and key != source[entry]:
                 yield source[entry], key
 
     def warn(self, code: str, keys: Sequence[str], message: str) -> None:
@@ -338,7 +495,7 @@ class _Planner:
                     key=old,
                     remedy="Write its state dict first (sdviewer convert FILE -o OUT.safetensors) and repair that.",
                 )
-        gone = [self.source.keys[i] for i in sorted(set(range(len(self.source.keys))) - set(self.entries))]
+        gone = [self.source.keys[i] for i in sorted(set(range(len(self.source.keys))) - self.used())]
         touched = [old for old, _ in changed] + gone
         if touched:
             self.warn(
@@ -348,26 +505,33 @@ class _Planner:
             )
 
     def _warn_of_drops(self, dropped: Sequence[int]) -> None:
-        """Say where one of several tensors on one storage goes and another stays."""
-        tensors, source = self.checkpoint.tensors, self.source
-        storages: dict[str, str] = {}
-        for entry in dropped:
-            storage = tensors[source.tensor_of[entry]].storage if source.tensor_of[entry] >= 0 else None
+        """Say where one of several tensors on one storage goes or is computed anew and another stays."""
+        source = self.source
+        gone = [(entry, source.keys[entry], "is dropped") for entry in dropped]
+        for key, value in zip(self.keys, self.values, strict=True):
+            if not isinstance(value, int):
+                gone += [(entry, key, "gets new values") for entry in sources(value)]
+        storages: dict[str, tuple[str, str]] = {}
+        for entry, key, what in gone:
+            storage = self._storage(entry)
             if storage is not None:
-                storages.setdefault(storage, source.keys[entry])
+                storages.setdefault(storage, (key, what))
         if not storages:
             return
-        partners: dict[str, str] = {}
-        for key, entry in zip(self.keys, self.entries, strict=True):
-            tensor = source.tensor_of[entry]
-            storage = tensors[tensor].storage if tensor >= 0 else None
+        partners: dict[tuple[str, str], str] = {}
+        for key, value in zip(self.keys, self.values, strict=True):
+            storage = self._storage(value) if isinstance(value, int) else None
             if storage is not None and storage in storages:
                 partners.setdefault(storages[storage], key)
         if partners:
-            gone, stays = next(iter(partners.items()))
+            (old, what), stays = next(iter(partners.items()))
             more = f" (and {len(partners) - 1:,} more such pairs)" if len(partners) > 1 else ""
-            message = f"{quoted(gone)} is dropped and {quoted(stays)}, which shares its storage, stays{more}"
-            self.warn("tie_split", list(partners), message)
+            message = f"{quoted(old)} {what} and {quoted(stays)}, which shares its storage, stays{more}"
+            self.warn("tie_split", [key for key, _ in partners], message)
+
+    def _storage(self, entry: int) -> str | None:
+        tensor = self.source.tensor_of[entry]
+        return self.checkpoint.tensors[tensor].storage if tensor >= 0 else None
 
     def _warn_of_optimizer(self, dropped: Sequence[int], left_out: bool) -> None:
         """An optimizer counts parameters by index and may hold their names; neither follows an edit."""
@@ -381,6 +545,20 @@ class _Planner:
         names = [value.path for value in self.checkpoint.values if "param_names" in value.path]
         if any(path[: len(found.path)] == found.path for path in names for found in optimizers):
             self.warn("optimizer_names", (), f"the parameter names in {where} keep their old form")
+
+
+def _twice(entries: Sequence[Entry]) -> str | None:
+    """The first key that stands twice."""
+    seen: set[str] = set()
+    for entry in entries:
+        if entry.key in seen:
+            return entry.key
+        seen.add(entry.key)
+    return None
+
+
+def _expression(value: int | Computed) -> Kept | Computed:
+    return Kept(value) if isinstance(value, int) else value
 
 
 def _without_state_dict(recipe: Recipe, checkpoint: Checkpoint) -> Plan:

@@ -16,9 +16,8 @@ from sdviewer.core.progress import no_progress
 from sdviewer.errors import SaveError
 from sdviewer.formats import open_checkpoint
 from sdviewer.formats.file import opened
-from sdviewer.formats.torch_edits import edits_of
+from sdviewer.formats.saving import edit as edit_plan
 from sdviewer.formats.verify import Proof, verify
-from sdviewer.pickles.emit import Edits
 from tests.formats.saved_files import plan_of, saved
 
 
@@ -26,7 +25,7 @@ def check(source: Path, written: Path, rename: Mapping[str, str | None], **more:
     checkpoint = open_checkpoint(source)
     plan = plan_of(checkpoint, rename, **more)
     with opened(str(source)) as a, opened(str(written)) as b:
-        edits = Edits() if checkpoint.container == "safetensors" else edits_of(checkpoint, checkpoint.source, plan)
+        edits = edit_plan(checkpoint, plan).edits
         return verify(checkpoint, plan, edits, (a, b), open_checkpoint(written), no_progress)
 
 

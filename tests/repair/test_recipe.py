@@ -10,57 +10,14 @@ from sdviewer.errors import UsageError
 from sdviewer.repair.operations import (
     OPERATIONS,
     Drop,
-    DropObjects,
     Expect,
-    Keep,
     Operation,
-    Prefix,
     Rename,
-    Replace,
-    ReplacePrefix,
-    Strip,
-    Unwrap,
     operation_from_step,
 )
-from sdviewer.repair.patterns import literal_rule
 from sdviewer.repair.recipe import FORMAT, Goal, Recipe, SaveOptions, Source, parse_recipe
+from tests.repair.operation_values import OPERATION_VALUES, PATTERNS, TEXTS
 
-TEXTS = st.text(st.characters(categories=("L", "N", "P", "Zs", "Cc", "Cs")), min_size=1, max_size=8)
-NAMES = TEXTS.filter(lambda text: "." not in text)
-EXPECTS = st.builds(Expect, *[st.none() | st.integers(0, 2**40)] * 3)
-COMMON = {"enabled": st.booleans(), "why": st.just("") | TEXTS, "expect": st.none() | EXPECTS}
-PATTERNS = st.lists(
-    st.one_of(
-        st.sampled_from(["**", "a.{i}.w", r"re:^\d+'\"$", "re.full:a|b"]),
-        TEXTS.map(lambda key: literal_rule(key, "x")[0]),
-    ),
-    min_size=1,
-    max_size=3,
-).map(tuple)
-RULES = st.lists(
-    st.one_of(
-        st.tuples(TEXTS, TEXTS).map(lambda pair: literal_rule(*pair)),
-        st.just(("a.{i}", "b.{i+1}")),
-        st.just(("re:a", "")),
-    ),
-    min_size=1,
-    max_size=5,
-).map(tuple)
-KEYED = {**COMMON, "keys": st.just(()) | PATTERNS}
-
-OPERATION_VALUES = {
-    Unwrap: st.builds(Unwrap, path=TEXTS, keep_rest=st.booleans(), **COMMON),
-    Strip: st.builds(Strip, prefix=TEXTS, when=st.sampled_from(["", "any", "all"]), **KEYED)
-    | st.builds(Strip, components=st.lists(NAMES, min_size=1).map(tuple), **KEYED),
-    Prefix: st.builds(Prefix, add=TEXTS, **KEYED),
-    ReplacePrefix: st.builds(ReplacePrefix, old=TEXTS, new=st.just("") | TEXTS, **KEYED),
-    Rename: st.builds(Rename, rules=RULES, mode=st.sampled_from(["first", "chain"]), **KEYED),
-    Replace: st.builds(Replace, find=TEXTS, new=st.just("") | TEXTS, **KEYED)
-    | st.builds(Replace, find=st.just(r"(\d)"), new=st.just(r"\1'"), syntax=st.just("regex"), **KEYED),
-    Drop: st.builds(Drop, keys=PATTERNS, **COMMON),
-    Keep: st.builds(Keep, keys=PATTERNS, **COMMON),
-    DropObjects: st.builds(DropObjects, **COMMON),
-}
 RECIPES = st.builds(
     Recipe,
     name=st.just("") | TEXTS,

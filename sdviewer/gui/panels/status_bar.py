@@ -116,7 +116,7 @@ def document_words(info: Any, edit: Any) -> str:
     )
     changes = [
         f"{int(edit[field]):,} {word}"
-        for field, word in (("renamed", "renamed"), ("dropped", "dropped"))
+        for field, word in (("renamed", "renamed"), ("computed", "computed"), ("dropped", "dropped"))
         if edit.get(field)
     ]
     if changes:

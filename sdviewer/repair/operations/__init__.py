@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from sdviewer.repair.fields import FieldReader
+from sdviewer.repair.operations.cast import Cast
+from sdviewer.repair.operations.clone import Clone
 from sdviewer.repair.operations.drop import Drop
 from sdviewer.repair.operations.drop_objects import DropObjects
 from sdviewer.repair.operations.keep import Keep
@@ -16,11 +18,14 @@ from sdviewer.repair.operations.rename import Rename
 from sdviewer.repair.operations.replace import Replace
 from sdviewer.repair.operations.replace_prefix import ReplacePrefix
 from sdviewer.repair.operations.strip import Strip
+from sdviewer.repair.operations.tie import Tie
 from sdviewer.repair.operations.unwrap import Unwrap
 from sdviewer.repair.wording import quoted
 
 __all__ = [
     "OPERATIONS",
+    "Cast",
+    "Clone",
     "Drop",
     "DropObjects",
     "Expect",
@@ -32,6 +37,7 @@ __all__ = [
     "Replace",
     "ReplacePrefix",
     "Strip",
+    "Tie",
     "Unwrap",
     "operation_from_step",
     "read_step",
@@ -40,11 +46,12 @@ __all__ = [
 OPERATIONS: tuple[type[Operation], ...] = (
     *(Unwrap, Strip, Prefix, ReplacePrefix, Rename, Replace, Drop, Keep),
     DropObjects,
+    *(Cast, Clone, Tie),
 )
 
 NOT_BUILT = (
-    *("cast", "split", "fuse", "transpose", "permute", "reshape", "squeeze", "unsqueeze", "flatten"),
-    *("stack", "unstack", "rows", "add", "tie", "untie", "clone", "broadcast", "take", "resize"),
+    *("split", "fuse", "transpose", "permute", "reshape", "squeeze", "unsqueeze", "flatten"),
+    *("stack", "unstack", "rows", "add", "untie", "broadcast", "take", "resize"),
 )
 """Names of the recipe language that no release carries out yet."""
 

@@ -1,0 +1,130 @@
+"""Operations that change what stands under keys, not only the keys: they see shapes and dtypes and plan expressions."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from sdviewer.errors import RepairError
+from sdviewer.repair.operations.operation import KeyChanges, Operation, selection
+from sdviewer.repair.plan import Computed, Expression, PlanWarning
+from sdviewer.repair.transforms import Transform
+from sdviewer.repair.wording import quoted
+
+
+class Entry(NamedTuple):
+    """One entry of a state dict on its way through the steps.
+
+    `shape` is in elements; it and `dtype` are None and "" for an entry that is no tensor. `opaque` says why its numbers
+    cannot be computed with (it is sparse, quantized, damaged ...), else "". `tied` is equal for entries that look at
+    the same elements of one storage.
+    """
+
+    key: str
+    value: Expression
+    shape: tuple[int, ...] | None
+    dtype: str = ""
+    opaque: str = ""
+    tied: object = None
+
+
+class EntryChanges(NamedTuple):
+    """What an operation makes of some entries: `outputs[i]` stands in place of entry i, and may be empty.
+
+    `matched`, `dead_rules` and `refusal` are as in `KeyChanges`.
+    """
+
+    outputs: list[Sequence[Entry]]
+    matched: int
+    dead_rules: tuple[str, ...] = ()
+    refusal: RepairError | None = None
+    warnings: tuple[PlanWarning, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorOperation(Operation):
+    """An operation on the tensors of a state dict."""
+
+    @abstractmethod
+    def change_entries(self, entries: Sequence[Entry]) -> EntryChanges:
+        """What becomes of these entries, all computed from the same input."""
+
+    def plan_entries(self, entries: Sequence[Entry]) -> EntryChanges:
+        """What becomes of all entries of a state dict, where `keys` restricts the step to some of them."""
+        if not self.keys:
+            return self.change_entries(entries)
+        chosen = selection(self.keys)
+        places = [i for i, entry in enumerate(entries) if chosen(entry.key)]
+        changes = self.change_entries([entries[i] for i in places])
+        outputs: list[Sequence[Entry]] = [(entry,) for entry in entries]
+        for i, output in zip(places, changes.outputs, strict=True):
+            outputs[i] = output
+        return changes._replace(outputs=outputs)
+
+    def change(self, keys: Sequence[str]) -> KeyChanges:
+        """Keys alone do not say what it does: the planner asks `plan_entries`."""
+        return KeyChanges(keys, 0)
+
+    def move_modules(
+        self, modules: Sequence[str], keys: Sequence[str], new_keys: Sequence[str | None]
+    ) -> dict[str, str | None]:
+        """Entries stay: what was a module's version is still that of its tensors."""
+        return {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EachTensor(TensorOperation):
+    """An operation that makes of each tensor one other under the same key, or leaves it as it is."""
+
+    @abstractmethod
+    def transform(self, entry: Entry) -> tuple[Transform, tuple[int, ...], str] | None:
+        """How the tensor is computed, and its new shape and dtype; None where it stays as it is.
+
+        Raises:
+            RepairError: it cannot be done to this tensor.
+        """
+
+    def warn(self, changed: Sequence[tuple[Entry, Entry]]) -> Iterable[PlanWarning]:
+        """What a person should know of the tensors that change, each as it was and as it will be."""
+        return ()
+
+    def change_entries(self, entries: Sequence[Entry]) -> EntryChanges:
+        """Matched are the tensors that it can be done to and the step's `keys` choose."""
+        outputs: list[Sequence[Entry]] = []
+        changed: list[tuple[Entry, Entry]] = []
+        matched = 0
+        refusal: RepairError | None = None
+        for entry in entries:
+            outputs.append((entry,))
+            if entry.shape is None:
+                continue
+            try:
+                found = self.transform(entry)
+            except RepairError as error:
+                refusal = refusal or error
+                continue
+            matched += 1
+            if found is not None:
+                new = computed(entry, *found)
+                outputs[-1] = (new,)
+                changed.append((entry, new))
+        return EntryChanges(outputs, matched, (), refusal, tuple(self.warn(changed)))
+
+
+def computed(entry: Entry, transform: Transform, shape: tuple[int, ...], dtype: str) -> Entry:
+    """The entry with what a transform makes of it."""
+    return entry._replace(value=Computed(transform, (entry.value,), shape, dtype), shape=shape, dtype=dtype, tied=None)
+
+
+def needs_numbers(entry: Entry, what: str) -> None:
+    """Refuse a tensor whose numbers cannot be computed with.
+
+    Raises:
+        RepairError: it is sparse, quantized, damaged.
+    """
+    if entry.opaque:
+        raise RepairError(
+            f"{what} {quoted(entry.key)}: {entry.opaque}", key=entry.key, remedy="Leave it out of the step with `keys`."
+        )
