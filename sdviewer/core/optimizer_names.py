@@ -37,16 +37,16 @@ def parameter_names(checkpoint: Checkpoint, optimizer: int) -> dict[str, str]:
 
 
 def _groups(checkpoint: Checkpoint, path: KeyPath) -> tuple[list[str], list[str]]:
-    """The numbers in `params` of all groups in order, and the names in `param_names`."""
+    """The numbers in `params` of all groups in order, and the names in `param_names`; a long list is one value."""
     n = len(path)
-    numbers, names = [], []
+    found: dict[str, list[str]] = {"params": [], "param_names": []}
     for info in checkpoint.values:
-        if len(info.path) == n + 4 and info.path[:n] == path and info.path[n] == "param_groups":
-            if info.path[n + 2] == "params":
-                numbers.append(str(info.value))
-            elif info.path[n + 2] == "param_names":
-                names.append(str(info.value))
-    return numbers, names
+        if len(info.path) < n + 3 or info.path[:n] != path or info.path[n] != "param_groups":
+            continue
+        listed = found.get(str(info.path[n + 2]))
+        if listed is not None:
+            listed.extend(map(str, info.value) if isinstance(info.value, list) else [str(info.value)])
+    return found["params"], found["param_names"]
 
 
 def _moment_shapes(checkpoint: Checkpoint, path: KeyPath) -> dict[str, tuple[int, ...]]:

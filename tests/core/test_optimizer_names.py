@@ -50,6 +50,13 @@ def test_that_names_the_file_states_come_before_any_order(tmp_path: Path) -> Non
     assert names(tmp_path, trained(model, backwards)) == {str(i): key for i, key in enumerate(KEYS[::-1])}
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_that_a_model_of_hundreds_of_parameters_is_named_too(named: bool, tmp_path: Path) -> None:
+    model = torch.nn.Sequential(*[torch.nn.Linear(1, 1) for _ in range(150)])
+    found = names(tmp_path, trained(model, model.named_parameters() if named else None))
+    assert list(found.values()) == [key for key, _ in model.named_parameters()]
+
+
 def test_that_a_tied_parameter_is_counted_once(tmp_path: Path) -> None:
     model = Net()
     model.tied = torch.nn.Linear(3, 4)
