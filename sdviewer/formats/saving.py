@@ -17,7 +17,7 @@ from sdviewer.core.checkpoint import Checkpoint, Identity
 from sdviewer.core.collector import collector_off
 from sdviewer.core.progress import Progress, no_progress
 from sdviewer.core.text import visible
-from sdviewer.errors import KeyCollision, SaveError, SDViewerError, UnsupportedContainer, UsageError
+from sdviewer.errors import KeyCollision, RepairError, SaveError, SDViewerError, UnsupportedContainer, UsageError
 from sdviewer.formats.evaluation import Evaluation
 from sdviewer.formats.file import File, identity_of, opened, same_file
 from sdviewer.formats.opening import open_checkpoint
@@ -266,6 +266,12 @@ def edit(checkpoint: Checkpoint, plan: Plan, cleaning: Cleaning | None = None) -
     edits = Edits()
     if isinstance(source, TorchSource):
         edits = edits_of(checkpoint, source, plan, computed, cleaning)
+    elif plan.changes_file:
+        raise RepairError(
+            f"a {checkpoint.container} file holds nothing beside its tensors that could be changed",
+            path=checkpoint.path,
+            remedy="Take the step out of the recipe.",
+        )
     return Edited(plan, edits, cleaning, evaluation, computed)
 
 

@@ -114,7 +114,7 @@ class Cleaning:
         known = self._index.get(node)
         if known is None:
             known = self._index[node] = {}
-            for step, place, child in _ways_into(node, self.dropped):
+            for step, place, child in ways_into(node, self.dropped):
                 goes = place in self.dropped or place in self.values
                 known.setdefault(step, []).append(_Way(child, goes, place in self.values))
         return known
@@ -307,7 +307,7 @@ class _Cut:
         for node, path in todo:
             self.effects(node, path, cut)
             found: list[tuple[Node, KeyPath]] = []
-            for step, place, child in _ways_into(node, self.out.dropped):
+            for step, place, child in ways_into(node, self.out.dropped):
                 if place in self.out.dropped:
                     continue
                 below = (*path, step)
@@ -366,7 +366,7 @@ def _can_go(place: Place) -> bool:
     return _is_pair(place) or (isinstance(place.node, Group) and place.node.type in ("set", "frozenset"))
 
 
-def _ways_into(node: Node, dropped: Set[Place] = frozenset()) -> Iterator[tuple[Step, Place | None, Node]]:
+def ways_into(node: Node, dropped: Set[Place] = frozenset()) -> Iterator[tuple[Step, Place | None, Node]]:
     """What stands in a node that stays: the step of its path, the place where it can be taken out, the node.
 
     The steps are those of the rows that a checkpoint lists. Arguments of calls have no place: they stay with the call.
@@ -432,7 +432,7 @@ def _attributes(state: Node) -> Iterator[tuple[Step, Place | None, Node]]:
     both = state.items if isinstance(state, Group) and state.type == "tuple" and len(state.items) == 2 else [state]
     for part in both:
         if isinstance(part, Group) and part.type == "dict":
-            for step, place, child in _ways_into(part):
+            for step, place, child in ways_into(part):
                 yield TypedStep("attribute", step if isinstance(step, str) else step.value), place, child
         elif not isinstance(part, Const):
             yield TypedStep("field", "state"), None, part

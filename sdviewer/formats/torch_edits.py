@@ -11,6 +11,7 @@ from sdviewer.core.checkpoint import Checkpoint, StateDict
 from sdviewer.core.text import visible
 from sdviewer.errors import KeyCollision, RepairError, SaveError
 from sdviewer.formats.grafts import const, group
+from sdviewer.formats.torch_around import around
 from sdviewer.formats.torch_clean import Cleaning
 from sdviewer.formats.torch_computed import ComputedTensors
 from sdviewer.formats.torch_source import MappingSource, TorchSource, TorchZipSource
@@ -50,10 +51,12 @@ def edits_of(
         KeyCollision: an entry beside the state dict has one of its keys (`keep_rest`).
         SaveError: the pickle cannot be written back.
     """
-    values = cleaning.values if cleaning is not None else {}
-    also_dropped = cleaning.dropped if cleaning is not None else frozenset()
+    outside = around(checkpoint, source, plan)
+    values = outside.values | (cleaning.values if cleaning is not None else {})
+    also_dropped = outside.dropped | (cleaning.dropped if cleaning is not None else set())
     if plan.state_dict is None:
-        return Edits(dropped=frozenset(also_dropped), values=values)
+        root = _wrapped(plan, source.pickle.root)
+        return Edits(keys=outside.keys, dropped=frozenset(also_dropped), values=values, root=root)
     state_dict = checkpoint.state_dicts[plan.state_dict]
     mapping = source.mappings[plan.state_dict]
     if edits_keys(checkpoint, source, plan, also_dropped):
@@ -71,12 +74,17 @@ def edits_of(
         else:
             making.root = mapping.node
     return Edits(
-        keys=making.keys,
+        keys=outside.keys | making.keys,
         dropped=frozenset(making.dropped),
         values=making.values,
         splices=making.splices,
-        root=making.root,
+        root=_wrapped(plan, making.root or source.pickle.root) or making.root,
     )
+
+
+def _wrapped(plan: Plan, root: Node | None) -> Node | None:
+    """The root in a dict of its own, where the plan wraps it."""
+    return group("dict", [const(plan.wrap), root]) if plan.wrap and root is not None else None
 
 
 def anchor(target: Target) -> int | None:
@@ -242,7 +250,7 @@ class _Making:
                 value = self.computed.node(target.value, _value_at(place) if place is not None else None)
             else:
                 assert place is not None
-                value = _value_at(place)
+                value = self.values.get(place, _value_at(place))
             same = entry is not None and self.state_dict.keys[entry] == target.key
             items += (_key_at(place) if same and place is not None else const(target.key), value)
         first, *others = places

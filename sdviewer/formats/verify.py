@@ -16,7 +16,7 @@ from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from sdviewer.core import text
-from sdviewer.core.checkpoint import Checkpoint, StateDict, TensorInfo
+from sdviewer.core.checkpoint import Checkpoint, StateDict, TensorInfo, ValueInfo
 from sdviewer.core.dtypes import DTYPES
 from sdviewer.core.paths import KeyPath, TypedStep, dotted, to_json
 from sdviewer.core.progress import Progress
@@ -24,6 +24,7 @@ from sdviewer.core.tensor_bytes import contiguous_stride
 from sdviewer.errors import CorruptCheckpoint, SaveError
 from sdviewer.formats.evaluation import Evaluation
 from sdviewer.formats.file import File
+from sdviewer.formats.grafts import const
 from sdviewer.formats.pieces import Made
 from sdviewer.formats.pread import read_into
 from sdviewer.formats.torch_clean import Cleaning
@@ -34,6 +35,7 @@ from sdviewer.formats.torch_source import (
     TorchSource,
     TorchZipSource,
 )
+from sdviewer.formats.torch_values import const_leaf
 from sdviewer.formats.verify_pickle import first_difference
 from sdviewer.formats.zip_directory import Entry, payload_offset
 from sdviewer.pickles.emit import Edits
@@ -110,7 +112,7 @@ def is_edited(source: Checkpoint, plan: Plan) -> bool:
 
     An archive that breaks off is written anew, with a directory, whatever the plan says.
     """
-    if plan.drop_objects:
+    if plan.changes_file:
         return True
     if isinstance(source.source, TorchZipSource) and source.source.directory.salvaged:
         return True
@@ -147,12 +149,15 @@ class _Expected:
         self.state_dict: StateDict | None = None
         self.home: KeyPath = ()
         self.lost_all_tensors = False
+        self.above: KeyPath = (plan.wrap,) if plan.wrap else ()
+        self.removed = set(plan.removed)
+        self.numbers = {source.state_dicts[one.optimizer].path: one.numbers for one in plan.optimizers}
         self.new_paths: dict[tuple[KeyPath, int], list[KeyPath]] = {}
         self.computed: list[tuple[KeyPath, TensorInfo]] = []
         if plan.state_dict is None:
             return
         self.state_dict = source.state_dicts[plan.state_dict]
-        self.home = () if plan.unwrap else self.state_dict.path
+        self.home = (*self.above, *(() if plan.unwrap else self.state_dict.path))
         self.start = self.state_dict.path if plan.unwrap and not plan.keep_rest else ()
         tensor_of = self.state_dict.tensor_of
         entries = [target.entry for target in plan.targets]
@@ -221,26 +226,54 @@ class _Expected:
         Such a mapping is no state dict any more, and an empty one is listed as a value; what it holds is compared in
         the object graph all the same.
         """
-        if self.cleaning is not None and self.cleaning.is_retold(path):
+        inside = path[len(self.above) :]
+        if self.cleaning is not None and self.cleaning.is_retold(inside):
+            return True
+        if any(gone[:-1] == inside for gone in self.removed) or self._in_parameter_lists(inside):
             return True
         if self.state_dict is None:
             return False
-        if self.plan.keep_rest and path == self.state_dict.path[:-1]:
+        if self.plan.keep_rest and inside == self.state_dict.path[:-1]:
             return True
         return self.lost_all_tensors and path[: len(self.home)] == self.home
+
+    def _in_parameter_lists(self, path: KeyPath) -> bool:
+        """Whether it is a parameter's number or name in an optimizer that follows the keys; the graphs tell those."""
+        return any(
+            path[: len(optimizer)] == optimizer and not {"params", "param_names"}.isdisjoint(path[len(optimizer) :])
+            for optimizer in self.numbers
+        )
 
     def _moved(self, path: KeyPath, key: str) -> KeyPath:
         assert self.state_dict is not None
         last = path[-1]
         if isinstance(last, TypedStep):
             # A pickled module: the steps above are objects and stay.
-            return (*path[:-1], TypedStep(last.type, key.rpartition(".")[2]))
+            return (*self.above, *path[:-1], TypedStep(last.type, key.rpartition(".")[2]))
         return (*self.home, *path[len(self.state_dict.path) : -1], key)
 
     def paths(self, path: KeyPath, occurrence: int) -> list[KeyPath]:
         """The paths in the result: none where it is left out or used up in a computation, several where it is tied."""
+        if self.removed and any(path[:n] in self.removed for n in range(1, len(path) + 1)):
+            return []
+        moved = self._renumbered(path)
+        return self._paths(moved, occurrence) if moved is not None else []
+
+    def _renumbered(self, path: KeyPath) -> KeyPath | None:
+        """A path in an optimizer's state with the number that its parameter gets, None where that goes."""
+        for optimizer, numbers in self.numbers.items():
+            n = len(optimizer)
+            if path[:n] == optimizer and len(path) > n + 1 and path[n] == "state":
+                step = path[n + 1]
+                if isinstance(step, TypedStep) and step.type == "int" and int(step.value) in numbers:
+                    number = numbers[int(step.value)]
+                    return None if number is None else (*path[: n + 1], TypedStep("int", str(number)), *path[n + 2 :])
+        return path
+
+    def _paths(self, path: KeyPath, occurrence: int) -> list[KeyPath]:
+        around = (*self.above, *path)
         if self.state_dict is None:
-            return [path]
+            return [around]
         above = len(self.state_dict.path)
         if path[:above] == self.state_dict.path:
             for length in range(above + 1, len(path) + 1):
@@ -250,7 +283,7 @@ class _Expected:
                 if found is not None:
                     return [(*new, *path[length:]) for new in found]
             return [(*self.home, *path[above:])]
-        return [] if self.plan.unwrap and not self.plan.keep_rest else [path]
+        return [] if self.plan.unwrap and not self.plan.keep_rest else [around]
 
 
 def _computed_info(
@@ -300,15 +333,25 @@ def _compare_header(
     checks.append(f"{tensors} with the planned paths, shapes, dtypes, strides, offsets and flags")
     if written.container != "safetensors" or not plan.computes:  # where no two tensors share bytes
         checks.append(_compare_sharing(wanted, found))
-    wanted, found = (_told_alike(expected, rows) for rows in expected.rows(source.values, written.values))
+    changed = [
+        _with_value(info, plan.values[info.path]) if info.path in plan.values else info for info in source.values
+    ]
+    wanted, found = (_told_alike(expected, rows) for rows in expected.rows(changed, written.values))
     _compare_rows(wanted, found, lambda info: (info.type, repr(info.value)))
     if found:
-        checks.append(f"{text.plural(len(found), 'value')} beside the tensors, unchanged")
+        but = f", but for {text.plural(len(plan.values), 'planned change')}" if plan.values else ""
+        checks.append(f"{text.plural(len(found), 'value')} beside the tensors, unchanged{but}")
     wanted, found = (_told_alike(expected, rows) for rows in expected.rows(source.objects, written.objects))
     _compare_rows(wanted, found, lambda info: (info.cls, info.known))
     if found:
         checks.append(f"{text.plural(len(found), 'object')} of other classes, unchanged")
     return checks + _compare_metadata(source, plan, expected, written)
+
+
+def _with_value(info: ValueInfo, value: bool | int | float | str | None) -> ValueInfo:
+    """A value as it is told when it is this one."""
+    kind, told = const_leaf(const(value))
+    return info._replace(type=kind, value=told)
 
 
 def _told_in_part(checkpoint: Checkpoint) -> bool:

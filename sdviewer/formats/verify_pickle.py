@@ -26,7 +26,7 @@ class _Part(NamedTuple):
 
     kind: str
     nodes: tuple[Node, ...]
-    key: str | None = None
+    key: str | int | None = None
 
 
 def first_difference(source: Pickle, edits: Edits, written: Pickle, progress: Progress) -> str:
@@ -128,7 +128,7 @@ class _Walk:
             if part.key is not None:
                 key = theirs[0]
                 if not isinstance(key, Const) or key.value != part.key or key.undecodable:
-                    return f"the key {visible(part.key, 80)} is not there"
+                    return f"the key {visible(str(part.key), 80)} is not there"
                 theirs = theirs[1:]
             if len(mine) != len(theirs):
                 return f"a {part.kind} changed its size"

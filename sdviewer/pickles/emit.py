@@ -41,7 +41,7 @@ from sdviewer.pickles.nodes import (
 class Edits:
     """What to write differently; the graph itself is never changed.
 
-    `keys`: this pair gets a fresh, unmemoised str key. `dropped`: this pair, item,
+    `keys`: this pair gets a fresh, unmemoised key, a str or an int. `dropped`: this pair, item,
     state or call made for its side effect is left out. `values`: this
     pair, item, state or argument gets another value node. `splices`: in place of this pair come the pairs of this
     mapping node, as edited themselves. `root`: what the pickle returns instead of its root.
@@ -50,7 +50,7 @@ class Edits:
     no memo slots, their constants no `raw`, and an empty list's or dict's opcode may come with items.
     """
 
-    keys: Mapping[Place, str] = field(default_factory=dict)
+    keys: Mapping[Place, str | int] = field(default_factory=dict)
     dropped: Set[Place] = frozenset()
     values: Mapping[Place, Node] = field(default_factory=dict)
     splices: Mapping[Place, Node] = field(default_factory=dict)
@@ -397,7 +397,7 @@ class _Emitter:
                 result.extend(self.all_pairs(mapping))
                 continue
             key = keys.get(place)
-            result.append(source[i] if key is None else Const(FRESH, text_constant(key, self.pickle.protocol), key))
+            result.append(source[i] if key is None else Const(FRESH, constant(key, self.pickle.protocol), key))
             result.append(self.edited_value(node, effect, i, source[i + 1]))
         return result
 

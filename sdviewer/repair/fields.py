@@ -74,6 +74,13 @@ class FieldReader:
             raise self.error(name, f"`{name}` must be true or false")
         return value
 
+    def plain(self, name: str) -> bool | int | float | str | None:
+        """A bool, a number, a text, or `{ repr = "None" }`."""
+        value = self._table[name] if self.has(name) else self.text(name)
+        if isinstance(value, Mapping) and dict(value) == {"repr": "None"}:
+            return None
+        return value if isinstance(value, bool | int | float) else self._text(name, value)
+
     def count(self, name: str) -> int | None:
         """A whole number from 0, None where the field is missing."""
         if not self.has(name):

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
+from sdviewer.core.paths import KeyPath
 from sdviewer.repair.transforms import Transform
 
 
@@ -57,6 +58,18 @@ def sources(value: Expression) -> Iterator[int]:
             todo.extend(reversed(one.inputs))
 
 
+class OptimizerChange(NamedTuple):
+    """What becomes of the parameters of one optimizer, `optimizer` being its index in `Checkpoint.state_dicts`.
+
+    `numbers` are the old numbers and the new ones, None for a parameter that goes; `names` the old `param_names` that
+    change and their new ones.
+    """
+
+    optimizer: int
+    numbers: Mapping[int, int | None]
+    names: Mapping[str, str]
+
+
 class PlanWarning(NamedTuple):
     """Something a person should know before saving; `keys` are the first few it is about."""
 
@@ -88,7 +101,9 @@ class Plan:
     an unwrap or `drop_objects` leaves out. `modules` maps each `_metadata` path that changes to its new one, None where
     it goes. `reasons` are the notes of the steps that dropped a source entry, where they have one. `drop_objects`: what
     torch's own list of names lacks is left out of the whole file; the format knows what that is
-    (`formats.torch_clean`).
+    (`formats.torch_clean`). `values` are plain
+    values of the file that change, `removed` the paths outside the state dict that go, `wrap` the key under which the
+    root is put, `optimizers` what follows the keys.
     """
 
     state_dict: int | None
@@ -102,6 +117,15 @@ class Plan:
     warnings: tuple[PlanWarning, ...] = ()
     reasons: Mapping[int, str] = field(default_factory=dict)
     drop_objects: bool = False
+    values: Mapping[KeyPath, bool | int | float | str | None] = field(default_factory=dict)
+    removed: tuple[KeyPath, ...] = ()
+    wrap: str = ""
+    optimizers: tuple[OptimizerChange, ...] = ()
+
+    @property
+    def changes_file(self) -> bool:
+        """Whether it changes more than the state dict, its versions and its place."""
+        return bool(self.drop_objects or self.values or self.removed or self.wrap or self.optimizers)
 
     @property
     def computes(self) -> bool:

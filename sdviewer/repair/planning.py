@@ -10,14 +10,16 @@ from typing import Any
 from sdviewer.core import text
 from sdviewer.core.checkpoint import Checkpoint, StateDict, TensorInfo
 from sdviewer.core.dtypes import DTYPES
+from sdviewer.core.optimizer_names import parameter_names
 from sdviewer.core.paths import KeyPath, dotted, to_json
 from sdviewer.errors import KeyCollision, NoMatch, RepairError, UsageError
 from sdviewer.repair.collisions import check_new_keys, find_collisions
 from sdviewer.repair.operations import DropObjects, KeyChanges, Operation, Unwrap
+from sdviewer.repair.operations.file_operation import FileChanges, FileOperation
 from sdviewer.repair.operations.tensor_operation import Entry, EntryChanges, TensorOperation
 from sdviewer.repair.operations.unwrap import AUTO
 from sdviewer.repair.patterns import compile_pattern
-from sdviewer.repair.plan import Computed, Kept, Plan, PlanWarning, StepReport, Target, sources
+from sdviewer.repair.plan import Computed, Kept, OptimizerChange, Plan, PlanWarning, StepReport, Target, sources
 from sdviewer.repair.recipe import Recipe
 from sdviewer.repair.wording import listed, quoted
 
@@ -274,6 +276,7 @@ class _Planner:
     values: Sequence[int | Computed]
     paths: list[str]
     modules: dict[str, str | None]
+    file: FileChanges
     unwrap: Unwrap | None = None
     steps: list[StepReport] = field(default_factory=list)
     warnings: list[PlanWarning] = field(default_factory=list)
@@ -283,7 +286,7 @@ class _Planner:
     @classmethod
     def begin(cls, recipe: Recipe, checkpoint: Checkpoint, name: str | None) -> _Planner | None:
         """Choose the state dict; None where there is nothing to do and it is not clear to which."""
-        active = [step for step in recipe.steps if step.enabled and not isinstance(step, DropObjects)]
+        active = [step for step in recipe.steps if step.enabled and not isinstance(step, DropObjects | FileOperation)]
         idle = not active and not recipe.source.require and not recipe.source.forbid
         try:
             index = _chosen(recipe, active, checkpoint, name)
@@ -296,7 +299,10 @@ class _Planner:
             _check_editable(source, checkpoint)
         keys = list(source.keys)
         paths = _metadata_paths(checkpoint, source.path)
-        return cls(recipe, checkpoint, index, keys, range(len(keys)), paths, {path: path for path in paths})
+        modules: dict[str, str | None] = {path: path for path in paths}
+        return cls(
+            recipe, checkpoint, index, keys, range(len(keys)), paths, modules, FileChanges(checkpoint, source.path)
+        )
 
     @property
     def source(self) -> StateDict:
@@ -337,6 +343,9 @@ class _Planner:
             self.drop_objects = True
             return
         where = f"step {number} ({step.label})"
+        if isinstance(step, FileOperation):
+            self.steps.append(_file_report(step, where, self.file))
+            return
         if isinstance(step, TensorOperation):
             self._carry_out_on_tensors(step, where)
             return
@@ -436,19 +445,25 @@ class _Planner:
             self._check_rest()
         self._check_module()
         self._warn_of_drops(dropped)
-        self._warn_of_optimizer(dropped, unwrap and not keep_rest)
+        optimizers = () if unwrap and not keep_rest else self._optimizers()
+        self._warn_of_optimizer(dropped, unwrap and not keep_rest, optimizers)
+        self.warnings += [PlanWarning(code, (), message) for code, message in self.file.warnings]
         return Plan(
             self.index,
             targets=tuple(map(Target, self.keys, map(_expression, self.values))),
             dropped=dropped,
             unwrap=unwrap,
             keep_rest=keep_rest,
-            left_out=left_out,
+            left_out=(*left_out, *map(dotted, self.file.removed)),
             modules={old: new for old, new in self.modules.items() if old != new},
             steps=tuple(self.steps),
             warnings=tuple(self.warnings),
             reasons=self.reasons,
             drop_objects=self.drop_objects,
+            values=self.file.values,
+            removed=tuple(self.file.removed),
+            wrap=self.file.wrap,
+            optimizers=optimizers,
         )
 
     def used(self) -> set[int]:
@@ -533,18 +548,69 @@ class _Planner:
         tensor = self.source.tensor_of[entry]
         return self.checkpoint.tensors[tensor].storage if tensor >= 0 else None
 
-    def _warn_of_optimizer(self, dropped: Sequence[int], left_out: bool) -> None:
-        """An optimizer counts parameters by index and may hold their names; neither follows an edit."""
-        optimizers = [found for found in self.checkpoint.state_dicts if found.role == "optimizer"]
-        if not optimizers or left_out or not (dropped or any(self.renamed())):
+    def _optimizers(self) -> tuple[OptimizerChange, ...]:
+        """What the optimizers of this state dict do with its keys: `param_names` follow, numbers where it is asked for.
+
+        Raises:
+            RepairError: the numbers shall follow, and it is not known which parameter each one is.
+        """
+        now: dict[str, str | None] = dict.fromkeys(self.source.keys)
+        for key, value in zip(self.keys, self.values, strict=True):
+            entry = value if isinstance(value, int) else next(sources(value), -1)
+            if entry >= 0:
+                now[self.source.keys[entry]] = key
+        if not self.file.renumber and all(old == new for old, new in now.items()):
+            return ()
+        changes = []
+        for index, found in enumerate(self.checkpoint.state_dicts):
+            if found.role != "optimizer" or found.path in self.file.removed:
+                continue
+            known = parameter_names(self.checkpoint, index)
+            if not known or not set(known.values()) <= now.keys():
+                if self.file.renumber:
+                    raise RepairError(
+                        f"{quoted(dotted(found.path))} cannot follow: it is not known which parameters its numbers are",
+                        path=self.checkpoint.path,
+                        remedy="Leave it out, or take renumber_optimizer away.",
+                    )
+                continue
+            names = {old: new for old in known.values() if (new := now[old]) is not None and new != old}
+            numbers: dict[int, int | None] = {}
+            if self.file.renumber and any(now[key] is None for key in known.values()):
+                stay = iter(range(len(known)))
+                for number, key in known.items():
+                    numbers[int(number)] = None if now[key] is None else next(stay)
+            if names or numbers:
+                changes.append(OptimizerChange(index, numbers, names))
+        return tuple(changes)
+
+    def _warn_of_optimizer(self, dropped: Sequence[int], left_out: bool, changes: Sequence[OptimizerChange]) -> None:
+        """An optimizer counts parameters by number, which does not follow dropped keys by itself.
+
+        Where its names of them are not the keys, they cannot follow either.
+        """
+        optimizers = [
+            (index, found.path)
+            for index, found in enumerate(self.checkpoint.state_dicts)
+            if found.role == "optimizer" and found.path not in self.file.removed
+        ]
+        if left_out or not optimizers:
             return
-        where = ", ".join(quoted(dotted(found.path)) for found in optimizers[:3])
-        if any(self.source.tensor_of[entry] >= 0 for entry in dropped):
+        numbered = {change.optimizer for change in changes if change.numbers}
+        left = [path for index, path in optimizers if index not in numbered]
+        if left and any(self.source.tensor_of[entry] >= 0 for entry in dropped):
+            where = ", ".join([quoted(dotted(path)) for path in left[:3]])
             message = f"the optimizer state in {where} is numbered by parameter and does not follow dropped keys"
             self.warn("optimizer_index", [self.source.keys[i] for i in dropped[:NAMED]], message)
-        names = [value.path for value in self.checkpoint.values if "param_names" in value.path]
-        if any(path[: len(found.path)] == found.path for path in names for found in optimizers):
+        named = {change.optimizer for change in changes if change.names}
+        left = [path for index, path in optimizers if index not in named and self._has_names(path)]
+        if left and any(self.renamed()):
+            where = ", ".join([quoted(dotted(path)) for path in left[:3]])
             self.warn("optimizer_names", (), f"the parameter names in {where} keep their old form")
+
+    def _has_names(self, optimizer: KeyPath) -> bool:
+        above = len(optimizer)
+        return any("param_names" in info.path and info.path[:above] == optimizer for info in self.checkpoint.values)
 
 
 def _twice(entries: Sequence[Entry]) -> str | None:
@@ -563,12 +629,39 @@ def _expression(value: int | Computed) -> Kept | Computed:
 
 def _without_state_dict(recipe: Recipe, checkpoint: Checkpoint) -> Plan:
     """The plan of a recipe that edits no state dict: nothing, or a clean copy of the whole file."""
-    steps = [
-        _objects_report(step, number, checkpoint) if step.enabled and isinstance(step, DropObjects) else _idle(step)
-        for number, step in enumerate(recipe.steps, 1)
-    ]
-    drops = any(step.enabled and isinstance(step, DropObjects) for step in recipe.steps)
-    return Plan(None, steps=tuple(steps), drop_objects=drops)
+    steps, drops, file = [], False, FileChanges(checkpoint)
+    for number, step in enumerate(recipe.steps, 1):
+        if not step.enabled:
+            steps.append(_idle(step))
+        elif isinstance(step, DropObjects):
+            steps.append(_objects_report(step, number, checkpoint))
+            drops = True
+        elif isinstance(step, FileOperation):
+            steps.append(_file_report(step, f"step {number} ({step.label})", file))
+    if file.renumber:
+        raise UsageError("it is not clear which state dict the optimizer shall follow", remedy="Name one.")
+    return Plan(
+        None,
+        steps=tuple(steps),
+        drop_objects=drops,
+        left_out=tuple(map(dotted, file.removed)),
+        values=file.values,
+        removed=tuple(file.removed),
+        wrap=file.wrap,
+        warnings=tuple([PlanWarning(code, (), message) for code, message in file.warnings]),
+    )
+
+
+def _file_report(step: FileOperation, where: str, file: FileChanges) -> StepReport:
+    try:
+        found = step.change_file(file)
+    except RepairError as error:
+        raise type(error)(
+            f"{where}: {error.message}", path=file.checkpoint.path, remedy=error.remedy, code=error.code, key=error.key
+        ) from None
+    report = StepReport(step.op, step.label, True, found, found)
+    _check_expectation(step, report, where, file.checkpoint.path)
+    return report
 
 
 def _objects_report(step: DropObjects, number: int, checkpoint: Checkpoint) -> StepReport:

@@ -113,7 +113,7 @@ def test_that_a_dry_run_writes_nothing(sdviewer: Command, training: Path, strip:
     ("recipe", "code", "word"),
     [
         ("not toml [", 2, "recipe"),
-        ('format = "sdviewer-recipe/1"\n[[step]]\nop = "cast"\ndtype = "float16"\n', 2, "not built yet"),
+        ('format = "sdviewer-recipe/1"\n[[step]]\nop = "cast"\ndtype = "float31"\n', 2, "float31"),
         ('format = "sdviewer-recipe/1"\n[[step]]\nop = "strip"\nprefix = "nowhere."\n', 1, "nowhere."),
         ('format = "sdviewer-recipe/1"\n[[step]]\nop = "rename"\nrules = [["**", "same"]]\n', 1, "same"),
         ('format = "sdviewer-recipe/1"\n[source]\nforbid = ["module.**"]\n', 1, "module"),

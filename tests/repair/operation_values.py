@@ -11,13 +11,17 @@ from sdviewer.repair.operations import (
     DropObjects,
     Expect,
     Keep,
+    LeaveOut,
     Prefix,
     Rename,
+    RenumberOptimizer,
     Replace,
     ReplacePrefix,
+    SetValue,
     Strip,
     Tie,
     Unwrap,
+    Wrap,
 )
 from sdviewer.repair.patterns import literal_rule
 
@@ -58,6 +62,10 @@ OPERATION_VALUES = {
     ),
     Clone: st.builds(Clone, **KEYED),
     Tie: st.builds(Tie, source=st.just("a"), to=st.just(("b", "c.d")), **COMMON),
+    SetValue: st.builds(SetValue, path=TEXTS, value=st.sampled_from([None, True, 3, -1.5, "x"]), **COMMON),
+    LeaveOut: st.builds(LeaveOut, paths=PATTERNS, **COMMON),
+    Wrap: st.builds(Wrap, key=TEXTS, **COMMON),
+    RenumberOptimizer: st.builds(RenumberOptimizer, **COMMON),
     Drop: st.builds(Drop, keys=PATTERNS, **COMMON),
     Keep: st.builds(Keep, keys=PATTERNS, **COMMON),
     DropObjects: st.builds(DropObjects, **COMMON),

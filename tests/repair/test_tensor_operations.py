@@ -64,7 +64,9 @@ def test_that_a_cast_that_is_said_to_lose_nothing_loses_nothing(old: str, new: s
     if cast_loss(DTYPES[old], DTYPES[new]):
         return
     there = tensor.to(getattr(torch, new))
-    back = (there.real if there.is_complex() and not tensor.is_complex() else there).to(getattr(torch, old)).contiguous()
+    back = (
+        (there.real if there.is_complex() and not tensor.is_complex() else there).to(getattr(torch, old)).contiguous()
+    )
     same = back.view(torch.uint8) == tensor.view(torch.uint8)
     same = same.view(len(tensor), -1).all(1)
     if tensor.is_floating_point() or tensor.is_complex():

@@ -12,14 +12,18 @@ from sdviewer.repair.operations.clone import Clone
 from sdviewer.repair.operations.drop import Drop
 from sdviewer.repair.operations.drop_objects import DropObjects
 from sdviewer.repair.operations.keep import Keep
+from sdviewer.repair.operations.leave_out import LeaveOut
 from sdviewer.repair.operations.operation import Expect, KeyChanges, Operation
 from sdviewer.repair.operations.prefix import Prefix
 from sdviewer.repair.operations.rename import Rename
+from sdviewer.repair.operations.renumber_optimizer import RenumberOptimizer
 from sdviewer.repair.operations.replace import Replace
 from sdviewer.repair.operations.replace_prefix import ReplacePrefix
+from sdviewer.repair.operations.set_value import SetValue
 from sdviewer.repair.operations.strip import Strip
 from sdviewer.repair.operations.tie import Tie
 from sdviewer.repair.operations.unwrap import Unwrap
+from sdviewer.repair.operations.wrap import Wrap
 from sdviewer.repair.wording import quoted
 
 __all__ = [
@@ -31,14 +35,18 @@ __all__ = [
     "Expect",
     "Keep",
     "KeyChanges",
+    "LeaveOut",
     "Operation",
     "Prefix",
     "Rename",
+    "RenumberOptimizer",
     "Replace",
     "ReplacePrefix",
+    "SetValue",
     "Strip",
     "Tie",
     "Unwrap",
+    "Wrap",
     "operation_from_step",
     "read_step",
 ]
@@ -47,6 +55,7 @@ OPERATIONS: tuple[type[Operation], ...] = (
     *(Unwrap, Strip, Prefix, ReplacePrefix, Rename, Replace, Drop, Keep),
     DropObjects,
     *(Cast, Clone, Tie),
+    *(SetValue, LeaveOut, Wrap, RenumberOptimizer),
 )
 
 NOT_BUILT = (

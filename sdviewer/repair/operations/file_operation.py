@@ -1,0 +1,63 @@
+"""Operations on what stands around the state dict: plain values, whole entries, the optimizer."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from sdviewer.core.checkpoint import Checkpoint
+from sdviewer.core.paths import KeyPath
+from sdviewer.repair.operations.operation import KeyChanges, Operation
+
+Plain: TypeAlias = "bool | int | float | str | None"
+"""What a value of a file can be changed to."""
+
+
+@dataclass(slots=True)
+class FileChanges:
+    """What the steps have made of the whole file so far.
+
+    `state_dict` is the path of the one that the recipe edits (None: it edits none). `values` are plain values by their
+    paths, `removed` paths that go with everything below them, `wrap` the key under which the root is put; `renumber`
+    says that the optimizer shall follow dropped keys. `warnings` are codes and messages.
+    """
+
+    checkpoint: Checkpoint
+    state_dict: KeyPath | None = None
+    values: dict[KeyPath, Plain] = field(default_factory=dict)
+    removed: dict[KeyPath, None] = field(default_factory=dict)
+    wrap: str = ""
+    renumber: bool = False
+    warnings: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileOperation(Operation):
+    """An operation on the file as a whole; it changes no key of the state dict, so `keys` says nothing."""
+
+    @abstractmethod
+    def change_file(self, changes: FileChanges) -> int:
+        """Make the changes; how many things it found to change.
+
+        Raises:
+            RepairError: it cannot be done to this file.
+        """
+
+    def change(self, keys: Sequence[str]) -> KeyChanges:
+        """The keys stay."""
+        return KeyChanges(keys, 0)
+
+    def move_modules(
+        self, modules: Sequence[str], keys: Sequence[str], new_keys: Sequence[str | None]
+    ) -> dict[str, str | None]:
+        """The state dict's own entries stay as they are."""
+        return {}
+
+
+def all_paths(checkpoint: Checkpoint) -> Iterable[KeyPath]:
+    """The path of everything that a checkpoint lists."""
+    for things in (checkpoint.tensors, checkpoint.values, checkpoint.objects):
+        for thing in things:
+            yield thing.path
