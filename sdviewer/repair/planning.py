@@ -447,7 +447,7 @@ class _Planner:
         self._warn_of_drops(dropped)
         optimizers = () if unwrap and not keep_rest else self._optimizers()
         self._warn_of_optimizer(dropped, unwrap and not keep_rest, optimizers)
-        self.warnings += [PlanWarning(code, (), message) for code, message in self.file.warnings]
+        self.warnings += self.file.warnings
         return Plan(
             self.index,
             targets=tuple(map(Target, self.keys, map(_expression, self.values))),
@@ -648,7 +648,7 @@ def _without_state_dict(recipe: Recipe, checkpoint: Checkpoint) -> Plan:
         values=file.values,
         removed=tuple(file.removed),
         wrap=file.wrap,
-        warnings=tuple([PlanWarning(code, (), message) for code, message in file.warnings]),
+        warnings=tuple(file.warnings),
     )
 
 

@@ -10,6 +10,7 @@ from typing import TypeAlias
 from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.paths import KeyPath
 from sdviewer.repair.operations.operation import KeyChanges, Operation
+from sdviewer.repair.plan import PlanWarning
 
 Plain: TypeAlias = "bool | int | float | str | None"
 """What a value of a file can be changed to."""
@@ -21,7 +22,7 @@ class FileChanges:
 
     `state_dict` is the path of the one that the recipe edits (None: it edits none). `values` are plain values by their
     paths, `removed` paths that go with everything below them, `wrap` the key under which the root is put; `renumber`
-    says that the optimizer shall follow dropped keys. `warnings` are codes and messages.
+    says that the optimizer shall follow dropped keys.
     """
 
     checkpoint: Checkpoint
@@ -30,7 +31,7 @@ class FileChanges:
     removed: dict[KeyPath, None] = field(default_factory=dict)
     wrap: str = ""
     renumber: bool = False
-    warnings: list[tuple[str, str]] = field(default_factory=list)
+    warnings: list[PlanWarning] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from sdviewer.core.paths import dotted
 from sdviewer.errors import NoMatch, RepairError, UsageError
 from sdviewer.repair.fields import FieldReader
 from sdviewer.repair.operations.file_operation import FileChanges, FileOperation, Plain
+from sdviewer.repair.plan import PlanWarning
 from sdviewer.repair.wording import quoted
 
 PLAIN_TYPES = ("builtins.bool", "builtins.int", "builtins.float", "builtins.str", "builtins.NoneType")
@@ -65,6 +66,7 @@ class SetValue(FileOperation):
         now = f"builtins.{type(self.value).__name__}"
         if now != info.type:
             old, new = info.type.removeprefix("builtins."), now.removeprefix("builtins.")
-            changes.warnings.append(("value_type", f"{quoted(self.path)} was of type {old} and becomes {new}"))
+            message = f"{quoted(self.path)} was of type {old} and becomes {new}"
+            changes.warnings.append(PlanWarning("value_type", (), message))
         changes.values[info.path] = self.value
         return 1
