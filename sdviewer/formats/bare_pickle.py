@@ -18,11 +18,10 @@ from sdviewer.core.progress import Progress
 from sdviewer.core.text import visible
 from sdviewer.errors import CorruptCheckpoint, UnknownFormat
 from sdviewer.formats import grafts
-from sdviewer.formats.dcp import Dcp
 from sdviewer.formats.file import File
 from sdviewer.formats.inner_files import Decoded, Window, Within, decoded, read_inner
 from sdviewer.formats.pickle_data import CutBytes, PickleData, read_pickle_data
-from sdviewer.formats.sniff import Head
+from sdviewer.formats.sniff import OLD_PICKLES, Head, is_dcp_metadata
 from sdviewer.formats.torch_objects import Objects, StoredBytes, read_objects
 from sdviewer.formats.torch_source import SpansSource, StorageSpan
 from sdviewer.formats.torch_tensors import is_tensor
@@ -49,7 +48,7 @@ class BarePickle:
         if head.is_legacy or head.is_safetensors or head.is_joblib:
             # The length of a safetensors header can be the bytes 80 02.
             return False
-        return (head.is_pickle or is_old_pickle(head)) and not Dcp().matches(head)
+        return (head.is_pickle or is_old_pickle(head)) and not is_dcp_metadata(head)
 
     def open(self, file: File, progress: Progress) -> Checkpoint:
         """Read the pickle; constants that are long are passed over."""
@@ -77,7 +76,7 @@ class BarePickle:
 def is_old_pickle(head: Head) -> bool:
     """A pickle of protocol 0 or 1, which has no magic number: its beginning runs through the machine."""
     start = head.start
-    if start[:1] not in _FIRST or len(start) < 4:
+    if not start.startswith(OLD_PICKLES) or len(start) < 4:
         return False
     pickle = parse_partial(start)
     if not all(_NAME.fullmatch(node.qualified) for node in pickle.globals):
@@ -90,9 +89,6 @@ def is_old_pickle(head: Head) -> bool:
 
 
 _NAME = re.compile(r"[\w.<>]+")
-
-_FIRST = frozenset(bytes([code]) for code in b"(]}c)dlINLJKMFGSTUVX")
-"""What a pickle of protocol 0 or 1 can begin with."""
 
 
 def _read_pickles(file: File, data: PickleData, problems: list[Problem], progress: Progress) -> list[Pickle]:

@@ -29,7 +29,7 @@ from sdviewer.core.tensor_bytes import contiguous_stride
 from sdviewer.core.text import visible
 from sdviewer.errors import SDViewerError
 from sdviewer.formats.assembly import Assembly, Box, open_range, range_file
-from sdviewer.formats.dcp_metadata import MODULE, DcpMetadata, Sizes, StoredAt, StoredTensor, read_metadata
+from sdviewer.formats.dcp_metadata import DcpMetadata, Sizes, StoredAt, StoredTensor, read_metadata
 from sdviewer.formats.file import File, opened
 from sdviewer.formats.shards import (
     JoinedStateDict,
@@ -39,7 +39,7 @@ from sdviewer.formats.shards import (
     shard_path,
     total_size,
 )
-from sdviewer.formats.sniff import Head
+from sdviewer.formats.sniff import Head, is_dcp_metadata
 from sdviewer.formats.torch_objects import role_of
 from sdviewer.formats.torch_source import StorageSpan
 from sdviewer.formats.torch_tensors import layout_of
@@ -68,7 +68,7 @@ class Dcp:
     can_write = False
 
     def matches(self, head: Head) -> bool:
-        return head.is_pickle and MODULE.encode() in head.start[:256] and b"Metadata" in head.start[:256]
+        return is_dcp_metadata(head)
 
     def open(self, file: File, progress: Progress) -> Checkpoint:
         """Read `.metadata`, look which of its files are there, and read the objects in them."""

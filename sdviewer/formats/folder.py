@@ -106,11 +106,11 @@ def _entry(path: str, names: list[str]) -> str | None:
 
 def _describes(path: str) -> bool:
     """Whether a file called `.metadata` is that of a distributed checkpoint, or one that cannot be looked at."""
-    from sdviewer.formats.dcp import Dcp
+    from sdviewer.formats.sniff import is_dcp_metadata
 
     try:
         with opened(path) as file:
-            return Dcp().matches(file.head)
+            return is_dcp_metadata(file.head)
     except OpenError:
         return True
 

@@ -24,10 +24,9 @@ from sdviewer.errors import CorruptCheckpoint
 from sdviewer.formats.cursor import Cursor
 from sdviewer.formats.file import File
 from sdviewer.formats.named_tensors import NamedTensors, elements_of
-from sdviewer.formats.sniff import Head
+from sdviewer.formats.sniff import GGUF_MAGIC, Head
 from sdviewer.formats.torch_source import StorageSpan
 
-MAGIC = b"GGUF"
 _VERSIONS = (1, 2, 3)
 _ALIGNMENT = 32
 _MOST_DIMENSIONS = 64
@@ -91,7 +90,7 @@ class Gguf:
     can_write = False
 
     def matches(self, head: Head) -> bool:
-        return head.start.startswith(MAGIC) and head.size >= 8
+        return head.start.startswith(GGUF_MAGIC) and head.size >= 8
 
     def open(self, file: File, progress: Progress) -> Checkpoint:
         """Read the key-value pairs and the tensor entries; the data behind them are only counted."""
@@ -114,7 +113,7 @@ class _Reading:
         self.file = file
         self.progress = progress
         self.out = NamedTensors(file, "gguf")
-        self.cursor = Cursor(file, len(MAGIC))
+        self.cursor = Cursor(file, len(GGUF_MAGIC))
         version = self.cursor.take(4)
         self.order: Literal["little", "big"] = "little"
         # The magic number is the same in both byte orders, so the version tells: no order makes it large.

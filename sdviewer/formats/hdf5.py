@@ -28,12 +28,9 @@ from sdviewer.core.text import visible
 from sdviewer.errors import CorruptCheckpoint, UnsupportedContainer
 from sdviewer.formats.file import File
 from sdviewer.formats.named_tensors import ROOT, NamedTensors, Owner, elements_of, stored_bytes
-from sdviewer.formats.sniff import Head
+from sdviewer.formats.sniff import Head, is_hdf5
 from sdviewer.formats.torch_source import StorageSpan
 from sdviewer.formats.zip_directory import DEFLATED, Entry, inflate, payload_offset, read_member
-
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_PLACES = (0, 512, 1024, 2048)
 
 WEIGHTS = "model.weights.h5"
 """The member of a Keras archive that holds the numbers."""
@@ -67,7 +64,7 @@ class Hdf5:
     can_write = False
 
     def matches(self, head: Head) -> bool:
-        return any(head.start[at : at + 8] == SIGNATURE for at in _PLACES) or is_keras(head)
+        return is_hdf5(head) or is_keras(head)
 
     def open(self, file: File, progress: Progress) -> Checkpoint:
         """Read the groups and the headers of the datasets; no numbers.

@@ -22,15 +22,13 @@ from sdviewer.core.text import visible
 from sdviewer.errors import CorruptCheckpoint
 from sdviewer.formats.file import File
 from sdviewer.formats.named_tensors import ROOT, NamedTensors, elements_of, stored_bytes
-from sdviewer.formats.sniff import Head
+from sdviewer.formats.sniff import NUMPY_MAGIC, Head
 from sdviewer.formats.torch_objects import StoredBytes, read_objects
 from sdviewer.formats.torch_source import StorageSpan
 from sdviewer.formats.torch_values import arguments_of, qualified_name
 from sdviewer.formats.zip_directory import DEFLATED, Entry, ZipDirectory, inflate, payload_offset, read_member
 from sdviewer.pickles.machine import parse
 from sdviewer.pickles.nodes import Call, Const, Group, Node, elements, states
-
-MAGIC = b"\x93NUMPY"
 
 LONGEST_HEADER = 10_000
 """Characters that NumPy evaluates at most."""
@@ -85,7 +83,7 @@ class NumpyFile:
     can_write = False
 
     def matches(self, head: Head) -> bool:
-        return head.start.startswith(MAGIC)
+        return head.start.startswith(NUMPY_MAGIC)
 
     def open(self, file: File, progress: Progress) -> Checkpoint:
         """Read the header, and the pickle of an object array."""
@@ -170,7 +168,7 @@ def _beginning(file: File, directory: ZipDirectory, entry: Entry) -> bytes:
 
 def _read_header(data: bytes, path: str) -> _Header:
     """The header at the beginning of an array file."""
-    if not data.startswith(MAGIC) or len(data) < 10:
+    if not data.startswith(NUMPY_MAGIC) or len(data) < 10:
         raise CorruptCheckpoint("it is no NumPy array", path=path)
     major = data[6]
     if major not in (1, 2, 3):

@@ -16,15 +16,14 @@ from sdviewer.core.progress import Progress, no_progress
 from sdviewer.errors import CorruptCheckpoint, OpenError, SDViewerError
 from sdviewer.formats.assembly import range_file
 from sdviewer.formats.bare_pickle import MOST_PICKLES, is_old_pickle
-from sdviewer.formats.dcp import Dcp, DcpSource
+from sdviewer.formats.dcp import DcpSource
 from sdviewer.formats.file import File, opened
 from sdviewer.formats.folder import METADATA
-from sdviewer.formats.hf_index import HfIndex
 from sdviewer.formats.inner_files import first_bytes, member_window
-from sdviewer.formats.numpy_array import MAGIC, object_pickle
+from sdviewer.formats.numpy_array import object_pickle
 from sdviewer.formats.opening import open_checkpoint
 from sdviewer.formats.registry import FORMATS
-from sdviewer.formats.sniff import LEGACY_MAGIC, Head, refusal
+from sdviewer.formats.sniff import LEGACY_MAGIC, NUMPY_MAGIC, Head, is_dcp_metadata, is_index, refusal
 from sdviewer.formats.torch_tar import is_torch_tar, read_tar
 from sdviewer.formats.zip_directory import DEFLATED, Entry, Reader, ZipDirectory, read_directory, read_member
 from sdviewer.pickles.machine import parse_partial
@@ -85,7 +84,7 @@ def pickle_streams(
             name = found
         with opened(name) as file:
             head = file.head
-            if Dcp().matches(head) or HfIndex().matches(head):
+            if is_dcp_metadata(head) or is_index(head):
                 found = _set_of_files(name, progress)
                 if isinstance(found, Checkpoint):
                     return list(_of_all_files(found, parts, progress))
@@ -102,7 +101,7 @@ def pickle_streams(
                 return [PickleStream("", data, _pickles_in(data, progress), loaded=True, refused=True)]
             if is_torch_tar(head):
                 return list(_tar(file, progress))
-            if head.start.startswith(MAGIC):
+            if head.start.startswith(NUMPY_MAGIC):
                 objects = object_pickle(file)
                 return [] if objects is None else [PickleStream("", objects)]
             if any(format_.matches(head) for format_ in FORMATS):
@@ -139,7 +138,7 @@ def _of_all_files(checkpoint: Checkpoint, parts: bool, progress: Progress) -> It
         progress(n, len(checkpoint.shards))
         try:
             with opened(shard.path) as file:
-                if HfIndex().matches(file.head):
+                if is_index(file.head):
                     continue
                 source = checkpoint.source
                 if isinstance(source, DcpSource) and name in source.files:
@@ -199,7 +198,7 @@ def _members(file: Reader, directory: ZipDirectory, inside: str = "", depth: int
             yield PickleStream(name, data, pickles, loaded=entry is main, broken=broken)
         elif begins_like_a_pickle(start) or _holds_objects(start):
             data, broken = _read(file, directory, entry)
-            data = data[_array_header(data) :] if start.startswith(MAGIC) else data
+            data = data[_array_header(data) :] if start.startswith(NUMPY_MAGIC) else data
             if broken or _is_pickle(data):
                 yield PickleStream(
                     name, data, _PICKLES_OF_LEGACY if LEGACY_MAGIC in start[:32] else None, broken=broken
@@ -222,7 +221,7 @@ def _array_header(start: bytes) -> int:
 
 
 def _holds_objects(start: bytes) -> bool:
-    return start.startswith(MAGIC) and _OBJECT_ARRAY.search(start, 0, _array_header(start)) is not None
+    return start.startswith(NUMPY_MAGIC) and _OBJECT_ARRAY.search(start, 0, _array_header(start)) is not None
 
 
 def _is_pickle(data: bytes) -> bool:

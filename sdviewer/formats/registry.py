@@ -1,29 +1,32 @@
-"""The formats that sdviewer reads: a new one is one new file and one line here."""
+"""The formats that sdviewer reads: a new one is one new file and one line here.
+
+A line says how files of the format begin. Its module is imported when a file begins so, and not before: all of them
+together take longer to import than a checkpoint takes to open.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+from functools import cached_property
+from importlib import import_module
+from typing import Generic, Protocol, TypeVar
 
 from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.progress import Progress
-from sdviewer.formats.bare_pickle import BarePickle
-from sdviewer.formats.dcp import Dcp
-from sdviewer.formats.dcp_safetensors import DcpSafetensors
-from sdviewer.formats.deepspeed import DeepSpeed
 from sdviewer.formats.file import File
-from sdviewer.formats.gguf import Gguf
-from sdviewer.formats.hdf5 import Hdf5
-from sdviewer.formats.hf_index import HfIndex
-from sdviewer.formats.numpy_array import NumpyArchive, NumpyFile
-from sdviewer.formats.onnx import Onnx
-from sdviewer.formats.pt2 import Pt2
-from sdviewer.formats.safetensors import Safetensors
-from sdviewer.formats.sniff import Head
-from sdviewer.formats.torch_legacy import TorchLegacy
-from sdviewer.formats.torch_package import TorchPackage
-from sdviewer.formats.torch_tar import TorchTar
-from sdviewer.formats.torch_zip import TorchZip
-from sdviewer.formats.torchscript import TorchScript
+from sdviewer.formats.sniff import (
+    GGUF_MAGIC,
+    NUMPY_MAGIC,
+    OLD_PICKLES,
+    Head,
+    Test,
+    has_at,
+    is_dcp_metadata,
+    is_hdf5,
+    is_index,
+    is_safetensors,
+    is_zip,
+    starts_with,
+)
 
 
 class Format(Protocol):
@@ -78,22 +81,81 @@ class FolderFormat(Protocol):
         """
 
 
+T = TypeVar("T", Format, FolderFormat)
+
+
+class _Imported(Generic[T]):
+    """The class `name` of the module `module` of this room, imported and made when it is first needed."""
+
+    def __init__(self, module: str, name: str) -> None:
+        self._module = module
+        self._name = name
+
+    @cached_property
+    def _made(self) -> T:
+        made: T = getattr(import_module(f"sdviewer.formats.{self._module}"), self._name)()
+        return made
+
+    @property
+    def name(self) -> str:
+        return self._made.name
+
+    @property
+    def containers(self) -> tuple[str, ...]:
+        return self._made.containers
+
+
+class _File(_Imported[Format]):
+    """A format of files; it is asked about a file only where `begins` is true of it."""
+
+    def __init__(self, module: str, name: str, begins: Test) -> None:
+        super().__init__(module, name)
+        self._begins = begins
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        return self._made.suffixes
+
+    @property
+    def can_write(self) -> bool:
+        return self._made.can_write
+
+    def matches(self, head: Head) -> bool:
+        return self._begins(head) and self._made.matches(head)
+
+    def open(self, file: File, progress: Progress) -> Checkpoint:
+        return self._made.open(file, progress)
+
+
+class _Folder(_Imported[FolderFormat]):
+    """A format of folders; folders are few, so it is imported with the first."""
+
+    def matches(self, path: str, names: list[str]) -> bool:
+        return self._made.matches(path, names)
+
+    def open(self, path: str, progress: Progress) -> Checkpoint:
+        return self._made.open(path, progress)
+
+
 FORMATS: tuple[Format, ...] = (
-    TorchZip(),
-    TorchLegacy(),
-    Safetensors(),
-    TorchTar(),
-    TorchScript(),
-    TorchPackage(),
-    Pt2(),
-    HfIndex(),
-    Dcp(),
-    BarePickle(),
-    NumpyFile(),
-    NumpyArchive(),
-    Gguf(),
-    Hdf5(),
-    Onnx(),
+    _File("torch_zip", "TorchZip", is_zip),
+    _File("torch_legacy", "TorchLegacy", starts_with(b"\x80")),
+    _File("safetensors", "Safetensors", is_safetensors),
+    _File("torch_tar", "TorchTar", has_at(257, b"ustar")),
+    _File("torchscript", "TorchScript", is_zip),
+    _File("torch_package", "TorchPackage", is_zip),
+    _File("pt2", "Pt2", is_zip),
+    _File("hf_index", "HfIndex", is_index),
+    _File("dcp", "Dcp", is_dcp_metadata),
+    _File("bare_pickle", "BarePickle", starts_with(b"\x80", *OLD_PICKLES)),
+    _File("numpy_array", "NumpyFile", starts_with(NUMPY_MAGIC)),
+    _File("numpy_array", "NumpyArchive", is_zip),
+    _File("gguf", "Gguf", starts_with(GGUF_MAGIC)),
+    _File("hdf5", "Hdf5", lambda head: is_hdf5(head) or is_zip(head)),
+    _File("onnx", "Onnx", starts_with(b"\x08")),
 )
 
-FOLDERS: tuple[FolderFormat, ...] = (DeepSpeed(), DcpSafetensors())
+FOLDERS: tuple[FolderFormat, ...] = (
+    _Folder("deepspeed", "DeepSpeed"),
+    _Folder("dcp_safetensors", "DcpSafetensors"),
+)

@@ -21,6 +21,18 @@ HEAD = 4096
 LEGACY_MAGIC = bytes.fromhex("8a0a6cfc9c46f920 6aa85019".replace(" ", ""))
 """LONG1 opcode with torch's number 0x1950a86a20f9469cfc6c."""
 
+NUMPY_MAGIC = b"\x93NUMPY"
+GGUF_MAGIC = b"GGUF"
+
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_HDF5_PLACES = (0, 512, 1024, 2048)
+"""Where the signature may stand; behind that, every power of two, which nobody uses."""
+
+OLD_PICKLES = tuple([bytes([code]) for code in b"(]}c)dlINLJKMFGSTUVX"])
+"""What a pickle of protocol 0 or 1 can begin with; later ones begin with 80."""
+
+_DCP_METADATA = b"torch.distributed.checkpoint.metadata"
+
 LFS_POINTER = b"version https://git-lfs"
 
 SAFETENSORS_HEADER_LIMIT = 100_000_000
@@ -106,12 +118,34 @@ def read_head(fd: int, path: str, size: int) -> Head:
 Test = Callable[[Head], bool]
 
 
-def _starts(*magics: bytes) -> Test:
+def starts_with(*magics: bytes) -> Test:
+    """The test whether a file starts with one of these bytes."""
     return lambda head: head.start.startswith(magics)
 
 
-def _at(offset: int, magic: bytes) -> Test:
+def has_at(offset: int, magic: bytes) -> Test:
+    """The test whether these bytes stand at an offset."""
     return lambda head: head.start[offset : offset + len(magic)] == magic
+
+
+def is_zip(head: Head) -> bool:
+    """Whether it begins like a zip archive."""
+    return head.is_zip
+
+
+def is_safetensors(head: Head) -> bool:
+    """Whether it begins like a safetensors file."""
+    return head.is_safetensors
+
+
+def is_hdf5(head: Head) -> bool:
+    """Whether it has the signature of HDF5, perhaps behind a block of the user's."""
+    return any(head.start.startswith(HDF5_SIGNATURE, place) for place in _HDF5_PLACES)
+
+
+def is_dcp_metadata(head: Head) -> bool:
+    """Whether it is the `.metadata` of a distributed checkpoint, by the first class that its pickle names."""
+    return head.is_pickle and _DCP_METADATA in head.start[:256] and b"Metadata" in head.start[:256]
 
 
 def _has(*names: str) -> Test:
@@ -255,22 +289,22 @@ ELSEWHERE: tuple[tuple[str, str, Test], ...] = (
     (
         "a GGML file, which llama.cpp gave up for GGUF in 2023",
         "Convert it with a llama.cpp of that time, or get the model as GGUF or safetensors.",
-        _starts(b"lmgg", b"tjgg", b"fmgg", b"algg"),
+        starts_with(b"lmgg", b"tjgg", b"fmgg", b"algg"),
     ),
     (
         "a TorchScript mobile file (flatbuffer)",
         "Open the TorchScript archive that it was made from.",
-        _at(4, b"PTMF"),
+        has_at(4, b"PTMF"),
     ),
     (
         "an ExecuTorch program",
         "Its weights are laid out for one device; open the checkpoint that it was exported from.",
-        _at(4, b"ET1"),
+        has_at(4, b"ET1"),
     ),
     (
         "a TensorFlow Lite model",
         "Open the model that it was converted from, or convert it to ONNX with tf2onnx.",
-        _at(4, b"TFL3"),
+        has_at(4, b"TFL3"),
     ),
     (
         "the index of a TensorFlow checkpoint",
@@ -305,7 +339,7 @@ ELSEWHERE: tuple[tuple[str, str, Test], ...] = (
     (
         "a part of an Orbax checkpoint (OCDBT)",
         "Load its folder with orbax.checkpoint and save its arrays with safetensors.flax.save_file.",
-        _starts(bytes.fromhex("0cdb3a2a")),
+        starts_with(bytes.fromhex("0cdb3a2a")),
     ),
     (
         "an archive of a Core ML package or a TensorFlow model",
@@ -319,18 +353,18 @@ FOREIGN: tuple[tuple[str, str, Test], ...] = (
     (
         "a checkpoint of PyTorch's 2018 preview (PYTORCH1), which no torch reads",
         "Look for a newer copy of the model.",
-        _starts(b"PYTORCH1"),
+        starts_with(b"PYTORCH1"),
     ),
     ("a web page: the download went wrong", "Download it again; the site may ask you to sign in.", _markup),
     ("an error message of a server: the download went wrong", "Download it again.", _error_message),
-    ("a gzip archive", "Unpack it first.", _starts(b"\x1f\x8b")),
+    ("a gzip archive", "Unpack it first.", starts_with(b"\x1f\x8b")),
     ("a zlib stream, as joblib compresses", "Load it with joblib and save it without compress.", _zlib),
-    ("a zstd archive", "Unpack it first.", _starts(b"\x28\xb5\x2f\xfd")),
-    ("a bzip2 archive", "Unpack it first.", _starts(b"BZh")),
-    ("an xz archive", "Unpack it first.", _starts(b"\xfd7zXZ")),
-    ("a 7z archive", "Unpack it first.", _starts(b"7z\xbc\xaf\x27\x1c")),
-    ("a tar archive", "Unpack it first and open one of its files.", _at(257, b"ustar")),
-    ("a RAR archive", "Unpack it first.", _starts(b"Rar!")),
+    ("a zstd archive", "Unpack it first.", starts_with(b"\x28\xb5\x2f\xfd")),
+    ("a bzip2 archive", "Unpack it first.", starts_with(b"BZh")),
+    ("an xz archive", "Unpack it first.", starts_with(b"\xfd7zXZ")),
+    ("a 7z archive", "Unpack it first.", starts_with(b"7z\xbc\xaf\x27\x1c")),
+    ("a tar archive", "Unpack it first and open one of its files.", has_at(257, b"ustar")),
+    ("a RAR archive", "Unpack it first.", starts_with(b"Rar!")),
     ("a zip archive with checkpoints in it", "Unpack it first and open one of them.", _zipped_download),
     ("a zip archive without a checkpoint in it", "", lambda head: head.is_zip),
     ("a JSON text", "Open the weights that belong to it.", _json),
