@@ -6,16 +6,17 @@ is believed; the source is never written.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from sdviewer.formats.opening import open_checkpoint
 from sdviewer.formats.registry import FORMATS, Format
-from sdviewer.formats.storage import TensorSource, checksum, open_storage, tensor_source
 
 if TYPE_CHECKING:
     from sdviewer.formats.parts import OpenStorage
     from sdviewer.formats.receipt import Receipt
     from sdviewer.formats.saving import save
+    from sdviewer.formats.storage import TensorSource, checksum, open_storage, tensor_source
 
 __all__ = [
     "FORMATS",
@@ -31,14 +32,16 @@ __all__ = [
 ]
 
 
+_LATER = {
+    "Receipt": "receipt",
+    "save": "saving",
+    **dict.fromkeys(("TensorSource", "checksum", "open_storage", "tensor_source"), "storage"),
+}
+"""Name -> module: saving is a third of this room, and most commands only look at a header."""
+
+
 def __getattr__(name: str) -> Any:
-    """Saving is loaded when it is asked for: it is a third of this room, and most commands only read."""
-    if name == "save":
-        from sdviewer.formats.saving import save
-
-        return save
-    if name == "Receipt":
-        from sdviewer.formats.receipt import Receipt
-
-        return Receipt
+    """What reads numbers and saves is imported when it is asked for."""
+    if name in _LATER:
+        return getattr(import_module(f"sdviewer.formats.{_LATER[name]}"), name)
     raise AttributeError(f"module {__name__} has no attribute {name}")
