@@ -112,11 +112,12 @@ def _measure(
         source = tensor_source(checkpoint, index)
         with open_storage(source) as storage:
             row |= summary(storage, source.layout, progress=progress).to_json()
-            if with_hash and not source.parts:
-                digest = sha256(storage, source.layout, progress=progress)
-                row["sha256"] = digest.sha256
-                if digest.problem:
-                    return row, _problem(info, digest.problem, "expanded far beyond its stored bytes, not hashed")
+        if with_hash and source.stored is not None:
+            with open_storage(source.stored) as storage:
+                digest = sha256(storage, source.stored.layout, progress=progress)
+            row["sha256"] = digest.sha256
+            if digest.problem:
+                return row, _problem(info, digest.problem, "expanded far beyond its stored bytes, not hashed")
     except OpenError as error:
         return row, _problem(info, error.code, error.message)
     return row, None

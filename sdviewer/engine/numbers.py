@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from sdviewer.core.progress import Progress
 from sdviewer.engine.frames import Answer
 from sdviewer.formats import TensorSource, checksum, open_storage
-from sdviewer.stats.digest import sha256
+from sdviewer.stats.digest import Digest, sha256
 from sdviewer.stats.histogram import BINS, summary_and_histogram
 from sdviewer.stats.slices import line, reduced_slice, values_window
 
@@ -115,7 +115,10 @@ def _line(storage: OpenStorage, source: TensorSource, params: Params, progress: 
 
 
 def _digest(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
-    return Answer(sha256(storage, source.layout, progress=progress).to_json())
+    if source.stored is None:
+        return Answer(Digest(None).to_json())
+    with open_storage(source.stored) as stored:
+        return Answer(sha256(stored, source.stored.layout, progress=progress).to_json())
 
 
 def _checksum(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:

@@ -3,7 +3,7 @@
     "GGUF" | u32 version | u64 tensors | u64 pairs | pairs | tensor entries | padding | data
 
 Only the header is read, by our own bounded reader (docs/decisions/0010). Types that pack many values into a block of
-bytes keep their name as dtype; their bytes can be hashed and are not decoded.
+bytes keep their name as dtype; what they stand for is unpacked when it is looked at (`gguf_blocks`).
 
 Facts: the published format text of GGUF 3 and the tables of gguf 0.19, compared with what its writer makes.
 """
@@ -260,7 +260,17 @@ class _Reading:
             if nbytes > there:
                 unreadable = f"it needs {nbytes:,} bytes at byte {at:,}, and the file has {self.file.size:,}"
         span = StorageSpan(min(at, self.file.size), min(nbytes, there))
-        self.out.add((entry.name,), entry.shape, dtype, nbytes, span, unreadable=unreadable)
+        packed = None if block is None or block.elements == 1 else block
+        self.out.add(
+            (entry.name,),
+            entry.shape,
+            dtype,
+            nbytes,
+            span,
+            unreadable=unreadable,
+            kind="quantized" if packed else "tensor",
+            quant={"qscheme": "blocks", "elements": packed.elements, "bytes": packed.nbytes} if packed else None,
+        )
 
     def _check_end(self, entries: list[_Entry], start: int) -> None:
         """Tell of bytes behind the last tensor; a writer fills up to the next multiple of the alignment."""

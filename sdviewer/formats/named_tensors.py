@@ -82,12 +82,12 @@ class NamedTensors:
         self.problems: list[Problem] = []
         self.writer: dict[str, Any] = {}
         self.metadata: dict[str, Any] = {}
+        self.shards: dict[str, Shard] = {}
         self._spans: dict[str, StorageSpan] = {}
         self._storages: dict[str, StorageInfo] = {}
         self._owners: dict[KeyPath, _Owner] = {}
         self._names: dict[str, int] = {}
         self._counts: dict[str, int] = {}
-        self.shards: dict[str, Shard] = {}
         self._strides: dict[tuple[int, ...], tuple[int, ...] | None] = {}
 
     def add(
@@ -103,6 +103,7 @@ class NamedTensors:
         unreadable: str = "",
         flags: tuple[str, ...] = (),
         kind: TensorKind = "tensor",
+        quant: Mapping[str, Any] | None = None,
         storage: str | None = None,
         shard: str | None = None,
         cls: str = "torch.Tensor",
@@ -149,6 +150,7 @@ class NamedTensors:
                 cls=cls,
                 location=None,
                 shard=shard,
+                quant=quant,
                 unreadable=unreadable,
                 flags=flags,
                 occurrence=occurrence,

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     # Not when it runs: NumPy is for those who read tensors that are made of others.
     from sdviewer.formats.parts import OpenStorage
 
+STORED = "stored"
+"""The part of a quantized tensor that holds its codes."""
+
 _CHECKED_AT_ONCE = 1 << 20
 _IN_MEMORY = 64 << 20
 """Bytes of an inflated storage that are kept in memory; a larger one goes to a temporary file without a name."""
@@ -48,10 +51,10 @@ class Locates(Protocol):
 class TensorSource:
     """Where a tensor's bytes are and how it lies in them; travels between processes as JSON.
 
-    `path` is absolute, `identity` that of the file when it was opened. `parts` are what a sparse tensor, a nested one
-    or one quantized per channel is made of, by their names; it is read as the dense one it stands for. `axis` is the
-    channels' dimension. `assembly` says where the bytes are of a tensor that lies in several places; then `span` counts
-    the bytes of the whole, and the assembly names the files.
+    `path` is absolute, `identity` that of the file when it was opened. `parts` are what a sparse tensor, a nested one,
+    or one quantized per channel or in blocks is made of, by their names; it is read as the dense one it stands for.
+    `axis` is the channels' dimension. `assembly` says where the bytes are of a tensor that lies in several places; then
+    `span` counts the bytes of the whole, and the assembly names the files.
     """
 
     path: str
@@ -66,6 +69,11 @@ class TensorSource:
     def nbytes(self) -> int:
         """Bytes of the whole storage."""
         return self.span.nbytes
+
+    @property
+    def stored(self) -> TensorSource | None:
+        """The elements as the file has them, which is what a hash is of; None for a tensor that is not in one piece."""
+        return self.parts.get(STORED) if self.parts else self
 
     def to_json(self) -> dict[str, Any]:
         """Plain values that `json` takes, big ints and surrogates in names included."""
@@ -129,9 +137,11 @@ def tensor_source(checkpoint: Checkpoint, index: int) -> TensorSource:
         opaque=None if tensor.dtype in DTYPES else tensor.nbytes,
     )
     stored = _source(checkpoint, tensor.storage, layout)
+    if quant.get("qscheme") == "blocks":
+        return _unpacked(checkpoint, stored)
     if "scales" not in quant:
         return stored
-    parts = {"stored": stored}
+    parts = {STORED: stored}
     for name in ("scales", "zero_points"):
         part = quant[name]
         place = TensorLayout(part["dtype"], tuple(part["shape"]), tuple(part["stride"]), part["storage_offset"])
@@ -170,10 +180,19 @@ def _made_of(
     checkpoint: Checkpoint, dtype: str, shape: tuple[int, ...], parts: Mapping[str, TensorSource], axis: int = -1
 ) -> TensorSource:
     """A dense tensor that its parts stand for."""
-    # Channels are dequantized into this machine's floats; what is sparse keeps the bytes of its values.
-    swap = axis < 0 and any(part.layout.swap for part in parts.values())
+    # What is quantized becomes this machine's floats; what is sparse keeps the bytes of its values.
+    swap = STORED not in parts and any(part.layout.swap for part in parts.values())
     layout = TensorLayout(dtype, shape, contiguous_stride(shape), 0, swap=swap)
     return TensorSource(_absolute(checkpoint.path), checkpoint.identity, StorageSpan(0, 0), layout, parts, axis)
+
+
+def _unpacked(checkpoint: Checkpoint, stored: TensorSource) -> TensorSource:
+    """The float32 tensor that packed blocks stand for; the blocks themselves where nobody here can unpack them."""
+    from sdviewer.formats.gguf_blocks import TYPES
+
+    if stored.layout.dtype not in TYPES:
+        return stored
+    return _made_of(checkpoint, "float32", stored.layout.shape, {STORED: stored})
 
 
 def _parts(checkpoint: Checkpoint, index: int) -> dict[str, TensorSource]:
@@ -357,6 +376,7 @@ def open_storage(source: TensorSource) -> OpenStorage:
 
 def _open_parts(source: TensorSource) -> OpenStorage:
     from sdviewer.formats.channels import ChannelsReader
+    from sdviewer.formats.gguf_blocks import BlocksReader
     from sdviewer.formats.parts import Part
     from sdviewer.formats.sparse import SparseReader
 
@@ -364,8 +384,12 @@ def _open_parts(source: TensorSource) -> OpenStorage:
         parts = {
             name: Part(part.layout, stack.enter_context(open_storage(part))) for name, part in source.parts.items()
         }
-        if "stored" not in parts:
+        if STORED not in parts:
             return SparseReader(source.path, source.layout, parts)
-        reader = ChannelsReader(source.path, source.layout, parts, source.axis)
+        reader: OpenStorage
+        if source.axis < 0:
+            reader = BlocksReader(source.path, source.layout, parts[STORED])
+        else:
+            reader = ChannelsReader(source.path, source.layout, parts, source.axis)
         stack.pop_all()  # it reads on from what is stored, and closes it
         return reader

@@ -110,7 +110,7 @@ def elements(checkpoint: Checkpoint, index: int) -> bytes:
     source = tensor_source(checkpoint, index)
     layout = source.layout
     with open_storage(source) as storage:
-        data = bytearray(source.nbytes)
+        data = bytearray(storage.nbytes)
         storage.read_into(0, memoryview(data))
     if layout.opaque is not None:
         return bytes(data)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import hashlib
 import struct
+import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 from sdviewer.core.paths import dotted
 from sdviewer.errors import CorruptCheckpoint
 from sdviewer.formats import open_checkpoint, open_storage, tensor_source
-from sdviewer.stats.digest import sha256
+from sdviewer.stats.digest import Digest, sha256
 from sdviewer.stats.summary import summary
 from tests.formats.conftest import elements
 
@@ -77,11 +79,67 @@ def test_that_every_version_and_byte_order_is_read(write: Write, version: int, s
     assert checkpoint.metadata["gguf"] == {"general.architecture": "llama", "layers": 32}
 
 
-def test_that_packed_types_are_counted_and_hashed_and_not_decoded(write: Write) -> None:
-    stored = bytes(range(144))
-    checkpoint = open_checkpoint(write(gguf_file([("w", (256, 1), 12, 0)], stored + bytes(16))))
+# Type -> its number, elements and bytes of a block, and the CRC-32 of what gguf 0.19 unpacks from the blocks of
+# `blocks_of`, not-a-numbers as zeros.
+PACKED = {
+    "q4_0": (2, 32, 18, 0x42AA3551),
+    "q4_1": (3, 32, 20, 0x5BB664CC),
+    "q5_0": (6, 32, 22, 0x01F7D1C6),
+    "q5_1": (7, 32, 24, 0x0731936D),
+    "q8_0": (8, 32, 34, 0x5604E44F),
+    "q2_k": (10, 256, 84, 0x7700ADA8),
+    "q3_k": (11, 256, 110, 0x9EF64A9D),
+    "q4_k": (12, 256, 144, 0x40E75CAA),
+    "q5_k": (13, 256, 176, 0xE8D7A59F),
+    "q6_k": (14, 256, 210, 0x88BFBFF4),
+    "iq4_nl": (20, 32, 18, 0xA50E2BA2),
+    "iq4_xs": (23, 256, 136, 0xB3682A8F),
+    "tq1_0": (34, 256, 54, 0x02E3E336),
+    "tq2_0": (35, 256, 66, 0x9266D3FE),
+    "mxfp4": (39, 32, 17, 0x1AA00E10),
+    "nvfp4": (40, 64, 36, 0x127A4591),
+}
+BLOCKS = 50
+
+
+def blocks_of(name: str) -> bytes:
+    return hashlib.shake_256(name.encode()).digest(BLOCKS * PACKED[name][2])
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_that_packed_types_have_the_values_that_llama_cpp_gives_them(write: Write, name: str) -> None:
+    number, n, nbytes, crc = PACKED[name]
+    stored = blocks_of(name)
+    checkpoint = open_checkpoint(write(gguf_file([("w", (n, BLOCKS), number, 0)], stored)))
     (tensor,) = checkpoint.tensors
-    assert (tensor.shape, tensor.dtype, tensor.nbytes, tensor.unreadable) == ((1, 256), "q4_k", 144, "")
+    assert (tensor.shape, tensor.dtype, tensor.nbytes) == ((BLOCKS, n), name, len(stored))
+    assert (tensor.kind, tensor.quant) == ("quantized", {"qscheme": "blocks", "elements": n, "bytes": nbytes})
+    values = np.nan_to_num(np.frombuffer(elements(checkpoint, 0), np.float32), nan=0.0) + np.float32(0)
+    assert zlib.crc32(values.astype("<f4").tobytes()) == crc
+    source = tensor_source(checkpoint, 0)
+    with open_storage(source) as storage:
+        piece = bytearray(7 * n)
+        storage.read_into(2 * n + 3, memoryview(piece))
+        assert piece == elements(checkpoint, 0)[2 * n + 3 :][: 7 * n]
+    assert source.stored is not None
+    with open_storage(source.stored) as storage:
+        assert sha256(storage, source.stored.layout) == sha256_of(stored)
+
+
+def test_that_the_scales_of_a_big_endian_file_are_swapped(write: Write) -> None:
+    stored = np.array([0.5], ">f2").tobytes() + bytes(range(32))
+    checkpoint = open_checkpoint(write(gguf_file([("w", (32,), 8, 0)], stored, sign=">")))
+    source = tensor_source(checkpoint, 0)
+    with open_storage(source) as storage:
+        found = summary(storage, source.layout)
+    assert (found.min, found.max, found.mean) == (0.0, 15.5, 7.75)
+
+
+def test_that_types_with_a_codebook_are_counted_and_hashed_and_not_decoded(write: Write) -> None:
+    stored = bytes(range(66))
+    checkpoint = open_checkpoint(write(gguf_file([("w", (256, 1), 16, 0)], stored + bytes(16))))
+    (tensor,) = checkpoint.tensors
+    assert (tensor.shape, tensor.dtype, tensor.nbytes, tensor.unreadable) == ((1, 256), "iq2_xxs", 66, "")
     assert checkpoint.state_dicts[0].parameters == 256
     source = tensor_source(checkpoint, 0)
     with open_storage(source) as storage:
@@ -91,10 +149,6 @@ def test_that_packed_types_are_counted_and_hashed_and_not_decoded(write: Write) 
 
 
 def sha256_of(data: bytes) -> Any:
-    import hashlib
-
-    from sdviewer.stats.digest import Digest
-
     return Digest(hashlib.sha256(data).hexdigest())
 
 

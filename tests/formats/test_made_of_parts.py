@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.paths import dotted
 from sdviewer.errors import CorruptCheckpoint
 from sdviewer.formats import open_checkpoint, open_storage, tensor_source
+from sdviewer.stats.digest import sha256
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor, .* are deprecated:UserWarning")
 
@@ -48,6 +50,11 @@ def test_that_what_is_quantized_per_channel_reads_as_torch_dequantizes_it(
     assert (row.quant["qscheme"], row.quant["axis"], row.quant["scales"]["shape"]) == ("per_channel_affine", axis, [n])
     for pieces in (1, 7):
         assert torch.equal(floats(found, pieces), tensor.dequantize())
+    stored = tensor_source(found, 0).stored
+    assert stored is not None
+    with open_storage(stored) as storage:
+        codes = tensor.int_repr().numpy().tobytes()
+        assert sha256(storage, stored.layout).sha256 == hashlib.sha256(codes).hexdigest()
     assert all(storage.used_bytes == storage.nbytes for storage in found.storages.values())
 
 
