@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from sdviewer.errors import CorruptCheckpoint
+from sdviewer.formats.zip_directory import Reader
 
 _FIRST_WINDOW, _WINDOW = 1 << 10, 1 << 18
 """Bytes read at once, after a jump and at most: they double from window to window, so that a long header costs a few
 requests, and a few fields between tensors do not cost 256 KiB."""
-
-_LONGEST_VARINT = 10
-
-
-class Reader(Protocol):
-    """What a cursor needs of a file."""
-
-    @property
-    def path(self) -> str: ...
-    @property
-    def size(self) -> int: ...
-    def read(self, start: int, length: int) -> bytes: ...
 
 
 class Cursor:
@@ -70,25 +57,6 @@ class Cursor:
         """
         self._need(length)
         self.at += length
-
-    def varint(self) -> int:
-        """A number of protobuf: seven bits a byte, the lowest first, the high bit says that more follow.
-
-        Raises:
-            CorruptCheckpoint: it does not end.
-        """
-        place = self.at - self._start
-        if 0 <= place < len(self._data) and self._data[place] < 0x80:
-            self.at += 1
-            return self._data[place]
-        value = shift = 0
-        for _ in range(_LONGEST_VARINT):
-            byte = self.take(1)[0]
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value & 0xFFFF_FFFF_FFFF_FFFF
-            shift += 7
-        raise CorruptCheckpoint(f"the number at byte {self.at:,} does not end", path=self._file.path)
 
     def _need(self, length: int) -> None:
         if length > self.left:

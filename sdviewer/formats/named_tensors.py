@@ -29,6 +29,8 @@ from sdviewer.core.text import visible
 from sdviewer.formats.file import File
 from sdviewer.formats.torch_source import StorageSpan
 
+_new = tuple.__new__
+
 _SAME_PROBLEM = 100
 """Problems of one code that are told one by one."""
 
@@ -114,11 +116,12 @@ class NamedTensors:
         state dict that it is an entry of. `storage` names one that was added before and that it shares, `shard` the
         file of `shards` in which its bytes are.
         """
+        name = dotted(path)
         key: str | None = None
         occurrence = 0
         index: int | None = None
         if state_dict is not None:
-            key = dotted(path[len(state_dict[0]) :])
+            key = dotted(path[len(state_dict[0]) :]) if state_dict[0] else name
             owner = self._owners.get(state_dict[0])
             if owner is None:
                 owner = self._owners[state_dict[0]] = _Owner(len(self._owners), *state_dict)
@@ -129,33 +132,16 @@ class NamedTensors:
             shared = self._storages[storage]
             self._storages[storage] = shared._replace(tensors=shared.tensors + 1)
         elif span is not None:
-            storage = self._storage_name(dotted(path))
+            storage = self._storage_name(name)
             self._spans[storage] = span
             self._storages[storage] = StorageInfo(storage, span.nbytes, 0 if unreadable else span.nbytes, 1)
         if unreadable:
-            self.problem("error", "tensor_unreadable", unreadable, visible(dotted(path)))
-        self.tensors.append(
-            TensorInfo(
-                path=path,
-                state_dict=index,
-                key=key,
-                shape=shape,
-                dtype=dtype,
-                stride=self._stride(shape) if stride is None and kind != "sparse" else stride,
-                storage_offset=0 if kind != "sparse" else None,
-                storage=storage,
-                nbytes=nbytes,
-                requires_grad=None,
-                kind=kind,
-                cls=cls,
-                location=None,
-                shard=shard,
-                quant=quant,
-                unreadable=unreadable,
-                flags=flags,
-                occurrence=occurrence,
-            )
-        )
+            self.problem("error", "tensor_unreadable", unreadable, visible(name))
+        if stride is None and kind != "sparse":
+            stride = self._stride(shape)
+        offset = 0 if kind != "sparse" else None
+        row = (path, index, key, shape, dtype, stride, offset, storage, nbytes, None, kind, cls, None)
+        self.tensors.append(_new(TensorInfo, (*row, shard, quant, flags, unreadable, occurrence)))
 
     def value(self, path: KeyPath, value: Any, type_: str = "") -> None:
         """A leaf that is no tensor."""
@@ -193,12 +179,15 @@ class NamedTensors:
 
     def _occurrence(self, owner: _Owner, key: str) -> int:
         """Which one of its name the next tensor is, 0 for the only one; the first is told when the second comes."""
-        rows = owner.of_key.setdefault(key, [])
+        rows = owner.of_key.get(key)
+        if rows is None:
+            owner.of_key[key] = [len(self.tensors)]
+            return 0
         rows.append(len(self.tensors))
         if len(rows) == 2:
             self.tensors[rows[0]] = self.tensors[rows[0]]._replace(occurrence=1)
             self.problem("warning", "duplicate_key", "the name stands there twice", visible(key))
-        return len(rows) if len(rows) > 1 else 0
+        return len(rows)
 
     def _storage_name(self, name: str) -> str:
         """The name, with a number behind it where it is taken."""

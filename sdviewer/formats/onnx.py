@@ -16,7 +16,6 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import NamedTuple
 
 from sdviewer.core.checkpoint import Checkpoint, Shard
 from sdviewer.core.dtypes import DTYPES
@@ -25,13 +24,11 @@ from sdviewer.core.progress import Progress
 from sdviewer.core.text import visible
 from sdviewer.errors import CorruptCheckpoint, OpenError
 from sdviewer.formats.coding import VARINTS
-from sdviewer.formats.cursor import Cursor
 from sdviewer.formats.file import File, identity_of, open_descriptor
 from sdviewer.formats.named_tensors import ROOT, NamedTensors, elements_of, stored_bytes
+from sdviewer.formats.protobuf import BYTES, VARINT, Field, Messages
 from sdviewer.formats.sniff import Head
 from sdviewer.formats.torch_source import StorageSpan
-
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 _LONGEST_NAME = 1 << 20
 """Bytes of a name or a text; a longer one is cut."""
@@ -87,60 +84,15 @@ def is_onnx(head: Head) -> bool:
     if len(head.start) < 4 or head.start[0] != 0x08:
         return False
     try:
-        for n, found in enumerate(_fields(Cursor(head), cut=True)):
+        for n, found in enumerate(Messages(head).fields(0, head.size)):
             if found.number > _LAST_FIELD or n > _MOST_PROPERTIES:
                 return False
             if found.number == _MODEL_GRAPH:
                 first = head.read(found.at, min(1, found.value, head.size - found.at))
-                return found.wire == _BYTES and first in _GRAPH_BEGINNINGS
+                return found.wire == BYTES and first in _GRAPH_BEGINNINGS
     except CorruptCheckpoint:
         return False
     return False
-
-
-class _Field(NamedTuple):
-    """One field of a message: the number it holds, or the bytes `at` to `end` of the file."""
-
-    number: int
-    wire: int
-    value: int
-    at: int
-    end: int
-
-
-def _fields(cursor: Cursor, *, cut: bool = False) -> Iterator[_Field]:
-    """The fields of the message in which a cursor stands; it is moved behind each before the next is asked for.
-
-    With `cut` a message that the file breaks off in is given as far as it goes.
-
-    Raises:
-        CorruptCheckpoint: a field runs out of the message, or has a wire type that protobuf does not know.
-    """
-    varint = cursor.varint
-    while cursor.at < cursor.end:
-        start = cursor.at
-        tag = varint()
-        number, wire = tag >> 3, tag & 7
-        if wire == _VARINT:
-            value, at, end = varint(), start, cursor.at
-        elif wire == _BYTES:
-            value = varint()
-            at, end = cursor.at, cursor.at + value
-        elif wire in (_FIXED32, _FIXED64):
-            value, at = 0, cursor.at
-            end = at + (4 if wire == _FIXED32 else 8)
-        else:
-            raise CorruptCheckpoint(f"a field at byte {start:,} has the wire type {wire}, which protobuf does not know")
-        if not number:
-            raise CorruptCheckpoint(f"a field at byte {start:,} has no number")
-        if end > cursor.end and not cut:
-            raise CorruptCheckpoint(
-                f"a field at byte {start:,} needs {end - at:,} bytes, and {cursor.end - at:,} are there",
-                code="truncated",
-                remedy="Copy or download it again.",
-            )
-        yield _Field(number, wire, value, at, end)
-        cursor.at = min(end, cursor.end)
 
 
 @dataclass(slots=True)
@@ -150,7 +102,7 @@ class _Tensor:
     name: str = ""
     dims: list[int] = field(default_factory=list)
     type: int = 0
-    data: _Field | None = None
+    data: Field | None = None
     pieces: int = 0
     external: dict[str, str] = field(default_factory=dict)
     is_external: bool = False
@@ -167,26 +119,27 @@ class _Reading:
         self.file = file
         self.progress = progress
         self.out = NamedTensors(file, "onnx")
+        self.messages = Messages(file, progress)
         self.broken = ""
-        self.done = 0
         self.refused: dict[str, str] = {}
+        self.looks: dict[tuple[tuple[int, ...], int], _Look] = {}
 
     def checkpoint(self) -> Checkpoint:
         opsets: dict[str, int] = {}
         properties: dict[str, str] = {}
         for found in self._walk(0, self.file.size):
-            if found.number == _MODEL_GRAPH and found.wire == _BYTES:
+            if found.number == _MODEL_GRAPH and found.wire == BYTES:
                 self._graph(found)
-            elif found.number == 1 and found.wire == _VARINT:
+            elif found.number == 1 and found.wire == VARINT:
                 self.out.writer["ir_version"] = found.value
-            elif found.number == 5 and found.wire == _VARINT:
+            elif found.number == 5 and found.wire == VARINT:
                 self.out.writer["model_version"] = found.value
-            elif found.number in _MODEL_TEXTS and found.wire == _BYTES and found.value:
+            elif found.number in _MODEL_TEXTS and found.wire == BYTES and found.value:
                 self.out.writer[_MODEL_TEXTS[found.number]] = self._text(found)
-            elif found.number == _MODEL_OPSET and found.wire == _BYTES and len(opsets) < _MOST_PROPERTIES:
+            elif found.number == _MODEL_OPSET and found.wire == BYTES and len(opsets) < _MOST_PROPERTIES:
                 domain, version = self._opset(found)
                 opsets[domain or "ai.onnx"] = version
-            elif found.number == _MODEL_PROPERTIES and found.wire == _BYTES and len(properties) < _MOST_PROPERTIES:
+            elif found.number == _MODEL_PROPERTIES and found.wire == BYTES and len(properties) < _MOST_PROPERTIES:
                 key, value = self._pair(found)
                 properties[key] = value
         if opsets:
@@ -199,24 +152,20 @@ class _Reading:
             self.out.problem("error", "truncated", f"{self.broken}; what came before is shown")
         return self.out.checkpoint()
 
-    def _walk(self, at: int, end: int) -> Iterator[_Field]:
+    def _walk(self, at: int, end: int) -> Iterator[Field]:
         """The fields of a message, up to where they make no sense; that place is kept in `broken`."""
         try:
-            for found in _fields(Cursor(self.file, at, end), cut=True):
-                self.done += 1
-                if self.done % 1024 == 0:
-                    self.progress(0, 0)
-                yield found
-                if found.end > min(end, self.file.size):
-                    self.broken = self.broken or f"the file breaks off in the field at byte {found.at:,}"
+            yield from self.messages.fields(at, end)
         except CorruptCheckpoint as error:
             self.broken = self.broken or error.message
 
     # The graph
 
-    def _graph(self, graph: _Field) -> None:
-        for found in self._walk(graph.at, graph.end):
-            if found.wire != _BYTES:
+    def _graph(self, graph: Field) -> None:
+        for n, found in enumerate(self._walk(graph.at, graph.end)):
+            if n % 1024 == 0:
+                self.progress(0, 0)
+            if found.wire != BYTES:
                 continue
             if found.number == _GRAPH_INITIALIZER:
                 tensor = self._tensor(found)
@@ -226,51 +175,42 @@ class _Reading:
             elif found.number == 2:
                 self.out.writer["graph"] = self._text(found)
 
-    def _tensor(self, message: _Field) -> _Tensor:
+    def _tensor(self, message: Field) -> _Tensor:
         tensor = _Tensor()
         for found in self._walk(message.at, message.end):
-            number, wire = found.number, found.wire
+            number, wire, _, _, end = found
             if number == _DIMS:
                 tensor.dims += self._dims(found, _MOST_DIMENSIONS - len(tensor.dims))
-            elif number == _TYPE and wire == _VARINT:
+            elif number == _TYPE and wire == VARINT:
                 tensor.type = found.value
-            elif number == _NAME and wire == _BYTES:
+            elif number == _NAME and wire == BYTES:
                 tensor.name = self._text(found)
-            elif number == _LOCATION and wire == _VARINT:
+            elif number == _LOCATION and wire == VARINT:
                 tensor.is_external = found.value == 1
-            elif number == _EXTERNAL and wire == _BYTES and len(tensor.external) < 16:
+            elif number == _EXTERNAL and wire == BYTES and len(tensor.external) < 16:
                 key, value = self._pair(found)
                 tensor.external[key] = value
             elif number == _RAW or number in _TYPED:
                 tensor.data = found
                 tensor.pieces += 1
-            tensor.cut = tensor.cut or found.end > self.file.size
+            if end > self.file.size:
+                tensor.cut = True
         return tensor
 
-    def _dims(self, found: _Field, most: int) -> list[int]:
+    def _dims(self, found: Field, most: int) -> list[int]:
         """The sizes in one field: one, or packed ones; int64, so negative ones are possible."""
-        if found.wire == _VARINT:
-            values = [found.value]
-        else:
-            cursor = Cursor(self.file, found.at, found.end)
-            values = []
-            while cursor.left and len(values) < most:
-                values.append(cursor.varint())
-        return [value - (1 << 64) if value >> 63 else value for value in values[: max(most, 0)]]
+        values = self.messages.numbers(found, most) if most > 0 else []
+        return [value - (1 << 64) if value >> 63 else value for value in values]
 
     def _add(self, tensor: _Tensor, path: KeyPath, *, part: bool = False, axes: _Axes | None = None) -> None:
         """One row; `axes` are the shape and stride that it gets instead of the ones in the file."""
-        shape = tuple(tensor.dims)
-        dtype = _DTYPES.get(tensor.type, f"type {tensor.type}")
-        n = elements_of(shape) if all(size >= 0 for size in shape) else None
+        look = (tuple(tensor.dims), tensor.type)
+        found = self.looks.get(look)
+        if found is None:
+            found = self.looks[look] = _as_torch(*look)
+        dtype, shape, nbytes, unreadable = found
         span: StorageSpan | None = None
-        nbytes, unreadable = 0, ""
-        if n is None:
-            unreadable = "its sizes are negative or multiply beyond 2**63 elements"
-        elif tensor.type not in _DTYPES:
-            unreadable = f"its type {tensor.type:,} is unknown"
-        else:
-            dtype, shape, nbytes = _as_torch(dtype, shape, n)
+        if not unreadable:
             span, unreadable = self._bytes(tensor, dtype, nbytes)
         shape, stride = axes if axes is not None else (shape, None)
         owner = None if part else ROOT
@@ -288,7 +228,7 @@ class _Reading:
             return None, "its elements are texts"
         if data is None:
             return StorageSpan(self.file.size, 0), f"it needs {nbytes:,} bytes and has none" if nbytes else ""
-        if tensor.pieces > 1 or data.wire != _BYTES:
+        if tensor.pieces > 1 or data.wire != BYTES:
             return None, "its numbers are not stored in one piece"
         there = min(data.end, self.file.size) - data.at
         if data.number in (_INT32S, _INT64S, _UINT64S):
@@ -345,13 +285,13 @@ class _Reading:
             self.refused[location] = why
         return why
 
-    def _sparse(self, message: _Field) -> None:
+    def _sparse(self, message: Field) -> None:
         """A SparseTensorProto: the row of the whole, and its values and indices as parts."""
         values, indices, dims = _Tensor(), _Tensor(), list[int]()
         for found in self._walk(message.at, message.end):
-            if found.number == 1 and found.wire == _BYTES:
+            if found.number == 1 and found.wire == BYTES:
                 values = self._tensor(found)
-            elif found.number == 2 and found.wire == _BYTES:
+            elif found.number == 2 and found.wire == BYTES:
                 indices = self._tensor(found)
             elif found.number == 3:
                 dims += self._dims(found, _MOST_DIMENSIONS - len(dims))
@@ -374,35 +314,44 @@ class _Reading:
 
     # Small messages
 
-    def _text(self, found: _Field) -> str:
-        length = min(found.end, self.file.size) - found.at
-        return self.file.read(found.at, min(length, _LONGEST_NAME)).decode("utf-8", "surrogateescape")
+    def _text(self, found: Field) -> str:
+        return self.messages.read(found, _LONGEST_NAME).decode("utf-8", "surrogateescape")
 
-    def _pair(self, message: _Field) -> tuple[str, str]:
+    def _pair(self, message: Field) -> tuple[str, str]:
         """A StringStringEntryProto."""
         texts = {1: "", 2: ""}
         for found in self._walk(message.at, message.end):
-            if found.number in texts and found.wire == _BYTES:
+            if found.number in texts and found.wire == BYTES:
                 texts[found.number] = self._text(found)
         return texts[1], texts[2]
 
-    def _opset(self, message: _Field) -> tuple[str, int]:
+    def _opset(self, message: Field) -> tuple[str, int]:
         domain, version = "", 0
         for found in self._walk(message.at, message.end):
-            if found.number == 1 and found.wire == _BYTES:
+            if found.number == 1 and found.wire == BYTES:
                 domain = self._text(found)
-            elif found.number == 2 and found.wire == _VARINT:
+            elif found.number == 2 and found.wire == VARINT:
                 version = found.value
         return domain, version
 
 
-def _as_torch(dtype: str, shape: tuple[int, ...], n: int) -> tuple[str, tuple[int, ...], int]:
-    """(dtype, shape, bytes): torch counts bytes of two values where ONNX counts values of four bits."""
+_Look = tuple[str, tuple[int, ...], int, str]
+"""dtype, shape, bytes, and why they cannot be, else ""."""
+
+
+def _as_torch(shape: tuple[int, ...], number: int) -> _Look:
+    """A shape and a type as torch has them, which counts bytes of two values where ONNX counts values of four bits."""
+    dtype = _DTYPES.get(number)
+    n = elements_of(shape) if not shape or min(shape) >= 0 else None
+    if n is None:
+        return dtype or f"type {number}", shape, 0, "its sizes are negative or multiply beyond 2**63 elements"
+    if dtype is None:
+        return f"type {number}", shape, 0, f"its type {number:,} is unknown"
     if dtype == "float4_e2m1" and shape and shape[-1] % 2 == 0:
-        return "float4_e2m1fn_x2", (*shape[:-1], shape[-1] // 2), n // 2
+        return "float4_e2m1fn_x2", (*shape[:-1], shape[-1] // 2), n // 2, ""
     if dtype in _PER_BYTE:
-        return dtype, shape, -(-n // _PER_BYTE[dtype])
-    return dtype, shape, stored_bytes(dtype, n) if dtype in DTYPES else 0
+        return dtype, shape, -(-n // _PER_BYTE[dtype]), ""
+    return dtype, shape, stored_bytes(dtype, n) if dtype in DTYPES else 0, ""
 
 
 def _refused_location(path: str, location: str) -> str:

@@ -13,6 +13,7 @@ from functools import cached_property
 from sdviewer.core.text import size, visible
 from sdviewer.errors import CorruptCheckpoint, OpenError, UnknownFormat, UnsupportedContainer
 from sdviewer.formats.pread import read_exactly
+from sdviewer.formats.protobuf import BYTES, FIXED32, FIXED64, VARINT, varint
 from sdviewer.formats.zip_directory import ZipDirectory, read_directory, salvage_directory
 
 HEAD = 4096
@@ -162,35 +163,24 @@ def _leveldb(head: Head) -> bool:
     return head.size >= 48 and head.read(head.size - 8, 8) == bytes.fromhex("57fb808b247547db")
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """(number, the byte behind it) of a protobuf varint; IndexError where the bytes end."""
-    value = 0
-    for shift in range(0, 70, 7):
-        value |= (data[at] & 0x7F) << shift
-        at += 1
-        if data[at - 1] < 0x80:
-            return value, at
-    raise IndexError
-
-
 def _message(data: bytes) -> dict[int, bytes]:
     """The fields of a protobuf message that begin in `data`, by number: the last of each, as far as it is there."""
     fields: dict[int, bytes] = {}
     at = 0
     try:
         while at < len(data) and len(fields) < 64:
-            tag, at = _varint(data, at)
+            tag, at = varint(data, at)
             number, wire = tag >> 3, tag & 7
             begin = at
-            value, at = _varint(data, at) if wire in (0, 2) else (0, at)
-            if wire == 2:
+            value, at = varint(data, at) if wire in (VARINT, BYTES) else (0, at)
+            if wire == BYTES:
                 begin, at = at, at + value
-            elif wire in (1, 5):
-                at += 8 if wire == 1 else 4
-            elif wire != 0:
+            elif wire in (FIXED64, FIXED32):
+                at += 8 if wire == FIXED64 else 4
+            elif wire != VARINT:
                 return {}
             fields[number] = data[begin:at]
-    except IndexError:
+    except (IndexError, ValueError):
         pass
     return {} if 0 in fields else fields
 
