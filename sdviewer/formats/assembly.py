@@ -300,6 +300,8 @@ class AssembledReader:
 
     def _in_span(self, file: File, base: int, length: int, span: StorageSpan, skip: int) -> _Located:
         """Bytes of a file, or of a zip member in it; a deflated one is inflated into the temporary file."""
+        if span.packed is not None:
+            raise OpenError("a part of the tensor is written as text, and not put together", path=file.path)
         if span.member is None:
             return _Located(base + span.start + skip, False)
         part = (

@@ -19,7 +19,8 @@ from sdviewer.core.text import visible
 from sdviewer.errors import CorruptCheckpoint, UnknownFormat
 from sdviewer.formats import grafts
 from sdviewer.formats.file import File
-from sdviewer.formats.inner_files import Decoded, Window, Within, decoded, read_inner
+from sdviewer.formats.inner_files import Decoded, Window, Within, read_inner
+from sdviewer.formats.packed import unpacked
 from sdviewer.formats.pickle_data import CutBytes, PickleData, read_pickle_data
 from sdviewer.formats.sniff import OLD_PICKLES, Head, is_dcp_metadata
 from sdviewer.formats.torch_objects import Objects, StoredBytes, read_objects
@@ -237,7 +238,7 @@ class _Stored:
         if text is None:
             return None
         try:
-            return Decoded(self.file.path, decoded(self.file, text), StorageSpan(0, 0, text=text)), text.start
+            return Decoded(self.file.path, unpacked(self.file, text), StorageSpan(0, 0, packed=text)), text.start
         except CorruptCheckpoint:
             return None
 

@@ -5,7 +5,6 @@ They are read where they lie, through a window on the outer file, so that their 
 
 from __future__ import annotations
 
-from codecs import escape_decode
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -13,7 +12,7 @@ from sdviewer.core.checkpoint import Problem
 from sdviewer.core.progress import Progress
 from sdviewer.errors import CorruptCheckpoint
 from sdviewer.formats.grafts import with_keys
-from sdviewer.formats.torch_source import StorageSpan, TextRun
+from sdviewer.formats.torch_source import StorageSpan
 from sdviewer.formats.zip_directory import STORED, Entry, Reader, ZipDirectory, inflate, payload_offset, read_member
 from sdviewer.pickles.nodes import Node
 
@@ -191,18 +190,3 @@ def _inner_legacy(within: Within, prefix: str, progress: Progress) -> Inner:
         {},
         tuple(problems),
     )
-
-
-def decoded(file: Reader, text: TextRun) -> bytes:
-    """The bytes that a text of a pickle stands for.
-
-    Raises:
-        CorruptCheckpoint: its characters are no bytes.
-    """
-    raw = file.read(text.start, text.length)
-    try:
-        if text.encoding == "string-escape":
-            return bytes(escape_decode(raw)[0])
-        return raw.decode(text.encoding).encode("latin-1")
-    except ValueError:
-        raise CorruptCheckpoint("bytes that are written as text are none", path=file.path) from None

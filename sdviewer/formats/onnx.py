@@ -23,12 +23,12 @@ from sdviewer.core.paths import KeyPath, TypedStep
 from sdviewer.core.progress import Progress
 from sdviewer.core.text import visible
 from sdviewer.errors import CorruptCheckpoint, OpenError
-from sdviewer.formats.coding import VARINTS
 from sdviewer.formats.file import File, identity_of, open_descriptor
 from sdviewer.formats.named_tensors import ROOT, NamedTensors, elements_of, stored_bytes
+from sdviewer.formats.packed import VARINTS
 from sdviewer.formats.protobuf import BYTES, VARINT, Field, Messages
 from sdviewer.formats.sniff import Head
-from sdviewer.formats.torch_source import StorageSpan
+from sdviewer.formats.torch_source import Packed, StorageSpan
 
 _LONGEST_NAME = 1 << 20
 """Bytes of a name or a text; a longer one is cut."""
@@ -238,7 +238,7 @@ class _Reading:
                 return None, f"values of type {dtype} stand in a field of another type"
             if there < nbytes // itemsize or tensor.cut:
                 return None, f"it needs {nbytes // itemsize:,} numbers, and {there:,} bytes are there"
-            return StorageSpan(data.at, nbytes, coding=VARINTS[itemsize], coded=there), ""
+            return StorageSpan(0, nbytes, packed=Packed(data.at, there, VARINTS[itemsize])), ""
         fits = {_FLOATS: ("float32", "complex64"), _DOUBLES: ("float64", "complex128")}
         if data.number in fits and dtype not in fits[data.number]:
             return None, f"values of type {dtype} stand in a field of another type"

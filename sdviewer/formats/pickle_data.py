@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from sdviewer.core.progress import Progress
-from sdviewer.formats.torch_source import TextRun
+from sdviewer.formats.torch_source import Packed
 from sdviewer.formats.zip_directory import Reader
 from sdviewer.pickles import opcodes as op
 from sdviewer.pickles.nodes import Const
@@ -71,21 +71,21 @@ class PickleData:
         cut = self.cut_of(node)
         return (cut.start, cut.length) if cut else (self.in_file(node.at) + 1 + width, len(node.raw) - 1 - width)
 
-    def text_of(self, node: Const) -> TextRun | None:
+    def text_of(self, node: Const) -> Packed | None:
         """Where a constant of text lies in the file, and how it is written; None for another opcode."""
         code = node.raw[0] if node.raw else 0
         cut = self.cut_of(node)
         if code in _TEXT:
             width = _TEXT[code]
             start = cut.start if cut else self.in_file(node.at) + 1 + width
-            return TextRun(start, cut.length if cut else len(node.raw) - 1 - width, "utf-8")
+            return Packed(start, cut.length if cut else len(node.raw) - 1 - width, "utf-8")
         if code == op.UNICODE:
-            return TextRun(self.in_file(node.at) + 1, len(node.raw) - 2, "raw-unicode-escape")
+            return Packed(self.in_file(node.at) + 1, len(node.raw) - 2, "raw-unicode-escape")
         if code == op.STRING:
             # The quotes may have blanks around them.
             body = node.raw[1:].strip()
             start = node.raw.index(body) + 1
-            return TextRun(self.in_file(node.at) + start, len(body) - 2, "string-escape")
+            return Packed(self.in_file(node.at) + start, len(body) - 2, "string-escape")
         return None
 
 

@@ -24,7 +24,7 @@ from sdviewer.core.tensor_bytes import TensorLayout, contiguous_stride
 from sdviewer.errors import CorruptCheckpoint, OpenError
 from sdviewer.formats.assembly import AssembledReader, Assembly
 from sdviewer.formats.file import identity_of, open_descriptor, same_file
-from sdviewer.formats.inner_files import decoded
+from sdviewer.formats.packed import unpacked
 from sdviewer.formats.pread import read_exactly, read_into
 from sdviewer.formats.torch_source import StorageSpan, span_from_json
 from sdviewer.formats.zip_directory import DEFLATED, Entry, header_problem, inflate, payload_offset
@@ -228,10 +228,9 @@ class StorageReader:
             self._check()
             if source.span.member is not None:
                 self._open_member(source.span.member, source.span.limit)
-            elif source.span.text is not None:
-                self._inflated = decoded(self, source.span.text)
-            if source.span.coding:
-                self._decode(source.span)
+            elif source.span.packed is not None:
+                self._inflated = unpacked(self, source.span.packed, source.nbytes)
+                self._check()
         except BaseException:
             self.close()
             raise
@@ -283,15 +282,6 @@ class StorageReader:
             raise CorruptCheckpoint(
                 "the file has changed since it was opened", path=self.path, code="file_changed", remedy="Open it again."
             )
-
-    def _decode(self, span: StorageSpan) -> None:
-        from sdviewer.formats.coding import decode
-
-        self._inflated = decode(span.coding, self.read(span.start, span.coded), span.nbytes)
-        if len(self._inflated) != span.nbytes:
-            raise CorruptCheckpoint("its numbers are not as many as its shape needs", path=self.path)
-        self._start = 0
-        self._check()
 
     def _open_member(self, member: Entry, limit: int) -> None:
         payload = payload_offset(self, member, limit)

@@ -11,46 +11,41 @@ from sdviewer.pickles.machine import Pickle
 from sdviewer.pickles.nodes import Node, Place
 
 
-class TextRun(NamedTuple):
-    """Bytes that a pickle of an old protocol holds as text: `start` to `start + length` of the file.
+class Packed(NamedTuple):
+    """Bytes that have to be unpacked to be a storage (`formats.packed`): `start` to `start + length` of the file.
 
-    `encoding` is "utf-8" or "raw-unicode-escape", whose characters are the bytes, or "string-escape", a Python 2 str.
+    `how` is "utf-8" or "raw-unicode-escape" for a text whose characters are the bytes, "string-escape" for a str of
+    Python 2, "varint1" to "varint8" for protobuf varints that are elements of so many bytes, and "hdf5" for the dataset
+    `name` of the HDF5 file that is there.
     """
 
     start: int
     length: int
-    encoding: str
+    how: str
+    name: str = ""
 
 
 class StorageSpan(NamedTuple):
-    """Where a storage's bytes are: `start` to `start + nbytes` of the file, of a zip `member`, or of a decoded `text`.
+    """Where a storage's bytes are: `start` to `start + nbytes` of the file, of a zip `member`, or of what is `packed`.
 
-    `limit` is where the next member or the zip directory begins, before which a member must end. With a `coding`
-    (`formats.coding`) the file has `coded` bytes there, which give the `nbytes` of the storage. `shard` is the name in
-    `Checkpoint.shards` of the file that is meant, "" for a checkpoint that is a single file.
+    `limit` is where the next member or the zip directory begins, before which a member must end. A `packed` place with
+    a member counts in the member. `shard` is the name in `Checkpoint.shards` of the file that is meant, "" for a
+    checkpoint that is a single file.
     """
 
     start: int
     nbytes: int
     member: Entry | None = None
     limit: int = 0
-    text: TextRun | None = None
-    coding: str = ""
-    coded: int = 0
+    packed: Packed | None = None
     shard: str = ""
 
 
 def span_from_json(values: list[Any]) -> StorageSpan:
     """A span out of the list that JSON makes of it."""
-    start, nbytes, member, limit, text, *rest = values
-    return StorageSpan(
-        start,
-        nbytes,
-        Entry(*member) if member is not None else None,
-        limit,
-        TextRun(*text) if text is not None else None,
-        *rest,
-    )
+    start, nbytes, member, limit, packed, shard = values
+    member = Entry(*member) if member is not None else None
+    return StorageSpan(start, nbytes, member, limit, Packed(*packed) if packed is not None else None, shard)
 
 
 @dataclass(frozen=True, slots=True)
