@@ -28,7 +28,7 @@ from sdviewer.core.tensor_bytes import contiguous_stride, is_contiguous
 from sdviewer.core.text import shape as shape_text
 from sdviewer.core.text import visible
 from sdviewer.errors import CorruptCheckpoint, OpenError
-from sdviewer.formats.file import File, identity_of, open_descriptor, same_file
+from sdviewer.formats.file import File, check_unchanged, open_descriptor
 from sdviewer.formats.pread import read_exactly, read_into
 from sdviewer.formats.sniff import HEAD, Head
 from sdviewer.formats.torch_source import StorageSpan, span_from_json
@@ -262,9 +262,9 @@ class AssembledReader:
         fd, _ = open_descriptor(path)
         try:
             file = File(path, fd, identity.size, identity, Head(path, b"", identity.size, fd))
-            _check(file)
+            check_unchanged(fd, identity, path)
             yield file
-            _check(file)
+            check_unchanged(fd, identity, path)
         finally:
             os.close(fd)
 
@@ -346,13 +346,6 @@ class AssembledReader:
         if self._spill is None:
             self._spill = tempfile.TemporaryFile()  # noqa: SIM115  closed with the reader
         return self._spill, self._spill.seek(0, os.SEEK_END)
-
-
-def _check(file: File) -> None:
-    if not same_file(identity_of(os.fstat(file.fd)), file.identity):
-        raise CorruptCheckpoint(
-            "the file has changed since it was opened", path=file.path, code="file_changed", remedy="Open it again."
-        )
 
 
 def _only(archive: Checkpoint, box: Box) -> tuple[Checkpoint, int]:

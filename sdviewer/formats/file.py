@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sdviewer.core.checkpoint import Identity
-from sdviewer.errors import OpenError, UnknownFormat
+from sdviewer.errors import CorruptCheckpoint, OpenError, UnknownFormat
 from sdviewer.formats.pread import read_exactly
 
 if TYPE_CHECKING:
@@ -53,6 +53,18 @@ def identity_of(status: os.stat_result) -> Identity:
 def same_file(a: Identity, b: Identity) -> bool:
     """Whether it is the same file with the same content; a new name or mode (ctime) changes nothing in it."""
     return (a.device, a.inode, a.size, a.mtime_ns) == (b.device, b.inode, b.size, b.mtime_ns)
+
+
+def check_unchanged(fd: int, identity: Identity, path: str) -> None:
+    """Make sure that an open file is still what it was.
+
+    Raises:
+        CorruptCheckpoint: it is not (code `file_changed`).
+    """
+    if not same_file(identity_of(os.fstat(fd)), identity):
+        raise CorruptCheckpoint(
+            "the file has changed since it was opened", path=path, code="file_changed", remedy="Open it again."
+        )
 
 
 def open_descriptor(path: str) -> tuple[int, os.stat_result]:

@@ -2,23 +2,18 @@
 
 The structure is read by the field's own library, h5py, an optional extra, in a child process (`hdf5_walk`): damaged
 files crash that library. What the child says is taken as text and numbers, and each place it names is checked against
-the file. The numbers of a tensor are read from there by `pread`, like those of any other format.
+the file. The numbers of a tensor are read from there by `pread`, like those of any other format; those in chunks come
+from a child again (`hdf5_child`).
 """
 
 from __future__ import annotations
 
 import json
-import os
 import queue
-import subprocess
-import sys
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from importlib.util import find_spec
-from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.dtypes import DTYPES
@@ -27,10 +22,11 @@ from sdviewer.core.progress import Progress
 from sdviewer.core.text import visible
 from sdviewer.errors import CorruptCheckpoint, UnsupportedContainer
 from sdviewer.formats.file import File
+from sdviewer.formats.hdf5_child import Place, check_library, end_child, place_of_member, start_child
 from sdviewer.formats.named_tensors import ROOT, NamedTensors, Owner, elements_of, stored_bytes
 from sdviewer.formats.sniff import Head, is_hdf5
-from sdviewer.formats.torch_source import StorageSpan
-from sdviewer.formats.zip_directory import DEFLATED, Entry, inflate, payload_offset, read_member
+from sdviewer.formats.torch_source import Packed, StorageSpan
+from sdviewer.formats.zip_directory import DEFLATED, read_member
 
 WEIGHTS = "model.weights.h5"
 """The member of a Keras archive that holds the numbers."""
@@ -72,16 +68,10 @@ class Hdf5:
         Raises:
             UnsupportedContainer: h5py is not installed (code `extra_needed`).
         """
-        if find_spec("h5py") is None or getattr(sys, "frozen", False):
-            raise UnsupportedContainer(
-                "this is an HDF5 file, and the library that reads it, h5py, is not installed",
-                path=file.path,
-                code="extra_needed",
-                remedy="Install it with: pip install 'sdviewer[hdf5]'",
-            )
+        check_library(file.path)
         with ExitStack() as stack:
             reading = _Reading(file)
-            place = _weights_of(file, reading.out, stack) if file.head.is_zip else _Place(file.fd, 0, file.size)
+            place = _weights_of(file, reading.out, stack) if file.head.is_zip else Place(file.fd, 0, file.size)
             with _walk(place, file.path) as lines:
                 return reading.checkpoint(lines, place, progress)
 
@@ -91,23 +81,10 @@ def is_keras(head: Head) -> bool:
     return WEIGHTS in head.members
 
 
-class _Place(NamedTuple):
-    """Where the HDF5 file is: `nbytes` bytes of an open file from `start`.
-
-    That file is the one that was opened, or a temporary copy of a deflated `member` of it.
-    """
-
-    fd: int
-    start: int
-    nbytes: int
-    member: Entry | None = None
-    limit: int = 0
-
-
 # A Keras archive
 
 
-def _weights_of(file: File, out: NamedTensors, stack: ExitStack) -> _Place:
+def _weights_of(file: File, out: NamedTensors, stack: ExitStack) -> Place:
     """The HDF5 file in a Keras archive; what stands beside it becomes values."""
     directory = file.head.directory
     out.problems.extend(directory.problems)
@@ -119,20 +96,13 @@ def _weights_of(file: File, out: NamedTensors, stack: ExitStack) -> _Place:
         raise CorruptCheckpoint(directory.unreadable[place], path=file.path)
     for name in ("metadata.json", "config.json"):
         _add_text(file, out, name)
-    start = payload_offset(file, entry, directory.start)
-    if entry.method != DEFLATED:
-        return _Place(file.fd, start, entry.csize, entry, directory.start)
-    if entry.usize > _INFLATED_LIMIT:
+    if entry.method == DEFLATED and entry.usize > _INFLATED_LIMIT:
         raise UnsupportedContainer(
             f"its weights are compressed as a whole, {entry.usize:,} bytes; Keras stores them as they are",
             path=file.path,
             remedy=f"Unpack the archive and open {WEIGHTS}.",
         )
-    copy: IO[bytes] = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  closed with the stack
-    for piece in inflate(file, entry, start):
-        copy.write(piece)
-    copy.flush()
-    return _Place(copy.fileno(), 0, entry.usize, entry, directory.start)
+    return place_of_member(file, file.fd, entry, directory.start, stack)
 
 
 def _add_text(file: File, out: NamedTensors, name: str) -> None:
@@ -168,50 +138,21 @@ def _look_for_code(out: NamedTensors, text: str, where: str) -> None:
 
 
 @contextmanager
-def _walk(place: _Place, path: str) -> Iterator[queue.Queue[bytes]]:
+def _walk(place: Place, path: str) -> Iterator[queue.Queue[bytes]]:
     """The lines that the child prints, b"" when it has ended; it is ended with the block."""
-    room = str(Path(__file__).parents[2])
-    inherited = os.environ.get("PYTHONPATH")
-    environment = os.environ | {
-        # -P keeps the current folder out; sdviewer itself must still be found when it runs from a source tree.
-        "PYTHONPATH": room if not inherited else os.pathsep.join([room, inherited]),
-        # The library loads code for filters that it lacks; with this it loads none.
-        "HDF5_PLUGIN_PRELOAD": "::",
-        "OPENBLAS_NUM_THREADS": "1",
-    }
-    by_fd = sys.platform != "win32"
-    request = {
-        "fd": place.fd if by_fd else None,
-        "path": os.path.abspath(path),  # noqa: PTH100
-        "start": place.start,
-        "nbytes": place.nbytes,
-    }
-    child = subprocess.Popen(
-        [sys.executable, "-P", "-m", "sdviewer.formats.hdf5_walk"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=environment,
-        pass_fds=(place.fd,) if by_fd else (),
-    )
-    assert child.stdin is not None and child.stdout is not None
+    child = start_child(place, path)
+    assert child.stdout is not None
     lines: queue.Queue[bytes] = queue.Queue(_LINES_AHEAD)
     over = threading.Event()
     reader = threading.Thread(target=_read_lines, args=(child.stdout, lines, over), daemon=True)
     try:
-        with child.stdin as pipe:
-            pipe.write(json.dumps(request).encode() + b"\n")
         reader.start()
-        yield lines
-    except BrokenPipeError:
         yield lines
     finally:
         over.set()
         child.kill()
-        child.wait()
-        if reader.ident is not None:
-            reader.join()
-        child.stdout.close()
+        reader.join()
+        end_child(child)
 
 
 def _read_lines(stream: IO[bytes], lines: queue.Queue[bytes], over: threading.Event) -> None:
@@ -239,7 +180,7 @@ class _Reading:
         self.told = 0
         self.bytes_told = 0
 
-    def checkpoint(self, lines: queue.Queue[bytes], place: _Place, progress: Progress) -> Checkpoint:
+    def checkpoint(self, lines: queue.Queue[bytes], place: Place, progress: Progress) -> Checkpoint:
         broken = self._take(lines, progress)
         if broken and not self.told:
             raise CorruptCheckpoint(
@@ -300,7 +241,7 @@ class _Reading:
         if isinstance(value, str) and isinstance(name, TypedStep) and name.value == "model_config":
             _look_for_code(self.out, value, visible(dotted(path)))
 
-    def _tensor(self, line: Line, place: _Place, model: bool) -> None:
+    def _tensor(self, line: Line, place: Place, model: bool) -> None:
         path = _path(line["path"])
         shape, dtype, unreadable = tuple(line["shape"]), str(line["dtype"]), str(line["unreadable"])
         start, there = int(line["start"]), int(line["there"])
@@ -309,14 +250,19 @@ class _Reading:
             unreadable, nbytes = "its sizes multiply beyond 2**63 elements", 0
         else:
             nbytes = stored_bytes(dtype, n) if dtype in DTYPES else n * int(line["itemsize"])
-        if not unreadable and there < nbytes:
+        in_chunks = bool(line["in_chunks"])
+        if not unreadable and not in_chunks and there < nbytes:
             unreadable = f"its shape needs {nbytes:,} bytes, and {there:,} are stored"
         elif not unreadable and not 0 <= start <= start + nbytes <= place.nbytes:
             unreadable = f"it needs {nbytes:,} bytes at byte {start:,}, which are not all there"
         known = self.storage_at.get(line["address"])
-        if place.member is None:
+        packed: Packed | None = None
+        if in_chunks:
+            # Only the library finds them; with a member, the file is all of it.
+            packed = Packed(place.start, place.nbytes, "hdf5", "/".join(map(str, path)))
+        elif place.member is None:
             start += place.start
-        span = None if unreadable or known else StorageSpan(start, nbytes, place.member, place.limit)
+        span = None if unreadable or known else StorageSpan(start, nbytes, place.member, place.limit, packed)
         flags = ("big-endian",) if line["swapped"] else ()
         self.out.add(
             path,

@@ -1,11 +1,15 @@
-"""The structure of an HDF5 file, read by h5py in a child process that may crash.
+"""An HDF5 file, read by h5py in a child process that may crash: its structure, or the numbers of one dataset.
 
 Run as `python -P -m sdviewer.formats.hdf5_walk`; reads one line of JSON (`fd` or `path`, `start`, `nbytes`), prints one
-line of JSON a dataset, value and problem, and `{"end": true}`. The HDF5 library is a large C library, and damaged files
-crash it (docs/decisions/0010): so it never runs in a process whose end a person would notice, it gets limits, and it is
-given a file object instead of a path, so that every byte comes by `pread` from one descriptor and no other file is
-opened. It reads no numbers: where a dataset lies in one piece, its place is all that is wanted. Links into other files
-are told and not followed.
+line of JSON a dataset, value and problem, and `{"kind": "end"}`. The HDF5 library is a large C library, and damaged
+files crash it (docs/decisions/0010): so it never runs in a process whose end a person would notice, it gets limits, and
+it is given a file object instead of a path, so that every byte comes by `pread` from one descriptor and no other file
+is opened. Where a dataset lies in one piece, its place is all that is told. Links into other files are told and not
+followed.
+
+With a `dataset` in the request, a name, it answers lines of two numbers (first byte, bytes) with as many bytes of the
+row-major elements, as they are stored: an i64, then that many bytes; a negative number of bytes is a text that says why
+not. For datasets whose numbers lie in chunks or in their header.
 
 Facts: h5py 3.16, HDF5 2.0; Keras 2 and 3 (names of groups and attributes), measured (docs/formats.md).
 """
@@ -16,6 +20,7 @@ import io
 import json
 import math
 import os
+import struct
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -28,6 +33,19 @@ _LONG_LIST = 256
 _DEEPEST = 500
 _MOST_MEMORY = 4 << 30
 _MOST_SECONDS = 300
+
+_MOST_ANSWERED = 16 << 20
+"""Bytes of an answer; who wants more asks again."""
+
+_LARGEST_CHUNK = 256 << 20
+_LARGE, _MOST_PACKED = 1 << 30, 1100
+"""A dataset of more bytes that are also more than so many times what is stored: no filter packs as tightly."""
+
+_CHUNKS_KEPT = 64 << 20
+"""Bytes of unpacked chunks that are kept: rows go through all chunks of a band."""
+
+_FILTERS = frozenset((1, 2, 3, 4, 5, 6, 32000))
+"""deflate, shuffle, fletcher32, szip, nbit, scaleoffset, and h5py's own lzf; others would be loaded from a file."""
 
 # What h5py raises for a damaged file is any of these, with the library's own words.
 _LIBRARY_ERRORS = (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError, AttributeError)
@@ -139,6 +157,7 @@ class _Walk:
     def _dataset(self, dataset: Any, path: Path, address: int) -> None:
         # The layout comes first: asking a virtual dataset for its shape opens the files that it is made of.
         where, unreadable = self._where(dataset)
+        in_chunks = where is None and not unreadable
         dims = dataset.get_space().get_simple_extent_dims() if unreadable != _VIRTUAL else ()
         if dims is None:
             self.tell("value", path, value=None, type="builtins.NoneType")
@@ -146,6 +165,7 @@ class _Walk:
         found = self._type(dataset.get_type(), dataset)
         if not unreadable and found.elsewhere:
             unreadable = "its elements lie elsewhere in the file, each of its own length"
+            in_chunks = False
         start, there = where if where is not None and not unreadable else (0, 0)
         shape = [int(size) for size in dims]
         self.tell(
@@ -156,37 +176,37 @@ class _Walk:
             swapped=found.swapped,
             start=start,
             there=there,
+            in_chunks=in_chunks,
             unreadable="" if 0 in shape else unreadable,
             address=address,
         )
 
     def _where(self, dataset: Any) -> tuple[tuple[int, int] | None, str]:
-        """(first byte, bytes there) of a dataset that lies in one piece; else why its numbers cannot be read."""
+        """(first byte, bytes there) of a dataset that lies in one piece, or why its numbers cannot be read.
+
+        Neither for one in chunks or in its header, which the library can read.
+        """
         h5d = self.h5py.h5d
         plan = dataset.get_create_plist()
         layout = plan.get_layout()
-        if layout == h5d.VIRTUAL:
-            return None, _VIRTUAL
-        if plan.get_external_count():
-            return None, "its numbers are in another file, which is not opened"
-        if layout == h5d.COMPACT:
-            return None, "its numbers lie inside its header (compact); h5repack -l CONTI lays them out in one piece"
+        why = _why_not_read(self.h5py, dataset, plan)
+        if why or layout == h5d.COMPACT:
+            return None, why
         if layout == h5d.CHUNKED:
-            return self._only_chunk(dataset, plan)
+            return self._only_chunk(dataset, plan), ""
         offset = dataset.get_offset()
         if offset is None:
             return None, "its numbers were never written"
         return (int(offset), int(dataset.get_storage_size())), ""
 
-    def _only_chunk(self, dataset: Any, plan: Any) -> tuple[tuple[int, int] | None, str]:
-        """A dataset of one chunk without a filter lies in one piece after all."""
+    def _only_chunk(self, dataset: Any, plan: Any) -> tuple[int, int] | None:
+        """Where a dataset of one chunk without a filter lies, which is in one piece after all."""
         dims = tuple(dataset.get_space().get_simple_extent_dims() or ())
         if plan.get_nfilters() == 0 and tuple(plan.get_chunk()) == dims and dataset.get_num_chunks() == 1:
             chunk = dataset.get_chunk_info(0)
             if chunk.byte_offset is not None:
-                return (int(chunk.byte_offset), int(chunk.size)), ""
-        how = "compressed " if plan.get_nfilters() else ""
-        return None, f"its numbers lie in {how}chunks; h5repack -l CONTI -f NONE lays them out in one piece"
+                return int(chunk.byte_offset), int(chunk.size)
+        return None
 
     def _type(self, type_: Any, dataset: Any) -> _Type:
         found = _number_type(self.h5py, type_)
@@ -238,6 +258,31 @@ class _Walk:
         return _plain(holder.attrs[name.decode("utf-8", "surrogateescape")])
 
 
+def _why_not_read(h5py: Any, dataset: Any, plan: Any) -> str:
+    """Why the library is not asked for the numbers of a dataset, else ""."""
+    layout = plan.get_layout()
+    if layout == h5py.h5d.VIRTUAL:
+        return _VIRTUAL
+    if plan.get_external_count():
+        return "its numbers are in another file, which is not opened"
+    if layout != h5py.h5d.CHUNKED:
+        return ""
+    for i in range(plan.get_nfilters()):
+        code, _, _, name = plan.get_filter(i)
+        if code not in _FILTERS:
+            called = f"{name.decode('utf-8', 'backslashreplace')[:40]}, " if name else ""
+            return f"its chunks went through a filter that is no part of HDF5 ({called}{code}); {_REPACK}"
+    itemsize = int(dataset.get_type().get_size())
+    if math.prod([int(size) for size in plan.get_chunk()]) * itemsize > _LARGEST_CHUNK:
+        return f"its chunks are larger than {_LARGEST_CHUNK >> 20} MiB; {_REPACK}"
+    nbytes = math.prod([int(size) for size in dataset.get_space().get_simple_extent_dims() or ()]) * itemsize
+    stored = int(dataset.get_storage_size())
+    if nbytes > max(_LARGE, _MOST_PACKED * stored):
+        return f"it claims {nbytes:,} bytes, and {stored:,} are stored"
+    return ""
+
+
+_REPACK = "h5repack -l CONTI -f NONE lays them out in one piece"
 _VIRTUAL = "it is put together from other datasets, which may be in other files"
 
 
@@ -317,6 +362,95 @@ def _limit() -> None:
         resource.setrlimit(which, (most, most))
 
 
+class _Numbers:
+    """The elements of one dataset, row-major, as the file has them."""
+
+    def __init__(self, h5py: Any, reader: _Bytes, name: str) -> None:
+        """Raises ValueError where the library is not asked for its numbers."""
+        self.h5py = h5py
+        file = h5py.File(reader, "r")
+        encoded = name.encode("utf-8", "surrogateescape")
+        dataset = h5py.h5d.open(file.id, encoded)
+        plan = dataset.get_create_plist()
+        why = _why_not_read(h5py, dataset, plan)
+        if why:
+            raise ValueError(why)
+        self.shape = tuple([int(size) for size in dataset.get_space().get_simple_extent_dims() or ()])
+        self.type = dataset.get_type()
+        self.itemsize = int(self.type.get_size())
+        if plan.get_layout() == h5py.h5d.CHUNKED:
+            access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
+            access.set_chunk_cache(10_007, self._band(tuple(plan.get_chunk())), 0.75)
+            dataset = h5py.h5d.open(file.id, encoded, access)
+        self.dataset = dataset
+
+    def _band(self, chunk: tuple[int, ...]) -> int:
+        """Bytes of all chunks that a row goes through, as far as they may be kept."""
+        sizes = [-(-size // step) * step for size, step in zip(self.shape[1:], chunk[1:], strict=True)]
+        one = math.prod(chunk) * self.itemsize
+        return max(one, min(math.prod([chunk[0], *sizes]) * self.itemsize, _CHUNKS_KEPT))
+
+    def read(self, start: int, nbytes: int) -> bytes:
+        """`nbytes` bytes from byte `start` of the whole.
+
+        Raises:
+            ValueError: that is more than is given at once.
+        """
+        first, last = start // self.itemsize, -(-(start + nbytes) // self.itemsize)
+        if start < 0 or not 0 < nbytes <= _MOST_ANSWERED or last > math.prod(self.shape):
+            raise ValueError("these bytes are not there")
+        found = b"".join([self._box(*box) for box in _boxes(self.shape, first, last)])
+        skip = start - first * self.itemsize
+        return found[skip : skip + nbytes]
+
+    def _box(self, offsets: tuple[int, ...], sizes: tuple[int, ...]) -> bytes:
+        import numpy as np
+
+        values = np.empty(sizes, f"V{self.itemsize}")
+        h5s = self.h5py.h5s
+        memory, place = h5s.ALL, h5s.ALL
+        if sizes:
+            place = self.dataset.get_space()
+            place.select_hyperslab(offsets, sizes)
+            memory = h5s.create_simple(sizes)
+        self.dataset.read(memory, place, values, self.type)
+        return values.tobytes()
+
+
+def _boxes(shape: tuple[int, ...], first: int, last: int) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Elements `first` to `last` of a row-major array as boxes (offsets, sizes), in their order."""
+    if len(shape) < 2:
+        yield ((first,), (last - first,)) if shape else ((), ())
+        return
+    inner = math.prod(shape[1:])
+    row, skip = divmod(first, inner)
+    end, rest = divmod(last, inner)
+    if skip or row == end:
+        for offsets, sizes in _boxes(shape[1:], skip, rest if row == end else inner):
+            yield (row, *offsets), (1, *sizes)
+        row += 1
+    if row < end:
+        yield (row, *[0] * (len(shape) - 1)), (end - row, *shape[1:])
+    if rest and row <= end:
+        for offsets, sizes in _boxes(shape[1:], 0, rest):
+            yield (end, *offsets), (1, *sizes)
+
+
+def _serve(h5py: Any, reader: _Bytes, name: str) -> None:
+    """Answer each line of input, up to its end."""
+    numbers: _Numbers | None = None
+    for line in sys.stdin:
+        try:
+            numbers = numbers or _Numbers(h5py, reader, name)
+            start, nbytes = map(int, line.split())
+            found, length = numbers.read(start, nbytes), nbytes
+        except (*_LIBRARY_ERRORS, MemoryError) as error:
+            found = (str(error) or type(error).__name__).encode("utf-8", "backslashreplace")[:1000]
+            length = -len(found)
+        sys.stdout.buffer.write(struct.pack("<q", length) + found)
+        sys.stdout.buffer.flush()
+
+
 def main() -> None:
     """The child."""
     # A line that is written is read even if the next dataset is the end of this process.
@@ -328,7 +462,11 @@ def main() -> None:
         import h5py
 
         fd = request["fd"] if request["fd"] is not None else os.open(request["path"], os.O_RDONLY | _BINARY)
-        _Walk(h5py, _Bytes(fd, request["start"], request["nbytes"]), request["nbytes"]).run()
+        reader = _Bytes(fd, request["start"], request["nbytes"])
+        if "dataset" in request:
+            _serve(h5py, reader, request["dataset"])
+            os._exit(0)
+        _Walk(h5py, reader, request["nbytes"]).run()
     except (*_LIBRARY_ERRORS, ImportError, MemoryError) as error:
         answer["error"] = str(error) or type(error).__name__
     sys.stdout.write(json.dumps(answer) + "\n")

@@ -23,7 +23,7 @@ from sdviewer.core.progress import Progress, no_progress
 from sdviewer.core.tensor_bytes import TensorLayout, contiguous_stride
 from sdviewer.errors import CorruptCheckpoint, OpenError
 from sdviewer.formats.assembly import AssembledReader, Assembly
-from sdviewer.formats.file import identity_of, open_descriptor, same_file
+from sdviewer.formats.file import check_unchanged, open_descriptor
 from sdviewer.formats.packed import unpacked
 from sdviewer.formats.pread import read_exactly, read_into
 from sdviewer.formats.torch_source import StorageSpan, span_from_json
@@ -278,10 +278,7 @@ class StorageReader:
         self.close()
 
     def _check(self) -> None:
-        if not same_file(identity_of(os.fstat(self._fd)), self._identity):
-            raise CorruptCheckpoint(
-                "the file has changed since it was opened", path=self.path, code="file_changed", remedy="Open it again."
-            )
+        check_unchanged(self._fd, self._identity, self.path)
 
     def _open_member(self, member: Entry, limit: int) -> None:
         payload = payload_offset(self, member, limit)
@@ -339,7 +336,8 @@ def checksum(source: TensorSource, *, progress: Progress = no_progress) -> Check
         found = [checksum(part, progress=progress) for part in source.parts.values()]
         return next((part for part in found if part.problem), found[0])
     member = source.span.member
-    if source.assembly is not None or member is None or source.span.start or source.span.nbytes != member.usize:
+    span = source.span
+    if source.assembly is not None or member is None or span.packed or span.start or span.nbytes != member.usize:
         return Checksum(None, None)
     with StorageReader(source) as storage:
         crc, buffer = 0, memoryview(bytearray(min(_CHECKED_AT_ONCE, storage.nbytes)))
@@ -361,7 +359,14 @@ def open_storage(source: TensorSource) -> OpenStorage:
     """
     if source.assembly is not None:
         return AssembledReader(source.assembly)
-    return _open_parts(source) if source.parts else StorageReader(source)
+    if source.parts:
+        return _open_parts(source)
+    packed = source.span.packed
+    if packed is not None and packed.how == "hdf5":
+        from sdviewer.formats.hdf5_child import DatasetReader
+
+        return DatasetReader(source.path, source.identity, source.span)
+    return StorageReader(source)
 
 
 def _open_parts(source: TensorSource) -> OpenStorage:

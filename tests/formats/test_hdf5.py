@@ -6,6 +6,7 @@ import queue
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import ml_dtypes
@@ -15,9 +16,10 @@ import pytest
 from sdviewer.core.paths import dotted
 from sdviewer.core.progress import no_progress
 from sdviewer.errors import CorruptCheckpoint, UnsupportedContainer
-from sdviewer.formats import open_checkpoint
+from sdviewer.formats import open_checkpoint, open_storage, tensor_source
 from sdviewer.formats.file import opened
-from sdviewer.formats.hdf5 import _Place, _Reading
+from sdviewer.formats.hdf5 import _Reading
+from sdviewer.formats.hdf5_child import Place
 from tests.formats.conftest import Member, build_zip, elements
 
 Write = Callable[..., Path]
@@ -160,13 +162,90 @@ def test_that_nothing_leads_out_of_the_file(write: Write, tmp_path: Path) -> Non
 
 
 def test_that_numbers_which_lie_in_no_single_place_are_marked(write: Write) -> None:
-    data = np.arange(10.0)
-    assert "compressed chunks" in unreadable(h5(lambda f: f.create_dataset("w", data=data, compression="gzip")), write)
-    assert "chunks" in unreadable(h5(lambda f: f.create_dataset("w", data=data, chunks=(5,))), write)
     assert "never written" in unreadable(h5(lambda f: f.create_dataset("w", (4,), "f4")), write)
     assert "of its own length" in unreadable(h5(lambda f: f.create_dataset("w", data="a text")), write)
-    one = open_checkpoint(write(h5(lambda f: f.create_dataset("w", data=data, chunks=(10,)))))
-    assert elements(one, 0) == data.tobytes()
+
+
+CHUNKED: dict[str, dict[str, Any]] = {
+    "chunks": {"chunks": (3, 4, 5)},
+    "one": {"chunks": (7, 9, 11)},
+    "gzip": {"chunks": (3, 4, 5), "compression": "gzip", "shuffle": True, "fletcher32": True},
+    "lzf": {"chunks": (2, 9, 2), "compression": "lzf"},
+}
+
+
+@pytest.mark.parametrize("name", CHUNKED)
+def test_that_numbers_in_chunks_are_read_piece_by_piece(write: Write, name: str) -> None:
+    options, dtype = CHUNKED[name], ">i2" if name == "gzip" else "<f4"
+    data = np.arange(7 * 9 * 11).reshape(7, 9, 11).astype(dtype)
+    checkpoint = open_checkpoint(write(h5(lambda f: f.create_dataset("a/w", data=data, **options))))
+    (row,) = checkpoint.tensors
+    assert (row.shape, row.dtype, row.unreadable) == ((7, 9, 11), np.dtype(dtype).newbyteorder("=").name, "")
+    assert checkpoint.problems == ()
+    assert elements(checkpoint, 0) == data.astype(dtype.replace(">", "<")).tobytes()
+    stored = data.tobytes()
+    with open_storage(tensor_source(checkpoint, 0)) as storage:
+        for start, length in ((0, 1), (5, 300), (len(stored) - 7, 7), (0, len(stored))):
+            piece = bytearray(length)
+            storage.read_into(start, memoryview(piece))
+            assert piece == stored[start : start + length]
+        with pytest.raises(CorruptCheckpoint):
+            storage.read_into(len(stored), memoryview(bytearray(1)))
+
+
+def test_that_what_was_not_written_of_chunks_has_the_value_that_fills_it(write: Write) -> None:
+    def build(file: h5py.File) -> None:
+        made = file.create_dataset("w", (6, 6), "f4", chunks=(2, 2), fillvalue=2.5)
+        made[0, 0] = 1
+
+    expected = np.full((6, 6), 2.5, np.float32)
+    expected[0, 0] = 1
+    assert elements(open_checkpoint(write(h5(build))), 0) == expected.tobytes()
+
+
+def test_that_numbers_inside_of_a_header_are_read(write: Write) -> None:
+    def build(file: h5py.File) -> None:
+        plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plan.set_layout(h5py.h5d.COMPACT)
+        made = h5py.h5d.create(file.id, b"w", h5py.h5t.IEEE_F32LE, h5py.h5s.create(h5py.h5s.SCALAR), dcpl=plan)
+        made.write(h5py.h5s.ALL, h5py.h5s.ALL, np.array(1.5, np.float32))
+
+    assert elements(open_checkpoint(write(h5(build))), 0) == np.float32(1.5).tobytes()
+
+
+@pytest.mark.parametrize("method", [0, 8])
+def test_that_chunks_in_a_keras_archive_are_read(write: Write, method: int) -> None:
+    data = np.arange(100, dtype=np.float32)
+    inner = h5(lambda f: f.create_dataset("layers/w", data=data, chunks=(7,), compression="gzip"))
+    archive = build_zip([Member("metadata.json", b"{}"), Member("model.weights.h5", inner, method=method)]).data
+    assert elements(open_checkpoint(write(archive, "m.keras")), 0) == data.tobytes()
+
+
+def test_that_a_filter_of_somebody_else_is_not_looked_for(write: Write) -> None:
+    def build(file: h5py.File) -> None:
+        plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plan.set_chunk((4,))
+        plan.set_filter(32015, h5py.h5z.FLAG_OPTIONAL, (3,))
+        h5py.h5d.create(file.id, b"w", h5py.h5t.IEEE_F32LE, h5py.h5s.create_simple((8,)), dcpl=plan)
+
+    assert "32015" in unreadable(h5(build), write)
+
+
+def test_that_a_claim_beyond_what_any_filter_packs_is_not_believed(write: Write) -> None:
+    def build(file: h5py.File) -> None:
+        file.create_dataset("w", (1 << 40,), "f4", chunks=(1024,), compression="gzip")
+
+    assert "are stored" in unreadable(h5(build), write)
+
+
+def test_that_chunks_which_are_broken_are_a_message(write: Write) -> None:
+    data = np.random.default_rng(1).random(4000)
+    file = bytearray(h5(lambda f: f.create_dataset("w", data=data, chunks=(1000,), compression="gzip")))
+    place = len(file) - 2000
+    file[place : place + 500] = bytes(500)
+    checkpoint = open_checkpoint(write(bytes(file)))
+    with pytest.raises(CorruptCheckpoint, match="HDF5 library"):
+        elements(checkpoint, 0)
 
 
 def test_that_other_types_keep_their_bytes(write: Write) -> None:
@@ -203,17 +282,17 @@ def test_that_a_damaged_file_is_a_message(write: Write) -> None:
 )
 def test_that_a_library_that_breaks_off_leaves_what_it_said_before(write: Write, lines: list[bytes], says: str) -> None:
     row = {"kind": "tensor", "path": ["w"], "shape": [2], "dtype": "float32", "itemsize": 4, "swapped": False}
-    there = {**row, "start": 8, "there": 8, "unreadable": "", "address": 1}
+    there = {**row, "start": 8, "there": 8, "in_chunks": False, "unreadable": "", "address": 1}
     beyond = {**there, "path": ["x"], "start": 1 << 40, "address": 2}
     with opened(str(write(bytes(100)))) as file:
         told: queue.Queue[bytes] = queue.Queue()
         for line in [json.dumps(there).encode(), json.dumps(beyond).encode(), *lines]:
             told.put(line)
-        checkpoint = _Reading(file).checkpoint(told, _Place(file.fd, 0, 100), no_progress)
+        checkpoint = _Reading(file).checkpoint(told, Place(file.fd, 0, 100), no_progress)
         assert [bool(tensor.unreadable) for tensor in checkpoint.tensors] == [False, True]
         assert says in checkpoint.problems[0].message
         silent: queue.Queue[bytes] = queue.Queue()
         for line in lines:
             silent.put(line)
         with pytest.raises(CorruptCheckpoint, match=says):
-            _Reading(file).checkpoint(silent, _Place(file.fd, 0, 100), no_progress)
+            _Reading(file).checkpoint(silent, Place(file.fd, 0, 100), no_progress)
