@@ -33,6 +33,7 @@ __all__ = [
 
 
 _LATER = {
+    "OpenStorage": "parts",
     "Receipt": "receipt",
     "save": "saving",
     **dict.fromkeys(("TensorSource", "checksum", "open_storage", "tensor_source"), "storage"),
