@@ -10,20 +10,22 @@ the optimizer states, as one flat tensor for each group of parameters, cut over 
 number of ranks fit, they are put together again and shown as a state dict of their own, `fp32`: what DeepSpeed's own
 `zero_to_fp32.py` writes, computed without running it.
 
-Facts: DeepSpeed 0.19 (docs/formats.md).
+Facts: DeepSpeed 0.19 and its `zero_to_fp32.py` (docs/formats.md).
 """
 
 from __future__ import annotations
 
 import os
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, NamedTuple, cast
 
 from sdviewer.core.checkpoint import Checkpoint, Shard, StateDict, StorageInfo, TensorInfo
 from sdviewer.core.dtypes import DTYPES
-from sdviewer.core.paths import KeyPath, TypedStep
+from sdviewer.core.paths import KeyPath, Step, TypedStep
 from sdviewer.core.progress import Progress
 from sdviewer.core.tensor_bytes import contiguous_stride
 from sdviewer.core.text import visible
@@ -191,25 +193,33 @@ class _Reading:
         found = ranks.parameters() if ranks.optim else {}
         if not found:
             return
-        for alias, name in ranks.shared.items():
-            if name in found and alias not in found:
-                found[alias] = found[name]
         owner = len(self.rows.state_dicts)
         keys, tensor_of, parameters, nbytes = [], [], 0, 0
-        for key, (shape, dtype, pieces) in found.items():
-            row = self._row(prefix, key, owner, shape, dtype, pieces)
+        for key, whole in found.items():
+            row = self._row(prefix, key, owner, whole)
             keys.append(key)
             tensor_of.append(len(self.rows.tensors))
             self.rows.tensors.append(row)
             parameters += row.elements
             nbytes += row.nbytes
+        rows = dict(zip(keys, tensor_of, strict=True))
+        for alias, name in ranks.shared.items():
+            if name in rows and alias not in rows:
+                row = self.rows.tensors[rows[name]]
+                assert row.storage is not None
+                shared = self.rows.storages[row.storage]
+                self.rows.storages[row.storage] = shared._replace(tensors=shared.tensors + 1)
+                keys.append(alias)
+                rows[alias] = len(self.rows.tensors)
+                tensor_of.append(rows[alias])
+                self.rows.tensors.append(row._replace(path=(*prefix, alias), key=alias))
+                parameters += row.elements
         self.rows.state_dicts.append(
             StateDict(prefix, "model", tuple(keys), tuple(tensor_of), parameters, nbytes, read_only=READ_ONLY)
         )
 
-    def _row(
-        self, prefix: KeyPath, key: str, owner: int, shape: tuple[int, ...], dtype: str, pieces: list[_Piece]
-    ) -> TensorInfo:
+    def _row(self, prefix: KeyPath, key: str, owner: int, whole: Found) -> TensorInfo:
+        shape, dtype, pieces = whole
         itemsize = DTYPES[dtype].itemsize
         boxes, done = [], 0
         for piece in pieces:
@@ -280,15 +290,22 @@ class _Ranks:
             raise _NotWholeError("the optimizer states have no flat float32 groups")
         pieces = [found for found, _ in flat]
         found = dict(self._stage_three(groups, pieces) if True in stages else self._stage_two(groups, pieces))
-        return found | self._frozen(True in stages) | self._buffers()
+        # In the order of DeepSpeed's own script; what it trains wins over a buffer of the same name.
+        return self._buffers() | self._frozen(True in stages) | found
 
     def _check_ranks(self) -> None:
-        """The number of ranks that the states count must be the number of files that are there."""
+        """The number of ranks that the states count must be the number of files that are there.
+
+        A group of experts is cut over fewer ranks than the others, so of several numbers the largest counts.
+        """
+        counts: list[Any] = []
         for value in self.parts[self.optim[0]].values:
-            count = value.value
-            if value.path[:2] == ("optimizer_state_dict", "partition_count") and count != len(self.optim):
-                there = f"the states of {len(self.optim):,} are there"
-                raise _NotWholeError(f"they are cut over {visible(str(count), 20)} ranks, and {there}")
+            if value.path[:2] == ("optimizer_state_dict", "partition_count"):
+                counts += value.value if isinstance(value.value, list) else [value.value]
+        count = max([n for n in counts if type(n) is int], default=len(self.optim))
+        if count != len(self.optim):
+            there = f"the states of {len(self.optim):,} are there"
+            raise _NotWholeError(f"they are cut over {count:,} ranks, and {there}")
 
     def _shapes(self, name: str) -> list[dict[str, tuple[int, ...]]]:
         """`param_shapes`: a dict of sizes for each group, or, in old files, one dict."""
@@ -338,39 +355,55 @@ class _Ranks:
         """ZeRO 1 and 2: group g of all ranks behind one another is all of its parameters behind one another."""
         if any(len(pieces) != len(groups) for pieces in flat):
             raise _NotWholeError(f"there are {len(groups)} groups of shapes and another number of flat tensors")
+        align = 2 * len(flat)
         for g, shapes in enumerate(groups):
-            run = [pieces[g] for pieces in flat]
-            yield from _cut(shapes, run)
+            run = _Run([pieces[g] for pieces in flat])
+            offset = 0
+            for key, shape in shapes.items():
+                numel = layout_of("float32", shape, None).numel
+                pieces = run.slice(offset, numel, key)
+                offset += numel
+                yield key, (shape, _dtype(pieces), pieces)
+            # Padding is not told anywhere; DeepSpeed pads up to a multiple of twice the ranks, and checks no more.
+            if -(-offset // align) != -(-run.numel // align):
+                raise _NotWholeError(f"group {g + 1:,} has {run.numel:,} elements, and its parameters have {offset:,}")
 
     def _stage_three(
         self, groups: list[dict[str, tuple[int, ...]]], flat: list[list[_Piece]]
     ) -> Iterator[tuple[str, Found]]:
         """ZeRO 3: each parameter is cut over the ranks; a rank has its cuts of all parameters behind one another."""
         offset, world = 0, len(flat)
+        runs = [_Run(pieces) for pieces in flat]
         for shapes in groups:
             for key, shape in shapes.items():
                 numel = layout_of("float32", shape, None).numel
                 each = -(-numel // world)
                 pieces: list[_Piece] = []
                 left = numel
-                for run in flat:
+                for run in runs:
                     wanted = min(each, left)
-                    pieces += _slice(run, offset, wanted, key)
+                    pieces += run.slice(offset, wanted, key)
                     left -= wanted
                 offset += each
                 yield key, (shape, _dtype(pieces), pieces)
+        for run in runs:
+            if run.numel != offset:
+                message = f"a rank has {run.numel:,} elements, and its parts of the parameters have {offset:,}"
+                raise _NotWholeError(message)
 
     def _frozen(self, three: bool) -> dict[str, Found]:
         """Parameters that are not trained: whole in the model states, or cut over the ranks like the others."""
         found: dict[str, Found] = {}
+        names = self.model if three else self.model[:1]
+        fragments = {name: self._fragments(name) for name in names}
         for shapes in self._shapes("frozen_param_shapes"):
             for key, shape in shapes.items():
                 left = layout_of("float32", shape, None).numel
                 pieces = []
-                for name in self.model if three else self.model[:1]:
-                    piece = self._tensor_at(name, ("frozen_param_fragments", key))
-                    if piece is None:
+                for name in names:
+                    if key not in fragments[name]:
                         raise _NotWholeError(f"{visible(key, 80)} is not in {visible(name, 120)}")
+                    piece = self._piece(name, fragments[name][key])
                     pieces.append(piece._replace(numel=min(piece.numel, left)))
                     left -= pieces[-1].numel
                 if left:
@@ -393,39 +426,42 @@ class _Ranks:
                 found[key] = (tensor.shape, tensor.dtype, [piece])
         return found
 
-    def _tensor_at(self, name: str, path: KeyPath) -> _Piece | None:
-        for tensor in self.parts[name].tensors:
-            if tensor.path == path:
-                return self._piece(name, tensor)
-        return None
+    def _fragments(self, name: str) -> dict[Step, TensorInfo]:
+        """What one model state has of the parameters that are not trained, by their names."""
+        tensors = self.parts[name].tensors
+        return {row.path[1]: row for row in tensors if len(row.path) == 2 and row.path[0] == "frozen_param_fragments"}
 
 
-def _cut(shapes: Mapping[str, tuple[int, ...]], run: list[_Piece]) -> Iterator[tuple[str, Found]]:
-    """Parameters out of a run of pieces, one behind the other."""
-    offset = 0
-    for key, shape in shapes.items():
-        numel = layout_of("float32", shape, None).numel
-        pieces = _slice(run, offset, numel, key)
-        offset += numel
-        yield key, (shape, _dtype(pieces), pieces)
+class _Run:
+    """Pieces that lie one behind the other, `numel` elements in all."""
 
+    def __init__(self, pieces: list[_Piece]) -> None:
+        self.pieces = pieces
+        self.starts = list(accumulate([piece.numel for piece in pieces], initial=0))
+        self.numel = self.starts[-1]
 
-def _slice(run: list[_Piece], offset: int, numel: int, key: str) -> list[_Piece]:
-    """Elements `offset` to `offset + numel` of pieces that lie one behind the other."""
-    pieces, at = [], 0
-    left = numel
-    for piece in run:
-        if left and at + piece.numel > offset:
-            skip = offset - at
-            taken = min(piece.numel - skip, left)
-            start = piece.start + skip * DTYPES[piece.dtype].itemsize
-            pieces.append(piece._replace(start=start, numel=taken))
+    def slice(self, offset: int, numel: int, key: str) -> list[_Piece]:
+        """Elements `offset` to `offset + numel`, as parts of the pieces.
+
+        Raises:
+            _NotWholeError: they are not all there.
+        """
+        if offset + numel > self.numel:
+            missing = offset + numel - self.numel
+            raise _NotWholeError(f"the flat tensors end {missing:,} elements before the end of {visible(key, 80)}")
+        found: list[_Piece] = []
+        place = bisect_right(self.starts, offset) - 1
+        while numel:
+            piece = self.pieces[place]
+            skip = offset - self.starts[place]
+            taken = min(piece.numel - skip, numel)
+            if taken:
+                start = piece.start + skip * DTYPES[piece.dtype].itemsize
+                found.append(piece._replace(start=start, numel=taken))
             offset += taken
-            left -= taken
-        at += piece.numel
-    if left:
-        raise _NotWholeError(f"the flat tensors end {left:,} elements before the end of {visible(key, 80)}")
-    return pieces
+            numel -= taken
+            place += 1
+        return found
 
 
 def _dtype(pieces: list[_Piece]) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sdviewer.core.checkpoint import Identity
+from sdviewer.core.progress import Progress, no_progress
 from sdviewer.errors import CorruptCheckpoint, OpenError, UnknownFormat
 from sdviewer.formats.pread import read_exactly
 
@@ -119,13 +120,13 @@ def _not_a_file(path: str, mode: int) -> UnknownFormat:
 
 
 @contextmanager
-def opened(path: str) -> Iterator[File]:
-    """The file, open for as long as the block runs."""
+def opened(path: str, progress: Progress = no_progress) -> Iterator[File]:
+    """The file, open for as long as the block runs; `progress` is for what it takes to find out what it is."""
     from sdviewer.formats.sniff import read_head
 
     fd, status = open_descriptor(path)
     try:
         identity = identity_of(status)
-        yield File(path, fd, identity.size, identity, read_head(fd, path, identity.size))
+        yield File(path, fd, identity.size, identity, read_head(fd, path, identity.size, progress))
     finally:
         os.close(fd)

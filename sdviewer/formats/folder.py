@@ -60,7 +60,7 @@ def open_file(path: str, progress: Progress) -> Checkpoint:
     """
     from sdviewer.formats.registry import FORMATS
 
-    with opened(path) as file:
+    with opened(path, progress) as file:
         progress(0, 0)
         for format_ in FORMATS:
             if format_.matches(file.head):
@@ -122,7 +122,7 @@ def only_checkpoint(path: str, names: list[str], progress: Progress) -> str:
         UnknownFormat: there is none.
         OpenError: there are several; they are named.
     """
-    found = [name for name in names if _is_checkpoint(os.path.join(path, name))]  # noqa: PTH118
+    found = [name for name in names if _is_checkpoint(os.path.join(path, name), progress)]  # noqa: PTH118
     if not found:
         found = list(_below(path, progress))
     if len(found) > 1:
@@ -149,14 +149,14 @@ def several(path: str, found: list[str]) -> OpenError:
     )
 
 
-def _is_checkpoint(path: str) -> bool:
+def _is_checkpoint(path: str, progress: Progress) -> bool:
     """Whether a file is a checkpoint by its content, also of a kind that is not read yet."""
     from sdviewer.formats.registry import FORMATS
 
     if not os.path.isfile(path):  # noqa: PTH113
         return False
     try:
-        with opened(path) as file:
+        with opened(path, progress) as file:
             if any(format_.matches(file.head) for format_ in FORMATS):
                 return True
             return isinstance(refusal(file.head), UnsupportedContainer)
@@ -189,7 +189,7 @@ def _below(path: str, progress: Progress) -> Iterator[str]:
             if os.path.isdir(full):  # noqa: PTH112
                 if depth < _DEEPEST:
                     todo.append((at, depth + 1))
-            elif inside and _is_checkpoint(full):
+            elif inside and _is_checkpoint(full, progress):
                 yield at
 
 

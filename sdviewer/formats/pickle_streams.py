@@ -82,7 +82,7 @@ def pickle_streams(
             if isinstance(found, Checkpoint):
                 return list(_of_all_files(found, parts, progress))
             name = found
-        with opened(name) as file:
+        with opened(name, progress) as file:
             head = file.head
             if is_dcp_metadata(head) or is_index(head):
                 found = _set_of_files(name, progress)
@@ -137,7 +137,7 @@ def _of_all_files(checkpoint: Checkpoint, parts: bool, progress: Progress) -> It
     for n, (name, shard) in enumerate(checkpoint.shards.items()):
         progress(n, len(checkpoint.shards))
         try:
-            with opened(shard.path) as file:
+            with opened(shard.path, progress) as file:
                 if is_index(file.head):
                     continue
                 source = checkpoint.source

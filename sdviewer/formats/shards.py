@@ -90,7 +90,7 @@ def open_shard(path: str, progress: Progress) -> Checkpoint:
         OpenError: it cannot be read, or is a set of files itself (code `shard_unreadable`).
         Cancelled: from `progress`.
     """
-    with opened(path) as file:
+    with opened(path, progress) as file:
         return _open_file(file, progress)
 
 

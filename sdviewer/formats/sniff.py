@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from sdviewer.core.progress import Progress, no_progress
 from sdviewer.core.text import size, visible
 from sdviewer.errors import CorruptCheckpoint, OpenError, UnknownFormat, UnsupportedContainer
 from sdviewer.formats.pread import read_exactly
@@ -41,12 +42,16 @@ SAFETENSORS_HEADER_LIMIT = 100_000_000
 
 @dataclass
 class Head:
-    """The first bytes of a file, its size, and the zip directory once somebody asked for it."""
+    """The first bytes of a file, its size, and the zip directory once somebody asked for it.
+
+    `progress` is told of the search through a zip archive that has lost its directory.
+    """
 
     path: str
     start: bytes
     size: int
     _fd: int = field(repr=False)
+    progress: Progress = field(default=no_progress, repr=False)
 
     def read(self, start: int, length: int) -> bytes:
         """Exactly `length` bytes from `start`."""
@@ -82,16 +87,17 @@ class Head:
 
         Raises:
             CorruptCheckpoint: the archive is damaged.
+            Cancelled: from `progress`.
         """
         try:
             return read_directory(self)
         except CorruptCheckpoint as error:
             if error.code == "truncated":
-                return salvage_directory(self)
+                return salvage_directory(self, progress=self.progress)
             if error.code != CorruptCheckpoint.default_code:
                 raise  # the disk, or somebody who writes to the file
             try:
-                return salvage_directory(self, error.message)
+                return salvage_directory(self, error.message, progress=self.progress)
             except CorruptCheckpoint:
                 raise error from None
 
@@ -111,9 +117,9 @@ class Head:
         return f"{directory.top}/{name}" in directory.places
 
 
-def read_head(fd: int, path: str, size: int) -> Head:
+def read_head(fd: int, path: str, size: int, progress: Progress = no_progress) -> Head:
     """Read the first 4 KiB."""
-    return Head(path, read_exactly(fd, path, size, 0, min(size, HEAD)), size, fd)
+    return Head(path, read_exactly(fd, path, size, 0, min(size, HEAD)), size, fd, progress)
 
 
 Test = Callable[[Head], bool]

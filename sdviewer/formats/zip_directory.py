@@ -20,6 +20,7 @@ from operator import le
 from typing import NamedTuple, Protocol
 
 from sdviewer.core.checkpoint import Problem
+from sdviewer.core.progress import Progress, no_progress
 from sdviewer.core.text import visible
 from sdviewer.errors import CorruptCheckpoint
 
@@ -39,6 +40,9 @@ _DESCRIPTOR64 = struct.Struct("<4sL2Q")
 _COMMENT_LIMIT = 0xFFFF
 _TAIL = 1 << 20
 """How far from the end the end record is looked for; torch looks 64 KiB back."""
+
+_FIRST_SEARCH, _LONGEST_SEARCH = 1 << 12, 1 << 20
+"""Bytes of a member that are searched at once for its end: a small member does not cost a mebibyte."""
 
 _LARGEST_DIRECTORY = 1 << 30
 _MOST_DOUBLES = 100
@@ -177,7 +181,7 @@ def read_directory(file: Reader) -> ZipDirectory:
     return directory
 
 
-def salvage_directory(file: Reader, why: str = "") -> ZipDirectory:
+def salvage_directory(file: Reader, why: str = "", *, progress: Progress = no_progress) -> ZipDirectory:
     """The members of an archive that breaks off before its directory, or whose directory is damaged: as far as they go.
 
     torch writes no sizes into local headers, so a member's end is looked for: the data descriptor behind it states the
@@ -186,10 +190,12 @@ def salvage_directory(file: Reader, why: str = "") -> ZipDirectory:
 
     Raises:
         CorruptCheckpoint: not even the first member is whole.
+        Cancelled: from `progress`, called with bytes.
     """
     entries: list[Entry] = []
     at, cut = 0, False
     while at + LOCAL_HEADER <= file.size and not cut:
+        progress(at, file.size)
         signature, _, flags, method, _, _, crc, csize, usize, names, extras = _LOCAL.unpack(file.read(at, LOCAL_HEADER))
         start = at + LOCAL_HEADER + names + extras
         if signature != b"PK\3\4" or start > file.size:
@@ -198,7 +204,7 @@ def salvage_directory(file: Reader, why: str = "") -> ZipDirectory:
         if 0xFFFFFFFF in (csize, usize):
             usize, csize, _ = _wide_sizes(file.read(start - extras, extras), usize, csize, 0)
         if flags & 0x8 and not csize:
-            found = _find_descriptor(file, start)
+            found = _find_descriptor(file, start, progress)
             cut = found is None
             end, after, crc, usize = found or (file.size, file.size, 0, file.size - start)
         else:
@@ -230,11 +236,13 @@ def salvage_directory(file: Reader, why: str = "") -> ZipDirectory:
     return directory
 
 
-def _find_descriptor(file: Reader, start: int) -> tuple[int, int, int, int] | None:
+def _find_descriptor(file: Reader, start: int, progress: Progress) -> tuple[int, int, int, int] | None:
     """End of a member's data, end of its descriptor, crc and usize; None where the file breaks off before it."""
-    at, kept = start, b""
+    at, kept, length = start, b"", _FIRST_SEARCH
     while at < file.size:
-        piece = kept + file.read(at, min(1 << 20, file.size - at))
+        progress(at, file.size)
+        piece = kept + file.read(at, min(length, file.size - at))
+        length = min(4 * length, _LONGEST_SEARCH)
         base, found = at - len(kept), -1
         at = base + len(piece)
         while (found := piece.find(b"PK\7\x08", found + 1)) >= 0:

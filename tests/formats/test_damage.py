@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sdviewer.core.checkpoint import Checkpoint
-from sdviewer.errors import CorruptCheckpoint, SaveError
+from sdviewer.errors import Cancelled, CorruptCheckpoint, SaveError
 from sdviewer.formats import checksum, open_checkpoint, open_storage, tensor_source
 from tests.formats.conftest import Member, Save, build_zip, elements, torch_members
 from tests.formats.saved_files import saved
@@ -79,6 +79,22 @@ def test_that_a_file_that_lost_only_its_directory_is_saved_whole(save: Save, wri
     assert not any(tensor.unreadable for tensor in checkpoint.tensors)
     saved(source, tmp_path / "out.pt", ask_torch=True)
     assert torch.equal(torch.load(tmp_path / "out.pt")["l3"], TENSORS["l3"])
+
+
+def test_that_the_search_through_a_cut_archive_is_told_and_can_be_stopped(save: Save, write: Write) -> None:
+    source = cut_at(save({"large": torch.zeros(3 << 20)}), write, b"PK\1\2")
+    told: list[tuple[int, int]] = []
+
+    def progress(done: int, total: int) -> None:
+        told.append((done, total))
+        if done > total // 2:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        open_checkpoint(source, progress=progress)
+    searched = [done for done, total in told if total == source.stat().st_size]
+    assert len(searched) > 5
+    assert searched == sorted(searched)
 
 
 def test_that_a_file_with_a_destroyed_directory_is_read_by_its_members(save: Save, write: Write) -> None:

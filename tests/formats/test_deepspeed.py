@@ -141,6 +141,41 @@ def test_that_the_parameters_of_zero_three_are_put_together(tmp_path: Path, rank
     assert_whole(checkpoint, frozen_weight=torch.arange(9.0).reshape(3, 3))
 
 
+def test_that_shared_parameters_are_one_storage_with_two_names(tmp_path: Path) -> None:
+    checkpoint = open_checkpoint(write_zero_two(tmp_path / "run", 2))
+    rows = {tensor.key: tensor for tensor in checkpoint.tensors if tensor.path[0] == "fp32"}
+    storage = rows["tied.weight"].storage
+    assert storage is not None
+    assert storage == rows["embed.weight"].storage
+    assert checkpoint.storages[storage].tensors == 2
+    whole = next(state_dict for state_dict in checkpoint.state_dicts if state_dict.path == ("fp32",))
+    assert whole.nbytes == 4 * (sum(value.numel() for value in PARAMETERS.values()) + 3)
+
+
+def test_that_groups_of_experts_may_be_cut_over_fewer_ranks(tmp_path: Path) -> None:
+    folder = write_zero_two(tmp_path / "run", 2)
+    for path in (folder / "global_step10").glob("*_optim_states.pt"):
+        states = torch.load(path, weights_only=False)
+        states["optimizer_state_dict"]["partition_count"] = [2, 1]
+        torch.save(states, path)
+    assert_whole(open_checkpoint(folder))
+
+
+@pytest.mark.parametrize(("stage", "says"), [(2, "group 2 has"), (3, "a rank has")])
+def test_that_more_than_padding_behind_the_parameters_is_not_believed(tmp_path: Path, stage: int, says: str) -> None:
+    write = write_zero_two if stage == 2 else write_zero_three
+    name = "single_partition_of_fp32_groups" if stage == 2 else "fp32_flat_groups"
+    folder = write(tmp_path / "run", 2)
+    for path in folder.rglob("*_optim_states.pt"):
+        states = torch.load(path, weights_only=False)
+        groups = states["optimizer_state_dict"][name]
+        groups[-1] = torch.cat([groups[-1], torch.zeros(4)])
+        torch.save(states, path)
+    checkpoint = open_checkpoint(folder)
+    assert not put_together(checkpoint)
+    assert says in checkpoint.problems[0].message
+
+
 def test_that_ranks_are_ordered_by_number(tmp_path: Path) -> None:
     """Rank 10 comes after rank 2, not before it."""
     checkpoint = open_checkpoint(write_zero_three(tmp_path / "global_step3", 11))
