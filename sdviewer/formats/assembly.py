@@ -29,7 +29,8 @@ from sdviewer.core.text import shape as shape_text
 from sdviewer.core.text import visible
 from sdviewer.errors import CorruptCheckpoint, OpenError
 from sdviewer.formats.file import File, check_unchanged, open_descriptor
-from sdviewer.formats.pread import read_exactly, read_into
+from sdviewer.formats.inner_files import Window
+from sdviewer.formats.pread import read_into
 from sdviewer.formats.sniff import HEAD, Head
 from sdviewer.formats.torch_source import StorageSpan, span_from_json
 from sdviewer.formats.zip_directory import DEFLATED, inflate, payload_offset
@@ -115,23 +116,30 @@ def _box(values: list[Any]) -> Box:
     return box._replace(offsets=tuple(box.offsets), sizes=tuple(box.sizes), span=span)
 
 
+@dataclass
 class _RangeHead(Head):
     """The first bytes of a range of a file."""
 
-    base: int = 0
+    window: Window | None = None
 
     def read(self, start: int, length: int) -> bytes:
-        return _read_range(self._fd, self.path, self.base, self.size, start, length)
+        assert self.window is not None
+        return self.window.read(start, length)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class RangeFile(File):
-    """A range of an open file that stands for a file of its own: formats read it without knowing. `base` in bytes."""
+    """A range of an open file that stands for a file of its own: formats read it without knowing."""
 
-    base: int = 0
+    window: Window
+
+    @property
+    def base(self) -> int:
+        """Where the range begins, in bytes."""
+        return self.window.start
 
     def read(self, start: int, length: int) -> bytes:
-        return _read_range(self.fd, self.path, self.base, self.size, start, length)
+        return self.window.read(start, length)
 
 
 def range_file(file: File, start: int, length: int) -> RangeFile:
@@ -143,16 +151,9 @@ def range_file(file: File, start: int, length: int) -> RangeFile:
     if start < 0 or length < 0 or start + length > file.size:
         message = f"bytes {start:,} to {start + length:,} are named, and the file has {file.size:,}"
         raise CorruptCheckpoint(message, path=file.path, code="truncated")
-    head = _RangeHead(file.path, file.read(start, min(length, HEAD)), length, file.fd)
-    head.base = start
-    return RangeFile(file.path, file.fd, length, file.identity, head, start)
-
-
-def _read_range(fd: int, path: str, base: int, size: int, start: int, length: int) -> bytes:
-    if start < 0 or length < 0 or start + length > size:
-        message = f"bytes {start:,} to {start + length:,} of a part of {size:,} bytes are named"
-        raise CorruptCheckpoint(message, path=path, code="truncated")
-    return read_exactly(fd, path, base + size, base + start, length)
+    window = Window(file, start, length)
+    head = _RangeHead(file.path, window.read(0, min(length, HEAD)), length, file.fd, window=window)
+    return RangeFile(file.path, file.fd, length, file.identity, head, window=window)
 
 
 def open_range(file: RangeFile) -> Checkpoint:
@@ -272,7 +273,7 @@ class AssembledReader:
 
     def _locate(self, file: File, box: Box) -> _Located:
         if box.span is not None:
-            return self._in_span(file, box.start, box.length, box.span, box.skip)
+            return self._in_span(Window(file, box.start, box.length), box.span, box.skip)
         part = range_file(file, box.start, box.length)
         if part.head.is_safetensors:
             return self._in_archive(part, box, _named(open_range(part), box))
@@ -293,25 +294,20 @@ class AssembledReader:
             raise CorruptCheckpoint(message, path=part.path, code="incomplete")
         size = self._assembly.itemsize
         span: StorageSpan = archive.source.span(tensor.storage) if tensor.elements else StorageSpan(0, 0)
-        located = self._in_span(part, part.base, part.size, span, tensor.storage_offset * size)
+        located = self._in_span(part.window, span, tensor.storage_offset * size)
         if archive.byte_order == "big" or not is_contiguous(tensor.shape, tensor.stride):
             return self._reordered(part, located, tensor.shape, tensor.stride, archive.byte_order == "big")
         return located
 
-    def _in_span(self, file: File, base: int, length: int, span: StorageSpan, skip: int) -> _Located:
-        """Bytes of a file, or of a zip member in it; a deflated one is inflated into the temporary file."""
+    def _in_span(self, part: Window, span: StorageSpan, skip: int) -> _Located:
+        """Bytes of a range of a file, or of a zip member in it; a deflated one is inflated into the temporary file."""
         if span.packed is not None:
-            raise OpenError("a part of the tensor is written as text, and not put together", path=file.path)
+            raise OpenError("a part of the tensor is written as text, and not put together", path=part.path)
         if span.member is None:
-            return _Located(base + span.start + skip, False)
-        part = (
-            file
-            if isinstance(file, RangeFile)
-            else RangeFile(file.path, file.fd, length, file.identity, file.head, base)
-        )
+            return _Located(part.start + span.start + skip, False)
         start = payload_offset(part, span.member, span.limit)
         if span.member.method != DEFLATED:
-            return _Located(base + start + skip, False)
+            return _Located(part.start + start + skip, False)
         spill, at = self._spill_end()
         for piece in inflate(part, span.member, start):
             spill.write(piece)

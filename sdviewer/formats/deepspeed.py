@@ -132,7 +132,6 @@ class _Reading:
     def checkpoint(self, progress: Progress) -> Checkpoint:
         self._open_files(progress)
         groups = _by_mp_rank(self.parts)
-        self.rows.before = 0
         for rank, names in groups.items():
             prefix: KeyPath = (FP32,) if len(groups) == 1 else (FP32, f"mp_rank_{rank:02}")
             try:

@@ -36,7 +36,7 @@ _MOST_MEMBERS = 100
 
 _MEMBERS = ("storages", "tensors", "pickle")
 _FIRST_PIECE = 512
-_DEEPEST_NDIM = 1 << 16
+_MOST_DIMENSIONS = 1 << 16
 _MAGIC = 257
 """Where `ustar` stands in a header."""
 
@@ -153,6 +153,7 @@ class Tar:
     unreadable: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     broken: str = ""
+    _made: dict[int, Node] = field(default_factory=dict)
 
     def named(self, node: Node) -> Node | None:
         """What a persistent id of the object pickle stands for: str(key), or (class, source file, source text)."""
@@ -165,7 +166,10 @@ class Tar:
             return None
         text = node.raw[1:-1] if node.id is None else (grafts.key_text(node.id) or "").encode("utf-8", "replace")
         number = int(text) if text.isdigit() and len(text) < 25 else -1
-        return self._tensor(self.tensors[number]) if number in self.tensors else self.storages.get(number)
+        if number in self.tensors and number not in self._made:
+            # One object, however often it is named; and its shape, which may be long, is read once.
+            self._made[number] = self._tensor(self.tensors[number])
+        return self._made.get(number) or self.storages.get(number)
 
     def _tensor(self, found: TarTensor) -> Node:
         ndim = found.ndim
@@ -283,7 +287,7 @@ def _tensors(tar: Tar, member: Member) -> None:
         if at + 8 > end or key is None:
             raise _Broken(f"tensor {n + 1:,} of {count:,} has no shape")
         ndim = int.from_bytes(tar.file.read(at, 4), "little", signed=True)
-        if not 0 <= ndim < _DEEPEST_NDIM or at + 8 + 16 * ndim + 8 > end:
+        if not 0 <= ndim < _MOST_DIMENSIONS or at + 8 + 16 * ndim + 8 > end:
             raise _Broken(f"tensor {n + 1:,} of {count:,} claims {ndim:,} dimensions")
         tar.tensors[key] = TarTensor(storage, at + 8, ndim)
         at += 8 + 16 * ndim + 8
