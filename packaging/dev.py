@@ -5,7 +5,7 @@
     python3 packaging/dev.py test [PYTEST OPTION]  lint, format, types, import contracts, tests
     python3 packaging/dev.py bench                 the budgets, as ratios of one run
     python3 packaging/dev.py corpus DIR            read a folder that has an expected.json, report agreement
-    python3 packaging/dev.py gate [DIR]            what takes longer: test, wheel, bench, damaged inputs, corpus
+    python3 packaging/dev.py gate [DIR]            what takes longer: test, wheel, bench, damaged inputs, faults, corpus
     python3 packaging/dev.py screenshots           draw the pictures of the documentation
 
 Each first makes sure of the set-up: system libraries (apt, as root; else it prints the line to run), `.venv`, the
@@ -291,12 +291,13 @@ def screenshots(arguments: Sequence[str]) -> int:
 
 
 def gate(arguments: Sequence[str]) -> int:
-    """What takes longer than `test`: the wheel, the budgets, 200,000 damaged inputs, a corpus where one is named."""
+    """What takes longer than `test`: the wheel, the budgets, 200,000 damaged inputs, failing disks, a named corpus."""
     steps: list[tuple[str, Callable[[], int]]] = [
         ("test", lambda: test([])),
         ("wheel", _try_wheel),
         ("bench", lambda: bench([])),
         ("damaged inputs", _damaged_inputs),
+        ("faults of saving", _saving_faults),
     ]
     steps += [(f"corpus {folder}", functools.partial(corpus, [folder])) for folder in arguments]
     return _steps(steps, "gate")
@@ -344,6 +345,13 @@ def _damaged_inputs() -> int:
             for target in targets
         ]
     return 1 if mutated["failures"] or bad or any(done.returncode for done in fuzzed) else 0
+
+
+def _saving_faults() -> int:
+    """Do to a save what disks, kernels and power cuts do, and print the table of what came of it."""
+    environment = {**_offscreen(), "PYTHONPATH": str(ROOT)}
+    command = [tool("python"), "-W", "ignore", "-P", "-m", "tests.faults.gate"]
+    return subprocess.run(command, env=environment, check=False).returncode
 
 
 def _try_wheel() -> int:

@@ -324,10 +324,14 @@ class DocumentWorker(Worker):
         progressed: Progressed | None = None,
         *,
         overwrite: bool = False,
+        split_names: bool = False,
+        replaces: Mapping[str, int] | None = None,
     ) -> Request:
         """Save a repaired copy, in a process of its own: the document answers meanwhile, and a cancel ends only that.
 
-        `identity` is the `info` field of what is open: a file that changed since is not saved from.
+        `identity` is the `info` field of what is open: a file that changed since is not saved from. A file at `out` is
+        replaced with `overwrite`; if it has hard links, only with `split_names`; with `replaces`, the identity of a
+        file, only that one.
         """
         saver = Worker("document")
 
@@ -344,6 +348,8 @@ class DocumentWorker(Worker):
             "recipe": recipe,
             "out": out,
             "overwrite": overwrite,
+            "split_names": split_names,
+            "replaces": None if replaces is None else dict(replaces),
             "identity": dict(identity),
         }
         return saver.request("save", params, saved, went_wrong, progressed)

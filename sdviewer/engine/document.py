@@ -14,7 +14,8 @@ numbered anew by `open` and `edit`, which translate `selected`.
     totals    {"rows": [row]} -> {"tensors", "params", "nbytes", "values"}   for a multiple selection
     edit      {"recipe": TOML text, "selected": [row]} -> the same as open, without "info"
     preview   {"recipe": TOML text, "step": {op table}, "limit"} -> PREVIEW
-    save      {"path", "recipe", "out", "overwrite", "identity", "container"?} -> {"receipt": {...}}
+    save      {"path", "recipe", "out", "overwrite", "identity", "container"?, "split_names"?, "replaces"?}
+              -> {"receipt": {...}, "identity": {...} or null}
               (without its lists of keys) in a process of its own, with progress in bytes; opens `path` itself and wants
               `identity` (of `info`)
     changed   {} -> {"changed": bool, "gone": bool}     is the file on disk still the one that was opened?
@@ -52,7 +53,7 @@ from typing import Any
 
 from sdviewer.core import sheet as sheets
 from sdviewer.core import text
-from sdviewer.core.checkpoint import Checkpoint, StateDict, TensorInfo
+from sdviewer.core.checkpoint import Checkpoint, Identity, StateDict, TensorInfo
 from sdviewer.core.paths import dotted
 from sdviewer.core.progress import Progress, no_progress
 from sdviewer.core.shown_rows import ShownRows
@@ -515,12 +516,15 @@ class Document:
             make_plan(recipe, checkpoint),
             params["out"],
             overwrite=params["overwrite"],
+            # A window asks about a file with hard links, and about one that is not the one that it wrote there last.
+            split_names=params.get("split_names", False),
+            replaces=Identity(**params["replaces"]) if params.get("replaces") else None,
             container=params.get("container"),
             progress=progress,
         )
         # Not the lists of keys: the window shows none, and parsing 100,000 of them would stall it.
         told = {name: value for name, value in receipt.to_json().items() if name not in ("map", "dropped")}
-        return Answer({"receipt": told})
+        return Answer({"receipt": told, "identity": None if receipt.identity is None else asdict(receipt.identity)})
 
     def changed(self, params: Params, progress: Progress = no_progress) -> Answer:
         """Whether the file on disk, and each file of a checkpoint of several, is still the one that was opened."""

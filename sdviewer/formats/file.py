@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -82,7 +82,11 @@ def open_descriptor(path: str) -> tuple[int, os.stat_result]:
         fd = os.open(path, _FLAGS)
     except (OSError, ValueError) as error:
         raise _not_opened(path, error) from None
-    status = os.fstat(fd)
+    try:
+        status = os.fstat(fd)
+    except OSError as error:
+        os.close(fd)
+        raise _not_opened(path, error) from None
     if not stat.S_ISREG(status.st_mode):
         os.close(fd)
         raise _not_a_file(path, status.st_mode)
@@ -129,4 +133,5 @@ def opened(path: str, progress: Progress = no_progress) -> Iterator[File]:
         identity = identity_of(status)
         yield File(path, fd, identity.size, identity, read_head(fd, path, identity.size, progress))
     finally:
-        os.close(fd)
+        with suppress(OSError):  # nothing was written to it, so that nothing can have failed
+            os.close(fd)

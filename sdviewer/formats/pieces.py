@@ -15,6 +15,7 @@ from typing import NamedTuple, TypeAlias
 
 from sdviewer.core.progress import Progress
 from sdviewer.errors import SaveError
+from sdviewer.formats.file import File
 
 CHUNK = 16 << 20  # bytes between two looks at `progress`
 SMALL = 64 << 10  # bytes: below it a read joins the buffer, since a call a storage costs more than the copy
@@ -92,10 +93,37 @@ def write_pieces(pieces: Sequence[Piece], source: int, out: int, progress: Progr
 
     Raises:
         OSError: the output could not be written.
-        SaveError: the source became shorter.
+        SaveError: the source became shorter, or its disk does not give its bytes.
         Cancelled: from `progress`.
     """
     _Writer(source, out, total(pieces), progress).write(pieces)
+
+
+def check_new_bytes(pieces: Iterable[Piece], file: File) -> None:
+    """Read back what is laid out anew: headers, directories and padding, of which no reader sees all.
+
+    What is computed or copied is compared by `formats.verify`.
+
+    Raises:
+        SaveError: the file does not have it as it was laid out.
+        CorruptCheckpoint: the file cannot be read back.
+    """
+    at = 0
+    for piece in pieces:
+        new = piece.make() if isinstance(piece, Later) else piece
+        if isinstance(new, bytes) and file.read(at, len(new)) != new:
+            raise SaveError(
+                f"the disk gave back other bytes than were written, at byte {at:,} or after it",
+                remedy="Save to another disk, and have this one looked at.",
+                code="not_verified",
+            )
+        at += nbytes_of(piece)
+    if at != file.size:
+        raise SaveError(
+            f"{file.size:,} bytes came back of {at:,} that were written",
+            remedy="Save to another disk, and have this one looked at.",
+            code="not_verified",
+        )
 
 
 class _Writer:
@@ -176,6 +204,8 @@ class _Writer:
             try:
                 done = self.ways[0](self.source, start, self.out, self.at, count)
             except OSError as error:
+                if error.errno == errno.EIO:
+                    break  # which of the two disks failed is seen by reading and writing
                 if error.errno not in _CANNOT:
                     raise
                 done = 0
@@ -218,10 +248,17 @@ def _read(source: int, start: int, nbytes: int) -> bytes:
 
 
 def _read_some(source: int, start: int, nbytes: int) -> bytes:
-    if sys.platform == "win32":
-        os.lseek(source, start, os.SEEK_SET)
-        return os.read(source, nbytes)
-    return os.pread(source, nbytes, start)
+    try:
+        if sys.platform == "win32":
+            os.lseek(source, start, os.SEEK_SET)
+            return os.read(source, nbytes)
+        return os.pread(source, nbytes, start)
+    except OSError as error:
+        raise SaveError(
+            f"byte {start:,} of the source cannot be read ({error.strerror})",
+            remedy="Copy the file to another disk, then open the copy.",
+            code="unreadable",
+        ) from error
 
 
 def _write(out: int, data: memoryview, at: int) -> int:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import os
 
-from sdviewer.errors import CorruptCheckpoint
+from sdviewer.errors import CorruptCheckpoint, SDViewerError
 
 
 def read_exactly(fd: int, path: str, size: int, start: int, length: int) -> bytes:
     """Exactly `length` bytes from `start` of a file of `size` bytes; the range is checked before anything is read.
 
     Raises:
-        CorruptCheckpoint: the range is not in the file, or the file became shorter meanwhile.
+        CorruptCheckpoint: the range is not in the file, the file became shorter meanwhile, or its disk failed.
     """
     if start < 0 or length < 0 or start + length > size:
         raise CorruptCheckpoint(
@@ -24,7 +24,10 @@ def read_exactly(fd: int, path: str, size: int, start: int, length: int) -> byte
             remedy="Copy or download it again.",
         )
     if hasattr(os, "pread"):
-        data = os.pread(fd, length, start)
+        try:
+            data = os.pread(fd, length, start)
+        except OSError as error:
+            raise _unreadable(error, path, start) from None
         if len(data) == length:
             return data
     buffer = bytearray(length)
@@ -43,9 +46,7 @@ def read_into(fd: int, path: str, start: int, buffer: memoryview) -> None:
         try:
             n = _pread_into(fd, buffer[done:], start + done)
         except OSError as error:
-            raise CorruptCheckpoint(
-                f"byte {start + done:,} cannot be read: {error.strerror}", path=path, code="unreadable"
-            ) from None
+            raise _unreadable(error, path, start + done) from None
         if n == 0:
             raise CorruptCheckpoint(
                 f"the file became shorter while it was open: it ends at byte {start + done:,}",
@@ -54,6 +55,15 @@ def read_into(fd: int, path: str, start: int, buffer: memoryview) -> None:
                 remedy="Open it again.",
             )
         done += n
+
+
+def is_of_the_disk(error: SDViewerError) -> bool:
+    """Whether the disk or another program is at fault, not the file: what cannot be read now is no damage of it."""
+    return error.code in ("unreadable", "file_changed")
+
+
+def _unreadable(error: OSError, path: str, at: int) -> CorruptCheckpoint:
+    return CorruptCheckpoint(f"byte {at:,} cannot be read: {error.strerror}", path=path, code="unreadable")
 
 
 def _pread_into(fd: int, buffer: memoryview, start: int) -> int:

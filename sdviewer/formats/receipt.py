@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sdviewer.core import text
+from sdviewer.core.checkpoint import Identity
 from sdviewer.repair.plan import PlanWarning
 
 WEIGHTS_ONLY_NOT_TRIED = "weights_only_not_tried"
@@ -32,8 +33,9 @@ class Receipt:
     `written` counts the entries of the state dict in the result, `dropped` names those left out (and the dotted paths
     outside it that an unwrap leaves out), `map` has every source key
     (`repair.planning.key_map`). `size`, `copied_bytes` and `computed_bytes` are
-    in bytes, `seconds_writing` ends when the bytes are on the disk. `checks` are sentences with numbers, one for each
-    check that was made and held; `notes` say what the container made of the edit.
+    in bytes, `identity` is that of the file in its place, where it could be asked, `seconds_writing` ends when the
+    bytes are on the disk. `checks` are sentences with numbers, one for each check that was made and held; `notes` say
+    what the container made of the edit.
     """
 
     output: str | None
@@ -47,6 +49,7 @@ class Receipt:
     warnings: tuple[PlanWarning, ...]
     container: str
     size: int
+    identity: Identity | None = None
     seconds_writing: float = 0.0
     seconds_verifying: float = 0.0
     checks: tuple[str, ...] = ()

@@ -18,6 +18,7 @@ from sdviewer.core.text import plural, visible
 from sdviewer.errors import CorruptCheckpoint, SaveError
 from sdviewer.formats.file import File
 from sdviewer.formats.pieces import Copy, Layout, Piece
+from sdviewer.formats.pread import is_of_the_disk
 from sdviewer.formats.torch_clean import Cleaning
 from sdviewer.formats.torch_computed import ComputedTensors, NewStorage
 from sdviewer.formats.torch_edits import StorageUse, storage_keys, storage_uses, write_back
@@ -166,6 +167,8 @@ class _Archive:
             try:
                 self.payloads[id(entry)] = self._payload(place, entry)
             except CorruptCheckpoint as error:
+                if is_of_the_disk(error):
+                    raise
                 if id(entry) in needed:
                     keys = {key for key, record in self.source.records.items() if record is entry}
                     raise self._source_damaged(
@@ -241,7 +244,9 @@ class _Archive:
             try:
                 data = read_member(self.file, self.source.directory, entry, LARGEST_OTHER_PICKLE)
                 other = parse(data)
-            except CorruptCheckpoint:
+            except CorruptCheckpoint as error:
+                if is_of_the_disk(error):
+                    raise
                 return []  # what it names is not known, so everything stays
             if other.unfaithful:
                 return []
@@ -257,7 +262,11 @@ class _Archive:
             return DEFAULT_ALIGNMENT
         try:
             alignment = int(read_member(self.file, self.source.directory, entry, 100))
-        except (CorruptCheckpoint, ValueError):
+        except CorruptCheckpoint as error:
+            if is_of_the_disk(error):
+                raise
+            return None
+        except ValueError:
             return None
         return alignment if 0 < alignment <= LARGEST_ALIGNMENT else None
 

@@ -21,12 +21,12 @@ from sdviewer.errors import KeyCollision, RepairError, SaveError, SDViewerError,
 from sdviewer.formats.evaluation import Evaluation
 from sdviewer.formats.file import File, identity_of, opened, same_file
 from sdviewer.formats.opening import open_checkpoint
-from sdviewer.formats.pieces import Copy, Layout, Made, computed, copied, total, write_pieces
+from sdviewer.formats.pieces import Copy, Layout, Made, check_new_bytes, computed, copied, total, write_pieces
 from sdviewer.formats.receipt import WEIGHTS_ONLY_NOT_TRIED, WEIGHTS_ONLY_REFUSED, Receipt, Verified
 from sdviewer.formats.save_safetensors import lay_out_safetensors
 from sdviewer.formats.save_torch_legacy import lay_out_torch_legacy
 from sdviewer.formats.save_torch_zip import lay_out_torch_zip
-from sdviewer.formats.temporary import TemporaryFile, refuse_existing, save_error, temporary_file
+from sdviewer.formats.temporary import Loss, Replacing, TemporaryFile, refuse_existing, temporary_file
 from sdviewer.formats.torch_check import TorchCheck, Verdict
 from sdviewer.formats.torch_clean import Cleaning, settle
 from sdviewer.formats.torch_computed import ComputedTensors
@@ -53,6 +53,8 @@ def save(
     container: str | None = None,
     default_container: str | None = None,
     overwrite: bool = False,
+    split_names: bool = True,
+    replaces: Identity | None = None,
     dry_run: bool = False,
     inputs: Iterable[str] = (),
     ask_torch: bool = True,
@@ -61,7 +63,9 @@ def save(
     """Write `checkpoint` as `plan` says to `out`, and prove it; with `dry_run` only say what would be written.
 
     `container` is what was asked for, `default_container` what a recipe says when neither that nor the suffix of `out`
-    decides. `inputs` are further files that `out` must not be. `ask_torch`: let a child process load the result.
+    decides. `overwrite`: a file at `out` may be replaced; with `split_names` also one that has hard links (they keep
+    the old bytes), with `replaces` only that one in that state. `inputs` are further files that `out` must not be.
+    `ask_torch`: let a child process load the result.
     `progress` counts bytes: written, then read back.
 
     Raises:
@@ -74,9 +78,10 @@ def save(
     name = fspath(out)
     chosen = _choose_container(checkpoint, name, container, default_container)
     _refuse_input(name, checkpoint, inputs)
-    refuse_existing(name, overwrite=overwrite)
+    replacing = Replacing(overwrite, split_names, replaces)
+    refuse_existing(name, replacing)
     with collector_off(), _named(checkpoint.path), opened(checkpoint.path) as source:
-        if not same_file(source.identity, checkpoint.identity):
+        if source.identity != checkpoint.identity:
             raise _source_changed(checkpoint.path)
         plan, cleaning = settle(checkpoint, plan)
         edited = edit(checkpoint, plan, cleaning)
@@ -84,7 +89,7 @@ def save(
         if dry_run:
             return _receipt(plan, checkpoint, chosen, layout)
         saving = _Saving(checkpoint, edited, source, layout, name, ask_torch, progress)
-        return saving.run(chosen, overwrite)
+        return saving.run(chosen, replacing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +133,8 @@ class _Saving:
         self.size = total(layout.pieces)
         self.progress = progress
 
-    def run(self, container: str, overwrite: bool) -> Receipt:
-        with temporary_file(self.out, nbytes=self.size, overwrite=overwrite) as temporary:
+    def run(self, container: str, replacing: Replacing) -> Receipt:
+        with temporary_file(self.out, nbytes=self.size, replacing=replacing) as temporary:
             started = time.monotonic()
             self._write(temporary)
             written = time.monotonic()
@@ -144,9 +149,10 @@ class _Saving:
                 container,
                 self.layout,
                 output=self.out,
+                identity=temporary.identity,
                 proof=proof,
                 verified=Verified(True, True, True, verdict.loads, unchanged),
-                warnings=(*_torch_warning(verdict), *_left_over(temporary.warnings)),
+                warnings=(*_torch_warning(verdict), *_left_over(temporary.losses)),
                 seconds=(written - started, verified - written),
                 checks=_last_checks(verdict, unchanged),
             )
@@ -155,7 +161,7 @@ class _Saving:
         try:
             write_pieces(self.layout.pieces, self.source.fd, temporary.fd, lambda done, _: self._tell(done, 0))
         except OSError as error:
-            raise save_error(error, self.out, self.size) from error
+            raise temporary.error(error) from error
         temporary.sync()
 
     def _verify(self, temporary: TemporaryFile) -> tuple[Proof, Verdict]:
@@ -163,6 +169,7 @@ class _Saving:
         check = self._start_torch(temporary)
         try:
             with opened(path) as file:
+                check_new_bytes(self.layout.pieces, file)
                 again = open_checkpoint(path, progress=lambda *_: self._tell(self.size, 0))
                 files = (self.source, file)
                 proof = verify(
@@ -208,8 +215,10 @@ class _Saving:
         Raises:
             SaveError: its content changed while it was copied.
         """
-        now = identity_of(os.fstat(self.source.fd))
-        if not same_file(now, self.source.identity):
+        status = os.fstat(self.source.fd)
+        now = identity_of(status)
+        # The time of the content can be set back, that of the status cannot; to lose the last name changes that alone.
+        if now != self.source.identity and not (same_file(now, self.source.identity) and status.st_nlink == 0):
             raise _source_changed(self.checkpoint.path)
         return _identity_at(self.checkpoint.path) == self.source.identity
 
@@ -330,6 +339,7 @@ def _receipt(
     layout: Layout,
     *,
     output: str | None = None,
+    identity: Identity | None = None,
     proof: Proof | None = None,
     verified: Verified | None = None,
     warnings: Iterable[PlanWarning] = (),
@@ -353,6 +363,7 @@ def _receipt(
         seconds_verifying=seconds[1],
         checks=(*proof.checks, *checks) if proof else (),
         notes=layout.notes,
+        identity=identity,
     )
 
 
@@ -375,8 +386,8 @@ def _torch_warning(verdict: Verdict) -> list[PlanWarning]:
     return [PlanWarning(WEIGHTS_ONLY_REFUSED, (), f"torch.load(weights_only=True) refuses it: {verdict.reason}")]
 
 
-def _left_over(messages: Iterable[str]) -> list[PlanWarning]:
-    return [PlanWarning("attributes_lost", (), message) for message in messages]
+def _left_over(losses: Iterable[Loss]) -> list[PlanWarning]:
+    return [PlanWarning(loss.code, (), loss.message) for loss in losses]
 
 
 def _source_changed(path: str) -> SaveError:
@@ -397,9 +408,12 @@ def _identity_at(path: str) -> Identity | None:
 
 @contextmanager
 def _named(path: str) -> Iterator[None]:
-    """Let an error that does not say which file it is about say this one."""
+    """Let an error that does not say which file it is about say this one; what the system refused is one too."""
     try:
         yield
+    except OSError as error:
+        cause = f"the disk or the network failed ({error.strerror})"
+        raise SaveError(cause, path=path, remedy="Copy the file elsewhere and try again.", code="unreadable") from error
     except SDViewerError as error:
         error.path = error.path or path
         raise

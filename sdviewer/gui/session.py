@@ -5,8 +5,9 @@ The only mutable object of a tab. Panels read it and call its verbs; it tells th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -72,6 +73,8 @@ class Session(QObject):
         self._state_dict = "auto"
         self._opening: Job | None = None
         self._saving: Job | None = None
+        self._save_surely: Callable[[], None] = lambda: None
+        self._saved_files: dict[str, Mapping[str, int] | None] = {}
         self._told_change = False
 
     @property
@@ -337,8 +340,12 @@ class Session(QObject):
         suffix = ".safetensors" if path.suffix == ".safetensors" else path.suffix or ".pth"
         return str(path.with_name(f"{path.stem}_{'clean' if clean else 'repaired'}{suffix}"))
 
-    def save(self, out: str, *, overwrite: bool, clean: bool = False) -> None:
-        """Write a repaired copy; the file itself is never touched. `clean`: without what torch's own list lacks."""
+    def save(self, out: str, *, overwrite: bool, clean: bool = False, sure: bool = False) -> None:
+        """Write a repaired copy; the file itself is never touched. `clean`: without what torch's own list lacks.
+
+        `sure`: a file at `out` may go also if it has hard links, or is not the one that was saved there last.
+        """
+        self._save_surely = partial(self.save, out, overwrite=True, clean=clean, sure=True)
         written = self.history
         wanted = self.recipe
         if clean:
@@ -349,6 +356,7 @@ class Session(QObject):
             if self.history.steps == written.steps:
                 self.history = self.history.mark_saved()
             self.written = wanted
+            self._saved_files[out] = body["identity"]
             self.job_changed.emit("", -1.0)
             self.recipe_changed.emit()
             self.saved.emit(body["receipt"])
@@ -363,12 +371,24 @@ class Session(QObject):
         self._saving = self.jobs.run(
             "save",
             lambda done, failed, progressed: self._worker.save(
-                recipe, out, self.info["identity"], done, failed, progressed, overwrite=overwrite
+                recipe,
+                out,
+                self.info["identity"],
+                done,
+                failed,
+                progressed,
+                overwrite=overwrite,
+                split_names=sure,
+                replaces=None if sure else self._saved_files.get(out),
             ),
             saved,
             failed,
             lambda fraction: self.job_changed.emit(words, fraction),
         )
+
+    def save_surely(self) -> None:
+        """Save once more what was not saved because of the file that would have gone; that was asked about."""
+        self._save_surely()
 
     def cancel_job(self) -> None:
         """Stop a running save; nothing of it is left."""

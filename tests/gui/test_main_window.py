@@ -11,7 +11,7 @@ import pytest
 import torch
 from PySide6.QtCore import QItemSelection, QItemSelectionModel, QMimeData, QPoint, QPointF, Qt, QTimer, QUrl
 from PySide6.QtGui import QDragEnterEvent, QDropEvent, QImage
-from PySide6.QtWidgets import QAbstractButton, QApplication, QFileDialog, QLabel, QMessageBox
+from PySide6.QtWidgets import QAbstractButton, QApplication, QFileDialog, QLabel, QMessageBox, QPushButton
 from pytestqt.qtbot import QtBot
 
 from sdviewer.formats.registry import FORMATS
@@ -400,6 +400,36 @@ def test_that_a_saved_copy_is_told_with_its_checks_and_is_no_longer_unsaved(
     assert not window.isWindowModified()
     assert checkpoint.read_bytes() == before
     assert b"module." not in out.read_bytes()[:600]
+
+
+def test_that_a_file_with_hard_links_or_changed_by_somebody_else_is_asked_about_before_it_goes(
+    window: MainWindow, opened: Opened, checkpoint: Path, tmp_path: Path, qtbot: QtBot
+) -> None:
+    session = opened(checkpoint)
+    page = window.current_page()
+    assert page is not None
+    out = tmp_path / "copy.safetensors"
+
+    def save_and_answer(question: str) -> str:
+        """What the banner says when the save is refused, and the file saved all the same after a click."""
+        with qtbot.waitSignal(session.save_failed, timeout=30_000):
+            session.save(str(out), overwrite=True)
+        assert out.read_bytes() == b"somebody else's"
+        button = next(button for button in page.banner.findChildren(QPushButton) if button.text() == question)
+        said = " ".join(label.text() for label in page.banner.findChildren(QLabel))
+        with qtbot.waitSignal(session.saved, timeout=30_000):
+            button.click()
+        assert out.read_bytes() == checkpoint.read_bytes()
+        return said
+
+    out.write_bytes(b"somebody else's")
+    os.link(out, tmp_path / "other.safetensors")
+    assert "1 other name, which would keep the old bytes" in save_and_answer("Replace only this name")
+    assert (tmp_path / "other.safetensors").read_bytes() == b"somebody else's"
+    out.write_bytes(b"somebody else's")
+    assert "changed by somebody else" in save_and_answer("Replace it")
+    with qtbot.waitSignal(session.saved, timeout=30_000):
+        session.save(str(out), overwrite=True)  # what was saved there last, so nothing is asked
 
 
 def test_that_every_command_has_a_menu_and_no_shortcut_means_two_things() -> None:

@@ -295,7 +295,14 @@ class DocumentPage(QWidget):
 
     def _tell_save_failure(self, failure: Body) -> None:
         what, why = failure_words(failure)
-        self.banner.tell("error", f"Not saved. {what}", why, str(failure.get("details") or ""))
+        details = str(failure.get("details") or "")
+        question = _ABOUT_THE_TARGET.get(str(failure.get("code")))
+        buttons = ((question, self._save_surely),) if question else ()
+        self.banner.tell("error", f"Not saved. {what}", why, details, buttons)
+
+    def _save_surely(self) -> None:
+        self.banner.hide()
+        self.session.save_surely()
 
     def _tell_change(self, gone: bool) -> None:
         if gone:
@@ -313,6 +320,14 @@ class DocumentPage(QWidget):
         """Open the file again, with the recipe."""
         self.banner.hide()
         self.session.open()
+
+
+_ABOUT_THE_TARGET = {
+    "other_names": "Replace only this name",
+    "target_changed": "Replace it",
+    "exists": "Replace it",
+}
+"""Failures of a save that are a question about the file at its place."""
 
 
 def _splitter(orientation: Qt.Orientation) -> QSplitter:
