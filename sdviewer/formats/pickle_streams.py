@@ -65,18 +65,24 @@ class PickleStream:
 
 
 def pickle_streams(
-    path: str | PathLike[str], *, parts: bool = True, progress: Progress = no_progress
+    path: str | PathLike[str],
+    *,
+    parts: bool = True,
+    checkpoint: Checkpoint | None = None,
+    progress: Progress = no_progress,
 ) -> list[PickleStream]:
     """The pickles of the file at `path`; none for a format that holds none.
 
     Without `parts` those are left out that only hold one part of a tensor of a distributed checkpoint, of which there
-    can be a million.
+    can be a million. One of several files is not opened again where its `checkpoint` is given.
 
     Raises:
         OpenError: it is not a checkpoint, or cannot be read.
     """
     name = fspath(path)
     try:
+        if checkpoint is not None and checkpoint.shards:
+            return list(_of_all_files(checkpoint, parts, progress))
         if os.path.isdir(name):  # noqa: PTH112
             found = _set_of_files(name, progress)
             if isinstance(found, Checkpoint):
