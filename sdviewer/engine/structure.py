@@ -225,7 +225,7 @@ class Structure:
         ]
 
     def _described(self, data: bytes) -> Section | None:
-        """A long `.metadata` of a distributed checkpoint by what it describes; None where only its opcodes tell that."""
+        """A long `.metadata` of a distributed checkpoint by what it describes; None where only its opcodes tell."""
         if not isinstance(self._checkpoint.source, DcpSource):
             return None
         from sdviewer.formats.dcp_records import read_records  # its expressions take long to compile
