@@ -336,10 +336,6 @@ def hdf5_files() -> Iterator[tuple[str, bytes]]:
         file.attrs["text"] = EVIL.decode("latin-1").replace("\0", " ")
 
     def keras(file: Any) -> None:
-        layer = {
-            "class_name": "Lambda",
-            "config": {"function": {"class_name": "__lambda__", "config": {"code": "4w=="}}},
-        }
         file.attrs["model_config"] = json.dumps({"class_name": "Sequential", "config": {"layers": [LAMBDA]}})
         file.attrs["keras_version"] = "2.15.0"
 

@@ -47,6 +47,19 @@ QUIET = (
 """Events of saving a file; where they point is not looked at: what they write is under `open`."""
 
 
+RUNS = (
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.spawn",
+    "os.fork",
+    "subprocess.",
+    "socket.",
+    "pickle.",
+    "ctypes.dl",
+)
+"""Events of whatever a file could make run in the end; without imports, which our own code does when it first needs."""
+
 WALK = [sys.executable, "-P", "-m", "sdviewer.formats.hdf5_walk"]
 """The one program that may be started: our own child, which reads HDF5 files; `walk` looks at what happens in that."""
 
@@ -58,7 +71,9 @@ class Tripped(BaseException):
 class Tripwire:
     """Audit hook: notes the events that no file may cause."""
 
-    def __init__(self, writable: Path, readable: Path | None = None, *, stop: bool = False, only: str = "") -> None:
+    def __init__(
+        self, writable: Path, readable: Path | None = None, *, stop: bool = False, only: str | tuple[str, ...] = ""
+    ) -> None:
         self.armed = False
         self.caught: list[str] = []
         self.walks = 0
