@@ -99,8 +99,8 @@ def _distributed() -> Iterator[HostileSet]:
     def many(metadata: Any) -> None:
         described, planner = metadata.state_dict_metadata, metadata.planner_data
         for i in range(6000):
-            described[f"module.layers.{i}.some.long.name.of.a.weight"] = first(metadata)
-            planner[f"module.layers.{i}.some.long.name.of.a.weight"] = ("module", f"layers.{i}.some.long.name.of.a")
+            described[f"module.layers.{i}.{'long.' * 30}weight"] = first(metadata)
+            planner[f"module.layers.{i}.{'long.' * 30}weight"] = ("module", f"layers.{i}.{'long.' * 30}weight")
 
     def many_and(change: Callable[[Any], object]) -> Callable[[Any], None]:
         def both(metadata: Any) -> None:
@@ -382,9 +382,7 @@ def honest_sets() -> Iterator[HostileSet]:
 
     def many(metadata: Any) -> None:
         entry = metadata.state_dict_metadata["w"]
-        metadata.state_dict_metadata.update(
-            {f"module.layers.{i}.some.long.name.of.a.weight": entry for i in range(9000)}
-        )
+        metadata.state_dict_metadata.update({f"module.layers.{i}.{'long.' * 30}weight": entry for i in range(9000)})
 
     yield HostileSet("dcp, long", _dcp(many), "", ())
     yield HostileSet("deepspeed two", folder_of(lambda folder: write_zero_two(folder, 2)), "", ())
