@@ -330,11 +330,13 @@ def _damaged_inputs() -> int:
     say(
         f"{mutated['inputs']:,} damaged inputs (seed {seed}) in {mutated['seconds']:.0f} s, "
         f"{len(mutated['failures'])} failures, worst {mutated['worst_seconds']:.2f} s, "
-        f"{mutated['grown'] / 2**20:.0f} MiB more memory in all"
+        f"{mutated['grown'] / 2**20:.0f} MiB more memory in all, {mutated['executions']} executions"
     )
     say(f"{len(ends)} worst inputs by design, {len(bad)} failures")
     say(f"the slowest: {slowest[1]['seconds']:.1f} s for {slowest[1]['size']:,} bytes ({slowest[0]})")
     say(f"the largest: {grown:.0f} MiB for {largest[1]['size']:,} bytes ({largest[0]})")
+    for executed in mutated["executed"]:
+        say(f"EXECUTED: {executed}")
     for failure in [*(f"{f['target']}: {f['error']} {f['data'][:2000]}" for f in mutated["failures"]), *bad]:
         say("FAILED: " + failure)
     targets = ("directory", "pickle", "legacy", "safetensors", "tensors")
@@ -344,7 +346,7 @@ def _damaged_inputs() -> int:
             subprocess.run([*fuzz, target, f"-max_total_time={FUZZ_SECONDS}"], cwd=folder, env=environment, check=False)
             for target in targets
         ]
-    return 1 if mutated["failures"] or bad or any(done.returncode for done in fuzzed) else 0
+    return 1 if mutated["failures"] or mutated["executions"] or bad or any(done.returncode for done in fuzzed) else 0
 
 
 def _saving_faults() -> int:

@@ -8,6 +8,7 @@ from typing import Any
 from sdviewer.cli.output import print_json, print_line, progress_for, table
 from sdviewer.core import text
 from sdviewer.core.checkpoint import Checkpoint, TensorInfo
+from sdviewer.core.collector import collector_off
 from sdviewer.core.paths import dotted, to_json
 from sdviewer.core.tree import value_text
 
@@ -26,13 +27,14 @@ def run(arguments: Namespace) -> int:
     """Print the checkpoint."""
     from sdviewer.formats import open_checkpoint
 
-    checkpoint = open_checkpoint(arguments.file, progress=progress_for(arguments, "Reading"))
-    chosen = None if arguments.state_dict is None else find_state_dict(checkpoint, arguments.state_dict)
-    if arguments.json:
-        print_json(as_json(checkpoint, chosen))
-    else:
-        for line in as_text(checkpoint, chosen):
-            print_line(line)
+    with collector_off():
+        checkpoint = open_checkpoint(arguments.file, progress=progress_for(arguments, "Reading"))
+        chosen = None if arguments.state_dict is None else find_state_dict(checkpoint, arguments.state_dict)
+        if arguments.json:
+            print_json(as_json(checkpoint, chosen))
+        else:
+            for line in as_text(checkpoint, chosen):
+                print_line(line)
     return 0
 
 

@@ -130,6 +130,8 @@ class _Builder:
         self.state_dict_at: dict[KeyPath, int] = {}
         # The tensors that something stands below, as the parts of a sparse one or the attributes of a parameter.
         self.compound: dict[KeyPath, _Node | None] = dict.fromkeys(_owners(checkpoint))
+        self.compound_lengths = sorted({len(path) for path in self.compound if path})
+        self.state_dict_lengths: list[int] = []
         root = _loose_root(checkpoint)
         self.loose_root = -1 if root in edits else root
         self.signatures: dict[object, int] = {}
@@ -139,6 +141,7 @@ class _Builder:
         for index in range(len(self.checkpoint.state_dicts)):
             if index != self.loose_root:
                 self._add_state_dict(index)
+        self.state_dict_lengths = sorted({len(path) for path in self.state_dict_at}, reverse=True)
         self._add_other_tensors()
         self._add_objects()
         self._add_values()
@@ -247,12 +250,13 @@ class _Builder:
 
     def _place(self, path: KeyPath, leaf: bool = False) -> _Node:
         """The node for a value's or an object's path: below its tensor or its state dict's modules, if it has one."""
-        if self.compound:
-            for length in range(1, len(path)):
-                owner = self.compound.get(path[:length])
-                if owner is not None:
-                    return self._below(owner, path[length:], leaf)
-        for length in range(len(path) - 1, -1, -1):
+        for length in self.compound_lengths:
+            owner = self.compound.get(path[:length]) if length < len(path) else None
+            if owner is not None:
+                return self._below(owner, path[length:], leaf)
+        for length in self.state_dict_lengths:
+            if length >= len(path):
+                continue
             index = self.state_dict_at.get(path[:length])
             step = path[length]
             if index is None or not isinstance(step, str):
@@ -449,13 +453,23 @@ def _loose_root(checkpoint: Checkpoint) -> int:
 
 
 def _owners(checkpoint: Checkpoint) -> Iterator[KeyPath]:
-    """The paths at which parts and attributes hang."""
+    """The tensors at which parts and attributes hang, by their paths."""
+    if not checkpoint.tensors:
+        return
     loose = (info for info in checkpoint.tensors if info.state_dict is None)
-    for rows in (checkpoint.values, checkpoint.objects, loose):
-        for info in rows:
-            for length, step in enumerate(info.path):
-                if type(step) is TypedStep and step.type in ("part", "attribute"):
-                    yield info.path[:length]
+    hung = [
+        (info.path, length)
+        for rows in (checkpoint.values, checkpoint.objects, loose)
+        for info in rows
+        for length, step in enumerate(info.path)
+        if type(step) is TypedStep and step.type in ("part", "attribute")
+    ]
+    tensors = {info.path for info in checkpoint.tensors} if hung else set()
+    lengths = {len(path) for path in tensors}
+    for path, length in hung:
+        # A path is cut, which costs its length, only where a tensor can be what it hangs at.
+        if length in lengths and path[:length] in tensors:
+            yield path[:length]
 
 
 def value_text(value: object, limit: int = 200) -> str:

@@ -13,7 +13,11 @@ from typing import Any
 
 from sdviewer.core import text
 from sdviewer.core.checkpoint import Checkpoint
+from sdviewer.core.progress import no_progress
 from sdviewer.errors import SDViewerError
+from sdviewer.formats.dcp import DcpSource
+from sdviewer.formats.dcp_metadata import DcpMetadata, StoredAt, StoredTensor
+from sdviewer.formats.folder import METADATA
 from sdviewer.formats.pickle_streams import PickleStream, pickle_streams
 from sdviewer.pickles.machine import Pickle, parse_partial
 from sdviewer.pickles.names import fix_imports
@@ -26,6 +30,9 @@ MOST_PICKLES = 1000
 
 LONGEST_VALUE = 300
 """Characters of a value in a row."""
+
+LONGEST_METADATA = 1 << 20
+"""Bytes of a `.metadata` that are read opcode by opcode; one of 100,000 tensors would take ten seconds."""
 
 _NODES = (Const, Global, Group, Call, Persistent, Other, TensorRecord)
 
@@ -186,7 +193,7 @@ class Structure:
 
     def _streams(self) -> list[PickleStream]:
         try:
-            return list(pickle_streams(self._checkpoint.path, parts=False))
+            return list(pickle_streams(self._checkpoint.path, parts=False, checkpoint=self._checkpoint))
         except SDViewerError:
             return []  # a folder, or a container that holds none
 
@@ -194,6 +201,10 @@ class Structure:
         name = stream.name or Path(self._checkpoint.path).name
         if stream.broken:
             return [(name, Section("pickle", f"cannot be read: {stream.broken}", list))]
+        if len(stream.data) > LONGEST_METADATA and stream.name == METADATA:
+            described = self._described(stream.data)
+            if described is not None:
+                return [(name, described)]
         pickles: list[Pickle] = []
         at = 0
         most = MOST_PICKLES if stream.pickles is None else stream.pickles
@@ -213,6 +224,18 @@ class Structure:
             if own is None or stream.name or number != 4 or pickle.end - pickle.start != own.end - own.start
         ]
 
+    def _described(self, data: bytes) -> Section | None:
+        """A long `.metadata` of a distributed checkpoint by what it describes; None where only its opcodes tell."""
+        if not isinstance(self._checkpoint.source, DcpSource):
+            return None
+        from sdviewer.formats.dcp_records import read_records  # its expressions take long to compile
+
+        found = read_records(data, no_progress)
+        if found is None:
+            return None
+        said = f"{len(data):,} bytes, so many that what they describe is told and not each opcode"
+        return Section("pickle", said, lambda: list(_metadata_parts(found)), "object")
+
     def _pickle_root(self, name: str, pickle: Pickle, note: str) -> tuple[str, Thing]:
         words = [f"protocol {pickle.protocol}", f"{pickle.end - pickle.start:,} bytes"]
         words += [f"breaks off: {pickle.broken}"] if pickle.broken else []
@@ -220,6 +243,39 @@ class Structure:
         section = Section("pickle", ", ".join(words), lambda: list(_pickle_parts(pickle)), "object")
         self._records[id(section)] = (name.rpartition("/")[2], pickle)
         return name, section
+
+
+def _metadata_parts(metadata: DcpMetadata) -> Iterator[tuple[str, Thing]]:
+    """The three tables of a distributed checkpoint's description, under the names that they have in it."""
+    entries, paths, places = metadata.entries, metadata.paths, metadata.places
+    for label, count, inside in (
+        ("state_dict_metadata", len(entries), lambda: [_described_entry(entry) for entry in entries]),
+        ("planner_data", len(paths), lambda: [(fqn, Plain(steps)) for fqn, steps in paths.items()]),
+        ("storage_data", len(places), lambda: [_described_place(*place) for place in places.items()]),
+    ):
+        yield label, Section("dict", text.plural(count, "entry", "entries"), inside)
+    if metadata.version is not None:
+        yield "version", Plain(metadata.version)
+
+
+def _described_entry(entry: StoredTensor | str) -> tuple[str, Thing]:
+    if isinstance(entry, str):
+        return entry, Section("BytesStorageMetadata", "an object that is no tensor", list, "value")
+    said = entry.problem or f"{text.shape(entry.size)}, {entry.dtype}, {text.plural(len(entry.chunks), 'part')}"
+
+    def inside() -> list[tuple[str, Thing]]:
+        chunks = [{"offsets": offsets, "sizes": sizes} for offsets, sizes in entry.chunks]
+        facts = {"dtype": entry.dtype, "requires_grad": entry.requires_grad, "size": entry.size, "chunks": chunks}
+        return [(name, Plain(value)) for name, value in facts.items()]
+
+    return entry.fqn, Section("TensorStorageMetadata", said, inside, "tensor")
+
+
+def _described_place(index: tuple[str, tuple[int, ...] | None], at: StoredAt) -> tuple[str, Thing]:
+    fqn, offsets = index
+    label = fqn if offsets is None else f"{fqn} at {list(offsets)}"
+    said = f"{at.file}, bytes {at.offset:,} to {at.offset + at.length:,}"
+    return label, Section("_StorageInfo", f"{said}, {at.transforms}" if at.transforms else said, list, "link")
 
 
 def _pickle_parts(pickle: Pickle) -> Iterator[tuple[str, Thing]]:
@@ -301,7 +357,7 @@ def _plain_parts(value: Any) -> Iterator[tuple[str, Plain]]:
 
 def _holds(thing: Thing) -> bool:
     if isinstance(thing, Section):
-        return True
+        return thing.inside is not list
     if isinstance(thing, Plain):
         return next(_plain_parts(thing.value), None) is not None
     return isinstance(thing, TensorRecord) or next(node_parts(thing), None) is not None

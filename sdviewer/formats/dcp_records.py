@@ -65,6 +65,8 @@ _PATH = _compiled(
     rb"(?:u\()?(<get>|<text>)"
     rb"(<step>\x85|<step><step>\x86|<step><step><step>\x87|\((?:<step>){4,32}t)\x94"
 )
+# Nearly every path: of a name that stood there before, a mapping's name that did too, and a new text in that.
+_USUAL_PATH = _compiled(rb"(?:u\()?(<get>)(<get>)\x8c(.)([^\x94]*)\x94\x86\x94")
 _ONE_STEP = _compiled(rb"(<get>)|\x8c(.)([^\x94]*)\x94|K(.)")
 _PLACE = _compiled(
     rb"(?:u\()?(<object>)(<get>)"  # MetadataIndex, "fqn"
@@ -341,29 +343,50 @@ class _Reader:
         return pos
 
     def _paths(self, pos: int) -> int:
-        paths = self.out.paths
-        for found in iter(_PATH.scanner(self.data, pos).match, None):  # type: ignore[attr-defined]
-            key, path = found.groups()
-            fresh: list[str] = []
-            if key[0] == op.SHORT_BINUNICODE:
-                if key[1] != len(key) - 3:
-                    break
-                fqn = key[2:-1].decode()
-                fresh.append(fqn)
-            else:
-                fqn = self._text_at(key)
-            steps = self._path_steps(path, fresh)
-            if steps is None:
+        while True:
+            pos = self._usual_paths(pos)
+            found = _PATH.match(self.data, pos)
+            if found is None or not self._path(*found.groups()):
+                return pos
+            pos = found.end()
+
+    def _usual_paths(self, pos: int) -> int:
+        memo, paths = self.memo, self.out.paths
+        for found in iter(_USUAL_PATH.scanner(self.data, pos).match, None):  # type: ignore[attr-defined]
+            key, first, length, last = found.groups()
+            fqn = memo[key[1] if key[0] == op.BINGET else _u4(key, 1)[0]]
+            above = memo[first[1] if first[0] == op.BINGET else _u4(first, 1)[0]]
+            if length[0] != len(last) or type(fqn) is not str or type(above) is not str or fqn in paths:
                 break
-            self.memo += fresh
-            self.memo.append(None)
-            if fqn in paths:
-                raise _Unlike
-            paths[fqn] = steps
+            text = last.decode()
+            memo += (text, None)
+            paths[fqn] = (above, text)
             pos = found.end()
             if not len(paths) & 4095:
                 self.progress(pos, len(self.data))
         return pos
+
+    def _path(self, key: bytes, path: bytes) -> bool:
+        """Take one path; False where a length is wrong."""
+        fresh: list[str] = []
+        if key[0] == op.SHORT_BINUNICODE:
+            if key[1] != len(key) - 3:
+                return False
+            fqn = key[2:-1].decode()
+            fresh.append(fqn)
+        else:
+            fqn = self._text_at(key)
+        steps = self._path_steps(path, fresh)
+        if steps is None:
+            return False
+        self.memo += fresh
+        self.memo.append(None)
+        if fqn in self.out.paths:
+            raise _Unlike
+        self.out.paths[fqn] = steps
+        if not len(self.out.paths) & 4095:
+            self.progress(0, len(self.data))
+        return True
 
     def _path_steps(self, path: bytes, fresh: list[str]) -> tuple[str | int, ...] | None:
         """The steps of a path; texts that are new are added to `fresh`. None where a length is wrong."""

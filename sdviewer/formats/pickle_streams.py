@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from os import PathLike, fspath
 
-from sdviewer.core.checkpoint import Checkpoint
+from sdviewer.core.checkpoint import Checkpoint, Problem
 from sdviewer.core.progress import Progress, no_progress
 from sdviewer.errors import CorruptCheckpoint, OpenError, SDViewerError
 from sdviewer.formats.assembly import range_file
@@ -23,6 +24,7 @@ from sdviewer.formats.inner_files import first_bytes, member_window
 from sdviewer.formats.numpy_array import object_pickle
 from sdviewer.formats.opening import open_checkpoint
 from sdviewer.formats.registry import FORMATS
+from sdviewer.formats.shards import UnsafeNameError, shard_path
 from sdviewer.formats.sniff import LEGACY_MAGIC, NUMPY_MAGIC, Head, is_dcp_metadata, is_index, refusal
 from sdviewer.formats.torch_tar import is_torch_tar, read_tar
 from sdviewer.formats.zip_directory import DEFLATED, Entry, Reader, ZipDirectory, read_directory, read_member
@@ -65,18 +67,24 @@ class PickleStream:
 
 
 def pickle_streams(
-    path: str | PathLike[str], *, parts: bool = True, progress: Progress = no_progress
+    path: str | PathLike[str],
+    *,
+    parts: bool = True,
+    checkpoint: Checkpoint | None = None,
+    progress: Progress = no_progress,
 ) -> list[PickleStream]:
     """The pickles of the file at `path`; none for a format that holds none.
 
     Without `parts` those are left out that only hold one part of a tensor of a distributed checkpoint, of which there
-    can be a million.
+    can be a million. One of several files is not opened again where its `checkpoint` is given.
 
     Raises:
         OpenError: it is not a checkpoint, or cannot be read.
     """
     name = fspath(path)
     try:
+        if checkpoint is not None and checkpoint.shards:
+            return list(_of_all_files(checkpoint, parts, progress))
         if os.path.isdir(name):  # noqa: PTH112
             found = _set_of_files(name, progress)
             if isinstance(found, Checkpoint):
@@ -156,7 +164,18 @@ def _of_all_files(checkpoint: Checkpoint, parts: bool, progress: Progress) -> It
         if problem.code == "missing_shard" and problem.where.endswith(".safetensors"):
             continue  # loaders read a file of this name as safetensors, whatever is in it: no pickle is missing
         if problem.code in ("missing_shard", "unsafe_shard", "shard_unreadable"):
-            yield PickleStream(problem.where, b"", loaded=True, broken=problem.message)
+            yield _of_lost_file(checkpoint, problem)
+
+
+def _of_lost_file(checkpoint: Checkpoint, problem: Problem) -> PickleStream:
+    """What a file that is no shard would run all the same where it is a pickle; why it cannot be known of any other."""
+    if problem.code == "shard_unreadable":
+        with suppress(OpenError, UnsafeNameError):
+            folder = os.path.dirname(checkpoint.path)  # noqa: PTH120
+            with opened(shard_path(folder, problem.where)) as file:
+                if file.head.is_pickle or file.head.is_legacy or is_old_pickle(file.head):
+                    return PickleStream(problem.where, _whole(file), loaded=True)
+    return PickleStream(problem.where, b"", loaded=True, broken=problem.message)
 
 
 def _archives(file: File, name: str, source: DcpSource, parts: bool) -> Iterator[PickleStream]:

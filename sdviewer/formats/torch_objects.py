@@ -208,6 +208,7 @@ class _Walk:
         self.uses: dict[str, _Use] = {}
         self.incoherent = 0
         self.sources: set[str] = set()
+        self.paths: list[tuple[Link, KeyPath]] = [(None, ())]
 
     def run(self, root: Node) -> Objects:
         first = self._tensor(root, None, None) if is_tensor(root) else self._node(root, None, None, None)
@@ -320,7 +321,7 @@ class _Walk:
         if type(node) is Call:
             self._mapping_class(node, link, empty=not entries)
         keys = [key.value if type(key) is Const and type(key.value) is str else None for _, key, _ in entries]
-        path = _path(link)
+        path = self._path(link)
         owner = None
         if optimizer is None:
             owner = self._new_owner(node, path, place, entries, keys)
@@ -410,7 +411,7 @@ class _Walk:
         if is_tensor(value):
             entry = None
             if optimizer is not None and place is not None:
-                entry = _Entry(optimizer, dotted(_path(link)[len(optimizer.path) :]), place)
+                entry = _Entry(optimizer, dotted(self._path(link)[len(optimizer.path) :]), place)
             inner = self._tensor(value, link, entry)
         else:
             inner = self._node(value, link, place, optimizer)
@@ -449,7 +450,6 @@ class _Walk:
         self._class(node, link)
         depth = 1 if link is None else link[2] + 1
         rows = len(self.out.values) + len(self.out.tensors) + len(self.out.objects)
-        text = (type_name(node), literal(node, 1))
         arguments = arguments_of(node)
         # A method that is bound to something which stands elsewhere is no second copy of it.
         bound = qualified_name(node.function) == "builtins.getattr"
@@ -466,14 +466,14 @@ class _Walk:
             yield from self._child(value, (link, key_step(key), depth), place, optimizer)
         yield from self._attributes(node, link, optimizer)
         if len(self.out.values) + len(self.out.tensors) + len(self.out.objects) == rows:
-            self._value(link, text)
+            self._value(link, (type_name(node), literal(node, 1)))
 
     def _class(self, node: Call, link: Link) -> None:
         """The row of an object, and the source text of its class where a legacy stream holds it."""
         name = raw_name(node.function)
         if not self._affords(link):
             return
-        self.out.objects.append(ObjectInfo(_path(link), name, qualified_name(node.function) in TORCH_NAMES))
+        self.out.objects.append(ObjectInfo(self._path(link), name, qualified_name(node.function) in TORCH_NAMES))
         items = module_items(node.function)
         if len(items) > 3 and name not in self.sources:
             self.sources.add(name)
@@ -482,7 +482,7 @@ class _Walk:
                 self.out.values.append(ValueInfo((TypedStep("class", name),), "builtins.str", found[1]))
 
     def _root_module(self, node: Call, link: Link, place: Place | None) -> Frame:
-        path = _path(link)
+        path = self._path(link)
         owner = self._begin(node, path, place, "ema" if _is_ema(path) else "model")
         owner.is_module = True
         yield from self._module(node, link, owner, "")
@@ -593,7 +593,7 @@ class _Walk:
     ) -> Frame | None:
         """One tensor; gives back a frame where it has attributes or parts of its own."""
         if type(node) is TensorRecord and kind is None:
-            self._record(node, _path(link), entry, occurrence)
+            self._record(node, self._path(link), entry, occurrence)
             return None
         return self._general(node, link, entry, occurrence, kind)
 
@@ -607,13 +607,13 @@ class _Walk:
         except NotATensorError as error:
             self._problem("error", "tensor_unreadable", str(error), link)
             cls = raw_name(node.function) if not isinstance(node, (Const, Group)) and hasattr(node, "function") else ""
-            self.out.objects.append(ObjectInfo(_path(link), cls, cls in TORCH_NAMES, occurrence))
+            self.out.objects.append(ObjectInfo(self._path(link), cls, cls in TORCH_NAMES, occurrence))
             if entry is not None:
                 entry.owner.add(entry.key, -1, entry.place)
             return None
         if kind is None or tensor.kind not in ("tensor", "parameter"):
             kind = tensor.kind
-        self._row(tensor, layout, kind, _path(link), entry, occurrence)
+        self._row(tensor, layout, kind, self._path(link), entry, occurrence)
         if tensor.state is None and not tensor.parts:
             return None
         return self._entered(node, link, self._inside_tensor(tensor, link))
@@ -762,9 +762,24 @@ class _Walk:
             read_only=owner.read_only,
         )
 
+    def _path(self, link: Link) -> KeyPath:
+        """The steps of a path; those above it are kept, since what is told next mostly stands beside it."""
+        kept, missing = self.paths, []
+        while link is not None and not (link[2] < len(kept) and kept[link[2]][0] is link):
+            missing.append(link)
+            link = link[0]
+        depth = link[2] if link is not None else 0
+        path = kept[depth][1]
+        if missing:
+            del kept[depth + 1 :]
+        for below in reversed(missing):
+            path = (*path, below[1])
+            kept.append((below, path))
+        return path
+
     def _value(self, link: Link, found: Leaf) -> None:
         if self._affords(link):
-            self.out.values.append(ValueInfo(_path(link), found[0], found[1]))
+            self.out.values.append(ValueInfo(self._path(link), found[0], found[1]))
 
     def _problem(self, severity: Severity, code: str, message: str, where: Link) -> None:
         n = self.problem_counts[code] = self.problem_counts.get(code, 0) + 1

@@ -429,7 +429,7 @@ class Machine:
         if slot == last:
             self.records.reveal({last: record})
         elif slot not in self.memo:
-            self.records.reveal(_slots_inside(_expand(self.data, record), record.first_slot, last))
+            self.records.reveal(_slots_inside(_expand(self.data, record), record, last))
 
     def store_below(self, slot: int) -> None:
         """Take note of a PUT into a slot that is not above all others."""
@@ -530,12 +530,17 @@ def _expand(data: bytes, record: TensorRecord) -> Call:
     return call
 
 
-def _slots_inside(call: Call, first: int, last: int) -> dict[int, Node]:
-    """The memo slots from `first` up to and without `last` that are stored in an expanded record."""
+def _slots_inside(call: Call, record: TensorRecord, last: int) -> dict[int, Node]:
+    """The memo slots before `last` that an expanded record stores."""
     slots: dict[int, Node] = {}
     todo: list[Node] = [call]
+    seen: set[int] = set()
     for node in todo:
-        slots.update((slot, node) for slot in node.puts if first <= slot < last)
+        # What it fetched was made elsewhere, and may hold anything by now: a large graph, or itself.
+        if id(node) in seen or not record.at <= node.at < record.end:
+            continue
+        seen.add(id(node))
+        slots.update((slot, node) for slot in node.puts if record.first_slot <= slot < last)
         todo.extend(children(node))
     return slots
 

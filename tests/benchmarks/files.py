@@ -16,6 +16,27 @@ if what == "many":
     tensors = OrderedDict((f"module.layers.{i // 4}.{names[i % 4]}", torch.full((2 + i % 4,), float(i)))
                           for i in range(100_000))
     torch.save({"state_dict": tensors, "epoch": 3}, path)
+elif what in ("dcp", "index of zips", "index of safetensors"):
+    import json, os, warnings
+    warnings.simplefilter("ignore")
+    names = ("attn.qkv.weight", "attn.qkv.bias", "norm.weight", "norm.bias")
+    def shard(first, last):
+        return {f"model.layers.{i // 4}.{names[i % 4]}": torch.full((2 + i % 4,), float(i)) for i in range(first, last)}
+    os.mkdir(path)
+    if what == "dcp":
+        import torch.distributed.checkpoint as dcp
+        dcp.save({"model": shard(0, 100_000), "epoch": 3}, checkpoint_id=path, no_dist=True)
+    else:
+        from safetensors.torch import save_file
+        zips = what == "index of zips"
+        kind, stem = ("bin", "pytorch_model") if zips else ("safetensors", "model")
+        weight_map = {}
+        for n in range(4):
+            tensors, name = shard(n * 25_000, (n + 1) * 25_000), f"{stem}-{n + 1:05}-of-00004.{kind}"
+            (torch.save if zips else save_file)(tensors, os.path.join(path, name))
+            weight_map |= dict.fromkeys(tensors, name)
+        with open(os.path.join(path, f"{stem}.{kind}.index.json"), "w") as file:
+            json.dump({"metadata": {"total_size": 1_400_000}, "weight_map": weight_map}, file)
 else:
     gib = int(what)
     rows = gib * 512
@@ -34,6 +55,21 @@ else:
 def many_tensors(folder: Path) -> Path:
     """A torch zip of 100,000 small tensors under `state_dict`."""
     return _made(folder / "many.pth", "many")
+
+
+def distributed(folder: Path) -> Path:
+    """A folder of torch.distributed.checkpoint with 100,000 small tensors, as torch writes it from one process."""
+    return _made(folder / "dcp", "dcp")
+
+
+def index_of_zips(folder: Path) -> Path:
+    """A Hugging Face index of 100,000 small tensors in four torch zips."""
+    return _made(folder / "zips", "index of zips")
+
+
+def index_of_safetensors(folder: Path) -> Path:
+    """A Hugging Face index of 100,000 small tensors in four safetensors files."""
+    return _made(folder / "safetensors", "index of safetensors")
 
 
 def large(folder: Path, gib: int) -> Path:

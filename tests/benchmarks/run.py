@@ -1,6 +1,6 @@
 """Measure every budget of docs/benchmarks.md that is built, print one table of ratios.
 
-    python tests/benchmarks/run.py [open] [stats] [save] [window]
+    python tests/benchmarks/run.py [open] [folders] [stats] [save] [window]
 
 Everything is measured in this run, on this machine, files in the page cache; nothing here is a test.
 """
@@ -43,6 +43,24 @@ class Row:
 
 IMPORT_TORCH = "import torch"
 TORCH_LOAD = "import sys, torch; torch.load(sys.argv[1], mmap=True, weights_only=True)"
+IMPORT_DCP = "import torch.distributed.checkpoint"
+READ_METADATA = """
+import sys
+from torch.distributed.checkpoint import FileSystemReader
+FileSystemReader(sys.argv[1]).read_metadata()
+"""
+LOAD_SHARDS = """
+import sys, pathlib, torch
+shards = [torch.load(shard, mmap=True, weights_only=True) for shard in sorted(pathlib.Path(sys.argv[1]).glob("*.bin"))]
+"""
+IMPORT_SAFETENSORS = "import torch, safetensors"
+OPEN_SHARDS = """
+import sys, pathlib, safetensors
+tensors = {}
+for shard in sorted(pathlib.Path(sys.argv[1]).glob("*.safetensors")):
+    with safetensors.safe_open(shard, framework="pt") as file:
+        tensors |= {key: file.get_tensor(key) for key in file.keys()}
+"""
 READ_AND_SUM = """
 import os, sys, threading, time, warnings
 import numpy as np
@@ -145,6 +163,24 @@ def opening(folder: Path) -> Iterator[Row]:
     yield Row("open 20 GB against 2 GB", f"{twenty:.3f} s", f"2 GB {two:.3f} s", twenty / two, 1.1, 1.0)
 
 
+def folders(folder: Path) -> Iterator[Row]:
+    """Checkpoints of several files against torch's own way to what they hold."""
+    start = seconds(python("-m", "sdviewer", "--version"))
+    for what, path, title, program, imports in (
+        ("a DCP folder", files.distributed(folder), "read_metadata", READ_METADATA, IMPORT_DCP),
+        ("an index of torch zips", files.index_of_zips(folder), "torch.load", LOAD_SHARDS, IMPORT_TORCH),
+        ("an index of safetensors", files.index_of_safetensors(folder), "safe_open", OPEN_SHARDS, IMPORT_SAFETENSORS),
+    ):
+        ours, theirs = both(python("-m", "sdviewer", "info", str(path)), python("-c", program, str(path)), 3)
+        ours, theirs = ours - start, theirs - seconds(python("-c", imports), 1)
+        yield Row(
+            f"open 100,000 tensors, {what}", f"{ours:.2f} s", f"{title} {theirs:.2f} s", ours / theirs, 0.25, 0.15
+        )
+        memory, other = peak_mib("-m", "sdviewer", "info", str(path)), peak_mib("-c", program, str(path))
+        yield Row("  peak memory of it", f"{memory:.0f} MiB", f"{title} {other:.0f} MiB", memory / other, 1.0, 0.5)
+        shutil.rmtree(path)
+
+
 def statistics(folder: Path) -> Iterator[Row]:
     """Summary and histogram of 2 GiB against reading and adding."""
     path = folder / "one.pth"
@@ -244,6 +280,7 @@ def window(folder: Path) -> Iterator[Row]:
 
 SECTIONS: dict[str, Callable[[Path], Iterator[Row]]] = {
     "open": opening,
+    "folders": folders,
     "stats": statistics,
     "save": saving,
     "window": window,

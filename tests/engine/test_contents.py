@@ -18,6 +18,7 @@ from sdviewer.engine.numbers import Numbers
 from sdviewer.engine.records import as_text
 from sdviewer.formats import open_checkpoint
 from tests.engine.conftest import write_safetensors
+from tests.formats.dcp_folders import write_dcp
 
 
 class Runs:
@@ -209,3 +210,24 @@ def test_that_a_scan_says_which_objects_need_a_name(tmp_path: Path) -> None:
 def test_that_every_question_has_an_answer_for_a_file_without_pickles(tmp_path: Path, name: str) -> None:
     path = write_safetensors(tmp_path / "a.safetensors", {"w": np.ones(2, np.float32)})
     assert ask(Contents(open_checkpoint(path)), name, item=0, record=0) is not None
+
+
+def test_that_a_long_description_of_a_distributed_checkpoint_is_told_entry_by_entry(tmp_path: Path) -> None:
+    def more(metadata: Any) -> None:
+        entry = metadata.state_dict_metadata["w"]
+        names = [f"module.layers.{i}.{'long.' * 20}weight" for i in range(9000)]
+        metadata.state_dict_metadata.update(dict.fromkeys(names, entry))
+
+    write_dcp(tmp_path, {"w": torch.ones(2, 3), "epoch": 3}, paths={"w": ("model", 0)}, change=more)
+    contents = Contents(open_checkpoint(tmp_path))
+    told = inside(contents, inside(contents, 0)[".metadata"][0])
+    assert [row[3] for row in told.values()] == ["9,002 entries", "1 entry", "2 entries", "1.0.0"]
+    entries = inside(contents, told["state_dict_metadata"][0])
+    assert entries["w"][2:4] == ["TensorStorageMetadata", "2×3, float32, 1 part"]
+    assert entries["epoch"][6] is False
+    assert {name: row[3] for name, row in inside(contents, entries["w"][0]).items()}["dtype"] == "float32"
+    (step, index) = inside(contents, inside(contents, told["planner_data"][0])["w"][0]).values()
+    assert (step[3], index[3]) == ("model", "0")
+    places = inside(contents, told["storage_data"][0])
+    assert places["epoch"][3].startswith("__1_0.distcp, bytes 0 to ")
+    assert places["w at [0, 0]"][3].startswith("__0_0.distcp, bytes 0 to ")

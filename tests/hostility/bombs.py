@@ -63,6 +63,10 @@ def pickles(n: int) -> Iterator[tuple[str, bytes]]:
     yield "a graph of 1000**20 paths", b"\x80\x02)q\x000" + b"".join(
         b"(" + b"h%c" % i * 1000 + b"tq%c0" % (i + 1) for i in range(20)
     ) + b"h\x14."  # fmt: skip
+    calls = b"".join(b"ca\nb\nh%ch%c\x86Rq%c0" % (i, i, i + 1) for i in range(60))
+    yield "a graph of 2**60 calls", b"\x80\x02)q\x000" + calls + b"h\x3c."
+    named = b"".join(b"ca\nb\n)\x81}(X\1\0\0\0ah%cX\1\0\0\0bh%cubq%c0" % (i, i, i + 1) for i in range(60))
+    yield "a graph of 2**60 attributes", b"\x80\x02)q\x000" + named + b"h\x3c."
     yield "duplicates", b"\x80\x02]" + b"2" * n + b"0" * n + b"."
     yield "popped for nothing", b"\x80\x02]" + b"N0" * n + b"."
     far = [b"Nr" + struct.pack("<I", 2**32 - 1 - i) + b"0" for i in range(n // 8)]

@@ -42,6 +42,7 @@ from sdviewer.formats.zip_directory import read_directory, read_member, salvage_
 from sdviewer.pickles.emit import emit, is_faithful
 from sdviewer.pickles.machine import parse_partial
 from sdviewer.pickles.scan import scan_pickle, scan_stream
+from tests.hostility.tripwire import RUNS, Tripwire
 
 SECONDS = 20
 """Given to one input before it counts as hanging; honest ones need milliseconds."""
@@ -516,8 +517,15 @@ def _limit_memory() -> None:
 
 def main() -> None:
     """The process."""
-    outcome = run(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0)
+    for target in TARGETS.values():
+        target.seeds()  # made by torch, which loads libraries and starts programs when it is imported
+    tripwire = Tripwire(Path(os.devnull), only=RUNS)
+    sys.addaudithook(tripwire)
+    with tripwire.watching():
+        outcome = run(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0)
     found = {
+        "executions": len(tripwire.caught),
+        "executed": tripwire.caught[:50],
         "inputs": outcome.inputs,
         "seconds": round(outcome.seconds, 2),
         "worst_seconds": round(outcome.worst_seconds, 4),

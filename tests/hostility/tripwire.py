@@ -2,6 +2,8 @@
 
     python -P -m tests.hostility.tripwire look FOLDER      do everything with FOLDER/files/*, print what was seen
     python -P -m tests.hostility.tripwire unpickle FOLDER  unpickle FOLDER/pickles/*, print which calls were stopped
+    python -P -m tests.hostility.tripwire naive FOLDER     load FOLDER/files/* as one does who trusts them, likewise
+    python -P -m tests.hostility.tripwire walk FOLDER      do what the child process does that reads HDF5 files
 
 Python tells an audit hook of every import, exec, compile, open, process, socket, library and unpickled name; a hook
 cannot be taken away again, so the process is a child. `look` first works through FOLDER/honest, so that whatever our
@@ -17,6 +19,7 @@ import io
 import json
 import os
 import pickle
+import signal
 import socket
 import subprocess
 import sys
@@ -44,6 +47,23 @@ QUIET = (
 """Events of saving a file; where they point is not looked at: what they write is under `open`."""
 
 
+RUNS = (
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.spawn",
+    "os.fork",
+    "subprocess.",
+    "socket.",
+    "pickle.",
+    "ctypes.dl",
+)
+"""Events of whatever a file could make run in the end; without imports, which our own code does when it first needs."""
+
+WALK = [sys.executable, "-P", "-m", "sdviewer.formats.hdf5_walk"]
+"""The one program that may be started: our own child, which reads HDF5 files; `walk` looks at what happens in that."""
+
+
 class Tripped(BaseException):
     """What the hook raises in `unpickle`; no `except Exception` swallows it."""
 
@@ -51,15 +71,27 @@ class Tripped(BaseException):
 class Tripwire:
     """Audit hook: notes the events that no file may cause."""
 
-    def __init__(self, writable: Path, *, stop: bool = False) -> None:
+    def __init__(
+        self, writable: Path, readable: Path | None = None, *, stop: bool = False, only: str | tuple[str, ...] = ""
+    ) -> None:
         self.armed = False
         self.caught: list[str] = []
+        self.walks = 0
+        self._only = only
         self._writable = str(writable) + os.sep
+        self._readable = str(readable) + os.sep
         self._stop = stop
         self._opens = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
     def __call__(self, event: str, args: tuple[Any, ...]) -> None:
-        if not self.armed or event in QUIET:
+        if not self.armed or event in QUIET or not event.startswith(self._only):
+            return
+        if event == "subprocess.Popen" and not self._stop and args[1] == WALK:
+            self.walks += 1
+            return
+        if event == "os.kill" and self.walks and args[1] == signal.SIGKILL:
+            return  # the end of that child
+        if event in ("os.listdir", "os.scandir") and os.path.realpath(args[0]).startswith(self._readable):
             return
         if event == "open" and not self._stop and self._may_open(*args):
             return
@@ -68,9 +100,13 @@ class Tripwire:
             raise Tripped(event)
 
     def _may_open(self, path: Any, mode: Any, flags: int) -> bool:
+        if isinstance(path, int):
+            return True  # a descriptor, which was opened before
         name = os.fsdecode(path) if isinstance(path, (str, bytes)) else ""
         if not flags & self._opens:
             return not name.endswith((".py", ".pyc", ".so"))
+        if name == os.devnull:
+            return True  # where what the HDF5 library says goes
         return f"{name}{os.sep}".startswith(self._writable) or name.startswith(f"/proc/{os.getpid()}/fd/")
 
     @contextlib.contextmanager
@@ -88,16 +124,16 @@ def look(folder: Path) -> dict[str, Any]:
 
     for codec in ("raw_unicode_escape", "unicode_escape"):
         codecs.lookup(codec)  # imported by Python itself when text of a pickle is decoded
-    tripwire = Tripwire(folder / "out")
+    tripwire = Tripwire(folder / "out", folder / "files")
     steps = _steps(folder / "out")
-    for path in sorted((folder / "honest").iterdir()):
+    for _, path in things(folder / "honest"):
         for step in steps.values():
             with contextlib.suppress(SDViewerError):
                 step(path)
     sys.addaudithook(tripwire)
     found: dict[str, Any] = {}
-    for path in sorted((folder / "files").iterdir()):
-        tripwire.caught = []
+    for name, path in things(folder / "files"):
+        tripwire.caught, tripwire.walks = [], 0
         told: dict[str, str] = {}
         for title, step in steps.items():
             try:
@@ -105,8 +141,26 @@ def look(folder: Path) -> dict[str, Any]:
                     told[title] = step(path)
             except SDViewerError as error:
                 told[title] = f"refused: {error.code}"
-        found[path.name] = {"steps": told, "caught": tripwire.caught}
+        found[name] = {"steps": told, "caught": tripwire.caught, "walks": tripwire.walks}
     return found
+
+
+def things(folder: Path) -> Iterator[tuple[str, Path]]:
+    """The name of each file or folder in `folder`, and the path that is opened."""
+    for path in sorted(folder.iterdir()):
+        if path.suffix != ".json":
+            yield path.name, path / _said(path).get("opened", "")
+
+
+def _said(path: Path) -> dict[str, str]:
+    """What stands beside a thing."""
+    beside = path.with_name(f"{path.name}.json")
+    said: dict[str, str] = json.loads(beside.read_text()) if beside.exists() else {}
+    return said
+
+
+def _no_progress(done: int, total: int) -> None:
+    pass
 
 
 def _steps(out: Path) -> dict[str, Callable[[Path], str]]:
@@ -114,9 +168,10 @@ def _steps(out: Path) -> dict[str, Callable[[Path], str]]:
     import argparse
     from dataclasses import asdict
 
-    from sdviewer.cli import info, scan
+    from sdviewer.cli import info, scan, stats
     from sdviewer.engine.document import Document
     from sdviewer.engine.numbers import Numbers
+    from sdviewer.errors import SDViewerError
     from sdviewer.formats import open_checkpoint, save
     from sdviewer.formats.scanning import scan_file
     from sdviewer.repair.planning import make_plan
@@ -125,20 +180,17 @@ def _steps(out: Path) -> dict[str, Callable[[Path], str]]:
     quiet = argparse.Namespace(quiet=True, json=True, state_dict=None)
     rename = 'format = "sdviewer-recipe/1"\n[[step]]\nop = "rename"\nrules = [["w", "renamed"]]\n'
 
-    def no_progress(done: int, total: int) -> None:
-        pass
-
     def opened(path: Path) -> str:
         checkpoint = open_checkpoint(path)
         asdict(checkpoint.identity)
         return checkpoint.container
 
-    def told(path: Path) -> str:
-        with contextlib.redirect_stdout(io.StringIO()) as printed:
+    def printed(command: Callable[[argparse.Namespace], object], path: Path, **more: Any) -> str:
+        with contextlib.redirect_stdout(io.StringIO()) as lines:
             for as_json in (False, True):
                 quiet.json = as_json
-                info.run(argparse.Namespace(**vars(quiet), file=str(path)))
-        return f"{len(printed.getvalue()) > 0}"
+                command(argparse.Namespace(**vars(quiet), file=str(path), **more))
+        return f"{len(lines.getvalue()) > 0}"
 
     def scanned(path: Path) -> str:
         found = scan_file(path)
@@ -148,11 +200,11 @@ def _steps(out: Path) -> dict[str, Callable[[Path], str]]:
 
     def shown(path: Path) -> str:
         document, numbers = Document(), Numbers()
-        document.requests["open"]({"path": str(path)}, no_progress)
-        document.requests["rows"]({"all": "expand"}, no_progress)
+        document.requests["open"]({"path": str(path)}, _no_progress)
+        document.requests["rows"]({"all": "expand"}, _no_progress)
         measured = 0
         for row in range(len(document._tree)):
-            facts = document.requests["facts"]({"row": row}, no_progress).body
+            facts = document.requests["facts"]({"row": row}, _no_progress).body
             if facts["source"]:
                 for name, params in {
                     "overview": {},
@@ -160,7 +212,8 @@ def _steps(out: Path) -> dict[str, Callable[[Path], str]]:
                     "line": {"points": 8},
                     "digest": {},
                 }.items():
-                    numbers.requests[name]({"source": facts["source"], **params}, no_progress)
+                    with contextlib.suppress(SDViewerError):  # a line is not for a matrix, a lost part has no numbers
+                        numbers.requests[name]({"source": facts["source"], **params}, _no_progress)
                 measured += 1
         return f"{measured} measured"
 
@@ -173,7 +226,41 @@ def _steps(out: Path) -> dict[str, Callable[[Path], str]]:
             verdict = scanned(target)
         return verdict
 
-    return {"open": opened, "info": told, "scan": scanned, "show and measure": shown, "save": saved}
+    return {
+        "open": opened,
+        "info": lambda path: printed(info.run, path),
+        "stats": lambda path: printed(stats.run, path, key=None, hash=True),
+        "scan": scanned,
+        "show and measure": shown,
+        "raw": _raw,
+        "save": saved,
+    }
+
+
+def _raw(path: Path) -> str:
+    """All that the views of the whole file ask of a worker."""
+    from sdviewer.engine.document import Document
+    from sdviewer.errors import SDViewerError
+
+    document = Document()
+    document.requests["open"]({"path": str(path)}, _no_progress)
+
+    def ask(name: str, **params: Any) -> Any:
+        return document.requests[name](params, _no_progress).body
+
+    rows = [0]
+    for row in rows:
+        page = ask("structure", item=row, start=0, limit=40)
+        rows += [child[0] for child in page["rows"] if child[6]][: 300 - len(rows)]
+    page = {"start": 0, "limit": 40}
+    for record in ask("records", **page)["rows"]:
+        with contextlib.suppress(SDViewerError):
+            ask("record_text", record=record[0])
+    for name in ("storages", "problems"):
+        ask(name, **page)
+    for name in ("metadata", "clean"):
+        ask(name, limit=40)
+    return f"{len(rows) - 1} rows"
 
 
 class _Unpickler(pickle.Unpickler):
@@ -202,6 +289,75 @@ def unpickle(folder: Path) -> dict[str, Any]:
     return found
 
 
+def naive(folder: Path) -> dict[str, Any]:
+    """What ends with `os.system` when each thing is loaded by the reader that its `.json` names."""
+    import numpy as np
+    import torch
+    from torch.distributed.checkpoint import FileSystemReader
+
+    def package(path: Path) -> object:
+        return torch.package.PackageImporter(path).load_pickle("model", "model.pkl")
+
+    def shards(path: Path) -> None:
+        for name in sorted(set(json.loads(path.read_text())["weight_map"].values())):
+            torch.load(path.with_name(name), weights_only=False)
+
+    readers: dict[str, Callable[[Path], object]] = {
+        "dcp": lambda path: FileSystemReader(path).read_metadata(),
+        "numpy": lambda path: np.asarray(dict(enumerate(_arrays(np.load(path, allow_pickle=True))))),
+        "package": package,
+        "shard": shards,
+    }
+    tripwire = Tripwire(folder / "out", stop=True, only="os.system")
+    sys.addaudithook(tripwire)
+    found = {}
+    for name, path in things(folder / "files"):
+        reader = _said(folder / "files" / name)["naive"]
+        tripwire.caught = []
+        with contextlib.suppress(Exception, Tripped), tripwire.watching():
+            readers[reader](path)
+        found[name] = {"caught": tripwire.caught[:1]}
+    return found
+
+
+def _arrays(loaded: Any) -> Iterator[Any]:
+    """What stands in an `.npz`, or the array of an `.npy`."""
+    if hasattr(loaded, "files"):
+        for name in loaded.files:
+            yield loaded[name]
+    else:
+        yield loaded
+
+
+def walk(folder: Path) -> dict[str, Any]:
+    """What happens in the process that reads an HDF5 file, while it does; and how it ended."""
+    import h5py
+
+    from sdviewer.formats.hdf5_walk import _Bytes, _Walk
+
+    tripwire = Tripwire(folder / "out")
+
+    def walked(path: Path) -> str:
+        with path.open("rb") as file, contextlib.redirect_stdout(io.StringIO()) as printed:
+            size = path.stat().st_size
+            _Walk(h5py, _Bytes(file.fileno(), 0, size), size).run()
+        return printed.getvalue()
+
+    for _, path in things(folder / "honest"):
+        walked(path)
+    sys.addaudithook(tripwire)
+    found = {}
+    for name, path in things(folder / "files"):
+        tripwire.caught = []
+        with tripwire.watching():
+            try:
+                told = walked(path)
+            except Exception as error:  # the library's own, which the child tells
+                told = type(error).__name__
+        found[name] = {"caught": tripwire.caught, "told": told}
+    return found
+
+
 _CODE = compile("1", "made before", "exec")
 
 ACTS: dict[str, Callable[[], Any]] = {
@@ -222,4 +378,5 @@ ACTS: dict[str, Callable[[], Any]] = {
 
 
 if __name__ == "__main__":
-    print(json.dumps({"look": look, "unpickle": unpickle}[sys.argv[1]](Path(sys.argv[2]))))  # noqa: T201
+    modes = {"look": look, "unpickle": unpickle, "naive": naive, "walk": walk}
+    print(json.dumps(modes[sys.argv[1]](Path(sys.argv[2]))))  # noqa: T201

@@ -347,6 +347,18 @@ def test_that_a_slot_inside_a_record_can_be_fetched() -> None:
         assert slot in again.puts
 
 
+def test_that_a_slot_inside_a_record_is_found_where_what_the_record_names_holds_itself() -> None:
+    # BUILD on the class of the hooks, with that class in the state: a circle that every later record leads into.
+    data = torch_pickle(tensors(3))
+    first, last = parse(data).records
+    slot = next(slot for slot, node in last.names.items() if node is last.hooks_class)
+    circle = b"h" + bytes((slot,)) + b"}X\1\0\0\0kh" + bytes((slot,)) + b"sb0"
+    changed = data[: first.end] + circle + data[first.end : -1] + b"0h" + bytes((last.first_slot,)) + b"."
+    again = parse(changed).root
+    assert again is not None
+    assert last.first_slot in again.puts
+
+
 def test_that_a_record_with_a_changed_memo_slot_is_not_taken_for_one() -> None:
     # A PUT inside the call that overwrites the slot of the storage class: what later GETs fetch is another thing.
     data = torch_pickle(tensors(6))

@@ -67,7 +67,7 @@ class StructurePanel(FileView):
 
     def pieces(self) -> Sequence[Callable[[], object]]:
         """The lists."""
-        return (lambda: self.objects, lambda: self.records, lambda: self.storages)
+        return (lambda: self.objects, lambda: self.records, lambda: self.records.text, lambda: self.storages)
 
     def _page(self, name: str) -> _Page:
         return {"objects": self.objects, "records": self.records, "storages": self.storages}[name]
@@ -216,24 +216,30 @@ class RecordsPage(_Page):
         self.table = RowsTable(columns, "Records")
         self.table.feed_from(session, "records", "records")
         self.table.row_chosen.connect(self._look)
+        self._text_card = Card("Text", "choose a record")
         card = Card()
         card.column.setContentsMargins(1, 4, 1, 1)
         card.set_body(self.table)
-        self.text = CodeBlock("")
-        self.text.setAccessibleName("The record's text")
-        self._text_card = Card("Text", "choose a record")
+        self._split = QSplitter(Qt.Orientation.Vertical)
+        self._split.setChildrenCollapsible(False)
+        self._split.setHandleWidth(10)
+        self._split.setProperty("role", "gap")
+        self._split.addWidget(card)
+        self.column.addWidget(self._split)
+
+    @cached_property
+    def text(self) -> CodeBlock:
+        """The text of a record; made in a turn of its own, because with the table it would take too long a one."""
+        made = CodeBlock("")
+        made.setAccessibleName("The record's text")
         copy = widgets.button("Copy", "copy")
-        copy.clicked.connect(lambda: widgets.copy_text(self.text.toPlainText()))
+        copy.clicked.connect(lambda: widgets.copy_text(made.toPlainText()))
         self._text_card.add_control(copy)
-        self._text_card.set_body(self.text)
-        split = QSplitter(Qt.Orientation.Vertical)
-        split.setChildrenCollapsible(False)
-        split.setHandleWidth(10)
-        split.setProperty("role", "gap")
-        split.addWidget(card)
-        split.addWidget(self._text_card)
-        split.setSizes([400, 300])
-        self.column.addWidget(split)
+        self._text_card.set_body(made)
+        widgets.polish(self._text_card)
+        self._split.addWidget(self._text_card)
+        self._split.setSizes([400, 300])
+        return made
 
     def refresh(self) -> None:
         def answered(body: Body, buffers: Buffers) -> None:
