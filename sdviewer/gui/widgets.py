@@ -271,6 +271,10 @@ class Segments(QFrame):
         self._buttons[key] = made
         self._row.addWidget(made)
 
+    def buttons(self) -> tuple[QPushButton, ...]:
+        """Its buttons, from the left."""
+        return tuple(self._buttons.values())
+
     def choose(self, key: str) -> None:
         """Mark one as chosen without telling anybody."""
         self._buttons[key].setChecked(True)
