@@ -25,6 +25,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from sdviewer.core import text
@@ -103,7 +104,8 @@ class Edits:
             with deadline(PATIENCE, "this takes too long on these keys", "Is there a repetition inside a repetition?"):
                 return self._preview(params, limit)
         except SDViewerError as error:
-            said = f"{error.message}. {error.remedy}".strip()
+            message = error.message.removeprefix("the step: ")
+            said = f"{message[:1].upper()}{message[1:]}. {error.remedy}".strip()
             empty = {
                 "keys": 0,
                 "changed": 0,
@@ -127,13 +129,15 @@ class Edits:
 
         operation, found = self._scoped(operation, params.get("scope"), look)
         skip = _skipping(operation, found, look) if params.get("skip") else None
+        # The other half of a collision stays what it is: it is named beside the one that changes.
+        found = replace(found, rows=tuple(row for row in found.rows if row.new != row.old))
         self._previewed = (operation, found)
         return Answer(
             {
                 "keys": found.keys,
                 "changed": found.changed,
                 "dropped": found.dropped,
-                "blocked": sum(bool(row.problem) and row.new != row.old for row in found.rows),
+                "blocked": sum(bool(row.problem) for row in found.rows),
                 "rows": [_row(operation, row) for row in found.rows[:limit]],
                 "total": len(found.rows),
                 "start": 0,

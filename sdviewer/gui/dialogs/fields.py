@@ -7,10 +7,11 @@ from typing import Any, Final
 
 from PySide6.QtCore import QObject, Signal
 from PySide6.QtGui import QFontMetrics
-from PySide6.QtWidgets import QCheckBox, QComboBox, QLineEdit, QPlainTextEdit, QWidget
+from PySide6.QtWidgets import QCheckBox, QLineEdit, QPlainTextEdit, QWidget
 
 from sdviewer.gui import resources, widgets
 from sdviewer.gui.dialogs.forms.form import Entry
+from sdviewer.gui.widgets import Choice
 
 ARROW: Final = " -> "
 
@@ -107,8 +108,7 @@ class ChoiceField(FieldWidget):
     """One of a few."""
 
     def __init__(self, entry: Entry) -> None:
-        self.box = QComboBox()
-        self.box.setMinimumHeight(30)
+        self.box = Choice(entry.label)
         for value, words in entry.choices:
             self.box.addItem(words, value)
         super().__init__(entry, self.box)
@@ -119,7 +119,11 @@ class ChoiceField(FieldWidget):
         return None if self.box.currentIndex() == 0 and not self.entry.needed else chosen
 
     def set_value(self, value: Any) -> None:
-        self.box.setCurrentIndex(max(0, self.box.findData(value)))
+        at = self.box.findData(value) if value is not None else 0
+        if at < 0:
+            self.box.addItem(str(value), value)  # what a recipe may say and the form does not offer
+            at = self.box.count() - 1
+        self.box.setCurrentIndex(at)
 
 
 class FlagField(FieldWidget):

@@ -32,6 +32,12 @@ HEADS: Final = ("Before", "After", "Shape", "Effect")
 _ROOT: Final = QModelIndex()
 Index = QModelIndex | QPersistentModelIndex
 
+_SHORT: Final = (
+    ("which is a key already", "collides with a key already there"),
+    ("would both become", "two keys would become one"),
+    ("under which", "a key would stand below a key"),
+)
+"""Problems as the worker words them, and in so many words as a column has room for."""
 _SAID: Final = {"gone": "taken away", "carried": "carried over", "new": "put in"}
 
 
@@ -78,6 +84,8 @@ class PreviewModel(QAbstractTableModel):
         if role == Qt.ItemDataRole.AccessibleTextRole and column < 2:
             return _spoken(old if column == 0 else new)
         if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.ToolTipRole, Qt.ItemDataRole.AccessibleTextRole):
+            if role == Qt.ItemDataRole.ToolTipRole and problem:
+                return plain_tip(text.visible(problem, 400))
             cell = (joined(old), joined(new), shape, effect(new, problem))[column]
             return plain_tip(cell) if role == Qt.ItemDataRole.ToolTipRole else cell
         return None
@@ -98,7 +106,9 @@ def joined(parts: Any) -> str:
 
 def effect(new: Any, problem: str) -> str:
     """What becomes of a key, in a few words."""
-    return text.visible(problem, 120) if problem else "dropped" if new is None else "renamed"
+    if not problem:
+        return "dropped" if new is None else "renamed"
+    return next((words for end, words in _SHORT if end in problem), text.visible(problem, 120))
 
 
 def _spoken(parts: Any) -> str:
@@ -198,7 +208,7 @@ class PreviewTable(QWidget):
         for column in (0, 1):
             across.setSectionResizeMode(column, QHeaderView.ResizeMode.Stretch)
         view.setColumnWidth(2, 90)
-        view.setColumnWidth(3, 150)
+        view.setColumnWidth(3, 210)
         column_layout = QVBoxLayout(self)
         column_layout.setContentsMargins(0, 0, 0, 0)
         column_layout.setSpacing(8)

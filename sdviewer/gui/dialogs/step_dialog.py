@@ -10,7 +10,7 @@ from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import QDialog, QGridLayout, QHBoxLayout, QVBoxLayout, QWidget
 
 from sdviewer.core import text
-from sdviewer.gui import widgets
+from sdviewer.gui import icons, widgets
 from sdviewer.gui.dialogs.fields import FieldWidget, FlagField, make_field
 from sdviewer.gui.dialogs.forms import Form
 from sdviewer.gui.dialogs.forms.form import COMMON
@@ -75,7 +75,7 @@ class StepDialog(QDialog):
         self._common.hide()
         self.more = widgets.button("&More: some keys only, a note, what to expect", "chev", link=True)
         self.more.setCheckable(True)
-        self.more.toggled.connect(self._common.setVisible)
+        self.more.toggled.connect(self._show_more)
         hint = widgets.label(self._form.hint, "hint")
         hint.setWordWrap(True)
         hint.setVisible(bool(self._form.hint))
@@ -98,6 +98,12 @@ class StepDialog(QDialog):
         column.addWidget(self._common)
         column.addWidget(self.preview, 1)
         column.addLayout(foot)
+
+    def _show_more(self, shown: bool) -> None:
+        self._common.setVisible(shown)
+        self.more.setIcon(icons.icon("chevd" if shown else "chev", "text2"))
+        high = self._common.sizeHint().height()
+        self.resize(self.width(), max(self.height() + (high if shown else -high), 460))
 
     def _fill(self, values: Mapping[str, Any]) -> None:
         for name, field in self.fields.items():
@@ -139,7 +145,7 @@ class StepDialog(QDialog):
             return  # of what was there before somebody typed on
         self.preview.show_preview(preview)
         problems = list(preview.get("problems") or ())
-        error = str(preview.get("error") or "").removeprefix("the step: ")
+        error = str(preview.get("error") or "")
         changes = int(preview["changed"]) + int(preview["dropped"])
         # Of what changes no key the worker says it: unwrapping, and what leaves out objects.
         counts = changes or self._form.op in ("unwrap", "drop_objects") or self._at >= 0

@@ -10,7 +10,6 @@ from typing import Any, Final
 from PySide6.QtCore import Qt, QTimer
 from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import (
-    QComboBox,
     QGridLayout,
     QHBoxLayout,
     QLineEdit,
@@ -26,7 +25,7 @@ from sdviewer.gui.dialogs.step_dialog import TYPING_PAUSE
 from sdviewer.gui.jobs import Body
 from sdviewer.gui.panels.file_view import FileView
 from sdviewer.gui.session import Session
-from sdviewer.gui.widgets import IconLabel, KeyHint, Segments
+from sdviewer.gui.widgets import Choice, IconLabel, KeyHint, Segments
 from sdviewer.repair.history import Step
 
 LITERAL, TEMPLATE, REGEX = "literal", "template", "regex"
@@ -104,9 +103,7 @@ class FindPanel(FileView):
         self.syntax = Segments(SYNTAXES, "Syntax")
         self.case = _toggle("Aa", "Match case")
         self.whole = _toggle("^ab$", "Whole key")
-        self.scope = QComboBox()
-        self.scope.setMinimumHeight(30)
-        self.scope.setAccessibleName("Where")
+        self.scope = Choice("Where")
         self.hint = self.summary
         self.wrong = widgets.label("", "error")
         self.preview = PreviewTable(session)
@@ -143,6 +140,7 @@ class FindPanel(FileView):
         options.addWidget(self.syntax)
         options.addWidget(self.case)
         options.addWidget(self.whole)
+        options.addStretch(1)
         where = QHBoxLayout()
         where.setSpacing(6)
         inside = widgets.label("&in", "second")
@@ -330,7 +328,7 @@ class FindPanel(FileView):
     def _show(self, preview: Body) -> None:
         if self._pause.isActive():
             return  # somebody typed on
-        error = str(preview.get("error") or "").removeprefix("the step: ")
+        error = str(preview.get("error") or "")
         if error:
             self._show_nothing(error)
             return

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from PySide6.QtCore import QModelIndex, QPersistentModelIndex, QPoint, QRect, QSize, Qt, Signal
-from PySide6.QtGui import QAction, QContextMenuEvent, QFontMetrics, QKeyEvent, QMouseEvent, QPainter
+from PySide6.QtGui import QAction, QContextMenuEvent, QFontMetrics, QKeyEvent, QMouseEvent, QPainter, QResizeEvent
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QHBoxLayout,
     QListView,
     QMenu,
-    QSizePolicy,
     QStyle,
     QStyledItemDelegate,
     QStyleOptionViewItem,
@@ -46,6 +45,7 @@ class StepsView(QListView):
     def __init__(self, model: StepsModel) -> None:
         super().__init__()
         self.steps = model
+        self._high = ROW + 4
         self.setModel(model)
         self._delegate = _StepDelegate(model)
         self.setItemDelegate(self._delegate)
@@ -60,6 +60,13 @@ class StepsView(QListView):
         self.setDefaultDropAction(Qt.DropAction.MoveAction)
         self.setDragDropOverwriteMode(False)
         model.move_wanted.connect(self.moved)
+
+    def fit(self) -> None:
+        """Be as high as the steps, up to a few of them."""
+        shown = self.steps.rows[:MOST_ROWS]
+        high = ROW * len(shown) + SECOND_LINE * sum(bool(row.second_line) for row in shown)
+        self._high = max(high, ROW) + 4
+        self.setFixedHeight(self._high)
 
     def act(self, name: str, row: int) -> None:
         """Do what one of a row's buttons does."""
@@ -213,7 +220,6 @@ class RecipePanel(QWidget):
         self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
         self._session = session
         self._count = Chip("").only_says()
-        self._summary = Elided("", "note")
         self._add = _menu_button("plus", "Add a step")
         self._more = _menu_button("more", "Save, open and edit the recipe")
         save = widgets.button("Save repaired as…", "save", primary=True)
@@ -223,7 +229,7 @@ class RecipePanel(QWidget):
         head.setSpacing(8)
         head.addWidget(widgets.label("Recipe", "title"))
         head.addWidget(self._count)
-        head.addWidget(self._summary, 1)
+        head.addStretch(1)
         head.addWidget(self._add)
         head.addWidget(self._more)
         head.addWidget(save)
@@ -246,8 +252,6 @@ class RecipePanel(QWidget):
         column.addWidget(self._wrong)
         column.addWidget(self.view, 1)
         column.addWidget(self._warnings)
-        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Preferred)
-        self.setMinimumHeight(118)
         self._current = -1
         self.hide()
 
@@ -285,8 +289,6 @@ class RecipePanel(QWidget):
             self.view.setCurrentIndex(self.model.index(min(current, len(rows) - 1), 0))
         self.setVisible(not session.recipe.is_empty)
         self._count.setText(text.plural(len(rows), "step"))
-        parts = [f"{int(edit.get('renamed') or 0):,} renamed", f"{int(edit.get('dropped') or 0):,} dropped"]
-        self._summary.setText(", ".join(parts))
         guards = _guards(session)
         self._guards.setText(guards)
         self._guards.setVisible(bool(guards))
@@ -297,8 +299,21 @@ class RecipePanel(QWidget):
         warnings = [text.visible(str(message), 300) for _, message, _ in edit.get("warnings") or ()]
         self._warnings.setText("\n".join(warnings[:3]))
         self._warnings.setVisible(bool(warnings))
-        high = ROW * min(max(len(rows), 1), MOST_ROWS) + SECOND_LINE * sum(bool(row.second_line) for row in rows)
-        self.setMaximumHeight(120 + high + 18 * len(warnings[:3]) * 2)
+        self.view.fit()
+        self._fit()
+
+    def _fit(self) -> None:
+        """Be as high as what is in it; the tree has the rest."""
+        column = self.layout()
+        assert column is not None
+        column.activate()
+        wrapped = column.totalHeightForWidth(max(self.width(), 320)) if column.hasHeightForWidth() else 0
+        self.setFixedHeight(wrapped or column.totalSizeHint().height())
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        if event.size().width() != event.oldSize().width():
+            self._fit()
 
     def _move(self, step: int, to: int) -> None:
         if 0 <= to < len(self.model.rows):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from sdviewer.gui.dialogs.forms import (
+    cast,
+    clone,
     drop,
     drop_objects,
     keep,
@@ -11,6 +13,7 @@ from sdviewer.gui.dialogs.forms import (
     replace,
     replace_prefix,
     strip,
+    tie,
     unwrap,
 )
 from sdviewer.gui.dialogs.forms.form import Entry, Form
@@ -20,6 +23,7 @@ __all__ = ["FORMS", "Entry", "Form", "form_of"]
 FORMS: tuple[Form, ...] = (
     *(strip.FORM, prefix.FORM, replace_prefix.FORM, rename.FORM, replace.FORM),
     *(drop.FORM, keep.FORM, unwrap.FORM, drop_objects.FORM),
+    *(cast.FORM, clone.FORM, tie.FORM),
 )
 
 
