@@ -1,8 +1,8 @@
 """The filter language of the module tree, plain words first.
 
 Words are substrings of the key, `*` and `?` make a glob, `/.../` is a regular expression; `shape:768`, `shape:*×768`,
-`dtype:bf16`, `params:>1M`, `size:>10MiB`, `shared` and `problem` look at the tensor; `-` in front
-of any of them leaves out. All must hold. Case does not matter outside regular expressions.
+`shape:=768` (a vector), `dtype:bf16`, `params:>1M`, `size:>10MiB`, `shared` and `problem` look at the tensor; `-` in
+front of any of them leaves out. All must hold. Case does not matter outside regular expressions.
 """
 
 from __future__ import annotations
@@ -150,8 +150,9 @@ class _SharedTest:
 
 
 def _shape(argument: str) -> TensorTest:
-    wanted = argument.lower().replace("x", "×").split("×")
-    if len(wanted) == 1:
+    exact = argument.startswith("=")
+    wanted = argument.lower().removeprefix("=").replace("x", "×").split("×")
+    if len(wanted) == 1 and not exact:
         return lambda info: argument == "scalar" if not info.shape else argument in map(str, info.shape)
     return lambda info: (
         len(info.shape) == len(wanted)

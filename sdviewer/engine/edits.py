@@ -204,8 +204,7 @@ class Edits:
         target = self._home(to)
         rules: list[tuple[str, str]] = []
         prefixes: list[tuple[str, str]] = []
-        for old, is_module in self._places(rows):
-            name = old.rstrip(".").rpartition(".")[2]
+        for old, is_module, name in self._places(rows):
             new = f"{target}{name}{'.' if is_module else ''}"
             if new == old:
                 continue
@@ -233,20 +232,20 @@ class Edits:
             row = tree.parent[row]
         raise UsageError("there is no module at this place", remedy="Drop it on a module or on a state dict.")
 
-    def _places(self, rows: Sequence[int]) -> Iterator[tuple[str, bool]]:
-        """Keys and prefixes of rows, and whether each is a module's prefix; of a fold those of its modules."""
+    def _places(self, rows: Sequence[int]) -> Iterator[tuple[str, bool, str]]:
+        """Keys and prefixes of rows, whether each is a module's prefix, and its own name; of a fold those inside."""
         tree = self._document.tree
         for row in rows:
             if prefix := self._document.prefix(row):
-                yield prefix, True
+                yield prefix, True, tree.name[row]
             elif tree.kind[row] == "fold":
                 child = row + 1
                 while child < tree.end[row]:
                     if prefix := self._document.prefix(child):
-                        yield prefix, True
+                        yield prefix, True, tree.name[child]
                     child = tree.end[child]
             elif tree.entry[row] >= 0 and not tree.dropped[row]:
-                yield self._document.key(row), False
+                yield self._document.key(row), False, tree.name[row]
 
     def _patterns(self, rows: Sequence[int]) -> tuple[str, ...]:
         """The patterns that mean rows and all below them; none for a whole state dict."""
@@ -255,7 +254,7 @@ class Edits:
             return EVERY
         found = tuple(
             below(place) if is_module else literal_pattern(place)
-            for place, is_module in self._places(self._outermost(rows))
+            for place, is_module, _ in self._places(self._outermost(rows))
         )
         if not found:
             raise NoMatch("nothing that is selected has a key", remedy="Select tensors or modules of a state dict.")
@@ -289,12 +288,12 @@ class Edits:
         tree = self._document.tree
         for top in self._outermost(rows):
             for row in range(top, tree.end[top]):
-                if tree.entry[row] >= 0 or tree.tensor[row] >= 0:
+                if (tree.entry[row] >= 0 or tree.tensor[row] >= 0) and (row == top or not tree.dropped[row]):
                     yield self._document.key(row)
 
     def common(self, params: Params) -> Answer:
         """The longest run of whole components that all keys of some rows have."""
-        keys = [place for place, _ in self._places(self._outermost(params["rows"]))]
+        keys = [place for place, _, _ in self._places(self._outermost(params["rows"]))]
         return Answer({"text": _common_part(keys)})
 
     def alike(self, params: Params) -> Answer:
@@ -304,7 +303,8 @@ class Edits:
             raise NoMatch("this row is no tensor", remedy="Choose a tensor.")
         by, key = params["by"], self._document.key(row)
         if by == "shape":
-            return Answer({"filter": f"shape:{tree.shape[row].replace(',', '')}"})
+            shape = self._document.shown.checkpoint.tensors[tree.tensor[row]].shape
+            return Answer({"filter": f"shape:={'×'.join(map(str, shape))}" if shape else "shape:scalar"})
         if by == "leaf":
             return Answer({"filter": _as_filter(f"(^|\\.){re.escape(key.rpartition('.')[2])}$")})
         pieces = [r"\d+" if piece.isascii() and piece.isdigit() else re.escape(piece) for piece in key.split(".")]
