@@ -14,9 +14,9 @@
     SCOPE    {"kind": "rows", "rows"} or {"kind": "filter"}: what the filter of the tree finds
     PREVIEW  {"keys": n the step looks at, "changed": n, "dropped": n, "blocked": n that collide, "rows": [[old, new |
              null, shape, problem]], "total": n rows, "start": n, "problems": [text], "error": "", "step": {op table},
-             "label", "seconds", "skip": {"step", "label", "keys": n left as they are} | null}; old and new are
-             [[text, kind]] with the kinds of `repair.marks`; problem rows come first. An operation that cannot be read
-             is an error text.
+             "label", "seconds", "skip": {"step", "label", "keys": n left as they are} | null, "matched": n things of
+             the file | null for a step on keys}; old and new are [[text, kind]] with the kinds of `repair.marks`;
+             problem rows come first. An operation that cannot be read is an error text.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from sdviewer.repair.patterns import SEARCH, literal_pattern, literal_rule
 from sdviewer.repair.plan import Plan
 from sdviewer.repair.planning import Preview, PreviewRow, make_plan, preview_operation
 from sdviewer.repair.recipe import Recipe, parse_recipe
-from sdviewer.repair.scope import MOST_KEYS, below, can_be_restricted, restricted, without
+from sdviewer.repair.scope import MOST_KEYS, below, can_be_restricted, is_for_file, restricted, without
 
 Params = Mapping[str, Any]
 
@@ -116,7 +116,9 @@ class Edits:
                 "start": 0,
                 "problems": [],
             }
-            return Answer({**empty, "error": said, "step": None, "label": "", "seconds": 0.0, "skip": None})
+            return Answer(
+                {**empty, "error": said, "step": None, "label": "", "seconds": 0.0, "skip": None, "matched": None}
+            )
 
     def _preview(self, params: Params, limit: int) -> Answer:
         began = time.perf_counter()
@@ -129,6 +131,7 @@ class Edits:
 
         operation, found = self._scoped(operation, params.get("scope"), look)
         skip = _skipping(operation, found, look) if params.get("skip") else None
+        matched = self._matched(params["recipe"], operation) if is_for_file(operation) else None
         # The other half of a collision stays what it is: it is named beside the one that changes.
         found = replace(found, rows=tuple(row for row in found.rows if row.new != row.old))
         self._previewed = (operation, found)
@@ -147,8 +150,15 @@ class Edits:
                 "label": operation.label,
                 "seconds": time.perf_counter() - began,
                 "skip": skip,
+                "matched": matched,
             }
         )
+
+    def _matched(self, text: str, operation: Operation) -> int:
+        """How many things an operation on the whole file finds, which its keys do not tell."""
+        recipe = parse_recipe(text) if text.strip() else Recipe()
+        recipe = replace(recipe, steps=(*recipe.steps, replace(operation, enabled=True)))
+        return make_plan(recipe, self._document.checkpoint).steps[-1].matched
 
     def _plan_of(self, recipe: str, checkpoint: Checkpoint) -> Plan:
         """The plan of the steps before the one that is looked at; while somebody types it stays the same."""

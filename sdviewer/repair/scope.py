@@ -9,6 +9,7 @@ from dataclasses import replace
 from sdviewer.errors import UsageError
 from sdviewer.repair.operations import DropObjects, Operation, Unwrap
 from sdviewer.repair.operations.choice import Choice
+from sdviewer.repair.operations.file_operation import FileOperation
 from sdviewer.repair.patterns import FULL, SEARCH, compile_pattern, literal_pattern
 
 MOST_KEYS = 2000
@@ -43,7 +44,12 @@ def restricted(operation: Operation, patterns: Sequence[str]) -> Operation:
 
 def can_be_restricted(operation: Operation) -> bool:
     """Whether `keys` says of this operation on which keys it works, and nothing else."""
-    return not isinstance(operation, (Choice, Unwrap, DropObjects))
+    return not isinstance(operation, Choice) and not is_for_file(operation)
+
+
+def is_for_file(operation: Operation) -> bool:
+    """Whether it works on the file as a whole, whatever its keys are."""
+    return isinstance(operation, FileOperation | Unwrap | DropObjects)
 
 
 def without(operation: Operation, skipped: Collection[str]) -> Operation:

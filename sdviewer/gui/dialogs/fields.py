@@ -70,6 +70,33 @@ class NumberField(TextField):
         self.line.setText("" if value is None else str(value))
 
 
+class ValueField(TextField):
+    """A plain value as Python writes it: true, 4, 0.1, None; anything else is a text, in quotes where it looks so."""
+
+    def value(self) -> Any:
+        typed = self.line.text()
+        words = {"true": True, "false": False, "none": {"repr": "None"}}
+        if typed.strip().lower() in words:
+            return words[typed.strip().lower()]
+        for read in (int, float):
+            try:
+                return read(typed)
+            except ValueError:
+                continue
+        quoted = len(typed) > 1 and typed[0] == typed[-1] and typed[0] in "\"'"
+        return typed[1:-1] if quoted else typed
+
+    def set_value(self, value: Any) -> None:
+        if isinstance(value, dict):
+            self.line.setText("None")
+        elif isinstance(value, str):
+            self.line.setText(value)
+            if self.value() != value:
+                self.line.setText(f'"{value}"')
+        else:
+            self.line.setText("" if value is None else str(value))
+
+
 class LinesField(FieldWidget):
     """A list of texts, one a line."""
 
@@ -144,6 +171,7 @@ class FlagField(FieldWidget):
 FIELDS: Final[dict[str, Callable[[Entry], FieldWidget]]] = {
     "text": TextField,
     "number": NumberField,
+    "value": ValueField,
     "lines": LinesField,
     "rules": RulesField,
     "choice": ChoiceField,

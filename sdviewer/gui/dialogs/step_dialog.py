@@ -147,12 +147,12 @@ class StepDialog(QDialog):
         problems = list(preview.get("problems") or ())
         error = str(preview.get("error") or "")
         changes = int(preview["changed"]) + int(preview["dropped"])
-        # Of what changes no key the worker says it: unwrapping, and what leaves out objects.
-        counts = changes or self._form.op in ("unwrap", "drop_objects") or self._at >= 0
-        if counts and not problems and not error:
+        # A step on the whole file changes no key.
+        for_file = preview.get("matched") is not None
+        if (changes or for_file or self._at >= 0) and not problems and not error:
             self.step = Step(preview["step"], str(preview["label"]))
         self.add.setEnabled(self.step is not None)
-        self._say(error or (str(problems[0]) if problems else "" if changes else _NOTHING))
+        self._say(error or (str(problems[0]) if problems else "" if changes or for_file else _NOTHING))
 
     def _say(self, words: str) -> None:
         self._wrong.setText(text.visible(words, 400))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from PySide6.QtCore import QModelIndex, QPersistentModelIndex, QPoint, QRect, QSize, Qt, Signal
+from PySide6.QtCore import QEvent, QModelIndex, QPersistentModelIndex, QPoint, QRect, QSize, Qt, Signal
 from PySide6.QtGui import QAction, QContextMenuEvent, QFontMetrics, QKeyEvent, QMouseEvent, QPainter, QResizeEvent
 from PySide6.QtWidgets import (
     QAbstractItemView,
@@ -31,6 +31,7 @@ CELL: Final = 24
 """Width of each of the buttons at the right end of a row."""
 BUTTONS: Final = ("eye", "rename", "x")
 MOST_ROWS: Final = 9
+OWN_KEYS: Final = (Qt.Key.Key_Delete, Qt.Key.Key_Backspace, Qt.Key.Key_F2)
 Index = QModelIndex | QPersistentModelIndex
 
 
@@ -71,6 +72,13 @@ class StepsView(QListView):
     def act(self, name: str, row: int) -> None:
         """Do what one of a row's buttons does."""
         {"eye": self.toggled, "rename": self.edited, "x": self.removed}[name].emit(row)
+
+    def event(self, event: QEvent) -> bool:
+        # Del and F2 are commands of the tree: here they are meant for the step.
+        if event.type() == QEvent.Type.ShortcutOverride and isinstance(event, QKeyEvent) and event.key() in OWN_KEYS:
+            event.accept()
+            return True
+        return super().event(event)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         row, key = self.currentIndex().row(), event.key()

@@ -8,13 +8,17 @@ from sdviewer.gui.dialogs.forms import (
     drop,
     drop_objects,
     keep,
+    leave_out,
     prefix,
     rename,
+    renumber_optimizer,
     replace,
     replace_prefix,
+    set_value,
     strip,
     tie,
     unwrap,
+    wrap,
 )
 from sdviewer.gui.dialogs.forms.form import Entry, Form
 
@@ -22,8 +26,8 @@ __all__ = ["FORMS", "Entry", "Form", "form_of"]
 
 FORMS: tuple[Form, ...] = (
     *(strip.FORM, prefix.FORM, replace_prefix.FORM, rename.FORM, replace.FORM),
-    *(drop.FORM, keep.FORM, unwrap.FORM, drop_objects.FORM),
-    *(cast.FORM, clone.FORM, tie.FORM),
+    *(drop.FORM, keep.FORM, cast.FORM, clone.FORM, tie.FORM),
+    *(unwrap.FORM, wrap.FORM, leave_out.FORM, set_value.FORM, drop_objects.FORM, renumber_optimizer.FORM),
 )
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["text", "lines", "rules", "choice", "flag", "number"]
-"""One line; a list, one a line; rules as `pattern -> result`, one a line; one of a few; yes or no; a whole number."""
+Kind = Literal["text", "lines", "rules", "choice", "flag", "number", "value"]
+"""One line; a list, one a line; rules as `pattern -> result`, one a line; one of a few; yes or no; a whole number; a
+plain value of Python.
+"""
 
 
 @dataclass(frozen=True, slots=True)
