@@ -1,8 +1,8 @@
 """The filter language of the module tree, plain words first.
 
 Words are substrings of the key, `*` and `?` make a glob, `/.../` is a regular expression; `shape:768`, `shape:*×768`,
-`dtype:bf16`, `params:>1M`, `size:>10MiB`, `shared` and `problem` look at the tensor; `-` in front
-of any of them leaves out. All must hold. Case does not matter outside regular expressions.
+`shape:=768` (a vector), `dtype:bf16`, `params:>1M`, `size:>10MiB`, `shared` and `problem` look at the tensor; `-` in
+front of any of them leaves out. All must hold. Case does not matter outside regular expressions.
 """
 
 from __future__ import annotations
@@ -65,6 +65,33 @@ def parse_filter(text: str) -> KeyFilter:
     return KeyFilter(tuple(words), tuple(key_tests), tuple(tensor_tests))
 
 
+def as_regex(text: str) -> str | None:
+    """One regular expression that finds the same keys as a filter, None where the filter looks at more than keys.
+
+    Raises:
+        UsageError: as `parse_filter`.
+    """
+    parse_filter(text)
+    tests = []
+    for token in _tokens(text):
+        negated = len(token) > 1 and token.startswith("-")
+        body = token[1:] if negated else token
+        field, colon, argument = body.partition(":")
+        if body.startswith("/"):
+            inside = body[1:-1] if len(body) > 1 and body.endswith("/") else body[1:]
+            if inside.startswith("(?") and ")" in inside and inside[2:3].isalpha():
+                return None  # flags of the whole expression
+            inside = f".*?(?:{inside})"
+        elif (colon and argument and field.lower() in _FIELDS) or body.lower() in ("shared", "problem"):
+            return None
+        elif "*" in body or "?" in body:
+            inside = f"(?i:{fnmatch.translate(body)})"
+        else:
+            inside = f".*?(?i:{re.escape(body)})"
+        tests.append(f"(?{'!' if negated else '='}{inside})")
+    return f"^{''.join(tests)}" if tests else None
+
+
 def matching_rows(tree: ModuleTree, checkpoint: Checkpoint, key_filter: KeyFilter, lower: Sequence[str]) -> list[int]:
     """The leaf rows that pass; `lower` are the tree's `path_text`s in lower case, made once for many filters."""
     kind = tree.kind
@@ -123,8 +150,9 @@ class _SharedTest:
 
 
 def _shape(argument: str) -> TensorTest:
-    wanted = argument.lower().replace("x", "×").split("×")
-    if len(wanted) == 1:
+    exact = argument.startswith("=")
+    wanted = argument.lower().removeprefix("=").replace("x", "×").split("×")
+    if len(wanted) == 1 and not exact:
         return lambda info: argument == "scalar" if not info.shape else argument in map(str, info.shape)
     return lambda info: (
         len(info.shape) == len(wanted)

@@ -305,14 +305,17 @@ class DocumentWorker(Worker):
             self._opened_in = self._process
         return self.request("open", {"path": self.path, "recipe": recipe}, done, failed, progressed)
 
-    def edit(self, recipe: str, selected: list[int], done: Done, failed: Failed) -> Request:
-        """Put `recipe` (TOML text) in the place of the recipe there was; kept only when the worker accepts it."""
+    def edit(self, recipe: str, selected: list[int], done: Done, failed: Failed, *, strict: bool = True) -> Request:
+        """Put `recipe` (its text) in the place of the recipe there was; kept only when the worker accepts it.
+
+        Where it is not `strict` a recipe is accepted of which a step does not go through.
+        """
 
         def accepted(body: Mapping[str, Any], buffers: Mapping[str, memoryview]) -> None:
             self.recipe = recipe
             done(body, buffers)
 
-        return self.request("edit", {"recipe": recipe, "selected": selected}, accepted, failed)
+        return self.request("edit", {"recipe": recipe, "selected": selected, "strict": strict}, accepted, failed)
 
     def save(
         self,

@@ -3,7 +3,7 @@
 Requests (name: parameters -> body of the result, and its buffers). `row` is a row number of the current sheet; rows are
 numbered anew by `open` and `edit`, which translate `selected`.
 
-    open      {"path", "recipe"?: TOML text, "selected"?: [row]}  -> {"info": {...}, "dtypes": [...], "rows_total",
+    open      {"path", "recipe"?: text, "selected"?: [row]}  -> {"info": {...}, "dtypes": [...], "rows_total",
               "edit": EDIT, "selected": [row]}; buffers: the sheet's columns (core.sheet.COLUMNS), "text", "visible"
     rows      {"toggle"?: row, "expand"?: [row], "collapse"?: [row], "subtree"?: bool, "all"?: "expand" | "collapse",
               "filter"?: text, "sort"?: "natural" | "name" | "params", "descending"?: bool, "reveal"?: row}
@@ -12,8 +12,8 @@ numbered anew by `open` and `edit`, which translate `selected`.
     children  {"row", "limit"} -> {"rows": [[row, name, shape, dtype, params]], "more": n}
     find      {"text", "limit"} -> {"rows": [[row, key]]}    for "go to tensor"
     totals    {"rows": [row]} -> {"tensors", "params", "nbytes", "values"}   for a multiple selection
-    edit      {"recipe": TOML text, "selected": [row]} -> the same as open, without "info"
-    preview   {"recipe": TOML text, "step": {op table}, "limit"} -> PREVIEW
+    edit      {"recipe": text, "selected": [row], "strict": bool} -> the same as open, without "info"; not `strict`: the
+              steps before one that does not go through are carried out
     save      {"path", "recipe", "out", "overwrite", "identity", "container"?, "split_names"?, "replaces"?}
               -> {"receipt": {...}, "identity": {...} or null}
               (without its lists of keys) in a process of its own, with progress in bytes; opens `path` itself and wants
@@ -21,13 +21,15 @@ numbered anew by `open` and `edit`, which translate `selected`.
     changed   {} -> {"changed": bool, "gone": bool}     is the file on disk still the one that was opened?
     mark      {"paths": [dotted]} -> as rows: the rows of what would run on loading are marked (sheet.HAZARD)
     structure, records, record_text, storages, metadata, problems, clean: all that is in the file (engine.contents)
+    preview, step, keys, common, alike, read_recipe, recipe_text: edits (engine.edits)
 
     info   {"path", "name", "container", "size", "tensors", "parameters", "state_dicts": [{"dotted", "role", "tensors",
            "parameters", "bytes", "row", "read_only"}], "problems": [[severity, code, message, where]], "writer",
            "byte_order", "files": n, "suffix", "identity": {...}, "chips": [[label, filter, count]]}
     EDIT   {"steps": [{"op", "text", "enabled", "matched", "changed", "dead_rules"}], "warnings": [[code, message,
            keys]], "written": n, "dropped": n, "renamed": n, "computed": n,
-           "state_dict": dotted | null}
+           "state_dict": dotted | null, "failed": FAILED | null}
+    FAILED {"step": index of the one that does not go through, -1 for a guard, "message", "remedy", "key"}
     FACTS  {"row", "kind", "name", "key", "old_key", "dropped", "state_dict": index | -1, "dotted",
            "path": [[text, row]], "class", "note", "tensors", "params", "nbytes", "share": of all parameters,
            "shape": [..] | null, "dtype", "stride", "storage_offset", "requires_grad", "location", "tensor_kind",
@@ -36,8 +38,6 @@ numbered anew by `open` and `edit`, which translate `selected`.
            "value": text | null, "value_type", "unreadable", "source": {...} | null (what the numbers pool takes),
            "hazard": whether it would run something,
            "editable": "" or why its key cannot be edited, "prefix": "module.path." of a module row}
-    PREVIEW {"changed": n, "dropped": n, "rows": [[old, new | null, shape, problem]], "more": n,
-           "problems": [text], "error": ""}; problem rows come first
 
 Failures arrive as `failed` with {"code", "message", "remedy", "path", "key", "kind": exception class}.
 """
@@ -58,15 +58,18 @@ from sdviewer.core.paths import dotted
 from sdviewer.core.progress import Progress, no_progress
 from sdviewer.core.shown_rows import ShownRows
 from sdviewer.core.tree import ModuleTree, build_tree, value_text
+from sdviewer.engine.carrying import Failed, carry_out
 from sdviewer.engine.contents import CONTENTS, Contents
+from sdviewer.engine.deadline import deadline
+from sdviewer.engine.edits import Edits
 from sdviewer.engine.frames import Answer
 from sdviewer.engine.planned import planned
 from sdviewer.errors import SaveError, SDViewerError, UsageError
 from sdviewer.formats import open_checkpoint, tensor_source
 from sdviewer.formats.saving import save
-from sdviewer.repair.operations import operation_from_step
+from sdviewer.repair.operations import Operation
 from sdviewer.repair.plan import Plan
-from sdviewer.repair.planning import make_plan, preview_operation
+from sdviewer.repair.planning import make_plan
 from sdviewer.repair.recipe import Recipe, parse_recipe
 
 CHIPS = (
@@ -77,6 +80,9 @@ CHIPS = (
     ("Problems", "problem"),
 )
 """Label and filter text of the chips below the filter field; those that nothing passes are left out."""
+
+LONGEST_PLAN = 60.0
+"""Seconds of computing after which a recipe is given up."""
 
 Params = Mapping[str, Any]
 Handler = Callable[[Params, Progress], Answer]
@@ -90,6 +96,8 @@ class Document:
         self._result: Checkpoint | None = None
         self._recipe = Recipe()
         self._plan: Plan | None = None
+        self._failed: Failed | None = None
+        self.recipe_text = ""
         self._tree = ModuleTree()
         self._shown: ShownRows | None = None
         self._base_flags = b""
@@ -104,11 +112,11 @@ class Document:
             "find": self.find,
             "totals": self.totals,
             "edit": self.edit,
-            "preview": self.preview,
             "save": self.save,
             "changed": self.changed,
             "mark": self.mark,
             **{name: partial(self._of_contents, name) for name in CONTENTS},
+            **{name: partial(self._of_edits, handler) for name, handler in Edits(self).requests.items()},
         }
 
     @property
@@ -134,6 +142,19 @@ class Document:
             self._contents = Contents(self.checkpoint)
         return self._contents.requests[name](params, progress)
 
+    def _of_edits(self, handler: Callable[[Params], Answer], params: Params, progress: Progress) -> Answer:
+        return handler(params)
+
+    @property
+    def plan(self) -> Plan | None:
+        """What the recipe makes of the file, None without one."""
+        return self._plan
+
+    @property
+    def tree(self) -> ModuleTree:
+        """All rows."""
+        return self._tree
+
     # Opening and editing
 
     def open(self, params: Params, progress: Progress) -> Answer:
@@ -141,21 +162,26 @@ class Document:
         gc.disable()  # a checkpoint has no cycles worth finding, and a collection over 100,000 rows costs 0.1 s
         checkpoint = open_checkpoint(params["path"], progress=progress)
         self._checkpoint, self._shown, self._contents, self._hazards = checkpoint, None, None, ()
-        answer = self._replan(params.get("recipe", ""), params.get("selected", ()))
+        answer = self._replan(params.get("recipe", ""), params.get("selected", ()), strict=False)
         return Answer({**answer.body, "info": self._info()}, answer.buffers)
 
     def edit(self, params: Params, progress: Progress) -> Answer:
-        """Put another recipe in place of the one there is; a recipe that does not go through changes nothing."""
-        return self._replan(params["recipe"], params.get("selected", ()))
+        """Put another recipe in place of the one there is; where `strict`, one that does not go through is refused."""
+        return self._replan(params["recipe"], params.get("selected", ()), strict=params.get("strict", True))
 
-    def _replan(self, recipe_text: str, selected: Sequence[int]) -> Answer:
+    def _replan(self, recipe_text: str, selected: Sequence[int], *, strict: bool) -> Answer:
         recipe = parse_recipe(recipe_text) if recipe_text.strip() else Recipe()
-        plan = make_plan(recipe, self.checkpoint) if recipe.steps else None
+        remedy = "Look for an expression with a repetition inside a repetition."
+        with deadline(LONGEST_PLAN, "the recipe takes too long on this file", remedy):
+            plan, failed = carry_out(recipe, self.checkpoint, strict=strict)
         result, edits = planned(self.checkpoint, plan)
         tree = build_tree(result, edits)
         shown = ShownRows(tree, result)
         rows = shown.adopt(self._shown, selected) if self._shown is not None else []
         self._recipe, self._plan, self._tree, self._shown, self._result = recipe, plan, tree, shown, result
+        self._failed = failed
+        # A step is looked at after the steps before it: with one that failed among them there is no plan to look from.
+        self.recipe_text = recipe_text if failed is None else ""
         buffers, dtypes = sheets.pack(tree)
         self._base_flags = self._marked(buffers["flags"])
         body = {"dtypes": list(dtypes), "rows_total": len(tree), "edit": self._edit_summary(), "selected": rows}
@@ -207,16 +233,11 @@ class Document:
 
     def _edit_summary(self) -> dict[str, Any]:
         plan = self._plan
+        failed = None if self._failed is None else self._failed._asdict()
+        waiting = [_untried(step) for step in self._recipe.steps[0 if plan is None else len(plan.steps) :]]
         if plan is None:
-            return {
-                "steps": [],
-                "warnings": [],
-                "written": 0,
-                "dropped": 0,
-                "renamed": 0,
-                "computed": 0,
-                "state_dict": None,
-            }
+            nothing = {"warnings": [], "written": 0, "dropped": 0, "renamed": 0, "computed": 0, "state_dict": None}
+            return {**nothing, "steps": waiting, "failed": failed}
         source = self.checkpoint.state_dicts[plan.state_dict] if plan.state_dict is not None else None
         computed = sum(1 for target in plan.targets if target.entry is None)
         renamed = sum(
@@ -233,7 +254,9 @@ class Document:
                     "dead_rules": list(step.dead_rules),
                 }
                 for step in plan.steps
-            ],
+            ]
+            + waiting,
+            "failed": failed,
             "warnings": [[warning.code, warning.message, list(warning.keys)] for warning in plan.warnings],
             "written": len(plan.targets),
             "dropped": len(plan.dropped),
@@ -350,7 +373,7 @@ class Document:
             "name": text.visible(tree.name[row]),
             "dropped": tree.dropped[row],
             "old_key": tree.old_key[row],
-            "state_dict": tree.state_dict[row],
+            "state_dict": self._state_dict_of(row),
             "path": [
                 [text.visible(tree.name[at]), at] for at in [*tree.ancestors(row), row] if tree.kind[at] != "fold"
             ],
@@ -360,7 +383,7 @@ class Document:
             "nbytes": tree.nbytes[row],
             "share": tree.params[row] / everything if everything else 0.0,
             "key": None,
-            "prefix": self._prefix(row),
+            "prefix": self.prefix(row),
             "dotted": tree.path_text[row],
             "class": "",
             "shape": None,
@@ -376,7 +399,7 @@ class Document:
         if tree.tensor[row] >= 0:
             facts.update(self._tensor_facts(tree.tensor[row]))
         if tree.entry[row] >= 0:
-            facts["key"] = tree.path_text[row] if tree.tensor[row] >= 0 else self._entry_key(row)
+            facts["key"] = self.key(row)
         if tree.value[row] >= 0:
             value = self.checkpoint.values[tree.value[row]]
             facts["value"], facts["value_type"] = value_text(value.value, 20_000), value.type
@@ -434,6 +457,12 @@ class Document:
             "crc": storage.crc,
         }
 
+    def key(self, row: int) -> str:
+        """The key, as it is after the edits, of a row that has one; else where it stands in the file."""
+        if self._tree.entry[row] >= 0 and self._tree.tensor[row] < 0:
+            return self._entry_key(row)
+        return self._tree.path_text[row]
+
     def _entry_key(self, row: int) -> str:
         """The key, as it is after the edits, of an entry that is no tensor."""
         index, entry = self._tree.state_dict[row], self._tree.entry[row]
@@ -443,7 +472,7 @@ class Document:
             return next((t.key for t in self._plan.targets if t.entry is not None and old[t.entry] == key), key)
         return key
 
-    def _prefix(self, row: int) -> str:
+    def prefix(self, row: int) -> str:
         """The key prefix that a module row stands for, with its final dot; "" for every other row."""
         tree = self._tree
         if tree.kind[row] not in ("module", "dict") or tree.state_dict[row] >= 0:
@@ -456,49 +485,28 @@ class Document:
             return ""
         return ".".join(reversed(names)) + "."
 
+    def _state_dict_of(self, row: int) -> int:
+        """The index of the state dict that a row is, or stands in; -1 for none."""
+        tree = self._tree
+        while row >= 0 and tree.state_dict[row] < 0:
+            row = tree.parent[row]
+        return tree.state_dict[row] if row >= 0 else -1
+
     def _editable(self, row: int) -> str:
         """Why the keys at or below a row cannot be edited, "" where they can."""
-        tree = self._tree
-        at = row
-        while at >= 0 and tree.state_dict[at] < 0:
-            at = tree.parent[at]
-        if at < 0:
+        index = self._state_dict_of(row)
+        if index < 0:
             return "Only the keys of a state dict can be edited."
-        state_dict = self.checkpoint.state_dicts[tree.state_dict[at]]
+        state_dict = self.checkpoint.state_dicts[index]
         if state_dict.read_only:
             return state_dict.read_only
         if state_dict.role == "optimizer":
             return "An optimizer's entries are numbered, not named: there is no key to edit."
-        if self._plan is not None and self._plan.state_dict not in (None, tree.state_dict[at]):
+        if self._plan is not None and self._plan.state_dict not in (None, index):
             return "The recipe edits another state dict of this file; save that first."
         return ""
 
     # Previewing and saving
-
-    def preview(self, params: Params, progress: Progress) -> Answer:
-        """What one more step would change, problems first; an operation that cannot be read is an error text."""
-        recipe = parse_recipe(params["recipe"]) if params["recipe"].strip() else Recipe()
-        empty = {"changed": 0, "dropped": 0, "rows": [], "more": 0, "problems": [], "error": ""}
-        try:
-            operation = operation_from_step(params["step"])
-            found = preview_operation(recipe, operation, self.checkpoint)
-        except SDViewerError as error:
-            return Answer({**empty, "error": f"{error.message}. {error.remedy}".strip()})
-        limit = params["limit"]
-        rows = [
-            [text.visible(row.old), None if row.new is None else text.visible(row.new), row.shape, row.problem]
-            for row in found.rows[:limit]
-        ]
-        return Answer(
-            {
-                "changed": found.changed,
-                "dropped": found.dropped,
-                "rows": rows,
-                "more": max(0, len(found.rows) - limit),
-                "problems": list(found.problems),
-                "error": "",
-            }
-        )
 
     def save(self, params: Params, progress: Progress) -> Answer:
         """Write the repaired copy, read it back, check it, put it in its place."""
@@ -543,6 +551,12 @@ class Document:
                 identity.mtime_ns,
             )
         return Answer({"changed": not same, "gone": False})
+
+
+def _untried(step: Operation) -> dict[str, Any]:
+    """A step that was not carried out because of one before it."""
+    told = {"op": step.op, "text": step.label, "enabled": step.enabled, "matched": 0, "changed": 0}
+    return {**told, "dead_rules": []}
 
 
 def _parameters(checkpoint: Checkpoint) -> int:

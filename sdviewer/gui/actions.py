@@ -8,9 +8,11 @@ from typing import Final
 
 from PySide6.QtGui import QKeySequence
 
+from sdviewer.gui.dialogs.forms import FORMS
+
 Key = QKeySequence.StandardKey
 
-MENUS: Final = ("&File", "&Edit", "&View", "&Help")
+MENUS: Final = ("&File", "&Edit", "&View", "&Repair", "&Help")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,8 @@ class State:
     undo: str = ""
     redo: str = ""
     steps: bool = False
+    recipe: bool = False
+    fails: bool = False
     not_clean: str = "Open a file first."
     tabs: int = 0
 
@@ -59,7 +63,14 @@ def with_editable(state: State) -> str:
 
 def with_steps(state: State) -> str:
     """The recipe does something."""
+    if state.document and state.fails:
+        return "A step of the recipe does not go through: change it or switch it off first."
     return with_document(state) or ("" if state.steps else "There is nothing to save: no key was changed.")
+
+
+def with_recipe(state: State) -> str:
+    """There is a recipe."""
+    return with_document(state) or ("" if state.recipe else "There is no recipe yet: nothing was changed.")
 
 
 def with_pickle(state: State) -> str:
@@ -111,14 +122,24 @@ ACTIONS: Final = (
     Action("recent", "Open &recent", "&File", "", (), "history"),
     Action(
         "save",
-        "&Save repaired as…",
+        "&Save repaired",
+        "&File",
+        "files.save",
+        ("Ctrl+S",),
+        "save",
+        with_steps,
+        "Write a copy with the recipe carried out, where it was written last; this file stays as it is",
+        separator=True,
+    ),
+    Action(
+        "save_as",
+        "Save repaired &as…",
         "&File",
         "files.save_as",
-        ("Ctrl+S", "Ctrl+Shift+S"),
+        ("Ctrl+Shift+S",),
         "save",
         with_steps,
         "Write a copy with the recipe carried out; this file stays as it is",
-        separator=True,
     ),
     Action(
         "clean_copy",
@@ -149,7 +170,27 @@ ACTIONS: Final = (
     Action(
         "copy_python", "Copy as &Python", "&Edit", "editing.copy_python", ("Ctrl+Shift+C",), "script", with_selection
     ),
-    Action("rename", "Re&name key…", "&Edit", "editing.rename", ("F2",), "rename", with_editable, separator=True),
+    Action(
+        "copy_snippet",
+        "Copy as code that &loads it",
+        "&Edit",
+        "editing.copy_snippet",
+        (),
+        "script",
+        with_selection,
+        "Lines of Python that load the file and take the selected tensors out",
+    ),
+    Action(
+        "rename",
+        "Re&name",
+        "&Edit",
+        "editing.rename",
+        ("F2",),
+        "rename",
+        with_editable,
+        "The key, in place; of several rows the part they have in common",
+        separator=True,
+    ),
     Action(
         "drop",
         "&Drop",
@@ -161,36 +202,100 @@ ACTIONS: Final = (
         "Leave it out of the saved copy",
     ),
     Action(
-        "strip",
-        "&Strip prefix…",
+        "keep",
+        "&Keep only this",
         "&Edit",
-        "editing.strip_prefix",
+        "editing.keep",
         (),
-        "rulearrow",
+        "pin",
         with_editable,
-        "module.weight → weight",
-        separator=True,
+        "Leave everything else of the state dict out of the saved copy",
     ),
-    Action("prefix", "&Add prefix…", "&Edit", "editing.add_prefix", (), "plus", with_editable, "weight → model.weight"),
     Action(
-        "replace_prefix",
-        "R&eplace prefix…",
+        "find",
+        "&Find and replace…",
         "&Edit",
-        "editing.replace_prefix",
+        "editing.find_replace",
         ("Ctrl+H",),
         "replace",
-        with_editable,
-        "encoder.weight → backbone.weight",
+        with_document,
+        "In keys, with a preview of what changes",
+        separator=True,
     ),
     Action(
-        "unwrap",
-        "&Unwrap state dict",
+        "select_leaf",
+        "Select the same na&me",
         "&Edit",
-        "editing.unwrap",
+        "editing.select_leaf",
         (),
-        "export",
-        with_editable,
-        "Save the state dict alone, without what it is wrapped in",
+        "link",
+        with_selection,
+        "All tensors with this last name: every weight",
+        separator=True,
+    ),
+    Action(
+        "select_shape",
+        "Select the same s&hape",
+        "&Edit",
+        "editing.select_shape",
+        (),
+        "shape",
+        with_selection,
+        "All tensors of this shape",
+    ),
+    Action(
+        "select_family",
+        "Select in all &blocks",
+        "&Edit",
+        "editing.select_family",
+        (),
+        "module",
+        with_selection,
+        "The same place in every block: blocks.*.attn.qkv",
+    ),
+    *(
+        Action(
+            f"step_{form.op}",
+            form.title,
+            "&Repair",
+            f"editing.forms.{form.op}",
+            (),
+            form.icon,
+            with_document,
+            form.tip,
+        )
+        for form in FORMS
+    ),
+    Action(
+        "open_recipe",
+        "&Open recipe…",
+        "&Repair",
+        "editing.open_recipe",
+        (),
+        "open",
+        with_document,
+        "Carry out on this file what was saved as a recipe",
+        separator=True,
+    ),
+    Action(
+        "save_recipe",
+        "Sa&ve recipe as…",
+        "&Repair",
+        "editing.save_recipe",
+        (),
+        "save",
+        with_recipe,
+        "As TOML: sdviewer repair carries it out too",
+    ),
+    Action(
+        "edit_recipe",
+        "Recipe as &text…",
+        "&Repair",
+        "editing.edit_recipe",
+        (),
+        "text",
+        with_document,
+        "Steps, notes, what the file must look like and what is expected of each step",
     ),
     Action("filter", "&Filter", "&View", "focus_filter", (Key.Find,), "filter", with_tree),
     Action("go", "&Go to tensor or command…", "&View", "go_to", ("Ctrl+K", "Ctrl+P"), "search"),

@@ -1,32 +1,42 @@
-"""The commands of the Edit menu: each asks what it needs and hands an Operation to the session."""
+"""The commands of the Edit and Repair menus: each asks what it needs and hands one step to the session."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Final
 
-from PySide6.QtWidgets import QWidget
+from PySide6.QtWidgets import QFileDialog, QWidget
 
+from sdviewer.core import text
 from sdviewer.gui import widgets
-from sdviewer.gui.dialogs import prefix, rename
+from sdviewer.gui.dialogs.forms import FORMS, Form, form_of
+from sdviewer.gui.dialogs.recipe_text import edit_as_text
 from sdviewer.gui.dialogs.step_dialog import StepDialog, run
+from sdviewer.gui.jobs import Body, Buffers
+from sdviewer.gui.panels.document_page import DocumentPage
+from sdviewer.gui.panels.find_panel import EVERYWHERE, SELECTED, SUBTREE, Search
 from sdviewer.gui.session import Session
-from sdviewer.repair.operations import Drop, Unwrap
-from sdviewer.repair.patterns import literal_pattern
 
-MOST_ROWS = 2000
-TOO_MANY = {
-    "message": f"More than {MOST_ROWS:,} rows are selected",
-    "remedy": "Select their modules instead, or use a step that names a prefix.",
-}
+MOST_COPIED: Final = 100_000
+"""Keys that are copied at once."""
+RECIPE_FILTER: Final = "Recipes (*.toml *.json);;All files (*)"
 
 
 class Editing:
-    """Works on the session in front; `current` gives it, or None."""
+    """Works on the document in front; `current` gives its page, or None."""
 
-    def __init__(self, window: QWidget, current: Callable[[], Session | None]) -> None:
+    def __init__(self, window: QWidget, current: Callable[[], DocumentPage | None]) -> None:
         self._window = window
-        self._current = current
+        self._page = current
+        self.forms = SimpleNamespace(**{form.op: partial(self.add_step, form) for form in FORMS})
+        """For each operation a command that opens its form."""
+
+    def _current(self) -> Session | None:
+        page = self._page()
+        return page.session if page is not None and page.session.state == "open" else None
 
     def undo(self) -> None:
         """One step back in the history."""
@@ -38,110 +48,221 @@ class Editing:
         if session := self._current():
             session.redo()
 
+    # Copying
+
     def copy_key(self) -> None:
         """The keys of the selected rows, one a line."""
-        self._with_facts(lambda facts: widgets.copy_text("\n".join(_key(fact) for fact in facts)))
+        self._copy("\n".join)
 
     def copy_python(self) -> None:
-        """A line of Python that takes the tensor out of the state dict."""
-        self._with_facts(lambda facts: widgets.copy_text("\n".join(f"sd[{_key(fact)!r}]" for fact in facts)))
+        """Python that takes the tensors out of the state dict, one a line."""
+        self._copy(lambda keys: "\n".join(f"state_dict[{key!r}]" for key in keys))
 
-    def rename(self) -> None:
-        """A key, or a module's path."""
+    def copy_snippet(self) -> None:
+        """Lines that load the file and take the tensors out of it."""
         session = self._current()
-        if session is None or not session.facts:
-            return
-        facts = session.facts
-        if facts.get("key"):
-            self._ask(session, rename.rename_key(self._window, session, str(facts["key"])))
-        elif facts.get("prefix"):
-            self._ask(session, rename.rename_module(self._window, session, str(facts["prefix"])))
+        if session is not None:
+            self._copy(partial(_snippet, session), lines=True)
 
-    def drop(self) -> None:
-        """Leave the selected rows out, modules with all that is below."""
-        session = self._current()
-
-        def dropped(facts: list[Any]) -> None:
-            patterns = [pattern for fact in facts if (pattern := _pattern(fact))]
-            if session is not None and patterns:
-                session.apply(Drop(keys=tuple(dict.fromkeys(patterns))))
-
-        self._with_facts(dropped, outermost=True)
-
-    def strip_prefix(self) -> None:
-        """Off the keys."""
-        if session := self._current():
-            self._ask(session, prefix.strip_prefix(self._window, session, _prefix(session)))
-
-    def add_prefix(self) -> None:
-        """Before the keys."""
-        if session := self._current():
-            self._ask(session, prefix.add_prefix(self._window, session))
-
-    def replace_prefix(self) -> None:
-        """One for another."""
-        if session := self._current():
-            self._ask(session, prefix.replace_prefix(self._window, session, _prefix(session)))
-
-    def unwrap(self) -> None:
-        """The state dict becomes the whole file."""
-        session = self._current()
-        if session is None:
-            return
-        dicts = session.info.get("state_dicts") or ()
-        index = int(session.facts.get("state_dict", -1))
-        path = str(dicts[index]["dotted"]) if 0 <= index < len(dicts) else ""
-        session.apply(Unwrap(path=path or "auto"))
-
-    def _ask(self, session: Session, dialog: StepDialog) -> None:
-        operation = run(dialog)
-        if operation is not None:
-            session.apply(operation)
-
-    def _with_facts(self, act: Callable[[list[Any]], None], *, outermost: bool = False) -> None:
-        """Call `act` with the facts of every selected row, or of each that is not below another, once all are there."""
+    def _copy(self, make: Callable[[list[str]], str], *, lines: bool = False) -> None:
         session = self._current()
         if session is None or not session.selection:
             return
-        nodes = session.outermost() if outermost else session.selection
-        if len(nodes) > MOST_ROWS:
-            session.trouble.emit(TOO_MANY)
+        # A module's own path is what is wanted of a module, and the keys below it where code needs tensors.
+        if not lines and len(session.selection) == 1 and session.facts.get("row") == session.selection[0]:
+            widgets.copy_text(make([_key(session.facts)]))
             return
-        if len(nodes) == 1 and session.facts.get("row") == nodes[0]:
-            act([session.facts])
+
+        def answered(body: Body, buffers: Buffers) -> None:
+            widgets.copy_text(make([str(key) for key in body["keys"]]))
+
+        session.ask("keys", {"rows": session.selection, "limit": MOST_COPIED}, answered, lane="copy")
+
+    # Steps from the tree
+
+    def rename(self) -> None:
+        """In place; of several rows the part that all have, in find and replace."""
+        page = self._page()
+        session = self._current()
+        if page is None or session is None or not session.selection:
             return
-        gathered: list[Any] = []
+        if len(session.selection) == 1:
+            page.show_tree()
+            page.tree.edit_key()
+            return
 
-        def answered(body: Any, buffers: Any) -> None:
-            gathered.append(body)
-            if len(gathered) == len(nodes):
-                act(gathered)
+        def answered(body: Body, buffers: Buffers) -> None:
+            page.show_find(Search(find=str(body["text"])), SELECTED)
 
-        for node in nodes:
-            session.ask("facts", {"row": node}, answered)
+        session.ask("common", {"rows": session.selection}, answered, lane="step")
+
+    def drop(self) -> None:
+        """Leave the selected rows out, modules with all that is below."""
+        self._act("drop")
+
+    def keep(self) -> None:
+        """Leave everything out but the selected rows."""
+        self._act("keep")
+
+    def _act(self, act: str) -> None:
+        session = self._current()
+        if session is not None and session.selection:
+            session.step_of(act, session.apply, rows=session.selection)
+
+    def select_leaf(self) -> None:
+        """Show and select all with the same last name."""
+        self._select_alike("leaf")
+
+    def select_shape(self) -> None:
+        """Show and select all of the same shape."""
+        self._select_alike("shape")
+
+    def select_family(self) -> None:
+        """Show and select what stands at the same place of every block."""
+        self._select_alike("family")
+
+    def _select_alike(self, by: str) -> None:
+        page = self._page()
+        session = self._current()
+        if page is None or session is None or not session.selection:
+            return
+        row = session.selection[0]
+
+        def answered(body: Body, buffers: Buffers) -> None:
+            page.tree.select_matches(str(body["filter"]))
+
+        session.ask("alike", {"row": row, "by": by}, answered, lane="step")
+
+    # Steps from forms
+
+    def find_replace(self) -> None:
+        """Find and replace, on what is selected where that is more than one row or a module."""
+        page = self._page()
+        session = self._current()
+        if page is None or session is None:
+            return
+        scope = SELECTED if len(session.selection) > 1 else EVERYWHERE
+        if scope == EVERYWHERE and session.facts.get("prefix") and len(session.selection) == 1:
+            scope = SUBTREE
+        page.show_find(None, scope)
+
+    def add_step(self, form: Form) -> None:
+        """Ask for a step by its form; finding and replacing has a panel of its own."""
+        session = self._current()
+        if session is None:
+            return
+        if form.op == "replace":
+            self.find_replace()
+            return
+        self._ask(session, form, _suggested(form, session), -1)
+
+    def edit_step(self, at: int) -> None:
+        """Change a step of the recipe, in the form that made it."""
+        page = self._page()
+        session = self._current()
+        if page is None or session is None or not 0 <= at < len(session.recipe.steps):
+            return
+        step = session.recipe.steps[at]
+        if page.edit_in_find(at, step):
+            return
+        form = form_of(step.op)
+        if form is None:
+            edit_as_text(self._window, session)
+        else:
+            self._ask(session, form, step.table, at)
+
+    def _ask(self, session: Session, form: Form, values: Any, at: int) -> None:
+        step = run(StepDialog(self._window, session, form, values, at))
+        if step is None:
+            return
+        if at < 0:
+            session.apply(step)
+        else:
+            session.change_step(at, step)
+
+    # The recipe as a document
+
+    def edit_recipe(self) -> None:
+        """As text: steps, what the file must look like, what is expected."""
+        if session := self._current():
+            edit_as_text(self._window, session)
+
+    def open_recipe(self) -> None:
+        """Carry a recipe out that was saved before."""
+        session = self._current()
+        if session is None:
+            return
+        folder = str(Path(session.path).parent)
+        path, _ = QFileDialog.getOpenFileName(self._window, "Open a recipe", folder, RECIPE_FILTER)
+        if path:
+            self.take_recipe(path)
+
+    def take_recipe(self, path: str) -> None:
+        """Put the recipe of a file in the place of the one there is; undo brings that back."""
+        if session := self._current():
+            session.read_recipe(path, f"Open {text.visible(Path(path).name, 60)}")
+
+    def save_recipe(self) -> None:
+        """As TOML, which `sdviewer repair` carries out too."""
+        session = self._current()
+        if session is None:
+            return
+        dialog = QFileDialog(self._window, "Save the recipe")
+        dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
+        dialog.setNameFilter(RECIPE_FILTER)
+        dialog.setDefaultSuffix("toml")
+        dialog.setDirectory(str(Path(session.path).parent))
+        dialog.selectFile(f"{Path(session.path).stem}.toml")
+        if dialog.exec() == QFileDialog.DialogCode.Accepted and dialog.selectedFiles():
+            self.write_recipe(session, dialog.selectedFiles()[0])
+        dialog.deleteLater()
+
+    def write_recipe(self, session: Session, path: str) -> None:
+        """Write the recipe as it is now."""
+        draft = session.recipe
+
+        def write(toml: str) -> None:
+            try:
+                Path(path).write_text(toml, encoding="utf-8")
+            except OSError as error:
+                reason = error.strerror or str(error)
+                session.trouble.emit({"message": f"The recipe was not saved: {reason}", "remedy": "", "path": path})
+                return
+            session.mark_recipe_saved(draft)
+
+        session.recipe_text(draft, write)
 
 
 def _key(facts: Any) -> str:
-    return str(facts.get("key") or facts.get("dotted") or facts["name"])
+    return str(facts.get("key") or str(facts.get("prefix") or "").rstrip(".") or facts.get("dotted") or facts["name"])
 
 
-def _pattern(facts: Any) -> str:
-    """The recipe pattern that means a row and all below it, "" where there is none."""
-    if facts.get("editable"):
-        return ""
-    if facts.get("key") is not None:
-        return literal_pattern(str(facts["key"]))
-    below = str(facts.get("prefix") or "")
-    if not below:
-        return ""
-    literal = literal_pattern(below)
-    return f"{literal}**" if literal == below else f"{literal}.*"
-
-
-def _prefix(session: Session) -> str:
-    """The prefix that the selected row suggests."""
+def _suggested(form: Form, session: Session) -> dict[str, Any]:
+    """What the selected row suggests for a form's field: its module's prefix, or the first one of its key."""
+    if form.op == "unwrap":
+        return {"path": session.state_dict_of_selection() or "auto"}
+    if not form.suggests:
+        return {}
     facts = session.facts
-    if facts.get("prefix"):
-        return str(facts["prefix"])
-    head, dot, _ = str(facts.get("key") or "").partition(".")
-    return head + dot if dot else ""
+    prefix = str(facts.get("prefix") or "")
+    if not prefix:
+        head, dot, _ = str(facts.get("key") or "").partition(".")
+        prefix = head + dot if dot else ""
+    if form.suggests == "keys":
+        return {"keys": [f"{prefix}**"] if prefix else []}
+    return {form.suggests: prefix}
+
+
+def _snippet(session: Session, keys: list[str]) -> str:
+    """Python that loads the file as it is now and takes tensors out."""
+    path = str(session.info.get("path") or session.path)
+    if session.info.get("container") == "safetensors":
+        load = f"from safetensors.torch import load_file\n\nstate_dict = load_file({path!r})"
+    else:
+        place = "".join(f"[{part!r}]" for part in session.state_dict_of_selection().split(".") if part)
+        arguments = "map_location='cpu', weights_only=True"
+        load = f"import torch\n\nstate_dict = torch.load({path!r}, {arguments}){place}"
+    one = len(keys) == 1
+    names = "\n".join(f"    {key!r}," for key in keys)
+    take = f"tensor = state_dict[{keys[0]!r}]" if one else f"tensors = [state_dict[key] for key in (\n{names}\n)]"
+    return f"{load}\n{take}\n"

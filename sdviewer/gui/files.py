@@ -84,6 +84,16 @@ class Files:
             self._settings.set("files/last_folder", str(Path(path).parent))
             self._documents.open_paths([path])
 
+    def save(self) -> None:
+        """Write the repaired copy where it was written last, or ask."""
+        session = self._documents.current_session()
+        if session is None:
+            return
+        if session.written_to and Path(session.written_to).exists():
+            session.save(session.written_to, overwrite=True)
+        else:
+            self.ask_and_save(session)
+
     def save_as(self) -> None:
         """Choose where the repaired copy goes, and write it."""
         session = self._documents.current_session()

@@ -25,6 +25,7 @@ class Handle(Protocol):
     """What the engine gives back for a request."""
 
     def cancel(self) -> None: ...
+    def drop(self) -> None: ...
 
 
 Start = Callable[[Done, Failed, Callable[[int, int], None]], Handle]
@@ -102,6 +103,8 @@ class Jobs(QObject):
             self._running.discard(older)
             if older.long:
                 older.cancel()
+            elif older.handle is not None:
+                older.handle.drop()
 
     def busy(self, lane: str = "") -> bool:
         """Whether a lane, or any, waits for an answer."""

@@ -32,12 +32,14 @@ from sdviewer.core import text
 from sdviewer.engine.client import NumbersPool
 from sdviewer.gui import icons, resources, widgets
 from sdviewer.gui.actions import ACTIONS, MENUS, State, sequences
+from sdviewer.gui.dialogs.forms import FORMS
 from sdviewer.gui.dialogs.palette import CommandPalette
 from sdviewer.gui.dialogs.shortcuts import ShortcutsDialog
 from sdviewer.gui.editing import Editing
 from sdviewer.gui.files import Files, log_for_tests
 from sdviewer.gui.mnemonics import follow_alt, show_letters
 from sdviewer.gui.panels.document_page import DocumentPage
+from sdviewer.gui.panels.recipe_panel import RecipePanel
 from sdviewer.gui.panels.start_page import StartPage
 from sdviewer.gui.panels.status_bar import StatusBar, document_words
 from sdviewer.gui.panels.tabs import DocumentTabs
@@ -46,6 +48,12 @@ from sdviewer.gui.session import Session
 from sdviewer.gui.settings import Settings
 from sdviewer.gui.widgets import Field
 
+TREE_MENU = (
+    *("copy", "copy_python", "copy_snippet", ""),
+    *("rename", "drop", "keep", "find", "step_strip", "step_prefix", "step_replace_prefix", ""),
+    *("select_leaf", "select_shape", "select_family", "", "expand", "collapse"),
+)
+"""Commands of the tree's context menu; "" is a rule."""
 SMALLEST = QSize(1024, 700)
 USUAL = QSize(1440, 900)
 
@@ -58,7 +66,7 @@ class MainWindow(QMainWindow):
         self.settings = settings
         self._pool = pool
         self.files = Files(self, self, settings)
-        self.editing = Editing(self, self.current_session)
+        self.editing = Editing(self, self.current_page)
         self.actions_by_id: dict[str, QAction] = {}
         self.start = StartPage(settings)
         self.tabs = DocumentTabs()
@@ -172,6 +180,8 @@ class MainWindow(QMainWindow):
         page.close_requested.connect(lambda: self.files.close_session(session))
         session.scanned.connect(lambda scan: self._refresh_actions())
         page.save_requested.connect(lambda: self.files.ask_and_save(session))
+        page.step_edit_requested.connect(self.editing.edit_step)
+        page.recipe_made.connect(self._fill_recipe_menus)
         page.clean_copy_requested.connect(lambda: self.files.ask_and_save(session, clean=True))
         page.file_chosen.connect(lambda path: self.open_paths([path]))
         page.tree_shown.connect(self._show_front)
@@ -280,6 +290,8 @@ class MainWindow(QMainWindow):
                 undo=session.history.undo_label,
                 redo=session.history.redo_label,
                 steps=any(step.enabled for step in session.recipe.steps),
+                recipe=not session.recipe.is_empty,
+                fails=session.failed_step is not None,
                 not_clean=session.not_clean,
                 tabs=self.tabs.count(),
             )
@@ -418,12 +430,17 @@ class MainWindow(QMainWindow):
 
     def _show_tree_menu(self, position: QPoint) -> None:
         menu = QMenu(self)
-        for name in ("copy", "copy_python", "", "rename", "drop", "strip", "replace_prefix", "", "expand", "collapse"):
+        for name in TREE_MENU:
             if name:
                 menu.addAction(self.actions_by_id[name])
             else:
                 menu.addSeparator()
         menu.exec(position)
+
+    def _fill_recipe_menus(self, panel: RecipePanel) -> None:
+        named = ("undo", "redo", "open_recipe", "save_recipe", "edit_recipe", "save_as")
+        steps = [self.actions_by_id[f"step_{form.op}"] for form in FORMS]
+        panel.offer(steps, [self.actions_by_id[name] for name in named])
 
     # The window itself
 
@@ -465,9 +482,13 @@ class MainWindow(QMainWindow):
     def dropEvent(self, event: QDropEvent) -> None:
         self.start.set_over(False)
         paths = _local_files(event.mimeData().urls())
-        if paths:
-            event.acceptProposedAction()
-            self.open_paths(paths)
+        if not paths:
+            return
+        event.acceptProposedAction()
+        recipes = [path for path in paths if path.endswith(".toml")]
+        self.open_paths([path for path in paths if path not in recipes])
+        for path in recipes[:1]:
+            self.editing.take_recipe(path)
 
     def closeEvent(self, event: QCloseEvent) -> None:
         for page in self.tabs.pages():

@@ -6,7 +6,6 @@ The only mutable object of a tab. Panels read it and call its verbs; it tells th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -17,9 +16,8 @@ from sdviewer.core import text
 from sdviewer.core.sheet import Sheet
 from sdviewer.engine.client import DocumentWorker, NumbersPool
 from sdviewer.gui.jobs import Body, Buffers, Job, Jobs, is_cancelled
-from sdviewer.repair.history import History
+from sdviewer.repair.history import Draft, History, Step
 from sdviewer.repair.operations import DropObjects, Operation
-from sdviewer.repair.recipe import Recipe, Source
 
 State = Literal["opening", "open", "failed"]
 
@@ -61,7 +59,8 @@ class Session(QObject):
         self.failure: Body = {}
         self.edit: Body = {}
         self.scan: Body = {}
-        self.written = Recipe()
+        self.written = Draft()
+        self.written_to = ""
         self.facts: Body = {}
         self.selection: list[int] = []
         self.top_node = -1
@@ -70,7 +69,6 @@ class Session(QObject):
         self.jobs = Jobs(self)
         self._worker = DocumentWorker(path)
         self.history = History()
-        self._state_dict = "auto"
         self._opening: Job | None = None
         self._saving: Job | None = None
         self._save_surely: Callable[[], None] = lambda: None
@@ -213,6 +211,12 @@ class Session(QObject):
         elif chosen:
             self.ask("totals", {"rows": chosen}, lambda body, _: self.totals_changed.emit(body), lane="facts")
 
+    def subtree_of(self, node: int) -> int:
+        """The node itself where something is below it, else the one above."""
+        assert self.sheet is not None
+        columns = self.sheet.columns
+        return node if columns["end"][node] > node + 1 else int(columns["parent"][node])
+
     def outermost(self) -> list[int]:
         """The selected nodes that are not below another selected one, from the top of the file."""
         assert self.sheet is not None
@@ -235,14 +239,20 @@ class Session(QObject):
     # Editing: the recipe is the document, undo is moving in its history
 
     @property
-    def recipe(self) -> Recipe:
-        """The steps so far, for the state dict that the first of them was made in."""
-        return self._recipe_of(self.history)
+    def recipe(self) -> Draft:
+        """The recipe as it is now."""
+        return self.history.draft
 
     @property
     def modified(self) -> bool:
-        """Whether there are steps that no saved copy has."""
+        """Whether there are edits that no saved copy and no saved recipe has."""
         return self.history.is_dirty
+
+    @property
+    def failed_step(self) -> Body | None:
+        """What of the recipe does not go through: `step` (-1: a guard), `message`, `remedy`; None where all does."""
+        found: Body | None = self.edit.get("failed")
+        return found
 
     @property
     def editable(self) -> str:
@@ -258,11 +268,15 @@ class Session(QObject):
             return "There is no pickle in it."
         return "" if self.info.get("container") in CLEANABLE else "Files of this kind can be read and not written."
 
-    def apply(self, operation: Operation) -> None:
-        """Put one more step at the end of the recipe."""
-        if not self.history.steps:
-            self._state_dict = self._chosen_state_dict()
-        self._move(self.history.add(operation))
+    def apply(self, step: Operation | Step) -> None:
+        """Put one more step at the end of the recipe; one that does not go through is refused."""
+        made = step if isinstance(step, Step) else Step.of(step)
+        # The first step says which state dict is edited, where there are several.
+        self._move(self.history.add(made, "" if self.history.steps else self._chosen_state_dict()), strict=True)
+
+    def change_step(self, at: int, step: Operation | Step) -> None:
+        """Put another step in the place of one."""
+        self._move(self.history.change(at, step if isinstance(step, Step) else Step.of(step)))
 
     def toggle_step(self, step: int) -> None:
         """Switch one step off or on again."""
@@ -271,6 +285,16 @@ class Session(QObject):
     def remove_step(self, step: int) -> None:
         """Take one step out."""
         self._move(self.history.remove(step))
+
+    def move_step(self, step: int, to: int) -> None:
+        """Put a step at another place, so that it becomes number `to`."""
+        if step != to and 0 <= to < len(self.history.steps):
+            self._move(self.history.move(step, to))
+
+    def put_recipe(self, draft: Draft, label: str) -> None:
+        """Another recipe in the place of the one there is, as one edit."""
+        if draft != self.recipe:
+            self._move(self.history.put(draft, label))
 
     def undo(self) -> None:
         """Back to the recipe before the last change."""
@@ -282,20 +306,43 @@ class Session(QObject):
         if self.history.can_redo:
             self._move(self.history.redo())
 
-    def _chosen_state_dict(self) -> str:
-        """The state dict that the selection is in, as a recipe names it."""
+    def step_of(self, act: str, done: Callable[[Step], None], failed: Any = None, **params: Any) -> None:
+        """The one step that an act in the tree means (`engine.edits`)."""
+        self.ask(
+            "step",
+            {"act": act, **params},
+            lambda body, _: done(Step(body["step"], str(body["label"]))),
+            failed,
+            lane="step",
+        )
+
+    def read_recipe(self, path: str, label: str) -> None:
+        """Carry a recipe out that lies in a file, in the place of the one there is."""
+        self.ask("read_recipe", {"path": path}, lambda body, _: self.put_recipe(Draft.from_body(body["draft"]), label))
+
+    def recipe_text(self, draft: Draft, done: Callable[[str], None], lane: str = "") -> None:
+        """A recipe as people read it."""
+        self.ask("recipe_text", {"recipe": draft.to_text()}, lambda body, _: done(str(body["text"])), lane=lane)
+
+    def mark_recipe_saved(self, draft: Draft) -> None:
+        """A file holds this recipe now."""
+        if self.recipe == draft:
+            self.history = self.history.mark_saved()
+            self.recipe_changed.emit()
+
+    def state_dict_of_selection(self) -> str:
+        """The dotted path of the state dict that the selection is in, "" for the root and for none."""
         dicts = self.info.get("state_dicts") or ()
         index = int(self.facts.get("state_dict", -1))
-        if len(dicts) < 2 or not 0 <= index < len(dicts):
-            return "auto"
-        return str(dicts[index]["dotted"]) or "auto"
+        return str(dicts[index]["dotted"]) if 0 <= index < len(dicts) else ""
 
-    def _recipe_of(self, history: History) -> Recipe:
-        return Recipe(source=Source(state_dict=self._state_dict), steps=history.steps)
+    def _chosen_state_dict(self) -> str:
+        """The state dict that the selection is in, as a recipe names it; "" where there is nothing to choose."""
+        return self.state_dict_of_selection() if len(self.info.get("state_dicts") or ()) > 1 else ""
 
-    def _move(self, history: History) -> None:
+    def _move(self, history: History, *, strict: bool = False) -> None:
         """Ask the worker for the document after the recipe of `history`; only what it accepts is kept."""
-        wanted = self._recipe_of(history).to_text() if history.steps else ""
+        wanted = "" if history.draft.is_empty else history.draft.to_text()
         selected = [*self.selection, self.top_node] if self.top_node >= 0 else list(self.selection)
 
         def accepted(body: Body, buffers: Buffers) -> None:
@@ -304,7 +351,7 @@ class Session(QObject):
 
         self.jobs.run(
             "",
-            lambda done, failed, progressed: self._worker.edit(wanted, selected, done, failed),
+            lambda done, failed, progressed: self._worker.edit(wanted, selected, done, failed, strict=strict),
             accepted,
             self._trouble,
         )
@@ -323,13 +370,28 @@ class Session(QObject):
         else:
             self.selection_changed.emit(self.selection)
 
-    def preview(self, operation: Operation, limit: int, done: Any) -> None:
-        """What one more step would change; a newer question replaces an older one."""
-        recipe = self.recipe
-        if not recipe.steps:
-            recipe = Recipe(source=Source(state_dict=self._chosen_state_dict()))
-        params = {"recipe": recipe.to_text(), "step": operation.to_step(), "limit": limit}
-        self.ask("preview", params, lambda body, _: done(body), lane="preview")
+    def preview(
+        self,
+        step: Operation | Step,
+        limit: int,
+        done: Callable[[Body], None],
+        *,
+        at: int = -1,
+        scope: Body | None = None,
+        skip: bool = False,
+        lane: str = "preview",
+    ) -> None:
+        """What one more step would change, or another in the place of step `at`; a newer question replaces an older.
+
+        `scope` and `skip` are those of `engine.edits`.
+        """
+        made = step if isinstance(step, Step) else Step.of(step)
+        draft = self.recipe if at < 0 else self.recipe.until(at)
+        if not self.recipe.steps and (chosen := self._chosen_state_dict()):
+            draft = draft.for_state_dict(chosen)
+        recipe = "" if draft.is_empty else draft.to_text()
+        params = {"recipe": recipe, "step": made.table, "limit": limit, "scope": scope, "skip": skip}
+        self.ask("preview", params, lambda body, _: done(body), lane=lane)
 
     # Saving
 
@@ -349,14 +411,16 @@ class Session(QObject):
         written = self.history
         wanted = self.recipe
         if clean:
-            wanted = replace(wanted, steps=(*wanted.steps, DropObjects()))
+            wanted = wanted.and_step(Step.of(DropObjects()))
         recipe = wanted.to_text()
 
         def saved(body: Body, buffers: Buffers) -> None:
-            if self.history.steps == written.steps:
+            if self.recipe == written.draft:
                 self.history = self.history.mark_saved()
             self.written = wanted
             self._saved_files[out] = body["identity"]
+            if not clean:
+                self.written_to = out
             self.job_changed.emit("", -1.0)
             self.recipe_changed.emit()
             self.saved.emit(body["receipt"])

@@ -21,6 +21,7 @@ from PySide6.QtGui import (
 )
 from PySide6.QtWidgets import (
     QButtonGroup,
+    QComboBox,
     QFrame,
     QHBoxLayout,
     QLabel,
@@ -271,6 +272,10 @@ class Segments(QFrame):
         self._buttons[key] = made
         self._row.addWidget(made)
 
+    def buttons(self) -> tuple[QPushButton, ...]:
+        """Its buttons, from the left."""
+        return tuple(self._buttons.values())
+
     def choose(self, key: str) -> None:
         """Mark one as chosen without telling anybody."""
         self._buttons[key].setChecked(True)
@@ -284,6 +289,19 @@ class Segments(QFrame):
     def set_tooltip(self, key: str, text: str) -> None:
         """Say more about one."""
         self._buttons[key].setToolTip(text)
+
+
+class Choice(QComboBox):
+    """One of a few, in a list that opens; its arrow is drawn here, where it follows the theme."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.setAccessibleName(name)
+        self.setMinimumHeight(30)
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        super().paintEvent(event)
+        icons.paint(QPainter(self), "chevd", self.width() - 22, (self.height() - 12) // 2, 12, "text2")
 
 
 class Field(QLineEdit):

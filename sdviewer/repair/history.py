@@ -1,42 +1,135 @@
-"""The edit history of a window's recipe, as a value: every change gives a new one."""
+"""The edit history of a window's recipe, as values: every change gives a new one.
+
+The window holds steps as tables, as the worker gave or takes them: compiling thousands of rules, and writing them as
+TOML, is not for a process that paints.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, Self
 
 from sdviewer.repair.operations import Operation
+from sdviewer.repair.recipe import FORMAT, Recipe
+
+Table = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a recipe: its table as a recipe has it, and what it does, for people."""
+
+    table: Table
+    label: str
+
+    @classmethod
+    def of(cls, operation: Operation) -> Self:
+        """The step of an operation."""
+        return cls(operation.to_step(), operation.label)
+
+    @property
+    def op(self) -> str:
+        """The operation's name."""
+        return str(self.table["op"])
+
+    @property
+    def enabled(self) -> bool:
+        """Whether it is switched on."""
+        return bool(self.table.get("enabled", True))
+
+    def switched(self) -> Step:
+        """The same step, off instead of on or on instead of off."""
+        table = {name: value for name, value in self.table.items() if name != "enabled"}
+        return replace(self, table={**table, "enabled": False} if self.enabled else table)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A recipe as the window holds it. `head` are its tables without the steps: `source`, `target`, `save`, `name`."""
+
+    steps: tuple[Step, ...] = ()
+    head: Table = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Self:
+        """The draft of a recipe."""
+        head = {name: value for name, value in recipe.to_table().items() if name not in ("format", "step")}
+        return cls(tuple(map(Step.of, recipe.steps)), head)
+
+    @classmethod
+    def from_body(cls, body: Table) -> Self:
+        """The draft that `to_body` tells of."""
+        return cls(tuple(Step(table, str(label)) for table, label in body["steps"]), body["head"])
+
+    def to_body(self) -> dict[str, Any]:
+        """Plain values, to be sent from a worker."""
+        return {"head": dict(self.head), "steps": [[dict(step.table), step.label] for step in self.steps]}
+
+    @property
+    def source(self) -> Table:
+        """What the file must look like, as `[source]` has it."""
+        found: Table = self.head.get("source") or {}
+        return found
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it neither does nor asks for anything."""
+        return not self.steps and not self.head
+
+    def for_state_dict(self, name: str) -> Draft:
+        """The same recipe, for the state dict at a dotted path."""
+        return replace(self, head={**self.head, "source": {**self.source, "state_dict": name}})
+
+    def until(self, end: int) -> Draft:
+        """The recipe with its first steps only."""
+        return replace(self, steps=self.steps[:end])
+
+    def and_step(self, step: Step) -> Draft:
+        """The recipe with one more step at its end."""
+        return replace(self, steps=(*self.steps, step))
+
+    def to_text(self) -> str:
+        """The recipe as JSON, which `parse_recipe` reads and which is quickly made."""
+        return json.dumps({"format": FORMAT, **self.head, "step": [step.table for step in self.steps]})
 
 
 class State(NamedTuple):
-    """The steps after one edit, and what the edit was, as undo names it."""
+    """The recipe after one edit, and what the edit was, as undo names it."""
 
-    steps: tuple[Operation, ...]
+    draft: Draft
     label: str
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The states a recipe went through; `index` is the present one, `saved` the steps that a file holds."""
+    """The states a recipe went through; `index` is the present one, `saved` the recipe that a saved copy has."""
 
-    states: tuple[State, ...] = (State((), ""),)
+    states: tuple[State, ...] = (State(Draft(), ""),)
     index: int = 0
-    saved: tuple[Operation, ...] = ()
+    saved: Draft = Draft()
 
     @classmethod
-    def of(cls, steps: tuple[Operation, ...]) -> History:
+    def of(cls, steps: Sequence[Operation]) -> History:
         """A history that begins with these steps, as they are saved."""
-        return cls((State(steps, ""),), 0, steps)
+        draft = Draft(tuple(map(Step.of, steps)))
+        return cls((State(draft, ""),), 0, draft)
 
     @property
-    def steps(self) -> tuple[Operation, ...]:
+    def draft(self) -> Draft:
+        """The recipe as it is now."""
+        return self.states[self.index].draft
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
         """The recipe's steps as they are now."""
-        return self.states[self.index].steps
+        return self.draft.steps
 
     @property
     def is_dirty(self) -> bool:
-        """Whether the steps differ from those saved."""
-        return self.steps != self.saved
+        """Whether the recipe differs from the one that was saved."""
+        return self.draft != self.saved
 
     @property
     def can_undo(self) -> bool:
@@ -66,38 +159,42 @@ class History:
         """The state after; itself where there is none."""
         return replace(self, index=self.index + 1) if self.can_redo else self
 
-    def add(self, operation: Operation) -> History:
-        """One more step at the end."""
-        return self._edit((*self.steps, operation), operation.label)
+    def add(self, step: Step, state_dict: str = "") -> History:
+        """One more step at the end; `state_dict` names the one that is edited from now on."""
+        draft = self.draft.for_state_dict(state_dict) if state_dict else self.draft
+        return self.put(draft.and_step(step), step.label)
 
     def toggle(self, i: int) -> History:
         """Switch step `i` off or on."""
         step = self.steps[i]
         verb = "Switch off" if step.enabled else "Switch on"
-        return self._put(i, replace(step, enabled=not step.enabled), f"{verb}: {step.label}")
+        return self._exchange(i, step.switched(), f"{verb}: {step.label}")
 
     def remove(self, i: int) -> History:
         """Take step `i` out."""
-        return self._edit(self.steps[:i] + self.steps[i + 1 :], f"Remove: {self.steps[i].label}")
+        return self._with(self.steps[:i] + self.steps[i + 1 :], f"Remove: {self.steps[i].label}")
 
-    def change(self, i: int, operation: Operation) -> History:
-        """Put another operation in the place of step `i`."""
-        return self._put(i, operation, f"Change: {operation.label}")
+    def change(self, i: int, step: Step) -> History:
+        """Put another step in the place of step `i`."""
+        return self._exchange(i, step, f"Change: {step.label}")
 
     def move(self, i: int, to: int) -> History:
         """Take step `i` out and put it in so that it becomes step `to`."""
         steps = list(self.steps)
         step = steps.pop(i)
         steps.insert(to, step)
-        return self._edit(tuple(steps), f"Move: {step.label}")
+        return self._with(tuple(steps), f"Move: {step.label}")
+
+    def put(self, draft: Draft, label: str) -> History:
+        """Another recipe in the place of the one there is; what was undone is forgotten."""
+        return replace(self, states=(*self.states[: self.index + 1], State(draft, label)), index=self.index + 1)
 
     def mark_saved(self) -> History:
-        """The steps as they are now are what the file holds."""
-        return replace(self, saved=self.steps)
+        """The recipe as it is now is what a saved copy has."""
+        return replace(self, saved=self.draft)
 
-    def _put(self, i: int, operation: Operation, label: str) -> History:
-        return self._edit((*self.steps[:i], operation, *self.steps[i + 1 :]), label)
+    def _exchange(self, i: int, step: Step, label: str) -> History:
+        return self._with((*self.steps[:i], step, *self.steps[i + 1 :]), label)
 
-    def _edit(self, steps: tuple[Operation, ...], label: str) -> History:
-        """A new state after the present one; what was undone is forgotten."""
-        return replace(self, states=(*self.states[: self.index + 1], State(steps, label)), index=self.index + 1)
+    def _with(self, steps: tuple[Step, ...], label: str) -> History:
+        return self.put(replace(self.draft, steps=steps), label)

@@ -128,6 +128,7 @@ class Preview:
     dropped: int = 0
     problems: tuple[str, ...] = ()
     dead_rules: tuple[str, ...] = ()
+    keys: int = 0
 
 
 def preview(keys: Sequence[str], operation: Operation, shapes: Sequence[str] = ()) -> Preview:
@@ -151,18 +152,23 @@ def preview(keys: Sequence[str], operation: Operation, shapes: Sequence[str] = (
             problems.append(f"{quoted(old)} {problem}.")
         row = PreviewRow(old, new, shapes[i] if shapes else "", problem)
         (troubled if problem else rows).append(row)
-    return Preview(tuple(troubled + rows), changed, dropped, tuple(problems), changes.dead_rules)
+    return Preview(tuple(troubled + rows), changed, dropped, tuple(problems), changes.dead_rules, len(keys))
 
 
 def preview_operation(
-    recipe: Recipe, operation: Operation, checkpoint: Checkpoint, *, state_dict: str | None = None
+    recipe: Recipe,
+    operation: Operation,
+    checkpoint: Checkpoint,
+    *,
+    state_dict: str | None = None,
+    plan: Plan | None = None,
 ) -> Preview:
-    """What an operation would do after a recipe, with the shapes of its keys.
+    """What an operation would do after a recipe, with the shapes of its keys; `plan` is the recipe's where it is known.
 
     Raises:
         UsageError, RepairError: the recipe itself does not go through, or these keys cannot be edited.
     """
-    plan = make_plan(recipe, checkpoint, state_dict=state_dict)
+    plan = plan or make_plan(recipe, checkpoint, state_dict=state_dict)
     index = plan.state_dict if plan.state_dict is not None else choose_state_dict(checkpoint, state_dict)
     source = checkpoint.state_dicts[index]
     _check_editable(source, checkpoint)

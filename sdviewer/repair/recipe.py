@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import tomlkit
-from tomlkit.items import Array, InlineTable, Item
+from tomlkit.items import Array, InlineTable, Item, Trivia
 
 from sdviewer.errors import UsageError
 from sdviewer.repair.fields import FieldReader
@@ -84,20 +84,27 @@ class Recipe:
     def to_text(self) -> str:
         """The recipe as TOML; `parse_recipe` gives the same value back."""
         document = tomlkit.document()
-        document.add("format", _item(FORMAT))
-        if self.name:
-            document.add("name", _item(self.name))
-        if source := _source_table(self.source):
-            document.add("source", _table(source))
-        if self.steps:
-            steps = tomlkit.aot()
-            for step in self.steps:
-                steps.append(_table(step.to_step()))
-            document.add("step", steps)
-        for title, table in (("target", _goal_table(self.target)), ("save", _save_table(self.save))):
-            if table:
-                document.add(title, _table(table))
+        for name, value in self.to_table().items():
+            if name == "step":
+                steps = tomlkit.aot()
+                for step in value:
+                    steps.append(_table(step))
+                document.add(name, steps)
+            else:
+                document.add(name, _table(value) if isinstance(value, dict) else _item(value))
         return tomlkit.dumps(document)
+
+    def to_table(self) -> dict[str, Any]:
+        """The recipe as plain values, in the order of its text, without what has its default."""
+        table: dict[str, Any] = {
+            "format": FORMAT,
+            "name": self.name,
+            "source": _source_table(self.source),
+            "step": [step.to_step() for step in self.steps],
+            "target": _goal_table(self.target),
+            "save": _save_table(self.save),
+        }
+        return {name: value for name, value in table.items() if value}
 
 
 def parse_recipe(text: str, path: str = "") -> Recipe:
@@ -272,10 +279,14 @@ def _item(value: Any) -> Item:
 
 
 def _array(values: list[Any]) -> Array:
+    items = [_item(value) for value in values]
+    if len(values) > 3 or any(isinstance(value, list) for value in values):
+        # At once: what is appended is told to the whole array each time, 10 s for 10,000 rules.
+        return Array(items, Trivia(), multiline=True)
     array = tomlkit.array()
-    for value in values:
-        array.append(_item(value))
-    return array.multiline(len(values) > 3 or any(isinstance(value, list) for value in values))
+    for item in items:
+        array.append(item)
+    return array
 
 
 def _inline(items: Mapping[str, Item]) -> InlineTable:

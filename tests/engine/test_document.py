@@ -111,7 +111,8 @@ def test_that_a_preview_shows_problems_before_anything_is_done(document: Documen
     assert good is not None
     assert good["changed"] == 7
     assert good["problems"] == []
-    assert ["module.head", "head"] in [row[:2] for row in good["rows"]]
+    keys = [["".join(text for text, _ in parts) for parts in row[:2]] for row in good["rows"]]
+    assert ["module.head", "head"] in keys
     half_typed = ask(document, "preview", recipe="", step={"op": "strip", "prefix": ""}, limit=1).body
     assert half_typed is not None
     assert half_typed["error"]

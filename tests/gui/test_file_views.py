@@ -223,7 +223,7 @@ def test_that_a_clean_copy_is_saved_without_the_objects_and_leaves_the_recipe_al
     assert answer.args[0]["verified"]["weights_only"] is True
     assert not session.modified
     assert session.recipe.steps == ()
-    assert 'op = "drop_objects"' in session.written.to_text()
+    assert '"op": "drop_objects"' in session.written.to_text()
 
 
 def test_that_no_clean_copy_is_offered_of_a_file_without_pickles(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,6 @@ from pytestqt.qtbot import QtBot
 from sdviewer.formats.registry import FORMATS
 from sdviewer.gui import resources
 from sdviewer.gui.actions import ACTIONS, sequences
-from sdviewer.gui.dialogs.step_dialog import StepDialog
 from sdviewer.gui.files import OPEN_SUFFIXES
 from sdviewer.gui.main_window import MainWindow
 from sdviewer.gui.models.tree_model import NAME, PARAMS
@@ -301,58 +299,6 @@ def test_that_steps_can_be_given_up_on_closing(
     window.files.close_tab()
     assert window.tabs.count() == 0
     assert len(give_up.asked) == 1
-
-
-def test_that_a_key_is_renamed_with_the_keyboard_and_a_taken_name_is_refused_while_typing(
-    window: MainWindow, opened: Opened, checkpoint: Path, qtbot: QtBot
-) -> None:
-    session = opened(checkpoint)
-    page = window.current_page()
-    assert page is not None
-    with qtbot.waitSignal(session.rows_changed):
-        session.expand_all()
-    with qtbot.waitSignal(session.facts_changed):
-        page.tree.select_row(names(window).index("head") + 1)
-    said: list[object] = []
-
-    def type_name(dialog: StepDialog) -> None:
-        field = dialog.fields[0]
-        field.setText("module.head.bias")  # taken by the other key of the module
-        qtbot.waitUntil(lambda: field.property("wrong") is True)
-        qtbot.keyClick(field, Qt.Key.Key_Return)
-        said.append((dialog.isVisible(), dialog.add.isEnabled()))
-        field.setText("module.head.offset")
-        qtbot.waitUntil(dialog.add.isEnabled)
-        qtbot.keyClick(field, Qt.Key.Key_Return)
-
-    page.tree.view.setFocus()
-    while_dialog_is_open(type_name)
-    with qtbot.waitSignal(session.recipe_changed):
-        window.actions_by_id["rename"].trigger()
-    assert said == [(True, False)]
-    assert "offset" in names(window)
-    while_dialog_is_open(lambda dialog: qtbot.keyClick(dialog.fields[0], Qt.Key.Key_Escape))
-    window.actions_by_id["rename"].trigger()
-    assert len(session.history.steps) == 1
-
-
-def while_dialog_is_open(act: Callable[[StepDialog], None]) -> None:
-    """Do something in the next dialog that asks for a step, as soon as it is there."""
-    timer = QTimer(interval=5, parent=QApplication.instance())
-
-    def look() -> None:
-        dialog = QApplication.activeModalWidget()
-        if isinstance(dialog, StepDialog):
-            timer.stop()
-            timer.deleteLater()
-            try:
-                act(dialog)
-            finally:
-                if dialog.isVisible():
-                    dialog.reject()
-
-    timer.timeout.connect(look)
-    timer.start()
 
 
 def test_that_a_click_on_the_head_sorts_and_the_third_brings_the_file_order_back(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, QRect, Qt
@@ -20,27 +20,41 @@ from PySide6.QtWidgets import (
 
 from sdviewer.core import text
 from sdviewer.gui import resources, widgets
+from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.plain import plain_tip
+from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import Chip
 
 Preview = Mapping[str, Any]
-LIMIT: Final = 300
-HEADS: Final = ("Before", "After", "Shape", "")
+LIMIT: Final = 200
+"""Rows asked for at once; more come as the list is scrolled."""
+HEADS: Final = ("Before", "After", "Shape", "Effect")
 _ROOT: Final = QModelIndex()
 Index = QModelIndex | QPersistentModelIndex
 
+_SHORT: Final = (
+    ("which is a key already", "collides with a key already there"),
+    ("would both become", "two keys would become one"),
+    ("under which", "a key would stand below a key"),
+)
+"""Problems as the worker words them, and in so many words as a column has room for."""
+_SAID: Final = {"gone": "taken away", "carried": "carried over", "new": "put in"}
 
-class _PreviewModel(QAbstractTableModel):
-    """Rows of [old key, new key or None, shape, problem]."""
 
-    def __init__(self) -> None:
+class PreviewModel(QAbstractTableModel):
+    """Rows of [old key in parts, new key in parts or None, shape, problem], which come in pages."""
+
+    def __init__(self, session: Session) -> None:
         super().__init__()
-        self.rows: list[list[Any]] = []
+        self.rows: list[Any] = []
+        self.total = 0
+        self._session = session
+        self._asked = -1
 
-    def set_rows(self, rows: list[list[Any]]) -> None:
+    def set_rows(self, rows: Sequence[Any], total: int) -> None:
         """Show other rows."""
         self.beginResetModel()
-        self.rows = rows
+        self.rows, self.total, self._asked = list(rows), total, -1
         self.endResetModel()
 
     def rowCount(self, parent: Index = _ROOT) -> int:
@@ -49,13 +63,31 @@ class _PreviewModel(QAbstractTableModel):
     def columnCount(self, parent: Index = _ROOT) -> int:
         return 0 if parent.isValid() else len(HEADS)
 
+    def canFetchMore(self, parent: Index) -> bool:
+        return not parent.isValid() and len(self.rows) < self.total and self._asked != len(self.rows)
+
+    def fetchMore(self, parent: Index) -> None:
+        start = self._asked = len(self.rows)
+
+        def answered(body: Body, buffers: Buffers) -> None:
+            # Of another preview where somebody typed meanwhile.
+            if start == len(self.rows) and body["total"] == self.total and body["rows"]:
+                self.beginInsertRows(_ROOT, start, start + len(body["rows"]) - 1)
+                self.rows.extend(body["rows"])
+                self.endInsertRows()
+
+        self._session.ask("preview", {"start": start, "limit": LIMIT}, answered, lane="preview more")
+
     def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> object:
         old, new, shape, problem = self.rows[index.row()]
-        cell = (old, "dropped" if new is None else new, shape, problem)[index.column()]
-        if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.AccessibleTextRole):
-            return cell
-        if role == Qt.ItemDataRole.ToolTipRole:
-            return plain_tip(cell)
+        column = index.column()
+        if role == Qt.ItemDataRole.AccessibleTextRole and column < 2:
+            return _spoken(old if column == 0 else new)
+        if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.ToolTipRole, Qt.ItemDataRole.AccessibleTextRole):
+            if role == Qt.ItemDataRole.ToolTipRole and problem:
+                return plain_tip(text.visible(problem, 400))
+            cell = (joined(old), joined(new), shape, effect(new, problem))[column]
+            return plain_tip(cell) if role == Qt.ItemDataRole.ToolTipRole else cell
         return None
 
     def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> object:
@@ -67,10 +99,30 @@ class _PreviewModel(QAbstractTableModel):
         return None
 
 
-class _PreviewDelegate(QStyledItemDelegate):
-    """The part that goes in blue, the part that comes in orange; problems crimson and hatched."""
+def joined(parts: Any) -> str:
+    """A key from its parts, "" for one that is dropped."""
+    return "" if parts is None else "".join(part[0] for part in parts)
 
-    def __init__(self, model: _PreviewModel) -> None:
+
+def effect(new: Any, problem: str) -> str:
+    """What becomes of a key, in a few words."""
+    if not problem:
+        return "dropped" if new is None else "renamed"
+    return next((words for end, words in _SHORT if end in problem), text.visible(problem, 120))
+
+
+def _spoken(parts: Any) -> str:
+    """A key with its marks, for who does not see them."""
+    if parts is None:
+        return "dropped"
+    marks = [f"{_SAID[kind]}: {piece}" for piece, kind in parts if kind in _SAID]
+    return joined(parts) + "".join(f", {mark}" for mark in marks)
+
+
+class _PreviewDelegate(QStyledItemDelegate):
+    """What goes is struck on blue, what comes underlined on orange, what is carried over framed; problems hatched."""
+
+    def __init__(self, model: PreviewModel) -> None:
         super().__init__()
         self._model = model
 
@@ -85,67 +137,78 @@ class _PreviewDelegate(QStyledItemDelegate):
         column = index.column()
         painter.setFont(resources.font(resources.NOTE, mono=column < 3))
         inside = rect.adjusted(8, 0, -4, 0)
-        token = "S" if problem else "text"
-        if column == 0:
-            head, middle, tail = _difference(old, new or "")
-            self._parts(painter, inside, [(head, token, ""), (middle, "A", "tA"), (tail, token, "")])
-        elif column == 1 and new is None:
-            self._parts(painter, inside, [("dropped", "text3", "")])
-        elif column == 1:
-            head, middle, tail = _difference(new, old)
-            self._parts(painter, inside, [(head, token, ""), (middle, "B", "tB"), (tail, token, "")])
-        else:
-            self._parts(painter, inside, [(shape if column == 2 else problem, "S" if problem else "text2", "")])
+        if column < 2 and (parts := old if column == 0 else new) is not None:
+            self._parts(painter, inside, parts, "S" if problem else "text")
+        elif column == 2:
+            self._parts(painter, inside, [(shape, "kept")], "S" if problem else "text2")
+        elif column == 3:
+            token = "S" if problem else "text3" if new is None else "ok"
+            self._parts(painter, inside, [(effect(new, problem), "kept")], token)
 
-    def _parts(self, painter: QPainter, rect: QRect, parts: list[tuple[str, str, str]]) -> None:
+    def _parts(self, painter: QPainter, rect: QRect, parts: Sequence[Any], plain: str) -> None:
         metrics = QFontMetrics(painter.font())
         x = rect.left()
-        for words, token, tint in parts:
+        middle = rect.center().y()
+        for words, kind in parts:
             if not words or x >= rect.right():
                 continue
             shown = metrics.elidedText(words, Qt.TextElideMode.ElideRight, rect.right() - x)
             width = metrics.horizontalAdvance(shown)
-            place = QRect(x, rect.top(), width + 1, rect.height())
-            if tint:
-                painter.fillRect(place.adjusted(0, 4, 0, -4), resources.colour(tint))
+            place = QRect(x, rect.top(), width, rect.height())
+            ground = place.adjusted(0, 4, 0, -4)
+            token = {"gone": "A", "new": "B"}.get(kind, plain)
+            if kind in ("gone", "new"):
+                painter.fillRect(ground, resources.colour("tA" if kind == "gone" else "tB"))
             painter.setPen(resources.colour(token))
-            painter.drawText(place, int(Qt.AlignmentFlag.AlignVCenter | Qt.TextFlag.TextSingleLine), shown)
+            painter.drawText(
+                place.adjusted(0, 0, 1, 0), int(Qt.AlignmentFlag.AlignVCenter | Qt.TextFlag.TextSingleLine), shown
+            )
+            if kind == "gone":
+                painter.drawLine(x, middle + 1, x + width - 1, middle + 1)
+            elif kind == "new":
+                painter.drawLine(x, ground.bottom(), x + width - 1, ground.bottom())
+            elif kind == "carried":
+                painter.setPen(resources.colour("edge"))
+                painter.setBrush(Qt.BrushStyle.NoBrush)
+                painter.drawRect(ground.adjusted(0, 0, -1, -1))
             x += width
 
 
 class PreviewTable(QWidget):
     """Counts above, keys below."""
 
-    def __init__(self) -> None:
+    def __init__(self, session: Session) -> None:
         super().__init__()
-        self._words = widgets.label("", "strong")
-        self._problems = Chip("", "shape", "warn")
-        self._problems.setEnabled(False)
-        self._more = widgets.label("", "note")
+        self.words = widgets.label("", "strong")
+        self.blocked = Chip("", "shape", "warn").only_says()
+        self.took = widgets.label("", "note")
         head = QHBoxLayout()
         head.setSpacing(8)
-        head.addWidget(self._words)
-        head.addWidget(self._problems)
+        head.addWidget(self.words)
+        head.addWidget(self.blocked)
         head.addStretch(1)
-        head.addWidget(self._more)
-        self.model = _PreviewModel()
+        head.addWidget(self.took)
+        self.model = PreviewModel(session)
         self._delegate = _PreviewDelegate(self.model)
-        view = QTableView()
+        view = self.view = QTableView()
         view.setModel(self.model)
         view.setItemDelegate(self._delegate)
         view.setAccessibleName("Keys before and after")
         view.setShowGrid(False)
+        view.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         view.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
         view.setTabKeyNavigation(False)
+        view.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
         view.verticalHeader().hide()
+        view.verticalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
         view.verticalHeader().setDefaultSectionSize(25)
         across = view.horizontalHeader()
         across.setFixedHeight(28)
         across.setHighlightSections(False)
         for column in (0, 1):
             across.setSectionResizeMode(column, QHeaderView.ResizeMode.Stretch)
-        view.setColumnWidth(2, 100)
-        view.setColumnWidth(3, 150)
+        view.setColumnWidth(2, 90)
+        view.setColumnWidth(3, 210)
         column_layout = QVBoxLayout(self)
         column_layout.setContentsMargins(0, 0, 0, 0)
         column_layout.setSpacing(8)
@@ -155,38 +218,21 @@ class PreviewTable(QWidget):
 
     def show_preview(self, preview: Preview | None) -> None:
         """Show what the worker found; None where there is nothing to look at yet."""
-        problems = list((preview or {}).get("problems") or ())
-        self._problems.setVisible(bool(problems))
+        blocked = int((preview or {}).get("blocked") or 0)
+        self.blocked.setVisible(blocked > 0)
+        self.blocked.setText(f"{blocked:,} would collide")
         if preview is None or preview.get("error"):
-            self._words.setText("")
-            self._more.setText("")
-            self.model.set_rows([])
+            self.words.setText("")
+            self.took.setText("")
+            self.model.set_rows([], 0)
             return
         changed, dropped = int(preview["changed"]), int(preview["dropped"])
         words = f"{text.plural(changed, 'key')} {'changes' if changed == 1 else 'change'}"
         if dropped:
             words += f", {dropped:,} dropped"
-        self._words.setText(words)
-        if problems:
-            first = text.visible(str(problems[0]), 120)
-            self._problems.setText(first if len(problems) == 1 else f"{first}, and {len(problems) - 1} more")
-        more = int(preview.get("more") or 0)
-        self._more.setText(f"and {more:,} more" if more else "")
-        self.model.set_rows(
-            [
-                [str(old), new, str(shape), text.visible(str(problem), 80)]
-                for old, new, shape, problem in preview["rows"]
-            ]
-        )
-
-
-def _difference(mine: str, other: str) -> tuple[str, str, str]:
-    """A key cut in three: what both begin with, what only this one has, what both end with."""
-    start = 0
-    most = min(len(mine), len(other))
-    while start < most and mine[start] == other[start]:
-        start += 1
-    end = 0
-    while end < most - start and mine[-1 - end] == other[-1 - end]:
-        end += 1
-    return mine[:start], mine[start : len(mine) - end], mine[len(mine) - end :]
+        self.words.setText(words)
+        milliseconds = float(preview["seconds"]) * 1000
+        took = f"{milliseconds:.1f} ms" if milliseconds < 10 else f"{milliseconds:,.0f} ms"
+        self.took.setText(f"evaluated on {text.plural(int(preview['keys']), 'key')} in {took}")
+        self.model.set_rows(preview["rows"], int(preview["total"]))
+        self.view.scrollToTop()

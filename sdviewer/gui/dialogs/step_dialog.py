@@ -1,78 +1,86 @@
-"""Asking for one step of the recipe: fields at the top, what it would change below, live. Returns an Operation."""
+"""Asking for one step of the recipe: its form at the top, what it would change below, live. Returns a Step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from PySide6.QtCore import Qt, QTimer
 from PySide6.QtGui import QKeyEvent
-from PySide6.QtWidgets import QDialog, QGridLayout, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QDialog, QGridLayout, QHBoxLayout, QVBoxLayout, QWidget
 
 from sdviewer.core import text
-from sdviewer.errors import SDViewerError
-from sdviewer.gui import widgets
+from sdviewer.gui import icons, widgets
+from sdviewer.gui.dialogs.fields import FieldWidget, FlagField, make_field
+from sdviewer.gui.dialogs.forms import Form
+from sdviewer.gui.dialogs.forms.form import COMMON
 from sdviewer.gui.dialogs.preview import LIMIT, PreviewTable
+from sdviewer.gui.jobs import Body
 from sdviewer.gui.mnemonics import follow_alt
 from sdviewer.gui.session import Session
-from sdviewer.repair.operations import Operation
+from sdviewer.repair.history import Step
 
 _NOTHING = "No key changes."
 TYPING_PAUSE = 120
 """Milliseconds without a key before the preview is asked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One line to fill in."""
-
-    label: str
-    text: str
-    placeholder: str = ""
-
-
-Make = Callable[[Sequence[str]], Operation]
-
-
 class StepDialog(QDialog):
-    """One step; `make` turns what is filled in into an Operation or raises UsageError."""
+    """One step: a new one, with some fields filled in, or that at `at` of the recipe."""
 
-    def __init__(
-        self, parent: QWidget, session: Session, title: str, entries: Sequence[Entry], make: Make, hint: str = ""
-    ) -> None:
+    def __init__(self, parent: QWidget, session: Session, form: Form, values: Mapping[str, Any], at: int = -1) -> None:
         super().__init__(parent)
+        title = form.title.replace("&", "").rstrip("…")
         self.setWindowTitle(title)
         self.setModal(True)
-        self.resize(820, 460)
+        self.resize(860, 560)
         self._session = session
-        self._make = make
-        self.operation: Operation | None = None
-        self.fields: list[QLineEdit] = []
-        grid = QGridLayout()
-        grid.setHorizontalSpacing(10)
-        grid.setVerticalSpacing(8)
-        for row, entry in enumerate(entries):
-            field = QLineEdit(entry.text)
-            field.setPlaceholderText(entry.placeholder)
-            field.setProperty("mono", True)
-            field.setMinimumHeight(30)
-            field.setAccessibleName(entry.label.replace("&", ""))
-            field.textChanged.connect(self._typed)
-            name = widgets.label(entry.label, "second")
-            name.setBuddy(field)
-            grid.addWidget(name, row, 0)
-            grid.addWidget(field, row, 1)
-            self.fields.append(field)
+        self._form = form
+        self._at = at
+        self._enabled = bool(values.get("enabled", True))
+        self.step: Step | None = None
+        self.fields: dict[str, FieldWidget] = {}
         self._wrong = widgets.label("", "error")
         self._wrong.setWordWrap(True)
-        self._hint = widgets.label(hint, "hint")
-        self._hint.setWordWrap(True)
-        self._hint.setVisible(bool(hint))
-        self.preview = PreviewTable()
+        self.preview = PreviewTable(session)
+        self.add = widgets.button("Add step" if at < 0 else "Change step", "check", primary=True)
+        self._pause = QTimer(self, interval=TYPING_PAUSE, singleShot=True)
+        self._pause.timeout.connect(self._ask)
+        self._common = QWidget()
+        self._lay_out(title)
+        self._fill(values)
+        first = next(iter(self.fields.values()), None)
+        if first is not None:
+            first.widget.setFocus()
+        self._ask()
+
+    def _lay_out(self, title: str) -> None:
+        own = {entry.name for entry in self._form.entries}
+        more = [entry for entry in COMMON if entry.name not in own and (entry.name != "keys" or self._form.any_key)]
+        grid, common = _grid(), _grid()
+        for entries, where in ((self._form.entries, grid), (more, common)):
+            for row, entry in enumerate(entries):
+                field = make_field(entry)
+                field.changed.connect(self._typed)
+                self.fields[entry.name] = field
+                if isinstance(field, FlagField):
+                    where.addWidget(field.widget, row, 1)
+                    continue
+                name = widgets.label(entry.label, "second")
+                name.setBuddy(field.widget)
+                where.addWidget(name, row, 0)
+                where.addWidget(field.widget, row, 1)
+        self._common.setLayout(common)
+        common.setContentsMargins(0, 0, 0, 0)
+        self._common.hide()
+        self.more = widgets.button("&More: some keys only, a note, what to expect", "chev", link=True)
+        self.more.setCheckable(True)
+        self.more.toggled.connect(self._show_more)
+        hint = widgets.label(self._form.hint, "hint")
+        hint.setWordWrap(True)
+        hint.setVisible(bool(self._form.hint))
         cancel = widgets.button("Cancel")
         cancel.clicked.connect(self.reject)
-        self.add = widgets.button("Add step", "check", primary=True)
         self.add.setDefault(True)
         self.add.setEnabled(False)
         self.add.clicked.connect(self.accept)
@@ -83,49 +91,75 @@ class StepDialog(QDialog):
         column = QVBoxLayout(self)
         column.setContentsMargins(18, 16, 18, 14)
         column.setSpacing(10)
-        column.addWidget(widgets.label(title.rstrip("…"), "path"))
+        column.addWidget(widgets.label(title, "path"))
         column.addLayout(grid)
-        column.addWidget(self._hint)
+        column.addWidget(hint)
+        column.addWidget(self.more, 0, Qt.AlignmentFlag.AlignLeft)
+        column.addWidget(self._common)
         column.addWidget(self.preview, 1)
         column.addLayout(foot)
-        self._pause = QTimer(self, interval=TYPING_PAUSE, singleShot=True)
-        self._pause.timeout.connect(self._ask)
-        if self.fields:
-            self.fields[0].selectAll()
-        self._ask()
+
+    def _show_more(self, shown: bool) -> None:
+        self._common.setVisible(shown)
+        self.more.setIcon(icons.icon("chevd" if shown else "chev", "text2"))
+        high = self._common.sizeHint().height()
+        self.resize(self.width(), max(self.height() + (high if shown else -high), 460))
+
+    def _fill(self, values: Mapping[str, Any]) -> None:
+        for name, field in self.fields.items():
+            table, _, inner = name.rpartition(".")
+            found = values.get(table) or {} if table else values
+            field.set_value(found.get(inner))
+        said = [name for name in self.fields if name not in {entry.name for entry in self._form.entries}]
+        self.more.setChecked(any(self.fields[name].value() is not None for name in said))
+
+    def _table(self) -> dict[str, Any]:
+        """The step's table from what is filled in."""
+        table: dict[str, Any] = {"op": self._form.op}
+        for name, field in self.fields.items():
+            value = field.value()
+            if value is None:
+                continue
+            outer, _, inner = name.rpartition(".")
+            if outer:
+                table.setdefault(outer, {})[inner] = value
+            else:
+                table[name] = value
+        return table if self._enabled else {**table, "enabled": False}
 
     def _typed(self) -> None:
         self.add.setEnabled(False)
         self._pause.start()
 
     def _ask(self) -> None:
-        self.operation = None
-        try:
-            operation = self._make([field.text() for field in self.fields])
-        except SDViewerError as error:
-            filled = any(field.text() for field in self.fields)
-            self._say(f"{error.message}. {error.remedy}".strip() if filled else "")
+        self.step = None
+        filled = any(self.fields[entry.name].value() for entry in self._form.entries if entry.kind != "choice")
+        if self._form.entries and not filled:
+            self._say("")
             self.preview.show_preview(None)
             return
-        self._say("")
-        self._session.preview(operation, LIMIT, lambda preview: self._show(operation, preview))
+        self._session.preview(Step(self._table(), ""), LIMIT, self._show, at=self._at)
 
-    def _show(self, operation: Operation, preview: Any) -> None:
+    def _show(self, preview: Body) -> None:
+        if self._pause.isActive():
+            return  # of what was there before somebody typed on
         self.preview.show_preview(preview)
         problems = list(preview.get("problems") or ())
         error = str(preview.get("error") or "")
         changes = int(preview["changed"]) + int(preview["dropped"])
-        self.operation = operation if changes and not problems and not error else None
-        self.add.setEnabled(self.operation is not None)
-        if error or problems:
-            self._say(error or str(problems[0]))
-        elif not changes:
-            self._say(_NOTHING)
+        # A step on the whole file changes no key.
+        for_file = preview.get("matched") is not None
+        if (changes or for_file or self._at >= 0) and not problems and not error:
+            self.step = Step(preview["step"], str(preview["label"]))
+        self.add.setEnabled(self.step is not None)
+        self._say(error or (str(problems[0]) if problems else "" if changes or for_file else _NOTHING))
 
     def _say(self, words: str) -> None:
         self._wrong.setText(text.visible(words, 400))
-        widgets.set_property(self._wrong, "role", "error" if words != _NOTHING else "hint")
-        widgets.set_property(self.fields[0], "wrong", bool(words) and words != _NOTHING) if self.fields else None
+        wrong = bool(words) and words != _NOTHING
+        widgets.set_property(self._wrong, "role", "error" if wrong else "hint")
+        for entry in self._form.entries[:1]:
+            self.fields[entry.name].set_wrong(wrong)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         super().keyPressEvent(event)
@@ -136,14 +170,29 @@ class StepDialog(QDialog):
         follow_alt(self, event)
 
     def accept(self) -> None:
-        if self.operation is not None:
+        if self.step is not None:
             super().accept()
 
+    def done(self, result: int) -> None:
+        # An answer that is on its way finds nobody here any more.
+        self._pause.stop()
+        self._session.jobs.drop("preview")
+        self._session.jobs.drop("preview more")
+        super().done(result)
 
-def run(dialog: StepDialog) -> Operation | None:
+
+def _grid() -> QGridLayout:
+    grid = QGridLayout()
+    grid.setHorizontalSpacing(10)
+    grid.setVerticalSpacing(8)
+    grid.setColumnStretch(1, 1)
+    return grid
+
+
+def run(dialog: StepDialog) -> Step | None:
     """Ask, and give what was asked for, or None."""
     dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose, False)
     accepted = dialog.exec() == QDialog.DialogCode.Accepted
-    operation = dialog.operation if accepted else None
+    step = dialog.step if accepted else None
     dialog.deleteLater()
-    return operation
+    return step

@@ -204,6 +204,12 @@ class TreeModel(QAbstractTableModel):
             return plain_tip(tip) if (tip := self._tooltip(node, column)) else None
         return None
 
+    def flags(self, index: Index) -> Qt.ItemFlag:
+        flag = Qt.ItemFlag
+        if not index.isValid():
+            return flag.NoItemFlags
+        return flag.ItemIsEnabled | flag.ItemIsSelectable | flag.ItemIsDragEnabled | flag.ItemIsDropEnabled
+
     def _display(self, node: int, column: int) -> str:
         if column == NAME:
             return self.name(node)

@@ -15,6 +15,7 @@ from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.panels.banner import Banner
 from sdviewer.gui.panels.detail_panel import DetailPanel
 from sdviewer.gui.panels.file_view import FileView
+from sdviewer.gui.panels.find_panel import EVERYWHERE, FindPanel, Search
 from sdviewer.gui.panels.metadata_panel import MetadataPanel
 from sdviewer.gui.panels.problems_panel import ProblemsPanel
 from sdviewer.gui.panels.receipt_page import ReceiptPage
@@ -28,11 +29,12 @@ from sdviewer.gui.panels.wording import failure_words, sentence
 from sdviewer.gui.plots import PLOTS
 from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import IconLabel
+from sdviewer.repair.history import Step
 
 TREE_WIDTH = 486
 
 VIEWS: Final[Mapping[str, type[FileView]]] = {
-    view.name: view for view in (SecurityPanel, StructurePanel, MetadataPanel, ProblemsPanel)
+    view.name: view for view in (SecurityPanel, StructurePanel, MetadataPanel, ProblemsPanel, FindPanel)
 }
 """The views of a whole file, which stand where the details do: a new one is one new file and one word here."""
 
@@ -43,6 +45,8 @@ class DocumentPage(QWidget):
     close_requested = Signal()
     built = Signal()
     save_requested = Signal()
+    step_edit_requested = Signal(int)
+    recipe_made = Signal(object)
     clean_copy_requested = Signal()
     file_chosen = Signal(str)
     tree_shown = Signal()
@@ -118,6 +122,8 @@ class DocumentPage(QWidget):
         widgets.polish(made)
         self._left.addWidget(made)
         made.save_requested.connect(self.save_requested)
+        made.edit_requested.connect(self.step_edit_requested)
+        self.recipe_made.emit(made)
         return made
 
     @cached_property
@@ -155,10 +161,30 @@ class DocumentPage(QWidget):
             self.show_details()
             return
         made = self.view(name)
-        self._stack.setCurrentWidget(self.splitter)
-        self.right.setCurrentWidget(made)
+        self._bring(made)
         made.setFocus()
         made.show_now()
+
+    def show_find(self, search: Search | None = None, scope: str = EVERYWHERE) -> None:
+        """Find and replace, beside the tree."""
+        made = self.view("find")
+        assert isinstance(made, FindPanel)
+        self._bring(made)
+        made.begin(search, scope)
+        made.show_now()
+
+    def edit_in_find(self, at: int, step: Step) -> bool:
+        """Change a step of the recipe in find and replace; False where it is none for that."""
+        made = self.view("find")
+        assert isinstance(made, FindPanel)
+        if not made.edit(at, step):
+            return False
+        self._bring(made)
+        return True
+
+    def _bring(self, made: FileView) -> None:
+        self._stack.setCurrentWidget(self.splitter)
+        self.right.setCurrentWidget(made)
         self.tree_shown.emit()
 
     def show_details(self) -> None:
@@ -252,7 +278,7 @@ class DocumentPage(QWidget):
 
     def _selected(self, nodes: list[int]) -> None:
         """Who selects a row in the tree wants to see it."""
-        if nodes and self.tree.view.hasFocus() and self.shown_view() != "details":
+        if nodes and self.tree.view.hasFocus() and self.shown_view() not in ("details", FindPanel.name):
             self.right.setCurrentWidget(self.detail)
 
     # The banner

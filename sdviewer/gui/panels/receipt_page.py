@@ -7,6 +7,7 @@ from pathlib import Path
 from PySide6.QtCore import Qt, QUrl, Signal
 from PySide6.QtGui import QDesktopServices
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
+from shiboken6 import isValid
 
 from sdviewer.core import text
 from sdviewer.gui import widgets
@@ -126,29 +127,31 @@ class ReceiptPage(QScrollArea):
             code = f"from safetensors.torch import load_file\n\nsd = load_file({name!r})\nmodel.load_state_dict(sd)"
         else:
             code = f"import torch\n\nsd = torch.load({name!r}, weights_only=True){place}\nmodel.load_state_dict(sd)"
-        return _code_card("Load it", text.visible(code, 2000).replace("\\n", "\n"), 96)
+        return _code_card("Load it", text.visible(code, 2000).replace("\\n", "\n"), 96)[0]
 
     def _recipe(self, session: Session) -> Card:
         steps = len(session.written.steps)
-        return _code_card("Recipe", session.written.to_text(), 220, text.plural(steps, "step"))
+        card, block = _code_card("Recipe", "", 220, text.plural(steps, "step"))
+        session.recipe_text(session.written, lambda toml: block.setPlainText(toml) if isValid(block) else None)
+        return card
 
 
 def _place(session: Session) -> str:
     """Where the state dict is in the saved file, as Python takes it out: `["state_dict"]`, "" where it is the file."""
-    unwrapped = any(step.enabled and isinstance(step, Unwrap) for step in session.written.steps)
+    unwrapped = any(step.enabled and step.op == Unwrap.op for step in session.written.steps)
     dotted = "" if unwrapped else str(session.edit.get("state_dict") or "")
     return "".join(f"[{part!r}]" for part in dotted.split(".")) if dotted else ""
 
 
-def _code_card(title: str, code: str, height: int, subtitle: str = "") -> Card:
+def _code_card(title: str, code: str, height: int, subtitle: str = "") -> tuple[Card, CodeBlock]:
     card = Card(title, subtitle)
-    copy = widgets.button("Copy", "copy")
-    copy.clicked.connect(lambda: widgets.copy_text(code))
-    card.add_control(copy)
     block = CodeBlock(code)
+    copy = widgets.button("Copy", "copy")
+    copy.clicked.connect(lambda: widgets.copy_text(block.toPlainText()))
+    card.add_control(copy)
     block.setAccessibleName(title)
     block.setMinimumHeight(height)
     if not subtitle:
         block.setMaximumHeight(height)
     card.set_body(block)
-    return card
+    return card, block

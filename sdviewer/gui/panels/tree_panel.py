@@ -6,8 +6,31 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from PySide6.QtCore import QEvent, QItemSelection, QItemSelectionModel, QModelIndex, QPoint, Qt, QTimer, Signal
-from PySide6.QtGui import QContextMenuEvent, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QResizeEvent
+from PySide6.QtCore import (
+    QEvent,
+    QItemSelection,
+    QItemSelectionModel,
+    QMimeData,
+    QModelIndex,
+    QPoint,
+    QRect,
+    Qt,
+    QTimer,
+    Signal,
+)
+from PySide6.QtGui import (
+    QContextMenuEvent,
+    QDrag,
+    QDragEnterEvent,
+    QDragLeaveEvent,
+    QDragMoveEvent,
+    QDropEvent,
+    QKeyEvent,
+    QMouseEvent,
+    QPainter,
+    QPaintEvent,
+    QResizeEvent,
+)
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QHBoxLayout,
@@ -20,12 +43,23 @@ from PySide6.QtWidgets import (
 
 from sdviewer.core import text
 from sdviewer.core.key_filter import parse_filter
-from sdviewer.core.sheet import Sheet
+from sdviewer.core.sheet import MATCHED, Sheet
 from sdviewer.gui import resources, widgets
 from sdviewer.gui.jobs import Body
 from sdviewer.gui.models import tree_model
 from sdviewer.gui.models.tree_model import TreeModel
-from sdviewer.gui.panels.tree_rows import PARAMS_WIDTH, ROW_HEIGHT, SHAPE_WIDTH, Columns, RowPainter, chevron_rect
+from sdviewer.gui.panels.key_editor import KeyEditor
+from sdviewer.gui.panels.tree_rows import (
+    CHEVRON,
+    PARAMS_WIDTH,
+    ROW_HEIGHT,
+    SHAPE_WIDTH,
+    Columns,
+    RowPainter,
+    chevron_rect,
+    drag_picture,
+    indent,
+)
 from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import Chip, Field
 
@@ -36,6 +70,9 @@ FILTER_PAUSE: Final = 60
 """Milliseconds without a key before the filter is sent."""
 MOST_KEPT: Final = 1000
 """Selected rows up to which a selection outlives a change of rows; of a larger one the current row stays."""
+MOST_SELECTED: Final = 2000
+"""Rows that are alike, up to which they are selected and not only shown."""
+ROWS_MIME: Final = "application/x-sdviewer-rows"
 # Typing finds among so many rows below the current one: decoding all 100,000 names would take longer than a frame.
 _LOOK_AHEAD: Final = 4000
 
@@ -50,6 +87,7 @@ class TreeView(QTableView):
     menu_requested = Signal(QPoint)
     view_requested = Signal(int)
     first_painted = Signal()
+    drop_requested = Signal(int)  # the node that the selected rows were dropped on
 
     def __init__(self, model: TreeModel) -> None:
         super().__init__()
@@ -58,7 +96,11 @@ class TreeView(QTableView):
         self.setModel(model)
         self.painter = RowPainter(model)
         self.hovered_row = -1
+        self._target_row = -1
         self.setAccessibleName("Module tree")
+        self.setDragEnabled(True)
+        self.setAcceptDrops(True)
+        self.setDragDropMode(QAbstractItemView.DragDropMode.DragDrop)
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
@@ -103,6 +145,8 @@ class TreeView(QTableView):
         for row in range(first, (last if last >= 0 else self._model.rowCount() - 1) + 1):
             selected = chosen.isRowSelected(row, nowhere)
             self.painter.paint(painter, row, y, columns, selected=selected, hovered=row == self.hovered_row)
+            if row == self._target_row:
+                self.painter.paint_target(painter, QRect(0, y, self.viewport().width(), ROW_HEIGHT))
             y += ROW_HEIGHT
         if not self._painted:
             self._painted = True
@@ -209,6 +253,53 @@ class TreeView(QTableView):
                 y = self.rowViewportPosition(changed)
                 self.viewport().update(0, y, self.viewport().width(), ROW_HEIGHT)
 
+    # Dragging rows to another module
+
+    def startDrag(self, actions: Qt.DropAction) -> None:
+        # Qt's own would ask the model for every cell of every selected row.
+        selection = self.selectionModel().selection()
+        count = sum(span.height() for span in map(selection.at, range(selection.count())))
+        if not count:
+            return
+        data = QMimeData()
+        data.setData(ROWS_MIME, b"rows")
+        drag = QDrag(self)
+        drag.setMimeData(data)
+        words = self._model.name(self.current_node()) if count == 1 else f"{count:,} rows"
+        drag.setPixmap(drag_picture(words, self.devicePixelRatioF()))
+        drag.setHotSpot(QPoint(-12, -6))
+        drag.exec(Qt.DropAction.MoveAction)
+        self._aim(-1)
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        # Files are for the window.
+        event.setAccepted(event.mimeData().hasFormat(ROWS_MIME))
+
+    def dragMoveEvent(self, event: QDragMoveEvent) -> None:
+        super().dragMoveEvent(event)  # scrolls near an edge
+        row = self.indexAt(event.position().toPoint()).row() if event.mimeData().hasFormat(ROWS_MIME) else -1
+        self._aim(row)
+        event.setAccepted(row >= 0)
+
+    def dragLeaveEvent(self, event: QDragLeaveEvent) -> None:
+        super().dragLeaveEvent(event)
+        self._aim(-1)
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        row = self.indexAt(event.position().toPoint()).row()
+        self._aim(-1)
+        if row < 0 or not event.mimeData().hasFormat(ROWS_MIME):
+            event.ignore()
+            return
+        event.setDropAction(Qt.DropAction.MoveAction)
+        event.accept()
+        self.drop_requested.emit(self._model.node(row))
+
+    def _aim(self, row: int) -> None:
+        if row != self._target_row:
+            self._target_row = row
+            self.viewport().update()
+
     def contextMenuEvent(self, event: QContextMenuEvent) -> None:
         self.menu_requested.emit(event.globalPos())
 
@@ -238,6 +329,8 @@ class TreePanel(QWidget):
         self._wrong.hide()
         self._sort: tuple[int, bool] = (-1, False)
         self._swapping = False
+        self._select_matches = False
+        self._editor: KeyEditor | None = None
         self._chips: dict[str, Chip] = {}
         self._chip_filter = ""
         self._problems = Chip("Problems", "warn", "warn")
@@ -291,6 +384,7 @@ class TreePanel(QWidget):
         view.subtree_requested.connect(
             lambda node, expand: (session.expand if expand else session.collapse)(node, subtree=True)
         )
+        view.drop_requested.connect(self._drop)
         view.verticalScrollBar().valueChanged.connect(self._scrolled)
         view.selectionModel().selectionChanged.connect(self._selection_changed)
         view.horizontalHeader().sectionClicked.connect(self._sort_by)
@@ -360,6 +454,8 @@ class TreePanel(QWidget):
     def _swap(self, change: Callable[[], None], chosen: list[int], top: int) -> None:
         """Swap the model's rows; `chosen` (the current one first) stay selected and `top` stays at the top."""
         view = self.view
+        if self._editor is not None:
+            self._editor.close_now()
         offset = view.rowViewportPosition(row) if (row := view.rowAt(0)) >= 0 else 0
         self._swapping = True
         change()
@@ -396,6 +492,9 @@ class TreePanel(QWidget):
         nothing = matched == 0
         self._nothing.setText(f"Nothing matches “{text.visible(self._session.filter_text, 80)}”")
         self._stack.setCurrentIndex(1 if nothing else 0)
+        if self._select_matches:
+            self._select_matches = False
+            self._select_matched(matched)
 
     # What a person does
 
@@ -422,6 +521,66 @@ class TreePanel(QWidget):
         if row >= 0:
             self.view.selectRow(row)
             self.view.scrollTo(self.model.index(row, 0), QAbstractItemView.ScrollHint.EnsureVisible)
+
+    def select_matches(self, wanted: str) -> None:
+        """Show what a filter finds, and select it where that is not too much to do anything with."""
+        self._select_matches = True
+        self.filter.setText(wanted)
+        self._pause.stop()
+        self._choose_chip("")
+
+    def _select_matched(self, matched: int) -> None:
+        if matched > MOST_SELECTED:
+            words = f"{matched:,} rows are alike: they are shown, and too many to be selected"
+            remedy = "Find and replace works on all that the filter finds."
+            self._session.trouble.emit({"message": words, "remedy": remedy})
+            return
+        model = self.model
+        rows = [row for row in range(model.rowCount()) if model.flags_of(model.node(row)) & MATCHED]
+        if not rows:
+            return
+        selection = QItemSelection()
+        last = len(tree_model.HEADERS) - 1
+        start = before = rows[0]
+        for row in [*rows[1:], -1]:
+            if row != before + 1:
+                selection.select(model.index(start, 0), model.index(before, last))
+                start = row
+            before = row
+        flag = QItemSelectionModel.SelectionFlag
+        chosen = self.view.selectionModel()
+        chosen.setCurrentIndex(model.index(rows[0], 0), flag.NoUpdate)
+        chosen.select(selection, flag.ClearAndSelect)
+        self.view.setFocus()
+
+    def edit_key(self) -> None:
+        """Edit the key, or the module path, of the current row in place."""
+        session, view = self._session, self.view
+        row, facts = view.currentIndex().row(), session.facts
+        if row < 0 or facts.get("row") != self.model.node(row) or session.editable:
+            return
+        key, prefix = facts.get("key"), str(facts.get("prefix") or "")
+        if facts.get("dropped") or not (key or prefix):
+            why = "It is dropped" if facts.get("dropped") else "This row has no key of its own"
+            session.trouble.emit({"message": why, "remedy": "Select a tensor or a module of a state dict."})
+            return
+        view.scrollTo(self.model.index(row, 0), QAbstractItemView.ScrollHint.EnsureVisible)
+        inside = view.viewport().rect()
+        editor = KeyEditor(view.viewport(), session, str(key) if key else prefix, module=not key)
+        self._editor = editor
+        editor.closed.connect(self._edited)
+        left = indent(self.model.depth(self.model.node(row))) + CHEVRON + 18
+        editor.show_over(QRect(0, view.rowViewportPosition(row), inside.width(), ROW_HEIGHT), left, inside)
+
+    def _edited(self) -> None:
+        self._editor = None
+        self.view.setFocus()
+
+    def _drop(self, target: int) -> None:
+        """Move what is selected below the module it was dropped on, as one step."""
+        session = self._session
+        if session.selection and target not in session.selection:
+            session.step_of("move", session.apply, rows=session.selection, to=target)
 
     def _sort_by(self, column: int) -> None:
         """Name: by name, by name downwards, file order; params: largest first, smallest first, file order."""
@@ -463,6 +622,8 @@ class TreePanel(QWidget):
         if not self._swapping:
             row = self.view.rowAt(0)
             self._session.top_node = self.model.node(row) if row >= 0 else -1
+        if self._editor is not None:
+            self._editor.close_now()
 
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)

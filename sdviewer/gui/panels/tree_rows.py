@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from PySide6.QtCore import QRect, QRectF, Qt
-from PySide6.QtGui import QColor, QFont, QFontMetrics, QPainter
+from PySide6.QtCore import QRect, QRectF, QSize, Qt
+from PySide6.QtGui import QColor, QFont, QFontMetrics, QPainter, QPen, QPixmap
 
 from sdviewer.core import sheet as sheets
 from sdviewer.core import text
@@ -51,6 +51,23 @@ def indent(depth: int) -> int:
 def chevron_rect(cell: QRect, depth: int) -> QRect:
     """The square of a row's chevron, given the rectangle of its name cell."""
     return QRect(cell.left() + indent(depth) - 2, cell.top(), CHEVRON + 4, cell.height())
+
+
+def drag_picture(words: str, ratio: float) -> QPixmap:
+    """What follows the pointer while rows are dragged."""
+    font = resources.font(resources.BASE)
+    metrics = QFontMetrics(font)
+    shown = metrics.elidedText(words, Qt.TextElideMode.ElideMiddle, 300)
+    size = QSize(metrics.horizontalAdvance(shown) + 24, ROW_HEIGHT)
+    picture = QPixmap(size * ratio)
+    picture.setDevicePixelRatio(ratio)
+    picture.fill(resources.colour("accentSoft"))
+    painter = QPainter(picture)
+    painter.setFont(font)
+    painter.setPen(resources.colour("text"))
+    painter.drawText(QRect(12, 0, size.width() - 12, size.height()), int(Qt.AlignmentFlag.AlignVCenter), shown)
+    painter.end()
+    return picture
 
 
 class Columns(NamedTuple):
@@ -124,6 +141,12 @@ class RowPainter:
         left, width = columns.dtype
         if width and (dtype := model.dtype(node)):
             self._text(painter, left + 6, y, self._small.elided(dtype, width - 10), self._small, "text2")
+
+    def paint_target(self, painter: QPainter, row: QRect) -> None:
+        """The frame of the row that something is dragged over."""
+        painter.setPen(QPen(resources.colour("accent"), 2))
+        painter.setBrush(Qt.BrushStyle.NoBrush)
+        painter.drawRect(row.adjusted(1, 1, -2, -1))
 
     def _paint_name(self, painter: QPainter, y: int, columns: Columns, node: int, kind: str, flags: int) -> None:
         model = self._model

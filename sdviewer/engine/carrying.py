@@ -1,0 +1,48 @@
+"""Carries a recipe out as far as it goes: a window shows the step that fails in its place, and the file before it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+from sdviewer.core.checkpoint import Checkpoint
+from sdviewer.errors import RepairError, UsageError
+from sdviewer.repair.plan import Plan
+from sdviewer.repair.planning import make_plan
+from sdviewer.repair.recipe import Recipe
+
+
+class Failed(NamedTuple):
+    """Which step does not go through (an index; -1: a guard, or the state dict that is asked for) and why."""
+
+    step: int
+    message: str
+    remedy: str
+    key: str
+
+
+def carry_out(recipe: Recipe, checkpoint: Checkpoint, *, strict: bool) -> tuple[Plan | None, Failed | None]:
+    """The plan of a recipe; unless `strict`, that of the steps before the first one that fails, and what failed.
+
+    Raises:
+        RepairError, UsageError: a step or a guard failed, and `strict`.
+    """
+    if recipe == Recipe(source=replace(recipe.source, require=(), forbid=(), tensors=None)):
+        return None, None
+    try:
+        return make_plan(recipe, checkpoint), None
+    except (RepairError, UsageError) as error:
+        if strict:
+            raise
+        failure = error
+    # Every recipe that goes on to the step that fails does fail: halve what is left to look at.
+    plan: Plan | None = None
+    low, high = -1, len(recipe.steps)
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            plan = make_plan(replace(recipe, steps=recipe.steps[:middle]), checkpoint)
+            low = middle
+        except (RepairError, UsageError) as error:
+            failure, high = error, middle
+    return plan, Failed(high - 1, failure.message, failure.remedy, failure.key)

@@ -1,0 +1,408 @@
+"""What a document's worker answers about edits: what a step would do, which step an act in the tree means, recipes.
+
+`rows` and `row` are row numbers of the current sheet, `recipe` is a recipe's text (JSON or TOML), DRAFT a recipe as
+`repair.history.Draft.to_body` tells it.
+
+    preview     {"recipe", "step": {op table}, "limit", "start"?, "scope"?: SCOPE, "skip"?: bool} -> PREVIEW
+    step        {"act": "drop" | "keep" | "move", "rows", "to"?: row} -> {"step": {op table}, "label"}
+    keys        {"rows", "limit"} -> {"keys": [key of a tensor at or below them], "more": n}
+    common      {"rows"} -> {"text": the longest part that all their keys have in common}
+    alike       {"row", "by": "leaf" | "shape" | "family"} -> {"filter": text that finds what is like it}
+    read_recipe {"path"} or {"text"} -> {"draft": DRAFT}
+    recipe_text {"recipe"} -> {"text": TOML}
+
+    SCOPE    {"kind": "rows", "rows"} or {"kind": "filter"}: what the filter of the tree finds
+    PREVIEW  {"keys": n the step looks at, "changed": n, "dropped": n, "blocked": n that collide, "rows": [[old, new |
+             null, shape, problem]], "total": n rows, "start": n, "problems": [text], "error": "", "step": {op table},
+             "label", "seconds", "skip": {"step", "label", "keys": n left as they are} | null, "matched": n things of
+             the file | null for a step on keys}; old and new are [[text, kind]] with the kinds of `repair.marks`;
+             problem rows come first. An operation that cannot be read is an error text.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from sdviewer.core import text
+from sdviewer.core.checkpoint import Checkpoint
+from sdviewer.core.key_filter import as_regex
+from sdviewer.core.shown_rows import ShownRows
+from sdviewer.core.tree import ModuleTree
+from sdviewer.engine.deadline import deadline
+from sdviewer.engine.frames import Answer
+from sdviewer.errors import NoMatch, SDViewerError, UsageError
+from sdviewer.repair.history import Draft
+from sdviewer.repair.marks import Parts, mark
+from sdviewer.repair.operations import Drop, Keep, Operation, Rename, ReplacePrefix, operation_from_step
+from sdviewer.repair.patterns import SEARCH, literal_pattern, literal_rule
+from sdviewer.repair.plan import Plan
+from sdviewer.repair.planning import Preview, PreviewRow, make_plan, preview_operation
+from sdviewer.repair.recipe import Recipe, parse_recipe
+from sdviewer.repair.scope import MOST_KEYS, below, can_be_restricted, is_for_file, restricted, without
+
+Params = Mapping[str, Any]
+
+LARGEST_RECIPE = 32 * 2**20
+"""Bytes of a file that is read as a recipe."""
+PATIENCE = 5.0
+"""Seconds of computing after which a preview is given up: an expression that backtracks for ever is the reason."""
+EVERY = ("**",)
+"""The patterns of a whole state dict."""
+ROUNDS = 20
+"""How often keys are left out of a step because others that were left out are in their way now."""
+
+
+class Opened(Protocol):
+    """What is known of the open file."""
+
+    @property
+    def checkpoint(self) -> Checkpoint: ...
+    @property
+    def plan(self) -> Plan | None: ...
+    @property
+    def recipe_text(self) -> str: ...
+    @property
+    def tree(self) -> ModuleTree: ...
+    @property
+    def shown(self) -> ShownRows: ...
+    def prefix(self, row: int) -> str: ...
+    def key(self, row: int) -> str: ...
+
+
+class Edits:
+    """Answers for one open file; `requests` maps names to handlers."""
+
+    def __init__(self, document: Opened) -> None:
+        self._document = document
+        self._previewed: tuple[Operation, Preview] | None = None
+        self._planned: tuple[Checkpoint, str, Plan] | None = None
+        self.requests: Mapping[str, Callable[[Params], Answer]] = {
+            "preview": self.preview,
+            "step": self.step,
+            "keys": self.keys,
+            "common": self.common,
+            "alike": self.alike,
+            "read_recipe": self.read_recipe,
+            "recipe_text": self.recipe_text,
+        }
+
+    # What a step would do
+
+    def preview(self, params: Params) -> Answer:
+        """What one more step would change."""
+        start, limit = params.get("start", 0), params["limit"]
+        if start and self._previewed is not None:
+            operation, found = self._previewed
+            rows = [_row(operation, row) for row in found.rows[start : start + limit]]
+            return Answer({"rows": rows, "total": len(found.rows), "start": start})
+        try:
+            with deadline(PATIENCE, "this takes too long on these keys", "Is there a repetition inside a repetition?"):
+                return self._preview(params, limit)
+        except SDViewerError as error:
+            message = error.message.removeprefix("the step: ")
+            said = f"{message[:1].upper()}{message[1:]}. {error.remedy}".strip()
+            empty = {
+                "keys": 0,
+                "changed": 0,
+                "dropped": 0,
+                "blocked": 0,
+                "rows": [],
+                "total": 0,
+                "start": 0,
+                "problems": [],
+            }
+            return Answer(
+                {**empty, "error": said, "step": None, "label": "", "seconds": 0.0, "skip": None, "matched": None}
+            )
+
+    def _preview(self, params: Params, limit: int) -> Answer:
+        began = time.perf_counter()
+        operation = operation_from_step(params["step"])
+        checkpoint = self._document.checkpoint
+        plan = self._plan_of(params["recipe"], checkpoint)
+
+        def look(at: Operation) -> Preview:
+            return preview_operation(Recipe(), at, checkpoint, plan=plan)
+
+        operation, found = self._scoped(operation, params.get("scope"), look)
+        skip = _skipping(operation, found, look) if params.get("skip") else None
+        matched = self._matched(params["recipe"], operation) if is_for_file(operation) else None
+        # The other half of a collision stays what it is: it is named beside the one that changes.
+        found = replace(found, rows=tuple(row for row in found.rows if row.new != row.old))
+        self._previewed = (operation, found)
+        return Answer(
+            {
+                "keys": found.keys,
+                "changed": found.changed,
+                "dropped": found.dropped,
+                "blocked": sum(bool(row.problem) for row in found.rows),
+                "rows": [_row(operation, row) for row in found.rows[:limit]],
+                "total": len(found.rows),
+                "start": 0,
+                "problems": list(found.problems[:100]),
+                "error": "",
+                "step": operation.to_step(),
+                "label": operation.label,
+                "seconds": time.perf_counter() - began,
+                "skip": skip,
+                "matched": matched,
+            }
+        )
+
+    def _matched(self, text: str, operation: Operation) -> int:
+        """How many things an operation on the whole file finds, which its keys do not tell."""
+        recipe = parse_recipe(text) if text.strip() else Recipe()
+        recipe = replace(recipe, steps=(*recipe.steps, replace(operation, enabled=True)))
+        return make_plan(recipe, self._document.checkpoint).steps[-1].matched
+
+    def _plan_of(self, recipe: str, checkpoint: Checkpoint) -> Plan:
+        """The plan of the steps before the one that is looked at; while somebody types it stays the same."""
+        if recipe == self._document.recipe_text and self._document.plan is not None:
+            return self._document.plan
+        if self._planned is None or self._planned[0] is not checkpoint or self._planned[1] != recipe:
+            made = make_plan(parse_recipe(recipe) if recipe.strip() else Recipe(), checkpoint)
+            self._planned = checkpoint, recipe, made
+        return self._planned[2]
+
+    def _scoped(
+        self, operation: Operation, scope: Params | None, look: Callable[[Operation], Preview]
+    ) -> tuple[Operation, Preview]:
+        """The operation inside a scope, and what it does there."""
+        if scope is None or not can_be_restricted(operation):
+            return operation, look(operation)
+        if scope["kind"] == "rows":
+            patterns = self._patterns(scope["rows"])
+            operation = operation if patterns == EVERY else restricted(operation, patterns)
+            return operation, look(operation)
+        shown = self._document.shown
+        if shown.matched is None:
+            return operation, look(operation)
+        expression = as_regex(shown.filter)
+        if expression is not None:
+            operation = restricted(operation, (SEARCH + expression,))
+            return operation, look(operation)
+        # The filter looks at shapes or dtypes, which no pattern does: name the keys that change, one by one.
+        tree = self._document.tree
+        inside = {self._document.key(row) for row in shown.matched if tree.entry[row] >= 0}
+        keys = [row.old for row in look(operation).rows if row.old in inside]
+        if not keys:
+            raise NoMatch("nothing that the filter finds would change")
+        operation = restricted(operation, [literal_pattern(key) for key in keys])
+        return operation, look(operation)
+
+    # Which step an act in the tree means
+
+    def step(self, params: Params) -> Answer:
+        """One step for all rows that were chosen."""
+        act, rows = params["act"], self._outermost(params["rows"])
+        operation: Operation
+        if act == "drop":
+            operation = Drop(keys=self._patterns(rows))
+        elif act == "keep":
+            operation = Keep(keys=self._patterns(rows))
+        else:
+            operation = self._moved(rows, params["to"])
+        return Answer({"step": operation.to_step(), "label": operation.label})
+
+    def _moved(self, rows: Sequence[int], to: int) -> Operation:
+        """Put what is chosen below another module, with its own name."""
+        target = self._home(to)
+        rules: list[tuple[str, str]] = []
+        prefixes: list[tuple[str, str]] = []
+        for old, is_module, name in self._places(rows):
+            new = f"{target}{name}{'.' if is_module else ''}"
+            if new == old:
+                continue
+            if is_module and target.startswith(old):
+                raise UsageError("a module cannot be moved into itself")
+            if is_module:
+                prefixes.append((old, new))
+                rules.append(_prefix_rule(old, new))
+            else:
+                rules.append(literal_rule(old, new))
+        if not rules:
+            raise NoMatch("it stands there already")
+        if len(rules) == 1 and prefixes:
+            return ReplacePrefix(old=prefixes[0][0], new=prefixes[0][1])
+        return Rename(rules=tuple(rules))
+
+    def _home(self, row: int) -> str:
+        """The prefix of the module that a row is, or stands in; "" for the state dict itself."""
+        tree = self._document.tree
+        while row >= 0:
+            if prefix := self._document.prefix(row):
+                return prefix
+            if tree.state_dict[row] >= 0 and tree.entry[row] < 0:
+                return ""
+            row = tree.parent[row]
+        raise UsageError("there is no module at this place", remedy="Drop it on a module or on a state dict.")
+
+    def _places(self, rows: Sequence[int]) -> Iterator[tuple[str, bool, str]]:
+        """Keys and prefixes of rows, whether each is a module's prefix, and its own name; of a fold those inside."""
+        tree = self._document.tree
+        for row in rows:
+            if prefix := self._document.prefix(row):
+                yield prefix, True, tree.name[row]
+            elif tree.kind[row] == "fold":
+                child = row + 1
+                while child < tree.end[row]:
+                    if prefix := self._document.prefix(child):
+                        yield prefix, True, tree.name[child]
+                    child = tree.end[child]
+            elif tree.entry[row] >= 0 and not tree.dropped[row]:
+                yield self._document.key(row), False, tree.name[row]
+
+    def _patterns(self, rows: Sequence[int]) -> tuple[str, ...]:
+        """The patterns that mean rows and all below them; none for a whole state dict."""
+        tree = self._document.tree
+        if any(tree.state_dict[row] >= 0 and tree.entry[row] < 0 for row in rows):
+            return EVERY
+        found = tuple(
+            below(place) if is_module else literal_pattern(place)
+            for place, is_module, _ in self._places(self._outermost(rows))
+        )
+        if not found:
+            raise NoMatch("nothing that is selected has a key", remedy="Select tensors or modules of a state dict.")
+        if len(found) > MOST_KEYS:
+            raise UsageError(
+                f"More than {MOST_KEYS:,} rows are selected",
+                remedy="Select their modules instead, or use a step that names a prefix.",
+            )
+        return found
+
+    def _outermost(self, rows: Sequence[int]) -> list[int]:
+        """The rows that are not below another of them, from the top."""
+        end = self._document.tree.end
+        found: list[int] = []
+        covered = 0
+        for row in sorted(rows):
+            if row >= covered:
+                found.append(row)
+                covered = end[row]
+        return found
+
+    # Keys of rows
+
+    def keys(self, params: Params) -> Answer:
+        """The keys of all tensors at or below rows."""
+        limit = params["limit"]
+        found = list(self._keys(params["rows"]))
+        return Answer({"keys": found[:limit], "more": max(0, len(found) - limit)})
+
+    def _keys(self, rows: Sequence[int]) -> Iterator[str]:
+        tree = self._document.tree
+        for top in self._outermost(rows):
+            for row in range(top, tree.end[top]):
+                if (tree.entry[row] >= 0 or tree.tensor[row] >= 0) and (row == top or not tree.dropped[row]):
+                    yield self._document.key(row)
+
+    def common(self, params: Params) -> Answer:
+        """The longest run of whole components that all keys of some rows have."""
+        keys = [place for place, _, _ in self._places(self._outermost(params["rows"]))]
+        return Answer({"text": _common_part(keys)})
+
+    def alike(self, params: Params) -> Answer:
+        """A filter that finds what is like a row: the same last name, shape, or key but for its numbers."""
+        tree, row = self._document.tree, params["row"]
+        if tree.tensor[row] < 0:
+            raise NoMatch("this row is no tensor", remedy="Choose a tensor.")
+        by, key = params["by"], self._document.key(row)
+        if by == "shape":
+            shape = self._document.shown.checkpoint.tensors[tree.tensor[row]].shape
+            return Answer({"filter": f"shape:={'×'.join(map(str, shape))}" if shape else "shape:scalar"})
+        if by == "leaf":
+            return Answer({"filter": _as_filter(f"(^|\\.){re.escape(key.rpartition('.')[2])}$")})
+        pieces = [r"\d+" if piece.isascii() and piece.isdigit() else re.escape(piece) for piece in key.split(".")]
+        return Answer({"filter": _as_filter("^" + r"\.".join(pieces) + "$")})
+
+    # Recipes
+
+    def read_recipe(self, params: Params) -> Answer:
+        """Read a recipe, from a file or as a person typed it."""
+        path = params.get("path", "")
+        recipe = parse_recipe(_read(path) if path else params["text"], path)
+        return Answer({"draft": Draft.of(recipe).to_body()})
+
+    def recipe_text(self, params: Params) -> Answer:
+        """A recipe as TOML."""
+        return Answer({"text": parse_recipe(params["recipe"]).to_text()})
+
+
+def _skipping(operation: Operation, found: Preview, look: Callable[[Operation], Preview]) -> dict[str, Any] | None:
+    """The step without the keys that are in another's way, None where there are none or nothing would be left."""
+    skipped: set[str] = set()
+    current = found
+    for _ in range(ROUNDS):
+        if not current.problems:
+            break
+        blocked = {row.old for row in current.rows if row.problem and row.new != row.old}
+        if not blocked or not can_be_restricted(operation):
+            return None
+        skipped |= blocked
+        try:
+            smaller = without(operation, skipped)
+        except UsageError:
+            return None
+        current = look(smaller)
+    if not skipped or current.problems or not current.changed:
+        return None
+    return {"step": smaller.to_step(), "label": smaller.label, "keys": len(skipped)}
+
+
+def _row(operation: Operation, row: PreviewRow) -> list[Any]:
+    if row.new is None:
+        return [[[text.visible(row.old), "gone"]], None, row.shape, row.problem]
+    old, new = mark(operation, row.old, row.new)
+    return [_visible(old), _visible(new), row.shape, row.problem]
+
+
+def _visible(parts: Parts) -> list[list[str]]:
+    return [[text.visible(part.text), part.kind] for part in parts]
+
+
+def _prefix_rule(old: str, new: str) -> tuple[str, str]:
+    """A rule that exchanges a module's prefix, whatever characters it holds."""
+    if any(ch in old + new for ch in "*{}") or old.startswith(("re:", "re.full:")):
+        return f"{SEARCH}^{re.escape(old)}", new.replace("\\", r"\\")
+    return f"{old}**", f"{new}**"
+
+
+def _common_part(keys: Sequence[str]) -> str:
+    """The longest run of components that every key has; of equal ones the last."""
+    if not keys:
+        return ""
+    first = keys[0].rstrip(".").split(".")
+    best = ""
+    for start in range(len(first)):
+        for end in range(len(first), start, -1):
+            part = ".".join(first[start:end])
+            if len(part) < len(best):
+                break
+            if all(f".{part}." in f".{key.rstrip('.')}." for key in keys):
+                best = part
+                break
+    return best
+
+
+def _as_filter(expression: str) -> str:
+    """A regular expression as a word of the tree's filter, which ends at a slash or a blank."""
+    return "/" + expression.replace("\\/", "/").replace("/", "\\x2f").replace("\\ ", "\\x20") + "/"
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, "rb") as stream:  # noqa: PTH123  a path of any bytes
+            raw = stream.read(LARGEST_RECIPE + 1)
+    except OSError as error:
+        raise UsageError(f"the recipe cannot be read: {os.strerror(error.errno or 0)}", path=path) from None
+    if len(raw) > LARGEST_RECIPE:
+        raise UsageError("this is no recipe: it is too large", path=path, code="bad_recipe")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UsageError("this is no recipe: it is no text", path=path, code="bad_recipe") from None
