@@ -4,7 +4,8 @@ Requests (name: parameters -> body of the result, and its buffers). `row` is a r
 numbered anew by `open` and `edit`, which translate `selected`.
 
     open      {"path", "recipe"?: TOML text, "selected"?: [row]}  -> {"info": {...}, "dtypes": [...], "rows_total",
-              "edit": EDIT, "selected": [row]}; buffers: the sheet's columns (core.sheet.COLUMNS), "text", "visible"
+              "edit": EDIT, "selected": [row], "refused": failure | null}; `refused` says why the recipe was left
+              out; buffers: the sheet's columns (core.sheet.COLUMNS), "text", "visible"
     rows      {"toggle"?: row, "expand"?: [row], "collapse"?: [row], "subtree"?: bool, "all"?: "expand" | "collapse",
               "filter"?: text, "sort"?: "natural" | "name" | "params", "descending"?: bool, "reveal"?: row}
               -> {"matched": n | null, "filter_error": text}; buffers: "visible" (int32 rows), "flags" (all rows)
@@ -17,16 +18,22 @@ numbered anew by `open` and `edit`, which translate `selected`.
     save      {"path", "recipe", "out", "overwrite", "identity", "container"?} -> {"receipt": {...}}
               (without its lists of keys) in a process of its own, with progress in bytes; opens `path` itself and wants
               `identity` (of `info`)
-    changed   {} -> {"changed": bool, "gone": bool}     is the file on disk still the one that was opened?
+              Fails with `source_damaged` where what should be copied is not in the file
+    lost      {} -> {"state_dict", "patterns": [pattern], "why", "remaining": text}   what to drop after the recipe so
+              that a save misses nothing (engine.lost)
+    changed   {} -> {"state": "same" | "written" | "replaced" | "gone" | "silent", "young": bool, "file"}   is the file
+              on disk still the one that was opened? (engine.watch)
     mark      {"paths": [dotted]} -> as rows: the rows of what would run on loading are marked (sheet.HAZARD)
-    structure, records, record_text, storages, metadata, problems, clean: all that is in the file (engine.contents)
+    structure, records, record_text, storages, metadata, problems, checkable, clean: all that is in the file
+              (engine.contents)
 
     info   {"path", "name", "container", "size", "tensors", "parameters", "state_dicts": [{"dotted", "role", "tensors",
            "parameters", "bytes", "row", "read_only"}], "problems": [[severity, code, message, where]], "writer",
-           "byte_order", "files": n, "suffix", "identity": {...}, "chips": [[label, filter, count]]}
+           "byte_order", "files": n, "suffix", "identity": {...}, "young": whether it was changed a moment before,
+           "chips": [[label, filter, count]]}
     EDIT   {"steps": [{"op", "text", "enabled", "matched", "changed", "dead_rules"}], "warnings": [[code, message,
-           keys]], "written": n, "dropped": n, "renamed": n, "computed": n,
-           "state_dict": dotted | null}
+           keys]], "written": n, "dropped": n, "renamed": n, "computed": n, "state_dict": dotted | null,
+           "metadata": {name: text | null}, what changes in a safetensors file's own text}
     FACTS  {"row", "kind", "name", "key", "old_key", "dropped", "state_dict": index | -1, "dotted",
            "path": [[text, row]], "class", "note", "tensors", "params", "nbytes", "share": of all parameters,
            "shape": [..] | null, "dtype", "stride", "storage_offset", "requires_grad", "location", "tensor_kind",
@@ -52,7 +59,7 @@ from typing import Any
 
 from sdviewer.core import sheet as sheets
 from sdviewer.core import text
-from sdviewer.core.checkpoint import Checkpoint, StateDict, TensorInfo
+from sdviewer.core.checkpoint import Checkpoint, Identity, StateDict, TensorInfo
 from sdviewer.core.paths import dotted
 from sdviewer.core.progress import Progress, no_progress
 from sdviewer.core.shown_rows import ShownRows
@@ -60,7 +67,8 @@ from sdviewer.core.tree import ModuleTree, build_tree, value_text
 from sdviewer.engine.contents import CONTENTS, Contents
 from sdviewer.engine.frames import Answer
 from sdviewer.engine.planned import planned
-from sdviewer.errors import SaveError, SDViewerError, UsageError
+from sdviewer.engine.watch import Watch, is_young
+from sdviewer.errors import RepairError, SaveError, SDViewerError, UsageError
 from sdviewer.formats import open_checkpoint, tensor_source
 from sdviewer.formats.saving import save
 from sdviewer.repair.operations import operation_from_step
@@ -73,7 +81,7 @@ CHIPS = (
     ("Biases", "*.bias"),
     ("Norms", "/(norm|bn|ln)[^.]*\\.[^.]+$/"),
     ("Shared", "shared"),
-    ("Problems", "problem"),
+    ("Unreadable", "problem"),
 )
 """Label and filter text of the chips below the filter field; those that nothing passes are left out."""
 
@@ -93,6 +101,7 @@ class Document:
         self._shown: ShownRows | None = None
         self._base_flags = b""
         self._contents: Contents | None = None
+        self._watch = Watch(())
         self._hazards: tuple[str, ...] = ()
         self._hazard_rows: frozenset[int] = frozenset()
         self.requests: Mapping[str, Handler] = {
@@ -105,6 +114,7 @@ class Document:
             "edit": self.edit,
             "preview": self.preview,
             "save": self.save,
+            "lost": self.lost,
             "changed": self.changed,
             "mark": self.mark,
             **{name: partial(self._of_contents, name) for name in CONTENTS},
@@ -138,10 +148,23 @@ class Document:
     def open(self, params: Params, progress: Progress) -> Answer:
         """Read the header, build the tree."""
         gc.disable()  # a checkpoint has no cycles worth finding, and a collection over 100,000 rows costs 0.1 s
-        checkpoint = open_checkpoint(params["path"], progress=progress)
+        try:
+            checkpoint = open_checkpoint(params["path"], progress=progress)
+        except SDViewerError as error:
+            if _was_just_changed(params["path"]):
+                written = "It was changed a moment ago and may still be being written: try again when that is done."
+                error.remedy = f"{error.remedy} {written}".strip()
+            raise
         self._checkpoint, self._shown, self._contents, self._hazards = checkpoint, None, None, ()
-        answer = self._replan(params.get("recipe", ""), params.get("selected", ()))
-        return Answer({**answer.body, "info": self._info()}, answer.buffers)
+        self._watch = Watch(_files(checkpoint))
+        refused = None
+        try:
+            answer = self._replan(params.get("recipe", ""), params.get("selected", ()))
+        except (RepairError, UsageError) as error:
+            # The recipe was made for another state of the file, which is looked at all the same.
+            refused = {"message": error.message, "remedy": error.remedy, "code": error.code}
+            answer = self._replan("", params.get("selected", ()))
+        return Answer({**answer.body, "info": self._info(), "refused": refused}, answer.buffers)
 
     def edit(self, params: Params, progress: Progress) -> Answer:
         """Put another recipe in place of the one there is; a recipe that does not go through changes nothing."""
@@ -191,6 +214,7 @@ class Document:
             "files": max(1, len(checkpoint.shards)),
             "suffix": Path(checkpoint.path).suffix,
             "identity": asdict(checkpoint.identity),
+            "young": any(is_young(identity.mtime_ns) for _, identity in _files(checkpoint)),
             "chips": self._chips(),
         }
 
@@ -207,15 +231,8 @@ class Document:
     def _edit_summary(self) -> dict[str, Any]:
         plan = self._plan
         if plan is None:
-            return {
-                "steps": [],
-                "warnings": [],
-                "written": 0,
-                "dropped": 0,
-                "renamed": 0,
-                "computed": 0,
-                "state_dict": None,
-            }
+            counts = dict.fromkeys(("written", "dropped", "renamed", "computed"), 0)
+            return {"steps": [], "warnings": [], **counts, "state_dict": None, "metadata": {}}
         source = self.checkpoint.state_dicts[plan.state_dict] if plan.state_dict is not None else None
         computed = sum(1 for target in plan.targets if target.entry is None)
         renamed = sum(
@@ -239,6 +256,7 @@ class Document:
             "renamed": renamed,
             "computed": computed,
             "state_dict": None if source is None else _dotted(source),
+            "metadata": dict(plan.metadata),
         }
 
     # What is shown
@@ -522,23 +540,29 @@ class Document:
         told = {name: value for name, value in receipt.to_json().items() if name not in ("map", "dropped")}
         return Answer({"receipt": told})
 
+    def lost(self, params: Params, progress: Progress) -> Answer:
+        """What a save would miss in the file."""
+        from sdviewer.engine.lost import find_lost
+
+        return Answer(find_lost(self.checkpoint, self._recipe, progress).to_json())
+
     def changed(self, params: Params, progress: Progress = no_progress) -> Answer:
-        """Whether the file on disk, and each file of a checkpoint of several, is still the one that was opened."""
-        checkpoint = self.checkpoint
-        files = [(shard.path, shard.identity) for shard in checkpoint.shards.values()]
-        same = True
-        for path, identity in files or [(checkpoint.path, checkpoint.identity)]:
-            try:
-                found = Path(path).stat()
-            except OSError:
-                return Answer({"changed": True, "gone": True})
-            same &= (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns) == (
-                identity.device,
-                identity.inode,
-                identity.size,
-                identity.mtime_ns,
-            )
-        return Answer({"changed": not same, "gone": False})
+        """How the file on disk, or the worst of a checkpoint of several, stands to the one that was opened."""
+        if self._checkpoint is None:
+            raise UsageError("no file is open")
+        return Answer(self._watch.look())
+
+
+def _files(checkpoint: Checkpoint) -> list[tuple[str, Identity]]:
+    files = [(shard.path, shard.identity) for shard in checkpoint.shards.values()]
+    return files or [(checkpoint.path, checkpoint.identity)]
+
+
+def _was_just_changed(path: str) -> bool:
+    try:
+        return is_young(Path(path).stat().st_mtime_ns)
+    except (OSError, ValueError):
+        return False
 
 
 def _parameters(checkpoint: Checkpoint) -> int:

@@ -76,6 +76,10 @@ class History:
         verb = "Switch off" if step.enabled else "Switch on"
         return self._put(i, replace(step, enabled=not step.enabled), f"{verb}: {step.label}")
 
+    def switch_off_all(self) -> History:
+        """Keep every step, and let none do anything."""
+        return self._edit(tuple(replace(step, enabled=False) for step in self.steps), "Switch off all steps")
+
     def remove(self, i: int) -> History:
         """Take step `i` out."""
         return self._edit(self.steps[:i] + self.steps[i + 1 :], f"Remove: {self.steps[i].label}")

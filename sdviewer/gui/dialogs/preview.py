@@ -165,7 +165,7 @@ class PreviewTable(QWidget):
         changed, dropped = int(preview["changed"]), int(preview["dropped"])
         words = f"{text.plural(changed, 'key')} {'changes' if changed == 1 else 'change'}"
         if dropped:
-            words += f", {dropped:,} dropped"
+            words = f"{words}, {dropped:,} dropped" if changed else f"{text.plural(dropped, 'key')} dropped"
         self._words.setText(words)
         if problems:
             first = text.visible(str(problems[0]), 120)

@@ -39,13 +39,22 @@ class StepDialog(QDialog):
     """One step; `make` turns what is filled in into an Operation or raises UsageError."""
 
     def __init__(
-        self, parent: QWidget, session: Session, title: str, entries: Sequence[Entry], make: Make, hint: str = ""
+        self,
+        parent: QWidget,
+        session: Session,
+        title: str,
+        entries: Sequence[Entry],
+        make: Make,
+        hint: str = "",
+        state_dict: str = "",
     ) -> None:
+        """`state_dict` is the one that a first step is for, "" for the one that the selection is in."""
         super().__init__(parent)
         self.setWindowTitle(title)
         self.setModal(True)
         self.resize(820, 460)
         self._session = session
+        self._state_dict = state_dict
         self._make = make
         self.operation: Operation | None = None
         self.fields: list[QLineEdit] = []
@@ -108,7 +117,7 @@ class StepDialog(QDialog):
             self.preview.show_preview(None)
             return
         self._say("")
-        self._session.preview(operation, LIMIT, lambda preview: self._show(operation, preview))
+        self._session.preview(operation, LIMIT, lambda preview: self._show(operation, preview), self._state_dict)
 
     def _show(self, operation: Operation, preview: Any) -> None:
         self.preview.show_preview(preview)

@@ -66,6 +66,8 @@ class RecipePanel(QWidget):
         self.setVisible(bool(steps))
         self._count.setText(text.plural(len(steps), "step"))
         parts = [f"{int(edit.get('renamed') or 0):,} renamed", f"{int(edit.get('dropped') or 0):,} dropped"]
+        if metadata := edit.get("metadata"):
+            parts.append(f"{len(metadata):,} of metadata edited")
         self._summary.setText(", ".join(parts))
         for i, step in enumerate(steps):
             if i:
