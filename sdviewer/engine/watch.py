@@ -20,6 +20,9 @@ State = Literal["same", "written", "replaced", "gone", "silent"]
 YOUNG = 2.0
 """Seconds without a change after which nobody is taken to be writing any more."""
 
+CLOCKS_DIFFER = 60.0
+"""Seconds that the clock of a network drive may be ahead; what is further in the future was set so."""
+
 PATIENCE = 0.1
 """Seconds that `look` waits for the system."""
 
@@ -27,8 +30,8 @@ _WORST: tuple[State, ...] = ("gone", "replaced", "written", "same")
 
 
 def is_young(mtime_ns: int) -> bool:
-    """Whether a file was changed a moment ago; one from the future was not."""
-    return 0 <= time.time() - mtime_ns / 1e9 < YOUNG
+    """Whether a file was changed a moment ago, also by a machine whose clock is ahead of ours."""
+    return -CLOCKS_DIFFER <= time.time() - mtime_ns / 1e9 < YOUNG
 
 
 class Watch:
