@@ -10,6 +10,7 @@
     │   ├── KeyCollision
     │   └── NoMatch
     └── SaveError              the output could not be written or did not verify         (exit 4)
+        └── SourceDamaged      what should be copied is not in the source
 
     Cancelled                  the user stopped it: no error                             (exit 5)
 
@@ -19,6 +20,7 @@ form a closed list in `docs/problems.md`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 
@@ -102,6 +104,16 @@ class SaveError(SDViewerError):
 
     exit_code = 4
     default_code = "save_failed"
+
+
+class SourceDamaged(SaveError):
+    """Tensors should be copied whose bytes are not in the source; `storages` are the ids of those that are lost."""
+
+    default_code = "source_damaged"
+
+    def __init__(self, message: str, *, storages: Iterable[str] = (), path: str = "", remedy: str = "", key: str = ""):
+        super().__init__(message, path=path, remedy=remedy, key=key)
+        self.storages = frozenset(storages)
 
 
 class Cancelled(Exception):

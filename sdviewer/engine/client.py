@@ -287,6 +287,28 @@ def _hand_over(request: Request, frame: Frame) -> None:
         request.failed(CANCELLED)
 
 
+def request_alone(
+    service: str,
+    name: str,
+    params: Mapping[str, Any],
+    done: Done,
+    failed: Failed,
+    progressed: Progressed | None = None,
+) -> Request:
+    """Ask a process of its own, which ends with its answer."""
+    worker = Worker(service)
+
+    def answered(body: Mapping[str, Any], buffers: Mapping[str, memoryview]) -> None:
+        worker.stop()
+        done(body, buffers)
+
+    def went_wrong(body: Mapping[str, Any]) -> None:
+        worker.stop()
+        failed(body)
+
+    return worker.request(name, params, answered, went_wrong, progressed)
+
+
 class DocumentWorker(Worker):
     """The worker of one open document: opens its file again, with its recipe, when the process had to be ended."""
 
@@ -336,16 +358,6 @@ class DocumentWorker(Worker):
         replaced with `overwrite`; if it has hard links, only with `split_names`; with `replaces`, the identity of a
         file, only that one.
         """
-        saver = Worker("document")
-
-        def saved(body: Mapping[str, Any], buffers: Mapping[str, memoryview]) -> None:
-            saver.stop()
-            done(body, buffers)
-
-        def went_wrong(body: Mapping[str, Any]) -> None:
-            saver.stop()
-            failed(body)
-
         params = {
             "path": self.path,
             "recipe": recipe,
@@ -355,7 +367,14 @@ class DocumentWorker(Worker):
             "replaces": None if replaces is None else dict(replaces),
             "identity": dict(identity),
         }
-        return saver.request("save", params, saved, went_wrong, progressed)
+        return request_alone("document", "save", params, done, failed, progressed)
+
+    def check_contents(
+        self, identity: Mapping[str, int], done: Done, failed: Failed, progressed: Progressed | None = None
+    ) -> Request:
+        """Compare all bytes with their checksums, in a process of its own: it takes long, and nobody waits for it."""
+        params = {"path": self.path, "identity": dict(identity)}
+        return request_alone("numbers", "contents", params, done, failed, progressed)
 
     def before_first_request(self, process: _Process) -> None:
         if self._opened_in is process:

@@ -6,8 +6,11 @@ Requests (name: parameters -> body of the result); lists come in pages, `start` 
     records      {"start", "limit"} -> {"rows", "total", "bytes", "file"}   (engine.records)
     record_text  {"record"} -> {"name", "text", "note"}
     storages     {"start", "limit"} -> {"rows", "total", "nbytes", "unused", "shared"}
-    metadata     {"limit"} -> {"groups": [{"title", "where", "rows": [[name, value]], "more": n}]}
-    problems     {"start", "limit"} -> {"rows": [[severity, code, message, where]], "total", "errors", "warnings"}
+    metadata     {"limit"} -> {"groups": [{"title", "where", "rows": [[name, value]], "more": n}]}; one that can be
+                 edited has "texts": [[name, text | null]] of its rows as they are, null where one cannot be edited
+    problems     {"start", "limit", "also"?: ROWS} -> {"rows": ROWS, "total", "errors", "warnings"}, the worst first;
+                 ROWS: [[severity, code, message, where]]; `also` are those that were found since it was opened
+    checkable    {} -> {"records", "bytes", "unstated"}     records that state a checksum, and those that state none
     clean        {"limit"} -> {"possible": bool, "why", "rows": [[place, what, tensors, "" or "None"]], "total",
                  "tensors"}     what a clean copy leaves out
 """
@@ -15,12 +18,12 @@ Requests (name: parameters -> body of the result); lists come in pages, `start` 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 from sdviewer.core import text
-from sdviewer.core.checkpoint import Checkpoint
+from sdviewer.core.checkpoint import Checkpoint, Problem
 from sdviewer.core.paths import dotted
 from sdviewer.core.progress import Progress
 from sdviewer.engine.frames import Answer
@@ -29,7 +32,10 @@ from sdviewer.engine.structure import Structure
 
 Params = Mapping[str, Any]
 
-CONTENTS = ("structure", "records", "record_text", "storages", "metadata", "problems", "clean")
+LONGEST_EDITED = 1 << 16
+"""Characters of a text that the window gets to edit."""
+
+CONTENTS = ("structure", "records", "record_text", "storages", "metadata", "problems", "checkable", "clean")
 """The requests."""
 
 
@@ -44,7 +50,8 @@ class Contents:
             "record_text": lambda p, _: Answer(self._records.text_of(p["record"])),
             "storages": lambda p, _: Answer(storages_page(checkpoint, p["start"], p["limit"])),
             "metadata": lambda p, _: Answer({"groups": list(self._metadata(p["limit"]))}),
-            "problems": lambda p, _: Answer(self._problems(p["start"], p["limit"])),
+            "problems": lambda p, _: Answer(self._problems(p["start"], p["limit"], p.get("also", ()))),
+            "checkable": lambda p, _: Answer(self._checkable()),
             "clean": lambda p, _: Answer(self._clean(p["limit"])),
         }
 
@@ -56,15 +63,26 @@ class Contents:
     def _records(self) -> Records:
         return Records(self._checkpoint)
 
-    def _problems(self, start: int, limit: int) -> dict[str, Any]:
+    def _problems(self, start: int, limit: int, also: Sequence[Sequence[str]]) -> dict[str, Any]:
         order = {"error": 0, "warning": 1, "info": 2}
-        problems = sorted(self._checkpoint.problems, key=lambda problem: order.get(problem.severity, 3))
+        found = [*self._checkpoint.problems, *(Problem(row[0], row[1], row[2], row[3]) for row in also)]  # type: ignore[arg-type]
+        problems = sorted(found, key=lambda problem: order.get(problem.severity, 3))
         rows = [
             [problem.severity, problem.code, text.visible(problem.message, 500), text.visible(problem.where, 300)]
             for problem in problems[start : start + limit]
         ]
         counts = [sum(1 for problem in problems if problem.severity == kind) for kind in ("error", "warning")]
         return {"rows": rows, "total": len(problems), "errors": counts[0], "warnings": counts[1]}
+
+    def _checkable(self) -> dict[str, Any]:
+        from sdviewer.formats.contents_check import records_to_check
+
+        records, unstated = records_to_check(self._checkpoint)
+        return {
+            "records": len(records),
+            "bytes": sum(record.entry.usize for record in records),
+            "unstated": unstated,
+        }
 
     def _metadata(self, limit: int) -> Iterator[dict[str, Any]]:
         """What the file says of itself, in groups: of the writer, of the container, of each state dict."""
@@ -76,12 +94,15 @@ class Contents:
             if name == "state_dict":
                 continue
             pairs = list(value.items()) if isinstance(value, Mapping) else [("", value)]
-            yield {
+            group = {
                 "title": _TITLES.get(name, text.visible(str(name), 80)),
                 "where": text.plural(len(pairs), "entry", "entries"),
                 "rows": [[text.visible(str(key), 300), _shown(inner)] for key, inner in pairs[:limit]],
                 "more": max(0, len(pairs) - limit),
             }
+            yield {**group, "texts": _texts(pairs[:limit])} if checkpoint.container == "safetensors" else group
+        if checkpoint.container == "safetensors" and "safetensors" not in checkpoint.metadata:
+            yield {"title": _TITLES["safetensors"], "where": "none yet", "rows": [], "more": 0, "texts": []}
         for entry in checkpoint.metadata.get("state_dict", ()):
             modules = list(entry["keys"].items())
             steps = [step if isinstance(step, str) else str(step["value"]) for step in entry["path"]]
@@ -116,6 +137,11 @@ class Contents:
 
 
 _TITLES = {"safetensors": "__metadata__", "index": "Index"}
+
+
+def _texts(pairs: Sequence[tuple[str, Any]]) -> list[list[str | None]]:
+    """Names and values as they are, for an editor; None for a value that is no text, or more than one can edit."""
+    return [[name, value if isinstance(value, str) and len(value) <= LONGEST_EDITED else None] for name, value in pairs]
 
 
 def _shown(value: Any) -> str:

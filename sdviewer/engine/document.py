@@ -18,17 +18,23 @@ numbered anew by `open` and `edit`, which translate `selected`.
               -> {"receipt": {...}, "identity": {...} or null}
               (without its lists of keys) in a process of its own, with progress in bytes; opens `path` itself and wants
               `identity` (of `info`)
-    changed   {} -> {"changed": bool, "gone": bool}     is the file on disk still the one that was opened?
+              Fails with `source_damaged` where what should be copied is not in the file
+    lost      {} -> {"state_dict", "patterns": [pattern], "why", "remaining": text}   what to drop after the recipe so
+              that a save misses nothing (engine.lost)
+    changed   {} -> {"state": "same" | "written" | "replaced" | "gone" | "silent", "young": bool, "file"}   is the file
+              on disk still the one that was opened? (engine.watch)
     mark      {"paths": [dotted]} -> as rows: the rows of what would run on loading are marked (sheet.HAZARD)
-    structure, records, record_text, storages, metadata, problems, clean: all that is in the file (engine.contents)
+    structure, records, record_text, storages, metadata, problems, checkable, clean: all that is in the file
+              (engine.contents)
     preview, step, keys, common, alike, read_recipe, recipe_text: edits (engine.edits)
 
     info   {"path", "name", "container", "size", "tensors", "parameters", "state_dicts": [{"dotted", "role", "tensors",
            "parameters", "bytes", "row", "read_only"}], "problems": [[severity, code, message, where]], "writer",
-           "byte_order", "files": n, "suffix", "identity": {...}, "chips": [[label, filter, count]]}
+           "byte_order", "files": n, "suffix", "identity": {...}, "young": whether it was changed a moment before,
+           "chips": [[label, filter, count]]}
     EDIT   {"steps": [{"op", "text", "enabled", "matched", "changed", "dead_rules"}], "warnings": [[code, message,
-           keys]], "written": n, "dropped": n, "renamed": n, "computed": n,
-           "state_dict": dotted | null, "failed": FAILED | null}
+           keys]], "written": n, "dropped": n, "renamed": n, "computed": n, "state_dict": dotted | null,
+           "metadata": {name: text | null}, what changes in a safetensors file's own text, "failed": FAILED | null}
     FAILED {"step": index of the one that does not go through, -1 for a guard, "message", "remedy", "key"}
     FACTS  {"row", "kind", "name", "key", "old_key", "dropped", "state_dict": index | -1, "dotted",
            "path": [[text, row]], "class", "note", "tensors", "params", "nbytes", "share": of all parameters,
@@ -64,6 +70,7 @@ from sdviewer.engine.deadline import deadline
 from sdviewer.engine.edits import Edits
 from sdviewer.engine.frames import Answer
 from sdviewer.engine.planned import planned
+from sdviewer.engine.watch import Watch, is_young
 from sdviewer.errors import SaveError, SDViewerError, UsageError
 from sdviewer.formats import open_checkpoint, tensor_source
 from sdviewer.formats.saving import save
@@ -77,7 +84,7 @@ CHIPS = (
     ("Biases", "*.bias"),
     ("Norms", "/(norm|bn|ln)[^.]*\\.[^.]+$/"),
     ("Shared", "shared"),
-    ("Problems", "problem"),
+    ("Unreadable", "problem"),
 )
 """Label and filter text of the chips below the filter field; those that nothing passes are left out."""
 
@@ -102,6 +109,7 @@ class Document:
         self._shown: ShownRows | None = None
         self._base_flags = b""
         self._contents: Contents | None = None
+        self._watch = Watch(())
         self._hazards: tuple[str, ...] = ()
         self._hazard_rows: frozenset[int] = frozenset()
         self.requests: Mapping[str, Handler] = {
@@ -113,6 +121,7 @@ class Document:
             "totals": self.totals,
             "edit": self.edit,
             "save": self.save,
+            "lost": self.lost,
             "changed": self.changed,
             "mark": self.mark,
             **{name: partial(self._of_contents, name) for name in CONTENTS},
@@ -160,8 +169,15 @@ class Document:
     def open(self, params: Params, progress: Progress) -> Answer:
         """Read the header, build the tree."""
         gc.disable()  # a checkpoint has no cycles worth finding, and a collection over 100,000 rows costs 0.1 s
-        checkpoint = open_checkpoint(params["path"], progress=progress)
+        try:
+            checkpoint = open_checkpoint(params["path"], progress=progress)
+        except SDViewerError as error:
+            if _was_just_changed(params["path"]):
+                written = "It was changed a moment ago and may still be being written: try again when that is done."
+                error.remedy = f"{error.remedy} {written}".strip()
+            raise
         self._checkpoint, self._shown, self._contents, self._hazards = checkpoint, None, None, ()
+        self._watch = Watch(_files(checkpoint))
         answer = self._replan(params.get("recipe", ""), params.get("selected", ()), strict=False)
         return Answer({**answer.body, "info": self._info()}, answer.buffers)
 
@@ -218,6 +234,7 @@ class Document:
             "files": max(1, len(checkpoint.shards)),
             "suffix": Path(checkpoint.path).suffix,
             "identity": asdict(checkpoint.identity),
+            "young": any(is_young(identity.mtime_ns) for _, identity in _files(checkpoint)),
             "chips": self._chips(),
         }
 
@@ -236,7 +253,8 @@ class Document:
         failed = None if self._failed is None else self._failed._asdict()
         waiting = [_untried(step) for step in self._recipe.steps[0 if plan is None else len(plan.steps) :]]
         if plan is None:
-            nothing = {"warnings": [], "written": 0, "dropped": 0, "renamed": 0, "computed": 0, "state_dict": None}
+            counts = dict.fromkeys(("written", "dropped", "renamed", "computed"), 0)
+            nothing: dict[str, Any] = {"warnings": [], **counts, "state_dict": None, "metadata": {}}
             return {**nothing, "steps": waiting, "failed": failed}
         source = self.checkpoint.state_dicts[plan.state_dict] if plan.state_dict is not None else None
         computed = sum(1 for target in plan.targets if target.entry is None)
@@ -263,6 +281,7 @@ class Document:
             "renamed": renamed,
             "computed": computed,
             "state_dict": None if source is None else _dotted(source),
+            "metadata": dict(plan.metadata),
         }
 
     # What is shown
@@ -534,23 +553,29 @@ class Document:
         told = {name: value for name, value in receipt.to_json().items() if name not in ("map", "dropped")}
         return Answer({"receipt": told, "identity": None if receipt.identity is None else asdict(receipt.identity)})
 
+    def lost(self, params: Params, progress: Progress) -> Answer:
+        """What a save would miss in the file."""
+        from sdviewer.engine.lost import find_lost
+
+        return Answer(find_lost(self.checkpoint, self._recipe, progress).to_json())
+
     def changed(self, params: Params, progress: Progress = no_progress) -> Answer:
-        """Whether the file on disk, and each file of a checkpoint of several, is still the one that was opened."""
-        checkpoint = self.checkpoint
-        files = [(shard.path, shard.identity) for shard in checkpoint.shards.values()]
-        same = True
-        for path, identity in files or [(checkpoint.path, checkpoint.identity)]:
-            try:
-                found = Path(path).stat()
-            except OSError:
-                return Answer({"changed": True, "gone": True})
-            same &= (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns) == (
-                identity.device,
-                identity.inode,
-                identity.size,
-                identity.mtime_ns,
-            )
-        return Answer({"changed": not same, "gone": False})
+        """How the file on disk, or the worst of a checkpoint of several, stands to the one that was opened."""
+        if self._checkpoint is None:
+            raise UsageError("no file is open")
+        return Answer(self._watch.look())
+
+
+def _files(checkpoint: Checkpoint) -> list[tuple[str, Identity]]:
+    files = [(shard.path, shard.identity) for shard in checkpoint.shards.values()]
+    return files or [(checkpoint.path, checkpoint.identity)]
+
+
+def _was_just_changed(path: str) -> bool:
+    try:
+        return is_young(Path(path).stat().st_mtime_ns)
+    except (OSError, ValueError):
+        return False
 
 
 def _untried(step: Operation) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What a worker of the numbers pool answers. It knows no document: each request says where a tensor lies.
 
-Every request but `scan` takes "source", the JSON of a `formats.TensorSource` (`facts` of the document gives it).
+Every request but `scan` and `contents` takes "source", the JSON of a `formats.TensorSource` (`facts` of the document
+gives it).
 
     overview  {"bins"?: n, "span"?: [low, high]} -> {"summary": Summary, "histogram": Histogram} from one pass;
               buffers "edges" f8, "counts" i8, "value_counts" i8
@@ -10,6 +11,9 @@ Every request but `scan` takes "source", the JSON of a `formats.TensorSource` (`
     line      {"points"} -> Line; buffers "low" f8, "high" f8, "flags" u1
     digest    {} -> {"sha256", "problem"}
     checksum  {} -> {"stated": CRC-32 | null, "found": likewise, "problem": "" or what is wrong}    of the whole storage
+    contents  {"path", "identity"} -> {"records", "unstated", "nbytes", "wrong", "problems": [[severity, code, message,
+              where]]}: every record read and compared with its stated checksum (formats.contents_check); asked of a
+              process of its own, which lets all others go first
     scan      {"path"} -> what `sdviewer scan --json` says of the file, its first names, and {"counts": {class: n},
               "more": names that are not listed, "gaps": [why it is not complete]}
 
@@ -18,13 +22,17 @@ Bodies are the `to_json` of the types of that name in `sdviewer.stats`; floats t
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from sdviewer.core import text
 from sdviewer.core.progress import Progress
 from sdviewer.engine.frames import Answer
-from sdviewer.formats import TensorSource, checksum, open_storage
+from sdviewer.errors import CorruptCheckpoint
+from sdviewer.formats import TensorSource, checksum, open_checkpoint, open_storage
 from sdviewer.stats.digest import Digest, sha256
 from sdviewer.stats.histogram import BINS, summary_and_histogram
 from sdviewer.stats.slices import line, reduced_slice, values_window
@@ -54,6 +62,7 @@ class Numbers:
         }
         self.requests: Mapping[str, Callable[[Params, Progress], Answer]] = {
             **{name: _with_storage(measure) for name, measure in measures.items()},
+            "contents": _contents,
             "scan": _scan,
         }
 
@@ -123,6 +132,22 @@ def _digest(storage: OpenStorage, source: TensorSource, params: Params, progress
 
 def _checksum(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
     return Answer(checksum(source, progress=progress).to_json())
+
+
+def _contents(params: Params, progress: Progress) -> Answer:
+    from sdviewer.formats.contents_check import check_contents
+
+    if hasattr(os, "nice"):
+        os.nice(10)
+    checkpoint = open_checkpoint(params["path"])
+    if asdict(checkpoint.identity) != params["identity"]:
+        raise CorruptCheckpoint("the file has changed since it was opened", path=params["path"], code="file_changed")
+    found = check_contents(checkpoint, progress=progress)
+    shown = [
+        [problem.severity, problem.code, text.visible(problem.message, 500), text.visible(problem.where, 300)]
+        for problem in found.problems
+    ]
+    return Answer({**asdict(found), "problems": shown})
 
 
 def _scan(params: Params, progress: Progress) -> Answer:

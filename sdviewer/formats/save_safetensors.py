@@ -9,13 +9,13 @@ Facts: safetensors 0.8.0, measured.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.dtypes import DTYPES
 from sdviewer.core.text import visible
-from sdviewer.errors import RepairError, SaveError
+from sdviewer.errors import RepairError, SaveError, SourceDamaged
 from sdviewer.formats.evaluation import Evaluation
 from sdviewer.formats.file import File
 from sdviewer.formats.pieces import Copy, Layout, Piece, nbytes_of
@@ -51,7 +51,7 @@ def lay_out_safetensors(
     kept = {target.entry: target.key for target in reversed(plan.targets) if target.entry is not None}
     _refuse_unreadable(file, checkpoint, source, list(kept))
     places, runs = _pack(file, source, list(kept))
-    pairs = json.loads(source.header, object_pairs_hook=_Object).pairs
+    pairs = _edited(json.loads(source.header, object_pairs_hook=_Object).pairs, plan.metadata)
     fields, pieces = _fields(source, plan, places, pairs, evaluation)
     header = _encoded(fields)
     if len(header) > SAFETENSORS_HEADER_LIMIT:
@@ -122,11 +122,11 @@ def _refuse_unreadable(file: File, checkpoint: Checkpoint, source: SafetensorsSo
             tensor.dtype and tensor.dtype not in DTYPES
         )  # one we do not know: its bytes can be copied all the same
         if tensor.unreadable and not (new_type and source.tensors[entry].end <= file.size):
-            raise SaveError(
+            raise SourceDamaged(
                 f"tensor {visible(tensor.key or '')} cannot be copied: {tensor.unreadable}",
                 path=file.path,
                 remedy="Drop it, or get the file again.",
-                code="source_damaged",
+                storages=[] if tensor.storage is None else [tensor.storage],
                 key=tensor.key or "",
             )
 
@@ -158,6 +158,22 @@ def _pack(
         at += end - start
         last_end, last_name = end, name
     return places, runs
+
+
+def edited_metadata(metadata: Any, changes: Mapping[str, str | None]) -> dict[str, Any] | None:
+    """`__metadata__` with these entries set, those that are None removed; None where nothing is left."""
+    edited = {**metadata, **changes} if isinstance(metadata, Mapping) else {**changes}
+    return {name: value for name, value in edited.items() if name not in changes or value is not None} or None
+
+
+def _edited(pairs: list[tuple[str, Any]], changes: Mapping[str, str | None]) -> list[tuple[str, Any]]:
+    """The header's pairs with `__metadata__` edited; where there is none it comes first, as the library writes it."""
+    if not changes:
+        return pairs
+    if all(name != "__metadata__" for name, _ in pairs):
+        pairs = [("__metadata__", {}), *pairs]
+    edited = [(name, edited_metadata(value, changes) if name == "__metadata__" else value) for name, value in pairs]
+    return [(name, value) for name, value in edited if name != "__metadata__" or value is not None]
 
 
 def _encoded(header: dict[str, Any]) -> bytes:

@@ -11,7 +11,7 @@ from collections.abc import Sequence, Set
 from itertools import pairwise
 
 from sdviewer.core.text import plural, visible
-from sdviewer.errors import RepairError, SaveError
+from sdviewer.errors import RepairError, SaveError, SourceDamaged
 from sdviewer.formats.file import File
 from sdviewer.formats.grafts import const, group
 from sdviewer.formats.pieces import Copy, Layout, Piece
@@ -108,17 +108,19 @@ def _key_list(file: File, start: int, end: int, gone: Set[str], new: Sequence[st
 def _refuse_missing(file: File, source: TorchLegacySource, uses: list[StorageUse]) -> None:
     """Every storage that stays must be there, whole; `uses` are the first of each and say how large an element is."""
     missing = "the list of storages" if len(source.spans) < 5 else ""
+    lost = []
     for use in uses:
         storage = source.storages.get(use.key)
         dtype = storage_dtype(use.cls)
         if storage is None or dtype is None or storage.nbytes != storage.numel * dtype.itemsize:
             missing = missing or f"storage {visible(use.key, 80)}"
+            lost.append(use.key)
     if missing:
-        raise SaveError(
+        raise SourceDamaged(
             f"the file breaks off: {missing} is not in it",
             path=file.path,
             remedy="Drop the tensors that use it, or get the file again.",
-            code="source_damaged",
+            storages=lost,
         )
 
 

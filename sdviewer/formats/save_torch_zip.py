@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from sdviewer.core.checkpoint import TensorInfo
 from sdviewer.core.paths import dotted
 from sdviewer.core.text import plural, visible
-from sdviewer.errors import CorruptCheckpoint, SaveError
+from sdviewer.errors import CorruptCheckpoint, SaveError, SourceDamaged
 from sdviewer.formats.file import File
 from sdviewer.formats.pieces import Copy, Layout, Piece
 from sdviewer.formats.pread import is_of_the_disk
@@ -200,18 +200,18 @@ class _Archive:
             some = "its storage is" if len(gone) == 1 else f"{len(gone):,} storages are"
             raise self._source_damaged(f"{some} not whole in the file", set(gone))
 
-    def _source_damaged(self, message: str, storages: set[str]) -> SaveError:
+    def _source_damaged(self, message: str, storages: set[str]) -> SourceDamaged:
         """The error that names the tensors to drop, in words that can be put into a recipe."""
         keys = [tensor.key or dotted(tensor.path) for tensor in self.tensors if tensor.storage in storages]
         named = ", ".join([visible(key, 80) for key in keys[:MOST_NAMED]])
         more = f" and {len(keys) - MOST_NAMED:,} more" if len(keys) > MOST_NAMED else ""
-        return SaveError(
+        return SourceDamaged(
             f"{named}{more} cannot be copied: {message}" if keys else message,
             path=self.file.path,
             remedy="Drop the tensors that use it, or get the file again."
             if len(storages) == 1
             else "Drop the tensors that use them, or get the file again.",
-            code="source_damaged",
+            storages=storages,
             key=keys[0] if keys else "",
         )
 

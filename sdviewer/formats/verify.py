@@ -27,6 +27,7 @@ from sdviewer.formats.file import File
 from sdviewer.formats.grafts import const
 from sdviewer.formats.pieces import Made
 from sdviewer.formats.pread import read_into
+from sdviewer.formats.save_safetensors import edited_metadata
 from sdviewer.formats.torch_clean import Cleaning
 from sdviewer.formats.torch_source import (
     SafetensorsSource,
@@ -112,7 +113,7 @@ def is_edited(source: Checkpoint, plan: Plan) -> bool:
 
     An archive that breaks off is written anew, with a directory, whatever the plan says.
     """
-    if plan.changes_file:
+    if plan.changes_file or plan.metadata:
         return True
     if isinstance(source.source, TorchZipSource) and source.source.directory.salvaged:
         return True
@@ -432,6 +433,9 @@ def _compare_metadata(source: Checkpoint, plan: Plan, expected: _Expected, writt
             after = _by_path(after or ())
             if before:
                 checks.append(f"the _metadata of {text.plural(len(before), 'state dict')} as planned")
+        elif name == "safetensors" and plan.metadata:
+            before = edited_metadata(before, plan.metadata)
+            checks.append(f"{text.plural(len(plan.metadata), 'entry', 'entries')} of __metadata__ as planned")
         elif before is not None:
             checks.append(f"{name} metadata unchanged")
         if before != after:

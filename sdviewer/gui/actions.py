@@ -29,6 +29,7 @@ class State:
     recipe: bool = False
     fails: bool = False
     not_clean: str = "Open a file first."
+    not_checkable: str = ""
     tabs: int = 0
 
 
@@ -76,6 +77,11 @@ def with_recipe(state: State) -> str:
 def with_pickle(state: State) -> str:
     """There is a pickle that a clean copy could be made of."""
     return with_document(state) or state.not_clean
+
+
+def with_checksums(state: State) -> str:
+    """There is something to compare the bytes with."""
+    return with_document(state) or state.not_checkable
 
 
 def with_undo(state: State) -> str:
@@ -160,6 +166,16 @@ ACTIONS: Final = (
         "refresh",
         with_document,
         "Read the file again",
+    ),
+    Action(
+        "check_contents",
+        "Chec&k contents",
+        "&File",
+        "files.check_contents",
+        (),
+        "check",
+        with_checksums,
+        "Compare all bytes with the checksums that the file states",
     ),
     Action("close", "&Close tab", "&File", "files.close_tab", (Key.Close,), "x", with_tabs, separator=True),
     Action("reopen", "Reopen closed &tab", "&File", "files.reopen_tab", ("Ctrl+Shift+T",), "history"),

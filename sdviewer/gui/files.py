@@ -125,6 +125,11 @@ class Files:
         """Read the file in front again."""
         self._documents.reload_current()
 
+    def check_contents(self) -> None:
+        """Compare the bytes of the file in front with its checksums."""
+        if session := self._documents.current_session():
+            session.check_contents()
+
     def reopen_tab(self) -> None:
         """The file closed last."""
         if self._closed:

@@ -40,6 +40,7 @@ class Job:
     failed: Failed
     progressed: Progressed | None
     long: bool = False
+    background: bool = False
     handle: Handle | None = None
     dropped: bool = False
     finished: bool = False
@@ -73,13 +74,18 @@ class Jobs(QObject):
         progressed: Progressed | None = None,
         *,
         long: bool = False,
+        background: bool = False,
     ) -> Job:
-        """Start a job; an older one of a named lane is dropped, and cancelled if it is a `long` one."""
-        job = Job(lane, done, failed, progressed, long)
+        """Start a job; an older one of a named lane is dropped, and cancelled if it is a `long` one.
+
+        One in the `background` does not count as something that is waited for.
+        """
+        job = Job(lane, done, failed, progressed, long, background)
         if lane:
             self.drop(lane)
             self._lanes[lane] = job
-        self._running.add(job)
+        if not background:
+            self._running.add(job)
 
         # These run on the engine's waiting thread.
         def answered(body: Body, buffers: Buffers) -> None:
@@ -134,7 +140,7 @@ class Jobs(QObject):
         if self._lanes.get(job.lane) is job:
             del self._lanes[job.lane]
         call()
-        if not self._running and not self._closed:
+        if not self._running and not self._closed and not job.background:
             self.idle.emit()
 
     def _tell(self, job: Job, fraction: float) -> None:

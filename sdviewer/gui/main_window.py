@@ -179,6 +179,7 @@ class MainWindow(QMainWindow):
         session.job_changed.connect(lambda words, fraction: self._show_job(page, words, fraction))
         page.close_requested.connect(lambda: self.files.close_session(session))
         session.scanned.connect(lambda scan: self._refresh_actions())
+        session.contents_changed.connect(lambda: self._contents_changed(page))
         page.save_requested.connect(lambda: self.files.ask_and_save(session))
         page.step_edit_requested.connect(self.editing.edit_step)
         page.recipe_made.connect(self._fill_recipe_menus)
@@ -249,6 +250,10 @@ class MainWindow(QMainWindow):
         self.tabs.mark(page, page.session.modified)
         self._show_front()
 
+    def _contents_changed(self, page: DocumentPage) -> None:
+        if page is self.current_page():
+            self._show_front()
+
     def _show_front(self) -> None:
         """Title, status and commands of the document in front; the start page where there is none."""
         page = self.current_page()
@@ -262,7 +267,8 @@ class MainWindow(QMainWindow):
             self.setWindowTitle(f"{session.name}[*] — sdviewer")
             self.setWindowModified(session.modified)
             opened = session.state == "open"
-            self.status.show_document(document_words(session.info, session.edit) if opened else "", opened)
+            words = document_words(session.info, session.edit, session.notes) if opened else ""
+            self.status.show_document(words, opened)
             self.status.show()
         self._refresh_actions()
 
@@ -293,6 +299,7 @@ class MainWindow(QMainWindow):
                 recipe=not session.recipe.is_empty,
                 fails=session.failed_step is not None,
                 not_clean=session.not_clean,
+                not_checkable=session.contents.not_checkable,
                 tabs=self.tabs.count(),
             )
         for entry in ACTIONS:

@@ -5,16 +5,18 @@ The only mutable object of a tab. Panels read it and call its verbs; it tells th
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from PySide6.QtCore import QObject, QTimer, Signal
+from PySide6.QtCore import QObject, QTime, QTimer, Signal
 
 from sdviewer.core import text
 from sdviewer.core.sheet import Sheet
 from sdviewer.engine.client import DocumentWorker, NumbersPool
+from sdviewer.gui.contents_watch import ContentsWatch
 from sdviewer.gui.jobs import Body, Buffers, Job, Jobs, is_cancelled
 from sdviewer.repair.history import Draft, History, Step
 from sdviewer.repair.operations import DropObjects, Operation
@@ -24,8 +26,11 @@ State = Literal["opening", "open", "failed"]
 CLEANABLE = ("torch-zip", "torch-legacy", "safetensors")
 """Containers that can be written; a safetensors file has nothing to be cleaned, which is said when it is scanned."""
 
-REMIND_AFTER = 500
-"""Milliseconds before a running job is mentioned at all."""
+POLL = 1500
+"""Milliseconds between two looks at the file on disk."""
+
+SILENT_LOOKS = 3
+"""Looks without an answer after which the drive is said not to answer."""
 
 
 class Session(QObject):
@@ -43,7 +48,8 @@ class Session(QObject):
     totals_changed = Signal(object)
     job_changed = Signal(str, float)  # text ("" when nothing runs), fraction or -1
     trouble = Signal(object)  # a failure to tell in the banner
-    changed_on_disk = Signal(bool)  # whether the file is gone
+    changed_on_disk = Signal(object)  # how (engine.watch), each time that changes
+    contents_changed = Signal()
     recipe_changed = Signal()
     scanned = Signal(object)  # what its pickles ask for
     scan_failed = Signal(object)
@@ -73,7 +79,17 @@ class Session(QObject):
         self._saving: Job | None = None
         self._save_surely: Callable[[], None] = lambda: None
         self._saved_files: dict[str, Mapping[str, int] | None] = {}
-        self._told_change = False
+        self.contents = ContentsWatch(self.jobs, self.ask, self._worker.check_contents, self)
+        self.contents.changed.connect(self.contents_changed)
+        self.contents.job_changed.connect(self._contents_job)
+        self.opened_at = QTime()
+        self.young = False
+        self.last_save: tuple[str, bool] = ("", False)
+        self._began_opening = 0.0
+        self._on_disk: tuple[str, bool] = ("same", False)
+        self._silent = 0
+        self._poll = QTimer(self, interval=POLL)
+        self._poll.timeout.connect(self.look_at_disk)
 
     @property
     def name(self) -> str:
@@ -85,7 +101,9 @@ class Session(QObject):
     def open(self) -> None:
         """Open the file, or open it again."""
         self.state = "opening"
-        self._told_change = False
+        self._on_disk, self._silent = ("same", False), 0
+        self._began_opening = time.monotonic()
+        self.contents.forget()
         recipe = self._worker.recipe
         self._opening = self.jobs.run(
             "open",
@@ -111,6 +129,10 @@ class Session(QObject):
         self.failure = {}
         self.sheet = Sheet.from_buffers(buffers, tuple(body["dtypes"]))
         self.selection, self.top_node = [], -1
+        self.opened_at = QTime.currentTime()
+        self.young = bool(self.info["young"])
+        self.contents.opened(self.info["identity"], time.monotonic() - self._began_opening)
+        self._poll.start()
         self.opened.emit()
         self.sheet_changed.emit(self.sheet, buffers["visible"], [], -1)
         self.scan = {}
@@ -129,6 +151,7 @@ class Session(QObject):
     def _scanned(self, body: Body, buffers: Buffers) -> None:
         self.scan = body
         self.scanned.emit(body)
+        self.contents.scanned()
         harmful = [use for use in body["globals"] if use["class"] == "dangerous" and use["called"]]
         if paths := [path for use in harmful for path in use["paths"] if path]:
             self.ask("mark", {"paths": paths}, self._rows_answered, lane="mark")
@@ -137,6 +160,16 @@ class Session(QObject):
         self.state = "failed"
         self.failure = failure
         self.open_failed.emit()
+
+    @property
+    def problems(self) -> list[list[str]]:
+        """What was odd or damaged when it was opened, and what was found since."""
+        return [*(self.info.get("problems") or []), *map(list, self.contents.known.problems)]
+
+    @property
+    def notes(self) -> list[str]:
+        """What the status bar says beside the facts."""
+        return ["may still be being written" if self.young else "", self.contents.known.words()]
 
     # The tree
 
@@ -268,11 +301,15 @@ class Session(QObject):
             return "There is no pickle in it."
         return "" if self.info.get("container") in CLEANABLE else "Files of this kind can be read and not written."
 
-    def apply(self, step: Operation | Step) -> None:
-        """Put one more step at the end of the recipe; one that does not go through is refused."""
+    def apply(self, step: Operation | Step, state_dict: str = "", then: Callable[[], object] | None = None) -> None:
+        """Put one more step at the end of the recipe; one that does not go through is refused.
+
+        The first step says which state dict is edited where there are several: `state_dict`, or that of the selection.
+        `then` is called when the step is there.
+        """
         made = step if isinstance(step, Step) else Step.of(step)
-        # The first step says which state dict is edited, where there are several.
-        self._move(self.history.add(made, "" if self.history.steps else self._chosen_state_dict()), strict=True)
+        chosen = "" if self.history.steps else state_dict or self._chosen_state_dict()
+        self._move(self.history.add(made, chosen), then, strict=True)
 
     def change_step(self, at: int, step: Operation | Step) -> None:
         """Put another step in the place of one."""
@@ -340,7 +377,7 @@ class Session(QObject):
         """The state dict that the selection is in, as a recipe names it; "" where there is nothing to choose."""
         return self.state_dict_of_selection() if len(self.info.get("state_dicts") or ()) > 1 else ""
 
-    def _move(self, history: History, *, strict: bool = False) -> None:
+    def _move(self, history: History, then: Callable[[], object] | None = None, *, strict: bool = False) -> None:
         """Ask the worker for the document after the recipe of `history`; only what it accepts is kept."""
         wanted = "" if history.draft.is_empty else history.draft.to_text()
         selected = [*self.selection, self.top_node] if self.top_node >= 0 else list(self.selection)
@@ -348,6 +385,8 @@ class Session(QObject):
         def accepted(body: Body, buffers: Buffers) -> None:
             self.history = history
             self._edited(body, buffers)
+            if then is not None:
+                then()
 
         self.jobs.run(
             "",
@@ -379,15 +418,16 @@ class Session(QObject):
         at: int = -1,
         scope: Body | None = None,
         skip: bool = False,
+        state_dict: str = "",
         lane: str = "preview",
     ) -> None:
         """What one more step would change, or another in the place of step `at`; a newer question replaces an older.
 
-        `scope` and `skip` are those of `engine.edits`.
+        `scope` and `skip` are those of `engine.edits`; `state_dict` is as in `apply`.
         """
         made = step if isinstance(step, Step) else Step.of(step)
         draft = self.recipe if at < 0 else self.recipe.until(at)
-        if not self.recipe.steps and (chosen := self._chosen_state_dict()):
+        if not self.recipe.steps and (chosen := state_dict or self._chosen_state_dict()):
             draft = draft.for_state_dict(chosen)
         recipe = "" if draft.is_empty else draft.to_text()
         params = {"recipe": recipe, "step": made.table, "limit": limit, "scope": scope, "skip": skip}
@@ -407,9 +447,11 @@ class Session(QObject):
 
         `sure`: a file at `out` may go also if it has hard links, or is not the one that was saved there last.
         """
+        self.last_save = (out, overwrite)
         self._save_surely = partial(self.save, out, overwrite=True, clean=clean, sure=True)
         written = self.history
         wanted = self.recipe
+        self.last_save = (out, overwrite)
         if clean:
             wanted = wanted.and_step(Step.of(DropObjects()))
         recipe = wanted.to_text()
@@ -456,8 +498,14 @@ class Session(QObject):
 
     def cancel_job(self) -> None:
         """Stop a running save; nothing of it is left."""
-        if self._saving is not None:
+        if self._saving is not None and not self._saving.finished:
             self._saving.cancel()
+        else:
+            self.contents.cancel()
+
+    def _contents_job(self, words: str, fraction: float) -> None:
+        if self._saving is None or self._saving.finished:
+            self.job_changed.emit(words, fraction)
 
     # Anything else a panel wants to know
 
@@ -491,15 +539,38 @@ class Session(QObject):
     def look_at_disk(self) -> None:
         """Find out whether the file is still the one that was opened."""
         if self.state == "open" and not self.jobs.busy("disk"):
-            self.ask("changed", {}, self._looked, lambda failure: None, lane="disk")
+            self.jobs.run(
+                "disk",
+                lambda done, failed, progressed: self._worker.request("changed", {}, done, failed, progressed),
+                self._looked,
+                lambda failure: None,
+                background=True,
+            )
 
     def _looked(self, body: Body, buffers: Buffers) -> None:
-        if (body["changed"] or body["gone"]) and not self._told_change:
-            self._told_change = True
-            self.changed_on_disk.emit(bool(body["gone"]))
+        state, young = str(body["state"]), bool(body["young"])
+        self._silent = self._silent + 1 if state == "silent" else 0
+        if state == "silent" and self._silent < SILENT_LOOKS:
+            return
+        if young:
+            self.contents.postpone()
+        if self.young and state == "same" and not young:
+            self.young = False
+            self.contents_changed.emit()
+        # A file that is the one that was opened needs no word, however young it is.
+        found = (state, young and state != "same")
+        if found != self._on_disk:
+            self._on_disk = found
+            self.changed_on_disk.emit(body)
+
+    def check_contents(self) -> None:
+        """Compare all bytes of the file with the checksums that it states."""
+        self.contents.check()
 
     def close(self) -> None:
         """End the worker; nothing is heard of this document any more."""
+        self._poll.stop()
+        self.contents.stop()
         self.jobs.close()
         QTimer.singleShot(0, self.deleteLater)
         self._worker.stop(wait=False)

@@ -60,6 +60,15 @@ class FieldReader:
             raise self.error(name, f"`{name}` must be a list of [pattern, result]")
         return tuple([(self._text(name, item[0]), self._text(name, item[1])) for item in value])
 
+    def texts_by_name(self, name: str) -> tuple[tuple[str, str], ...]:
+        """A table of texts, or pairs of texts where a name is none that a table can have."""
+        value = self._table[name] if self.has(name) else {}
+        if isinstance(value, list):
+            return self.pairs(name)
+        if not isinstance(value, Mapping):
+            raise self.error(name, f"`{name}` must be a table of texts", f'Write {name} = {{ name = "text" }}.')
+        return tuple([(str(inner), self._text(name, item)) for inner, item in value.items()])
+
     def choice(self, name: str, choices: Sequence[str], default: str) -> str:
         """One of a few words."""
         value = self.text(name, default)

@@ -103,7 +103,8 @@ class Plan:
     torch's own list of names lacks is left out of the whole file; the format knows what that is
     (`formats.torch_clean`). `values` are plain
     values of the file that change, `removed` the paths outside the state dict that go, `wrap` the key under which the
-    root is put, `optimizers` what follows the keys.
+    root is put, `optimizers` what follows the keys, `metadata` the entries of a safetensors file's text that change:
+    the new text, None where one goes.
     """
 
     state_dict: int | None
@@ -121,10 +122,11 @@ class Plan:
     removed: tuple[KeyPath, ...] = ()
     wrap: str = ""
     optimizers: tuple[OptimizerChange, ...] = ()
+    metadata: Mapping[str, str | None] = field(default_factory=dict)
 
     @property
     def changes_file(self) -> bool:
-        """Whether it changes more than the state dict, its versions and its place."""
+        """Whether it changes more of a pickle than the state dict, its versions and its place."""
         return bool(self.drop_objects or self.values or self.removed or self.wrap or self.optimizers)
 
     @property

@@ -470,6 +470,7 @@ class _Planner:
             removed=tuple(self.file.removed),
             wrap=self.file.wrap,
             optimizers=optimizers,
+            metadata=self.file.metadata,
         )
 
     def used(self) -> set[int]:
@@ -654,6 +655,7 @@ def _without_state_dict(recipe: Recipe, checkpoint: Checkpoint) -> Plan:
         values=file.values,
         removed=tuple(file.removed),
         wrap=file.wrap,
+        metadata=file.metadata,
         warnings=tuple(file.warnings),
     )
 

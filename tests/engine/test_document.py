@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 import time
 from array import array
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sdviewer.core.sheet import Sheet
 from sdviewer.engine.client import DocumentWorker, Worker
-from tests.engine.conftest import Answered, ask, begin
+from tests.engine.conftest import Answered, ask, begin, write_safetensors
 
 STRIP = 'format = "sdviewer-recipe/1"\n[[step]]\nop = "strip"\nprefix = "module."\n'
 
@@ -157,12 +159,62 @@ def test_that_a_copy_of_a_file_that_changed_is_not_saved(document: DocumentWorke
     assert not out.exists()
 
 
-def test_that_a_changed_file_is_noticed(document: DocumentWorker, model_file: Path) -> None:
-    assert ask(document, "changed").body == {"changed": False, "gone": False}
-    model_file.write_bytes(model_file.read_bytes() + b"x")
-    assert ask(document, "changed").body == {"changed": True, "gone": False}
+def test_that_a_changed_file_is_noticed_and_how_it_changed(document: DocumentWorker, model_file: Path) -> None:
+    def look() -> tuple[str, bool]:
+        body = ask(document, "changed").body
+        assert body is not None
+        assert body["file"] == str(model_file)
+        return body["state"], body["young"]
+
+    assert look()[0] == "same"
+    data = model_file.read_bytes()
+    with model_file.open("ab") as stream:
+        stream.write(b"x")
+    ahead = time.time_ns() + 30 * 10**9  # by a clock that is ahead, so that no slow machine makes it old
+    os.utime(model_file, ns=(ahead, ahead))
+    assert look() == ("written", True)
+    os.utime(model_file, ns=(1, 1))
+    assert look() == ("written", False)
+    other = model_file.with_name("other")
+    other.write_bytes(data)
+    os.utime(other, ns=(1, 1))
+    other.replace(model_file)
+    assert look() == ("replaced", False)
     model_file.unlink()
-    assert ask(document, "changed").body == {"changed": True, "gone": True}
+    assert look() == ("gone", False)
+
+
+def test_that_a_file_that_breaks_off_while_it_is_written_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "half.safetensors"
+    path.write_bytes(struct.pack("<Q", 1000) + b"{" + b" " * 100)
+    ahead = time.time_ns() + 30 * 10**9
+    os.utime(path, ns=(ahead, ahead))
+    worker = DocumentWorker(str(path))
+    answer = Answered()
+    worker.open(answer.done, answer.failed)
+    failure = answer.wait().failure
+    assert failure is not None
+    assert "may still be being written" in failure["remedy"]
+    os.utime(path, ns=(1, 1))
+    answer = Answered()
+    worker.open(answer.done, answer.failed)
+    failure = answer.wait().failure
+    assert failure is not None
+    assert "being written" not in failure["remedy"]
+    worker.stop()
+
+
+def test_that_a_recipe_that_does_not_fit_any_more_does_not_hide_the_file(
+    document: DocumentWorker, model_file: Path
+) -> None:
+    write_safetensors(model_file, {"plain": np.zeros(3, np.float32)})
+    answer = Answered()
+    document.open(answer.done, answer.failed, recipe=STRIP)
+    body = answer.wait().body
+    assert body is not None
+    assert "lack" in body["refused"]["message"]
+    assert body["info"]["tensors"] == 1
+    assert body["edit"]["steps"] == []
 
 
 def test_that_no_edit_is_lost_when_the_worker_dies(document: DocumentWorker) -> None:

@@ -107,3 +107,14 @@ def records(path: Path) -> dict[str, bytes]:
                 member._expected_crc = None  # type: ignore[attr-defined]
                 found[info.filename.partition("/")[2]] = member.read()
         return found
+
+
+def damage(path: Path, record: str) -> None:
+    """Turn over one bit of the first byte of a stored record of an archive."""
+    with zipfile.ZipFile(path) as archive:
+        info = next(info for info in archive.infolist() if info.filename.endswith(record))
+    data = bytearray(path.read_bytes())
+    header = info.header_offset
+    lengths = [int.from_bytes(data[at : at + 2], "little") for at in (header + 26, header + 28)]
+    data[header + 30 + sum(lengths)] ^= 1
+    path.write_bytes(data)

@@ -20,7 +20,7 @@ from sdviewer.core.paths import KeyPath
 from sdviewer.errors import RepairError, UsageError
 from sdviewer.formats import open_checkpoint, save
 from sdviewer.formats.saving import LAYOUTS
-from sdviewer.repair.history import History
+from sdviewer.repair.history import History, Step
 from sdviewer.repair.operations import OPERATIONS, Operation, operation_from_step
 from sdviewer.repair.plan import Computed, Plan
 from sdviewer.repair.planning import make_plan
@@ -160,7 +160,7 @@ class Editing(RuleBasedStateMachine):
 
     @rule(step=STEPS)
     def add(self, step: Operation) -> None:
-        self.edited(self.history.add(step))
+        self.edited(self.history.add(Step.of(step)))
 
     @rule(steps=st.lists(STEPS, min_size=1, max_size=3))
     def add_and_save(self, steps: list[Operation]) -> None:
@@ -211,7 +211,7 @@ class Editing(RuleBasedStateMachine):
     @precondition(lambda self: any(step.enabled for step in self.history.steps))
     @rule()
     def save(self) -> None:
-        recipe = Recipe(steps=self.history.steps)
+        recipe = parse_recipe(self.history.draft.to_text())
         assert parse_recipe(recipe.to_text()) == recipe
         out = self.folder / f"out{self.source.suffix}"
         out.unlink(missing_ok=True)

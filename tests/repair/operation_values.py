@@ -12,6 +12,7 @@ from sdviewer.repair.operations import (
     Expect,
     Keep,
     LeaveOut,
+    Metadata,
     Prefix,
     Rename,
     RenumberOptimizer,
@@ -69,4 +70,12 @@ OPERATION_VALUES = {
     Drop: st.builds(Drop, keys=PATTERNS, **COMMON),
     Keep: st.builds(Keep, keys=PATTERNS, **COMMON),
     DropObjects: st.builds(DropObjects, **COMMON),
+    Metadata: st.builds(
+        lambda texts, remove, **common: Metadata(
+            values=tuple(texts.items()), remove=tuple(name for name in remove if name not in texts), **common
+        ),
+        st.dictionaries(TEXTS, st.just("") | TEXTS, min_size=1, max_size=3),
+        st.lists(TEXTS, unique=True, max_size=2),
+        **COMMON,
+    ),
 }

@@ -229,7 +229,7 @@ class PreviewTable(QWidget):
         changed, dropped = int(preview["changed"]), int(preview["dropped"])
         words = f"{text.plural(changed, 'key')} {'changes' if changed == 1 else 'change'}"
         if dropped:
-            words += f", {dropped:,} dropped"
+            words = f"{words}, {dropped:,} dropped" if changed else f"{text.plural(dropped, 'key')} dropped"
         self.words.setText(words)
         milliseconds = float(preview["seconds"]) * 1000
         took = f"{milliseconds:.1f} ms" if milliseconds < 10 else f"{milliseconds:,.0f} ms"

@@ -28,7 +28,16 @@ TYPING_PAUSE = 120
 class StepDialog(QDialog):
     """One step: a new one, with some fields filled in, or that at `at` of the recipe."""
 
-    def __init__(self, parent: QWidget, session: Session, form: Form, values: Mapping[str, Any], at: int = -1) -> None:
+    def __init__(
+        self,
+        parent: QWidget,
+        session: Session,
+        form: Form,
+        values: Mapping[str, Any],
+        at: int = -1,
+        state_dict: str = "",
+    ) -> None:
+        """`state_dict` is the one that a first step is for, "" for the one that the selection is in."""
         super().__init__(parent)
         title = form.title.replace("&", "").rstrip("…")
         self.setWindowTitle(title)
@@ -37,6 +46,7 @@ class StepDialog(QDialog):
         self._session = session
         self._form = form
         self._at = at
+        self._state_dict = state_dict
         self._enabled = bool(values.get("enabled", True))
         self.step: Step | None = None
         self.fields: dict[str, FieldWidget] = {}
@@ -138,7 +148,8 @@ class StepDialog(QDialog):
             self._say("")
             self.preview.show_preview(None)
             return
-        self._session.preview(Step(self._table(), ""), LIMIT, self._show, at=self._at)
+        step = Step(self._table(), "")
+        self._session.preview(step, LIMIT, self._show, at=self._at, state_dict=self._state_dict)
 
     def _show(self, preview: Body) -> None:
         if self._pause.isActive():

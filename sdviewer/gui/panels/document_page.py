@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QHBoxLayout, QProgressBar, QSplitter, QStackedWidg
 
 from sdviewer.core import text
 from sdviewer.gui import widgets
+from sdviewer.gui.dialogs import lost
 from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.panels.banner import Banner
 from sdviewer.gui.panels.detail_panel import DetailPanel
@@ -25,7 +26,7 @@ from sdviewer.gui.panels.security_words import banner_words, dangerous_calls
 from sdviewer.gui.panels.status_bar import BAR_AFTER, SAY_AFTER
 from sdviewer.gui.panels.structure_panel import StructurePanel
 from sdviewer.gui.panels.tree_panel import TreePanel
-from sdviewer.gui.panels.wording import failure_words, sentence
+from sdviewer.gui.panels.wording import changed_words, failure_words, sentence
 from sdviewer.gui.plots import PLOTS
 from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import IconLabel
@@ -69,6 +70,9 @@ class DocumentPage(QWidget):
         self._stack.addWidget(self._opening)
         self._stack.addWidget(self.splitter)
         self.splitter.addWidget(self._left)
+        # The change on disk that the banner tells, the one that somebody dismissed, and the records told as damaged.
+        self._told_disk = self._dismissed_disk = ""
+        self._told_wrong = 0
         self.right = QStackedWidget()
         self.views: dict[str, FileView] = {}
         column = QVBoxLayout(self)
@@ -153,6 +157,7 @@ class DocumentPage(QWidget):
                 made.problems_requested.connect(lambda: self.show_view("problems"))
             if isinstance(made, ProblemsPanel):
                 made.place_chosen.connect(self._find)
+                made.drop_requested.connect(self.drop_lost)
         return self.views[name]
 
     def show_view(self, name: str) -> None:
@@ -239,6 +244,8 @@ class DocumentPage(QWidget):
         session.selection_changed.connect(self._selected)
         session.trouble.connect(self._tell_trouble)
         session.changed_on_disk.connect(self._tell_change)
+        session.contents_changed.connect(self._contents_changed)
+        self.banner.dismissed.connect(self._dismissed)
         session.saved.connect(self._show_receipt)
         session.save_failed.connect(self._tell_save_failure)
         self._opening.cancel.clicked.connect(session.cancel_opening)
@@ -262,7 +269,9 @@ class DocumentPage(QWidget):
     def _show_document(self) -> None:
         self._opening.end()
         self.show_tree()
-        self._tell_problems(self.session.info.get("problems") or [])
+        self._told_disk = self._dismissed_disk = ""
+        self._told_wrong = 0
+        self._tell_problems(self.session.problems)
         current = self.right.currentWidget()
         if isinstance(current, FileView):
             current.show_now()  # the file was read again
@@ -285,7 +294,7 @@ class DocumentPage(QWidget):
 
     def _tell_scan(self, scan: Body) -> None:
         """Say what loading the file would do where that is more than building tensors, the act first."""
-        problems = self.session.info.get("problems") or []
+        problems = self.session.problems
         words = banner_words(scan, any(problem[0] == "error" for problem in problems))
         if words is None:
             return
@@ -319,28 +328,79 @@ class DocumentPage(QWidget):
         what, why = failure_words(failure)
         self.banner.tell("error", what, why, str(failure.get("details") or ""))
 
+    def _contents_changed(self) -> None:
+        """Damage that the checksums show is told like any other, once."""
+        wrong = self.session.contents.known.wrong
+        if wrong and wrong != self._told_wrong and not self._told_disk:
+            self._told_wrong = wrong
+            self._tell_standing()
+
     def _tell_save_failure(self, failure: Body) -> None:
         what, why = failure_words(failure)
         details = str(failure.get("details") or "")
-        question = _ABOUT_THE_TARGET.get(str(failure.get("code")))
-        buttons = ((question, self._save_surely),) if question else ()
+        code = str(failure.get("code"))
+        buttons: list[tuple[str, Callable[[], None]]] = []
+        if code == "source_damaged":
+            buttons.append(("Drop what is lost…", lambda: self.drop_lost(save_again=True)))
+        elif question := _ABOUT_THE_TARGET.get(code):
+            buttons.append((question, self._save_surely))
         self.banner.tell("error", f"Not saved. {what}", why, details, buttons)
 
     def _save_surely(self) -> None:
         self.banner.hide()
         self.session.save_surely()
 
-    def _tell_change(self, gone: bool) -> None:
-        if gone:
-            what = "The file is gone." if int(self.session.info.get("files", 1)) < 2 else "A file of it is gone."
-            self.banner.tell("warn", what, "It was moved or deleted. What is shown was read before.")
-        else:
-            self.banner.tell(
-                "warn",
-                "Changed on disk.",
-                "The file is not the one that was opened any more.",
-                buttons=(("Reload", self.reload),),
-            )
+    def drop_lost(self, *, save_again: bool = False) -> None:
+        """Show what a save would miss, and leave it out if that is wanted."""
+
+        def found(body: Body, buffers: Buffers) -> None:
+            patterns = tuple(str(pattern) for pattern in body["patterns"])
+            remaining = str(body["remaining"])
+            if not patterns:
+                self.banner.tell("error", "There is no step that drops what is lost.", sentence(remaining))
+                return
+            step = lost.ask(self, self.session, body)
+            if step is not None:
+                state_dict = str(body["state_dict"])
+                self.session.apply(step, state_dict, lambda: self._tell_dropped(len(patterns), save_again))
+
+        self.session.ask("lost", {}, found, lane="lost")
+
+    def _tell_dropped(self, n: int, save_again: bool) -> None:
+        out, overwrite = self.session.last_save
+        buttons = [("Undo", self.session.undo)]
+        save = "Save again" if save_again and out else "Save repaired as…"
+        again = partial(self.session.save, out, overwrite=overwrite)
+        buttons.append((save, again if save_again and out else self.save_requested.emit))
+        what = f"{text.plural(n, 'tensor')} that cannot be read {'is' if n == 1 else 'are'} left out of the copy."
+        self.banner.tell(
+            "info", what, "The step is in the recipe; this file stays as it is.", "", buttons, primary=save
+        )
+
+    def _tell_change(self, look: Body) -> None:
+        """What became of the file on disk, in words; nothing is read again by itself."""
+        state, young = str(look["state"]), bool(look["young"])
+        if state == "same":
+            if self._told_disk:
+                self._told_disk = ""
+                self._tell_standing()
+            return
+        if state == self._dismissed_disk:
+            return  # whoever wrote to it goes on writing
+        self._told_disk, self._dismissed_disk = state, ""
+        what, why, reload = changed_words(self.session, look)
+        more = " It may still be being written." if young else ""
+        buttons = (("Reload", self.reload),) if reload else ()
+        self.banner.tell("warn", what, f"{why}{more}", buttons=buttons)
+
+    def _tell_standing(self) -> None:
+        """What the banner said of the file itself."""
+        self._tell_problems(self.session.problems)
+        if self.session.scan:
+            self._tell_scan(self.session.scan)
+
+    def _dismissed(self) -> None:
+        self._dismissed_disk, self._told_disk = self._told_disk, ""
 
     def reload(self) -> None:
         """Open the file again, with the recipe."""

@@ -120,9 +120,9 @@ class RowsTable(QTableView):
     row_activated = Signal(object)
     row_chosen = Signal(object)
 
-    def __init__(self, columns: Sequence[Column], name: str) -> None:
+    def __init__(self, columns: Sequence[Column], name: str, model: RowsModel | None = None) -> None:
         super().__init__()
-        self.rows = RowsModel(columns)
+        self.rows = RowsModel(columns) if model is None else model
         self.setModel(self.rows)
         self.setAccessibleName(name)
         self.setShowGrid(False)
@@ -152,15 +152,17 @@ class RowsTable(QTableView):
         if index.isValid():
             self.row_chosen.emit(self.rows.rows[index.row()])
 
-    def feed_from(self, session: Session, request: str, lane: str) -> None:
-        """Get further pages from the document's worker."""
+    def feed_from(
+        self, session: Session, request: str, lane: str, also: Callable[[], dict[str, Any]] | None = None
+    ) -> None:
+        """Get further pages from the document's worker; `also` are further parameters of the request."""
 
         def ask(start: int) -> None:
             def answered(body: Body, buffers: Buffers) -> None:
                 self.rows.add_rows(start, body["rows"])
                 self.rows.came()
 
-            params = {"start": start, "limit": PAGE}
+            params = {"start": start, "limit": PAGE, **(also() if also is not None else {})}
             session.ask(request, params, answered, lambda failure: self.rows.came(), lane=f"{lane} more")
 
         self.rows.wanted.connect(ask)

@@ -7,11 +7,12 @@ from typing import Any
 from PySide6.QtCore import Signal
 
 from sdviewer.core import text
+from sdviewer.gui import widgets
 from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.models.rows_model import Column
 from sdviewer.gui.panels.file_view import PAGE, FileView, RowsTable
 from sdviewer.gui.panels.wording import sentence
-from sdviewer.gui.session import Session
+from sdviewer.gui.session import CLEANABLE, Session
 from sdviewer.gui.widgets import Card
 
 TWO_LINES = 44
@@ -23,6 +24,7 @@ CONSEQUENCES = {
     "too_large": "It is not read further.",
     "tensor_unreadable": "This tensor has no numbers here; all others do.",
     "duplicate_key": "Loaders keep the last; both are shown.",
+    "checksum": "Its numbers are shown as they stand there. Copy or download the file again.",
     "trailing_bytes": "Loaders pass over them; they are kept.",
     "metadata": "They are shown as they are, and not used.",
     "repeated": "It is told once; nothing is lost.",
@@ -62,17 +64,19 @@ class ProblemsPanel(FileView):
     title = "Problems"
 
     place_chosen = Signal(str)
+    drop_requested = Signal()
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
+        self._counts: Body = {}
         columns = (
             Column("Kind", lambda row: _WORDS.get(str(row[0]), str(row[0])), 100, token=_token, icon=_icon, tip=_whole),
-            Column("Where", lambda row: str(row[3]) or "the file", 160, True, token=lambda row: "text", tip=_whole),
+            Column("Where", lambda row: str(row[3]) or "the file", 220, True, token=lambda row: "text", tip=_whole),
             Column("What", lambda row: sentence(str(row[2])), 0, token=lambda row: "text", tip=_whole),
             Column("What follows", lambda row: consequence(str(row[0]), str(row[1])), 290, tip=_whole),
         )
         self.table = RowsTable(columns, "Problems")
-        self.table.feed_from(session, "problems", "problems")
+        self.table.feed_from(session, "problems", "problems", self._also)
         self.table.setWordWrap(True)
         self.table.verticalHeader().setDefaultSectionSize(TWO_LINES)
         self.table.row_activated.connect(lambda row: self.place_chosen.emit(str(row[3])))
@@ -80,16 +84,47 @@ class ProblemsPanel(FileView):
         card.column.setContentsMargins(1, 4, 1, 1)
         card.set_body(self.table)
         self.column.addWidget(card, 1)
+        self.check = widgets.button("Check contents", "check")
+        self.check.setToolTip("Compare all bytes with the checksums that the file states")
+        self.check.clicked.connect(session.check_contents)
+        self.drop = widgets.button("Drop what is lost…", "trash")
+        self.drop.setToolTip("A step that leaves out the tensors that cannot be read, so that the rest can be saved")
+        self.drop.clicked.connect(self.drop_requested)
+        for made in (self.check, self.drop):
+            self.head.insertWidget(self.head.count() - 1, made)
+        session.contents_changed.connect(self._contents_changed)
+
+    def _also(self) -> dict[str, Any]:
+        """What was found since the file was opened; the worker lists it among the others."""
+        return {"also": [list(row) for row in self.session.contents.known.problems]}
+
+    def _show_summary(self) -> None:
+        if self._counts:
+            self.summary.setText(f"{_summary(self._counts)} {self.session.contents.known.sentence()}".strip())
+
+    def _contents_changed(self) -> None:
+        self._show_choices()
+        self._show_summary()
+        if self.session.contents.known.problems and self.isVisible():
+            self.refresh()
+
+    def _show_choices(self) -> None:
+        session = self.session
+        self.check.setVisible(session.contents.known.offered)
+        lost = any(problem[0] == "error" for problem in session.info.get("problems") or ())
+        self.drop.setVisible(lost and session.info.get("container") in CLEANABLE)
 
     def refresh(self) -> None:
         """Ask for the first page."""
 
         def answered(body: Body, buffers: Buffers) -> None:
+            self._counts = body
             self.table.rows.show_rows(body["rows"], int(body["total"]))
-            self.summary.setText(_summary(body))
+            self._show_summary()
             self.settled.emit()
 
-        self.session.ask("problems", {"start": 0, "limit": PAGE}, answered, lane="problems")
+        self._show_choices()
+        self.session.ask("problems", {"start": 0, "limit": PAGE, **self._also()}, answered, lane="problems")
 
 
 def _summary(body: Body) -> str:

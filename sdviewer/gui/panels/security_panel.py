@@ -37,7 +37,7 @@ _ICONS = {"dangerous": "shieldw", "unknown": "warn", "plain": "value", "torch": 
 _CHIPS = (
     ("dangerous", "dangerous", "shape", "shieldw"),
     ("unknown", "unknown", "warn", "warn"),
-    ("plain", "data holders", "", "value"),
+    ("plain", "data holder", "", "value"),
     ("torch", "torch's own", "", "check"),
 )
 
@@ -67,6 +67,7 @@ class SecurityPanel(FileView):
         self._cards.addStretch(1)
         self.column.addWidget(scrolled(inside), 1)
         session.scanned.connect(self._scanned)
+        session.contents_changed.connect(self._show_contents)
         session.scan_failed.connect(self._show_failure)
 
     @cached_property
@@ -74,6 +75,7 @@ class SecurityPanel(FileView):
         """The file, loading it, sdviewer."""
         made = self._add(StatementsCard())
         made.problems_requested.connect(self.problems_requested)
+        made.check_requested.connect(self.session.check_contents)
         return made
 
     @cached_property
@@ -127,18 +129,28 @@ class SecurityPanel(FileView):
         pickles = int(scan["pickles"])
         said = f"{text.plural(pickles, 'pickle')}, {text.plural(len(scan['globals']) + int(scan['more']), 'name')}"
         self.summary.setText(f"{said}. Read as data; none was imported." if pickles else "There is no pickle in it.")
-        problems = self.session.info.get("problems") or []
-        statements = (about_file(problems), about_loading(scan), about_us())
+        statements = (self._about_file(), about_loading(scan), about_us())
+        problems = self.session.problems
         gaps = [str(gap) for gap in scan.get("gaps") or ()]
         self.in_turns(
             (
                 lambda: self.statements.show_statements(statements, bool(problems), gaps),
+                self._show_contents,
                 lambda: self.calls.show_calls(shown_calls(scan), bool(dangerous_calls(scan))),
                 lambda: self.names.show_names(scan),
                 lambda: self.choices.show_scan(scan, int(self.session.info.get("tensors") or 0)),
                 self.settled.emit,
             )
         )
+
+    def _about_file(self) -> Statement:
+        known = self.session.contents.known
+        return about_file(self.session.info.get("problems") or [], known.sentence(), known.wrong > 0)
+
+    def _show_contents(self) -> None:
+        if not self._unmade:
+            known = self.session.contents.known
+            self.statements.show_file(self._about_file(), bool(self.session.problems), known.offered)
 
     def _show_failure(self, failure: Body) -> None:
         self.summary.setText(sentence(text.visible(str(failure.get("message") or "it could not be scanned"), 400)))
@@ -149,6 +161,7 @@ class StatementsCard(Card):
     """The file, what loading it would do, what sdviewer did: one line each, none coloured by another."""
 
     problems_requested = Signal()
+    check_requested = Signal()
 
     def __init__(self) -> None:
         super().__init__()
@@ -157,6 +170,10 @@ class StatementsCard(Card):
         self._rows: list[tuple[IconLabel, Any, Any]] = []
         self._problems = widgets.button("Show problems", link=True)
         self._problems.clicked.connect(self.problems_requested)
+        self.check = widgets.button("Check contents", link=True)
+        self.check.setToolTip("Compare all bytes with the checksums that the file states")
+        self.check.clicked.connect(self.check_requested)
+        self.check.hide()
         for at, about in enumerate(("The file", "Loading it in Python", "sdviewer")):
             icon = IconLabel("info", 16)
             name = widgets.label(about, "note")
@@ -174,6 +191,7 @@ class StatementsCard(Card):
             row.addWidget(name, 0, Qt.AlignmentFlag.AlignTop)
             row.addLayout(words, 1)
             if not at:
+                row.addWidget(self.check, 0, Qt.AlignmentFlag.AlignTop)
                 row.addWidget(self._problems, 0, Qt.AlignmentFlag.AlignTop)
             if at:
                 self.column.addWidget(widgets.line())
@@ -194,6 +212,15 @@ class StatementsCard(Card):
         self._problems.setVisible(problems)
         self._gaps.setPlainText("\n".join(text.visible(gap, 300) for gap in gaps[:100]))
         self._gaps.setVisible(bool(gaps))
+
+    def show_file(self, statement: Statement, problems: bool, check: bool) -> None:
+        """The first statement alone; `check`: its contents can be checked (again)."""
+        icon, what, why = self._rows[0]
+        icon.set_icon(statement.icon, statement.token)
+        what.setText(statement.what)
+        why.setText(statement.why)
+        self._problems.setVisible(problems)
+        self.check.setVisible(check)
 
     def words(self) -> list[str]:
         """The three statements as they stand there."""
@@ -259,7 +286,7 @@ class NamesCard(Card):
         counts = scan.get("counts") or {}
         for kind, words, _, _ in _CHIPS:
             n = int(counts.get(kind) or 0)
-            self.chips[kind].setText(f"{n:,} {words}")
+            self.chips[kind].setText(text.plural(n, words) if kind == "plain" else f"{n:,} {words}")
             self.chips[kind].setVisible(n > 0)
         names = list(scan["globals"])
         more = int(scan.get("more") or 0)

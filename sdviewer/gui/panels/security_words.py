@@ -70,8 +70,21 @@ def shown_calls(scan: Scan) -> list[str]:
     return list(dict.fromkeys(line for line in lines if "(" in line)) or list(dict.fromkeys(lines))
 
 
-def about_file(problems: Sequence[Sequence[str]]) -> Statement:
-    """The file itself: whole, odd or damaged."""
+def about_file(problems: Sequence[Sequence[str]], contents: str = "", wrong: bool = False) -> Statement:
+    """The file itself: whole, odd or damaged.
+
+    `contents` is what is known of its bytes, as a sentence; `wrong`: some are not those that were written.
+    """
+    said = _about_structure(problems)
+    if wrong and said.what != "Damaged":
+        odd = (
+            f" {said.why}" if problems else " They are shown as they stand there; all others are as they were written."
+        )
+        return Statement("warn", "S", "Damaged", contents + odd)
+    return said._replace(why=f"{said.why} {contents}".strip())
+
+
+def _about_structure(problems: Sequence[Sequence[str]]) -> Statement:
     errors = sum(1 for problem in problems if problem[0] == "error")
     warnings = sum(1 for problem in problems if problem[0] == "warning")
     if errors:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from PySide6.QtCore import QTimer, Signal
@@ -107,8 +108,8 @@ class StatusBar(QStatusBar):
         self._cancel.show()
 
 
-def document_words(info: Any, edit: Any) -> str:
-    """What the left place says of an open document."""
+def document_words(info: Any, edit: Any, notes: Sequence[str] = ()) -> str:
+    """What the left place says of an open document; `notes` are what was found out since it was opened."""
     parts = ["Opened without running anything", CONTAINERS.get(info["container"], str(info["container"]))]
     parts.append(
         f"{text.plural(int(info['tensors']), 'tensor')} · {text.short_count(int(info['parameters']))} params · "
@@ -119,6 +120,9 @@ def document_words(info: Any, edit: Any) -> str:
         for field, word in (("renamed", "renamed"), ("computed", "computed"), ("dropped", "dropped"))
         if edit.get(field)
     ]
+    if metadata := edit.get("metadata"):
+        changes.append(f"{len(metadata):,} of metadata edited")
     if changes:
         parts.append(", ".join(changes))
+    parts += [note for note in notes if note]
     return "     ".join(parts)

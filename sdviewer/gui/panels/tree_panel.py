@@ -33,7 +33,6 @@ from PySide6.QtGui import (
 )
 from PySide6.QtWidgets import (
     QAbstractItemView,
-    QHBoxLayout,
     QHeaderView,
     QStackedWidget,
     QTableView,
@@ -45,6 +44,7 @@ from sdviewer.core import text
 from sdviewer.core.key_filter import parse_filter
 from sdviewer.core.sheet import MATCHED, Sheet
 from sdviewer.gui import resources, widgets
+from sdviewer.gui.flow import FlowLayout
 from sdviewer.gui.jobs import Body
 from sdviewer.gui.models import tree_model
 from sdviewer.gui.models.tree_model import TreeModel
@@ -341,11 +341,9 @@ class TreePanel(QWidget):
     def _lay_out(self) -> None:
         self._problems.hide()
         self._security.hide()
-        self._chip_row = QHBoxLayout()
-        self._chip_row.setSpacing(6)
+        self._chip_row = FlowLayout(6)
         self._chip_row.addWidget(self._problems)
         self._chip_row.addWidget(self._security)
-        self._chip_row.addStretch(1)
         top = QVBoxLayout()
         top.setContentsMargins(10, 10, 10, 6)
         top.setSpacing(7)
@@ -395,6 +393,7 @@ class TreePanel(QWidget):
         self._problems.clicked.connect(self.problems_requested)
         self._security.clicked.connect(self.security_requested)
         session.scanned.connect(self._show_scan)
+        session.contents_changed.connect(self._count_problems)
 
     # What the session tells
 
@@ -417,10 +416,14 @@ class TreePanel(QWidget):
             chip.setCheckable(True)
             chip.setChecked(not wanted)
             chip.clicked.connect(partial(self._choose_chip, str(wanted)))
-            self._chip_row.insertWidget(place, chip)
+            self._chip_row.insert(place, chip)
             self._chips[str(wanted)] = chip
-        problems = len(self._session.info.get("problems") or ())
+        self._count_problems()
+
+    def _count_problems(self) -> None:
+        problems = len(self._session.problems)
         self._problems.setText(f"Problems  {problems:,}")
+        self._problems.setToolTip("The list of what is odd or damaged in this file (Ctrl+5)")
         self._problems.setVisible(problems > 0)
 
     def _show_scan(self, scan: Body) -> None:
@@ -430,9 +433,6 @@ class TreePanel(QWidget):
         self._security.setText(f"Security  {asked:,}" if asked else "Security")
         self._security.setToolTip("What loading this file would run")
         self._security.setVisible(bool(counts.get("dangerous")) or not scan["complete"])
-        if self._chip_row.sizeHint().width() > self.width() - 20:
-            self._security.setText("")  # the shield alone: seven chips are wider than the tree
-            self._security.setAccessibleName("Security")
 
     def _choose_chip(self, wanted: str) -> None:
         self._chip_filter = wanted

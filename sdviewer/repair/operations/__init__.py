@@ -13,6 +13,7 @@ from sdviewer.repair.operations.drop import Drop
 from sdviewer.repair.operations.drop_objects import DropObjects
 from sdviewer.repair.operations.keep import Keep
 from sdviewer.repair.operations.leave_out import LeaveOut
+from sdviewer.repair.operations.metadata import Metadata
 from sdviewer.repair.operations.operation import Expect, KeyChanges, Operation
 from sdviewer.repair.operations.prefix import Prefix
 from sdviewer.repair.operations.rename import Rename
@@ -36,6 +37,7 @@ __all__ = [
     "Keep",
     "KeyChanges",
     "LeaveOut",
+    "Metadata",
     "Operation",
     "Prefix",
     "Rename",
@@ -56,6 +58,7 @@ OPERATIONS: tuple[type[Operation], ...] = (
     DropObjects,
     *(Cast, Clone, Tie),
     *(SetValue, LeaveOut, Wrap, RenumberOptimizer),
+    Metadata,
 )
 
 NOT_BUILT = (

@@ -22,7 +22,8 @@ class FileChanges:
 
     `state_dict` is the path of the one that the recipe edits (None: it edits none). `values` are plain values by their
     paths, `removed` paths that go with everything below them, `wrap` the key under which the root is put; `renumber`
-    says that the optimizer shall follow dropped keys.
+    says that the optimizer shall follow dropped keys. `metadata` are entries of a safetensors file's text: the new
+    text, None where one goes.
     """
 
     checkpoint: Checkpoint
@@ -31,6 +32,7 @@ class FileChanges:
     removed: dict[KeyPath, None] = field(default_factory=dict)
     wrap: str = ""
     renumber: bool = False
+    metadata: dict[str, str | None] = field(default_factory=dict)
     warnings: list[PlanWarning] = field(default_factory=list)
 
 
