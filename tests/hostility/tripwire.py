@@ -15,10 +15,12 @@ from __future__ import annotations
 import codecs
 import contextlib
 import ctypes
+import importlib
 import io
 import json
 import os
 import pickle
+import pkgutil
 import signal
 import socket
 import subprocess
@@ -120,8 +122,11 @@ class Tripwire:
 
 def look(folder: Path) -> dict[str, Any]:
     """What happened with each file: step -> how it ended, and the events of all of them."""
+    import sdviewer.formats
     from sdviewer.errors import SDViewerError
 
+    for module in pkgutil.iter_modules(sdviewer.formats.__path__, "sdviewer.formats."):
+        importlib.import_module(module.name)  # a format is imported when a file begins like it
     for codec in ("raw_unicode_escape", "unicode_escape"):
         codecs.lookup(codec)  # imported by Python itself when text of a pickle is decoded
     tripwire = Tripwire(folder / "out", folder / "files")
