@@ -81,24 +81,9 @@ def _disk(folder: Path, options: str) -> Iterator[Path]:
         yield disk
 
 
-class FullScene(Scene):
-    """A scene of which only the place is on the disk that is full; what a save would write is known already."""
-
-    def __init__(self, folder: Path, source: Path, place: str, new: bytes) -> None:
-        self.folder = folder
-        self.source = source
-        self.place = place
-        self.open()
-        self.out = folder / f"out{source.suffix}"
-        self.real = folder / "real" / f"model{source.suffix}" if place == "symlink" else self.out
-        self.new = new
-        self.mode = 0
-        self.reset()
-
-
 def _on_full_disk(disk: Path, source: Path, place: str, what: str, report: Report, *, fill: bool = False) -> None:
-    plain = Scene(disk.parent / "known", source, place)
-    scene = FullScene(disk / "there", source, place, plain.new)
+    new = Scene(disk.parent / "known", source, place).new
+    scene = Scene(disk / "there", source, place, new)
     names = 0
     if fill:
         with suppress(OSError):

@@ -10,7 +10,7 @@ from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.progress import Progress, no_progress
 from sdviewer.errors import SaveError
 from sdviewer.formats import open_checkpoint, save
-from sdviewer.repair.operations import Drop, Prefix
+from sdviewer.repair.operations import Cast, Drop, Prefix
 from sdviewer.repair.plan import Plan
 from sdviewer.repair.planning import make_plan
 from sdviewer.repair.recipe import Recipe
@@ -18,7 +18,8 @@ from tests.faults.system_calls import End
 
 PLACES = ("new", "overwrite", "symlink")
 OLD = b"what stood there before"
-EDIT = Recipe(steps=(Prefix(add="new."), Drop(keys=("new.gone",))))
+EDIT = Recipe(steps=(Prefix(add="new."), Drop(keys=("new.gone",)), Cast(dtype="float64", keys=("new.b",))))
+"""Keys change, a tensor goes, one is computed and one is copied."""
 
 
 class Scene:
@@ -28,14 +29,19 @@ class Scene:
     what is wrong with what a save left there, "" for nothing.
     """
 
-    def __init__(self, folder: Path, source: Path, place: str) -> None:
+    def __init__(self, folder: Path, source: Path, place: str, new: bytes = b"") -> None:
+        """`new` is what a save writes, where that is known and a save would not go through here."""
         self.folder = folder
         self.source = source
         self.place = place
         self.open()
         self.out = folder / f"out{source.suffix}"
         self.real = folder / "real" / f"model{source.suffix}" if place == "symlink" else self.out
+        self.new = new
+        self.mode = 0
         self.reset()
+        if new:
+            return
         self.save()
         self.new = self.real.read_bytes()
         self.mode = self.real.stat().st_mode
@@ -110,7 +116,7 @@ class NaiveScene(Scene):
 
     def save(self, progress: Progress = no_progress) -> None:
         """Write the result's bytes over what is there."""
-        if not hasattr(self, "new"):
+        if not self.new:
             super().save(progress)
             return
         try:

@@ -89,6 +89,8 @@ def every_call(scene: Scene, report: Report, *, kill_always: bool = False) -> No
     two calls that only look, a kill leaves the same.
     """
     for system, absent in SYSTEMS.items():
+        if absent and scene.place == "symlink":
+            continue  # a link is followed before the ways part
         usual = without(*absent, otherwise=fast)
         changed = True
         for at, (name, changing) in enumerate(calls_of(scene, usual), 1):
