@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
 
+from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QFileDialog, QWidget
 
 from sdviewer.core import text
@@ -199,8 +200,15 @@ class Editing:
 
     def take_recipe(self, path: str) -> None:
         """Put the recipe of a file in the place of the one there is; undo brings that back."""
-        if session := self._current():
-            session.read_recipe(path, f"Open {text.visible(Path(path).name, 60)}")
+        page = self._page()
+        if page is None:
+            return
+        session, label = page.session, f"Open {text.visible(Path(path).name, 60)}"
+        if session.state == "open":
+            session.read_recipe(path, label)
+        elif session.state == "opening":
+            # Dropped together with the file that it is for.
+            session.opened.connect(lambda: session.read_recipe(path, label), Qt.ConnectionType.SingleShotConnection)
 
     def save_recipe(self) -> None:
         """As TOML, which `sdviewer repair` carries out too."""

@@ -135,6 +135,8 @@ class Session(QObject):
         self._poll.start()
         self.opened.emit()
         self.sheet_changed.emit(self.sheet, buffers["visible"], [], -1)
+        if not self.recipe.is_empty:
+            self.recipe_changed.emit()  # read again: the steps may do something else to this file
         self.scan = {}
         self.request_scan()
 

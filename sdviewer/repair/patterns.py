@@ -169,6 +169,16 @@ class Rule:
     def _regex_renamer(self) -> Callable[[str], str | None]:
         match, result = self.pattern.matcher, self.result
         plain = "\\" not in result
+        if self.pattern.search and not plain:
+            assert self.pattern.regex is not None
+            replace_first = self.pattern.regex.subn
+
+            def rename_first(key: str) -> str | None:
+                # Up to Python 3.11 `Match.expand` reads the result anew for every key, which takes most of the time.
+                new, found = replace_first(result, key, 1)
+                return new if found else None
+
+            return rename_first
 
         def rename(key: str) -> str | None:
             found = match(key)

@@ -3,10 +3,11 @@
     python tests/benchmarks/window_probe.py MANY OTHER
 
 MANY has 100,000 keys under a common prefix. A heartbeat of 1 ms runs while the file opens, is scrolled, filtered,
-expanded, selected, edited and undone, while its raw structure is shown, and while OTHER opens in a second tab under
-scrolling. A gap is the time between two beats; `computing` says for each longest one what the window's thread and the
-whole process computed in it, and `most` is the most that the thread computed in any, so that a busy machine can be told
-from a busy window.
+expanded, selected, edited and undone, while its raw structure is shown, while an expression that renames every key is
+typed, previewed, added, switched off and undone, a key is edited in place, 2,000 rows are dropped, and while OTHER
+opens in a second tab under scrolling. A gap is the time between two beats; `computing` says for each longest one what
+the window's thread and the whole process computed in it, and `most` is the most that the thread computed in any, so
+that a busy machine can be told from a busy window.
 """
 
 from __future__ import annotations
@@ -26,10 +27,13 @@ from sdviewer.engine.client import NumbersPool
 from sdviewer.gui import resources
 from sdviewer.gui.app import make_application, make_window
 from sdviewer.gui.interpreter import Collector
+from sdviewer.gui.panels.find_panel import FindPanel
 from sdviewer.gui.settings import Memory, Settings
 from sdviewer.repair.operations.strip import Strip
 
 LIMIT = 60_000
+EXPRESSION = r"layers\.(\d+)\."
+"""It finds every key of MANY that stands in a layer."""
 
 
 class Gap(NamedTuple):
@@ -133,6 +137,52 @@ def main(many: str, other: str) -> None:
     wait_for(page.view("structure").settled, window.show_structure)
     spin(300)
     window.show_details()
+    page.show_find()
+    panel = page.view("find")
+    assert isinstance(panel, FindPanel)
+    spin(300)
+    beat.phase = "type an expression"
+    panel.syntax.buttons()[2].click()
+    panel.replace_field.setText(r"blocks.\1.")
+    for end in range(1, len(EXPRESSION) + 1):
+        panel.find_field.setText(EXPRESSION[:end])
+        spin(60)
+    beat.phase = "preview"
+    previewed = wait_for(panel.preview.model.modelReset, panel.ask)
+    spin(100)
+    beat.phase = "scroll the preview"
+    below = panel.preview.view.verticalScrollBar()
+    for _ in range(40):
+        below.setValue(below.maximum())
+        spin(20)
+    beat.phase = "apply"
+    panel.ask()
+    wait_for(panel.preview.model.modelReset, lambda: None)
+    spin(50)
+    applied = wait_for(session.recipe_changed, panel.accept)
+    spin(100)
+    beat.phase = "switch off"
+    wait_for(session.recipe_changed, lambda: session.toggle_step(0))
+    spin(100)
+    beat.phase = "undo both"
+    undone = wait_for(session.recipe_changed, session.undo)
+    wait_for(session.recipe_changed, session.undo)
+    spin(100)
+    page.show_details()
+    beat.phase = "rename in place"
+    view.selectRow(6)
+    spin(500)
+    page.tree.edit_key()
+    spin(200)
+    if page.tree.editor is not None:
+        page.tree.editor.setText("module.elsewhere")
+        spin(1500)
+        page.tree.editor.close_now()
+    beat.phase = "drop 2,000 rows"
+    session.select([page.tree.model.node(row) for row in range(20, 2020)])
+    wait_for(session.recipe_changed, lambda: session.step_of("drop", session.apply, rows=session.selection))
+    spin(100)
+    wait_for(session.recipe_changed, session.undo)
     beat.phase = "open another while scrolling"
     window.open_paths([other])
     window.tabs.setCurrentWidget(page)
@@ -149,6 +199,9 @@ def main(many: str, other: str) -> None:
         "worst": {phase: round(gap.wall, 1) for phase, gap in worst.items()},
         "computing": {phase: [round(gap.thread, 1), round(gap.process, 1)] for phase, gap in worst.items()},
         "most": {phase: round(max(gap.thread for gap in gaps), 1) for phase, gaps in beat.gaps.items() if phase},
+        "preview_ms": round(previewed, 1),
+        "apply_ms": round(applied, 1),
+        "undo_ms": round(undone, 1),
         "p999": round(every[int(len(every) * 0.999)], 1),
         "keystroke_ms": round(sorted(keystrokes)[len(keystrokes) // 2], 1),
         "worst_keystroke_ms": round(max(keystrokes), 1),

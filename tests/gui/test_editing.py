@@ -27,7 +27,7 @@ from sdviewer.gui.panels.recipe_panel import button_rects
 from sdviewer.gui.panels.tree_panel import ROWS_MIME
 from sdviewer.gui.session import Session
 from sdviewer.repair.operations import OPERATIONS, Drop, Prefix, Rename, Strip
-from tests.gui.conftest import Opened
+from tests.gui.conftest import Opened, write_checkpoint
 
 
 def front(window: MainWindow) -> DocumentPage:
@@ -87,7 +87,7 @@ def test_that_a_key_is_renamed_in_place_and_a_taken_name_is_refused_while_typing
     page.tree.select_row(names(window).index("head") + 1)
     qtbot.waitUntil(lambda: session.facts.get("key") == "module.head.weight")
     qtbot.keyClick(page.tree.view, Qt.Key.Key_F2)
-    editor = page.tree._editor
+    editor = page.tree.editor
     assert editor is not None
     assert editor.selectedText() == "weight"
     editor.setText("module.head.bias")  # taken by the other key of the module
@@ -103,18 +103,18 @@ def test_that_a_key_is_renamed_in_place_and_a_taken_name_is_refused_while_typing
     assert "offset" in names(window)
     assert page.tree.view.hasFocus() or not window.isActiveWindow()
     window.actions_by_id["rename"].trigger()
-    editor = page.tree._editor
+    editor = page.tree.editor
     assert editor is not None
     editor.setText("other")
     qtbot.keyClick(editor, Qt.Key.Key_Escape)
-    assert page.tree._editor is None
+    assert page.tree.editor is None
     assert len(session.history.steps) == 1
 
 
 def test_that_a_module_is_renamed_with_all_below_it(window: MainWindow, session: Session, qtbot: QtBot) -> None:
     select(window, session, qtbot, "blocks")
     window.editing.rename()
-    editor = front(window).tree._editor
+    editor = front(window).tree.editor
     assert editor is not None
     assert editor.text() == "module.blocks"
     editor.setText("module.layers")
@@ -463,6 +463,18 @@ def test_that_a_saved_recipe_opens_on_another_file_and_repair_carries_it_out_too
     keys = open_checkpoint(str(out)).state_dicts[0].keys
     assert all(key.startswith("m.blocks.") for key in keys)
     assert len(keys) == 8
+
+
+def test_that_a_file_that_changed_shows_which_step_does_not_go_through_any_more(
+    window: MainWindow, session: Session, checkpoint: Path, qtbot: QtBot
+) -> None:
+    with qtbot.waitSignal(session.recipe_changed):
+        session.apply(Strip(prefix="module."))
+    write_checkpoint(checkpoint, {"module.a": (2,), "b": (2,)})
+    with qtbot.waitSignal(session.recipe_changed):
+        window.files.reload()
+    assert front(window).recipe.model.rows[0].error.startswith("1 of 2 keys lack")
+    assert session.modified
 
 
 def test_that_saving_again_goes_where_it_was_saved_before(

@@ -17,6 +17,13 @@ TREE_KEYS = (
     ("Views of a tensor", "1 … 5"),
 )
 
+RECIPE_KEYS = (
+    ("Switch a step off or on", "Space"),
+    ("Edit a step", "Return"),
+    ("Take a step out", "Del"),
+    ("Move a step", "Alt+Up   Alt+Down"),
+)
+
 
 class ShortcutsDialog(QDialog):
     """A list to read."""
@@ -43,7 +50,8 @@ class ShortcutsDialog(QDialog):
                     for entry in entries
                 ],
             )
-        self._group(grid, row, "Tree", list(TREE_KEYS))
+        row = self._group(grid, row, "Tree", list(TREE_KEYS))
+        self._group(grid, row, "Recipe", list(RECIPE_KEYS))
         grid.setColumnStretch(0, 1)
         inside = QWidget()
         inside.setLayout(grid)

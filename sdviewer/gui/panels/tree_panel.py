@@ -330,7 +330,7 @@ class TreePanel(QWidget):
         self._sort: tuple[int, bool] = (-1, False)
         self._swapping = False
         self._select_matches = False
-        self._editor: KeyEditor | None = None
+        self.editor: KeyEditor | None = None
         self._chips: dict[str, Chip] = {}
         self._chip_filter = ""
         self._problems = Chip("Problems", "warn", "warn")
@@ -454,8 +454,8 @@ class TreePanel(QWidget):
     def _swap(self, change: Callable[[], None], chosen: list[int], top: int) -> None:
         """Swap the model's rows; `chosen` (the current one first) stay selected and `top` stays at the top."""
         view = self.view
-        if self._editor is not None:
-            self._editor.close_now()
+        if self.editor is not None:
+            self.editor.close_now()
         offset = view.rowViewportPosition(row) if (row := view.rowAt(0)) >= 0 else 0
         self._swapping = True
         change()
@@ -567,13 +567,13 @@ class TreePanel(QWidget):
         view.scrollTo(self.model.index(row, 0), QAbstractItemView.ScrollHint.EnsureVisible)
         inside = view.viewport().rect()
         editor = KeyEditor(view.viewport(), session, str(key) if key else prefix, module=not key)
-        self._editor = editor
+        self.editor = editor
         editor.closed.connect(self._edited)
         left = indent(self.model.depth(self.model.node(row))) + CHEVRON + 18
         editor.show_over(QRect(0, view.rowViewportPosition(row), inside.width(), ROW_HEIGHT), left, inside)
 
     def _edited(self) -> None:
-        self._editor = None
+        self.editor = None
         self.view.setFocus()
 
     def _drop(self, target: int) -> None:
@@ -622,8 +622,8 @@ class TreePanel(QWidget):
         if not self._swapping:
             row = self.view.rowAt(0)
             self._session.top_node = self.model.node(row) if row >= 0 else -1
-        if self._editor is not None:
-            self._editor.close_now()
+        if self.editor is not None:
+            self.editor.close_now()
 
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)
