@@ -212,9 +212,10 @@ def test_that_a_recipe_that_does_not_fit_any_more_does_not_hide_the_file(
     document.open(answer.done, answer.failed, recipe=STRIP)
     body = answer.wait().body
     assert body is not None
-    assert "lack" in body["refused"]["message"]
+    assert "lack" in body["edit"]["failed"]["message"]
+    assert body["edit"]["failed"]["step"] == 0
     assert body["info"]["tensors"] == 1
-    assert body["edit"]["steps"] == []
+    assert [step["changed"] for step in body["edit"]["steps"]] == [0]
 
 
 def test_that_no_edit_is_lost_when_the_worker_dies(document: DocumentWorker) -> None:
