@@ -281,7 +281,7 @@ class _Making:
         new_keys: dict[int, str] = {}
         for place, key, value in pairs(root):
             if place != parent and place not in self.dropped:
-                items += (key, value)
+                items += (key, self.values.get(place, value))
             if place == top:
                 self._splice(items, new_keys)
         _refuse_collisions(items, new_keys)

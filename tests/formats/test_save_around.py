@@ -122,6 +122,15 @@ def test_that_a_state_dict_can_be_taken_out_and_put_under_another_key(tmp_path: 
     assert list(found) == ["weights"] and list(found["weights"]) == list(content["model"])
 
 
+@pytest.mark.parametrize("legacy", LEGACY)
+def test_that_a_value_beside_an_unwrapped_state_dict_changes_too(legacy: bool, tmp_path: Path) -> None:
+    steps = _step("unwrap", path='"model"', keep_rest="true") + _step("set_value", path='"epoch"', value="9")
+    content = _training(_model())
+    found, _ = _saved(tmp_path, content, steps + _step("wrap", key='"w"'), legacy=legacy)
+    assert (found["w"]["epoch"], found["w"]["best"]) == (9, 0.25)
+    assert torch.equal(found["w"]["0.weight"], content["model"]["0.weight"])
+
+
 class _Body(nn.Module):
     """The model without its second layer, which is what dropping its keys leaves."""
 
