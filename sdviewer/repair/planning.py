@@ -619,6 +619,8 @@ class _Planner:
         for key, value in zip(self.keys, self.values, strict=True):
             made_of = {value} if isinstance(value, int) else set(sources(value))
             for old in [self.source.keys[entry] for entry in made_of]:
+                if isinstance(value, int) and now[old] is not None:
+                    continue  # one tensor under a second key
                 if len(made_of) > 1 or now[old] is not None:
                     parted.add(old)
                 now[old] = key

@@ -49,8 +49,9 @@ class WeightNorm(Reparametrized):
 class WeightNormFold(Transform):
     """v times g over the norm of v over all dimensions but `dim` (over all where it is None).
 
-    As torch: each step in the dtype, 16 bits and less in float32. The squares are added in float64; torch adds them in
-    an order that depends on the machine, so the last bits can differ.
+    As torch: 16 bits and less are computed in float32, and rounded once where `dim` is the first or the last one, else
+    after each step. The squares are added in float64; torch adds them in an order that depends on the machine, so the
+    last bits of float32 and float64 can differ.
     """
 
     op: ClassVar[str] = "weight_norm"
@@ -66,4 +67,11 @@ class WeightNormFold(Transform):
         squares = np.square(np.abs(v).astype(np.float64))
         with np.errstate(all="ignore"):
             norm = np.sqrt(squares.sum(axis=others, keepdims=self.dim is not None)).astype(np.abs(g).dtype)
-            return Cast(self.dtype).compute([np.asarray(v * (g / norm))])
+            if self.dim in (0, v.ndim - 1):
+                return self._rounded(v * (g / norm))
+            return self._rounded(v * in_float(self._rounded(g / in_float(self._rounded(norm)))))
+
+    def _rounded(self, array: Array) -> Array:
+        import numpy as np
+
+        return Cast(self.dtype).compute([np.asarray(array)])
