@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdviewer.errors import KeyCollision, NoMatch, RepairError, UsageError
@@ -122,6 +122,7 @@ def cases(draw: st.DrawFn) -> tuple[TensorOperation, Reference]:
     )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(cases(), tensors())
 def test_that_one_tensor_becomes_what_torch_makes_of_it_or_is_refused_with_torch(
     case: tuple[TensorOperation, Reference], tensor: torch.Tensor
@@ -135,6 +136,7 @@ def test_that_one_tensor_becomes_what_torch_makes_of_it_or_is_refused_with_torch
     assert same(applied(operation, {"x": tensor})["x"], wanted)
 
 
+@settings(deadline=None)
 @given(tensors(), st.lists(st.integers(0, 3), min_size=2, max_size=4), DIMS, st.integers(1, 3))
 def test_that_a_split_gives_the_parts_that_torch_gives_and_fuse_puts_them_together_again(
     tensor: torch.Tensor, pieces: list[int], dim: int, groups: int
@@ -155,6 +157,7 @@ def test_that_a_split_gives_the_parts_that_torch_gives_and_fuse_puts_them_togeth
     assert same(fused["x.7.w"], tensor) and list(fused) == ["x.7.w"]
 
 
+@settings(deadline=None)
 @given(tensors(), DIMS)
 def test_that_unstacking_is_unbind_and_stacking_takes_it_back(tensor: torch.Tensor, dim: int) -> None:
     unstack = Unstack(source="x.{p}", into="x.{e}.{p}", dim=dim)

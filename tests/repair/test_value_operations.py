@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, weight_norm
 
@@ -198,6 +198,7 @@ def test_that_a_number_is_rounded_where_that_is_asked_for() -> None:
         Edit(key="w", value="many")
 
 
+@settings(deadline=None)
 @given(
     st.floats() | st.integers(-(2**70), 2**70),
     st.sampled_from([*FLOATS, *SMALL, torch.int64, torch.uint8, torch.bool]),
