@@ -614,6 +614,8 @@ class _Planner:
         Raises:
             RepairError: the numbers shall follow, and it is not known which parameter each one is.
         """
+        if not any(found.role == "optimizer" for found in self.checkpoint.state_dicts):
+            return ()
         now: dict[str, str | None] = dict.fromkeys(self.source.keys)
         parted: set[str] = set()
         for key, value in zip(self.keys, self.values, strict=True):

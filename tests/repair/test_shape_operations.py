@@ -24,8 +24,8 @@ from sdviewer.repair.operations import (
 )
 from sdviewer.repair.operations.tensor_operation import Entry, TensorOperation
 from sdviewer.repair.plan import Kept
-from sdviewer.repair.planning import key_map, make_plan
-from sdviewer.repair.recipe import FORMAT, parse_recipe
+from sdviewer.repair.planning import key_map, make_plan, preview_operation
+from sdviewer.repair.recipe import FORMAT, Recipe, parse_recipe
 from tests.repair.arrays import applied, refused, same
 from tests.repair.made import model
 
@@ -328,6 +328,13 @@ def test_that_new_shapes_are_said_to_leave_the_optimizer_behind() -> None:
     both = checkpoint((("model",), "model", ["w"]), (("opt",), "optimizer", ["state.0.exp_avg"]))
     recipe = parse_recipe(f'format = "{FORMAT}"\n[[step]]\nop = "transpose"\n')
     assert [warning.code for warning in make_plan(recipe, both).warnings] == ["optimizer_index"]
+
+
+def test_that_a_preview_shows_the_parts_of_a_fused_tensor_as_going_into_it() -> None:
+    shown = preview_operation(Recipe(), Fuse(sources=("q", "k"), into="qk"), model("q", "k", "x"))
+    assert [(row.old, row.new) for row in shown.rows] == [("q", "qk"), ("k", "qk")]
+    assert (shown.changed, shown.dropped, shown.problems) == (2, 0, ())
+    assert shown.rows[0].shape == "2×3 float32 \N{RIGHTWARDS ARROW} 4×3 float32"
 
 
 def test_that_a_refusal_in_a_recipe_names_the_step() -> None:
