@@ -71,6 +71,9 @@ class TestEveryContainer:
         state_dict = _state_dict()
         both = [torch.cat([state_dict[f"e.{number}.gate"], state_dict[f"e.{number}.up"]]) for number in (0, 1)]
         assert torch.equal(found["experts"], torch.stack(both))
+        last = 'op = "rows"\nslice = [4]\nkeys = ["e.0.both"]'
+        found, _ = _saved(tmp_path, container, fuse, last)
+        assert torch.equal(found["e.0.both"], both[0][4:])
         unstack = 'op = "unstack"\nfrom = "experts"\ninto = "x.{e}"'
         cast = 'op = "cast"\ndtype = "float32"\nkeys = ["x.1"]'
         found, _ = _saved(tmp_path, container, fuse, stack, unstack, cast)
