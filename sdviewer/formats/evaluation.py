@@ -1,7 +1,7 @@
 """Computes the tensors that a plan makes of others, when their bytes are written.
 
-What is computed element by element from a contiguous tensor streams through a few MiB; anything else is computed one
-tensor at a time.
+What is computed element by element, cut along the first dimension or put together along it streams through a few MiB;
+anything else is computed one tensor at a time.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 from collections.abc import Hashable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from sdviewer.core import text
 from sdviewer.core.arrays import array_type
 from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.dtypes import DTYPES
@@ -33,6 +34,8 @@ class Evaluation:
         self.checkpoint = checkpoint
         self.tensor_of = () if plan.state_dict is None else checkpoint.state_dicts[plan.state_dict].tensor_of
         self._made: dict[Hashable, Made] = {}
+        # (by step and tensor, for each piece by its first element: a piece that is computed again counts once)
+        self._replaced: dict[tuple[str, Hashable], dict[int, int]] = {}
 
     def made(self, value: Computed) -> Made:
         """The bytes of a computed tensor, row by row, in the byte order of the checkpoint."""
@@ -46,6 +49,17 @@ class Evaluation:
         """The bytes of a source tensor, row by row, little-endian, whatever its stride and its container."""
         info = self.checkpoint.tensors[self.tensor_of[entry]]
         return Made(info.elements * DTYPES[info.dtype].itemsize, lambda: self._stored(entry))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What could only be known once the values were there: how many were replaced."""
+        found: dict[str, list[int]] = {}
+        for (op, _), pieces in self._replaced.items():
+            found.setdefault(op, []).append(sum(pieces.values()))
+        return tuple([
+            f"{op}: {text.plural(sum(counts), 'value')} replaced in {text.plural(len(counts), 'tensor')}"
+            for op, counts in found.items()
+        ])  # fmt: skip
 
     def _identity(self, value: Expression) -> Hashable:
         """Equal for expressions that give the same tensor: entries that look at the same elements are one."""
@@ -66,52 +80,85 @@ class Evaluation:
         for array in self._read(entry):
             yield _bytes_of(array, dtype, "little")
 
-    def _arrays(self, value: Computed) -> Iterator[NDArray[Any]]:
-        """The result in pieces that follow each other in row-major order."""
-        chain = [value.transform]
-        inner = value.inputs[0] if len(value.inputs) == 1 else None
-        while isinstance(inner, Computed) and inner.transform.elementwise:
-            chain.append(inner.transform)
-            inner = inner.inputs[0]
-        if not (isinstance(inner, Kept) and all(transform.elementwise for transform in chain)):
-            yield self._whole(value)
+    def _arrays(self, value: Expression, first: int = 0, count: int | None = None) -> Iterator[NDArray[Any]]:
+        """`count` elements of the result from the element `first`, in pieces that follow each other in row-major order.
+
+        What is computed element by element, and what is a run of its inputs' elements, is never there as a whole.
+        """
+        if isinstance(value, Kept):
+            yield from self._read(value.entry, first, count)
             return
-        for array in self._read(inner.entry):
-            for transform in reversed(chain):
-                array = transform.compute([array])
-            yield array
+        count = math.prod(value.shape) if count is None else count
+        if not count:
+            return
+        transform = value.transform
+        if transform.elementwise:
+            for array in self._arrays(value.inputs[0], first, count):
+                if replaced := transform.replaced(array):
+                    self._replaced.setdefault((transform.op, self._identity(value)), {})[first] = replaced
+                first += array.size
+                yield transform.compute([array])
+            return
+        shapes = [self._shape(one) for one in value.inputs]
+        run = transform.run(shapes)
+        if run is None:
+            yield self._computed(value).reshape(-1)[first : first + count]
+            return
+        first += run[0]
+        for one, shape in zip(value.inputs, shapes, strict=True):
+            length = math.prod(shape)
+            taken = min(count, length - first)
+            if taken > 0:
+                yield from self._arrays(one, first, taken)
+                count -= taken
+            first = max(0, first - length)
+
+    def _shape(self, value: Expression) -> tuple[int, ...]:
+        if isinstance(value, Computed):
+            return value.shape
+        return self.checkpoint.tensors[self.tensor_of[value.entry]].shape
+
+    def _computed(self, value: Computed) -> NDArray[Any]:
+        return value.transform.compute([self._whole(one) for one in value.inputs])
 
     def _whole(self, value: Expression) -> NDArray[Any]:
-        if isinstance(value, Computed):
-            return value.transform.compute([self._whole(one) for one in value.inputs])
         import numpy as np
 
-        info = self.checkpoint.tensors[self.tensor_of[value.entry]]
-        pieces = [piece.reshape(-1) for piece in self._read(value.entry)]
-        flat = (
-            pieces[0] if len(pieces) == 1 else np.concatenate(pieces) if pieces else np.empty(0, array_type(info.dtype))
-        )
-        return flat.reshape(info.shape)
+        if isinstance(value, Computed):
+            dtype, transform = value.dtype, value.transform
+            if not transform.elementwise and transform.run([self._shape(one) for one in value.inputs]) is None:
+                return self._computed(value)
+        else:
+            dtype = self.checkpoint.tensors[self.tensor_of[value.entry]].dtype
+        shape = self._shape(value)
+        flat = np.empty(math.prod(shape), array_type(dtype))
+        at = 0
+        for piece in self._arrays(value):
+            flat[at : at + piece.size] = piece.reshape(-1)
+            at += piece.size
+        return flat.reshape(shape)
 
-    def _read(self, entry: int) -> Iterator[NDArray[Any]]:
-        """A source tensor's elements in row-major order, in this machine's byte order; conj and neg are resolved."""
+    def _read(self, entry: int, first: int = 0, count: int | None = None) -> Iterator[NDArray[Any]]:
+        """`count` elements of a source tensor from the element `first`, row by row, in this machine's byte order.
+
+        conj and neg are resolved.
+        """
         source = tensor_source(self.checkpoint, self.tensor_of[entry])
         layout = source.layout
-        if not math.prod(layout.shape):
+        count = math.prod(layout.shape) - first if count is None else count
+        if not count:
             return
         with open_storage(source) as storage:
             if is_contiguous(layout.shape, layout.stride):
-                yield from _runs(storage, layout)
+                yield from _runs(storage, layout, first, first + count)
             else:
-                yield _strided(storage, layout)
+                yield _strided(storage, layout).reshape(-1)[first : first + count]
 
 
-def _runs(storage: Any, layout: TensorLayout) -> Iterator[NDArray[Any]]:
-    itemsize = DTYPES[layout.dtype].itemsize
-    count = math.prod(layout.shape)
-    step = max(1, CHUNK // itemsize)
-    for start in range(0, count, step):
-        yield _elements(storage, layout, layout.offset + start, min(step, count - start))
+def _runs(storage: Any, layout: TensorLayout, first: int, end: int) -> Iterator[NDArray[Any]]:
+    step = max(1, CHUNK // DTYPES[layout.dtype].itemsize)
+    for start in range(first, end, step):
+        yield _elements(storage, layout, layout.offset + start, min(step, end - start))
 
 
 def _strided(storage: Any, layout: TensorLayout) -> NDArray[Any]:

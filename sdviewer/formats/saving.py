@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike, fspath
 from pathlib import Path
 
@@ -147,7 +147,7 @@ class _Saving:
                 self.plan,
                 self.checkpoint,
                 container,
-                self.layout,
+                replace(self.layout, notes=(*self.layout.notes, *self.edited.evaluation.notes)),
                 output=self.out,
                 identity=temporary.identity,
                 proof=proof,

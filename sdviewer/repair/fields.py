@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ast
 import difflib
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from sdviewer.errors import UsageError
 from sdviewer.repair.wording import quoted
+
+Scalar: TypeAlias = "bool | int | float | str"
+"""A number as a recipe holds it; "nan", "inf" and complex numbers ("1+2j") are texts."""
 
 
 class FieldReader:
@@ -99,6 +103,45 @@ class FieldReader:
             raise self.error(name, f"`{name}` must be a whole number")
         return value
 
+    def integer(self, name: str, default: int | None = None) -> int | None:
+        """A whole number, which may be negative; `default` where the field is missing."""
+        return self._integer(name, self._table[name]) if self.has(name) else default
+
+    def dimension(self, name: str, default: int) -> int:
+        """A whole number; `default` where the field is missing."""
+        found = self.integer(name, default)
+        assert found is not None
+        return found
+
+    def integers(self, name: str, word: str = "") -> tuple[int, ...] | None:
+        """A list of whole numbers, None where the field is missing or says `word`."""
+        value = self._table[name] if self.has(name) else word
+        if value == word:
+            return None
+        if not isinstance(value, list):
+            raise self.error(name, f"`{name}` must be a list of whole numbers", f"Write {name} = [0, 1].")
+        return tuple([self._integer(name, item) for item in value])
+
+    def number(self, name: str, default: float) -> float:
+        """A number, not a text; `default` where the field is missing."""
+        value = self._table[name] if self.has(name) else default
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise self.error(name, f"`{name}` must be a number")
+        return value
+
+    def scalar(self, name: str) -> Scalar | None:
+        """A number, true or false, or a text; None where the field is missing."""
+        return self._scalar(name, self._table[name]) if self.has(name) else None
+
+    def scalars(self, name: str) -> tuple[Scalar, ...] | None:
+        """A list of what `scalar` reads, None where the field is missing."""
+        if not self.has(name):
+            return None
+        value = self._table[name]
+        if not isinstance(value, list):
+            raise self.error(name, f"`{name}` must be a list of numbers, row by row", f"Write {name} = [0.5, 1.0].")
+        return tuple([self._scalar(name, item) for item in value])
+
     def table(self, name: str) -> Mapping[str, Any]:
         """A table inside this one; empty where the field is missing."""
         value = self._table[name] if self.has(name) else {}
@@ -125,6 +168,17 @@ class FieldReader:
                 close = difflib.get_close_matches(str(name), self._known, 1, 0.5)
                 hint = f"Did you mean `{close[0]}`?" if close else f"Known: {', '.join(self._known)}."
                 raise self.error(str(name), f"unknown field {quoted(str(name))}", hint)
+
+    def _integer(self, name: str, value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise self.error(name, f"`{name}` must hold whole numbers")
+        return value
+
+    def _scalar(self, name: str, value: object) -> Scalar:
+        """What is not finite is its text, so that equal steps are equal."""
+        if isinstance(value, float) and not math.isfinite(value):
+            return str(value)
+        return value if isinstance(value, (bool, int, float)) else self._text(name, value)
 
     def _text(self, name: str, value: object) -> str:
         if isinstance(value, str):

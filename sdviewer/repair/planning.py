@@ -19,8 +19,19 @@ from sdviewer.repair.operations.file_operation import FileChanges, FileOperation
 from sdviewer.repair.operations.tensor_operation import Entry, EntryChanges, TensorOperation
 from sdviewer.repair.operations.unwrap import AUTO
 from sdviewer.repair.patterns import compile_pattern
-from sdviewer.repair.plan import Computed, Kept, OptimizerChange, Plan, PlanWarning, StepReport, Target, sources
+from sdviewer.repair.plan import (
+    Computed,
+    Expression,
+    Kept,
+    OptimizerChange,
+    Plan,
+    PlanWarning,
+    StepReport,
+    Target,
+    sources,
+)
 from sdviewer.repair.recipe import Recipe
+from sdviewer.repair.transforms import Narrow
 from sdviewer.repair.wording import listed, quoted
 
 NAMED = 10
@@ -81,32 +92,64 @@ def key_map(plan: Plan, checkpoint: Checkpoint) -> dict[str, str | dict[str, Any
         for target in plan.targets:
             result[keys[next(sources(target.value))]] = target.key
         return result
-    made: dict[int, list[Target]] = {}
-    for target in plan.targets:
-        for entry in dict.fromkeys(sources(target.value)):
-            made.setdefault(entry, []).append(target)
-    for entry, targets in made.items():
-        result[keys[entry]] = _made_of(entry, targets)
+    made: dict[int, dict[int, tuple[int, ...]]] = {}
+    for number, target in enumerate(plan.targets):
+        for entry, place in _inputs(_settled(target.value)):
+            made.setdefault(entry, {}).setdefault(number, place)
+    for entry, places in made.items():
+        result[keys[entry]] = _made_of([(plan.targets[number], place) for number, place in places.items()])
     return result
 
 
-def _made_of(entry: int, targets: Sequence[Target]) -> str | dict[str, Any]:
-    """What became of one source entry, of which all of these targets are made."""
-    names = [target.key for target in targets]
-    values = [target.value for target in targets]
-    computed = [value for value in values if isinstance(value, Computed) and not value.transform.elementwise]
+def _settled(value: Expression) -> Expression:
+    """An expression without what only changes its numbers one by one."""
+    while isinstance(value, Computed) and value.transform.elementwise:
+        (value,) = value.inputs
+    return value
+
+
+def _inputs(value: Expression, depth: int = 2) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """The source entries of an expression, each with the numbers of the inputs that it is in, from the outside."""
+    if isinstance(value, Kept) or not depth:
+        yield from [(entry, ()) for entry in sources(value)]
+        return
+    for number, one in enumerate(value.inputs):
+        yield from [(entry, (number, *place)) for entry, place in _inputs(_settled(one), depth - 1)]
+
+
+def _made_of(targets: Sequence[tuple[Target, tuple[int, ...]]]) -> str | dict[str, Any]:
+    """What became of one source entry; the targets that are made of it, each with its place among their inputs."""
+    names = [target.key for target, _ in targets]
+    computed = [(value, place) for target, place in targets if isinstance(value := _settled(target.value), Computed)]
     if not computed:
         return names[0] if len(names) == 1 else {"op": "tie", "to": names}
-    last = computed[0]
-    to: str | list[str] = names[0] if len(names) == 1 and last.transform.op != "split" else names
-    told: dict[str, Any] = {"op": last.transform.op, "to": to, **last.transform.details()}
-    if last.transform.op == "split":
-        parts = [value for value in computed if value.transform.op == "split"]
-        del told["start"], told["length"]
-        told["sizes"] = [value.transform.details().get("length") for value in parts]
-    elif len(last.inputs) > 1:
-        told |= {"index": [entry in sources(one) for one in last.inputs].index(True), "of": len(last.inputs)}
+    value, place = computed[0]
+    op = value.transform.op
+    many = len(names) > 1 or op in ("split", "unstack")
+    told: dict[str, Any] = {"op": op, "to": names if many else names[0], **value.transform.details()}
+    if op == "split":
+        parts = [(one.transform, one.shape) for one, _ in computed]
+        told["sizes"] = [shape[part.dim] for part, shape in parts if isinstance(part, Narrow)]
+    elif op == "stack":
+        told["index"] = place[0]
+    elif op == "concat":
+        told |= {"index": place[0], "of": len(value.inputs)}
+    if op in ("stack", "concat"):
+        inner = _settled(value.inputs[place[0]])
+        if isinstance(inner, Computed) and {op, inner.transform.op} == {"stack", "concat"}:
+            return _stack_concat(told, inner.transform.details(), place) or told
     return told
+
+
+def _stack_concat(outer: Mapping[str, Any], inner: Mapping[str, Any], place: tuple[int, ...]) -> dict[str, Any] | None:
+    """What became of a part of tensors that were joined and stacked, in either order, told as if joined first."""
+    told = {"op": "stack_concat", "to": outer["to"]}
+    if outer["op"] == "stack":
+        return told | {"index": place[0], "part": place[1], "concat_dim": inner["dim"], "stack_dim": outer["dim"]}
+    if outer["dim"] == inner["dim"]:
+        return None
+    joined = outer["dim"] - (outer["dim"] > inner["dim"])
+    return told | {"index": place[1], "part": place[0], "concat_dim": joined, "stack_dim": inner["dim"]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,13 +276,23 @@ def _preview_entries(entries: Sequence[Entry], operation: TensorOperation) -> Pr
     rows: list[PreviewRow] = []
     troubled: list[PreviewRow] = []
     changed = dropped = 0
+    # What a tensor of several is made of goes into it, and is not dropped.
+    joins = {
+        id(value): new
+        for output in changes.outputs
+        for new in output
+        if isinstance(new.value, Computed)
+        for value in new.value.inputs
+    }
     for entry, output in zip(entries, changes.outputs, strict=True):
         if len(output) == 1 and output[0] == entry:
             continue
-        dropped += not output
-        changed += len(output)
+        joined = joins.get(id(entry.value))
+        dropped += not output and joined is None
+        changed += len(output) or joined is not None
         if not output:
-            rows.append(PreviewRow(entry.key, None, _said_entry(entry)))
+            told = _said_entry(entry) if joined is None else _both(entry, joined)
+            rows.append(PreviewRow(entry.key, joined.key if joined else None, told))
         for new in output:
             problem = in_the_way.get(new.key, "")
             told = _said_entry(new) if _said_entry(new) == _said_entry(entry) else _both(entry, new)
@@ -561,11 +614,20 @@ class _Planner:
         Raises:
             RepairError: the numbers shall follow, and it is not known which parameter each one is.
         """
+        if not any(found.role == "optimizer" for found in self.checkpoint.state_dicts):
+            return ()
         now: dict[str, str | None] = dict.fromkeys(self.source.keys)
+        parted: set[str] = set()
         for key, value in zip(self.keys, self.values, strict=True):
-            entry = value if isinstance(value, int) else next(sources(value), -1)
-            if entry >= 0:
-                now[self.source.keys[entry]] = key
+            made_of = {value} if isinstance(value, int) else set(sources(value))
+            for old in [self.source.keys[entry] for entry in made_of]:
+                if isinstance(value, int) and now[old] is not None:
+                    continue  # one tensor under a second key
+                if len(made_of) > 1 or now[old] is not None:
+                    parted.add(old)
+                now[old] = key
+        # What became several, or one of several, has no new name; under its old one it is at least not another's.
+        now.update({old: old for old in parted})
         if not self.file.renumber and all(old == new for old, new in now.items()):
             return ()
         changes = []
@@ -581,6 +643,15 @@ class _Planner:
                         remedy="Leave it out, or take renumber_optimizer away.",
                     )
                 continue
+            broken = parted.intersection(known.values())
+            if self.file.renumber and broken:
+                key = min(broken)
+                raise RepairError(
+                    f"{quoted(dotted(found.path))} cannot follow: {quoted(key)} is no longer one tensor",
+                    path=self.checkpoint.path,
+                    key=key,
+                    remedy="Leave it out, or take renumber_optimizer away.",
+                )
             names = {old: new for old in known.values() if (new := now[old]) is not None and new != old}
             numbers: dict[int, int | None] = {}
             if self.file.renumber and any(now[key] is None for key in known.values()):
@@ -609,6 +680,12 @@ class _Planner:
             where = ", ".join([quoted(dotted(path)) for path in left[:3]])
             message = f"the optimizer state in {where} is numbered by parameter and does not follow dropped keys"
             self.warn("optimizer_index", [self.source.keys[i] for i in dropped[:NAMED]], message)
+        elif reshaped := self._reshaped():
+            where = ", ".join([quoted(dotted(path)) for _, path in optimizers[:3]])
+            message = (
+                f"the optimizer state in {where} is for the parameters as they were and does not follow new shapes"
+            )
+            self.warn("optimizer_index", reshaped[:NAMED], message)
         named = {change.optimizer for change in changes if change.names}
         left = [path for index, path in optimizers if index not in named and self._has_names(path)]
         if left and any(self.renamed()):
@@ -618,6 +695,18 @@ class _Planner:
     def _has_names(self, optimizer: KeyPath) -> bool:
         above = len(optimizer)
         return any("param_names" in info.path and info.path[:above] == optimizer for info in self.checkpoint.values)
+
+    def _reshaped(self) -> list[str]:
+        """Keys of tensors that are new, or made of several, or not shaped as what they are made of."""
+        found = []
+        for key, value in zip(self.keys, self.values, strict=True):
+            if isinstance(value, int):
+                continue
+            made_of = set(sources(value))
+            tensors = [self.source.tensor_of[entry] for entry in made_of]
+            if len(tensors) != 1 or self.checkpoint.tensors[tensors[0]].shape != value.shape:
+                found.append(key)
+        return found
 
 
 def _twice(entries: Sequence[Entry]) -> str | None:

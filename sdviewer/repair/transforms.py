@@ -6,6 +6,7 @@ here; what one needs stands with it.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,6 +38,18 @@ class Transform(ABC):
     @abstractmethod
     def compute(self, arrays: Sequence[Array]) -> Array:
         """The result, for arrays of the types that `core.arrays` gives; it may be a view of them."""
+
+    def run(self, shapes: Sequence[Shape]) -> tuple[int, int] | None:
+        """The first element and the length of the run of its inputs that is its result, None where there is none.
+
+        The inputs, which have these shapes, are laid one behind the other in row-major order. Such a result is copied
+        piece by piece and never held as a whole.
+        """
+        return None
+
+    def replaced(self, array: Array) -> int:
+        """How many of these elements it will replace, where a person should be told once they are known."""
+        return 0
 
     def details(self) -> dict[str, Any]:
         """What `map` says of it besides the keys."""
@@ -95,37 +108,97 @@ class Clone(Transform):
 
 @dataclass(frozen=True, slots=True)
 class Narrow(Transform):
-    """`length` places along `dim` from `start`."""
+    """`length` places along `dim` from `start`; with `groups`, that many of each of so many equal parts of `dim`."""
 
     op: ClassVar[str] = "split"
 
     dim: int
     start: int
     length: int
+    groups: int = 1
 
     def compute(self, arrays: Sequence[Array]) -> Array:
         (array,) = arrays
-        return array[(slice(None),) * self.dim + (slice(self.start, self.start + self.length),)]
+        parts = _in_groups(array, self.dim, self.groups)
+        return _out_of_groups(_cut(parts, self.dim + 1, self.start, self.length), self.dim)
+
+    def run(self, shapes: Sequence[Shape]) -> tuple[int, int] | None:
+        inner = _below(shapes[0], self.dim)
+        return None if self.groups > 1 or inner is None else (self.start * inner, self.length * inner)
 
     def details(self) -> dict[str, Any]:
-        return {"dim": self.dim, "start": self.start, "length": self.length}
+        return {"dim": self.dim} | ({"groups": self.groups} if self.groups > 1 else {})
 
 
 @dataclass(frozen=True, slots=True)
-class Concatenate(Transform):
-    """The inputs one behind the other along `dim`."""
+class Slice(Narrow):
+    """The places along `dim` that stay."""
 
-    op: ClassVar[str] = "concat"
+    op: ClassVar[str] = "rows"
+
+    def details(self) -> dict[str, Any]:
+        return {"dim": self.dim, "slice": [self.start, self.start + self.length]}
+
+
+@dataclass(frozen=True, slots=True)
+class Take(Transform):
+    """The places `places` along `dim`, in that order."""
+
+    op: ClassVar[str] = "rows"
 
     dim: int
+    places: tuple[int, ...]
 
     def compute(self, arrays: Sequence[Array]) -> Array:
         import numpy as np
 
-        return np.concatenate(list(arrays), axis=self.dim)
+        return np.take(arrays[0], np.array(self.places, np.int64), axis=self.dim)
 
     def details(self) -> dict[str, Any]:
         return {"dim": self.dim}
+
+
+@dataclass(frozen=True, slots=True)
+class Select(Transform):
+    """Place `index` along `dim`, which is no dimension of the result."""
+
+    op: ClassVar[str] = "unstack"
+
+    dim: int
+    index: int
+
+    def compute(self, arrays: Sequence[Array]) -> Array:
+        return _cut(arrays[0], self.dim, self.index, 1).squeeze(self.dim)
+
+    def run(self, shapes: Sequence[Shape]) -> tuple[int, int] | None:
+        inner = _below(shapes[0], self.dim)
+        return None if inner is None else (self.index * inner, inner)
+
+    def details(self) -> dict[str, Any]:
+        return {"dim": self.dim}
+
+
+@dataclass(frozen=True, slots=True)
+class Concatenate(Transform):
+    """The inputs one behind the other along `dim`; with `groups`, a piece of each in each of so many equal parts."""
+
+    op: ClassVar[str] = "concat"
+
+    dim: int
+    groups: int = 1
+
+    def compute(self, arrays: Sequence[Array]) -> Array:
+        import numpy as np
+
+        parts = [_in_groups(array, self.dim, self.groups) for array in arrays]
+        return _out_of_groups(np.concatenate(parts, axis=self.dim + 1), self.dim)
+
+    def run(self, shapes: Sequence[Shape]) -> tuple[int, int] | None:
+        joins = self.groups == 1 and _below(shapes[0], self.dim) is not None
+        return (0, sum(map(math.prod, shapes))) if joins else None
+
+    def details(self) -> dict[str, Any]:
+        return {"dim": self.dim} | ({"groups": self.groups} if self.groups > 1 else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +213,9 @@ class Stack(Transform):
         import numpy as np
 
         return np.stack(list(arrays), axis=self.dim)
+
+    def run(self, shapes: Sequence[Shape]) -> tuple[int, int] | None:
+        return (0, sum(map(math.prod, shapes))) if math.prod(shapes[0][: self.dim]) == 1 else None
 
     def details(self) -> dict[str, Any]:
         return {"dim": self.dim}
@@ -161,6 +237,21 @@ class Permute(Transform):
 
 
 @dataclass(frozen=True, slots=True)
+class Transpose(Transform):
+    """Two dimensions exchanged; `dims` is None for the two of a matrix."""
+
+    op: ClassVar[str] = "transpose"
+
+    dims: tuple[int, int] | None = None
+
+    def compute(self, arrays: Sequence[Array]) -> Array:
+        return arrays[0].swapaxes(*self.dims or (0, 1))
+
+    def details(self) -> dict[str, Any]:
+        return {} if self.dims is None else {"dims": list(self.dims)}
+
+
+@dataclass(frozen=True, slots=True)
 class Reshape(Transform):
     """The same elements, row by row, in another shape."""
 
@@ -171,5 +262,81 @@ class Reshape(Transform):
     def compute(self, arrays: Sequence[Array]) -> Array:
         return arrays[0].reshape(self.shape)
 
+    def run(self, shapes: Sequence[Shape]) -> tuple[int, int] | None:
+        return (0, math.prod(self.shape))
+
     def details(self) -> dict[str, Any]:
         return {"shape": list(self.shape)}
+
+
+@dataclass(frozen=True, slots=True)
+class Squeeze(Reshape):
+    """The dimensions `dims` of size 1 left out."""
+
+    op: ClassVar[str] = "squeeze"
+
+    dims: tuple[int, ...] = ()
+
+    def details(self) -> dict[str, Any]:
+        return {"dims": list(self.dims)}
+
+
+@dataclass(frozen=True, slots=True)
+class Unsqueeze(Reshape):
+    """A dimension of size 1 put in at `dim`."""
+
+    op: ClassVar[str] = "unsqueeze"
+
+    dim: int = 0
+
+    def details(self) -> dict[str, Any]:
+        return {"dim": self.dim}
+
+
+@dataclass(frozen=True, slots=True)
+class Full(Transform):
+    """A new tensor that holds one value: `element` is its bytes in this machine's order.
+
+    `key` keeps those apart that are equal and not one tensor.
+    """
+
+    op: ClassVar[str] = "add"
+
+    shape: Shape
+    dtype: str
+    element: bytes
+    key: str
+
+    def compute(self, arrays: Sequence[Array]) -> Array:
+        import numpy as np
+
+        return np.full(self.shape, np.frombuffer(self.element, array_type(self.dtype))[0])
+
+
+def in_float(array: Array) -> Array:
+    """Floats of 16 bits and less as float32, in which torch computes with them on a CPU; all else as it is."""
+    import numpy as np
+
+    small = array.dtype.kind == "V" or array.dtype == np.float16
+    return array.astype(np.float32) if small else array
+
+
+def _below(shape: Shape, dim: int) -> int | None:
+    """Elements of one place along `dim`, None where more than one place stands above it."""
+    return math.prod(shape[dim + 1 :]) if math.prod(shape[:dim]) == 1 else None
+
+
+def _cut(array: Array, dim: int, start: int, length: int) -> Array:
+    return array[(slice(None),) * dim + (slice(start, start + length),)]
+
+
+def _in_groups(array: Array, dim: int, groups: int) -> Array:
+    """`dim` as two: `groups`, and the places of each."""
+    shape = array.shape
+    return array.reshape(*shape[:dim], groups, shape[dim] // groups, *shape[dim + 1 :])
+
+
+def _out_of_groups(array: Array, dim: int) -> Array:
+    """`dim` and the one behind it as one."""
+    shape = array.shape
+    return array.reshape(*shape[:dim], shape[dim] * shape[dim + 1], *shape[dim + 2 :])

@@ -5,23 +5,43 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from sdviewer.repair.operations import (
+    Add,
+    Broadcast,
     Cast,
+    Clean,
     Clone,
     Drop,
     DropObjects,
+    Edit,
     Expect,
+    Flatten,
+    Fuse,
     Keep,
     LeaveOut,
     Metadata,
+    Permute,
     Prefix,
+    Prune,
     Rename,
     RenumberOptimizer,
     Replace,
     ReplacePrefix,
+    Reshape,
+    Rows,
+    Scale,
     SetValue,
+    SpectralNorm,
+    Split,
+    Squeeze,
+    Stack,
     Strip,
     Tie,
+    Transpose,
+    Unsqueeze,
+    Unstack,
+    Untie,
     Unwrap,
+    WeightNorm,
     Wrap,
 )
 from sdviewer.repair.patterns import literal_rule
@@ -47,6 +67,11 @@ RULES = st.lists(
     min_size=1,
     max_size=5,
 ).map(tuple)
+DIMS = st.integers(-3, 3)
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+SCALARS = st.one_of(FLOATS, st.integers(), st.booleans(), st.sampled_from(["nan", "-inf", "1+2j"]))
+PLACES = st.lists(st.integers(-9, 9), max_size=5).map(tuple)
+FORMS = st.sampled_from(["folded", "old", "new"])
 KEYED = {**COMMON, "keys": st.just(()) | PATTERNS}
 
 OPERATION_VALUES = {
@@ -67,6 +92,77 @@ OPERATION_VALUES = {
     LeaveOut: st.builds(LeaveOut, paths=PATTERNS, **COMMON),
     Wrap: st.builds(Wrap, key=TEXTS, **COMMON),
     RenumberOptimizer: st.builds(RenumberOptimizer, **COMMON),
+    Split: st.builds(
+        Split,
+        source=st.just("a.{i}.qkv"),
+        into=st.just(("a.{i}.q", "", "a.{i}.v")),
+        dim=DIMS,
+        sizes=st.sampled_from([(), (1, 0, 7)]),
+        groups=st.integers(1, 9),
+        **KEYED,
+    ),
+    Fuse: st.builds(
+        Fuse,
+        sources=st.just(("a.{i}.q", "", "a.{i}.v")),
+        into=st.just("a.{i}.qkv"),
+        dim=DIMS,
+        groups=st.integers(1, 9),
+        **KEYED,
+    ),
+    Stack: st.builds(
+        Stack, source=st.just("a.{e}.{p}"), over=st.just("e"), into=st.sampled_from(["a.{p}", "b"]), dim=DIMS, **KEYED
+    ),
+    Unstack: st.builds(Unstack, source=st.just("a.{p}"), into=st.just("a.{e}.{p}"), dim=DIMS, **KEYED),
+    Transpose: st.builds(Transpose, dims=st.none() | st.just((0, -1)), **KEYED),
+    Permute: st.builds(
+        Permute, order=st.integers(1, 5).flatmap(lambda n: st.permutations(range(n))).map(tuple), **KEYED
+    ),
+    Reshape: st.builds(Reshape, shape=st.lists(st.integers(0, 9), max_size=4).map(lambda s: (*s, -1)), **KEYED),
+    Flatten: st.builds(Flatten, start=DIMS, end=DIMS, **KEYED),
+    Squeeze: st.builds(Squeeze, dims=st.none() | st.lists(DIMS, min_size=1).map(tuple), **KEYED),
+    Unsqueeze: st.builds(Unsqueeze, dim=DIMS, **KEYED),
+    Rows: st.one_of(
+        st.builds(Rows, dim=DIMS, between=st.sampled_from([(2,), (0, -1)]), **KEYED),
+        st.builds(Rows, dim=DIMS, take=PLACES, **KEYED),
+        st.builds(Rows, dim=DIMS, delete=PLACES, **KEYED),
+        st.builds(Rows, dim=DIMS, reverse=st.just(True), **KEYED),
+        st.builds(
+            Rows,
+            dim=DIMS,
+            pad=st.integers(0, 9),
+            fill=st.sampled_from(["zeros", "mean", "copy:-1"]) | SCALARS,
+            at=st.none() | DIMS,
+            **KEYED,
+        ),
+    ),
+    Add: st.builds(
+        Add,
+        key=TEXTS,
+        fill=st.sampled_from(["zeros", "ones", "arange"]) | SCALARS,
+        shape=st.lists(st.integers(0, 9), max_size=3).map(tuple),
+        dtype=st.sampled_from(["", "bfloat16"]),
+        after=st.just("") | TEXTS,
+        **COMMON,
+    )
+    | st.builds(
+        Add,
+        key=TEXTS,
+        fill=st.just("normal"),
+        like=TEXTS,
+        mean=FLOATS,
+        std=FLOATS.map(abs),
+        seed=st.integers(0, 2**32 - 1),
+        **COMMON,
+    ),
+    Broadcast: st.builds(Broadcast, source=TEXTS, to=st.just("blocks.{i}.w"), tied=st.booleans(), **COMMON),
+    Untie: st.builds(Untie, **KEYED),
+    Edit: st.builds(Edit, key=TEXTS, at=PLACES, value=SCALARS, rounded=st.booleans(), **COMMON)
+    | st.builds(Edit, key=TEXTS, at=PLACES, values=st.lists(SCALARS).map(tuple), **COMMON),
+    Clean: st.builds(Clean, nan=FLOATS, posinf=st.none() | FLOATS, neginf=st.none() | FLOATS, **KEYED),
+    Scale: st.builds(Scale, factor=FLOATS.filter(lambda factor: factor != 1), **KEYED),
+    Prune: st.builds(Prune, **KEYED),
+    WeightNorm: st.builds(WeightNorm, to=FORMS, **KEYED),
+    SpectralNorm: st.builds(SpectralNorm, to=FORMS, dim=st.none() | DIMS, **KEYED),
     Drop: st.builds(Drop, keys=PATTERNS, **COMMON),
     Keep: st.builds(Keep, keys=PATTERNS, **COMMON),
     DropObjects: st.builds(DropObjects, **COMMON),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,14 @@ def rows(table: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
 
 
+def said(new: str | dict[str, Any]) -> str:
+    """What became of a key as the examples have it: `dropped`, `split: a, b`."""
+    if isinstance(new, str):
+        return new
+    to = new.get("to", [])
+    return "dropped" if new["op"] == "drop" else f"{new['op']}: {to if isinstance(to, str) else ', '.join(to)}"
+
+
 @pytest.mark.parametrize(("recipe", "keys"), EXAMPLES)
 def test_that_the_examples_of_the_recipe_doc_do_what_it_says(recipe: str, keys: str) -> None:
     text = recipe if "format = " in recipe.splitlines()[0] else f'format = "{FORMAT}"\n{recipe}'
@@ -34,11 +43,13 @@ def test_that_the_examples_of_the_recipe_doc_do_what_it_says(recipe: str, keys: 
         assert failure in str(caught.value)
     elif pairs:
         found = key_map(make_plan(parsed, checkpoint), checkpoint)
-        assert {old: new if isinstance(new, str) else "dropped" for old, new in found.items()} == dict(pairs)
+        assert {old: said(new) for old, new in found.items()} == dict(pairs)
 
 
 def test_that_the_doc_has_an_example_for_every_operation() -> None:
     assert len(EXAMPLES) >= 20
+    for op in ("split", "fuse", "stack", "unstack", "transpose", "add"):
+        assert any(f'op = "{op}"' in recipe for recipe, _ in EXAMPLES), op
     for op in ("strip", "prefix", "replace_prefix", "rename", "replace", "drop", "keep", "drop_objects"):
         assert any(f'op = "{op}"' in recipe for recipe, _ in EXAMPLES), op
 

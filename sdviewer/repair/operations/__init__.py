@@ -7,47 +7,87 @@ from collections.abc import Mapping
 from typing import Any
 
 from sdviewer.repair.fields import FieldReader
+from sdviewer.repair.operations.add import Add
+from sdviewer.repair.operations.broadcast import Broadcast
 from sdviewer.repair.operations.cast import Cast
+from sdviewer.repair.operations.clean import Clean
 from sdviewer.repair.operations.clone import Clone
 from sdviewer.repair.operations.drop import Drop
 from sdviewer.repair.operations.drop_objects import DropObjects
+from sdviewer.repair.operations.edit import Edit
+from sdviewer.repair.operations.flatten import Flatten
+from sdviewer.repair.operations.fuse import Fuse
 from sdviewer.repair.operations.keep import Keep
 from sdviewer.repair.operations.leave_out import LeaveOut
 from sdviewer.repair.operations.metadata import Metadata
 from sdviewer.repair.operations.operation import Expect, KeyChanges, Operation
+from sdviewer.repair.operations.permute import Permute
 from sdviewer.repair.operations.prefix import Prefix
+from sdviewer.repair.operations.prune import Prune
 from sdviewer.repair.operations.rename import Rename
 from sdviewer.repair.operations.renumber_optimizer import RenumberOptimizer
 from sdviewer.repair.operations.replace import Replace
 from sdviewer.repair.operations.replace_prefix import ReplacePrefix
+from sdviewer.repair.operations.reshape import Reshape
+from sdviewer.repair.operations.rows import Rows
+from sdviewer.repair.operations.scale import Scale
 from sdviewer.repair.operations.set_value import SetValue
+from sdviewer.repair.operations.spectral_norm import SpectralNorm
+from sdviewer.repair.operations.split import Split
+from sdviewer.repair.operations.squeeze import Squeeze
+from sdviewer.repair.operations.stack import Stack
 from sdviewer.repair.operations.strip import Strip
 from sdviewer.repair.operations.tie import Tie
+from sdviewer.repair.operations.transpose import Transpose
+from sdviewer.repair.operations.unsqueeze import Unsqueeze
+from sdviewer.repair.operations.unstack import Unstack
+from sdviewer.repair.operations.untie import Untie
 from sdviewer.repair.operations.unwrap import Unwrap
+from sdviewer.repair.operations.weight_norm import WeightNorm
 from sdviewer.repair.operations.wrap import Wrap
 from sdviewer.repair.wording import quoted
 
 __all__ = [
     "OPERATIONS",
+    "Add",
+    "Broadcast",
     "Cast",
+    "Clean",
     "Clone",
     "Drop",
     "DropObjects",
+    "Edit",
     "Expect",
+    "Flatten",
+    "Fuse",
     "Keep",
     "KeyChanges",
     "LeaveOut",
     "Metadata",
     "Operation",
+    "Permute",
     "Prefix",
+    "Prune",
     "Rename",
     "RenumberOptimizer",
     "Replace",
     "ReplacePrefix",
+    "Reshape",
+    "Rows",
+    "Scale",
     "SetValue",
+    "SpectralNorm",
+    "Split",
+    "Squeeze",
+    "Stack",
     "Strip",
     "Tie",
+    "Transpose",
+    "Unsqueeze",
+    "Unstack",
+    "Untie",
     "Unwrap",
+    "WeightNorm",
     "Wrap",
     "operation_from_step",
     "read_step",
@@ -59,12 +99,13 @@ OPERATIONS: tuple[type[Operation], ...] = (
     *(Cast, Clone, Tie),
     *(SetValue, LeaveOut, Wrap, RenumberOptimizer),
     Metadata,
+    *(Split, Fuse, Stack, Unstack),
+    *(Transpose, Permute, Reshape, Flatten, Squeeze, Unsqueeze),
+    *(Rows, Add, Broadcast, Untie, Edit, Clean, Scale),
+    *(Prune, WeightNorm, SpectralNorm),
 )
 
-NOT_BUILT = (
-    *("split", "fuse", "transpose", "permute", "reshape", "squeeze", "unsqueeze", "flatten"),
-    *("stack", "unstack", "rows", "add", "untie", "broadcast", "take", "resize"),
-)
+NOT_BUILT = ("take", "resize")
 """Names of the recipe language that no release carries out yet."""
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
 
+from sdviewer.core import text
+from sdviewer.core.arrays import has_values
+from sdviewer.core.dtypes import DTYPES
 from sdviewer.errors import RepairError
 from sdviewer.repair.operations.operation import KeyChanges, Operation, selection
 from sdviewer.repair.plan import Computed, Expression, PlanWarning
-from sdviewer.repair.transforms import Transform
+from sdviewer.repair.transforms import Shape, Transform
 from sdviewer.repair.wording import quoted
 
 
@@ -118,6 +121,9 @@ def computed(entry: Entry, transform: Transform, shape: tuple[int, ...], dtype: 
     return entry._replace(value=Computed(transform, (entry.value,), shape, dtype), shape=shape, dtype=dtype, tied=None)
 
 
+_LEAVE_OUT = "Leave it out of the step with `keys`."
+
+
 def needs_numbers(entry: Entry, what: str) -> None:
     """Refuse a tensor whose numbers cannot be computed with.
 
@@ -125,6 +131,88 @@ def needs_numbers(entry: Entry, what: str) -> None:
         RepairError: it is sparse, quantized, damaged.
     """
     if entry.opaque:
+        raise RepairError(f"{what} {quoted(entry.key)}: {entry.opaque}", key=entry.key, remedy=_LEAVE_OUT)
+
+
+def needs_elements(entry: Entry, what: str) -> Shape:
+    """The shape of a tensor whose elements can be moved about one by one.
+
+    Raises:
+        RepairError: it is no tensor, cannot be computed with, or is of a type that packs several numbers into a byte.
+    """
+    if entry.shape is None:
+        raise RepairError(f"{what} {quoted(entry.key)}: it is no tensor", key=entry.key, remedy=_LEAVE_OUT)
+    needs_numbers(entry, what)
+    if DTYPES[entry.dtype].kind in ("bits", "float4", "quantized"):
         raise RepairError(
-            f"{what} {quoted(entry.key)}: {entry.opaque}", key=entry.key, remedy="Leave it out of the step with `keys`."
+            f"{what} {quoted(entry.key)}: {entry.dtype} is a packed type", key=entry.key, remedy=_LEAVE_OUT
         )
+    return entry.shape
+
+
+def needs_floats(entry: Entry, what: str) -> Shape:
+    """The shape of a tensor of floats or complex numbers to compute with.
+
+    Raises:
+        RepairError: it is none.
+    """
+    shape = needs_elements(entry, what)
+    if DTYPES[entry.dtype].kind not in ("float", "complex") or not has_values(entry.dtype):
+        raise impossible(what, entry, f"its dtype is {entry.dtype}")
+    return shape
+
+
+def impossible(what: str, entry: Entry, reason: str, remedy: str = _LEAVE_OUT) -> RepairError:
+    """What cannot be done to a tensor, with its key and its shape, to be raised."""
+    return RepairError(f"{what} {said(entry)}: {reason}", key=entry.key, remedy=remedy)
+
+
+def said(entry: Entry) -> str:
+    """`"fc.weight" (10×768)`."""
+    return f"{quoted(entry.key)} ({text.shape(entry.shape or ())})"
+
+
+def axis(what: str, entry: Entry, dim: int, *, room: int = 0) -> int:
+    """A dimension of a tensor counted from 0; a negative one counts from the end. `room` is how many it gets besides.
+
+    Raises:
+        RepairError: it has no such dimension.
+    """
+    ndim = len(entry.shape or ()) + room
+    if not -ndim <= dim < ndim:
+        have = text.plural(len(entry.shape or ()), "dimension")
+        raise impossible(what, entry, f"there is no dimension {dim}, it has {have}")
+    return dim % ndim
+
+
+def one_kind(what: str, entries: Sequence[Entry], dim: int | None = None) -> Shape:
+    """The shape of tensors of one dtype that are to become one; along `dim` they may differ.
+
+    Raises:
+        RepairError: they differ otherwise, or cannot be computed with.
+    """
+    first, *others = entries
+    shape = needs_elements(first, what)
+    for other in others:
+        theirs = needs_elements(other, what)
+        rest = theirs if dim is None or len(theirs) != len(shape) else (*theirs[:dim], shape[dim], *theirs[dim + 1 :])
+        if rest != shape:
+            raise impossible(what, first, f"{said(other)} does not go with it", "Bring them into one shape first.")
+        if other.dtype != first.dtype:
+            reason = f"it is {first.dtype}, and {quoted(other.key)} is {other.dtype}"
+            raise impossible(what, first, reason, "Cast them to one dtype first.")
+    return shape
+
+
+def stated(operation: Operation, names: Mapping[str, str]) -> dict[str, Any]:
+    """The fields of an operation that do not have their default, by their names in a step's table.
+
+    `names` maps these to the operation's own, in the order in which people read them.
+    """
+    defaults = {item.name: item.default for item in fields(operation)}
+    found = {}
+    for name, own in names.items():
+        value = getattr(operation, own)
+        if value != defaults[own] or type(value) is not type(defaults[own]):
+            found[name] = list(value) if isinstance(value, tuple) else value
+    return found
