@@ -237,9 +237,10 @@ def test_that_the_clean_copy_of_a_whole_module_is_its_state_dict(
     qtbot.waitUntil(lambda: "state dict of the module" in view.choices.words(), timeout=20_000)
     assert view.choices.button.isEnabled()
     out = tmp_path / "out.pt"
-    _Chooses(out)
+    chooses = _Chooses(out)
     with qtbot.waitSignal(session.saved, timeout=60_000):
         window.actions_by_id["clean_copy"].trigger()
+    assert chooses.suggested == "net_clean.pt"
     torch.nn.Sequential(torch.nn.Linear(2, 3)).load_state_dict(torch.load(out, weights_only=True), strict=True)
     assert not session.modified
 
