@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 
 from sdviewer.cli.output import print_json, print_line, progress_for, table
 from sdviewer.core import text
-from sdviewer.pickles.scan import Scan
+from sdviewer.pickles.scan import ONLY_ATTRIBUTES, Scan, takes_only_attributes
 
 NAME = "scan"
 HELP = "what unpickling a file would import and call"
@@ -44,6 +44,8 @@ def as_text(path: str, found: Scan) -> list[str]:
     if not found.complete:
         lines.append("  Not all of it could be read or known:")
         lines += [f"    {text.visible(gap)}" for gap in found.gaps[:20]]
+    if found.verdict == "unknown" and takes_only_attributes(use.name for use in found.globals if use.cls == "unknown"):
+        lines.append(f"  {ONLY_ATTRIBUTES}")
     if found.weights_only_would_load is not None:
         answer = "accepts" if found.weights_only_would_load else "refuses"
         lines.append(f"  torch.load(weights_only=True) {answer} it.")

@@ -2,13 +2,14 @@
 
 Facts: torch 2.13 `torch.optim.Optimizer.state_dict`: `state` is {number: {"exp_avg": tensor, ...}}, `param_groups` is a
 list of groups, each with the numbers of its parameters in `params` and, where the optimizer was made from named ones
-(since 2.6), their names in `param_names`. Without names the numbers follow the order of `Module.parameters()`.
+(since 2.6), their names in `param_names`. Without names the numbers follow the order in which parameters were given to
+it: that of `Module.parameters()`, unless they were sorted into several groups.
 """
 
 from __future__ import annotations
 
 from sdviewer.core.checkpoint import Checkpoint, StateDict, TensorInfo
-from sdviewer.core.paths import KeyPath, TypedStep
+from sdviewer.core.paths import KeyPath, Step, TypedStep
 
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 """Last components of keys that no optimizer sees: a state dict does not tell its buffers from its parameters."""
@@ -21,10 +22,12 @@ def parameter_names(checkpoint: Checkpoint, optimizer: int) -> dict[str, str]:
     parameter's rank has its shape. Else {}.
     """
     path = checkpoint.state_dicts[optimizer].path
-    numbers, stated = _groups(checkpoint, path)
+    groups, numbers, stated = _groups(checkpoint, path)
     if stated and len(stated) == len(numbers):
         return dict(zip(numbers, stated, strict=True))
     shapes = _moment_shapes(checkpoint, path)
+    if not all(number.isdigit() for number in numbers) or (groups > 1 and not shapes.keys() >= set(numbers)):
+        return {}  # names already (FSDP), or groups that can be in any order where no shape tells it
     for state_dict in checkpoint.state_dicts:
         if state_dict.role not in ("model", "ema"):
             continue
@@ -36,17 +39,20 @@ def parameter_names(checkpoint: Checkpoint, optimizer: int) -> dict[str, str]:
     return {}
 
 
-def _groups(checkpoint: Checkpoint, path: KeyPath) -> tuple[list[str], list[str]]:
-    """The numbers in `params` of all groups in order, and the names in `param_names`; a long list is one value."""
+def _groups(checkpoint: Checkpoint, path: KeyPath) -> tuple[int, list[str], list[str]]:
+    """How many groups there are, the numbers in their `params` in order, and the names in their `param_names`."""
     n = len(path)
-    found: dict[str, list[str]] = {"params": [], "param_names": []}
+    groups = set()
+    found: dict[Step, list[str]] = {"params": [], "param_names": []}
     for info in checkpoint.values:
-        if len(info.path) < n + 3 or info.path[:n] != path or info.path[n] != "param_groups":
-            continue
-        listed = found.get(str(info.path[n + 2]))
-        if listed is not None:
-            listed.extend(map(str, info.value) if isinstance(info.value, list) else [str(info.value)])
-    return found["params"], found["param_names"]
+        if len(info.path) in (n + 3, n + 4) and info.path[:n] == path and info.path[n] == "param_groups":
+            groups.add(info.path[n + 1])
+            what = found.get(info.path[n + 2])
+            if what is not None:
+                # A long list is one value.
+                items = info.value if isinstance(info.value, list) else [info.value]
+                what += map(str, items)
+    return len(groups), found["params"], found["param_names"]
 
 
 def _moment_shapes(checkpoint: Checkpoint, path: KeyPath) -> dict[str, tuple[int, ...]]:

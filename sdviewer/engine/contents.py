@@ -12,7 +12,7 @@ Requests (name: parameters -> body of the result); lists come in pages, `start` 
                  ROWS: [[severity, code, message, where]]; `also` are those that were found since it was opened
     checkable    {} -> {"records", "bytes", "unstated"}     records that state a checksum, and those that state none
     clean        {"limit"} -> {"possible": bool, "why", "rows": [[place, what, tensors, "" or "None"]], "total",
-                 "tensors"}     what a clean copy leaves out
+                 "tensors", "extract"}     what a clean copy leaves out; `extract`: of a module its state dict stays
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from sdviewer.core.progress import Progress
 from sdviewer.engine.frames import Answer
 from sdviewer.engine.records import Records, storages_page
 from sdviewer.engine.structure import Structure
+from sdviewer.errors import SDViewerError
 
 Params = Mapping[str, Any]
 
@@ -116,24 +117,46 @@ class Contents:
     def _clean(self, limit: int) -> dict[str, Any]:
         from sdviewer.formats.saving import LAYOUTS
         from sdviewer.formats.torch_clean import cleaning_of
+        from sdviewer.formats.torch_extract import extracted
         from sdviewer.formats.torch_source import TorchSource
+        from sdviewer.repair.extraction import lost_tensors, only_model_is_module
+        from sdviewer.repair.operations import Extract
+        from sdviewer.repair.planning import make_plan
+        from sdviewer.repair.recipe import Recipe
 
         source, container = self._checkpoint.source, self._checkpoint.container
         if not isinstance(source, TorchSource) or container not in LAYOUTS:
             why = "" if container in LAYOUTS else f"{container} files can be read and not written"
-            return {"possible": False, "why": why, "rows": [], "total": 0, "tensors": 0}
-        cleaning = cleaning_of(source)
-        rows = [
-            [text.visible(dotted(one.path), 300) or "the whole", one.what, one.tensors, "None" if one.to_none else ""]
-            for one in cleaning.left_out[:limit]
-        ]
+            return _not_clean(why)
+        found: list[list[Any]] = []
+        extract = only_model_is_module([(one.role, one.is_module) for one in self._checkpoint.state_dicts])
+        start = None
+        if extract:
+            try:
+                plan = make_plan(Recipe(steps=(Extract(),)), self._checkpoint)
+                start = extracted(self._checkpoint, source, plan)
+            except SDViewerError as error:
+                return _not_clean(error.message)
+            assert plan.state_dict is not None
+            lost = frozenset(lost_tensors(self._checkpoint, plan.state_dict))
+            found = [[path, _LOST if path in lost else _OUTSIDE, int(path in lost), ""] for path in plan.left_out]
+        cleaning = cleaning_of(source, start)
+        found += [[dotted(one.path), one.what, one.tensors, "None" if one.to_none else ""] for one in cleaning.left_out]
         return {
             "possible": not cleaning.refusal,
             "why": cleaning.refusal,
-            "rows": rows,
-            "total": len(cleaning.left_out),
-            "tensors": cleaning.tensors,
+            "rows": [[text.visible(row[0], 300) or "the whole", *row[1:]] for row in found[:limit]],
+            "total": len(found),
+            "tensors": sum(row[2] for row in found),
+            "extract": extract,
         }
+
+
+_LOST, _OUTSIDE = "a tensor that state_dict() does not name", "it stands outside of the module"
+
+
+def _not_clean(why: str) -> dict[str, Any]:
+    return {"possible": False, "why": why, "rows": [], "total": 0, "tensors": 0, "extract": False}
 
 
 _TITLES = {"safetensors": "__metadata__", "index": "Index"}

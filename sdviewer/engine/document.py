@@ -29,9 +29,9 @@ numbered anew by `open` and `edit`, which translate `selected`.
     preview, step, keys, common, alike, read_recipe, recipe_text: edits (engine.edits)
 
     info   {"path", "name", "container", "size", "tensors", "parameters", "state_dicts": [{"dotted", "role", "tensors",
-           "parameters", "bytes", "row", "read_only"}], "problems": [[severity, code, message, where]], "writer",
-           "byte_order", "files": n, "suffix", "identity": {...}, "young": whether it was changed a moment before,
-           "chips": [[label, filter, count]]}
+           "parameters", "bytes", "row", "read_only", "module"}], "problems": [[severity, code, message, where]],
+           "writer", "byte_order", "files": n, "suffix", "identity": {...}, "young": whether it was changed a moment
+           before, "chips": [[label, filter, count]]}
     EDIT   {"steps": [{"op", "text", "enabled", "matched", "changed", "dead_rules"}], "warnings": [[code, message,
            keys]], "written": n, "dropped": n, "renamed": n, "computed": n, "state_dict": dotted | null,
            "metadata": {name: text | null}, what changes in a safetensors file's own text, "failed": FAILED | null}
@@ -226,6 +226,7 @@ class Document:
                     "parameters": state_dict.parameters,
                     "bytes": state_dict.nbytes,
                     "read_only": state_dict.read_only,
+                    "module": state_dict.is_module,
                     "row": tops.get(index, -1),
                 }
                 for index, state_dict in enumerate(checkpoint.state_dicts)

@@ -2,6 +2,7 @@
 
 Facts: torch 2.13 `torch.quantize_per_channel`: value = scale[c] * (stored - zero_point[c]) in float32, where c is the
 element's index along `axis`; the scales are float64 and the zero points int64, or both float32 (`float_qparams`).
+quint4x2 and quint2x4 pack elements in row-major order, across the ends of rows.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sdviewer.core.dtypes import DTYPES
 from sdviewer.core.tensor_bytes import TensorLayout, is_contiguous
 from sdviewer.errors import CorruptCheckpoint, OpenError
 from sdviewer.formats.parts import Part, number_type, read_part
@@ -38,7 +40,8 @@ class ChannelsReader:
         self.nbytes = math.prod(layout.shape) * 4
         self._parts = parts
         self._stored = parts["stored"]
-        self._type = number_type(self._stored.layout)
+        self._per_byte = DTYPES[self._stored.layout.dtype].per_byte
+        self._type = np.dtype(np.uint8) if self._per_byte > 1 else number_type(self._stored.layout)
         scales, zero_points = (
             read_part(parts[name]).view(number_type(parts[name].layout)).astype(np.float32)
             for name in ("scales", "zero_points")
@@ -51,6 +54,8 @@ class ChannelsReader:
         self._run, self._channels = math.prod(layout.shape[axis + 1 :]), max(layout.shape[axis], 1)
         self._ordered: Array | None = None
         if not is_contiguous(self._stored.layout.shape, self._stored.layout.stride):
+            if self._per_byte > 1:
+                raise CorruptCheckpoint("its packed elements are not in the order of its rows", path=path)
             if math.prod(layout.shape) * self._type.itemsize > MOST_SCATTERED:
                 message = "its elements are not in the order of its rows, and too many to be put in order"
                 raise OpenError(message, path=path, code="too_large")
@@ -68,10 +73,22 @@ class ChannelsReader:
     def _elements(self, first: int, last: int) -> Array:
         if self._ordered is not None:
             return self._ordered[first:last]
+        if self._per_byte > 1:
+            return self._unpacked(self._stored.layout.offset + first, last - first)
         size = self._type.itemsize
         raw = bytearray((last - first) * size)
         self._stored.source.read_into((self._stored.layout.offset + first) * size, memoryview(raw))
         return np.frombuffer(raw, self._type)
+
+    def _unpacked(self, first: int, count: int) -> Array:
+        """Elements of which a byte holds several, the first in its lowest bits."""
+        start, end = first // self._per_byte, -(-(first + count) // self._per_byte)
+        raw = bytearray(end - start)
+        self._stored.source.read_into(start, memoryview(raw))
+        bits = 8 // self._per_byte
+        shifts = np.arange(0, 8, bits, dtype=np.uint8)
+        values: Array = (np.frombuffer(raw, np.uint8)[:, None] >> shifts & ((1 << bits) - 1)).reshape(-1)
+        return values[first - start * self._per_byte :][:count]
 
     def close(self) -> None:
         """Let the file go."""

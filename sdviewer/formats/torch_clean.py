@@ -18,6 +18,7 @@ from sdviewer.core.paths import KeyPath, Step, TypedStep, dotted
 from sdviewer.core.text import plural, visible
 from sdviewer.errors import RepairError
 from sdviewer.formats.scanning import unclean_records
+from sdviewer.formats.torch_extract import extracted
 from sdviewer.formats.torch_source import TorchLegacySource, TorchSource, TorchZipSource
 from sdviewer.formats.torch_tensors import NotATensorError, is_tensor, read_tensor
 from sdviewer.formats.torch_values import key_step, type_name
@@ -33,6 +34,9 @@ from sdviewer.pickles.nodes import (
     Place,
     TensorRecord,
     children,
+    is_pair,
+    items_at,
+    pairs,
 )
 from sdviewer.pickles.scan import scan_stream
 from sdviewer.pickles.weights_only import can_be_built, can_be_called, is_allowed, is_storage_id, name_of
@@ -152,7 +156,8 @@ def settle(checkpoint: Checkpoint, plan: Plan) -> tuple[Plan, Cleaning | None]:
         return replace(plan, drop_objects=False), None
     mapping = None if plan.state_dict is None else source.mappings[plan.state_dict]
     inside = mapping is not None and plan.unwrap and not plan.keep_rest
-    cleaning = cleaning_of(source, mapping.node if mapping is not None and inside else None)
+    start = extracted(checkpoint, source, plan) if plan.extract else mapping.node if mapping and inside else None
+    cleaning = cleaning_of(source, start)
     cleaning.behind = _asks_more_around(source)
     if isinstance(source, TorchZipSource):
         cleaning.records = unclean_records(checkpoint.path) - {source.object_entry.name}
@@ -160,10 +165,12 @@ def settle(checkpoint: Checkpoint, plan: Plan) -> tuple[Plan, Cleaning | None]:
         raise RepairError(
             cleaning.refusal,
             path=checkpoint.path,
-            remedy="Load it where its classes are and save its state_dict().",
+            remedy="Put a step `extract` before it, which takes the state dict out of the module."
+            if any(found.is_module for found in checkpoint.state_dicts)
+            else "Load it where its classes are and save its state_dict().",
             code="recipe_failed",
         )
-    if mapping is not None and mapping.node not in cleaning.kept:
+    if mapping is not None and mapping.node not in cleaning.kept and not plan.extract:
         if not _edits_keys(checkpoint, plan):
             return settle(checkpoint, replace(plan, state_dict=None, targets=(), dropped=(), modules={}))
         raise RepairError(
@@ -171,9 +178,15 @@ def settle(checkpoint: Checkpoint, plan: Plan) -> tuple[Plan, Cleaning | None]:
             path=checkpoint.path,
             remedy="Unwrap it first.",
         )
-    left_out = [dotted((*_above(checkpoint, plan, inside), *one.path)) for one in cleaning.left_out]
+    above = _above(checkpoint, plan, inside and not plan.extract)
+    left_out = [dotted((*above, *one.path)) for one in cleaning.left_out]
     gone: set[int] = set()
-    if mapping is not None:
+    if start is not None and plan.extract:
+        entries = zip(plan.targets, pairs(start), strict=True)
+        gone = {
+            entry for target, (place, *_) in entries if place in cleaning.dropped for entry in sources(target.value)
+        }
+    elif mapping is not None:
         gone = {entry for entry, place in enumerate(mapping.places) if place in cleaning.dropped}
     keys = checkpoint.state_dicts[plan.state_dict].keys if plan.state_dict is not None else ()
     warnings = plan.warnings
@@ -340,10 +353,9 @@ class _Cut:
 
     def bad_key(self, place: Place) -> bool:
         """Whether a pair's key is bad, or a tuple with something bad in it."""
-        items = place.node.items if place.effect < 0 else place.node.effects[place.effect].items  # type: ignore[union-attr]
-        if not _is_pair(place):
+        if not is_pair(place):
             return False
-        todo = [items[place.at]]
+        todo = [items_at(place)[place.at]]
         seen = set(todo)
         for node in todo:
             if node in self.bad:
@@ -355,15 +367,9 @@ class _Cut:
         return False
 
 
-def _is_pair(place: Place) -> bool:
-    if place.effect < 0:
-        return isinstance(place.node, Group) and place.node.type == "dict"
-    return place.node.effects[place.effect].kind in ("setitem", "setitems")
-
-
 def _can_go(place: Place) -> bool:
     """Whether an item can go without changing the number of those behind it."""
-    return _is_pair(place) or (isinstance(place.node, Group) and place.node.type in ("set", "frozenset"))
+    return is_pair(place) or (isinstance(place.node, Group) and place.node.type in ("set", "frozenset"))
 
 
 def ways_into(node: Node, dropped: Set[Place] = frozenset()) -> Iterator[tuple[Step, Place | None, Node]]:

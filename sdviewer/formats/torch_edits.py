@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
@@ -14,6 +14,7 @@ from sdviewer.formats.grafts import const, group
 from sdviewer.formats.torch_around import around
 from sdviewer.formats.torch_clean import Cleaning
 from sdviewer.formats.torch_computed import ComputedTensors
+from sdviewer.formats.torch_extract import extracted
 from sdviewer.formats.torch_source import MappingSource, TorchSource, TorchZipSource
 from sdviewer.pickles.emit import Edits, Emitted, emit, is_faithful
 from sdviewer.pickles.nodes import (
@@ -27,7 +28,9 @@ from sdviewer.pickles.nodes import (
     Persistent,
     Place,
     TensorRecord,
+    items_at,
     pairs,
+    value_at,
 )
 from sdviewer.repair.plan import Computed, Plan, Target, sources
 
@@ -57,6 +60,12 @@ def edits_of(
     if plan.state_dict is None:
         root = _wrapped(plan, source.pickle.root)
         return Edits(keys=outside.keys, dropped=frozenset(also_dropped), values=values, root=root)
+    if plan.extract:
+        root = cleaning.start if cleaning is not None else extracted(checkpoint, source, plan)
+        made = _computed_in(root, plan, computed, also_dropped)
+        return Edits(
+            dropped=frozenset(also_dropped), values={**values, **dict(made)}, root=_wrapped(plan, root) or root
+        )
     state_dict = checkpoint.state_dicts[plan.state_dict]
     mapping = source.mappings[plan.state_dict]
     if edits_keys(checkpoint, source, plan, also_dropped):
@@ -85,6 +94,16 @@ def edits_of(
 def _wrapped(plan: Plan, root: Node | None) -> Node | None:
     """The root in a dict of its own, where the plan wraps it."""
     return group("dict", [const(plan.wrap), root]) if plan.wrap and root is not None else None
+
+
+def _computed_in(
+    root: Node, plan: Plan, computed: ComputedTensors, dropped: Set[Place]
+) -> Iterator[tuple[Place, Node]]:
+    """The computed tensors of an extracted state dict, each in the place of what it is made of."""
+    stay = [(place, value) for place, _, value in pairs(root) if place not in dropped]
+    for target, (place, value) in zip(plan.targets, stay, strict=True):
+        if isinstance(target.value, Computed):
+            yield place, computed.node(target.value, value)
 
 
 def anchor(target: Target) -> int | None:
@@ -197,7 +216,7 @@ def _check_editable(checkpoint: Checkpoint, source: TorchSource, plan: Plan) -> 
         raise RepairError(
             "a pickled module cannot be unwrapped: its state dict is not an object of its own in the file",
             path=checkpoint.path,
-            remedy="Load it with torch and save its state_dict().",
+            remedy="Extract it with a step `extract`.",
         )
 
 
@@ -228,7 +247,7 @@ class _Making:
             if target.key != old:
                 self.keys[place] = name
             if isinstance(target.value, Computed):
-                self.values[place] = self.computed.node(target.value, _value_at(place))
+                self.values[place] = self.computed.node(target.value, value_at(place))
         stay = set(anchors)
         self.dropped.update([place for entry, place in enumerate(places) if entry not in stay])
         if not self.dropped.isdisjoint(kept):
@@ -247,12 +266,12 @@ class _Making:
             entry = anchor(target)
             place = places[entry] if entry is not None else None
             if isinstance(target.value, Computed):
-                value = self.computed.node(target.value, _value_at(place) if place is not None else None)
+                value = self.computed.node(target.value, value_at(place) if place is not None else None)
             else:
                 assert place is not None
-                value = self.values.get(place, _value_at(place))
+                value = self.values.get(place, value_at(place))
             same = entry is not None and self.state_dict.keys[entry] == target.key
-            items += (_key_at(place) if same and place is not None else const(target.key), value)
+            items += (items_at(place)[place.at] if same and place is not None else const(target.key), value)
         first, *others = places
         self.splices[first] = group("dict", items)
         self.dropped.update(others)
@@ -302,21 +321,6 @@ class _Making:
             items += (key, self.values.get(place, value))
 
 
-def _items_at(place: Place) -> list[Node]:
-    if place.effect >= 0:
-        return place.node.effects[place.effect].items
-    assert isinstance(place.node, Group)
-    return place.node.items
-
-
-def _key_at(place: Place) -> Node:
-    return _items_at(place)[place.at]
-
-
-def _value_at(place: Place) -> Node:
-    return _items_at(place)[place.at + 1]
-
-
 def _one_entry(key: str) -> RepairError:
     return RepairError(
         f"{visible(key) or 'a key'} is also called otherwise: the file holds its module once, under two names",
@@ -361,7 +365,7 @@ def _last_component(old: str, new: str) -> str:
         raise RepairError(
             f"{visible(old)} cannot become {visible(new)}: in a pickled module only the last component can change",
             key=old,
-            remedy="Load it with torch and save its state_dict(), then edit that.",
+            remedy="Extract its state dict with a step `extract`.",
         )
     return new.rpartition(".")[2]
 

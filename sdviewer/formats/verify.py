@@ -29,6 +29,7 @@ from sdviewer.formats.pieces import Made
 from sdviewer.formats.pread import read_into
 from sdviewer.formats.save_safetensors import edited_metadata
 from sdviewer.formats.torch_clean import Cleaning
+from sdviewer.formats.torch_extract import is_detached, module_versions
 from sdviewer.formats.torch_source import (
     SafetensorsSource,
     SafetensorsTensor,
@@ -36,6 +37,7 @@ from sdviewer.formats.torch_source import (
     TorchSource,
     TorchZipSource,
 )
+from sdviewer.formats.torch_tensors import TENSOR
 from sdviewer.formats.torch_values import const_leaf
 from sdviewer.formats.verify_pickle import first_difference
 from sdviewer.formats.zip_directory import Entry, payload_offset
@@ -121,7 +123,7 @@ def is_edited(source: Checkpoint, plan: Plan) -> bool:
         return False
     state_dict = source.state_dicts[plan.state_dict]
     changed = any(target.entry is None or target.key != state_dict.keys[target.entry] for target in plan.targets)
-    unwrapped = plan.unwrap and state_dict.path != ()
+    unwrapped = plan.unwrap and (state_dict.path != () or plan.extract)
     return changed or unwrapped or plan.computes or bool(plan.dropped) or bool(plan.modules)
 
 
@@ -155,12 +157,16 @@ class _Expected:
         self.numbers = {source.state_dicts[one.optimizer].path: one.numbers for one in plan.optimizers}
         self.new_paths: dict[tuple[KeyPath, int], list[KeyPath]] = {}
         self.computed: list[tuple[KeyPath, TensorInfo]] = []
+        self.detached: set[KeyPath] = set()
         if plan.state_dict is None:
             return
         self.state_dict = source.state_dicts[plan.state_dict]
         self.home = (*self.above, *(() if plan.unwrap else self.state_dict.path))
         self.start = self.state_dict.path if plan.unwrap and not plan.keep_rest else ()
         tensor_of = self.state_dict.tensor_of
+        if plan.extract:
+            rows = [source.tensors[row] for row in tensor_of if row >= 0]
+            self.detached = {row.path for row in rows if is_detached(row.cls)}
         entries = [target.entry for target in plan.targets]
         self.lost_all_tensors = not any(entry is None or tensor_of[entry] >= 0 for entry in entries)
         places = list(_entry_paths(source, self.state_dict))
@@ -191,7 +197,8 @@ class _Expected:
         like = self.source.tensors[self.state_dict.tensor_of[entry]] if entry is not None else None
         requires_grad: bool | None = None
         if isinstance(self.source.source, TorchSource):
-            requires_grad = bool(like and like.requires_grad) and DTYPES[value.dtype].kind in ("float", "complex")
+            asks = like is not None and bool(like.requires_grad) and not self.plan.extract
+            requires_grad = asks and DTYPES[value.dtype].kind in ("float", "complex")
         made = self.evaluation.made(value)
         return path, _computed_info(value.shape, value.dtype, f"computed {id(made)}", made.nbytes, requires_grad)
 
@@ -248,6 +255,8 @@ class _Expected:
     def _moved(self, path: KeyPath, key: str) -> KeyPath:
         assert self.state_dict is not None
         last = path[-1]
+        if self.plan.extract:
+            return (*self.home, key)
         if isinstance(last, TypedStep):
             # A pickled module: the steps above are objects and stay.
             return (*self.above, *path[:-1], TypedStep(last.type, key.rpartition(".")[2]))
@@ -282,8 +291,10 @@ class _Expected:
                 if found is None:
                     found = self.new_paths.get((path[:length], 0))
                 if found is not None:
+                    if path[:length] in self.detached and _is_attribute(path[length:]):
+                        return []
                     return [(*new, *path[length:]) for new in found]
-            return [(*self.home, *path[above:])]
+            return [] if self.plan.extract else [(*self.home, *path[above:])]
         return [] if self.plan.unwrap and not self.plan.keep_rest else [around]
 
 
@@ -299,6 +310,11 @@ def _as_computed(info: TensorInfo) -> TensorInfo:
     """A tensor that was read, told as a computed one is; with what it should not have."""
     told = _computed_info(info.shape, info.dtype, info.storage, info.nbytes, info.requires_grad)
     return told._replace(stride=info.stride, storage_offset=info.storage_offset, flags=info.flags)
+
+
+def _is_attribute(below: KeyPath) -> bool:
+    """Whether what stands below a tensor is a Python attribute of it, and no part that it is made of."""
+    return bool(below) and not (isinstance(below[0], TypedStep) and below[0].type == "part")
 
 
 def _entry_paths(source: Checkpoint, state_dict: StateDict) -> Iterator[tuple[KeyPath, int]]:
@@ -329,6 +345,9 @@ def _compare_header(
     if cleaning is not None and _told_in_part(source):
         return checks  # what is told depends on how much there is: the graph and the bytes are compared all the same
     wanted, found = expected.tensor_rows(written)
+    if plan.extract:
+        wanted = [(path, _detached(info)) for path, info in wanted]
+        found = [(path, info._replace(requires_grad=bool(info.requires_grad))) for path, info in found]
     _compare_rows(wanted, found, _tensor_fields)
     tensors = text.plural(len(found), "tensor")
     checks.append(f"{tensors} with the planned paths, shapes, dtypes, strides, offsets and flags")
@@ -395,6 +414,14 @@ def _tensor_fields(info: TensorInfo) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
+def _detached(info: TensorInfo) -> TensorInfo:
+    """An entry of a module as state_dict() gives it: no Parameter, and nothing that asks for gradients."""
+    plain = info._replace(kind="tensor") if info.kind in ("parameter", "buffer") else info
+    if is_detached(info.cls):
+        return plain._replace(cls=TENSOR, requires_grad=False)
+    return plain._replace(requires_grad=bool(info.requires_grad))
+
+
 def _compare_rows(wanted: Rows, found: Rows, fields: Callable[[Any], tuple[Any, ...]]) -> None:
     for row, other in zip_longest(wanted, found):
         if row is None or other is None or row[0] != other[0] or fields(row[1]) != fields(other[1]):
@@ -450,6 +477,12 @@ def _by_path(entries: Iterable[Any]) -> list[Any]:
 
 def _expected_versions(source: Checkpoint, plan: Plan, expected: _Expected) -> Iterator[Any]:
     paths = {repr(to_json(state_dict.path)): state_dict for state_dict in source.state_dicts}
+    if plan.extract and expected.state_dict is not None and not expected.lost_all_tensors:
+        versions = module_versions(source, expected.state_dict, plan)
+        yield {
+            "path": to_json(expected.home),
+            "keys": {module: {"version": version} for module, version in versions.items()},
+        }
     for entry in source.metadata.get("state_dict", ()):
         state_dict = paths[repr(entry["path"])]
         own = state_dict is expected.state_dict

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -18,8 +19,9 @@ from sdviewer.core.sheet import Sheet
 from sdviewer.engine.client import DocumentWorker, NumbersPool
 from sdviewer.gui.contents_watch import ContentsWatch
 from sdviewer.gui.jobs import Body, Buffers, Job, Jobs, is_cancelled
+from sdviewer.repair.extraction import only_model_is_module
 from sdviewer.repair.history import Draft, History, Step
-from sdviewer.repair.operations import DropObjects, Operation
+from sdviewer.repair.operations import DropObjects, Extract, Operation
 
 State = Literal["opening", "open", "failed"]
 
@@ -444,6 +446,14 @@ class Session(QObject):
         suffix = ".safetensors" if path.suffix == ".safetensors" else path.suffix or ".pth"
         return str(path.with_name(f"{path.stem}_{'clean' if clean else 'repaired'}{suffix}"))
 
+    def _clean_recipe(self) -> Draft:
+        """The recipe with what a clean copy takes; of a file whose model is a whole module, its state dict."""
+        steps = self.recipe.steps
+        dicts = [(str(found["role"]), bool(found["module"])) for found in self.info.get("state_dicts") or ()]
+        extracts = any(step.op == Extract.op and step.enabled for step in steps)
+        first = (Step.of(Extract()),) if only_model_is_module(dicts) and not extracts else ()
+        return replace(self.recipe, steps=(*first, *steps, Step.of(DropObjects())))
+
     def save(self, out: str, *, overwrite: bool, clean: bool = False, sure: bool = False) -> None:
         """Write a repaired copy; the file itself is never touched. `clean`: without what torch's own list lacks.
 
@@ -452,10 +462,7 @@ class Session(QObject):
         self.last_save = (out, overwrite)
         self._save_surely = partial(self.save, out, overwrite=True, clean=clean, sure=True)
         written = self.history
-        wanted = self.recipe
-        self.last_save = (out, overwrite)
-        if clean:
-            wanted = wanted.and_step(Step.of(DropObjects()))
+        wanted = self._clean_recipe() if clean else self.recipe
         recipe = wanted.to_text()
 
         def saved(body: Body, buffers: Buffers) -> None:

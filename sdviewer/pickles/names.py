@@ -38,19 +38,24 @@ def classify(module: str, name: str) -> NameClass:
 
 
 def _is_dangerous(module: str, name: str) -> bool:
-    if name in PLAIN.get(module, ()):
+    if name in PLAIN.get(module, ()) or name in _NOT_DANGEROUS.get(module, ()):
         return False
     parts = name.split(".")
     # `torch` + "os" is the module os, `pathlib` + "os.system" its function: STACK_GLOBAL walks through attributes.
     if any(part in REACHES_OUT for part in parts):
         return True
-    # The same function under another spelling: `os` + "path.x" or `os.path` + "x", `torch` + "hub.load" ...
-    full = (module, *parts)
-    path = ".".join(full)
+    # The same function under another spelling: `os` + "path.x" or `os.path` + "x", `torch` + "hub.load", and
+    # `torch` + "storage.io.open" by way of a module that imports it.
+    return any(_is_listed(".".join(full)) for full in ((module, *parts), *(parts[i:] for i in range(len(parts) - 1))))
+
+
+def _is_listed(full: str) -> bool:
+    """Whether the list has a dotted name, or the nearest module above it says so."""
+    path = full
     while path:
         harmful = DANGEROUS.get(path)
         if harmful is not None:
-            rest = ".".join(full)[len(path) + 1 :].split(".")
+            rest = full[len(path) + 1 :].split(".")
             return "*" in harmful or rest[0] in harmful or rest[-1] in harmful
         path = path.rpartition(".")[0]
     return False
@@ -104,7 +109,10 @@ PLAIN: dict[str, frozenset[str]] = {
         numpy__random="RandomState Generator BitGenerator SeedSequence",
         numpy__random__mtrand="RandomState",
         pathlib=_PATHS,
-        types="SimpleNamespace NoneType EllipsisType NotImplementedType",
+        http="HTTPMethod HTTPStatus",
+        os="stat_result terminal_size",
+        signal="Handlers Sigmasks Signals",
+        types="GenericAlias SimpleNamespace NoneType EllipsisType NotImplementedType",
         uuid="UUID SafeUUID",
         zoneinfo="ZoneInfo ZoneInfo._unpickle",
     ),
@@ -125,6 +133,8 @@ PLAIN: dict[str, frozenset[str]] = {
     "torch.jit._pickle": _words(
         "build_intlist build_doublelist build_boollist build_tensorlist build_tensor_from_id restore_type_tag"
     ),
+    # The shape of a jagged nested tensor in torch 2.13: a dataclass of three numbers.
+    "torch._dynamo.decorators": frozenset(("_DimRange",)),
     # The dataclasses that a distributed checkpoint describes itself with.
     "torch.distributed.checkpoint.metadata": _words(
         "Metadata MetadataIndex TensorStorageMetadata BytesStorageMetadata ChunkStorageMetadata TensorProperties "
@@ -133,6 +143,14 @@ PLAIN: dict[str, frozenset[str]] = {
     "torch.distributed.checkpoint.filesystem": frozenset(("_StorageInfo",)),
 }
 """Module -> names that hold data and do nothing else when a pickle makes one (Python 3 names)."""
+
+_NOT_DANGEROUS: dict[str, frozenset[str]] = {
+    "torch._dynamo.convert_frame": _words("CatchErrorsWrapper ConvertFrame ConvertFrameAssert ConvertFrameBox"),
+    "torch._dynamo.eval_frame": _words("OptimizeContext OptimizedModule"),
+    "torch._dynamo.hooks": frozenset(("Hooks",)),
+    "torch._dynamo.repro.after_dynamo": frozenset(("WrapBackendDebug",)),
+}
+"""What a module of `torch.compile` is pickled as: unpickling sets attributes, and only its forward compiles."""
 
 CALLERS: frozenset[str] = frozenset(
     (
@@ -143,6 +161,8 @@ CALLERS: frozenset[str] = frozenset(
         "copyreg.__newobj__",
         "copyreg.__newobj_ex__",
         "builtins.getattr",
+        "numpy.ma.core._mareconstruct",
+        *(f"numpy.random._pickle.{name}" for name in _NUMPY_RANDOM.split()),
         "torch._tensor._rebuild_from_type_v2",
         "torch._tensor._rebuild_from_type",
         "torch._utils._rebuild_wrapper_subclass",
@@ -161,11 +181,12 @@ REACHES_OUT: frozenset[str] = _words(
 _WHOLE_MODULES = (
     # processes, the interpreter and its machinery
     "os posix nt posixpath ntpath subprocess _posixsubprocess pty tty sys site runpy imp importlib _imp "
-    "_frozen_importlib _frozen_importlib_external zipimport pkgutil pydoc code codeop compileall py_compile bdb pdb "
-    "cProfile profile pstats timeit trace doctest unittest test idlelib lib2to3 _pyrepl _aix_support _osx_support "
-    "distutils setuptools pkg_resources ensurepip pip venv gc inspect linecache ctypes _ctypes cffi mmap signal "
+    "_frozen_importlib _frozen_importlib_external zipimport pkgutil pydoc codeop compileall py_compile bdb pdb "
+    "cProfile profile pstats timeit trace doctest unittest test.support test.libregrtest test.regrtest "
+    "test.test_support test.script_helper idlelib lib2to3 _pyrepl _aix_support _osx_support distutils "
+    "setuptools pkg_resources ensurepip pip venv gc inspect linecache ctypes _ctypes cffi mmap signal "
     "_signal atexit threading _thread _interpreters _xxsubinterpreters multiprocessing concurrent asyncio platform "
-    "commands pipes pexpect webbrowser antigravity turtle tkinter rlcompleter readline sched syslog winreg _winapi "
+    "pipes pexpect webbrowser antigravity turtle tkinter rlcompleter readline sched syslog winreg _winapi "
     "msvcrt "
     # other programs hidden in data
     "pickle _pickle cPickle pickletools marshal shelve dbm dill cloudpickle joblib jsonpickle yaml "
@@ -191,7 +212,9 @@ DANGEROUS: dict[str, frozenset[str]] = {
     "bz2": frozenset(("open", "BZ2File")),
     "gzip": frozenset(("open", "GzipFile")),
     "lzma": frozenset(("open", "LZMAFile")),
+    "code": _words("InteractiveConsole InteractiveInterpreter compile_command interact"),
     "codecs": frozenset(("open", "register")),
+    "commands": _words("getoutput getstatus getstatusoutput mk2arg mkarg"),
     "copyreg": frozenset(("add_extension", "pickle", "constructor", "remove_extension")),
     "logging": frozenset(("FileHandler", "config", "handlers")),
     "operator": frozenset(("attrgetter", "methodcaller", "call", "setitem", "delitem")),

@@ -319,3 +319,25 @@ def states(node: Node) -> Iterator[tuple[Place, Node]]:
     for e, effect in enumerate(node.effects):
         if effect.kind == "build":
             yield Place(node, e, 0), effect.items[0]
+
+
+def items_at(place: Place) -> list[Node]:
+    """What stands beside a place, itself included: the items of its effect, or those its node came with."""
+    if place.effect >= 0:
+        return place.node.effects[place.effect].items
+    assert isinstance(place.node, Group)
+    return place.node.items
+
+
+def is_pair(place: Place) -> bool:
+    """Whether a place is that of a key, with its value behind it, and not that of an item."""
+    if place.effect < 0:
+        return isinstance(place.node, Group) and place.node.type == "dict"
+    return place.node.effects[place.effect].kind in ("setitem", "setitems")
+
+
+def value_at(place: Place) -> Node:
+    """The value of a pair, also of one that Python 2 wrote as a list of key and value."""
+    if is_pair(place):
+        return items_at(place)[place.at + 1]
+    return [item for _, item in elements(place.node)][1]

@@ -106,6 +106,18 @@ def verdict(names: Iterable[GlobalUse], complete: bool) -> Verdict:
     return "clean" if complete and all(use.cls in ("torch", "plain") for use in names) else "unknown"
 
 
+ONLY_ATTRIBUTES = (
+    "The only unknown name is getattr, which takes what an object has: Python before 3.11.4 pickles a member of an "
+    "enum so, as in the memory format of a torch.distributed.checkpoint. What it takes stands in its line."
+)
+"""What is said of a file that is unknown for nothing else."""
+
+
+def takes_only_attributes(unknown: Iterable[str]) -> bool:
+    """Whether `getattr` is the one name of a scan that is on no list."""
+    return set(unknown) == {"builtins.getattr"}
+
+
 def scan_pickle(pickle: Pickle, where: str, *, number_ids: bool = False) -> Scan:
     """What one parsed pickle, whole or broken off, asks for.
 

@@ -101,10 +101,10 @@ class Plan:
     an unwrap or `drop_objects` leaves out. `modules` maps each `_metadata` path that changes to its new one, None where
     it goes. `reasons` are the notes of the steps that dropped a source entry, where they have one. `drop_objects`: what
     torch's own list of names lacks is left out of the whole file; the format knows what that is
-    (`formats.torch_clean`). `values` are plain
-    values of the file that change, `removed` the paths outside the state dict that go, `wrap` the key under which the
-    root is put, `optimizers` what follows the keys, `metadata` the entries of a safetensors file's text that change:
-    the new text, None where one goes.
+    (`formats.torch_clean`). `values` are plain values of the file that change, `removed` the paths outside the state
+    dict that go, `wrap` the key under which the root is put, `optimizers` what follows the keys, `metadata` the
+    entries of a safetensors file's text that change: the new text, None where one goes. `extract`: the state dict is a
+    pickled module's, and becomes a mapping of its own and the root (with `unwrap`).
     """
 
     state_dict: int | None
@@ -118,6 +118,7 @@ class Plan:
     warnings: tuple[PlanWarning, ...] = ()
     reasons: Mapping[int, str] = field(default_factory=dict)
     drop_objects: bool = False
+    extract: bool = False
     values: Mapping[KeyPath, bool | int | float | str | None] = field(default_factory=dict)
     removed: tuple[KeyPath, ...] = ()
     wrap: str = ""

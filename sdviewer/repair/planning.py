@@ -14,7 +14,8 @@ from sdviewer.core.optimizer_names import parameter_names
 from sdviewer.core.paths import KeyPath, dotted, to_json
 from sdviewer.errors import KeyCollision, NoMatch, RepairError, UsageError
 from sdviewer.repair.collisions import check_new_keys, find_collisions
-from sdviewer.repair.operations import DropObjects, KeyChanges, Operation, Unwrap
+from sdviewer.repair.extraction import extraction_warnings, lost_tensors, module_classes
+from sdviewer.repair.operations import DropObjects, Extract, KeyChanges, Operation, Unwrap
 from sdviewer.repair.operations.file_operation import FileChanges, FileOperation
 from sdviewer.repair.operations.tensor_operation import Entry, EntryChanges, TensorOperation
 from sdviewer.repair.operations.unwrap import AUTO
@@ -50,15 +51,15 @@ def choose_state_dict(checkpoint: Checkpoint, name: str | None = None) -> int:
         raise NoMatch("there is no state dict in it", path=checkpoint.path)
     if name is None or name == AUTO:
         found = [i for i, state_dict in enumerate(state_dicts) if state_dict.role == "model"]
-        what = "several model state dicts" if found else "no state dict that is a model's"
+        what = "are several model state dicts" if found else "is no state dict that is a model's"
     else:
         found = [i for i, state_dict in enumerate(state_dicts) if dotted(state_dict.path) == name]
-        what = f"several state dicts at {quoted(name)}" if found else f"no state dict at {quoted(name)}"
+        what = f"{'are several state dicts' if found else 'is no state dict'} at {quoted(name)}"
     if len(found) == 1:
         return found[0]
     shown = [state_dicts[i] for i in found] or state_dicts
     remedy = f"Name one: {', '.join(map(_said, shown[:10]))}{' …' if len(shown) > 10 else ''}."
-    raise UsageError(f"there is {what} in it", path=checkpoint.path, remedy=remedy, code="state_dict")
+    raise UsageError(f"there {what} in it", path=checkpoint.path, remedy=remedy, code="state_dict")
 
 
 def make_plan(recipe: Recipe, checkpoint: Checkpoint, *, state_dict: str | None = None) -> Plan:
@@ -341,6 +342,7 @@ class _Planner:
     warnings: list[PlanWarning] = field(default_factory=list)
     reasons: dict[int, str] = field(default_factory=dict)
     drop_objects: bool = False
+    extract: bool = False
 
     @classmethod
     def begin(cls, recipe: Recipe, checkpoint: Checkpoint, name: str | None) -> _Planner | None:
@@ -357,11 +359,11 @@ class _Planner:
         if active:
             _check_editable(source, checkpoint)
         keys = list(source.keys)
-        paths = _metadata_paths(checkpoint, source.path)
+        extract = any(isinstance(step, Extract) for step in active)
+        paths = list(module_classes(checkpoint, source)) if extract else _metadata_paths(checkpoint, source.path)
         modules: dict[str, str | None] = {path: path for path in paths}
-        return cls(
-            recipe, checkpoint, index, keys, range(len(keys)), paths, modules, FileChanges(checkpoint, source.path)
-        )
+        file = FileChanges(checkpoint, source.path)
+        return cls(recipe, checkpoint, index, keys, range(len(keys)), paths, modules, file, extract=extract)
 
     @property
     def source(self) -> StateDict:
@@ -498,11 +500,17 @@ class _Planner:
         """The plan, after what can only be seen at the end."""
         kept = self.used()
         dropped = tuple([i for i in range(len(self.source.keys)) if i not in kept])
-        unwrap, keep_rest = self.unwrap is not None, self.unwrap is not None and self.unwrap.keep_rest
+        keep_rest = self.unwrap is not None and self.unwrap.keep_rest and not self.extract
+        unwrap = self.unwrap is not None or self.extract
         left_out = _left_out(self.checkpoint, self.source.path, keep_rest) if unwrap else ()
         if keep_rest:
             self._check_rest()
-        self._check_module()
+        if self.extract:
+            lost = lost_tensors(self.checkpoint, self.index)
+            left_out = (*left_out, *lost)
+            self.warnings += extraction_warnings(self.checkpoint, self.index, lost)
+        else:
+            self._check_module()
         self._warn_of_drops(dropped)
         optimizers = () if unwrap and not keep_rest else self._optimizers()
         self._warn_of_optimizer(dropped, unwrap and not keep_rest, optimizers)
@@ -524,6 +532,7 @@ class _Planner:
             wrap=self.file.wrap,
             optimizers=optimizers,
             metadata=self.file.metadata,
+            extract=self.extract,
         )
 
     def used(self) -> set[int]:
@@ -568,7 +577,7 @@ class _Planner:
                     "own name can change",
                     path=self.checkpoint.path,
                     key=old,
-                    remedy="Write its state dict first (sdviewer convert FILE -o OUT.safetensors) and repair that.",
+                    remedy="Extract its state dict with a step `extract`; then any key can be changed.",
                 )
         gone = [self.source.keys[i] for i in sorted(set(range(len(self.source.keys))) - self.used())]
         touched = [old for old, _ in changed] + gone

@@ -162,6 +162,19 @@ def test_that_a_recipe_can_come_from_stdin(
         assert sdviewer("repair", training, "--recipe", "-", "-o", tmp_path / "out.pth").code == 0
 
 
+def test_that_scan_says_why_the_enum_of_an_older_python_is_unknown(sdviewer: Command, tmp_path: Path) -> None:
+    file = tmp_path / "enum.pkl"
+    enum = b"ctorch.distributed.checkpoint.metadata\n_MEM_FORMAT_ENCODING\n"
+    file.write_bytes(b"\x80\x02cbuiltins\ngetattr\n" + enum + b"X\x01\0\0\0A\x86R.")
+    found = sdviewer("scan", file)
+    assert found.code == 0
+    assert "unknown" in found.out
+    assert "Python before 3.11.4 pickles a member of an enum so" in found.out
+    other = tmp_path / "other.pkl"
+    other.write_bytes(b"\x80\x02cmine\nThing\n)\x81.")
+    assert "3.11.4" not in sdviewer("scan", other).out
+
+
 def test_that_scan_tells_clean_from_dangerous(sdviewer: Command, training: Path, tmp_path: Path) -> None:
     clean = sdviewer("scan", training, "--json")
     assert (clean.code, clean.json["verdict"], clean.json["weights_only_would_load"]) == (0, "clean", True)

@@ -75,3 +75,25 @@ def test_that_nothing_is_named_where_shapes_or_counts_disagree(tmp_path: Path, c
     model = Net()
     chosen = list(model.parameters())[::-1] if change == "order" else list(model.parameters())[:3]
     assert names(tmp_path, trained(model, chosen)) == {}
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_that_more_parameters_than_are_told_one_by_one_have_names(tmp_path: Path, named: bool) -> None:
+    model = torch.nn.ParameterList([torch.ones(1) for _ in range(300)])
+    found = names(tmp_path, trained(model, model.named_parameters() if named else model.parameters()))
+    assert found == {str(i): str(i) for i in range(300)}
+
+
+def test_that_entries_which_go_by_name_already_get_no_other(tmp_path: Path) -> None:
+    content = trained(Net())
+    state = content["optimizer"]["state"]
+    content["optimizer"]["state"] = {key: state[i] for i, key in enumerate(reversed(KEYS))}
+    content["optimizer"]["param_groups"][0]["params"] = list(reversed(KEYS))
+    assert names(tmp_path, content) == {}
+
+
+def test_that_several_groups_without_moments_are_not_put_in_an_order(tmp_path: Path) -> None:
+    model = Net()
+    groups = [{"params": list(model.parameters())[3:]}, {"params": list(model.parameters())[:3]}]
+    content = {"model": model.state_dict(), "optimizer": torch.optim.SGD(groups).state_dict()}
+    assert names(tmp_path, content) == {}

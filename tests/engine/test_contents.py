@@ -188,11 +188,24 @@ def test_that_what_a_clean_copy_leaves_out_is_listed_before(tmp_path: Path) -> N
         ["a", "posix.system", 0, ""],
         ["b.0", f"{Config.__module__}.Config", 1, "None"],
     ]
-    whole = ask(saved(tmp_path, torch.nn.Linear(2, 2)), "clean")
+    whole = ask(saved(tmp_path, Config(a=1)), "clean")
     assert not whole["possible"]
-    assert "Linear" in whole["why"]
+    assert "Config" in whole["why"]
     path = write_safetensors(tmp_path / "a.safetensors", {"w": np.ones(2, np.float32)})
     assert not ask(Contents(open_checkpoint(path)), "clean")["possible"]
+
+
+def test_that_of_a_whole_module_a_clean_copy_takes_the_state_dict(tmp_path: Path) -> None:
+    net = torch.nn.BatchNorm1d(2)
+    net.register_buffer("mask", torch.ones(3), persistent=False)
+    answer = ask(saved(tmp_path, {"epoch": 3, "model": net}), "clean")
+    assert (answer["possible"], answer["extract"]) == (True, True)
+    assert [row[0] for row in answer["rows"]] == ["epoch", "model.mask"]
+    assert (answer["total"], answer["tensors"]) == (2, 1)
+    net._modules["me"] = net
+    refused = ask(saved(tmp_path, net), "clean")
+    assert not refused["possible"]
+    assert "stands inside" in refused["why"] or "<cycle>" in refused["why"]
 
 
 def test_that_a_scan_says_which_objects_need_a_name(tmp_path: Path) -> None:

@@ -65,6 +65,14 @@ def test_that_channels_that_come_last_in_memory_stay_with_their_scales(tmp_path:
     assert torch.equal(floats(opened(tmp_path, tensor), 3), tensor.dequantize().contiguous())
 
 
+@pytest.mark.parametrize(("dtype", "columns"), [(torch.quint4x2, 6), (torch.quint4x2, 5), (torch.quint2x4, 9)])
+def test_that_packed_elements_are_taken_out_of_their_bytes(tmp_path: Path, dtype: torch.dtype, columns: int) -> None:
+    values = torch.linspace(-3, 5, 3 * columns).reshape(3, columns)
+    tensor = torch.quantize_per_channel(values, torch.tensor([0.4, 0.2, 0.9]), torch.tensor([2.0, 0.5, 1.0]), 0, dtype)
+    for pieces in (1, 7):
+        assert torch.equal(floats(opened(tmp_path, tensor), pieces), tensor.dequantize())
+
+
 def test_that_an_axis_with_another_number_of_scales_is_refused(tmp_path: Path) -> None:
     tensor = torch.quantize_per_channel(VALUES, torch.tensor([0.1, 0.2, 0.3]), torch.zeros(3), 0, torch.qint8)
     found = opened(tmp_path, tensor)

@@ -293,7 +293,7 @@ def test_that_a_pickled_module_keeps_its_modules_and_may_change_last_components(
     assert list(loaded.fc._parameters) == ["kernel", "bias"]
     with pytest.raises(RepairError, match="only the last component") as caught:
         saved(tmp_path / "a.pt", tmp_path / "c.pt", {"fc.weight": "linear.weight"})
-    assert "state_dict()" in caught.value.remedy
+    assert "`extract`" in caught.value.remedy
     assert caught.value.path == str(tmp_path / "a.pt")
     with pytest.raises(RepairError, match="cannot be unwrapped"):
         saved(tmp_path / "a.pt", tmp_path / "c.pt", unwrap=True)

@@ -226,6 +226,25 @@ def test_that_a_clean_copy_is_saved_without_the_objects_and_leaves_the_recipe_al
     assert '"op": "drop_objects"' in session.written.to_text()
 
 
+def test_that_the_clean_copy_of_a_whole_module_is_its_state_dict(
+    window: MainWindow, scanned: Scanned, tmp_path: Path, qtbot: QtBot
+) -> None:
+    net = torch.nn.Sequential(torch.nn.Linear(2, 3))
+    torch.save(net, tmp_path / "net.pt")
+    session, page = scanned(tmp_path / "net.pt")
+    view = shown(window, page, "security", qtbot)
+    assert isinstance(view, SecurityPanel)
+    qtbot.waitUntil(lambda: "state dict of the module" in view.choices.words(), timeout=20_000)
+    assert view.choices.button.isEnabled()
+    out = tmp_path / "out.pt"
+    chooses = _Chooses(out)
+    with qtbot.waitSignal(session.saved, timeout=60_000):
+        window.actions_by_id["clean_copy"].trigger()
+    assert chooses.suggested == "net_clean.pt"
+    torch.nn.Sequential(torch.nn.Linear(2, 3)).load_state_dict(torch.load(out, weights_only=True), strict=True)
+    assert not session.modified
+
+
 def test_that_no_clean_copy_is_offered_of_a_file_without_pickles(
     window: MainWindow, scanned: Scanned, checkpoint: Path, qtbot: QtBot
 ) -> None:

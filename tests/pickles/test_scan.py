@@ -497,3 +497,32 @@ def test_that_a_cleaned_file_scans_as_its_result() -> None:
 def test_that_a_name_that_is_no_text_is_damage() -> None:
     with pytest.raises(CorruptCheckpoint):
         parse(codecs.decode("80044b014b02932e", "hex"))
+
+
+class _Made:
+    """Pickled as one call."""
+
+    def __init__(self, *call: Any) -> None:
+        self.call = call
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+@pytest.mark.parametrize("maker", ["__generator_ctor", "__randomstate_ctor", "__bit_generator_ctor"])
+def test_that_a_random_generator_may_not_bring_a_maker_of_its_own(maker: str) -> None:
+    import os
+
+    made = _Made(getattr(np.random._pickle, maker), ("true", os.system))
+    assert scan_stream(pickle.dumps(made, 2), "x").verdict == "dangerous"
+    assert scan_stream(pickle.dumps(np.random.default_rng(1), 2), "x").verdict == "clean"
+
+
+def test_that_an_alias_of_a_function_that_is_called_is_its_call() -> None:
+    import os
+    import types
+
+    assert scan_stream(pickle.dumps(list[int], 2), "x").verdict == "clean"
+    alias = pickle.dumps(_Made(types.GenericAlias, (os.system, (int,))), 2)
+    called = alias[:-1] + b"X\x04\x00\x00\x00true\x85R."
+    assert scan_stream(called, "x").verdict == "dangerous"

@@ -14,6 +14,7 @@ from sdviewer.repair.operations import (
     DropObjects,
     Edit,
     Expect,
+    Extract,
     Flatten,
     Fuse,
     Keep,
@@ -174,4 +175,5 @@ OPERATION_VALUES = {
         st.lists(TEXTS, unique=True, max_size=2),
         **COMMON,
     ),
+    Extract: st.builds(Extract, **COMMON),
 }

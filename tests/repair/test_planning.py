@@ -240,7 +240,7 @@ def test_that_a_pickled_module_lets_only_own_names_change() -> None:
     plan = make_plan(Recipe(steps=(Rename(rules=(("fc.gamma", "fc.weight"),)),)), file)
     assert codes(plan) == ["pickled_module"]
     assert codes(make_plan(Recipe(steps=(Drop(keys=("fc.bias",)),)), file)) == ["pickled_module"]
-    with pytest.raises(RepairError, match=r"pickled module.*convert"):
+    with pytest.raises(RepairError, match=r"pickled module.*`extract`"):
         make_plan(Recipe(steps=(Prefix(add="m."),)), file)
     detour = (Prefix(add="m."), Strip(prefix="m."))
     assert codes(make_plan(Recipe(steps=detour), file)) == []

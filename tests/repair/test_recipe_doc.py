@@ -50,7 +50,7 @@ def test_that_the_doc_has_an_example_for_every_operation() -> None:
     assert len(EXAMPLES) >= 20
     for op in ("split", "fuse", "stack", "unstack", "transpose", "add"):
         assert any(f'op = "{op}"' in recipe for recipe, _ in EXAMPLES), op
-    for op in ("strip", "prefix", "replace_prefix", "rename", "replace", "drop", "keep", "drop_objects"):
+    for op in ("strip", "prefix", "replace_prefix", "rename", "replace", "drop", "keep", "drop_objects", "extract"):
         assert any(f'op = "{op}"' in recipe for recipe, _ in EXAMPLES), op
 
 

@@ -363,6 +363,12 @@ class ChoicesCard(Card):
         if not body["possible"]:
             why = sentence(text.visible(str(body["why"]), 300)) if body["why"] else "There is no pickle to be cleaned."
             self._clean.setText(f"No clean copy: {why[:1].lower()}{why[1:]}")
+        elif body.get("extract"):
+            left = f" {text.plural(total, 'thing')} that it does not name would go." if total else ""
+            self._clean.setText(
+                "Save a clean copy: the state dict of the module, which torch.load opens with weights_only=True, "
+                f"without the module and its classes.{left}"
+            )
         elif total:
             inside = f" {text.plural(tensors, 'tensor')} inside of them would go too." if tensors else ""
             self._clean.setText(

@@ -115,8 +115,12 @@ def about_loading(scan: Scan) -> Statement:
         return Statement("file", "text2", "Plain data", why)
     unknown = [use for use in scan["globals"] if use["class"] == "unknown"]
     if unknown:
+        from sdviewer.pickles.scan import ONLY_ATTRIBUTES, takes_only_attributes
+
         called = [str(use["name"]) for use in unknown if use["called"]] or [str(use["name"]) for use in unknown]
         why = f"With weights_only=False it would import and call {_listed(called)}; none of it is known to do harm."
+        if takes_only_attributes(str(use["name"]) for use in unknown):
+            why = f"{why} {ONLY_ATTRIBUTES}"
         return Statement("info", "warn", "Needs classes", f"{refuses} {why}")
     why = "Every name that it asks for is on torch's own list or a plain data holder."
     return Statement("file", "text2", "Plain data", f"{refuses} {why}")

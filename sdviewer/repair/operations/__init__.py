@@ -15,6 +15,7 @@ from sdviewer.repair.operations.clone import Clone
 from sdviewer.repair.operations.drop import Drop
 from sdviewer.repair.operations.drop_objects import DropObjects
 from sdviewer.repair.operations.edit import Edit
+from sdviewer.repair.operations.extract import Extract
 from sdviewer.repair.operations.flatten import Flatten
 from sdviewer.repair.operations.fuse import Fuse
 from sdviewer.repair.operations.keep import Keep
@@ -58,6 +59,7 @@ __all__ = [
     "DropObjects",
     "Edit",
     "Expect",
+    "Extract",
     "Flatten",
     "Fuse",
     "Keep",
@@ -95,7 +97,7 @@ __all__ = [
 
 OPERATIONS: tuple[type[Operation], ...] = (
     *(Unwrap, Strip, Prefix, ReplacePrefix, Rename, Replace, Drop, Keep),
-    DropObjects,
+    *(DropObjects, Extract),
     *(Cast, Clone, Tie),
     *(SetValue, LeaveOut, Wrap, RenumberOptimizer),
     Metadata,
