@@ -69,7 +69,10 @@ class BarePickle:
                 row._replace(cls="numpy.ndarray", requires_grad=None) if row.storage in stored.arrays else row
                 for row in objects.tensors
             ]
-        source = SpansSource(pickle=pickles[0], mappings=objects.mappings, spans=stored.spans)
+        # Another torch file can be made of it where torch made its tensors and all of it has been read.
+        whole = len(pickles) == 1 and not (pickles[0].broken or data.cuts or stored.arrays or stored.problems)
+        grafted = root if whole and stored.spans else None
+        source = SpansSource(pickle=pickles[0], mappings=objects.mappings, spans=stored.spans, root=grafted)
         writer = {"protocol": pickles[0].protocol}
         return torch_checkpoint(file, "pickle", objects, [*problems, *stored.problems], writer, "little", source)
 

@@ -70,7 +70,9 @@ class TorchTar:
         unreadable = {key: why for key, why in tar.unreadable.items() if key not in sizes}
         objects = read_objects(root, StoredBytes(sizes, {}, unreadable), progress)
         refuse_hopeless(objects, file.path)
-        source = SpansSource(pickle=tar.objects, mappings=objects.mappings, spans=tar.spans)
+        source = SpansSource(
+            pickle=tar.objects, mappings=objects.mappings, spans=tar.spans, root=None if tar.broken else root
+        )
         writer = {"protocol": tar.objects.protocol}
         return torch_checkpoint(file, "torch-tar", objects, tar.problems, writer, "little", source)
 
