@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdviewer.core import text
 from sdviewer.core.arrays import array_type
-from sdviewer.core.checkpoint import Checkpoint, TensorInfo
+from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.dtypes import DTYPES
 from sdviewer.core.tensor_bytes import TensorLayout, is_contiguous
 from sdviewer.formats.pieces import Made
@@ -56,8 +56,8 @@ class Evaluation:
         """
         identity = ("row major", self.identity(Kept(entry)))
         if identity not in self._made:
-            info = self.checkpoint.tensors[self.tensor_of[entry]]
-            dtype = dense_dtype(info)
+            index = self.tensor_of[entry]
+            info, dtype = self.checkpoint.tensors[index], dense_dtype(self.checkpoint, index)
             self._made[identity] = Made(info.elements * DTYPES[dtype].itemsize, lambda: self._stored(entry, dtype))
         return self._made[identity]
 
@@ -165,9 +165,10 @@ class Evaluation:
                 yield piece if layout.scale is None else _dequantized(piece, layout)
 
 
-def dense_dtype(info: TensorInfo) -> str:
-    """The dtype of the tensor that is read for a tensor: of a quantized one that of its values."""
-    return "float32" if info.kind == "quantized" else info.dtype
+def dense_dtype(checkpoint: Checkpoint, index: int) -> str:
+    """The dtype of what is read for a tensor: of a quantized one that of its values."""
+    layout = tensor_source(checkpoint, index).layout
+    return layout.dtype if layout.scale is None else "float32"
 
 
 def _dequantized(array: NDArray[Any], layout: TensorLayout) -> NDArray[Any]:

@@ -196,7 +196,10 @@ class _Choosing:
         if why:
             self._lose(target, why)
             return
-        dtype = dense_dtype(info)
+        dtype = dense_dtype(self.checkpoint, index)
+        if dtype not in DTYPES:
+            self._lose(target, f"its type, {dtype}, is only its own container's")
+            return
         self._take(target, info.shape, dtype, self.evaluation.row_major(value.entry), info, index)
 
     def _take(
@@ -221,13 +224,15 @@ class _Choosing:
         if dtype in _UNTYPED and self.room is ROOMS["npz"]:
             self.losses.untyped.append(target.key)
         if info is not None:
-            self._note(target.key, info, requires_grad, kept != target.key)
+            self._note(target.key, info, requires_grad, kept != target.key, dtype)
 
-    def _note(self, key: str, info: TensorInfo, requires_grad: bool, tied: bool) -> None:
+    def _note(self, key: str, info: TensorInfo, requires_grad: bool, tied: bool, dtype: str) -> None:
         """What is lost of a tensor that is written."""
         losses = self.losses
-        if info.kind in ("sparse", "quantized", "nested"):
-            {"sparse": losses.dense, "quantized": losses.dequantized, "nested": losses.nested}[info.kind].append(key)
+        if dtype != info.dtype:
+            losses.dequantized.append(key)
+        elif info.kind in ("sparse", "nested"):
+            (losses.dense if info.kind == "sparse" else losses.nested).append(key)
         elif info.stride is not None and not is_contiguous(info.shape, info.stride):
             losses.strides.append(key)
         if requires_grad and not self.room.requires_grad:
@@ -282,9 +287,7 @@ class _Choosing:
         """
         if info.kind == "meta":
             return "it is a meta tensor, without numbers"
-        if info.dtype not in DTYPES:
-            return f"its type, {info.dtype}, is only its own container's"
-        if info.kind == "quantized" and not DTYPES[info.dtype].numpy:
+        if info.kind == "quantized" and info.dtype in DTYPES and not DTYPES[info.dtype].numpy:
             return f"several of its {info.dtype} values lie in a byte"
         if info.unreadable:
             raise _damaged(self.checkpoint, info, info.unreadable)
@@ -306,7 +309,7 @@ class _Choosing:
             return None
         source = tensor_source(self.checkpoint, index)
         span, layout = source.span, source.layout
-        made = bool(source.parts) or source.assembly is not None or span.text is not None or bool(span.coding)
+        made = bool(source.parts) or source.assembly is not None or span.packed is not None
         turned = layout.swap or layout.conj or layout.neg or not is_contiguous(layout.shape, layout.stride)
         if made or turned or (span.member is not None and span.member.method != STORED):
             return None

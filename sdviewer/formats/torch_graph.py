@@ -263,7 +263,7 @@ class _Bytes:
         if not nbytes:
             return Copy(0, 0) if copies else Made(0, lambda: iter(()))
         swap = self.checkpoint.byte_order == "big" and unit > 1
-        plain = not swap and not span.coding and span.text is None
+        plain = not swap and span.packed is None
         if copies and plain and (span.member is None or span.member.method == STORED):
             try:
                 start = 0 if span.member is None else payload_offset(self.file, span.member, span.limit)

@@ -162,7 +162,7 @@ def _where(row: TensorInfo, written: Checkpoint, file: File) -> tuple[str, int, 
     assert row.storage is not None
     what = row.key or row.storage
     span = written.source.span(row.storage)
-    if not isinstance(span, StorageSpan) or span.coding or span.text is not None:
+    if not isinstance(span, StorageSpan) or span.packed is not None:
         raise failed(f"the bytes of {text.visible(what, 80)} are written in another way")
     start = span.start
     if span.member is not None:
