@@ -48,7 +48,7 @@ class Form:
     `plan` is what is carried out, without what the container cannot hold. `loaded`: how torch's own loader is asked
     about it: "map", "read", or "" where it is no torch file. `write` fills the file where that is not done by writing
     the pieces of `layout`, which then only say how much there is. `files` are those of a folder, by their names; they
-    are written and proved one by one, and `layout` is all of them.
+    are written and proved one by one, and `layout` is all of them. `evaluation` can tell more when it has computed.
     """
 
     container: str
@@ -59,6 +59,7 @@ class Form:
     warnings: tuple[PlanWarning, ...] = ()
     write: Write | None = None
     files: Mapping[str, Form] = field(default_factory=dict)
+    evaluation: Evaluation | None = None
 
 
 def takes_tensors_alone(checkpoint: Checkpoint, container: str) -> bool:
@@ -102,7 +103,8 @@ def converted(
         refuse_torchscript(tensors)
     layout = WRITERS[container](chosen, out, file is not None)
     prove = _prove_tensors(tensors, container)
-    form = Form(container, chosen.plan, layout, prove, _LOADED.get(container, ""), chosen.warnings)
+    loaded = _LOADED.get(container, "")
+    form = Form(container, chosen.plan, layout, prove, loaded, chosen.warnings, evaluation=chosen.evaluation)
     if container == "torchscript":
         return replace(form, write=lambda source, temporary, told: write_torchscript(layout, source, temporary, told))
     return form
@@ -141,7 +143,7 @@ def _sharded(chosen: TensorsOut, max_shard_bytes: int | None, *, copies: bool) -
 
     # While it has no name, the index has no shards beside it: what it says is looked at in the finished folder.
     files[INDEX] = Form(SHARDED, chosen.plan, index, prove_text)
-    return Form(SHARDED, chosen.plan, whole, prove, "", chosen.warnings, files=files)
+    return Form(SHARDED, chosen.plan, whole, prove, "", chosen.warnings, files=files, evaluation=chosen.evaluation)
 
 
 def _with_all_objects(file: File, checkpoint: Checkpoint, plan: Plan, container: str, out: str) -> Form:
@@ -159,7 +161,7 @@ def _with_all_objects(file: File, checkpoint: Checkpoint, plan: Plan, container:
             container=container,
         )
 
-    return Form(container, plan, graph.layout, prove, _LOADED.get(container, ""))
+    return Form(container, plan, graph.layout, prove, _LOADED.get(container, ""), evaluation=evaluation)
 
 
 OWN_EDITS = ("torch-zip", "torch-legacy", "safetensors")

@@ -145,7 +145,8 @@ def _own_form(source: File, checkpoint: Checkpoint, plan: Plan) -> Form:
         )
 
     layout = _lay_out(source, checkpoint, edited)
-    return Form(checkpoint.container, plan, layout, prove, _how_loaded(checkpoint))
+    loaded = _how_loaded(checkpoint)
+    return Form(checkpoint.container, plan, layout, prove, loaded, evaluation=edited.evaluation)
 
 
 def _how_loaded(checkpoint: Checkpoint) -> str:
@@ -346,7 +347,7 @@ def choose_container(checkpoint: Checkpoint, out: str, container: str | None, de
     """
     own = checkpoint.container
     for name in (container, default):
-        if name is not None and name not in CONTAINERS:
+        if name is not None and name not in CONTAINERS and name != own:
             raise UsageError(f"there is no container {name}", remedy=f"One of {', '.join(sorted(CONTAINERS))}.")
     by_suffix = CONTAINERS_OF_SUFFIX.get(Path(out).suffix.lower(), ())
     if container is None and own in by_suffix:

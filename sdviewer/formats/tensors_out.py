@@ -94,6 +94,7 @@ class TensorsOut:
     tensors: tuple[TensorOut, ...]
     warnings: tuple[PlanWarning, ...]
     metadata: Mapping[str, str]
+    evaluation: Evaluation
 
 
 def tensors_out(file: File | None, checkpoint: Checkpoint, plan: Plan, container: str, *, shared: str) -> TensorsOut:
@@ -116,7 +117,8 @@ def tensors_out(file: File | None, checkpoint: Checkpoint, plan: Plan, container
             remedy="Choose another container.",
         )
     warnings = tuple(choosing.warnings(container))
-    return TensorsOut(choosing.plan_without_lost(), tuple(choosing.tensors), warnings, {"format": "pt", **metadata})
+    texts = {key: text for key, text in {"format": "pt", **metadata, **plan.metadata}.items() if text is not None}
+    return TensorsOut(choosing.plan_without_lost(), tuple(choosing.tensors), warnings, texts, choosing.evaluation)
 
 
 def ties_of(checkpoint: Checkpoint, plan: Plan) -> dict[str, str]:
