@@ -41,12 +41,14 @@ class Room(NamedTuple):
     """What a container can hold: `dtypes` maps torch's name to the one under which the container is read again.
 
     `ties`: "shared" where two keys can be one tensor, "alias" where a second key can be written beside the tensors, ""
-    where each key has its own bytes. `requires_grad`: whether it can be said.
+    where each key has its own bytes. `requires_grad`: whether it can be said. `dimensions`: the most that a tensor can
+    have, 0 for any number.
     """
 
     dtypes: Mapping[str, str]
     ties: str = ""
     requires_grad: bool = False
+    dimensions: int = 0
 
 
 ROOMS: Mapping[str, Room] = MappingProxyType(
@@ -55,7 +57,7 @@ ROOMS: Mapping[str, Room] = MappingProxyType(
         "torch-legacy": Room({name: name for name in STORAGE_CLASSES}, "shared", requires_grad=True),
         "safetensors": Room(_SAFETENSORS, "alias"),
         "hf-index": Room(_SAFETENSORS, "alias"),
-        "npz": Room({**_NUMPY, **_UNTYPED}),
+        "npz": Room({**_NUMPY, **_UNTYPED}, dimensions=64),
         "onnx": Room({name: name for name in _ONNX}),
         "torchscript": Room(_SCRIPTED, "shared"),
     }
@@ -209,6 +211,9 @@ class _Choosing:
     ) -> None:
         if dtype not in self.room.dtypes:
             self._lose(target, f"it is {dtype}")
+            return
+        if 0 < self.room.dimensions < len(shape):
+            self._lose(target, f"it has {len(shape):,} dimensions")
             return
         if target.key == "__metadata__" and self.room.ties == "alias":
             self._lose(target, "the format keeps this name for itself")
@@ -364,19 +369,25 @@ class _Choosing:
         losses, said = self.losses, f"{container} files"
         left_out = self.plan_without_lost().left_out
         if losses.values:
-            yield _warning("left_out", losses.values, f"{_entries(losses.values)} no tensor: {said} hold tensors alone")
+            yield _warning(
+                losses.values, f"{_entries(losses.values)} no tensor: {said} hold tensors alone", code="left_out"
+            )
         assert self.plan.state_dict is not None
         if self.checkpoint.state_dicts[self.plan.state_dict].is_module:
-            yield _warning("left_out", (), "the module itself, its classes and attributes, left out: its tensors stay")
+            yield _warning(
+                (), "the module itself, its classes and attributes, left out: its tensors stay", code="left_out"
+            )
         if self.checkpoint.container in ("onnx", "torchscript", "pt2", "torch-package"):
-            yield _warning("left_out", (), "what the model does with its tensors, graph and code, left out")
+            yield _warning((), "what the model does with its tensors, graph and code, left out", code="left_out")
         if left_out:
-            yield _warning("left_out", left_out, f"outside of the state dict, left out: {_listed(left_out)}")
+            yield _warning(left_out, f"outside of the state dict, left out: {_listed(left_out)}", code="left_out")
         for why in dict.fromkeys([why for _, why in losses.tensors]):
             keys = [key for key, other in losses.tensors if other == why]
-            yield _warning("tensor_left_out", keys, f"{said} cannot hold {_listed(keys)}, left out: {why}")
+            yield _warning(keys, f"{said} cannot hold {_listed(keys)}, left out: {why}", code="tensor_left_out")
         if losses.doubled:
-            yield _warning("left_out", losses.doubled, f"{_listed(losses.doubled)}: the last of equal keys is written")
+            yield _warning(
+                losses.doubled, f"{_listed(losses.doubled)}: the last of equal keys is written", code="left_out"
+            )
         for keys, what in (
             (losses.dequantized, "written as the float32 values that the quantized integers stand for"),
             (losses.dense, "written dense, with its zeros"),
@@ -384,7 +395,7 @@ class _Choosing:
             (losses.untyped, "written as bytes without a type, as NumPy writes the arrays of ml_dtypes"),
         ):
             if keys:
-                yield _warning("converted", keys, f"{_listed(keys)}: {what}")
+                yield _warning(keys, f"{_listed(keys)}: {what}", code="converted")
         for keys, what in (
             (losses.grads, "requires_grad is lost"),
             (losses.classes, "the class is lost: plain tensors are written"),
@@ -393,7 +404,7 @@ class _Choosing:
             (losses.sharing, "sees a part of another tensor's storage, written as a copy of its own"),
         ):
             if keys:
-                yield _warning("attributes_lost", keys, f"{_listed(keys)}: {what}")
+                yield _warning(keys, f"{_listed(keys)}: {what}", code="attributes_lost")
         yield from self._lost_metadata(said)
 
     def _lost_metadata(self, said: str) -> Iterable[PlanWarning]:
@@ -401,14 +412,14 @@ class _Choosing:
         assert self.plan.state_dict is not None
         path = to_json(self.checkpoint.state_dicts[self.plan.state_dict].path)
         if any(entry["path"] == path and entry["keys"] for entry in metadata.get("state_dict", ())):
-            yield _warning("attributes_lost", (), f"_metadata, the versions of modules, is lost: {said} have none")
+            yield _warning((), f"_metadata, the versions of modules, is lost: {said} have none", code="attributes_lost")
         texts = {key for key, text in metadata.get("safetensors", {}).items() if key != "format"}
         lost = texts - {one.key for one in self.tensors}
         if lost and self.room.ties != "alias":
-            yield _warning("attributes_lost", sorted(lost), f"the metadata {_listed(sorted(lost))} are lost")
+            yield _warning(sorted(lost), f"the metadata {_listed(sorted(lost))} are lost", code="attributes_lost")
 
 
-def _warning(code: str, keys: Sequence[str], message: str) -> PlanWarning:
+def _warning(keys: Sequence[str], message: str, *, code: str) -> PlanWarning:
     return PlanWarning(code, tuple(keys[:NAMED]), message)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import zipfile
 import pickle
+import zipfile
 from collections import OrderedDict
 from collections.abc import Collection
 from pathlib import Path
