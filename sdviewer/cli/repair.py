@@ -34,7 +34,8 @@ def argument_not_built(name: str) -> str:
 def run(arguments: Namespace) -> int:
     """Plan, write, verify, report."""
     from sdviewer.formats import open_checkpoint
-    from sdviewer.formats.saving import save
+    from sdviewer.formats.converting import takes_tensors_alone
+    from sdviewer.formats.saving import choose_container, save
     from sdviewer.repair.planning import make_plan
     from sdviewer.repair.recipe import parse_recipe
 
@@ -43,15 +44,18 @@ def run(arguments: Namespace) -> int:
     recipe = parse_recipe(_recipe_text(arguments.recipe), path=arguments.recipe)
     inputs = [] if arguments.recipe == "-" else [arguments.recipe]
     checkpoint = open_checkpoint(arguments.file, progress=progress_for(arguments, "Reading"))
-    plan = make_plan(recipe, checkpoint, state_dict=arguments.state_dict)
+    container = choose_container(checkpoint, arguments.output, arguments.container, recipe.save_format)
+    alone = takes_tensors_alone(checkpoint, container)
+    plan = make_plan(recipe, checkpoint, state_dict=arguments.state_dict, tensors_alone=alone)
     receipt = save(
         checkpoint,
         plan,
         arguments.output,
-        container=arguments.container,
-        default_container=recipe.save_format,
+        container=container,
         overwrite=arguments.overwrite,
         dry_run=arguments.dry_run,
+        shared=recipe.save.shared,
+        max_shard_bytes=recipe.save.max_shard_bytes,
         inputs=inputs,
         progress=progress_for(arguments, "Saving"),
     )

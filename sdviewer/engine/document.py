@@ -548,6 +548,8 @@ class Document:
             split_names=params.get("split_names", False),
             replaces=Identity(**params["replaces"]) if params.get("replaces") else None,
             container=params.get("container"),
+            shared=recipe.save.shared,
+            max_shard_bytes=recipe.save.max_shard_bytes,
             progress=progress,
         )
         # Not the lists of keys: the window shows none, and parsing 100,000 of them would stall it.

@@ -30,7 +30,7 @@ from sdviewer.formats.torch_values import LONGEST_TEXT, NUMPY_NAMES, arguments_o
 from sdviewer.formats.torch_zip import refuse_hopeless, torch_checkpoint
 from sdviewer.pickles.machine import Pickle, parse_partial
 from sdviewer.pickles.names import classify, fix_imports
-from sdviewer.pickles.nodes import Call, Const, Global, Group, Node, children, elements, states
+from sdviewer.pickles.nodes import Call, Const, Global, Group, Node, Persistent, children, elements, states
 from sdviewer.pickles.salvage import salvage
 
 MOST_PICKLES = 10_000
@@ -69,7 +69,10 @@ class BarePickle:
                 row._replace(cls="numpy.ndarray", requires_grad=None) if row.storage in stored.arrays else row
                 for row in objects.tensors
             ]
-        source = SpansSource(pickle=pickles[0], mappings=objects.mappings, spans=stored.spans)
+        # Another torch file can be made of it where torch made its tensors and all of it has been read.
+        whole = len(pickles) == 1 and not (pickles[0].broken or data.cuts or stored.arrays or stored.problems)
+        grafted = root if whole and stored.spans else None
+        source = SpansSource(pickle=pickles[0], mappings=objects.mappings, spans=stored.spans, root=grafted)
         writer = {"protocol": pickles[0].protocol}
         return torch_checkpoint(file, "pickle", objects, [*problems, *stored.problems], writer, "little", source)
 
@@ -222,7 +225,7 @@ class _Stored:
         self.spans.update(inner.spans)
         self.unreadable.update(inner.unreadable)
         self.problems += [problem._replace(where=f"byte {at}") for problem in inner.problems]
-        return inner.root
+        return _of_this_pickle(inner.root)
 
     def _place(self, node: Node) -> tuple[Within, int] | None:
         """Where bytes lie: as they are, or in a text that stands for them; with the offset in the file."""
@@ -267,6 +270,18 @@ class _Stored:
         return grafts.tensor(
             grafts.storage(grafts.name("torch", cls), key, "cpu", elements_there), 0, array.shape, stride
         )
+
+
+def _of_this_pickle(root: Node) -> Node:
+    """A storage of another pickle in new nodes: its own have places in the memo of that pickle."""
+    items = [item for _, item in elements(root.id)] if isinstance(root, Persistent) and root.id is not None else []
+    if len(items) < 5 or not isinstance(items[1], Global):
+        return root
+    cls, numel = items[1], items[4]
+    key, location = grafts.key_text(items[2]), grafts.key_text(items[3])
+    if key is None or location is None or not isinstance(numel, Const) or not isinstance(numel.value, int):
+        return root
+    return grafts.storage(grafts.name(cls.module, cls.name), key, location, numel.value)
 
 
 _ARRAYS = frozenset(("numpy._core.multiarray._reconstruct", "numpy._core.numeric._frombuffer"))

@@ -28,27 +28,38 @@ CHUNK = 4 << 20
 
 
 class Evaluation:
-    """The values of one plan on one checkpoint; equal expressions are computed once and are one `Made`."""
+    """The values of one plan on one checkpoint; equal expressions are computed once and are one `Made`.
 
-    def __init__(self, checkpoint: Checkpoint, plan: Plan) -> None:
+    `order` is the byte order of what is computed, that of the checkpoint where none is given.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, plan: Plan, order: str = "") -> None:
         self.checkpoint = checkpoint
+        self.order = order or checkpoint.byte_order
         self.tensor_of = () if plan.state_dict is None else checkpoint.state_dicts[plan.state_dict].tensor_of
         self._made: dict[Hashable, Made] = {}
         # (by step and tensor, for each piece by its first element: a piece that is computed again counts once)
         self._replaced: dict[tuple[str, Hashable], dict[int, int]] = {}
 
     def made(self, value: Computed) -> Made:
-        """The bytes of a computed tensor, row by row, in the byte order of the checkpoint."""
-        identity = self._identity(value)
+        """The bytes of a computed tensor, row by row, in the byte order of this evaluation."""
+        identity = self.identity(value)
         if identity not in self._made:
             nbytes = math.prod(value.shape) * DTYPES[value.dtype].itemsize
             self._made[identity] = Made(nbytes, lambda: self._chunks(value))
         return self._made[identity]
 
     def row_major(self, entry: int) -> Made:
-        """The bytes of a source tensor, row by row, little-endian, whatever its stride and its container."""
-        info = self.checkpoint.tensors[self.tensor_of[entry]]
-        return Made(info.elements * DTYPES[info.dtype].itemsize, lambda: self._stored(entry))
+        """The bytes of a source tensor, row by row, whatever its stride and its container; of a quantized one float32.
+
+        Entries that look at the same elements are one `Made`.
+        """
+        identity = ("row major", self.identity(Kept(entry)))
+        if identity not in self._made:
+            index = self.tensor_of[entry]
+            info, dtype = self.checkpoint.tensors[index], dense_dtype(self.checkpoint, index)
+            self._made[identity] = Made(info.elements * DTYPES[dtype].itemsize, lambda: self._stored(entry, dtype))
+        return self._made[identity]
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -61,24 +72,22 @@ class Evaluation:
             for op, counts in found.items()
         ])  # fmt: skip
 
-    def _identity(self, value: Expression) -> Hashable:
+    def identity(self, value: Expression) -> Hashable:
         """Equal for expressions that give the same tensor: entries that look at the same elements are one."""
         if isinstance(value, Computed):
-            return (value.transform, tuple(map(self._identity, value.inputs)), value.shape, value.dtype)
+            return (value.transform, tuple(map(self.identity, value.inputs)), value.shape, value.dtype)
         info = self.checkpoint.tensors[self.tensor_of[value.entry]]
         if info.storage is None:
             return value.entry
         return (info.storage, info.storage_offset, info.shape, info.stride, info.dtype, info.flags)
 
     def _chunks(self, value: Computed) -> Iterator[memoryview]:
-        order = self.checkpoint.byte_order
         for array in self._arrays(value):
-            yield _bytes_of(array, value.dtype, order)
+            yield _bytes_of(array, value.dtype, self.order)
 
-    def _stored(self, entry: int) -> Iterator[memoryview]:
-        dtype = self.checkpoint.tensors[self.tensor_of[entry]].dtype
+    def _stored(self, entry: int, dtype: str) -> Iterator[memoryview]:
         for array in self._read(entry):
-            yield _bytes_of(array, dtype, "little")
+            yield _bytes_of(array, dtype, self.order)
 
     def _arrays(self, value: Expression, first: int = 0, count: int | None = None) -> Iterator[NDArray[Any]]:
         """`count` elements of the result from the element `first`, in pieces that follow each other in row-major order.
@@ -95,7 +104,7 @@ class Evaluation:
         if transform.elementwise:
             for array in self._arrays(value.inputs[0], first, count):
                 if replaced := transform.replaced(array):
-                    self._replaced.setdefault((transform.op, self._identity(value)), {})[first] = replaced
+                    self._replaced.setdefault((transform.op, self.identity(value)), {})[first] = replaced
                 first += array.size
                 yield transform.compute([array])
             return
@@ -149,10 +158,24 @@ class Evaluation:
         if not count:
             return
         with open_storage(source) as storage:
-            if is_contiguous(layout.shape, layout.stride):
-                yield from _runs(storage, layout, first, first + count)
-            else:
-                yield _strided(storage, layout).reshape(-1)[first : first + count]
+            contiguous = is_contiguous(layout.shape, layout.stride)
+            runs = _runs(storage, layout, first, first + count) if contiguous else [_strided(storage, layout)]
+            for array in runs:
+                piece = array if contiguous else array.reshape(-1)[first : first + count]
+                yield piece if layout.scale is None else _dequantized(piece, layout)
+
+
+def dense_dtype(checkpoint: Checkpoint, index: int) -> str:
+    """The dtype of what is read for a tensor: of a quantized one that of its values."""
+    layout = tensor_source(checkpoint, index).layout
+    return layout.dtype if layout.scale is None else "float32"
+
+
+def _dequantized(array: NDArray[Any], layout: TensorLayout) -> NDArray[Any]:
+    """What torch's `dequantize()` gives: the difference is exact in float32 for all but 32-bit integers."""
+    import numpy as np
+
+    return (array.astype(np.float32) - np.float32(layout.zero_point or 0)) * np.float32(layout.scale)
 
 
 def _runs(storage: Any, layout: TensorLayout, first: int, end: int) -> Iterator[NDArray[Any]]:

@@ -47,7 +47,7 @@ class HfIndex:
     name = "Hugging Face index"
     containers = ("hf-index",)
     suffixes = (".json",)
-    can_write = False
+    can_write = True
 
     def matches(self, head: Head) -> bool:
         return is_index(head)

@@ -102,7 +102,7 @@ class NumpyArchive:
     name = "NumPy archive"
     containers = ("npz",)
     suffixes = (".npz",)
-    can_write = False
+    can_write = True
 
     def matches(self, head: Head) -> bool:
         return bool(head.members) and all(name.endswith(".npy") for name in head.members)

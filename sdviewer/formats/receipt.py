@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sdviewer.core import text
 from sdviewer.core.checkpoint import Identity
@@ -26,6 +26,14 @@ class Verified:
     target: bool | None = None
 
 
+class WrittenFile(NamedTuple):
+    """One file of a folder that was written; `size` in bytes."""
+
+    name: str
+    size: int
+    sha256: str
+
+
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """One save. A dry run has `output`, `sha256` and `verified` None.
@@ -35,7 +43,8 @@ class Receipt:
     (`repair.planning.key_map`). `size`, `copied_bytes` and `computed_bytes` are
     in bytes, `identity` is that of the file in its place, where it could be asked, `seconds_writing` ends when the
     bytes are on the disk. `checks` are sentences with numbers, one for each check that was made and held; `notes` say
-    what the container made of the edit.
+    what the container made of the edit. `files` are those of a folder; then `sha256` is that of the list that
+    `sha256sum` prints of them.
     """
 
     output: str | None
@@ -54,6 +63,7 @@ class Receipt:
     seconds_verifying: float = 0.0
     checks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    files: tuple[WrittenFile, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The document of `repair --json`, and behind it what the window's receipt shows besides."""
@@ -73,6 +83,7 @@ class Receipt:
             "seconds_verifying": round(self.seconds_verifying, 3),
             "checks": list(self.checks),
             "notes": list(self.notes),
+            "files": [one._asdict() for one in self.files],
         }
 
     def lines(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""An edited safetensors file: another header, the kept tensors' bytes copied.
+"""Safetensors files: an edited one with another header and the kept tensors' bytes copied, and new ones.
 
 Written strictly, whatever was read: no holes, no overlaps, the header an object padded with blanks to a multiple of
 eight bytes. Names, `__metadata__` and unknown fields keep their order.
@@ -14,12 +14,13 @@ from typing import Any
 
 from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.dtypes import DTYPES
-from sdviewer.core.text import visible
+from sdviewer.core.text import plural, visible
 from sdviewer.errors import RepairError, SaveError, SourceDamaged
 from sdviewer.formats.evaluation import Evaluation
 from sdviewer.formats.file import File
 from sdviewer.formats.pieces import Copy, Layout, Piece, nbytes_of
 from sdviewer.formats.sniff import SAFETENSORS_HEADER_LIMIT
+from sdviewer.formats.tensors_out import TensorOut
 from sdviewer.formats.torch_source import SafetensorsSource
 from sdviewer.repair.plan import Expression, Kept, Plan
 
@@ -59,6 +60,56 @@ def lay_out_safetensors(
     holes = source.data_start + sum(tensor.end - tensor.start for tensor in source.tensors) != file.size
     notes = ("bytes that belonged to no tensor are left out",) if holes else ()
     return Layout([len(header).to_bytes(8, "little"), header, *runs, *pieces], notes)
+
+
+def lay_out_new_safetensors(tensors: Sequence[TensorOut], metadata: Mapping[str, str], *, copies: bool) -> Layout:
+    """The pieces of a new file of these tensors; a tied one is an alias in the metadata: its name -> the kept one's.
+
+    This is how `safetensors.torch.save_model` writes ties. The header has the tensors' order; their bytes lie by
+    falling size of the element, so that each is aligned when the file is mapped. `copies`: what lies in the source as
+    it will lie here is copied.
+
+    Raises:
+        SaveError: the header would break the format's rules.
+    """
+    stored = sorted([one for one in tensors if not one.same_as], key=lambda one: -DTYPES[one.dtype].itemsize)
+    places: dict[str, list[int]] = {}
+    pieces: list[Piece] = []
+    at = 0
+    for one in stored:
+        places[one.key] = [at, at + one.nbytes]
+        at += one.nbytes
+        if one.nbytes:
+            _append(pieces, one.place if copies and one.place is not None else one.made)
+    aliases = {one.key: one.same_as for one in tensors if one.same_as}
+    fields: dict[str, Any] = {"__metadata__": {**metadata, **aliases}}
+    for one in tensors:
+        if not one.same_as:
+            fields[one.key] = {
+                "dtype": DTYPES[one.dtype].safetensors,
+                "shape": _counted_in_values(one),
+                "data_offsets": places[one.key],
+            }
+    header = _encoded(fields)
+    if len(header) > SAFETENSORS_HEADER_LIMIT:
+        raise SaveError("the header would be larger than safetensors allows", remedy="Write several shards.")
+    notes = (f"{plural(len(aliases), 'tied tensor')} written as aliases in __metadata__",) if aliases else ()
+    return Layout([len(header).to_bytes(8, "little"), header, *pieces], notes)
+
+
+def _append(pieces: list[Piece], piece: Piece) -> None:
+    """Add a piece; neighbours of the source are one run."""
+    last = pieces[-1] if pieces else None
+    if isinstance(piece, Copy) and isinstance(last, Copy) and last.start + last.nbytes == piece.start:
+        pieces[-1] = Copy(last.start, last.nbytes + piece.nbytes)
+    else:
+        pieces.append(piece)
+
+
+def _counted_in_values(one: TensorOut) -> list[int]:
+    """The shape as the format counts it: torch's types of four bits count bytes."""
+    per_byte = DTYPES[one.dtype].per_byte
+    return [*one.shape[:-1], one.shape[-1] * per_byte] if per_byte > 1 and one.shape else list(one.shape)
 
 
 def _fields(

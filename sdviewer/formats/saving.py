@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from os import PathLike, fspath
 from pathlib import Path
 
@@ -18,15 +19,19 @@ from sdviewer.core.collector import collector_off
 from sdviewer.core.progress import Progress, no_progress
 from sdviewer.core.text import visible
 from sdviewer.errors import KeyCollision, RepairError, SaveError, SDViewerError, UnsupportedContainer, UsageError
+from sdviewer.formats.converting import CONTAINERS, SHARDED, Form, converted
 from sdviewer.formats.evaluation import Evaluation
 from sdviewer.formats.file import File, identity_of, opened, same_file
+from sdviewer.formats.folder_out import new_folder, refuse_existing_folder
 from sdviewer.formats.opening import open_checkpoint
 from sdviewer.formats.pieces import Copy, Layout, Made, check_new_bytes, computed, copied, total, write_pieces
-from sdviewer.formats.receipt import WEIGHTS_ONLY_NOT_TRIED, WEIGHTS_ONLY_REFUSED, Receipt, Verified
+from sdviewer.formats.receipt import WEIGHTS_ONLY_NOT_TRIED, WEIGHTS_ONLY_REFUSED, Receipt, Verified, WrittenFile
 from sdviewer.formats.save_safetensors import lay_out_safetensors
+from sdviewer.formats.save_shards import INDEX
 from sdviewer.formats.save_torch_legacy import lay_out_torch_legacy
 from sdviewer.formats.save_torch_zip import lay_out_torch_zip
 from sdviewer.formats.temporary import Loss, Replacing, TemporaryFile, refuse_existing, temporary_file
+from sdviewer.formats.tensors_out import ties_of
 from sdviewer.formats.torch_check import TorchCheck, Verdict
 from sdviewer.formats.torch_clean import Cleaning, settle
 from sdviewer.formats.torch_computed import ComputedTensors
@@ -40,6 +45,8 @@ from sdviewer.repair.planning import key_map
 
 CONTAINERS_OF_SUFFIX: Mapping[str, tuple[str, ...]] = {
     ".safetensors": ("safetensors",),
+    ".npz": ("npz",),
+    ".onnx": ("onnx",),
     **dict.fromkeys((".pt", ".pth", ".ckpt", ".th", ".tar", ".bin", ".pkl"), ("torch-zip", "torch-legacy")),
 }
 """What a file name promises; the first is what a conversion would write."""
@@ -56,6 +63,8 @@ def save(
     split_names: bool = True,
     replaces: Identity | None = None,
     dry_run: bool = False,
+    shared: str = "",
+    max_shard_bytes: int | None = None,
     inputs: Iterable[str] = (),
     ask_torch: bool = True,
     progress: Progress = no_progress,
@@ -63,33 +72,91 @@ def save(
     """Write `checkpoint` as `plan` says to `out`, and prove it; with `dry_run` only say what would be written.
 
     `container` is what was asked for, `default_container` what a recipe says when neither that nor the suffix of `out`
-    decides. `overwrite`: a file at `out` may be replaced; with `split_names` also one that has hard links (they keep
-    the old bytes), with `replaces` only that one in that state. `inputs` are further files that `out` must not be.
-    `ask_torch`: let a child process load the result.
+    decides. `shared` is what becomes of tied tensors where the container has no ties: "alias-metadata" (the default) or
+    "clone"; `max_shard_bytes` is how many bytes of tensors go into one shard. `overwrite`: a file at `out` may be
+    replaced; with `split_names` also one that has hard links (they keep the old bytes), with `replaces` only that one
+    in that state. `inputs` are further files that `out` must not be. `ask_torch`: let a child process load the result.
     `progress` counts bytes: written, then read back.
 
     Raises:
         UsageError: `out` is an input, or there is no such container.
-        UnsupportedContainer: a conversion that is not built yet.
+        UnsupportedContainer: the container can be read and not written, and no other was named.
         RepairError: the plan cannot be carried out on this file.
         SaveError: it could not be written or did not verify; at `out` is what was there before.
         Cancelled: from `progress`; likewise.
     """
     name = fspath(out)
-    chosen = _choose_container(checkpoint, name, container, default_container)
+    chosen = choose_container(checkpoint, name, container, default_container)
     _refuse_input(name, checkpoint, inputs)
     replacing = Replacing(overwrite, split_names, replaces)
-    refuse_existing(name, replacing)
-    with collector_off(), _named(checkpoint.path), opened(checkpoint.path) as source:
+    if chosen == SHARDED:
+        refuse_existing_folder(name)
+    else:
+        refuse_existing(name, replacing)
+    with collector_off(), _named(checkpoint.path), _opened(checkpoint) as source:
+        if source is not None and _keeps_container(checkpoint, plan, chosen, shared):
+            form = _own_form(source, checkpoint, plan)
+        else:
+            form = converted(source, checkpoint, plan, chosen, name, shared=shared, max_shard_bytes=max_shard_bytes)
+        if dry_run:
+            return _receipt(form, checkpoint)
+        if form.files:
+            return _save_folder(checkpoint, form, source, name, progress)
+        return _Saving(checkpoint, form, source, name, ask_torch, progress).run(replacing)
+
+
+@contextmanager
+def _opened(checkpoint: Checkpoint) -> Iterator[File | None]:
+    """The one file of a checkpoint, still the one that was read; None for one of several files.
+
+    Raises:
+        SaveError: it is another.
+    """
+    if checkpoint.shards:
+        if not _is_unchanged(checkpoint):
+            raise _source_changed(checkpoint.path)
+        yield None
+        return
+    with opened(checkpoint.path) as source:
         if source.identity != checkpoint.identity:
             raise _source_changed(checkpoint.path)
-        plan, cleaning = settle(checkpoint, plan)
-        edited = edit(checkpoint, plan, cleaning)
-        layout = _lay_out(source, checkpoint, edited)
-        if dry_run:
-            return _receipt(plan, checkpoint, chosen, layout)
-        saving = _Saving(checkpoint, edited, source, layout, name, ask_torch, progress)
-        return saving.run(chosen, replacing)
+        yield source
+
+
+def _keeps_container(checkpoint: Checkpoint, plan: Plan, container: str, shared: str) -> bool:
+    """Whether the copy is an edited one in the container that it has, and not made anew of its tensors."""
+    if container != checkpoint.container:
+        return False
+    if shared == "alias-metadata" and container == "safetensors" and ties_of(checkpoint, plan):
+        return False
+    return container in LAYOUTS or not is_edited(checkpoint, plan)
+
+
+def _own_form(source: File, checkpoint: Checkpoint, plan: Plan) -> Form:
+    """An edited copy in the container that it has."""
+    plan, cleaning = settle(checkpoint, plan)
+    edited = edit(checkpoint, plan, cleaning)
+
+    def prove(files: tuple[File | None, File], written: Checkpoint, progress: Progress) -> Proof:
+        return verify(
+            *(checkpoint, plan, edited.edits, (files[0] or source, files[1]), written, progress, cleaning),
+            evaluation=edited.evaluation,
+            made=edited.made(),
+        )
+
+    layout = _lay_out(source, checkpoint, edited)
+    loaded = _how_loaded(checkpoint)
+    return Form(checkpoint.container, plan, layout, prove, loaded, evaluation=edited.evaluation)
+
+
+def _how_loaded(checkpoint: Checkpoint) -> str:
+    """How torch's own loader can be asked about an edited copy."""
+    source = checkpoint.source
+    if not isinstance(source, TorchSource):
+        return ""
+    # A mapped load of a compressed record shows its compressed bytes as numbers.
+    mapped = isinstance(source, TorchZipSource) and all(entry.method == STORED for entry in source.records.values())
+    return "map" if mapped else "read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,30 +177,81 @@ class Edited:
         return {t.key: self.evaluation.made(t.value) for t in targets if isinstance(t.value, Computed)}
 
 
+def _save_folder(checkpoint: Checkpoint, form: Form, source: File | None, out: str, progress: Progress) -> Receipt:
+    """Write and prove a new folder, file by file, its index last."""
+    size = total(form.layout.pieces)
+    done = 0
+    receipts: dict[str, Receipt] = {}
+    with new_folder(out, size) as folder:
+        for name, one in form.files.items():
+            try:
+                saving = _Saving(
+                    checkpoint, one, source, str(folder.path / name), False, _part_of(progress, done, 2 * size)
+                )
+                receipts[name] = saving.run(Replacing())
+            except SaveError as error:
+                error.path = f"{out}/{name}"
+                raise
+            done += 2 * total(one.layout.pieces)
+        index = str(folder.path / INDEX)
+        with opened(index) as file:
+            proof = form.prove((source, file), open_checkpoint(index), no_progress)
+        progress(2 * size, 2 * size)
+        folder.put_in_place()
+    parts = list(receipts.values())
+    files = [WrittenFile(name, part.size, part.sha256 or "") for name, part in receipts.items()]
+    listed = "".join([f"{file.sha256}  {file.name}\n" for file in sorted(files)])
+    unchanged = all(part.verified is not None and part.verified.source_unchanged for part in parts)
+    told_once = _last_checks(Verdict(None), unchanged)
+    checks = [f"{name}: {check}" for name, part in receipts.items() for check in part.checks if check not in told_once]
+    whole = _receipt(
+        form,
+        checkpoint,
+        output=out,
+        size=sum([part.size for part in parts]),
+        proof=Proof(sha256(listed.encode()).hexdigest(), (*checks, *proof.checks)),
+        checks=told_once,
+        verified=Verified(True, True, True, None, unchanged),
+        seconds=(sum([part.seconds_writing for part in parts]), sum([part.seconds_verifying for part in parts])),
+        warnings=_torch_warning(Verdict(None, _no_pickle(form.container))),
+    )
+    return replace(whole, files=tuple(files))
+
+
+def _part_of(progress: Progress, before: int, size: int) -> Progress:
+    """Progress of one file among several: `before` of `size` bytes have been done."""
+
+    def told(done: int, total: int) -> None:
+        progress(before + done, size)
+
+    return told
+
+
+def _no_pickle(container: str) -> str:
+    return f"{container} files hold no pickle" if container != "torchscript" else "torch.jit.load reads such files"
+
+
 class _Saving:
     """One save under way."""
 
     def __init__(
         self,
         checkpoint: Checkpoint,
-        edited: Edited,
-        source: File,
-        layout: Layout,
+        form: Form,
+        source: File | None,
         out: str,
         ask_torch: bool,
         progress: Progress,
     ) -> None:
         self.checkpoint = checkpoint
-        self.edited = edited
-        self.plan = edited.plan
+        self.form = form
         self.source = source
-        self.layout = layout
         self.out = out
         self.ask_torch = ask_torch
-        self.size = total(layout.pieces)
+        self.size = total(form.layout.pieces)
         self.progress = progress
 
-    def run(self, container: str, replacing: Replacing) -> Receipt:
+    def run(self, replacing: Replacing) -> Receipt:
         with temporary_file(self.out, nbytes=self.size, replacing=replacing) as temporary:
             started = time.monotonic()
             self._write(temporary)
@@ -141,15 +259,15 @@ class _Saving:
             proof, verdict = self._verify(temporary)
             unchanged = self._source_unchanged()
             verified = time.monotonic()
+            size = os.fstat(temporary.fd).st_size
             self._tell(self.size, self.size)
             temporary.put_in_place()
             return _receipt(
-                self.plan,
+                self.form,
                 self.checkpoint,
-                container,
-                replace(self.layout, notes=(*self.layout.notes, *self.edited.evaluation.notes)),
                 output=self.out,
                 identity=temporary.identity,
+                size=size,
                 proof=proof,
                 verified=Verified(True, True, True, verdict.loads, unchanged),
                 warnings=(*_torch_warning(verdict), *_left_over(temporary.losses)),
@@ -159,7 +277,11 @@ class _Saving:
 
     def _write(self, temporary: TemporaryFile) -> None:
         try:
-            write_pieces(self.layout.pieces, self.source.fd, temporary.fd, lambda done, _: self._tell(done, 0))
+            source = -1 if self.source is None else self.source.fd
+            if self.form.write is not None:
+                self.form.write(source, temporary, lambda done, _: self._tell(done, 0))
+            else:
+                write_pieces(self.form.layout.pieces, source, temporary.fd, lambda done, _: self._tell(done, 0))
         except OSError as error:
             raise temporary.error(error) from error
         temporary.sync()
@@ -169,20 +291,10 @@ class _Saving:
         check = self._start_torch(temporary)
         try:
             with opened(path) as file:
-                check_new_bytes(self.layout.pieces, file)
+                if self.form.write is None:
+                    check_new_bytes(self.form.layout.pieces, file)
                 again = open_checkpoint(path, progress=lambda *_: self._tell(self.size, 0))
-                files = (self.source, file)
-                proof = verify(
-                    self.checkpoint,
-                    self.plan,
-                    self.edited.edits,
-                    files,
-                    again,
-                    lambda done, _: self._tell(self.size, done),
-                    self.edited.cleaning,
-                    evaluation=self.edited.evaluation,
-                    made=self.edited.made(),
-                )
+                proof = self.form.prove((self.source, file), again, lambda done, _: self._tell(self.size, done))
             while check is not None and not check.finished():
                 self._tell(self.size, self.size)
             return proof, check.verdict() if check is not None else Verdict(None, self._why_no_torch())
@@ -199,15 +311,13 @@ class _Saving:
 
     def _start_torch(self, temporary: TemporaryFile) -> TorchCheck | None:
         """torch's own loader, started now so that it works while the bytes are compared."""
-        source = self.checkpoint.source
-        if not self.ask_torch or not isinstance(source, TorchSource):
+        if not self.ask_torch or not self.form.loaded:
             return None
-        # A mapped load of a compressed record shows its compressed bytes as numbers.
-        mapped = isinstance(source, TorchZipSource) and all(entry.method == STORED for entry in source.records.values())
+        mapped = self.form.loaded == "map"
         return TorchCheck(temporary.readable_path, temporary.fd, mapped=mapped, nbytes=self.size)
 
     def _why_no_torch(self) -> str:
-        return "a safetensors file holds no pickle" if self.ask_torch else "it was not asked for"
+        return _no_pickle(self.form.container) if self.ask_torch else "it was not asked for"
 
     def _source_unchanged(self) -> bool:
         """Whether the source is still the file it was, by name and by content.
@@ -215,6 +325,8 @@ class _Saving:
         Raises:
             SaveError: its content changed while it was copied.
         """
+        if self.source is None:
+            return _is_unchanged(self.checkpoint)
         status = os.fstat(self.source.fd)
         now = identity_of(status)
         # The time of the content can be set back, that of the status cannot; to lose the last name changes that alone.
@@ -226,24 +338,31 @@ class _Saving:
         self.progress(written + read_back, 2 * self.size)
 
 
-def _choose_container(checkpoint: Checkpoint, out: str, container: str | None, default: str | None) -> str:
-    """What to write: what was asked for, else what the suffix says, else the recipe, else the source's own."""
+def choose_container(checkpoint: Checkpoint, out: str, container: str | None, default: str | None = None) -> str:
+    """What to write: what was asked for, else what the suffix says, else the recipe, else the source's own.
+
+    Raises:
+        UsageError: there is no such container.
+        UnsupportedContainer: the source's own can be read and not written.
+    """
     own = checkpoint.container
-    if own not in LAYOUTS:
-        raise UnsupportedContainer(f"{own} files can be read and not written", path=checkpoint.path)
-    known = [name for names in CONTAINERS_OF_SUFFIX.values() for name in names]
     for name in (container, default):
-        if name is not None and name not in known:
-            raise UsageError(f"there is no container {name}", remedy=f"One of {', '.join(sorted(set(known)))}.")
+        if name is not None and name not in CONTAINERS and name != own:
+            raise UsageError(f"there is no container {name}", remedy=f"One of {', '.join(sorted(CONTAINERS))}.")
     by_suffix = CONTAINERS_OF_SUFFIX.get(Path(out).suffix.lower(), ())
     if container is None and own in by_suffix:
-        return own
-    chosen = container or next(iter(by_suffix), None) or default or own
-    if chosen != own:
+        chosen = own
+    else:
+        several = SHARDED if checkpoint.shards and own not in MADE_ANEW else own
+        chosen = container or next(iter(by_suffix), None) or default or several
+    if chosen not in CONTAINERS or (chosen == own and own in MADE_ANEW):
+        others = ", ".join(sorted({*CONTAINERS} - {*MADE_ANEW} - {own}))
         raise UnsupportedContainer(
-            f"writing a {own} file as {chosen} is not built yet",
+            f"{own} files can be read and not written"
+            if own not in MADE_ANEW
+            else f"{own} files can be read, and not written with what else is in them: graph and code",
             path=checkpoint.path,
-            remedy=f"Save it as {own}.",
+            remedy=f"Name another container: {others}.",
         )
     return chosen
 
@@ -253,7 +372,8 @@ def _refuse_input(out: str, checkpoint: Checkpoint, inputs: Iterable[str]) -> No
     there = _identity_at(out)
     if there is None:
         return
-    for path in (checkpoint.path, *inputs):
+    shards = [shard.path for shard in checkpoint.shards.values()]
+    for path in (checkpoint.path, *shards, *inputs):
         other = _identity_at(path)
         if other is not None and (other.device, other.inode) == (there.device, there.inode):
             raise UsageError(
@@ -316,6 +436,9 @@ def _lost_versions(checkpoint: Checkpoint, plan: Plan) -> list[str]:
     return ["_metadata, the versions of its modules, left out: it belongs to the state dict alone, not to the whole"]
 
 
+MADE_ANEW = ("onnx", "torchscript")
+"""Containers that are written of tensors alone: a copy of one would lack what the model does with them."""
+
 LAYOUTS: Mapping[str, Callable[[File, Checkpoint, Edited], Layout]] = {
     "torch-zip": lambda file, checkpoint, edited: lay_out_torch_zip(
         *(file, checkpoint.source, edited.edits, checkpoint.tensors),
@@ -333,19 +456,19 @@ LAYOUTS: Mapping[str, Callable[[File, Checkpoint, Edited], Layout]] = {
 
 
 def _receipt(
-    plan: Plan,
+    form: Form,
     checkpoint: Checkpoint,
-    container: str,
-    layout: Layout,
     *,
     output: str | None = None,
     identity: Identity | None = None,
+    size: int | None = None,
     proof: Proof | None = None,
     verified: Verified | None = None,
     warnings: Iterable[PlanWarning] = (),
     seconds: tuple[float, float] = (0.0, 0.0),
     checks: Iterable[str] = (),
 ) -> Receipt:
+    plan, layout = form.plan, form.layout
     keys = () if plan.state_dict is None else checkpoint.state_dicts[plan.state_dict].keys
     return Receipt(
         output=output,
@@ -356,13 +479,13 @@ def _receipt(
         copied_bytes=copied(layout.pieces),
         computed_bytes=computed(layout.pieces),
         verified=verified,
-        warnings=(*plan.warnings, *warnings),
-        container=container,
-        size=total(layout.pieces),
+        warnings=(*plan.warnings, *form.warnings, *warnings),
+        container=form.container,
+        size=total(layout.pieces) if size is None else size,
         seconds_writing=seconds[0],
         seconds_verifying=seconds[1],
         checks=(*proof.checks, *checks) if proof else (),
-        notes=layout.notes,
+        notes=(*layout.notes, *(form.evaluation.notes if form.evaluation is not None else ())),
         identity=identity,
     )
 
@@ -397,6 +520,12 @@ def _source_changed(path: str) -> SaveError:
         remedy="Open it again; the recipe can be applied to it as it is now.",
         code="file_changed",
     )
+
+
+def _is_unchanged(checkpoint: Checkpoint) -> bool:
+    """Whether each file of a checkpoint of several is still the one that was read."""
+    found = [(_identity_at(shard.path), shard.identity) for shard in checkpoint.shards.values()]
+    return all(now is not None and same_file(now, before) for now, before in found)
 
 
 def _identity_at(path: str) -> Identity | None:

@@ -210,7 +210,7 @@ class TemporaryFile:
                 self._close()
                 _rename_on_windows(self._name, self.target, replace=False)
                 self._name = None
-            elif _rename_to_new(self._name, self.target):
+            elif rename_to_new(self._name, self.target):
                 self._name = None
         except FileExistsError:
             raise _exists(self.out) from None
@@ -571,7 +571,7 @@ def _rename_on_windows(name: Path, target: Path, *, replace: bool) -> None:
             return
 
 
-def _rename_to_new(name: Path, target: Path) -> bool:
+def rename_to_new(name: Path, target: Path) -> bool:
     """Rename without ever replacing: by a second name, or by the kernel's own call where names cannot be doubled.
 
     False: the old name is still there beside the new one.

@@ -36,22 +36,13 @@ class TorchCheck:
         if self._not_tried:
             return
         command = [sys.executable, "-P", "-m", __spec__.name, path, "map" if mapped else "read"]
-        room = str(Path(__file__).parents[2])
-        inherited = os.environ.get("PYTHONPATH")
-        environment = os.environ | {
-            # Backends that announce themselves to torch are code that nobody asked for here.
-            "TORCH_DEVICE_BACKEND_AUTOLOAD": "0",
-            # -P keeps the current folder out; sdviewer itself must still be found when it runs from a source tree.
-            # An empty entry would be the current folder again.
-            "PYTHONPATH": os.pathsep.join([room, *filter(None, (inherited or "").split(os.pathsep))]),
-        }
         try:
             self._child = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                env=environment,
+                env=environment_of_torch(),
                 pass_fds=() if sys.platform == "win32" else (fd,),
             )
         except OSError as error:
@@ -88,6 +79,19 @@ class TorchCheck:
         if child is not None:
             child.kill()
             child.communicate()
+
+
+def environment_of_torch() -> dict[str, str]:
+    """The environment of a child that imports torch and a module of sdviewer."""
+    room = str(Path(__file__).parents[2])
+    inherited = os.environ.get("PYTHONPATH")
+    return os.environ | {
+        # Backends that announce themselves to torch are code that nobody asked for here.
+        "TORCH_DEVICE_BACKEND_AUTOLOAD": "0",
+        # -P keeps the current folder out; sdviewer itself must still be found when it runs from a source tree.
+        # An empty entry would be the current folder again.
+        "PYTHONPATH": os.pathsep.join([room, *filter(None, (inherited or "").split(os.pathsep))]),
+    }
 
 
 def _why_not(mapped: bool, nbytes: int) -> str:

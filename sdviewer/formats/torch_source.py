@@ -141,10 +141,12 @@ class TorchLegacySource(TorchSource):
 class SpansSource(TorchSource):
     """A file of pickles that is shown and not written: a bare pickle, a tar.
 
-    `spans` says where the bytes of each storage are.
+    `spans` says where the bytes of each storage are. `root` is the graph with the tensors that stand for the file's
+    own, from which another torch file can be written; None where that would not be the whole of it.
     """
 
     spans: Mapping[str, StorageSpan] = field(default_factory=dict)
+    root: Node | None = None
 
     def span(self, storage: str) -> StorageSpan:
         """Where the bytes of a storage are."""

@@ -70,7 +70,9 @@ class TorchTar:
         unreadable = {key: why for key, why in tar.unreadable.items() if key not in sizes}
         objects = read_objects(root, StoredBytes(sizes, {}, unreadable), progress)
         refuse_hopeless(objects, file.path)
-        source = SpansSource(pickle=tar.objects, mappings=objects.mappings, spans=tar.spans)
+        source = SpansSource(
+            pickle=tar.objects, mappings=objects.mappings, spans=tar.spans, root=None if tar.broken else root
+        )
         writer = {"protocol": tar.objects.protocol}
         return torch_checkpoint(file, "torch-tar", objects, tar.problems, writer, "little", source)
 
@@ -245,7 +247,9 @@ def _storages(tar: Tar, member: Member) -> None:
         if numel < 0 or number is None:
             raise _Broken(f"storage {n + 1:,} of {count:,} has no number of elements")
         nbytes = numel * dtype.itemsize
-        tar.storages[number] = grafts.storage(cls, name, grafts.key_text(location) or "", numel)
+        # Not a node of another pickle, which has a place in that one's memo.
+        own = grafts.name(cls.module, cls.name) if isinstance(cls, Global) else cls
+        tar.storages[number] = grafts.storage(own, name, grafts.key_text(location) or "", numel)
         tar.spans[name] = StorageSpan(at, max(min(nbytes, end - at), 0))
         if at + nbytes > end:
             raise _Broken(f"storage {visible(name, 40)} claims {nbytes:,} bytes, and {end - at:,} are there")

@@ -34,6 +34,10 @@ _STORAGE_DTYPES: Mapping[str, str] = {
     "ByteStorage": "uint8",
     "BoolStorage": "bool",
     "ComplexDoubleStorage": "complex128",
+    # What C++ calls the storages of types that Python has no storage class for: they stand in TorchScript archives.
+    "ComplexHalfStorage": "complex32",
+    **{f"UInt{bits}Storage": f"uint{bits}" for bits in (16, 32, 64)},
+    **{f"{name.capitalize()}Storage": name for name in DTYPES if name.startswith("float8_")},
     "ComplexFloatStorage": "complex64",
     "QInt8Storage": "qint8",
     "QInt32Storage": "qint32",

@@ -92,16 +92,16 @@ def verify(
         Cancelled: from `progress`.
     """
     made = made or {}
-    checks = [*_compare_header(source, plan, written, evaluation or Evaluation(source, plan), cleaning)]
+    checks = [*compare_header(source, plan, written, evaluation or Evaluation(source, plan), cleaning)]
     if isinstance(source.source, TorchSource):
         difference = first_difference(source.source.pickle, edits, written.source.pickle, progress)
         if difference:
-            raise _failed(f"the object pickle is not the source's with these edits: {difference}")
+            raise failed(f"the object pickle is not the source's with these edits: {difference}")
         checks.append("every object outside the edits is the source's: types, order, attributes, what is shared")
     whole = [Run("the file", 0, 0, files[0].size)]
     runs = _runs(source, plan, written, files, cleaning, made) if is_edited(source, plan) else whole
-    computed = _computed_runs(written, files[1], made)
-    sha256 = _compare_bytes(runs, computed, files, progress)
+    computed = computed_runs(written, files[1], made)
+    sha256 = compare_bytes(runs, computed, files, progress)
     compared = sum(run.nbytes for run in runs)
     checks.append(f"{text.count(compared)} bytes of storages and other records, each equal to the source's")
     if computed:
@@ -127,7 +127,7 @@ def is_edited(source: Checkpoint, plan: Plan) -> bool:
     return changed or unwrapped or plan.computes or bool(plan.dropped) or bool(plan.modules)
 
 
-def _failed(what: str) -> SaveError:
+def failed(what: str) -> SaveError:
     return SaveError(
         f"the written file did not verify, so it was thrown away: {what}",
         remedy="This is a fault of sdviewer; please report it with the recipe.",
@@ -335,11 +335,25 @@ Rows = list[tuple[KeyPath, Any]]
 """What a checkpoint lists, each with the path at which it is or should be."""
 
 
-def _compare_header(
-    source: Checkpoint, plan: Plan, written: Checkpoint, evaluation: Evaluation, cleaning: Cleaning | None
+def compare_header(
+    source: Checkpoint,
+    plan: Plan,
+    written: Checkpoint,
+    evaluation: Evaluation,
+    cleaning: Cleaning | None,
+    *,
+    container: str = "",
 ) -> list[str]:
-    if written.container != source.container or written.byte_order != source.byte_order:
-        raise _failed(f"it became {written.container}, {written.byte_order}-endian")
+    """Compare what two headers say, under a plan; `container` is that of the written one where it is another.
+
+    Raises:
+        SaveError: something is not as planned.
+    """
+    another = bool(container) and container != source.container
+    if written.container != (container or source.container) or (
+        written.byte_order != source.byte_order and not another
+    ):
+        raise failed(f"it became {written.container}, {written.byte_order}-endian")
     expected = _Expected(source, plan, evaluation, cleaning)
     checks = [] if expected.state_dict is None else [_compare_keys(plan, expected, written)]
     if cleaning is not None and _told_in_part(source):
@@ -348,7 +362,7 @@ def _compare_header(
     if plan.extract:
         wanted = [(path, _detached(info)) for path, info in wanted]
         found = [(path, info._replace(requires_grad=bool(info.requires_grad))) for path, info in found]
-    _compare_rows(wanted, found, _tensor_fields)
+    _compare_rows(wanted, found, _fields_anywhere if another else _tensor_fields)
     tensors = text.plural(len(found), "tensor")
     checks.append(f"{tensors} with the planned paths, shapes, dtypes, strides, offsets and flags")
     if written.container != "safetensors" or not plan.computes:  # where no two tensors share bytes
@@ -390,14 +404,14 @@ def _compare_keys(plan: Plan, expected: _Expected, written: Checkpoint) -> str:
         return "the state dict holds no tensors any more, as planned"
     found = next((other for other in written.state_dicts if other.path == expected.home), None)
     if found is None:
-        raise _failed("the state dict is not where it should be")
+        raise failed("the state dict is not where it should be")
     keys: Sequence[str] = found.keys
     if plan.keep_rest:
         mine = set(wanted)
         keys = [key for key in keys if key in mine]
     for at, (key, other) in enumerate(zip_longest(wanted, keys)):
         if key != other:
-            raise _failed(f"key {at:,} should be {_shown(key)} and is {_shown(other)}")
+            raise failed(f"key {at:,} should be {_shown(key)} and is {_shown(other)}")
     unique = len(set(wanted)) == len(wanted)
     return f"{text.plural(len(wanted), 'key')}, {'unique and ' if unique else ''}as planned, in the planned order"
 
@@ -422,10 +436,16 @@ def _detached(info: TensorInfo) -> TensorInfo:
     return plain._replace(requires_grad=bool(info.requires_grad))
 
 
+def _fields_anywhere(info: TensorInfo) -> tuple[Any, ...]:
+    """The same without what one container says in another way: a byte order of its own, views of storages."""
+    fields = info._replace(flags=tuple([flag for flag in info.flags if flag != "big-endian"]))
+    return _tensor_fields(fields)
+
+
 def _compare_rows(wanted: Rows, found: Rows, fields: Callable[[Any], tuple[Any, ...]]) -> None:
     for row, other in zip_longest(wanted, found):
         if row is None or other is None or row[0] != other[0] or fields(row[1]) != fields(other[1]):
-            raise _failed(f"{_row_text(row, fields)} was expected and {_row_text(other, fields)} found")
+            raise failed(f"{_row_text(row, fields)} was expected and {_row_text(other, fields)} found")
 
 
 def _row_text(row: tuple[KeyPath, Any] | None, fields: Callable[[Any], tuple[Any, ...]]) -> str:
@@ -442,12 +462,12 @@ def _compare_sharing(wanted: Rows, found: Rows) -> str:
     back: dict[str, str] = {}
     for (path, info), (_, other) in zip(wanted, found, strict=True):
         if (info.storage is None) != (other.storage is None):
-            raise _failed(f"{text.visible(dotted(path), 80)} lost or got a storage")
+            raise failed(f"{text.visible(dotted(path), 80)} lost or got a storage")
         if info.storage is not None and (
             there.setdefault(info.storage, other.storage) != other.storage
             or back.setdefault(other.storage, info.storage) != info.storage
         ):
-            raise _failed(f"{text.visible(dotted(path), 80)} does not share its storage with the same tensors any more")
+            raise failed(f"{text.visible(dotted(path), 80)} does not share its storage with the same tensors any more")
     return f"{text.plural(len(there), 'storage')}, shared by the same tensors as before"
 
 
@@ -466,7 +486,7 @@ def _compare_metadata(source: Checkpoint, plan: Plan, expected: _Expected, writt
         elif before is not None:
             checks.append(f"{name} metadata unchanged")
         if before != after:
-            raise _failed(f"the {name} metadata are not as planned")
+            raise failed(f"the {name} metadata are not as planned")
     return checks
 
 
@@ -529,7 +549,7 @@ def _runs(
                 old = before.tensors[target.entry]
                 nbytes = _same_length(tensor.name, old.end - old.start, tensor)
                 runs.append(Run(tensor.name, old.start, tensor.start, nbytes))
-    return _joined(runs)
+    return joined(runs)
 
 
 class ComputedRun(NamedTuple):
@@ -541,7 +561,7 @@ class ComputedRun(NamedTuple):
     crc: int
 
 
-def _computed_runs(written: Checkpoint, file: File, made: Mapping[str, Made]) -> list[ComputedRun]:
+def computed_runs(written: Checkpoint, file: File, made: Mapping[str, Made]) -> list[ComputedRun]:
     """Where what was computed lies in the written file, as its own reader finds it."""
     runs = []
     for key, piece in made.items():
@@ -550,14 +570,14 @@ def _computed_runs(written: Checkpoint, file: File, made: Mapping[str, Made]) ->
         span = written.source.span(key)
         start = span.start + (payload_offset(file, span.member, span.limit) if span.member is not None else 0)
         if span.nbytes != piece.nbytes or piece.crc is None:
-            raise _failed(f"storage {text.visible(key, 80)} has {span.nbytes:,} bytes instead of {piece.nbytes:,}")
+            raise failed(f"storage {text.visible(key, 80)} has {span.nbytes:,} bytes instead of {piece.nbytes:,}")
         runs.append(ComputedRun(key, start, piece.nbytes, piece.crc))
     return runs
 
 
 def _same_length(name: str, nbytes: int, tensor: SafetensorsTensor) -> int:
     if tensor.end - tensor.start != nbytes:
-        raise _failed(f"{text.visible(name, 80)} has {tensor.end - tensor.start:,} bytes instead of {nbytes:,}")
+        raise failed(f"{text.visible(name, 80)} has {tensor.end - tensor.start:,} bytes instead of {nbytes:,}")
     return nbytes
 
 
@@ -579,12 +599,12 @@ def _zip_runs(
         if not same_name and before.directory.salvaged and entry.name.endswith("version") and entry.usize < 4:
             continue  # put there because the file breaks off before its own
         if not same_name:
-            raise _failed(f"record {text.visible(entry.name, 80)} is new in it")
+            raise failed(f"record {text.visible(entry.name, 80)} is new in it")
         old = same_name.pop(0)
         if entry.name == after.object_entry.name:
             continue
         if (old.csize, old.usize, old.crc, old.method) != (entry.csize, entry.usize, entry.crc, entry.method):
-            raise _failed(f"record {text.visible(entry.name, 80)} has another length or checksum")
+            raise failed(f"record {text.visible(entry.name, 80)} has another length or checksum")
         start = payload_offset(files[0], old, before.directory.start)
         yield Run(entry.name, start, payload_offset(files[1], entry, after.directory.start), entry.csize)
     storages = {entry.name for entry in before.records.values()}
@@ -596,7 +616,7 @@ def _zip_runs(
             and not name.endswith(MAY_GO)
             and not _damaged(before, entries[0], files[0])
         ):
-            raise _failed(f"record {text.visible(name, 80)} is missing")
+            raise failed(f"record {text.visible(name, 80)} is missing")
 
 
 def _damaged(source: TorchZipSource, entry: Entry, file: File) -> bool:
@@ -619,11 +639,11 @@ def _legacy_runs(before: TorchLegacySource, after: TorchLegacySource, made: Mapp
             continue
         old = before.storages.get(key)
         if old is None or (old.nbytes, old.numel) != (storage.nbytes, storage.numel):
-            raise _failed(f"storage {text.visible(key, 80)} is new or has another length")
+            raise failed(f"storage {text.visible(key, 80)} is new or has another length")
         yield Run(key, old.offset, storage.offset, storage.nbytes)
 
 
-def _joined(runs: Sequence[Run]) -> list[Run]:
+def joined(runs: Sequence[Run]) -> list[Run]:
     """Neighbours in both files joined, the empty ones left out."""
     joined: list[Run] = []
     for run in runs:
@@ -635,7 +655,7 @@ def _joined(runs: Sequence[Run]) -> list[Run]:
     return joined
 
 
-def _compare_bytes(
+def compare_bytes(
     runs: Sequence[Run], computed: Sequence[ComputedRun], files: tuple[File, File], progress: Progress
 ) -> str:
     """Compare the runs in a second thread while this one hashes the written file; its SHA-256 in hex."""
@@ -649,7 +669,7 @@ def _compare_bytes(
             raise
         unequal = comparing.result()
     if unequal:
-        raise _failed(unequal)
+        raise failed(unequal)
     return sha256
 
 

@@ -6,7 +6,7 @@ hooks, cycles, calls made for their side effect, what is one object and what are
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from sdviewer.core.progress import Progress
@@ -29,20 +29,29 @@ class _Part(NamedTuple):
     key: str | int | None = None
 
 
-def first_difference(source: Pickle, edits: Edits, written: Pickle, progress: Progress) -> str:
+SameId = Callable[[Persistent, Persistent], str]
+"""What differs between two persistent ids, "" where nothing that counts does."""
+
+
+def first_difference(
+    source: Pickle, edits: Edits, written: Pickle, progress: Progress, *, same_id: SameId | None = None
+) -> str:
     """The first place where `written` is not `source` with `edits`, in words; "" when there is none.
+
+    `same_id` compares persistent ids where they are written in another form.
 
     Raises:
         Cancelled: from `progress`, called now and then with 0, 0.
     """
-    return _Walk(source, edits, written).run(progress)
+    return _Walk(source, edits, written, same_id).run(progress)
 
 
 class _Walk:
-    def __init__(self, source: Pickle, edits: Edits, written: Pickle) -> None:
+    def __init__(self, source: Pickle, edits: Edits, written: Pickle, same_id: SameId | None) -> None:
         self.source = source
         self.edits = edits
         self.written = written
+        self.same_id = same_id
         # Of containers and calls, which one here is which one there; and the other way round.
         self.there: dict[int, Node] = {}
         self.here: dict[int, Node] = {}
@@ -76,9 +85,9 @@ class _Walk:
 
     def _compare(self, here: Node, there: Node) -> str:
         """What differs between two nodes themselves; what they hold is put on the list."""
-        if isinstance(here, TensorRecord) and isinstance(there, TensorRecord):
+        if isinstance(here, TensorRecord) and isinstance(there, TensorRecord) and self.same_id is None:
             return _compare_records(here, there) or self._compare_parts(here, there)
-        if isinstance(here, TensorRecord) != isinstance(there, TensorRecord):
+        if isinstance(here, TensorRecord) or isinstance(there, TensorRecord):
             # The first call of its kind is written out, later ones are recognised as records: look inside.
             a = self.source.expand(here) if isinstance(here, TensorRecord) else here
             b = self.written.expand(there) if isinstance(there, TensorRecord) else there
@@ -104,6 +113,8 @@ class _Walk:
             if here.kind != there.kind or len(here.args) != len(there.args):
                 return f"a call by {here.kind} became one by {there.kind}"
             self.todo += [(here.function, there.function), *zip(here.args, there.args, strict=True)]
+        if isinstance(here, Persistent) and isinstance(there, Persistent) and self.same_id is not None:
+            return self.same_id(here, there)
         if isinstance(here, Persistent) and isinstance(there, Persistent):
             if (here.id is None) != (there.id is None) or here.raw != there.raw:
                 return "a persistent id changed"

@@ -62,16 +62,19 @@ def choose_state_dict(checkpoint: Checkpoint, name: str | None = None) -> int:
     raise UsageError(f"there {what} in it", path=checkpoint.path, remedy=remedy, code="state_dict")
 
 
-def make_plan(recipe: Recipe, checkpoint: Checkpoint, *, state_dict: str | None = None) -> Plan:
+def make_plan(
+    recipe: Recipe, checkpoint: Checkpoint, *, state_dict: str | None = None, tensors_alone: bool = False
+) -> Plan:
     """Carry a recipe out on the names of a checkpoint.
 
-    `state_dict` is the dotted path of the one to repair and goes before what the recipe says.
+    `state_dict` is the dotted path of the one to repair and goes before what the recipe says. `tensors_alone`: the
+    result goes into another container and takes nothing but tensors along, so keys are not bound to their file.
 
     Raises:
         UsageError: it is not clear which state dict is meant.
         RepairError: a guard, a collision or an expectation failed, or these keys cannot be edited.
     """
-    planner = _Planner.begin(recipe, checkpoint, state_dict)
+    planner = _Planner.begin(recipe, checkpoint, state_dict, tensors_alone)
     if planner is None:
         return _without_state_dict(recipe, checkpoint)
     planner.check_guards()
@@ -343,9 +346,12 @@ class _Planner:
     reasons: dict[int, str] = field(default_factory=dict)
     drop_objects: bool = False
     extract: bool = False
+    tensors_alone: bool = False
 
     @classmethod
-    def begin(cls, recipe: Recipe, checkpoint: Checkpoint, name: str | None) -> _Planner | None:
+    def begin(
+        cls, recipe: Recipe, checkpoint: Checkpoint, name: str | None, tensors_alone: bool = False
+    ) -> _Planner | None:
         """Choose the state dict; None where there is nothing to do and it is not clear to which."""
         active = [step for step in recipe.steps if step.enabled and not isinstance(step, DropObjects | FileOperation)]
         idle = not active and not recipe.source.require and not recipe.source.forbid
@@ -356,14 +362,16 @@ class _Planner:
                 return None
             raise
         source = checkpoint.state_dicts[index]
-        if active:
+        if active and not tensors_alone:
             _check_editable(source, checkpoint)
         keys = list(source.keys)
         extract = any(isinstance(step, Extract) for step in active)
         paths = list(module_classes(checkpoint, source)) if extract else _metadata_paths(checkpoint, source.path)
         modules: dict[str, str | None] = {path: path for path in paths}
         file = FileChanges(checkpoint, source.path)
-        return cls(recipe, checkpoint, index, keys, range(len(keys)), paths, modules, file, extract=extract)
+        planner = cls(recipe, checkpoint, index, keys, range(len(keys)), paths, modules, file)
+        planner.extract, planner.tensors_alone = extract, tensors_alone
+        return planner
 
     @property
     def source(self) -> StateDict:
@@ -567,7 +575,7 @@ class _Planner:
 
     def _check_module(self) -> None:
         """In a pickled module only a tensor's own name can change."""
-        if not self.source.is_module:
+        if not self.source.is_module or self.tensors_alone:
             return
         changed = list(self.renamed())
         for old, new in changed:
@@ -681,7 +689,7 @@ class _Planner:
             for index, found in enumerate(self.checkpoint.state_dicts)
             if found.role == "optimizer" and found.path not in self.file.removed
         ]
-        if left_out or not optimizers:
+        if left_out or self.tensors_alone or not optimizers:
             return
         numbered = {change.optimizer for change in changes if change.numbers}
         left = [path for index, path in optimizers if index not in numbered]

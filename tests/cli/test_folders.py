@@ -65,23 +65,28 @@ def test_that_a_folder_of_several_checkpoints_ends_with_three_and_names_them(sdv
 
 
 @pytest.mark.parametrize("kind", ["index", "dcp"])
-def test_that_saving_shards_is_refused_with_the_reason(
-    sdviewer: Command, tmp_path: Path, strip: Path, kind: str
-) -> None:
-    folder = tmp_path / "run"
+def test_that_a_repaired_folder_is_one_file_or_a_new_folder(sdviewer: Command, tmp_path: Path, kind: str) -> None:
+    folder, recipe = tmp_path / "run", tmp_path / "add.toml"
+    recipe.write_text('format = "sdviewer-recipe/1"\n[[step]]\nop = "prefix"\nadd = "model."\n')
     if kind == "index":
         write_index(folder, SHARDS)
     else:
-        write_dcp(folder, {"module.a": WEIGHT})
-    out = tmp_path / "out.safetensors"
-    ran = sdviewer("repair", folder, "--recipe", strip, "-o", out)
-    assert ran.code == 1
-    assert "lies in several files" in ran.err
-    nothing = tmp_path / "nothing.toml"
-    nothing.write_text('format = "sdviewer-recipe/1"\n')
-    ran = sdviewer("repair", folder, "--recipe", nothing, "-o", out, "--json")
-    assert (ran.code, ran.json["error"]["code"]) == (3, "unsupported_container")
-    assert not out.exists()
+        write_dcp(folder, {"a.weight": WEIGHT})
+    keys = [found["key"] for found in sdviewer("info", folder, "--json").json["tensors"]]
+    one, several = tmp_path / "out.safetensors", tmp_path / "out"
+    for out in (one, several):
+        ran = sdviewer("repair", folder, "--recipe", recipe, "-o", out, "--json")
+        assert (ran.code, ran.json["verified"]["bits"]) == (0, True)
+        written = sdviewer("info", out, "--json").json
+        assert sorted(found["key"] for found in written["tensors"]) == sorted(f"model.{key}" for key in keys)
+    assert sorted(path.name for path in several.iterdir()) == [
+        "model-00001-of-00001.safetensors",
+        "model.safetensors.index.json",
+    ]
+    again = sdviewer("repair", folder, "--recipe", recipe, "-o", several, "--overwrite", "--json")
+    assert (again.code, again.json["error"]["code"]) == (4, "exists")
+    shard = next(path for path in folder.iterdir() if not path.name.endswith(".json"))
+    assert sdviewer("repair", folder, "--recipe", recipe, "-o", shard, "--container", "npz", "--overwrite").code == 2
 
 
 def test_that_scan_looks_into_every_part_of_a_folder(sdviewer: Command, tmp_path: Path) -> None:

@@ -198,12 +198,12 @@ def test_that_prose_is_no_text_pickle(write: Write) -> None:
         assert caught.value.code == "unknown_format", text
 
 
-def test_that_a_pickle_is_not_saved(write: Write, tmp_path: Path) -> None:
+def test_that_a_pickle_is_not_saved_as_a_pickle(write: Write, tmp_path: Path) -> None:
     checkpoint = open_checkpoint(write(pickle.dumps({"w": np.ones(3)})))
     plan = make_plan(Recipe(), checkpoint)
     with pytest.raises(UnsupportedContainer, match="can be read and not written"):
-        save(checkpoint, plan, tmp_path / "out.pkl")
-    assert not (tmp_path / "out.pkl").exists()
+        save(checkpoint, plan, tmp_path / "out.pickle")
+    assert not (tmp_path / "out.pickle").exists()
 
 
 def test_that_a_large_pickle_is_not_read(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ class TestEveryContainer:
         from sdviewer.formats import verify
 
         path = _written(tmp_path, container)
-        computed_runs = verify._computed_runs
+        computed_runs = verify.computed_runs
 
         def flipped(written: Any, file: Any, made: dict[str, Made]) -> Any:
             runs = computed_runs(written, file, made)
@@ -98,7 +98,7 @@ class TestEveryContainer:
                 again.write(bytes([first[0] ^ 1]))
             return runs
 
-        monkeypatch.setattr(verify, "_computed_runs", flipped)
+        monkeypatch.setattr(verify, "computed_runs", flipped)
         with pytest.raises(SaveError, match="not those that were computed"):
             _saved(path, 'op = "cast"\ndtype = "float64"\nkeys = ["b"]')
         assert not path.with_name("out" + path.suffix).exists()

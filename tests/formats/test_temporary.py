@@ -119,10 +119,10 @@ def test_that_where_names_cannot_be_doubled_the_kernel_renames_without_replacing
     monkeypatch.setattr(os, "link", no_links)
     for name in ("a", "b"):
         (tmp_path / name).write_bytes(name.encode())
-    module._rename_to_new(tmp_path / "a", tmp_path / "new")
+    module.rename_to_new(tmp_path / "a", tmp_path / "new")
     assert (tmp_path / "new").read_bytes() == b"a"
     with pytest.raises(FileExistsError):
-        module._rename_to_new(tmp_path / "b", tmp_path / "new")
+        module.rename_to_new(tmp_path / "b", tmp_path / "new")
     assert (tmp_path / "new").read_bytes() == b"a"
 
 
