@@ -71,9 +71,9 @@ class ProblemsPanel(FileView):
         self._counts: Body = {}
         columns = (
             Column("Kind", lambda row: _WORDS.get(str(row[0]), str(row[0])), 100, token=_token, icon=_icon, tip=_whole),
-            Column("Where", lambda row: str(row[3]) or "the file", 220, True, token=lambda row: "text", tip=_whole),
+            Column("Where", lambda row: str(row[3]) or "the file", 160, True, token=lambda row: "text", tip=_whole),
             Column("What", lambda row: sentence(str(row[2])), 0, token=lambda row: "text", tip=_whole),
-            Column("What follows", lambda row: consequence(str(row[0]), str(row[1])), 290, tip=_whole),
+            Column("What follows", lambda row: consequence(str(row[0]), str(row[1])), 260, tip=_whole),
         )
         self.table = RowsTable(columns, "Problems")
         self.table.feed_from(session, "problems", "problems", self._also)
