@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.paths import KeyPath
-from sdviewer.repair.operations.operation import KeyChanges, Operation
+from sdviewer.repair.operations.whole_file import WholeFile
 from sdviewer.repair.plan import PlanWarning
 
 Plain: TypeAlias = "bool | int | float | str | None"
@@ -37,8 +37,8 @@ class FileChanges:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FileOperation(Operation):
-    """An operation on the file as a whole; it changes no key of the state dict, so `keys` says nothing."""
+class FileOperation(WholeFile):
+    """An operation on the file as a whole that changes what stands around the state dict."""
 
     @abstractmethod
     def change_file(self, changes: FileChanges) -> int:
@@ -47,16 +47,6 @@ class FileOperation(Operation):
         Raises:
             RepairError: it cannot be done to this file.
         """
-
-    def change(self, keys: Sequence[str]) -> KeyChanges:
-        """The keys stay."""
-        return KeyChanges(keys, 0)
-
-    def move_modules(
-        self, modules: Sequence[str], keys: Sequence[str], new_keys: Sequence[str | None]
-    ) -> dict[str, str | None]:
-        """The state dict's own entries stay as they are."""
-        return {}
 
 
 def all_paths(checkpoint: Checkpoint) -> Iterable[KeyPath]:

@@ -9,6 +9,7 @@ from sdviewer.core.paths import KeyPath, TypedStep, dotted
 from sdviewer.errors import NoMatch, RepairError, UsageError
 from sdviewer.repair.fields import FieldReader
 from sdviewer.repair.operations.file_operation import FileChanges, FileOperation, all_paths
+from sdviewer.repair.operations.whole_file import WholeFile
 from sdviewer.repair.patterns import compile_pattern
 from sdviewer.repair.wording import listed, quoted
 
@@ -28,10 +29,9 @@ class LeaveOut(FileOperation):
 
     def check(self) -> None:
         """At least one pattern."""
+        WholeFile.check(self)
         if not self.paths:
             raise UsageError("leave_out needs `paths`, a list of patterns")
-        if self.keys:
-            raise UsageError("leave_out takes no `keys`: its paths say what goes")
         for pattern in self.paths:
             compile_pattern(pattern)
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from sdviewer.errors import RepairError, UsageError
 from sdviewer.repair.fields import FieldReader
 from sdviewer.repair.operations.file_operation import FileChanges, FileOperation
+from sdviewer.repair.operations.whole_file import WholeFile
 from sdviewer.repair.plan import PlanWarning
 from sdviewer.repair.wording import listed, quoted
 
@@ -32,8 +33,7 @@ class Metadata(FileOperation):
 
     def check(self) -> None:
         """It does something, nothing twice, and to no keys."""
-        if self.keys:
-            raise UsageError("metadata takes no `keys`: it edits the text of the whole file", code="bad_recipe")
+        WholeFile.check(self)
         if not self.values and not self.remove:
             remedy = 'Write set = { name = "text" } or remove = ["name"].'
             raise UsageError("metadata needs `set` or `remove`", remedy=remedy, code="bad_recipe")

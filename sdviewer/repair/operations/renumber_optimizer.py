@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from sdviewer.errors import UsageError
-from sdviewer.repair.fields import FieldReader
 from sdviewer.repair.operations.file_operation import FileChanges, FileOperation
 
 
@@ -23,20 +21,6 @@ class RenumberOptimizer(FileOperation):
     def label(self) -> str:
         """What a person reads in the list of steps."""
         return "Let the optimizer follow dropped keys"
-
-    def check(self) -> None:
-        """It has no fields of its own."""
-        if self.keys:
-            raise UsageError("renumber_optimizer takes no `keys`: it follows all that go")
-
-    @classmethod
-    def read_fields(cls, reader: FieldReader) -> dict[str, Any]:
-        """None of its own."""
-        return {}
-
-    def own_fields(self) -> dict[str, Any]:
-        """None."""
-        return {}
 
     def change_file(self, changes: FileChanges) -> int:
         """Asked for here, done when all steps are through."""

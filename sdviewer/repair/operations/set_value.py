@@ -11,6 +11,7 @@ from sdviewer.core.paths import dotted
 from sdviewer.errors import NoMatch, RepairError, UsageError
 from sdviewer.repair.fields import FieldReader
 from sdviewer.repair.operations.file_operation import FileChanges, FileOperation, Plain
+from sdviewer.repair.operations.whole_file import WholeFile
 from sdviewer.repair.plan import PlanWarning
 from sdviewer.repair.wording import quoted
 
@@ -34,10 +35,9 @@ class SetValue(FileOperation):
 
     def check(self) -> None:
         """A path, and a finite number where it is one."""
+        WholeFile.check(self)
         if not self.path:
             raise UsageError("`path` is empty")
-        if self.keys:
-            raise UsageError("set_value takes no `keys`: its path says what it changes")
         if isinstance(self.value, float) and not math.isfinite(self.value):
             raise UsageError("a value can be set to a finite number only")
 

@@ -13,12 +13,12 @@ from sdviewer.repair.operations.operation import KeyChanges, Operation
 
 @dataclass(frozen=True, slots=True)
 class WholeFile(Operation):
-    """A step without fields of its own."""
+    """A step that changes no key of the state dict; unless it says otherwise it has no fields of its own."""
 
     def check(self) -> None:
         """It cannot be restricted to keys."""
         if self.keys:
-            raise UsageError(f"{self.op} takes no `keys`: it looks at the whole file", code="bad_recipe")
+            raise UsageError(f"{self.op} takes no `keys`: it is about the whole file")
 
     @classmethod
     def read_fields(cls, reader: FieldReader) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from sdviewer.errors import RepairError, UsageError
 from sdviewer.repair.fields import FieldReader
 from sdviewer.repair.operations.file_operation import FileChanges, FileOperation
+from sdviewer.repair.operations.whole_file import WholeFile
 from sdviewer.repair.wording import quoted
 
 
@@ -26,10 +27,9 @@ class Wrap(FileOperation):
 
     def check(self) -> None:
         """A key."""
+        WholeFile.check(self)
         if not self.key:
             raise UsageError("`key` is empty")
-        if self.keys:
-            raise UsageError("wrap takes no `keys`: it takes the whole file")
 
     @classmethod
     def read_fields(cls, reader: FieldReader) -> dict[str, Any]:
