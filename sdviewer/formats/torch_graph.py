@@ -73,9 +73,10 @@ def graph_of(
     expected = parse(data)
     notes = [*_in_zip_form(expected, file.path), *_lost_records(source)]
     # What an id means stays; in the file its storages are numbered as they are used.
-    uses = {use.key: use for use in reversed(storage_uses(emit(expected)))}
-    moved = {key: str(number) for number, key in enumerate(storage_keys(emit(expected)))}
-    written = parse(emit(expected).data)
+    emitted = emit(expected)
+    uses = {use.key: use for use in reversed(storage_uses(emitted))}
+    moved = {key: str(number) for number, key in enumerate(storage_keys(emitted))}
+    written = parse(emitted.data)
     for stored, items in _ids(written):
         items[2] = const(moved[key_text(items[2]) or ""])
         if container == "torch-legacy":
@@ -83,6 +84,7 @@ def graph_of(
         stored.id = group("tuple", items)
     graph = Graph(expected, Layout([]), moved)
     storages = []
+    source_bytes = _Bytes(file, checkpoint, computed)
     for key, new in moved.items():
         use = uses[key]
         dtype = storage_dtype(use.cls)
@@ -96,7 +98,7 @@ def graph_of(
             )
         nbytes = use.numel * dtype.itemsize
         units = dtype.itemsize // (2 if dtype.kind == "complex" else 1)
-        piece = _Bytes(file, checkpoint, computed).piece(key, nbytes, units, copies=container == "torch-legacy")
+        piece = source_bytes.piece(key, nbytes, units, copies=container == "torch-legacy")
         if isinstance(piece, Copy):
             graph.places[new] = piece
         else:
