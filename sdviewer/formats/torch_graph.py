@@ -131,8 +131,8 @@ def _written(source: TorchSource, edits: Edits, computed: ComputedTensors, path:
     return emitted.data
 
 
-def _ids(pickle: Pickle) -> Iterator[tuple[Persistent, list[Node]]]:
-    """Every persistent id with a new list of its items, each once; tensor records are taken apart for it."""
+def _nodes(pickle: Pickle) -> Iterator[Node]:
+    """Every node but constants, each once; tensor records are taken apart. What a caller puts into a node comes too."""
     seen: set[int] = set()
     todo: list[Node] = [pickle.root] if pickle.root is not None else []
     while todo:
@@ -140,12 +140,17 @@ def _ids(pickle: Pickle) -> Iterator[tuple[Persistent, list[Node]]]:
         if id(node) in seen or isinstance(node, Const):
             continue
         seen.add(id(node))
+        yield node
         if isinstance(node, TensorRecord):
             todo.append(pickle.expand(node))
-        if isinstance(node, Persistent):
-            items = [item for _, item in elements(node.id)] if node.id is not None else []
-            yield node, items
         todo.extend(children(node))
+
+
+def _ids(pickle: Pickle) -> Iterator[tuple[Persistent, list[Node]]]:
+    """Every persistent id with a new list of its items."""
+    for node in _nodes(pickle):
+        if isinstance(node, Persistent):
+            yield node, [item for _, item in elements(node.id)] if node.id is not None else []
 
 
 def _in_zip_form(pickle: Pickle, path: str) -> list[str]:
@@ -182,21 +187,12 @@ def _add_view_offsets(pickle: Pickle, views: Mapping[int, int], path: str) -> No
         SaveError: something else than a tensor uses a view.
     """
     used: set[int] = set()
-    seen: set[int] = set()
-    todo: list[Node] = [pickle.root] if pickle.root is not None else []
-    while todo:
-        node = todo.pop()
-        if id(node) in seen or isinstance(node, Const):
-            continue
-        seen.add(id(node))
-        if isinstance(node, TensorRecord):
-            todo.append(pickle.expand(node))
+    for node in _nodes(pickle):
         if isinstance(node, Group) and node.type == "tuple" and len(node.items) > 3:
             stored, offset = node.items[:2]
             if id(stored) in views and isinstance(offset, Const) and isinstance(offset.value, int):
                 node.items[1] = const(offset.value + views[id(stored)])
                 used.add(id(stored))
-        todo.extend(children(node))
     if used != views.keys():
         raise SaveError("it holds a view of a storage that is no tensor's", path=path, code="unfaithful")
 
@@ -207,24 +203,15 @@ def _put(pickle: Pickle, instead: Mapping[int, Node]) -> None:
     def answer(node: Node) -> Node:
         return instead.get(id(node), node)
 
-    seen: set[int] = set()
     assert pickle.root is not None
     pickle.root = answer(pickle.root)
-    todo: list[Node] = [pickle.root]
-    while todo:
-        node = todo.pop()
-        if id(node) in seen or isinstance(node, Const):
-            continue
-        seen.add(id(node))
+    for node in _nodes(pickle):
         if isinstance(node, Group):
             node.items = list(map(answer, node.items))
         elif isinstance(node, Call):
             node.function, node.args = answer(node.function), list(map(answer, node.args))
-        elif isinstance(node, TensorRecord) and node.expanded is not None:
-            todo.append(node.expanded)
         for effect in node.effects:
             effect.items[:] = map(answer, effect.items)
-        todo.extend(children(node))
 
 
 def _lost_records(source: TorchSource) -> list[str]:
