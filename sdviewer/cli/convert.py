@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
-from sdviewer.cli.output import print_json, print_line, progress_for
+from sdviewer.cli.output import print_receipt, progress_for
 from sdviewer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -50,11 +50,7 @@ def run(arguments: Namespace) -> int:
         dry_run=arguments.dry_run,
         progress=progress_for(arguments, "Converting"),
     )
-    if arguments.json:
-        print_json(receipt.to_json())
-    else:
-        for line in receipt.lines():
-            print_line(line)
+    print_receipt(receipt, arguments.json)
     return 0
 
 

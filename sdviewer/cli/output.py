@@ -7,11 +7,14 @@ import math
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sdviewer.core import text
 from sdviewer.core.progress import Progress, no_progress
 from sdviewer.errors import SDViewerError
+
+if TYPE_CHECKING:
+    from sdviewer.formats.receipt import Receipt
 
 
 def print_json(document: Any) -> None:
@@ -24,6 +27,15 @@ def print_line(line: str = "") -> None:
     """A line for people. Text from a file must have gone through `text.visible`."""
     encoding = sys.stdout.encoding or "ascii"
     sys.stdout.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+
+
+def print_receipt(receipt: Receipt, as_json: bool) -> None:
+    """What a save did, as its JSON document or for people."""
+    if as_json:
+        print_json(receipt.to_json())
+    else:
+        for line in receipt.lines():
+            print_line(line)
 
 
 def print_error(error: SDViewerError, as_json: bool) -> None:

@@ -6,7 +6,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from sdviewer.cli.output import print_json, print_line, progress_for
+from sdviewer.cli.output import print_receipt, progress_for
 from sdviewer.errors import UsageError
 
 NAME = "repair"
@@ -59,11 +59,7 @@ def run(arguments: Namespace) -> int:
         inputs=inputs,
         progress=progress_for(arguments, "Saving"),
     )
-    if arguments.json:
-        print_json(receipt.to_json())
-    else:
-        for line in receipt.lines():
-            print_line(line)
+    print_receipt(receipt, arguments.json)
     return 0
 
 

@@ -167,6 +167,9 @@ class Evaluation:
 
 def dense_dtype(checkpoint: Checkpoint, index: int) -> str:
     """The dtype of what is read for a tensor: of a quantized one that of its values."""
+    info = checkpoint.tensors[index]
+    if info.quant is None and info.kind != "quantized":
+        return info.dtype
     layout = tensor_source(checkpoint, index).layout
     return layout.dtype if layout.scale is None else "float32"
 

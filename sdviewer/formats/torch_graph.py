@@ -73,9 +73,10 @@ def graph_of(
     expected = parse(data)
     notes = [*_in_zip_form(expected, file.path), *_lost_records(source)]
     # What an id means stays; in the file its storages are numbered as they are used.
-    uses = {use.key: use for use in reversed(storage_uses(emit(expected)))}
-    moved = {key: str(number) for number, key in enumerate(storage_keys(emit(expected)))}
-    written = parse(emit(expected).data)
+    emitted = emit(expected)
+    uses = {use.key: use for use in reversed(storage_uses(emitted))}
+    moved = {key: str(number) for number, key in enumerate(storage_keys(emitted))}
+    written = parse(emitted.data)
     for stored, items in _ids(written):
         items[2] = const(moved[key_text(items[2]) or ""])
         if container == "torch-legacy":
@@ -83,6 +84,7 @@ def graph_of(
         stored.id = group("tuple", items)
     graph = Graph(expected, Layout([]), moved)
     storages = []
+    source_bytes = _Bytes(file, checkpoint, computed)
     for key, new in moved.items():
         use = uses[key]
         dtype = storage_dtype(use.cls)
@@ -96,7 +98,7 @@ def graph_of(
             )
         nbytes = use.numel * dtype.itemsize
         units = dtype.itemsize // (2 if dtype.kind == "complex" else 1)
-        piece = _Bytes(file, checkpoint, computed).piece(key, nbytes, units, copies=container == "torch-legacy")
+        piece = source_bytes.piece(key, nbytes, units, copies=container == "torch-legacy")
         if isinstance(piece, Copy):
             graph.places[new] = piece
         else:
@@ -129,8 +131,8 @@ def _written(source: TorchSource, edits: Edits, computed: ComputedTensors, path:
     return emitted.data
 
 
-def _ids(pickle: Pickle) -> Iterator[tuple[Persistent, list[Node]]]:
-    """Every persistent id with a new list of its items, each once; tensor records are taken apart for it."""
+def _nodes(pickle: Pickle) -> Iterator[Node]:
+    """Every node but constants, each once; tensor records are taken apart. What a caller puts into a node comes too."""
     seen: set[int] = set()
     todo: list[Node] = [pickle.root] if pickle.root is not None else []
     while todo:
@@ -138,12 +140,17 @@ def _ids(pickle: Pickle) -> Iterator[tuple[Persistent, list[Node]]]:
         if id(node) in seen or isinstance(node, Const):
             continue
         seen.add(id(node))
+        yield node
         if isinstance(node, TensorRecord):
             todo.append(pickle.expand(node))
-        if isinstance(node, Persistent):
-            items = [item for _, item in elements(node.id)] if node.id is not None else []
-            yield node, items
         todo.extend(children(node))
+
+
+def _ids(pickle: Pickle) -> Iterator[tuple[Persistent, list[Node]]]:
+    """Every persistent id with a new list of its items."""
+    for node in _nodes(pickle):
+        if isinstance(node, Persistent):
+            yield node, [item for _, item in elements(node.id)] if node.id is not None else []
 
 
 def _in_zip_form(pickle: Pickle, path: str) -> list[str]:
@@ -180,21 +187,12 @@ def _add_view_offsets(pickle: Pickle, views: Mapping[int, int], path: str) -> No
         SaveError: something else than a tensor uses a view.
     """
     used: set[int] = set()
-    seen: set[int] = set()
-    todo: list[Node] = [pickle.root] if pickle.root is not None else []
-    while todo:
-        node = todo.pop()
-        if id(node) in seen or isinstance(node, Const):
-            continue
-        seen.add(id(node))
-        if isinstance(node, TensorRecord):
-            todo.append(pickle.expand(node))
+    for node in _nodes(pickle):
         if isinstance(node, Group) and node.type == "tuple" and len(node.items) > 3:
             stored, offset = node.items[:2]
             if id(stored) in views and isinstance(offset, Const) and isinstance(offset.value, int):
                 node.items[1] = const(offset.value + views[id(stored)])
                 used.add(id(stored))
-        todo.extend(children(node))
     if used != views.keys():
         raise SaveError("it holds a view of a storage that is no tensor's", path=path, code="unfaithful")
 
@@ -205,24 +203,15 @@ def _put(pickle: Pickle, instead: Mapping[int, Node]) -> None:
     def answer(node: Node) -> Node:
         return instead.get(id(node), node)
 
-    seen: set[int] = set()
     assert pickle.root is not None
     pickle.root = answer(pickle.root)
-    todo: list[Node] = [pickle.root]
-    while todo:
-        node = todo.pop()
-        if id(node) in seen or isinstance(node, Const):
-            continue
-        seen.add(id(node))
+    for node in _nodes(pickle):
         if isinstance(node, Group):
             node.items = list(map(answer, node.items))
         elif isinstance(node, Call):
             node.function, node.args = answer(node.function), list(map(answer, node.args))
-        elif isinstance(node, TensorRecord) and node.expanded is not None:
-            todo.append(node.expanded)
         for effect in node.effects:
             effect.items[:] = map(answer, effect.items)
-        todo.extend(children(node))
 
 
 def _lost_records(source: TorchSource) -> list[str]:
