@@ -112,7 +112,8 @@ def tensors_out(file: File | None, checkpoint: Checkpoint, plan: Plan, container
     for target in plan.targets:
         choosing.add(target)
     metadata = choosing.take_aliases()
-    if not choosing.tensors and plan.targets:
+    # An archive without members is no npz that anybody would recognise.
+    if not choosing.tensors and (plan.targets or container == "npz"):
         raise RepairError(
             f"{container} files can hold nothing of the state dict",
             path=checkpoint.path,

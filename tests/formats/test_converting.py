@@ -340,6 +340,17 @@ def test_that_a_type_that_a_container_lacks_is_left_out_and_named(tmp_path: Path
         converted(tmp_path / "a.pt", tmp_path / "c.safetensors")
 
 
+def test_that_an_archive_of_no_arrays_is_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "in.pt"
+    torch.save({"only": torch.ones(2)}, path)
+    drop = '[[step]]\nop = "drop"\nkeys = ["only"]'
+    with pytest.raises(RepairError, match="can hold nothing"):
+        converted(path, tmp_path / "out.npz", "npz", drop)
+    assert not (tmp_path / "out.npz").exists()
+    converted(path, tmp_path / "out.safetensors", "safetensors", drop)
+    assert load_file(tmp_path / "out.safetensors") == {}
+
+
 def test_that_a_byte_that_changes_on_its_way_is_found(
     training: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
