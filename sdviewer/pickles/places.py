@@ -54,7 +54,8 @@ class _Walk:
                 if name not in self.full:
                     self.note(name, holder, label, top)
         elif (not isinstance(node, Const) or node.effects) and node not in self.above:
-            self.above[node] = (holder, label, top)
+            # Without a label it has its holder's path: a chain of thousands of them is not walked for each.
+            self.above[node] = (holder, label, top) if label or holder is None else self.above[holder]
             self.todo.append(node)
 
     def note(self, name: Global, holder: Node | None, label: str, top: str) -> None:

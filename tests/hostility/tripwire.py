@@ -93,7 +93,11 @@ class Tripwire:
             return
         if event == "os.kill" and self.walks and args[1] == signal.SIGKILL:
             return  # the end of that child
-        if event in ("os.listdir", "os.scandir") and os.path.realpath(args[0]).startswith(self._readable):
+        if event in ("os.listdir", "os.scandir"):
+            seen = os.path.realpath(args[0]) + os.sep
+            if seen.startswith((self._readable, self._writable)):
+                return
+        if event in ("ctypes.dlopen", "ctypes.dlsym") and not self._stop and _of_saving(event, args):
             return
         if event == "open" and not self._stop and self._may_open(*args):
             return
@@ -118,6 +122,11 @@ class Tripwire:
             yield
         finally:
             self.armed = False
+
+
+def _of_saving(event: str, args: tuple[Any, ...]) -> bool:
+    """Whether it is a save that asks the C library that runs already for what Python has no call for."""
+    return args[0] is None if event == "ctypes.dlopen" else args[1] in ("fallocate64", "renameat2")
 
 
 def look(folder: Path) -> dict[str, Any]:
