@@ -1,0 +1,69 @@
+"""Reading and writing checkpoints: torch's files, and safetensors by the suffix."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sdviewer.repair.script.parts.checkpoint import Checkpoint
+from sdviewer.repair.script.parts.failures import InputError, OutputError, RecipeError, quoted
+
+SAFETENSORS = ".safetensors"
+
+
+def load(path: str) -> Any:
+    """What a file holds, its tensors mapped where that is possible."""
+    options: dict[str, Any] = {"map_location": "cpu", "weights_only": True}
+    try:
+        if Path(path).suffix == SAFETENSORS:
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        try:
+            return torch.load(path, mmap=True, **options)
+        except (TypeError, RuntimeError, ValueError):
+            # A torch before 2.1, or a file that is no archive.
+            return torch.load(path, **options)
+    except Exception as error:
+        raise InputError(f"it cannot be read: {error}") from error
+
+
+def save(checkpoint: Checkpoint, source: str, path: str, *, zipped: bool = True) -> None:
+    """Write the whole as a file of torch, or the tensors of the state dict as safetensors."""
+    if Path(path).suffix == SAFETENSORS:
+        save_tensors(checkpoint, source, path)
+        return
+    write_beside(path, lambda name: torch.save(checkpoint.root, name, _use_new_zipfile_serialization=zipped))
+
+
+def save_tensors(checkpoint: Checkpoint, source: str, path: str) -> None:
+    """Write the tensors of the state dict, each with bytes of its own: the format knows no ties."""
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    metadata = {"format": "pt"}
+    if Path(source).suffix == SAFETENSORS:
+        with safe_open(source, "pt") as file:
+            metadata = file.metadata()
+    tensors: dict[str, torch.Tensor] = {}
+    for key, value, _ in checkpoint.entries:
+        if not isinstance(value, torch.Tensor):
+            raise RecipeError(f"{quoted(key)} is no tensor, and a safetensors file holds nothing else")
+        tensors[key] = value.detach().clone(memory_format=torch.contiguous_format)
+    write_beside(path, lambda name: save_file(tensors, name, metadata))
+
+
+def write_beside(path: str, write: Callable[[str], None]) -> None:
+    """Write a temporary file and rename it, so that a failure leaves what was there."""
+    temporary = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
+    try:
+        write(str(temporary))
+        temporary.replace(path)
+    except Exception as error:
+        raise OutputError(f"it cannot be written: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

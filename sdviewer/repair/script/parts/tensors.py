@@ -1,0 +1,92 @@
+"""What steps on tensors share: which tensors can be computed with, and what takes their place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from sdviewer.repair.script.parts.checkpoint import Checkpoint, Done, Entry, check_keys, chosen_places
+from sdviewer.repair.script.parts.failures import RecipeError, quoted
+
+
+def needs_numbers(entry: Entry, what: str) -> None:
+    """Stop where a tensor is sparse, quantized or without numbers."""
+    tensor = entry.value
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_nested:
+        raise RecipeError(f"{what} {quoted(entry.key)}: it is no plain tensor of numbers")
+
+
+def is_floating(tensor: torch.Tensor) -> bool:
+    """Whether it holds floats or complex numbers."""
+    return bool(tensor.is_floating_point() or tensor.is_complex())
+
+
+def own(tensor: torch.Tensor) -> torch.Tensor:
+    """The same numbers, row by row in a storage of their own."""
+    return tensor.detach().resolve_conj().resolve_neg().clone(memory_format=torch.contiguous_format)
+
+
+def looks_at(tensor: torch.Tensor) -> tuple[Any, ...]:
+    """Equal for tensors that look at the same numbers of one storage."""
+    bits = (tensor.is_conj(), tensor.is_neg())
+    place = (tensor.data_ptr(), tensor.stride()) if tensor.layout == torch.strided else (id(tensor), ())
+    return (*place, tuple(tensor.shape), tensor.dtype, *bits)
+
+
+def as_before(new: torch.Tensor, old: torch.Tensor) -> torch.Tensor:
+    """The new tensor as a parameter where the old one was, and with a gradient where it had one."""
+    gradient = old.requires_grad and is_floating(new)
+    if isinstance(old, torch.nn.Parameter):
+        return torch.nn.Parameter(new.detach(), requires_grad=gradient)
+    return new.detach().requires_grad_(gradient)
+
+
+def made(
+    checkpoint: Checkpoint, what: Any, inputs: Sequence[torch.Tensor], make: Callable[[], torch.Tensor]
+) -> torch.Tensor:
+    """The tensor that `what` makes of `inputs`: one and the same where they are, so that what was tied stays tied."""
+    name = (what, *map(looks_at, inputs))
+    if name not in checkpoint.made:
+        new = make()
+        checkpoint.made[name] = as_before(new, inputs[0]) if inputs else new
+    return checkpoint.made[name]
+
+
+def each_tensor(
+    checkpoint: Checkpoint,
+    keys: Sequence[str],
+    what: Any,
+    change: Callable[[Entry], Callable[[], torch.Tensor] | None],
+) -> Done:
+    """Put in the place of each tensor what `change` says of it, None where it stays; `what` names the change."""
+    matched = 0
+    outputs: list[Sequence[Entry]] = [(entry,) for entry in checkpoint.entries]
+    for place in chosen_places(checkpoint.keys, keys):
+        entry = checkpoint.entries[place]
+        if isinstance(entry.value, torch.Tensor):
+            matched += 1
+            make = change(entry)
+            if make is not None:
+                outputs[place] = (entry._replace(value=made(checkpoint, what, [entry.value], make)),)
+    return Done(matched, put_entries(checkpoint, outputs))
+
+
+def put_entries(checkpoint: Checkpoint, outputs: Sequence[Sequence[Entry]]) -> int:
+    """Put what became of each entry in its place; how many are other ones now."""
+    old: list[str] = []
+    new: list[str | None] = []
+    for entry, output in zip(checkpoint.entries, outputs, strict=True):
+        old += [entry.key] * max(1, len(output))
+        new += [one.key for one in output] or [None]
+    check_keys(old, new)
+    pairs = zip(checkpoint.entries, outputs, strict=True)
+    changed = sum(not (len(output) == 1 and is_same(output[0], entry)) for entry, output in pairs)
+    checkpoint.entries = [one for output in outputs for one in output]
+    return changed
+
+
+def is_same(one: Entry, other: Entry) -> bool:
+    """Whether an entry is what it was."""
+    return one.key == other.key and one.value is other.value and one.made_of == other.made_of
