@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import copy
+import re
 import shutil
 import subprocess
 import sys
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,9 @@ from sdviewer.formats.opening import open_checkpoint
 from sdviewer.formats.saving import save
 from sdviewer.repair.operations import OPERATIONS
 from sdviewer.repair.planning import make_plan
-from sdviewer.repair.recipe import parse_recipe
+from sdviewer.repair.recipe import FORMAT, parse_recipe
 from sdviewer.repair.script import PARTS, program
+from tests.repair.test_recipe_doc import EXAMPLES
 
 Run = Any
 
@@ -60,7 +63,7 @@ def _training() -> dict[str, Any]:
     state = {number: {"exp_avg": torch.zeros_like(model[name]).detach()} for number, name in enumerate(names)}
     groups = [
         {"lr": 0.1, "betas": (0.9, 0.99), "params": [*range(4)], "param_names": names[:4]},
-        {"lr": 0.2, "betas": (0.9, 0.99), "params": [*range(4, len(names))], "param_names": names[4:]},
+        {"lr": 0.2, "betas": (0.8, 0.99), "params": [*range(4, len(names))], "param_names": names[4:]},
     ]
     ema = {key: tensor for key, tensor in copy.deepcopy(model).items() if isinstance(tensor, torch.Tensor)}
     optimizer = {"state": state, "param_groups": groups}
@@ -81,7 +84,7 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     """Carry a recipe out by both; the exit codes, and the result where there is one, which must be the same."""
 
     def both(source: Path, recipe: str, *, state_dict: str | None = None, suffix: str = ".pt") -> tuple[int, Any, str]:
-        parsed = parse_recipe(f'format = "sdviewer-recipe/1"\n{recipe}')
+        parsed = parse_recipe(f'format = "{FORMAT}"\n{recipe}')
         ours, theirs = tmp_path / f"ours{suffix}", tmp_path / f"theirs{suffix}"
         for path in (ours, theirs):
             path.unlink(missing_ok=True)
@@ -94,12 +97,13 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
             code = error.exit_code
         text = program(parsed)
         ast.parse(text, feature_version=(3, 9))
-        namespace: dict[str, Any] = {"__name__": "program"}
-        exec(compile(text, "program.py", "exec"), namespace)
         chosen = [] if state_dict is None else ["--state-dict", state_dict]
-        found = namespace["run"](namespace["repair"], [str(source), str(theirs), *chosen])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["program.py", str(source), str(theirs), *chosen])
+            with pytest.raises(SystemExit) as ended:
+                exec(compile(text, "program.py", "exec"), {"__name__": "__main__"})
         said = capsys.readouterr().err
-        assert found == code, said
+        assert ended.value.code == code, said
         assert theirs.exists() == ours.exists() == (code == 0)
         if code:
             return code, None, said
@@ -143,7 +147,13 @@ def _lines(value: Any, storages: dict[int, int]) -> Iterator[Any]:
 
 
 STEPS: dict[str, list[str]] = {
-    "unwrap": ["", "keep_rest = true", 'path = "model"', 'path = "ema"', 'path = "nowhere"'],
+    "unwrap": [
+        'path = "auto"',
+        'path = "auto"\nkeep_rest = true',
+        'path = "model"',
+        'path = "ema"',
+        'path = "nowhere"',
+    ],
     "strip": [
         'prefix = "module."',
         'prefix = "module.blocks."\nwhen = "any"',
@@ -223,26 +233,174 @@ def test_that_every_operation_has_a_part_and_steps_here() -> None:
     assert set(parts) <= {operation.op for operation in OPERATIONS} and set(parts) == set(STEPS)
 
 
-@pytest.mark.parametrize("op", [operation.op for operation in OPERATIONS])
-class TestOperation:
-    """One entry of OPERATIONS."""
-
-    def test_that_a_program_gives_what_repair_gives(self, op: str, run: Run, sources: dict[str, Path]) -> None:
-        done = 0
-        for fields in STEPS.get(op, ()):
-            step = PREPARED.get(op, "") + f'[[step]]\nop = "{op}"\n{fields}\n'
-            code, _, _ = run(sources["training"], step)
-            done += code == 0
-            run(sources["bare"], step)
-            run(sources["training"], step + '[[step]]\nop = "prefix"\nadd = "x."\n[[step]]\nop = "unwrap"\n')
-        assert done or op not in STEPS
-
-    def test_that_an_operation_without_a_part_says_so(self, op: str) -> None:
-        if op not in STEPS:
-            fields = {"op": op}
-            with pytest.raises(UsageError, match=f"cannot be said as a program yet: {op}"):
-                program(_recipe_of(fields["op"]))
+AFTER = '[[step]]\nop = "prefix"\nadd = "x."\n[[step]]\nop = "unwrap"\npath = "auto"\n'
 
 
-def _recipe_of(op: str) -> Any:
-    raise NotImplementedError(op)
+@pytest.mark.parametrize(("op", "fields"), [(op, fields) for op, steps in STEPS.items() for fields in steps])
+def test_that_a_program_gives_what_repair_gives(op: str, fields: str, run: Run, sources: dict[str, Path]) -> None:
+    step = PREPARED.get(op, "") + f'[[step]]\nop = "{op}"\n{fields}\n'
+    run(sources["training"], step)
+    run(sources["bare"], step)
+    run(sources["training"], step + AFTER)
+
+
+def test_that_an_operation_without_a_part_is_named() -> None:
+    said = {part.op for part in PARTS}
+    recipe = parse_recipe(f'format = "{FORMAT}"\n[[step]]\nop = "drop"\nkeys = ["a"]\n')
+    (step,) = recipe.steps
+
+    class Unsaid(type(step)):  # type: ignore[misc]
+        op = "fold_twice"
+
+    assert Unsaid.op not in said
+    with pytest.raises(UsageError, match="cannot be said as a program yet: fold_twice"):
+        program(replace(recipe, steps=(Unsaid(keys=("a",)),)))
+    assert program(replace(recipe, steps=(Unsaid(keys=("a",), enabled=False),)))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "state_dict"),
+    [
+        ('[source]\nrequire = ["module.blocks.{i}.attn.qkv.weight", "module.embed.*"]\nforbid = ["encoder.**"]', None),
+        ('[source]\nrequire = ["blocks.{i}.**"]', None),
+        ('[source]\nforbid = ["module.**"]', None),
+        ("[source]\ntensors = 3", None),
+        ('[source]\nstate_dict = "ema"\n[[step]]\nop = "strip"\nprefix = "module."', None),
+        ('[source]\nstate_dict = "ema"\n[[step]]\nop = "strip"\nprefix = "module."', "model"),
+        ('[source]\nstate_dict = "nowhere"\n[[step]]\nop = "strip"\nprefix = "module."', None),
+        ('[[step]]\nop = "strip"\nprefix = "module."', "ema"),
+        ('[[step]]\nop = "strip"\nprefix = "module."', "nowhere"),
+        ('[[step]]\nop = "strip"\nprefix = "module."', "optimizer"),
+        ('[[step]]\nop = "strip"\nprefix = "gone."\nenabled = false', None),
+    ],
+)
+def test_that_guards_and_the_choice_of_a_state_dict_are_those_of_repair(
+    recipe: str, state_dict: str | None, run: Run, sources: dict[str, Path]
+) -> None:
+    for source in sources.values():
+        run(source, recipe, state_dict=state_dict)
+
+
+def test_that_the_examples_of_the_recipe_doc_are_programs_that_do_the_same(run: Run, tmp_path: Path) -> None:
+    for number, (text, keys) in enumerate(EXAMPLES):
+        names = [line.partition(" -> ")[0] for line in keys.splitlines()]
+        if not names:
+            continue
+        torch.save({name: torch.full((2,), float(at)) for at, name in enumerate(names)}, tmp_path / f"{number}.pt")
+        run(tmp_path / f"{number}.pt", text.replace(f'format = "{FORMAT}"\n', ""))
+
+
+def test_that_several_model_state_dicts_are_a_question_in_both(run: Run, tmp_path: Path) -> None:
+    torch.save({"model": {"w": torch.ones(2)}, "net": {"w": torch.ones(2)}, "step": 3}, tmp_path / "two.pt")
+    add = '[[step]]\nop = "prefix"\nadd = "a."'
+    assert run(tmp_path / "two.pt", add)[0] == 2
+    assert run(tmp_path / "two.pt", add, state_dict="net")[0] == 0
+    assert run(tmp_path / "two.pt", '[[step]]\nop = "set_value"\npath = "step"\nvalue = 4')[0] == 0
+    assert run(tmp_path / "two.pt", '[[step]]\nop = "unwrap"\npath = "net"\n' + add)[0] == 0
+
+
+def test_that_a_dict_that_stands_there_twice_is_refused_unless_it_is_unwrapped(run: Run, tmp_path: Path) -> None:
+    model = {"w": torch.ones(2)}
+    torch.save({"model": model, "last": model}, tmp_path / "twice.pt")
+    add = '[[step]]\nop = "prefix"\nadd = "a."\n'
+    assert run(tmp_path / "twice.pt", add)[0] == 1
+    assert run(tmp_path / "twice.pt", add + '[[step]]\nop = "unwrap"\npath = "auto"')[0] == 0
+
+
+def test_that_a_legacy_file_stays_one(run: Run, tmp_path: Path) -> None:
+    torch.save(_training(), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    steps = '[[step]]\nop = "strip"\nprefix = "module."\n[save]\nformat = "torch-legacy"'
+    assert run(tmp_path / "old.pt", steps)[0] == 0
+    assert (tmp_path / "theirs.pt").read_bytes()[:2] == b"\x80\x02"
+
+
+def test_that_safetensors_are_read_and_written(run: Run, tmp_path: Path) -> None:
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    tensors = {"m.a": torch.randn(3, 4).half(), "m.b": torch.arange(3), "m.c": torch.randn(2).bfloat16()}
+    save_file(tensors, tmp_path / "in.safetensors", {"format": "pt", "note": "mine"})
+    steps = '[[step]]\nop = "strip"\nprefix = "m."\n[[step]]\nop = "tie"\nfrom = "a"\nto = ["d"]\n'
+    steps += '[[step]]\nop = "cast"\ndtype = "float32"\nkeys = ["a"]'
+    code, result, _ = run(tmp_path / "in.safetensors", steps, suffix=".safetensors")
+    assert code == 0 and list(result) == ["a", "b", "c", "d"]
+    with safe_open(tmp_path / "theirs.safetensors", "pt") as file:
+        assert file.metadata() == {"format": "pt", "note": "mine"}
+
+
+def _program(tmp_path: Path, recipe: str) -> Path:
+    path = tmp_path / "program.py"
+    path.write_text(program(parse_recipe(f'format = "{FORMAT}"\n{recipe}')), "utf-8")
+    return path
+
+
+STRANGE = """
+name = "coding: latin-1 \\u202e \\u0000 \\r import os"
+[source]
+require = ["module.blocks.{i}.norm.gamma"]
+[[step]]
+op = "rename"
+why = "a note\\nos.abort() \\u2028 # \\\\"
+rules = [["module.blocks.{i}.norm.gamma", "a'\\"\\"\\"\\\\{i+1}\\u202e\\n"], ['re:\\.(head)\\.', 'x\\g<1>\\\\']]
+[[step]]
+op = "drop"
+keys = [{ repr = '"\\ud800 x"' }, "**.bias"]
+"""
+
+
+def test_that_no_text_of_a_recipe_becomes_code(run: Run, sources: dict[str, Path], tmp_path: Path) -> None:
+    code, result, _ = run(sources["bare"], STRANGE)
+    assert code == 0 and 'a\'"""\\2\u202e\n' in result
+    text = _program(tmp_path, STRANGE).read_text("utf-8")
+    assert not any(line.startswith("os.") for line in text.splitlines())
+    assert "\u202e" not in text and "\r" not in text
+
+
+def test_that_a_program_runs_alone_and_ends_with_the_exit_codes_of_repair(
+    sources: dict[str, Path], tmp_path: Path
+) -> None:
+    path = _program(tmp_path, '[[step]]\nop = "strip"\nprefix = "module."\n[[step]]\nop = "clone"')
+    shutil.copy(sources["training"], tmp_path / "in.pt")
+    (tmp_path / "broken.pt").write_bytes(b"nothing")
+
+    def ran(*argv: str) -> tuple[int, str]:
+        command = [sys.executable, "-I", "-W", "error", path.name, *argv]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert "Traceback" not in done.stderr
+        return done.returncode, done.stderr
+
+    assert ran("in.pt", "out.pt") == (0, "")
+    assert "fc" not in torch.load(tmp_path / "out.pt", weights_only=True)["model"]
+    before = (tmp_path / "in.pt").read_bytes()
+    for argv, code, said in (
+        (("out.pt", "again.pt"), 1, 'step 1 (Strip prefix "module.")'),
+        (("in.pt", "in.pt", "--overwrite"), 2, "OUT is the input"),
+        (("in.pt",), 2, "OUT"),
+        (("broken.pt", "again.pt"), 3, "cannot be read"),
+        (("none.pt", "again.pt"), 3, "none.pt"),
+        (("in.pt", "out.pt"), 4, "--overwrite"),
+        (("in.pt", "nowhere/out.pt"), 4, "nowhere"),
+    ):
+        found, err = ran(*argv)
+        assert (found, said in err) == (code, True), (argv, found, err)
+    assert ran("in.pt", "out.pt", "--overwrite") == (0, "")
+    assert (tmp_path / "in.pt").read_bytes() == before
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["broken.pt", "in.pt", "out.pt", "program.py"]
+
+
+def test_that_a_program_has_what_it_needs_and_no_more(tmp_path: Path) -> None:
+    path = _program(tmp_path, "".join(f'[[step]]\nop = "{op}"\n{steps[0]}\n' for op, steps in STEPS.items()))
+    small = program(parse_recipe(f'format = "{FORMAT}"\n[[step]]\nop = "prefix"\nadd = "a."'))
+    (tmp_path / "small.py").write_text(small)
+    rules = ["--isolated", "--select", "E4,E7,E9,F,I,B,UP,C4", "--target-version", "py39", "--ignore", "UP006,UP035"]
+    command = [sys.executable, "-m", "ruff", "check", "--no-cache", *rules, path.name, "small.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    for text in (path.read_text("utf-8"), small):
+        tree = ast.parse(text)
+        names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+        assert len(set(names)) == len(names)
+        words = Counter(re.findall(r"\w+", text))
+        assert [name for name in names if words[name] < 2] == []
+        assert "import sdviewer" not in text and "from sdviewer" not in text
+    assert "Rule" not in small and "tensor_bytes" not in small

@@ -32,15 +32,19 @@ class Done(NamedTuple):
 class Checkpoint:
     """What the file holds, and the state dict in it that the steps see.
 
-    `versions` says where the entries of its `_metadata` go, None where one is left out. `made` are the tensors made so
-    far, so that what was tied stays tied. The rest is done at the end: `gone` are items to take out of their dicts,
-    `rest` whether an unwrap keeps what stands beside the state dict, `outer` the key to wrap the whole in.
+    `twice`: it stands in the file under two names. `versions` says where the entries of its `_metadata` go, None where
+    one is left out. `made` are the tensors made so far, so that what was tied stays tied. The rest is done at the end:
+    `gone` are items to take out of their dicts, `rest` whether an unwrap keeps what stands beside the state dict,
+    `outer` the key to wrap the whole in.
     """
 
-    def __init__(self, root: Any, path: tuple[Any, ...] | None, mapping: dict[Any, Any]) -> None:
+    def __init__(
+        self, root: Any, path: tuple[Any, ...] | None, mapping: dict[Any, Any], *, twice: bool = False
+    ) -> None:
         self.root = root
         self.path = path
         self.mapping = mapping
+        self.twice = twice
         self.entries = [Entry(key, value, (key,)) for key, value in mapping.items() if isinstance(key, str)]
         metadata = getattr(mapping, "_metadata", {})
         self.versions: dict[str, str | None] = {module: module for module in metadata if isinstance(module, str)}
@@ -161,10 +165,14 @@ def dead_patterns(keys: Sequence[str], patterns: Sequence[str]) -> list[str]:
 def put_back(checkpoint: Checkpoint) -> None:
     """Write the entries and their `_metadata` back into the state dict, which stays the object it was."""
     mapping = checkpoint.mapping
+    named = [(key, value) for key, value in mapping.items() if isinstance(key, str)]
     others = [(key, value) for key, value in mapping.items() if not isinstance(key, str)]
-    mapping.clear()
-    mapping.update([(entry.key, entry.value) for entry in checkpoint.entries])
-    mapping.update(others)
+    entries = [(entry.key, entry.value) for entry in checkpoint.entries]
+    if list(map(_identity, named)) != list(map(_identity, entries)):
+        if checkpoint.twice and checkpoint.rest is None:
+            raise RecipeError("this state dict stands in the file under two names as one object: unwrap it")
+        mapping.clear()
+        mapping.update(entries + others)
     metadata = getattr(mapping, "_metadata", None)
     if metadata:
         places = [(checkpoint.versions.get(module, module), version) for module, version in metadata.items()]
@@ -172,3 +180,7 @@ def put_back(checkpoint: Checkpoint) -> None:
         metadata.update([(module, version) for module, version in places if module is not None])
     for holder, key in checkpoint.gone:
         holder.pop(key, None)
+
+
+def _identity(entry: tuple[str, Any]) -> tuple[str, int]:
+    return entry[0], id(entry[1])

@@ -80,9 +80,8 @@ def choose(
         (one,) = fits
         if one.role == "optimizer":
             raise RecipeError("the keys of an optimizer's state dict cannot be edited: they number parameters")
-        if sum(other.mapping is one.mapping for other in found) > 1 and needed:
-            raise RecipeError("this state dict stands in the file under two names as one object")
-        return Checkpoint(root, one.path, one.mapping)
+        twice = sum(other.mapping is one.mapping for other in found) > 1
+        return Checkpoint(root, one.path, one.mapping, twice=twice)
     if not needed and wanted is None:
         return Checkpoint(root, None, {})
     if name is None and wanted is not None and not fits:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from sdviewer.repair.script.parts.checkpoint import Checkpoint
-from sdviewer.repair.script.parts.failures import RecipeError, UsageError
+from sdviewer.repair.script.parts.failures import OutputError, RecipeError, UsageError
 from sdviewer.repair.script.parts.files import load, save
 
 
@@ -30,7 +30,7 @@ def run(repair: Callable[[Any, str | None], Checkpoint], argv: Sequence[str], *,
             if Path(path).exists() and target.samefile(path):
                 raise UsageError("OUT is the input")
             if not arguments.overwrite:
-                raise UsageError("OUT is there already; --overwrite writes over it")
+                raise OutputError("OUT is there already; --overwrite writes over it")
         root = load(path)
         with torch.no_grad():
             checkpoint = repair(root, arguments.state_dict)
