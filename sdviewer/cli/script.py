@@ -23,7 +23,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> int:
     """Write the program; nothing of it is run."""
-    from sdviewer.formats.temporary import temporary_file
+    from sdviewer.formats.temporary import Replacing, temporary_file
     from sdviewer.repair.recipe import parse_recipe
     from sdviewer.repair.script import program
 
@@ -32,8 +32,9 @@ def run(arguments: Namespace) -> int:
         sys.stdout.write(text)
         return 0
     _refuse_recipe(arguments.output, arguments.recipe)
+    replacing = Replacing(allowed=arguments.overwrite)
     raw = text.encode("utf-8")
-    with temporary_file(arguments.output, nbytes=len(raw), overwrite=arguments.overwrite) as temporary:
+    with temporary_file(arguments.output, nbytes=len(raw), replacing=replacing) as temporary:
         os.write(temporary.fd, raw)
         temporary.put_in_place()
     return 0

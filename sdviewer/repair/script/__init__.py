@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import keyword
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -46,12 +47,28 @@ PARTS = (
     Part("replace", "replace", "replace"),
     Part("drop", "drop", "drop"),
     Part("keep", "keep", "keep"),
+    Part("split", "split", "split"),
+    Part("fuse", "fuse", "fuse"),
+    Part("stack", "stack", "stack"),
+    Part("unstack", "unstack", "unstack"),
+    *[Part(op, "shapes", op) for op in ("transpose", "permute", "reshape", "flatten", "squeeze", "unsqueeze")],
+    Part("rows", "rows", "rows", needs="NumPy (for a mean)"),
+    Part("add", "add", "add"),
+    Part("broadcast", "broadcast", "broadcast"),
+    Part("untie", "untie", "untie"),
+    Part("edit", "edit", "edit"),
+    Part("clean", "clean", "clean"),
+    Part("scale", "scale", "scale"),
+    Part("prune", "prune", "prune"),
+    Part("weight_norm", "reparametrization", "weight_norm", needs="NumPy"),
+    Part("spectral_norm", "reparametrization", "spectral_norm", needs="NumPy"),
     Part("drop_objects", "drop_objects", "drop_objects"),
     Part("cast", "cast", "cast"),
     Part("clone", "clone", "clone"),
     Part("tie", "tie", "tie"),
     Part("set_value", "around", "set_value"),
     Part("leave_out", "around", "leave_out"),
+    Part("metadata", "metadata", "metadata"),
     Part("wrap", "wrap", "wrap", "put_under"),
     Part("renumber_optimizer", "optimizer", "renumber_optimizer", "follow_numbers"),
 )
@@ -62,7 +79,9 @@ CLOSING = ("take_out", "put_under")
 MODULES = "sdviewer.repair.script.parts"
 _SHARED = {
     "choose": f"{MODULES}.choosing",
-    **dict.fromkeys(("require", "forbid", "expect_tensors", "step", "put_back", "Checkpoint"), f"{MODULES}.checkpoint"),
+    **dict.fromkeys(
+        ("require", "forbid", "expect_tensors", "step", "put_back", "Checkpoint", "Loaded"), f"{MODULES}.checkpoint"
+    ),
     "follow_names": f"{MODULES}.optimizer",
     "run": f"{MODULES}.command",
 }
@@ -70,6 +89,8 @@ _SHARED = {
 LAST = tuple([
     f"sdviewer.repair.{name}"
     for name in (
+        "script.parts.gathering",
+        "script.parts.elements",
         "script.parts.tensors",
         "script.parts.checkpoint",
         "modules",
@@ -99,7 +120,7 @@ def program(recipe: Recipe) -> str:
         modules |= {name: f"{MODULES}.{part.module}" for name in (part.function, part.last) if name}
     modules |= _SHARED
     gathered = gather(f"{body}\n\n{tail}", modules, LAST)
-    imports = import_lines({*gathered.imports, ("sys", ""), ("typing", "Any")}, sys.stdlib_module_names)
+    imports = import_lines({*gathered.imports, ("sys", "")}, sys.stdlib_module_names)
     head = [*_header(recipe, active), "from __future__ import annotations", "", *imports]
     return "\n".join(head) + "\n\n" + "\n\n\n".join([body, *[piece.text for piece in gathered.pieces], tail]) + "\n"
 
@@ -139,9 +160,9 @@ def _repair(recipe: Recipe, active: Sequence[Operation]) -> str:
     if not edits and not source.require and not source.forbid:
         arguments["needed"] = False
     lines = [
-        "def repair(root: Any, state_dict: str | None) -> Checkpoint:",
+        "def repair(loaded: Loaded, state_dict: str | None) -> Checkpoint:",
         '    """The guards and the steps of the recipe, in their order."""',
-        *_call("checkpoint = choose", [_Name("root"), _Name("state_dict")], arguments),
+        *_call("checkpoint = choose", [_Name("loaded"), _Name("state_dict")], arguments),
     ]
     for guard, wanted in (("require", source.require), ("forbid", source.forbid)):
         if wanted:
@@ -223,6 +244,8 @@ def _literal(value: Any) -> str:
         return f"[{', '.join(map(_literal, value))}]"
     if isinstance(value, dict):
         return "{" + ", ".join([name + _literal(one) for name, one in _pairs(value)]) + "}"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f'float("{value}")'
     if not isinstance(value, str):
         return repr(value)
     if "\\" in value and '"' not in value and value.isprintable() and not value.endswith("\\"):

@@ -29,6 +29,13 @@ class Done(NamedTuple):
     dead: Sequence[str] = ()
 
 
+class Loaded(NamedTuple):
+    """What a file holds; `metadata` is the text that a safetensors file carries, None for a file of torch."""
+
+    root: Any
+    metadata: dict[str, str] | None
+
+
 class Checkpoint:
     """What the file holds, and the state dict in it that the steps see.
 
@@ -39,9 +46,9 @@ class Checkpoint:
     """
 
     def __init__(
-        self, root: Any, path: tuple[Any, ...] | None, mapping: dict[Any, Any], *, twice: bool = False
+        self, loaded: Loaded, path: tuple[Any, ...] | None, mapping: dict[Any, Any], *, twice: bool = False
     ) -> None:
-        self.root = root
+        self.root, self.metadata = loaded
         self.path = path
         self.mapping = mapping
         self.twice = twice

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from sdviewer.repair.script.parts.checkpoint import Checkpoint
+from sdviewer.repair.script.parts.checkpoint import Checkpoint, Loaded
 from sdviewer.repair.script.parts.failures import RecipeError, UsageError, quoted
 
 MODEL_NAMES = frozenset((
@@ -62,13 +62,13 @@ def role_of(path: Sequence[Any], mapping: dict[Any, Any]) -> str:
 
 
 def choose(
-    root: Any, name: str | None, source: str = "auto", unwrapped: Sequence[str] = (), *, needed: bool = True
+    loaded: Loaded, name: str | None, source: str = "auto", unwrapped: Sequence[str] = (), *, needed: bool = True
 ) -> Checkpoint:
     """The checkpoint with the state dict called `name`, else the one the recipe is for, else the only model's.
 
     `unwrapped` are the paths that the recipe unwraps. Where none is `needed`, there may be none.
     """
-    found = list(find_state_dicts(root))
+    found = list(find_state_dicts(loaded.root))
     known = [one.name for one in found]
     wanted = name if name not in (None, "auto") else source if source != "auto" else None
     for path in unwrapped:
@@ -81,9 +81,9 @@ def choose(
         if one.role == "optimizer":
             raise RecipeError("the keys of an optimizer's state dict cannot be edited: they number parameters")
         twice = sum(other.mapping is one.mapping for other in found) > 1
-        return Checkpoint(root, one.path, one.mapping, twice=twice)
+        return Checkpoint(loaded, one.path, one.mapping, twice=twice)
     if not needed and wanted is None:
-        return Checkpoint(root, None, {})
+        return Checkpoint(loaded, None, {})
     if name is None and wanted is not None and not fits:
         raise RecipeError(f"the recipe is for the state dict {quoted(wanted)}, and there is none")
     there = ", ".join(f"{quoted(one.name)} ({one.role})" for one in found) or "none"

@@ -6,16 +6,15 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from sdviewer.repair.script.parts.checkpoint import Checkpoint
+from sdviewer.repair.script.parts.checkpoint import Checkpoint, Loaded
 from sdviewer.repair.script.parts.failures import OutputError, RecipeError, UsageError
 from sdviewer.repair.script.parts.files import load, save
 
 
-def run(repair: Callable[[Any, str | None], Checkpoint], argv: Sequence[str], *, zipped: bool = True) -> int:
+def run(repair: Callable[[Loaded, str | None], Checkpoint], argv: Sequence[str], *, zipped: bool = True) -> int:
     """Load, repair, save. 0: done, 1: the recipe does not go through, 2: usage, 3: unreadable, 4: unwritable."""
     parser = argparse.ArgumentParser(description="Carry out the recipe at the top of this file on a checkpoint.")
     parser.add_argument("input", metavar="IN", help="a file of torch, or .safetensors")
@@ -31,11 +30,11 @@ def run(repair: Callable[[Any, str | None], Checkpoint], argv: Sequence[str], *,
                 raise UsageError("OUT is the input")
             if not arguments.overwrite:
                 raise OutputError("OUT is there already; --overwrite writes over it")
-        root = load(path)
+        loaded = load(path)
         with torch.no_grad():
-            checkpoint = repair(root, arguments.state_dict)
+            checkpoint = repair(loaded, arguments.state_dict)
         path = arguments.output
-        save(checkpoint, arguments.input, arguments.output, zipped=zipped)
+        save(checkpoint, arguments.output, zipped=zipped)
     except RecipeError as error:
         print(f"{Path(sys.argv[0]).name}: {path}: {error}", file=sys.stderr)
         return error.exit_code

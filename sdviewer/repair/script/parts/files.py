@@ -9,46 +9,49 @@ from typing import Any
 
 import torch
 
-from sdviewer.repair.script.parts.checkpoint import Checkpoint
+from sdviewer.repair.script.parts.checkpoint import Checkpoint, Loaded
 from sdviewer.repair.script.parts.failures import InputError, OutputError, RecipeError, quoted
 
 SAFETENSORS = ".safetensors"
 
 
-def load(path: str) -> Any:
+def load(path: str) -> Loaded:
     """What a file holds, its tensors mapped where that is possible."""
     options: dict[str, Any] = {"map_location": "cpu", "weights_only": True}
     try:
         if Path(path).suffix == SAFETENSORS:
-            from safetensors.torch import load_file
-
-            return load_file(path)
+            return load_tensors(path)
         try:
-            return torch.load(path, mmap=True, **options)
+            return Loaded(torch.load(path, mmap=True, **options), None)
         except (TypeError, RuntimeError, ValueError):
             # A torch before 2.1, or a file that is no archive.
-            return torch.load(path, **options)
+            return Loaded(torch.load(path, **options), None)
     except Exception as error:
         raise InputError(f"it cannot be read: {error}") from error
 
 
-def save(checkpoint: Checkpoint, source: str, path: str, *, zipped: bool = True) -> None:
+def load_tensors(path: str) -> Loaded:
+    """What a safetensors file holds."""
+    from safetensors import safe_open
+    from safetensors.torch import load_file
+
+    with safe_open(path, "pt") as file:
+        return Loaded(load_file(path), file.metadata() or {})
+
+
+def save(checkpoint: Checkpoint, path: str, *, zipped: bool = True) -> None:
     """Write the whole as a file of torch, or the tensors of the state dict as safetensors."""
     if Path(path).suffix == SAFETENSORS:
-        save_tensors(checkpoint, source, path)
+        save_tensors(checkpoint, path)
         return
     write_beside(path, lambda name: torch.save(checkpoint.root, name, _use_new_zipfile_serialization=zipped))
 
 
-def save_tensors(checkpoint: Checkpoint, source: str, path: str) -> None:
+def save_tensors(checkpoint: Checkpoint, path: str) -> None:
     """Write the tensors of the state dict, each with bytes of its own: the format knows no ties."""
-    from safetensors import safe_open
     from safetensors.torch import save_file
 
-    metadata = {"format": "pt"}
-    if Path(source).suffix == SAFETENSORS:
-        with safe_open(source, "pt") as file:
-            metadata = file.metadata()
+    metadata = {"format": "pt"} if checkpoint.metadata is None else checkpoint.metadata or None
     tensors: dict[str, torch.Tensor] = {}
     for key, value, _ in checkpoint.entries:
         if not isinstance(value, torch.Tensor):

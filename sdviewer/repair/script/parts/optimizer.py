@@ -12,13 +12,19 @@ from sdviewer.repair.script.parts.choosing import Found, find_state_dicts
 from sdviewer.repair.script.parts.failures import RecipeError, quoted
 
 
-def keys_now(checkpoint: Checkpoint) -> dict[str, str | None]:
-    """What became of each key of the file; None where nothing is left of it."""
+def keys_now(checkpoint: Checkpoint) -> tuple[dict[str, str | None], set[str]]:
+    """What became of each key of the file, None where nothing is left of it, and which are no longer one tensor."""
     now: dict[str, str | None] = {key: None for key in checkpoint.mapping if isinstance(key, str)}
-    for entry in checkpoint.entries:
-        if entry.made_of:
-            now[entry.made_of[0]] = entry.key
-    return now
+    parted: set[str] = set()
+    for key, value, made_of in checkpoint.entries:
+        for old in set(made_of):
+            if len(set(made_of)) == 1 and value is checkpoint.mapping[old] and now[old] is not None:
+                continue  # one tensor under a second key
+            if len(set(made_of)) > 1 or now[old] is not None:
+                parted.add(old)
+            now[old] = key
+    now.update({old: old for old in parted})
+    return now, parted
 
 
 def optimizers(checkpoint: Checkpoint) -> list[Found]:
@@ -30,7 +36,7 @@ def optimizers(checkpoint: Checkpoint) -> list[Found]:
 
 def follow_names(checkpoint: Checkpoint) -> None:
     """Let the names that optimizers give their parameters follow the keys."""
-    now = keys_now(checkpoint)
+    now, _ = keys_now(checkpoint)
     for optimizer in optimizers(checkpoint):
         groups = [group for group in optimizer.mapping["param_groups"] if "param_names" in group]
         names = [name for group in groups for name in group["param_names"]]
@@ -49,13 +55,15 @@ def follow_numbers(checkpoint: Checkpoint) -> None:
     """Take the parameters that went out of the optimizers, and give those behind them lower numbers."""
     if checkpoint.rest is False:
         return
-    now = keys_now(checkpoint)
+    now, parted = keys_now(checkpoint)
     for optimizer in optimizers(checkpoint):
         known = parameter_names(checkpoint, optimizer.mapping)
         if not known or not set(known.values()) <= now.keys():
             raise RecipeError(
                 f"{quoted(optimizer.name)} cannot follow: it is not known which parameters its numbers are"
             )
+        if broken := parted.intersection(known.values()):
+            raise RecipeError(f"{quoted(optimizer.name)} cannot follow: {quoted(min(broken))} is no longer one tensor")
         gone = [number for number, key in known.items() if now[key] is None]
         stay = iter(range(len(known)))
         numbers = {number: next(stay) for number in known if number not in gone} if gone else {n: n for n in known}

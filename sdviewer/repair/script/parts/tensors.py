@@ -31,7 +31,9 @@ def own(tensor: torch.Tensor) -> torch.Tensor:
 def looks_at(tensor: torch.Tensor) -> tuple[Any, ...]:
     """Equal for tensors that look at the same numbers of one storage."""
     bits = (tensor.is_conj(), tensor.is_neg())
-    place = (tensor.data_ptr(), tensor.stride()) if tensor.layout == torch.strided else (id(tensor), ())
+    place = (tensor.data_ptr(), tensor.stride()) if tensor.layout == torch.strided else ()
+    if not place or not tensor.numel():
+        return (id(tensor),)
     return (*place, tuple(tensor.shape), tensor.dtype, *bits)
 
 
@@ -90,3 +92,59 @@ def put_entries(checkpoint: Checkpoint, outputs: Sequence[Sequence[Entry]]) -> i
 def is_same(one: Entry, other: Entry) -> bool:
     """Whether an entry is what it was."""
     return one.key == other.key and one.value is other.value and one.made_of == other.made_of
+
+
+def needs_elements(entry: Entry, what: str) -> torch.Tensor:
+    """The tensor of an entry whose elements can be moved about one by one."""
+    if not isinstance(entry.value, torch.Tensor):
+        raise RecipeError(f"{what} {quoted(entry.key)}: it is no tensor")
+    needs_numbers(entry, what)
+    if str(entry.value.dtype).startswith(("torch.bits", "torch.float4")):
+        raise impossible(what, entry, "it is of a packed type")
+    return entry.value
+
+
+def needs_floats(entry: Entry, what: str) -> torch.Tensor:
+    """The tensor of an entry that holds floats or complex numbers."""
+    tensor = needs_elements(entry, what)
+    if not is_floating(tensor):
+        raise impossible(what, entry, f"its dtype is {tensor.dtype}")
+    return tensor
+
+
+def impossible(what: str, entry: Entry, reason: str) -> RecipeError:
+    """What cannot be done to a tensor, to be raised."""
+    return RecipeError(f"{what} {quoted(entry.key)} ({'×'.join(map(str, entry.value.shape))}): {reason}")
+
+
+def axis(what: str, entry: Entry, dim: int, *, room: int = 0) -> int:
+    """A dimension counted from 0; `room` is how many the tensor gets besides."""
+    ndim: int = entry.value.dim() + room
+    if not -ndim <= dim < ndim:
+        raise impossible(what, entry, f"there is no dimension {dim}")
+    return dim % ndim
+
+
+def as_bits(tensor: torch.Tensor) -> torch.Tensor:
+    """The elements as integers of their size, which every torch can move about, whatever their dtype."""
+    sizes = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    plain = tensor.detach().resolve_conj().resolve_neg()
+    return plain.view(sizes[plain.element_size()]) if plain.element_size() in sizes else plain
+
+
+def as_float(tensor: torch.Tensor) -> torch.Tensor:
+    """Floats of 16 bits and less as float32, in which torch computes with them."""
+    small = tensor.is_floating_point() and tensor.element_size() <= 2
+    return tensor.detach().float() if small else tensor.detach().resolve_conj().resolve_neg()
+
+
+def in_groups(tensor: torch.Tensor, dim: int, groups: int) -> torch.Tensor:
+    """A dimension as two: `groups`, and the places of each."""
+    shape = tensor.shape
+    return tensor.reshape(*shape[:dim], groups, shape[dim] // groups, *shape[dim + 1 :])
+
+
+def out_of_groups(tensor: torch.Tensor, dim: int) -> torch.Tensor:
+    """A dimension and the one behind it as one."""
+    shape = tensor.shape
+    return tensor.reshape(*shape[:dim], shape[dim] * shape[dim + 1], *shape[dim + 2 :])
