@@ -137,7 +137,7 @@ def _refuse_unsaid(recipe: Recipe) -> None:
 
 def _header(recipe: Recipe, active: Sequence[Operation]) -> Iterator[str]:
     """The first lines, and the recipe as a comment."""
-    needs = ["torch 1.13 or newer", *sorted({parts_of(step).needs for step in active} - {""})]
+    needs = ["torch", *sorted({parts_of(step).needs for step in active} - {""})]
     yield '"""Carries out the recipe below on a checkpoint: python FILE.py IN OUT.'
     yield ""
     yield f"Written by `sdviewer script`. Needs {' and '.join(needs)}, for .safetensors files safetensors."
