@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import ast
 import copy
+import io
 import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
+from contextlib import redirect_stderr
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from sdviewer.errors import SDViewerError, UsageError
+from sdviewer.errors import RepairError, SDViewerError, UsageError
 from sdviewer.formats.opening import open_checkpoint
 from sdviewer.formats.saving import save
 from sdviewer.repair.operations import OPERATIONS
 from sdviewer.repair.planning import make_plan
 from sdviewer.repair.recipe import FORMAT, parse_recipe
 from sdviewer.repair.script import PARTS, program
+from tests.repair.made import model
 from tests.repair.test_recipe_doc import EXAMPLES
 
 Run = Any
@@ -455,6 +462,13 @@ def test_that_a_legacy_file_stays_one(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "theirs.pt").read_bytes()[:2] == b"\x80\x02"
 
 
+def test_that_a_compressed_archive_is_not_mapped(run: Run, sources: dict[str, Path], tmp_path: Path) -> None:
+    with zipfile.ZipFile(sources["bare"]) as old, zipfile.ZipFile(tmp_path / "small.pt", "w") as new:
+        for record in old.infolist():
+            new.writestr(record.filename, old.read(record), zipfile.ZIP_DEFLATED)
+    assert run(tmp_path / "small.pt", '[[step]]\nop = "prefix"\nadd = "a."')[0] == 0
+
+
 def test_that_safetensors_are_read_and_written(run: Run, tmp_path: Path) -> None:
     from safetensors import safe_open
     from safetensors.torch import save_file
@@ -469,6 +483,51 @@ def test_that_safetensors_are_read_and_written(run: Run, tmp_path: Path) -> None
     assert code == 0 and list(result) == ["a", "b", "c", "d"]
     with safe_open(tmp_path / "theirs.safetensors", "pt") as file:
         assert file.metadata() == {"note": "yours", "a b": "c"}
+
+
+WORDS = st.sampled_from(["module", "a", "b", "0", "1", "2", "w"])
+KEYS = st.lists(st.lists(WORDS, min_size=1, max_size=4).map(".".join), min_size=1, max_size=6, unique=True)
+KEY_STEPS = st.lists(
+    st.sampled_from([
+        'op = "strip"\nprefix = "module."\nwhen = "any"',
+        'op = "strip"\nprefix = "module.a."\nwhen = "any"\nkeys = ["**.w", "module.**"]',
+        'op = "strip"\ncomponents = ["module", "b"]',
+        'op = "prefix"\nadd = "module.a."',
+        'op = "prefix"\nadd = "a."\nkeys = ["module.**"]',
+        'op = "replace_prefix"\nfrom = "a."\nto = "b."',
+        'op = "replace_prefix"\nfrom = "module.a."\nto = ""',
+        'op = "rename"\nrules = [["**.{i}.w", "**.x{n-1-i}.w"], ["**.a.*", "b.*.**"], ["a", "m.a"]]',
+        'op = "rename"\nmode = "chain"\nrules = [["**.0.**", "**.10.**"], ["re:^a", "q"]]',
+        'op = "replace"\nfind = "a"\nwith = "c.a"',
+        'op = "drop"\nkeys = ["**.0.*"]',
+        'op = "keep"\nkeys = ["**.w", "module.**"]',
+    ]),
+    min_size=1,
+    max_size=3,
+)  # fmt: skip
+
+
+@settings(deadline=None)
+@given(KEYS, KEY_STEPS)
+def test_that_keys_and_metadata_go_where_the_plan_says(keys: list[str], steps: list[str]) -> None:
+    recipe = parse_recipe(f'format = "{FORMAT}"\n' + "".join(f"[[step]]\n{step}\n" for step in steps))
+    modules = list(dict.fromkeys(["", *[".".join(key.split(".")[:n]) for key in keys for n in range(1, 4)]]))
+    made = OrderedDict((key, torch.full((1,), float(at))) for at, key in enumerate(keys))
+    made._metadata = OrderedDict((name, {"version": name}) for name in modules)  # type: ignore[attr-defined]
+    namespace: dict[str, Any] = {"__name__": "program"}
+    exec(program(recipe), namespace)
+    repair = partial(namespace["repair"], namespace["Loaded"](made, None), None)
+    try:
+        plan = make_plan(recipe, model(*keys, modules=modules))
+    except RepairError:
+        with pytest.raises(namespace["RecipeError"]), redirect_stderr(io.StringIO()):
+            repair()
+        return
+    with redirect_stderr(io.StringIO()):
+        repair()
+    assert [(key, int(tensor)) for key, tensor in made.items()] == [(one.key, one.entry) for one in plan.targets]
+    places = [(plan.modules.get(name, name), {"version": name}) for name in modules]
+    assert list(made._metadata.items()) == [place for place in places if place[0] is not None]  # type: ignore[attr-defined]
 
 
 def _program(tmp_path: Path, recipe: str) -> Path:

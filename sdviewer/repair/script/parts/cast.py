@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from sdviewer.repair.script.parts.checkpoint import Checkpoint, Done, Entry
-from sdviewer.repair.script.parts.tensors import each_tensor, is_floating, needs_numbers
+from sdviewer.repair.script.parts.tensors import each_tensor, impossible, is_floating, needs_elements
 
 
 def cast(checkpoint: Checkpoint, *, dtype: str, of: str = "floating", keys: Sequence[str] = ()) -> Done:
@@ -19,7 +19,9 @@ def cast(checkpoint: Checkpoint, *, dtype: str, of: str = "floating", keys: Sequ
             return None
         if of == "floating" and not entry.value.is_quantized and not is_floating(entry.value):
             return None
-        needs_numbers(entry, "cannot cast")
+        needs_elements(entry, "cannot cast")
+        if entry.value.dtype == torch.complex32:
+            raise impossible("cannot cast", entry, "its dtype is torch.complex32")
         return lambda: cast_tensor(entry.value, target)
 
     return each_tensor(checkpoint, keys, ("cast", target), change)

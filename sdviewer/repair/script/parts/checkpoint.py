@@ -101,6 +101,8 @@ def step(
         done = operation(checkpoint, **fields)
     except RecipeError as error:
         raise type(error)(f"{label}: {error}") from None
+    except (NotImplementedError, RuntimeError) as error:
+        raise RecipeError(f"{label}: torch cannot do that: {error}") from error
     counts = {"matched": done.matched, "changed": done.changed, "dead_rules": len(done.dead)}
     for name, wanted in (expect or {}).items():
         if counts[name] != wanted:

@@ -84,6 +84,8 @@ def choose(
         return Checkpoint(loaded, one.path, one.mapping, twice=twice)
     if not needed and wanted is None:
         return Checkpoint(loaded, None, {})
+    if not found:
+        raise RecipeError("there is no state dict in it")
     if name is None and wanted is not None and not fits:
         raise RecipeError(f"the recipe is for the state dict {quoted(wanted)}, and there is none")
     there = ", ".join(f"{quoted(one.name)} ({one.role})" for one in found) or "none"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,22 @@ def load(path: str) -> Loaded:
     try:
         if Path(path).suffix == SAFETENSORS:
             return load_tensors(path)
-        try:
-            return Loaded(torch.load(path, mmap=True, **options), None)
-        except (TypeError, RuntimeError, ValueError):
-            # A torch before 2.1, or a file that is no archive.
-            return Loaded(torch.load(path, **options), None)
+        if can_be_mapped(path):
+            try:
+                return Loaded(torch.load(path, mmap=True, **options), None)
+            except TypeError:
+                pass  # a torch before 2.1
+        return Loaded(torch.load(path, **options), None)
     except Exception as error:
         raise InputError(f"it cannot be read: {error}") from error
+
+
+def can_be_mapped(path: str) -> bool:
+    """Whether it is an archive with its records as they are: torch would map compressed ones too, and read nonsense."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return all(record.compress_type == zipfile.ZIP_STORED for record in archive.infolist())
 
 
 def load_tensors(path: str) -> Loaded:

@@ -7,7 +7,14 @@ from collections.abc import Callable, Sequence
 import torch
 
 from sdviewer.repair.script.parts.checkpoint import Checkpoint, Done, Entry
-from sdviewer.repair.script.parts.tensors import as_float, each_tensor, is_floating, needs_floats, needs_numbers
+from sdviewer.repair.script.parts.tensors import (
+    as_float,
+    each_tensor,
+    is_floating,
+    is_packed,
+    needs_floats,
+    needs_numbers,
+)
 
 
 def scale(checkpoint: Checkpoint, *, factor: float, keys: Sequence[str] = ()) -> Done:
@@ -15,7 +22,7 @@ def scale(checkpoint: Checkpoint, *, factor: float, keys: Sequence[str] = ()) ->
 
     def change(entry: Entry) -> Callable[[], torch.Tensor] | None:
         needs_numbers(entry, "cannot scale")
-        if not is_floating(entry.value):
+        if not is_floating(entry.value) and not is_packed(entry.value):
             return None
         tensor = needs_floats(entry, "cannot scale")
         return lambda: (as_float(tensor).contiguous() * factor).to(tensor.dtype)

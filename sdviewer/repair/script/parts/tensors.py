@@ -19,8 +19,13 @@ def needs_numbers(entry: Entry, what: str) -> None:
 
 
 def is_floating(tensor: torch.Tensor) -> bool:
-    """Whether it holds floats or complex numbers."""
-    return bool(tensor.is_floating_point() or tensor.is_complex())
+    """Whether it holds floats or complex numbers, one in each element."""
+    return bool(tensor.is_floating_point() or tensor.is_complex()) and not is_packed(tensor)
+
+
+def is_packed(tensor: torch.Tensor) -> bool:
+    """Whether it holds several numbers, or bits, in each element."""
+    return str(tensor.dtype).startswith(("torch.bits", "torch.float4"))
 
 
 def own(tensor: torch.Tensor) -> torch.Tensor:
@@ -38,11 +43,13 @@ def looks_at(tensor: torch.Tensor) -> tuple[Any, ...]:
 
 
 def as_before(new: torch.Tensor, old: torch.Tensor) -> torch.Tensor:
-    """The new tensor as a parameter where the old one was, and with a gradient where it had one."""
+    """The new tensor as a parameter with the attributes of the old one, where it was one, and with its gradient or not."""
     gradient = old.requires_grad and is_floating(new)
-    if isinstance(old, torch.nn.Parameter):
-        return torch.nn.Parameter(new.detach(), requires_grad=gradient)
-    return new.detach().requires_grad_(gradient)
+    if not isinstance(old, torch.nn.Parameter):
+        return new.detach().requires_grad_(gradient)
+    parameter = torch.nn.Parameter(new.detach(), requires_grad=gradient)
+    parameter.__dict__.update(old.__dict__)
+    return parameter
 
 
 def made(
@@ -99,7 +106,7 @@ def needs_elements(entry: Entry, what: str) -> torch.Tensor:
     if not isinstance(entry.value, torch.Tensor):
         raise RecipeError(f"{what} {quoted(entry.key)}: it is no tensor")
     needs_numbers(entry, what)
-    if str(entry.value.dtype).startswith(("torch.bits", "torch.float4")):
+    if is_packed(entry.value):
         raise impossible(what, entry, "it is of a packed type")
     return entry.value
 
@@ -107,7 +114,7 @@ def needs_elements(entry: Entry, what: str) -> torch.Tensor:
 def needs_floats(entry: Entry, what: str) -> torch.Tensor:
     """The tensor of an entry that holds floats or complex numbers."""
     tensor = needs_elements(entry, what)
-    if not is_floating(tensor):
+    if not is_floating(tensor) or tensor.dtype == torch.complex32:
         raise impossible(what, entry, f"its dtype is {tensor.dtype}")
     return tensor
 

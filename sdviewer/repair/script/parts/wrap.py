@@ -8,6 +8,8 @@ from sdviewer.repair.script.parts.failures import RecipeError, quoted
 
 def wrap(checkpoint: Checkpoint, *, key: str = "state_dict") -> Done:
     """Ask for the whole to stand under a key, where `put_under` puts it at the end."""
+    if checkpoint.metadata is not None:
+        raise RecipeError("a safetensors file holds nothing beside its tensors")
     if checkpoint.outer:
         raise RecipeError(f"the file is wrapped in {quoted(checkpoint.outer)} already")
     checkpoint.outer = key
