@@ -24,6 +24,9 @@ from sdviewer.repair.script.pieces import gather, import_lines
 WIDTH = 120
 """Characters of a line."""
 
+LABEL = 80
+"""Characters of what a step says of itself."""
+
 
 class Part(NamedTuple):
     """How a program says an operation: a function of the module `parts.MODULE`, and what the program does at its end.
@@ -183,7 +186,7 @@ def _step(found: Operation, number: int) -> Iterator[str]:
     yield ""
     if found.why:
         yield f"    # {visible(found.why, 1000)}"
-    label = f"step {number} ({found.label})"
+    label = f"step {number} ({found.label if len(found.label) <= LABEL else found.op})"
     if not found.enabled:
         yield f"    # {label} is switched off."
         return

@@ -43,7 +43,7 @@ def looks_at(tensor: torch.Tensor) -> tuple[Any, ...]:
 
 
 def as_before(new: torch.Tensor, old: torch.Tensor) -> torch.Tensor:
-    """The new tensor as a parameter with the attributes of the old one, where it was one, and with its gradient or not."""
+    """The new tensor as a parameter with the attributes of the old one, where it was one, and with its gradient."""
     gradient = old.requires_grad and is_floating(new)
     if not isinstance(old, torch.nn.Parameter):
         return new.detach().requires_grad_(gradient)
