@@ -7,7 +7,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from sdviewer.cli.repair import _recipe_text
+from sdviewer.cli.repair import recipe_text
 from sdviewer.errors import UsageError
 
 NAME = "script"
@@ -27,7 +27,7 @@ def run(arguments: Namespace) -> int:
     from sdviewer.repair.recipe import parse_recipe
     from sdviewer.repair.script import program
 
-    text = program(parse_recipe(_recipe_text(arguments.recipe), path=arguments.recipe))
+    text = program(parse_recipe(recipe_text(arguments.recipe), path=arguments.recipe))
     if arguments.output is None:
         sys.stdout.write(text)
         return 0

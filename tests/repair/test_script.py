@@ -24,8 +24,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdviewer.errors import RepairError, SDViewerError, UsageError
+from sdviewer.formats.converting import takes_tensors_alone
 from sdviewer.formats.opening import open_checkpoint
-from sdviewer.formats.saving import save
+from sdviewer.formats.saving import choose_container, save
 from sdviewer.repair.operations import OPERATIONS
 from sdviewer.repair.planning import make_plan
 from sdviewer.repair.recipe import FORMAT, parse_recipe
@@ -132,8 +133,10 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
         code = 0
         try:
             checkpoint = open_checkpoint(str(source))
-            plan = make_plan(parsed, checkpoint, state_dict=state_dict)
-            save(checkpoint, plan, str(ours), ask_torch=False)
+            container = choose_container(checkpoint, str(ours), None, parsed.save_format)
+            alone = takes_tensors_alone(checkpoint, container)
+            plan = make_plan(parsed, checkpoint, state_dict=state_dict, tensors_alone=alone)
+            save(checkpoint, plan, str(ours), container=container, shared=parsed.save.shared, ask_torch=False)
         except SDViewerError as error:
             code = error.exit_code
         text = program(parsed)
@@ -483,6 +486,29 @@ def test_that_safetensors_are_read_and_written(run: Run, tmp_path: Path) -> None
     assert code == 0 and list(result) == ["a", "b", "c", "d"]
     with safe_open(tmp_path / "theirs.safetensors", "pt") as file:
         assert file.metadata() == {"note": "yours", "a b": "c"}
+
+
+@pytest.mark.parametrize("shared", ["alias-metadata", "clone"])
+def test_that_a_file_of_torch_becomes_safetensors_as_repair_makes_them(
+    shared: str, run: Run, tmp_path: Path, sources: dict[str, Path]
+) -> None:
+    from safetensors import safe_open
+
+    steps = '[[step]]\nop = "drop"\nkeys = ["**.complex", "**.empty"]\n[[step]]\nop = "strip"\nprefix = "module."\n'
+    code, result, said = run(sources["training"], steps + f'[save]\nshared = "{shared}"', suffix=".safetensors")
+    assert code == 0 and ("head.weight" in result) == (shared == "clone") and "_extra_state" in said
+    texts = []
+    for name in ("ours", "theirs"):
+        with safe_open(tmp_path / f"{name}.safetensors", "pt") as file:
+            texts.append(file.metadata())
+    assert texts[0] == texts[1]
+
+
+def test_that_safetensors_become_a_file_of_torch(run: Run, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"m.b": torch.arange(3), "m.a": torch.ones(2)}, tmp_path / "in.safetensors")
+    assert run(tmp_path / "in.safetensors", '[[step]]\nop = "strip"\nprefix = "m."')[0] == 0
 
 
 WORDS = st.sampled_from(["module", "a", "b", "0", "1", "2", "w"])

@@ -116,8 +116,9 @@ def program(recipe: Recipe) -> str:
     active = [step for step in recipe.steps if step.enabled]
     _refuse_unsaid(recipe)
     body = _repair(recipe, active)
-    zipped = ", zipped=False" if recipe.save.format == "torch-legacy" else ""
-    tail = f'if __name__ == "__main__":\n    sys.exit(run(repair, sys.argv[1:]{zipped}))'
+    options = ", zipped=False" if recipe.save.format == "torch-legacy" else ""
+    options += ", aliases=False" if recipe.save.shared == "clone" else ""
+    tail = f'if __name__ == "__main__":\n    sys.exit(run(repair, sys.argv[1:]{options}))'
     modules: dict[str, str] = {}
     for part in map(parts_of, active):
         modules |= {name: f"{MODULES}.{part.module}" for name in (part.function, part.last) if name}

@@ -14,7 +14,7 @@ from sdviewer.repair.script.parts.failures import OutputError, RecipeError, Usag
 from sdviewer.repair.script.parts.files import load, save
 
 
-def run(repair: Callable[[Loaded, str | None], Checkpoint], argv: Sequence[str], *, zipped: bool = True) -> int:
+def run(repair: Callable[[Loaded, str | None], Checkpoint], argv: Sequence[str], **options: bool) -> int:
     """Load, repair, save. 0: done, 1: the recipe does not go through, 2: usage, 3: unreadable, 4: unwritable."""
     parser = argparse.ArgumentParser(description="Carry out the recipe at the top of this file on a checkpoint.")
     parser.add_argument("input", metavar="IN", help="a file of torch, or .safetensors")
@@ -34,7 +34,7 @@ def run(repair: Callable[[Loaded, str | None], Checkpoint], argv: Sequence[str],
         with torch.no_grad():
             checkpoint = repair(loaded, arguments.state_dict)
         path = arguments.output
-        save(checkpoint, arguments.output, zipped=zipped)
+        save(checkpoint, arguments.output, **options)
     except RecipeError as error:
         print(f"{Path(sys.argv[0]).name}: {path}: {error}", file=sys.stderr)
         return error.exit_code

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import zipfile
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from sdviewer.repair.script.parts.checkpoint import Checkpoint, Loaded
-from sdviewer.repair.script.parts.failures import InputError, OutputError, RecipeError, quoted
+from sdviewer.repair.script.parts.checkpoint import Checkpoint, Loaded, warn
+from sdviewer.repair.script.parts.failures import InputError, OutputError, quoted
+from sdviewer.repair.script.parts.tensors import looks_at, own
 
 SAFETENSORS = ".safetensors"
 
@@ -46,28 +48,37 @@ def load_tensors(path: str) -> Loaded:
     from safetensors.torch import load_file
 
     with safe_open(path, "pt") as file:
-        return Loaded(load_file(path), file.metadata() or {})
+        return Loaded(OrderedDict(load_file(path)), file.metadata() or {})
 
 
-def save(checkpoint: Checkpoint, path: str, *, zipped: bool = True) -> None:
+def save(checkpoint: Checkpoint, path: str, *, zipped: bool = True, aliases: bool = True) -> None:
     """Write the whole as a file of torch, or the tensors of the state dict as safetensors."""
     if Path(path).suffix == SAFETENSORS:
-        save_tensors(checkpoint, path)
-        return
-    write_beside(path, lambda name: torch.save(checkpoint.root, name, _use_new_zipfile_serialization=zipped))
+        save_tensors(checkpoint, path, aliases)
+    else:
+        write_beside(path, lambda name: torch.save(checkpoint.root, name, _use_new_zipfile_serialization=zipped))
 
 
-def save_tensors(checkpoint: Checkpoint, path: str) -> None:
-    """Write the tensors of the state dict, each with bytes of its own: the format knows no ties."""
+def save_tensors(checkpoint: Checkpoint, path: str, aliases: bool) -> None:
+    """Write the tensors of the state dict as safetensors, which knows no ties.
+
+    With `aliases` what was tied in a file of torch is one tensor, whose other keys stand in the metadata with its key.
+    """
     from safetensors.torch import save_file
 
-    metadata = {"format": "pt"} if checkpoint.metadata is None else checkpoint.metadata or None
+    metadata = {"format": "pt"} if checkpoint.metadata is None else checkpoint.metadata
+    kept: dict[Any, str] = {}
     tensors: dict[str, torch.Tensor] = {}
     for key, value, _ in checkpoint.entries:
         if not isinstance(value, torch.Tensor):
-            raise RecipeError(f"{quoted(key)} is no tensor, and a safetensors file holds nothing else")
-        tensors[key] = value.detach().clone(memory_format=torch.contiguous_format)
-    write_beside(path, lambda name: save_file(tensors, name, metadata))
+            warn(f"{quoted(key)} is no tensor and is left out: a safetensors file holds nothing else")
+            continue
+        first = kept.setdefault(looks_at(value), key)
+        if first != key and aliases and checkpoint.metadata is None and key != "format":
+            metadata[key] = first
+        else:
+            tensors[key] = own(value)
+    write_beside(path, lambda name: save_file(tensors, name, metadata or None))
 
 
 def write_beside(path: str, write: Callable[[str], None]) -> None:
