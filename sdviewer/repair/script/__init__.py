@@ -255,4 +255,5 @@ def parts_of(step: Operation) -> Part:
     for part in PARTS:
         if part.op == step.op:
             return part
-    raise UsageError(f"a step cannot be said as a program yet: {step.op}", code="not_built")
+    remedy = "Carry it out with sdviewer repair, and the rest with a program."
+    raise UsageError(f"a step cannot be said as a program yet: {step.op}", remedy=remedy, code="not_built")
