@@ -41,7 +41,7 @@ def run(arguments: Namespace) -> int:
 
     if arguments.target is not None:
         raise UsageError("--target is not built yet", code="not_built")
-    recipe = parse_recipe(_recipe_text(arguments.recipe), path=arguments.recipe)
+    recipe = parse_recipe(recipe_text(arguments.recipe), path=arguments.recipe)
     inputs = [] if arguments.recipe == "-" else [arguments.recipe]
     checkpoint = open_checkpoint(arguments.file, progress=progress_for(arguments, "Reading"))
     container = choose_container(checkpoint, arguments.output, arguments.container, recipe.save_format)
@@ -63,7 +63,12 @@ def run(arguments: Namespace) -> int:
     return 0
 
 
-def _recipe_text(source: str) -> str:
+def recipe_text(source: str) -> str:
+    """The text of a recipe's file; `-` is stdin.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
     if source == "-":
         return sys.stdin.read()
     try:

@@ -145,7 +145,7 @@ class Rule:
         """
         pattern, parts = self.pattern, self.parts
         if pattern.literal is not None:
-            literal, new = pattern.literal, "".join([part for part in parts if isinstance(part, str)])
+            literal, new = pattern.literal, "".join([_said_of(part, pattern.literal) for part in parts])
             return lambda key: new if key == literal else None
         if pattern.regex is None or pattern.groups is None:
             return self._regex_renamer()
@@ -378,7 +378,7 @@ class _Compiler:
             if end < len(self.tokens) and part:
                 # What follows can be matched at will behind the first fit: never come back to look for another.
                 part = f"(?>{part})"
-                self.atomic = self.atomic or start > 0
+                self.atomic = self.atomic or start in longs
             regex += part
         if self.repeated >= 0 and self.atomic:
             _bad(
@@ -557,6 +557,11 @@ def _arithmetic(text: str, at: int, inside: str) -> _Expression:
             case _:
                 _bad(text, at, f"{{{inside}}} holds more than names, integers and + - * // % ( )")
     return _Expression(inside, tree, tuple(names), "")
+
+
+def _said_of(part: Part, key: str) -> str:
+    """What a piece of a result is for a pattern without wildcards: text, or arithmetic on numbers alone."""
+    return _index(part, {}, key) if isinstance(part, _Expression) else str(part)
 
 
 def _is_plain(part: Part) -> bool:

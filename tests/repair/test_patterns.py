@@ -59,6 +59,16 @@ def test_that_a_name_that_stands_twice_means_the_same_text() -> None:
     assert renamed("a.{i}.b{i}", "{i}", "a.1.b1", "a.1.b2", "a.1.b11") == ["1", None, None]
 
 
+def test_that_a_name_that_stands_twice_is_refused_where_it_could_be_missed() -> None:
+    for pattern in ("{r...}.{r...}", "**.{i}.{r...}.{j}.{i}"):
+        with pytest.raises(UsageError, match="twice"):
+            compile_rule(pattern, "x")
+
+
+def test_that_arithmetic_on_numbers_alone_is_done_for_a_single_key_too() -> None:
+    assert renamed("a", "b.{3-1}.c", "a", "b") == ["b.2.c", None]
+
+
 def test_that_a_regular_expression_replaces_its_first_match() -> None:
     assert renamed(r"re:a(\d)", r"b\1\1", "x.a1.a2", "y") == ["x.b11.a2", None]
     assert renamed("re:^", "model.", "w") == ["model.w"]
