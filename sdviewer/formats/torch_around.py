@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass, field
 
 from sdviewer.core.checkpoint import Checkpoint
@@ -11,7 +12,7 @@ from sdviewer.errors import RepairError
 from sdviewer.formats.grafts import const
 from sdviewer.formats.torch_clean import ways_into
 from sdviewer.formats.torch_source import TorchSource
-from sdviewer.pickles.nodes import Const, Node, Place, elements, pairs
+from sdviewer.pickles.nodes import Const, Global, Node, Place, children, elements, pairs
 from sdviewer.repair.plan import OptimizerChange, Plan
 
 
@@ -31,20 +32,44 @@ def around(checkpoint: Checkpoint, source: TorchSource, plan: Plan) -> Around:
         RepairError: something is not where it can be changed.
     """
     edits = Around()
+    shared = _shared(source.pickle.root) if plan.removed or plan.values else set()
     for path in plan.removed:
-        edits.dropped.add(_place(checkpoint, source, path))
+        edits.dropped.add(_place(checkpoint, source, path, shared))
     for path, value in plan.values.items():
-        edits.values[_place(checkpoint, source, path)] = const(value)
+        edits.values[_place(checkpoint, source, path, shared)] = const(value)
     for change in plan.optimizers:
         _follow(edits, source.mappings[change.optimizer].node, change)
     return edits
 
 
-def _place(checkpoint: Checkpoint, source: TorchSource, path: KeyPath) -> Place:
+def _shared(root: Node | None) -> set[Node]:
+    """The objects that stand in several places: a change of one would be seen in all of them."""
+    seen: set[Node] = set()
+    shared: set[Node] = set()
+    todo = [root] if root is not None else []
+    while todo:
+        for child in children(todo.pop()):
+            if isinstance(child, Const | Global):
+                continue
+            if child in seen:
+                shared.add(child)
+            else:
+                seen.add(child)
+                todo.append(child)
+    return shared
+
+
+def _place(checkpoint: Checkpoint, source: TorchSource, path: KeyPath, shared: Set[Node]) -> Place:
     """Where the last step of a path stands in the pickle."""
     node = source.pickle.root
     place: Place | None = None
     for step in path:
+        if node in shared:
+            raise RepairError(
+                f"{visible(dotted(path), 80)} cannot be changed alone: what it is in stands in the file in two places",
+                path=checkpoint.path,
+                remedy="Load it with torch and save what you need of it.",
+            )
         found = [(at, child) for found_step, at, child in ways_into(node) if found_step == step] if node else []
         if len(found) != 1:
             break

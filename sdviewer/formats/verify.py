@@ -157,6 +157,8 @@ class _Expected:
         self.numbers = {source.state_dicts[one.optimizer].path: one.numbers for one in plan.optimizers}
         self.new_paths: dict[tuple[KeyPath, int], list[KeyPath]] = {}
         self.computed: list[tuple[KeyPath, TensorInfo]] = []
+        # Where the attributes of a parameter go that stays one while its numbers are computed.
+        self.attributes: dict[KeyPath, KeyPath] = {}
         self.detached: set[KeyPath] = set()
         if plan.state_dict is None:
             return
@@ -195,6 +197,8 @@ class _Expected:
         entry = next(sources(value), None)
         path = (*self.home, key) if entry is None else self._moved(places[entry][0], key)
         like = self.source.tensors[self.state_dict.tensor_of[entry]] if entry is not None else None
+        if like is not None and like.kind == "parameter" and not self.plan.extract:
+            self.attributes.setdefault(like.path, path)
         requires_grad: bool | None = None
         if isinstance(self.source.source, TorchSource):
             asks = like is not None and bool(like.requires_grad) and not self.plan.extract
@@ -293,6 +297,8 @@ class _Expected:
                 if found is not None:
                     if path[:length] in self.detached and _is_attribute(path[length:]):
                         return []
+                    if not found and length < len(path) and path[:length] in self.attributes:
+                        found = [self.attributes[path[:length]]]
                     return [(*new, *path[length:]) for new in found]
             return [] if self.plan.extract else [(*self.home, *path[above:])]
         return [] if self.plan.unwrap and not self.plan.keep_rest else [around]

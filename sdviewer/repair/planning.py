@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -240,16 +240,30 @@ def entries_of(targets: Sequence[Target], source: StateDict, checkpoint: Checkpo
     for target in targets:
         value = target.value
         if isinstance(value, Computed):
-            entries.append(Entry(target.key, value, value.shape, value.dtype))
+            tied = _identity(value, source, checkpoint)
+            entries.append(Entry(target.key, value, value.shape, value.dtype, tied=tied))
             continue
         tensor = source.tensor_of[value.entry]
         if tensor < 0:
             entries.append(Entry(target.key, value, None))
             continue
         info = checkpoint.tensors[tensor]
-        tied = None if info.storage is None else (info.storage, info.storage_offset, info.shape, info.stride)
-        entries.append(Entry(target.key, value, info.shape, info.dtype, _opaque(info), tied))
+        entries.append(Entry(target.key, value, info.shape, info.dtype, _opaque(info), _tied(info)))
     return entries
+
+
+def _tied(info: TensorInfo) -> Hashable:
+    """Equal for tensors that look at the same elements of one storage; None where it has none of its own."""
+    return None if info.storage is None else (info.storage, info.storage_offset, info.shape, info.stride)
+
+
+def _identity(value: Kept | Computed, source: StateDict, checkpoint: Checkpoint) -> Hashable:
+    """Equal for expressions that give one tensor, as a save would write it."""
+    if isinstance(value, Computed):
+        inputs = tuple([_identity(one, source, checkpoint) for one in value.inputs])
+        return (value.transform, inputs, value.shape, value.dtype)
+    tensor = source.tensor_of[value.entry]
+    return (_tied(checkpoint.tensors[tensor]) if tensor >= 0 else None) or value
 
 
 def _opaque(info: TensorInfo) -> str:

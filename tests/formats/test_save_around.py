@@ -196,3 +196,10 @@ def test_that_a_safetensors_file_says_that_it_has_nothing_beside_its_tensors(tmp
     plan = make_plan(parse_recipe('format = "sdviewer-recipe/1"\n' + _step("wrap")), checkpoint)
     with pytest.raises(RepairError, match="safetensors"):
         save(checkpoint, plan, tmp_path / "out.safetensors")
+
+
+def test_that_a_value_in_an_object_of_two_places_is_refused_because_both_would_change(tmp_path: Path) -> None:
+    both = [1, 2]
+    content = {"model": _model().state_dict(), "a": {"x": both}, "b": {"x": both}}
+    with pytest.raises(RepairError, match="two places"):
+        _saved(tmp_path, content, _step("set_value", path='"a.x.0"', value="5"))

@@ -152,3 +152,15 @@ class TestTorchFiles:
     def test_that_float8_comes_back_from_a_zip(self, tmp_path: Path) -> None:
         found, _ = _saved(_written(tmp_path, "torch-zip"), 'op = "cast"\ndtype = "float8_e4m3fn"')
         assert torch.equal(found["b"].float(), _state_dict()["b"].to(torch.float8_e4m3fn).float())
+
+    def test_that_a_parameter_keeps_its_attributes_while_its_numbers_change(self, tmp_path: Path) -> None:
+        weight = torch.nn.Parameter(torch.ones(2, 3))
+        weight.partition_dim = 0  # type: ignore[attr-defined]
+        torch.save({"state_dict": {"w": weight, "v": torch.zeros(2)}, "epoch": 3}, tmp_path / "in.pt")
+        found, _ = _saved(tmp_path / "in.pt", 'op = "cast"\ndtype = "float64"')
+        assert found["w"].partition_dim == 0 and found["w"].dtype == torch.float64
+
+    def test_that_tensors_that_are_tied_after_a_cast_can_be_untied(self, tmp_path: Path) -> None:
+        steps = ('op = "cast"\ndtype = "float64"', 'op = "untie"')
+        found, _ = _saved(_written(tmp_path, "torch-zip"), *steps)
+        assert torch.equal(found["a"], found["tied"]) and found["a"].data_ptr() != found["tied"].data_ptr()
