@@ -39,6 +39,7 @@ from sdviewer.errors import NoMatch, SDViewerError, UsageError
 from sdviewer.repair.history import Draft
 from sdviewer.repair.marks import Parts, mark
 from sdviewer.repair.operations import Drop, Keep, Operation, Rename, ReplacePrefix, operation_from_step
+from sdviewer.repair.operations.tensor_operation import TensorOperation
 from sdviewer.repair.patterns import SEARCH, literal_pattern, literal_rule
 from sdviewer.repair.plan import Plan
 from sdviewer.repair.planning import Preview, PreviewRow, make_plan, preview_operation
@@ -133,7 +134,8 @@ class Edits:
         skip = _skipping(operation, found, look) if params.get("skip") else None
         matched = self._matched(params["recipe"], operation) if is_for_file(operation) else None
         # The other half of a collision stays what it is: it is named beside the one that changes.
-        found = replace(found, rows=tuple(row for row in found.rows if row.new != row.old))
+        if not isinstance(operation, TensorOperation):
+            found = replace(found, rows=tuple(row for row in found.rows if row.new != row.old))
         self._previewed = (operation, found)
         return Answer(
             {

@@ -13,6 +13,8 @@ from sdviewer.gui.dialogs.forms import FORMS
 Key = QKeySequence.StandardKey
 
 MENUS: Final = ("&File", "&Edit", "&View", "&Repair", "&Help")
+SUBMENUS: Final = {"keys": "", "shapes": "S&hapes", "values": "Va&lues", "file": "&Whole file"}
+"""The submenu of the Repair menu for each group of operations; "" is the menu itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,7 @@ class Action:
     condition: Condition = always
     tip: str = ""
     separator: bool = False
+    submenu: str = ""
 
 
 ACTIONS: Final = (
@@ -279,6 +282,7 @@ ACTIONS: Final = (
             form.icon,
             with_document,
             form.tip,
+            submenu=SUBMENUS[form.group],
         )
         for form in FORMS
     ),

@@ -12,6 +12,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QFileDialog, QWidget
 
 from sdviewer.core import text
+from sdviewer.engine.edits import EVERY
 from sdviewer.gui import widgets
 from sdviewer.gui.dialogs.forms import FORMS, Form, form_of
 from sdviewer.gui.dialogs.recipe_text import edit_as_text
@@ -20,9 +21,13 @@ from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.panels.document_page import DocumentPage
 from sdviewer.gui.panels.find_panel import EVERYWHERE, SELECTED, SUBTREE, Search
 from sdviewer.gui.session import Session
+from sdviewer.repair.history import Step
+from sdviewer.repair.patterns import literal_pattern
 
 MOST_COPIED: Final = 100_000
 """Keys that are copied at once."""
+MOST_NUMBERS: Final = 6
+"""Numbers of a key up to which each becomes a placeholder of a template."""
 RECIPE_FILTER: Final = "Recipes (*.toml *.json);;All files (*)"
 
 
@@ -155,7 +160,16 @@ class Editing:
         if form.op == "replace":
             self.find_replace()
             return
-        self._ask(session, form, _suggested(form, session), -1)
+        if form.selected != "keys" or not session.selection or session.editable:
+            self._ask(session, form, _suggested(form, session), -1)
+            return
+
+        def chosen(step: Step) -> None:
+            keys = step.table["keys"]
+            self._ask(session, form, {"keys": [] if keys == list(EVERY) else keys}, -1)
+
+        # A step that drops what is selected names its keys, of several rows and modules too.
+        session.step_of("drop", chosen, lambda failure: self._ask(session, form, {}, -1), rows=session.selection)
 
     def edit_step(self, at: int) -> None:
         """Change a step of the recipe, in the form that made it."""
@@ -249,9 +263,12 @@ def _suggested(form: Form, session: Session) -> dict[str, Any]:
     """What the selected row suggests for a form's field: its module's prefix, or the first one of its key."""
     if form.op == "unwrap":
         return {"path": session.state_dict_of_selection() or "auto"}
+    facts = session.facts
+    if form.selected in ("from", "key"):
+        key = str(facts.get("key") or "") if facts.get("shape") is not None else ""
+        return {form.selected: numbered(key) if form.group == "shapes" else key} if key else {}
     if not form.suggests:
         return {}
-    facts = session.facts
     prefix = str(facts.get("prefix") or "")
     if not prefix:
         head, dot, _ = str(facts.get("key") or "").partition(".")
@@ -259,6 +276,19 @@ def _suggested(form: Form, session: Session) -> dict[str, Any]:
     if form.suggests == "keys":
         return {"keys": [f"{prefix}**"] if prefix else []}
     return {form.suggests: prefix}
+
+
+def numbered(key: str) -> str:
+    """The template of all keys that differ from this one in their numbers: `blocks.{i}.attn.qkv.weight`."""
+    names = iter("ijklmn")
+    pieces = literal_pattern(key).split(".")
+    if literal_pattern(key) != key or sum(map(_is_number, pieces)) > MOST_NUMBERS:
+        return literal_pattern(key)
+    return ".".join(f"{{{next(names)}}}" if _is_number(piece) else piece for piece in pieces)
+
+
+def _is_number(piece: str) -> bool:
+    return piece.isascii() and piece.isdigit()
 
 
 def _snippet(session: Session, keys: list[str]) -> str:

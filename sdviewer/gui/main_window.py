@@ -31,7 +31,7 @@ import sdviewer
 from sdviewer.core import text
 from sdviewer.engine.client import NumbersPool
 from sdviewer.gui import icons, resources, widgets
-from sdviewer.gui.actions import ACTIONS, MENUS, State, sequences
+from sdviewer.gui.actions import ACTIONS, MENUS, SUBMENUS, State, sequences
 from sdviewer.gui.dialogs.forms import FORMS
 from sdviewer.gui.dialogs.palette import CommandPalette
 from sdviewer.gui.dialogs.shortcuts import ShortcutsDialog
@@ -106,6 +106,7 @@ class MainWindow(QMainWindow):
         self._recent_menu = QMenu("Open &recent", self)
         self._recent_menu.setIcon(icons.icon("history"))
         self._recent_menu.aboutToShow.connect(self._fill_recent_menu)
+        self._submenus = {title: QMenu(title, self) for title in SUBMENUS.values() if title}
         for title in MENUS:
             menu = self.menuBar().addMenu(title)
             # Once it is gone: then Alt has been let go long since.
@@ -117,6 +118,10 @@ class MainWindow(QMainWindow):
                     menu.addSeparator()
                 if entry.id == "recent":
                     menu.addMenu(self._recent_menu)
+                elif entry.submenu:
+                    submenu = self._submenus[entry.submenu]
+                    submenu.addAction(self.actions_by_id[entry.id])
+                    menu.addMenu(submenu)
                 else:
                     menu.addAction(self.actions_by_id[entry.id])
 
@@ -446,7 +451,8 @@ class MainWindow(QMainWindow):
 
     def _fill_recipe_menus(self, panel: RecipePanel) -> None:
         named = ("undo", "redo", "open_recipe", "save_recipe", "edit_recipe", "save_as")
-        steps = [self.actions_by_id[f"step_{form.op}"] for form in FORMS]
+        steps = [self.actions_by_id[f"step_{form.op}"] for form in FORMS if not SUBMENUS[form.group]]
+        steps += [menu.menuAction() for menu in self._submenus.values()]
         panel.offer(steps, [self.actions_by_id[name] for name in named])
 
     # The window itself

@@ -294,6 +294,7 @@ def _preview_entries(entries: Sequence[Entry], operation: TensorOperation) -> Pr
     rows: list[PreviewRow] = []
     troubled: list[PreviewRow] = []
     changed = dropped = 0
+    homes = {id(entry.value): entry for entry in entries}
     # What a tensor of several is made of goes into it, and is not dropped.
     joins = {
         id(value): new
@@ -307,15 +308,26 @@ def _preview_entries(entries: Sequence[Entry], operation: TensorOperation) -> Pr
             continue
         joined = joins.get(id(entry.value))
         dropped += not output and joined is None
-        changed += len(output) or joined is not None
+        made = [new for new in output if new != entry]
+        changed += len(made) or joined is not None
         if not output:
             told = _said_entry(entry) if joined is None else _both(entry, joined)
             rows.append(PreviewRow(entry.key, joined.key if joined else None, told))
-        for new in output:
+        for new in made:
             problem = in_the_way.get(new.key, "")
-            told = _said_entry(new) if _said_entry(new) == _said_entry(entry) else _both(entry, new)
-            (troubled if problem else rows).append(PreviewRow(entry.key, new.key, told, problem))
-    return Preview(tuple(troubled + rows), changed, dropped, tuple(problems), changes.dead_rules)
+            old = _made_from(new, entry, homes)
+            told = _said_entry(new) if old is None or _said_entry(new) == _said_entry(old) else _both(old, new)
+            row = PreviewRow("" if old is None else old.key, new.key, told, problem)
+            (troubled if problem else rows).append(row)
+    return Preview(tuple(troubled + rows), changed, dropped, tuple(problems), changes.dead_rules, len(entries))
+
+
+def _made_from(new: Entry, entry: Entry, homes: Mapping[int, Entry]) -> Entry | None:
+    """What a new entry is made from: the one in whose place it stands, else any other; None for a new tensor."""
+    parts = (new.value, *(new.value.inputs if isinstance(new.value, Computed) else ()))
+    if any(part is entry.value for part in parts):
+        return entry
+    return next((homes[id(part)] for part in parts if id(part) in homes), None)
 
 
 def _said_entry(entry: Entry) -> str:

@@ -29,6 +29,9 @@ Preview = Mapping[str, Any]
 LIMIT: Final = 200
 """Rows asked for at once; more come as the list is scrolled."""
 HEADS: Final = ("Before", "After", "Shape", "Effect")
+_ROOM_FOR_SHAPES: Final = 340
+_ROOM_FOR_PROBLEM: Final = 210
+_ROOM_FOR_EFFECT: Final = 100
 _ROOT: Final = QModelIndex()
 Index = QModelIndex | QPersistentModelIndex
 
@@ -44,8 +47,9 @@ _SAID: Final = {"gone": "taken away", "carried": "carried over", "new": "put in"
 class PreviewModel(QAbstractTableModel):
     """Rows of [old key in parts, new key in parts or None, shape, problem], which come in pages."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, effect: str) -> None:
         super().__init__()
+        self.effect = effect
         self.rows: list[Any] = []
         self.total = 0
         self._session = session
@@ -86,7 +90,7 @@ class PreviewModel(QAbstractTableModel):
         if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.ToolTipRole, Qt.ItemDataRole.AccessibleTextRole):
             if role == Qt.ItemDataRole.ToolTipRole and problem:
                 return plain_tip(text.visible(problem, 400))
-            cell = (joined(old), joined(new), shape, effect(new, problem))[column]
+            cell = (joined(old), joined(new), shape, effect(new, problem, self.effect))[column]
             return plain_tip(cell) if role == Qt.ItemDataRole.ToolTipRole else cell
         return None
 
@@ -104,10 +108,10 @@ def joined(parts: Any) -> str:
     return "" if parts is None else "".join(part[0] for part in parts)
 
 
-def effect(new: Any, problem: str) -> str:
-    """What becomes of a key, in a few words."""
+def effect(new: Any, problem: str, changed: str = "renamed") -> str:
+    """What becomes of a key, in a few words; `changed` is what the step does with those that stay."""
     if not problem:
-        return "dropped" if new is None else "renamed"
+        return "dropped" if new is None else changed
     return next((words for end, words in _SHORT if end in problem), text.visible(problem, 120))
 
 
@@ -143,7 +147,7 @@ class _PreviewDelegate(QStyledItemDelegate):
             self._parts(painter, inside, [(shape, "kept")], "S" if problem else "text2")
         elif column == 3:
             token = "S" if problem else "text3" if new is None else "ok"
-            self._parts(painter, inside, [(effect(new, problem), "kept")], token)
+            self._parts(painter, inside, [(effect(new, problem, self._model.effect), "kept")], token)
 
     def _parts(self, painter: QPainter, rect: QRect, parts: Sequence[Any], plain: str) -> None:
         metrics = QFontMetrics(painter.font())
@@ -177,8 +181,9 @@ class _PreviewDelegate(QStyledItemDelegate):
 class PreviewTable(QWidget):
     """Counts above, keys below."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, effect: str = "renamed", noun: str = "key") -> None:
         super().__init__()
+        self._noun = noun
         self.words = widgets.label("", "strong")
         self.blocked = Chip("", "shape", "warn").only_says()
         self.took = widgets.label("", "note")
@@ -188,7 +193,7 @@ class PreviewTable(QWidget):
         head.addWidget(self.blocked)
         head.addStretch(1)
         head.addWidget(self.took)
-        self.model = PreviewModel(session)
+        self.model = PreviewModel(session, effect)
         self._delegate = _PreviewDelegate(self.model)
         view = self.view = QTableView()
         view.setModel(self.model)
@@ -208,7 +213,7 @@ class PreviewTable(QWidget):
         for column in (0, 1):
             across.setSectionResizeMode(column, QHeaderView.ResizeMode.Stretch)
         view.setColumnWidth(2, 90)
-        view.setColumnWidth(3, 210)
+        view.setColumnWidth(3, _ROOM_FOR_PROBLEM)
         column_layout = QVBoxLayout(self)
         column_layout.setContentsMargins(0, 0, 0, 0)
         column_layout.setSpacing(8)
@@ -227,12 +232,23 @@ class PreviewTable(QWidget):
             self.model.set_rows([], 0)
             return
         changed, dropped = int(preview["changed"]), int(preview["dropped"])
-        words = f"{text.plural(changed, 'key')} {'changes' if changed == 1 else 'change'}"
+        words = f"{text.plural(changed, self._noun)} {'changes' if changed == 1 else 'change'}"
         if dropped:
-            words = f"{words}, {dropped:,} dropped" if changed else f"{text.plural(dropped, 'key')} dropped"
+            words = f"{words}, {dropped:,} dropped" if changed else f"{text.plural(dropped, self._noun)} dropped"
+        if preview.get("matched") is not None:
+            matched = int(preview["matched"])
+            words = f"{text.plural(matched, 'entry', 'entries')} of the file {'changes' if matched == 1 else 'change'}"
         self.words.setText(words)
         milliseconds = float(preview["seconds"]) * 1000
         took = f"{milliseconds:.1f} ms" if milliseconds < 10 else f"{milliseconds:,.0f} ms"
         self.took.setText(f"evaluated on {text.plural(int(preview['keys']), 'key')} in {took}")
         self.model.set_rows(preview["rows"], int(preview["total"]))
+        self._share_room(preview["rows"], blocked > 0)
         self.view.scrollToTop()
+
+    def _share_room(self, rows: Sequence[Any], blocked: bool) -> None:
+        """Both shapes of a tensor that gets another take more room than one, problems more than what is done."""
+        metrics = QFontMetrics(resources.font(resources.NOTE, mono=True))
+        widest = max([metrics.horizontalAdvance(row[2]) for row in rows], default=0)
+        self.view.setColumnWidth(2, min(max(widest + 16, 90), _ROOM_FOR_SHAPES))
+        self.view.setColumnWidth(3, _ROOM_FOR_PROBLEM if blocked else _ROOM_FOR_EFFECT)

@@ -13,7 +13,7 @@ from sdviewer.core import text
 from sdviewer.gui import icons, widgets
 from sdviewer.gui.dialogs.fields import FieldWidget, FlagField, make_field
 from sdviewer.gui.dialogs.forms import Form
-from sdviewer.gui.dialogs.forms.form import COMMON
+from sdviewer.gui.dialogs.forms.form import ASKED, COMMON, Entry
 from sdviewer.gui.dialogs.preview import LIMIT, PreviewTable
 from sdviewer.gui.jobs import Body
 from sdviewer.gui.mnemonics import follow_alt
@@ -50,9 +50,10 @@ class StepDialog(QDialog):
         self._enabled = bool(values.get("enabled", True))
         self.step: Step | None = None
         self.fields: dict[str, FieldWidget] = {}
+        self._rows: list[tuple[Entry, tuple[QWidget, ...]]] = []
         self._wrong = widgets.label("", "error")
         self._wrong.setWordWrap(True)
-        self.preview = PreviewTable(session)
+        self.preview = PreviewTable(session, form.effect, "key" if form.group == "keys" else "tensor")
         self.add = widgets.button("Add step" if at < 0 else "Change step", "check", primary=True)
         self._pause = QTimer(self, interval=TYPING_PAUSE, singleShot=True)
         self._pause.timeout.connect(self._ask)
@@ -65,21 +66,13 @@ class StepDialog(QDialog):
         self._ask()
 
     def _lay_out(self, title: str) -> None:
-        own = {entry.name for entry in self._form.entries}
+        own = {entry.name for entry in self._form.asked}
         more = [entry for entry in COMMON if entry.name not in own and (entry.name != "keys" or self._form.any_key)]
         grid, common = _grid(), _grid()
-        for entries, where in ((self._form.entries, grid), (more, common)):
+        for entries, where in ((self._form.asked, grid), (more, common)):
             for row, entry in enumerate(entries):
-                field = make_field(entry)
-                field.changed.connect(self._typed)
-                self.fields[entry.name] = field
-                if isinstance(field, FlagField):
-                    where.addWidget(field.widget, row, 1)
-                    continue
-                name = widgets.label(entry.label, "second")
-                name.setBuddy(field.widget)
-                where.addWidget(name, row, 0)
-                where.addWidget(field.widget, row, 1)
+                if not _is_told(entry):
+                    self._lay_out_entry(entry, where, row)
         self._common.setLayout(common)
         common.setContentsMargins(0, 0, 0, 0)
         self._common.hide()
@@ -109,6 +102,27 @@ class StepDialog(QDialog):
         column.addWidget(self.preview, 1)
         column.addLayout(foot)
 
+    def _lay_out_entry(self, entry: Entry, where: QGridLayout, row: int) -> None:
+        field = self.fields[entry.name] = make_field(entry)
+        field.changed.connect(self._typed)
+        parts = [field.widget]
+        where.addWidget(field.widget, row, 1)
+        if not isinstance(field, FlagField):
+            name = widgets.label(entry.label, "second")
+            name.setBuddy(field.widget)
+            where.addWidget(name, row, 0)
+            parts.append(name)
+        self._rows.append((entry, tuple(parts)))
+
+    def _is_asked(self, entry: Entry) -> bool:
+        """Whether an entry belongs to what is chosen above it."""
+        return not entry.when or self.fields[entry.when[0]].value() in entry.when[1:]
+
+    def _show_asked(self) -> None:
+        for entry, parts in self._rows:
+            for part in parts:
+                part.setVisible(self._is_asked(entry))
+
     def _show_more(self, shown: bool) -> None:
         self._common.setVisible(shown)
         self.more.setIcon(icons.icon("chevd" if shown else "chev", "text2"))
@@ -119,8 +133,9 @@ class StepDialog(QDialog):
         for name, field in self.fields.items():
             table, _, inner = name.rpartition(".")
             found = values.get(table) or {} if table else values
-            field.set_value(found.get(inner))
-        said = [name for name in self.fields if name not in {entry.name for entry in self._form.entries}]
+            field.set_value(_chosen(field.entry, values) if table == "" and name[:1] == ASKED else found.get(inner))
+        self._show_asked()
+        said = [name for name in self.fields if name not in {entry.name for entry in self._form.asked}]
         self.more.setChecked(any(self.fields[name].value() is not None for name in said))
 
     def _table(self) -> dict[str, Any]:
@@ -128,27 +143,32 @@ class StepDialog(QDialog):
         table: dict[str, Any] = {"op": self._form.op}
         for name, field in self.fields.items():
             value = field.value()
-            if value is None:
+            if value is None or name[:1] == ASKED or not self._is_asked(field.entry):
                 continue
             outer, _, inner = name.rpartition(".")
             if outer:
                 table.setdefault(outer, {})[inner] = value
             else:
                 table[name] = value
+        table |= {entry.name: True for entry in self._form.entries if _is_told(entry) and self._is_asked(entry)}
         return table if self._enabled else {**table, "enabled": False}
 
     def _typed(self) -> None:
+        self._show_asked()
         self.add.setEnabled(False)
         self._pause.start()
 
     def _ask(self) -> None:
         self.step = None
-        filled = any(self.fields[entry.name].value() for entry in self._form.entries if entry.kind != "choice")
-        if self._form.entries and not filled:
+        table = self._table()
+        filled = any(
+            table.get(entry.name) not in (None, "", []) for entry in self._form.entries if entry.kind != "choice"
+        )
+        if self._form.entries and not filled and not self._form.at_once:
             self._say("")
             self.preview.show_preview(None)
             return
-        step = Step(self._table(), "")
+        step = Step(table, "")
         self._session.preview(step, LIMIT, self._show, at=self._at, state_dict=self._state_dict)
 
     def _show(self, preview: Body) -> None:
@@ -170,7 +190,8 @@ class StepDialog(QDialog):
         wrong = bool(words) and words != _NOTHING
         widgets.set_property(self._wrong, "role", "error" if wrong else "hint")
         for entry in self._form.entries[:1]:
-            self.fields[entry.name].set_wrong(wrong)
+            if entry.kind != "choice":
+                self.fields[entry.name].set_wrong(wrong)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         super().keyPressEvent(event)
@@ -190,6 +211,16 @@ class StepDialog(QDialog):
         self._session.jobs.drop("preview")
         self._session.jobs.drop("preview more")
         super().done(result)
+
+
+def _is_told(entry: Entry) -> bool:
+    """Whether an entry is true once it is chosen, so that nothing is left to ask."""
+    return entry.kind == "flag" and bool(entry.when)
+
+
+def _chosen(entry: Entry, values: Mapping[str, Any]) -> str | None:
+    """Which of the fields that an entry chooses from a step has."""
+    return next((value for value, _ in entry.choices if value in values), None)
 
 
 def _grid() -> QGridLayout:

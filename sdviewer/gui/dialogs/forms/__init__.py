@@ -3,21 +3,42 @@
 from __future__ import annotations
 
 from sdviewer.gui.dialogs.forms import (
+    add,
+    broadcast,
     cast,
+    clean,
     clone,
     drop,
     drop_objects,
+    edit,
+    flatten,
+    fuse,
     keep,
     leave_out,
+    metadata,
+    permute,
     prefix,
+    prune,
     rename,
     renumber_optimizer,
     replace,
     replace_prefix,
+    reshape,
+    rows,
+    scale,
     set_value,
+    spectral_norm,
+    split,
+    squeeze,
+    stack,
     strip,
     tie,
+    transpose,
+    unsqueeze,
+    unstack,
+    untie,
     unwrap,
+    weight_norm,
     wrap,
 )
 from sdviewer.gui.dialogs.forms.form import Entry, Form
@@ -25,9 +46,13 @@ from sdviewer.gui.dialogs.forms.form import Entry, Form
 __all__ = ["FORMS", "Entry", "Form", "form_of"]
 
 FORMS: tuple[Form, ...] = (
-    *(strip.FORM, prefix.FORM, replace_prefix.FORM, rename.FORM, replace.FORM),
-    *(drop.FORM, keep.FORM, cast.FORM, clone.FORM, tie.FORM),
-    *(unwrap.FORM, wrap.FORM, leave_out.FORM, set_value.FORM, drop_objects.FORM, renumber_optimizer.FORM),
+    *(strip.FORM, prefix.FORM, replace_prefix.FORM, rename.FORM, replace.FORM, drop.FORM, keep.FORM),
+    *(split.FORM, fuse.FORM, stack.FORM, unstack.FORM),
+    *(transpose.FORM, permute.FORM, reshape.FORM, flatten.FORM, squeeze.FORM, unsqueeze.FORM, rows.FORM),
+    *(cast.FORM, clone.FORM, tie.FORM, untie.FORM, edit.FORM, add.FORM, broadcast.FORM, scale.FORM, clean.FORM),
+    *(prune.FORM, weight_norm.FORM, spectral_norm.FORM),
+    *(unwrap.FORM, wrap.FORM, leave_out.FORM, set_value.FORM, metadata.FORM),
+    *(drop_objects.FORM, renumber_optimizer.FORM),
 )
 
 

@@ -16,4 +16,8 @@ FORM = Form(
     ),
     "What a cast loses is said before it is saved.",
     "Give tensors another dtype",
+    group="values",
+    selected="keys",
+    effect="cast",
+    at_once=True,
 )

@@ -10,4 +10,7 @@ FORM = Form(
     "copy",
     hint="Ties are undone, and a view of a large storage takes no more room than its own numbers.",
     tip="A contiguous storage that is shared with no other tensor",
+    group="values",
+    selected="keys",
+    effect="copied",
 )

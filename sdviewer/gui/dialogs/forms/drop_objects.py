@@ -11,4 +11,5 @@ FORM = Form(
     hint="Every object whose class torch's own list lacks goes, in the whole file. Tensors and plain values stay.",
     tip="What torch.load(weights_only=True) would refuse",
     any_key=False,
+    group="file",
 )

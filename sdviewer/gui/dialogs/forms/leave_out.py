@@ -12,4 +12,5 @@ FORM = Form(
     "One dotted path or pattern a line. What stands there goes, with all below it.",
     "The optimizer, the scheduler: whatever stands around the state dict",
     any_key=False,
+    group="file",
 )

@@ -14,4 +14,5 @@ FORM = Form(
     ),
     tip="A number, a text, True, False or None beside the tensors",
     any_key=False,
+    group="file",
 )

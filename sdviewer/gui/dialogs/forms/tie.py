@@ -14,6 +14,7 @@ FORM = Form(
     ),
     "Each key gets this tensor, in its place where it is there, else behind it.",
     "Several keys for one tensor",
-    suggests="",
     any_key=False,
+    group="values",
+    effect="tied",
 )

@@ -14,4 +14,5 @@ FORM = Form(
     ),
     tip="Save the state dict alone, without what it is wrapped in",
     any_key=False,
+    group="file",
 )

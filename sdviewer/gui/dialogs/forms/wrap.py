@@ -11,4 +11,5 @@ FORM = Form(
     (Entry("key", "&Key", placeholder="state_dict"),),
     tip="The file becomes a dict with one entry",
     any_key=False,
+    group="file",
 )
