@@ -132,11 +132,11 @@ def _shares(tree: ModuleTree) -> list[float]:
 def _flags(tree: ModuleTree) -> list[int]:
     return [
         (CHILDREN if end > row + 1 else 0)
-        | (EDITED if old_key else 0)
+        | (EDITED if old_key or changed else 0)
         | (PROBLEM if problem else 0)
         | (DROPPED if dropped else 0)
         | (FOLD if kind == "fold" else 0)
-        for row, (end, old_key, problem, dropped, kind) in enumerate(
-            zip(tree.end, tree.old_key, tree.problem, tree.dropped, tree.kind, strict=True)
+        for row, (end, old_key, changed, problem, dropped, kind) in enumerate(
+            zip(tree.end, tree.old_key, tree.changed, tree.problem, tree.dropped, tree.kind, strict=True)
         )
     ]

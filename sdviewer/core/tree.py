@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from sdviewer.core import text
 from sdviewer.core.checkpoint import Checkpoint, TensorInfo
@@ -25,6 +25,31 @@ SHORTEST_FOLD = 3
 
 Edits = Mapping[int, Sequence[str | None]]
 """For a state dict (index into `Checkpoint.state_dicts`): each entry's new key, None where it is dropped."""
+ARROW = "\N{RIGHTWARDS ARROW} "
+"""What stands before a shape or a dtype that is another than in the file."""
+
+
+class TensorChange(NamedTuple):
+    """What is said beside a tensor that is no tensor of the file, and whether its shape and dtype are other ones."""
+
+    note: str
+    shape: bool
+    dtype: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What edits change besides keys.
+
+    `tensors` are those of them that are computed, by their indexes. `joins` are entries, as (state dict, entry), that
+    go into a tensor of several, with the words for it. `values` are the texts of changed values as they were, by their
+    indexes. `removed` are paths outside the edited state dict that go, with all below them.
+    """
+
+    tensors: Mapping[int, TensorChange] = field(default_factory=dict)
+    joins: Mapping[tuple[int, int], str] = field(default_factory=dict)
+    values: Mapping[int, str] = field(default_factory=dict)
+    removed: Sequence[KeyPath] = ()
 
 
 @dataclass(slots=True)
@@ -33,8 +58,9 @@ class ModuleTree:
 
     `parent` is -1 at the top. `tensor`, `value`, `object` and `state_dict` are indexes into the checkpoint or -1;
     `entry` is the index into the state dict's keys of a leaf that is one. `params` counts elements, `nbytes` is logical
-    bytes, `tensors` how many tensors are below. `old_key` is the key before an edit where it changed. `path_text` is
-    what a filter looks through: the key inside its state dict, else the dotted path.
+    bytes, `tensors` how many tensors are below. `old_key` is the key before an edit where it changed. `changed` is
+    whether anything else of it did; what is `dropped` too goes into another tensor. `path_text` is what a filter looks
+    through: the key inside its state dict, else the dotted path.
     """
 
     name: list[str] = field(default_factory=list)
@@ -55,6 +81,7 @@ class ModuleTree:
     entry: list[int] = field(default_factory=list)
     old_key: list[str] = field(default_factory=list)
     dropped: list[bool] = field(default_factory=list)
+    changed: list[bool] = field(default_factory=list)
     problem: list[bool] = field(default_factory=list)
     path_text: list[str] = field(default_factory=list)
 
@@ -73,6 +100,7 @@ class _Node:
     """A row while the tree is being put together."""
 
     __slots__ = (
+        "changed",
         "children",
         "dropped",
         "entry",
@@ -104,6 +132,7 @@ class _Node:
         self.entry = -1
         self.label = ""
         self.old_key = ""
+        self.changed = ""
         self.dropped = False
         self.problem = False
         self.params = 0
@@ -112,15 +141,19 @@ class _Node:
         self.signature = -1
 
 
-def build_tree(checkpoint: Checkpoint, edits: Edits | None = None) -> ModuleTree:
-    """The tree of a checkpoint as it would be after `edits`; dropped entries stay in their place, marked."""
-    return _Builder(checkpoint, edits or {}).build()
+def build_tree(checkpoint: Checkpoint, edits: Edits | None = None, changes: Changes | None = None) -> ModuleTree:
+    """The tree of a checkpoint as it would be after `edits`; dropped entries stay in their place, marked.
+
+    The checkpoint has the tensors and values of `changes` already.
+    """
+    return _Builder(checkpoint, edits or {}, changes or Changes()).build()
 
 
 class _Builder:
-    def __init__(self, checkpoint: Checkpoint, edits: Edits) -> None:
+    def __init__(self, checkpoint: Checkpoint, edits: Edits, changes: Changes) -> None:
         self.checkpoint = checkpoint
         self.edits = edits
+        self.changes = changes
         self.root = _Node("", "dict")
         # For a state dict: the node of each module path (None: the state dict itself) ...
         self.modules: dict[int, dict[str | None, _Node]] = {}
@@ -146,6 +179,7 @@ class _Builder:
         self._add_objects()
         self._add_values()
         self._name_moments()
+        self._mark_removed()
         self._finish()
         return self._flatten()
 
@@ -183,6 +217,8 @@ class _Builder:
             leaf.state_dict = index
             leaf.entry = entry
             leaf.dropped = key is None
+            if key is None:
+                leaf.changed = self.changes.joins.get((index, entry), "")
             if shown != old:
                 leaf.old_key = old
             if tensor < 0:
@@ -198,6 +234,8 @@ class _Builder:
         node.nbytes = info.nbytes
         node.tensors = 1
         node.problem = bool(info.unreadable)
+        if self.changes.tensors and (change := self.changes.tensors.get(index)) is not None:
+            node.changed = change.note
         node.signature = self._sign((info.shape, info.dtype))
         if self.compound and info.path in self.compound:
             self.compound[info.path] = node
@@ -234,6 +272,26 @@ class _Builder:
                 node = self._place(info.path, leaf=True)
             node.kind = "value"
             node.value = index
+            if index in self.changes.values:
+                node.changed = f"was {self.changes.values[index]}"
+
+    def _mark_removed(self) -> None:
+        for path in self.changes.removed:
+            home: _Node | None = self.root
+            for step in path[:-1]:
+                home = None if home is None or home.named is None else home.named.get(step)
+            gone = [] if home is None else [child for child in home.children if self._stands_at(child, home, path)]
+            for node in gone:
+                node.dropped = True
+                gone.extend(node.children)
+
+    def _stands_at(self, node: _Node, home: _Node, path: KeyPath) -> bool:
+        """Whether a node of a container is what has this path."""
+        if node.tensor >= 0:
+            return self.checkpoint.tensors[node.tensor].path == path
+        if node.value >= 0:
+            return self.checkpoint.values[node.value].path == path
+        return home.named is not None and home.named.get(path[-1]) is node
 
     def _name_moments(self) -> None:
         """Say beside the numbers of an optimizer's state which parameters they are."""
@@ -325,14 +383,28 @@ class _Builder:
             end=end,
             depth=depth,
             note=[
-                (f"was {node.old_key}" if node.old_key else "") if info is not None else self._note(node)
+                (node.changed or (f"was {node.old_key}" if node.old_key else ""))
+                if info is not None
+                else self._note(node)
                 for node, info in zip(order, infos, strict=True)
             ],
-            shape=["" if info is None or not info.dtype else self._shape(info.shape) for info in infos],
-            dtype=[
-                self._type(node) if info is None else DTYPES[info.dtype].short if info.dtype in DTYPES else info.dtype
-                for node, info in zip(order, infos, strict=True)
-            ],
+            shape=self._arrows(
+                order,
+                ["" if info is None or not info.dtype else self._shape(info.shape) for info in infos],
+                [index for index, change in self.changes.tensors.items() if change.shape],
+            ),
+            dtype=self._arrows(
+                order,
+                [
+                    self._type(node)
+                    if info is None
+                    else DTYPES[info.dtype].short
+                    if info.dtype in DTYPES
+                    else info.dtype
+                    for node, info in zip(order, infos, strict=True)
+                ],
+                [index for index, change in self.changes.tensors.items() if change.dtype],
+            ),
             params=[node.params for node in order],
             nbytes=[node.nbytes for node in order],
             tensors=[node.tensors for node in order],
@@ -343,6 +415,7 @@ class _Builder:
             entry=[node.entry for node in order],
             old_key=[node.old_key for node in order],
             dropped=[node.dropped for node in order],
+            changed=[bool(node.changed) for node in order],
             problem=[node.problem for node in order],
             path_text=[
                 self._path_text(node, name)
@@ -391,6 +464,13 @@ class _Builder:
                 stack.extend([(child, row, depth) for child in reversed(children)])
         return order, names, parents, depths, ends
 
+    def _arrows(self, order: Sequence[_Node], shown: list[str], changed: Sequence[int]) -> list[str]:
+        """These texts, with an arrow before those of tensors that are among the changed ones."""
+        if not changed:
+            return shown
+        among = set(changed)
+        return [ARROW + words if node.tensor in among else words for node, words in zip(order, shown, strict=True)]
+
     def _shape(self, sizes: tuple[int, ...]) -> str:
         shown = self.shape_texts.get(sizes)
         if shown is None:
@@ -437,6 +517,8 @@ class _Builder:
             note = text.plural(n, "value") if n else "empty"
         if node.label:
             note = f"{node.label} · {note}"
+        if node.changed:
+            note = f"{note} · {node.changed}"
         return f"{note} · was {node.old_key}" if node.old_key else note
 
 

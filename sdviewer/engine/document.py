@@ -26,7 +26,7 @@ numbered anew by `open` and `edit`, which translate `selected`.
     mark      {"paths": [dotted]} -> as rows: the rows of what would run on loading are marked (sheet.HAZARD)
     structure, records, record_text, storages, metadata, problems, checkable, clean: all that is in the file
               (engine.contents)
-    preview, step, keys, common, alike, read_recipe, recipe_text: edits (engine.edits)
+    preview, step, cell, keys, common, alike, read_recipe, recipe_text: edits (engine.edits)
 
     info   {"path", "name", "container", "size", "tensors", "parameters", "state_dicts": [{"dotted", "role", "tensors",
            "parameters", "bytes", "row", "read_only", "module"}], "problems": [[severity, code, message, where]],
@@ -43,6 +43,9 @@ numbered anew by `open` and `edit`, which translate `selected`.
            "storage": {"id", "nbytes", "used_bytes", "byte_offset", "shared_with": [key], "shared_count", "crc"} | null,
            "value": text | null, "value_type", "unreadable", "source": {...} | null (what the numbers pool takes),
            "hazard": whether it would run something,
+           "changed": what the tree says of a row that the recipe changes, "made": MADE | null of a computed tensor,
+           "plain": PLAIN | null of a value that can be edited, "leaves": the pattern with which a leave_out takes it,
+           (engine.edits, engine.planned.made_of)
            "editable": "" or why its key cannot be edited, "prefix": "module.path." of a module row}
 
 Failures arrive as `failed` with {"code", "message", "remedy", "path", "key", "kind": exception class}.
@@ -69,7 +72,7 @@ from sdviewer.engine.contents import CONTENTS, Contents
 from sdviewer.engine.deadline import deadline
 from sdviewer.engine.edits import Edits
 from sdviewer.engine.frames import Answer
-from sdviewer.engine.planned import planned
+from sdviewer.engine.planned import Planned, made_of, planned
 from sdviewer.engine.watch import Watch, is_young
 from sdviewer.errors import SaveError, SDViewerError, UsageError
 from sdviewer.formats import open_checkpoint, tensor_source
@@ -101,6 +104,7 @@ class Document:
     def __init__(self) -> None:
         self._checkpoint: Checkpoint | None = None
         self._result: Checkpoint | None = None
+        self._planned: Planned | None = None
         self._recipe = Recipe()
         self._plan: Plan | None = None
         self._failed: Failed | None = None
@@ -112,6 +116,7 @@ class Document:
         self._watch = Watch(())
         self._hazards: tuple[str, ...] = ()
         self._hazard_rows: frozenset[int] = frozenset()
+        self._edits = Edits(self)
         self.requests: Mapping[str, Handler] = {
             "open": self.open,
             "rows": self.rows,
@@ -125,7 +130,7 @@ class Document:
             "changed": self.changed,
             "mark": self.mark,
             **{name: partial(self._of_contents, name) for name in CONTENTS},
-            **{name: partial(self._of_edits, handler) for name, handler in Edits(self).requests.items()},
+            **{name: partial(self._of_edits, handler) for name, handler in self._edits.requests.items()},
         }
 
     @property
@@ -190,12 +195,13 @@ class Document:
         remedy = "Look for an expression with a repetition inside a repetition."
         with deadline(LONGEST_PLAN, "the recipe takes too long on this file", remedy):
             plan, failed = carry_out(recipe, self.checkpoint, strict=strict)
-        result, edits = planned(self.checkpoint, plan)
-        tree = build_tree(result, edits)
+        made = planned(self.checkpoint, plan)
+        result = made.checkpoint
+        tree = build_tree(result, made.keys, made.changes)
         shown = ShownRows(tree, result)
         rows = shown.adopt(self._shown, selected) if self._shown is not None else []
         self._recipe, self._plan, self._tree, self._shown, self._result = recipe, plan, tree, shown, result
-        self._failed = failed
+        self._failed, self._planned = failed, made
         # A step is looked at after the steps before it: with one that failed among them there is no plan to look from.
         self.recipe_text = recipe_text if failed is None else ""
         buffers, dtypes = sheets.pack(tree)
@@ -415,14 +421,19 @@ class Document:
             "source": None,
             "editable": self._editable(row),
             "hazard": row in self._hazard_rows,
+            "changed": tree.note[row] if tree.changed[row] else "",
+            "made": None,
+            "plain": None,
+            "leaves": "" if tree.dropped[row] else self._edits.leaves(row),
         }
         if tree.tensor[row] >= 0:
             facts.update(self._tensor_facts(tree.tensor[row]))
         if tree.entry[row] >= 0:
             facts["key"] = self.key(row)
         if tree.value[row] >= 0:
-            value = self.checkpoint.values[tree.value[row]]
+            value = self.result.values[tree.value[row]]
             facts["value"], facts["value_type"] = value_text(value.value, 20_000), value.type
+            facts["plain"] = None if tree.dropped[row] else self._edits.plain(value)
         if tree.object[row] >= 0:
             found = self.checkpoint.objects[tree.object[row]]
             facts["class"] = text.visible(found.cls)
@@ -447,6 +458,14 @@ class Document:
             "storage": self._storage_facts(index, info),
         }
         facts["files"] = [text.visible(info.shard, 200)] if info.shard else []
+        computed = self._planned.computed.get(index) if self._planned is not None else None
+        if computed is not None and self._plan is not None:
+            made = facts["made"] = made_of(computed, self.checkpoint, self._plan)
+            if made["source"] is None:
+                return facts
+            # Numbers are written into a tensor of the file: the others are those of the file.
+            index = made["source"]
+            info = self.checkpoint.tensors[index]
         if not info.unreadable:
             try:
                 source = tensor_source(self.checkpoint, index)

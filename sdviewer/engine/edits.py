@@ -5,6 +5,8 @@
 
     preview     {"recipe", "step": {op table}, "limit", "start"?, "scope"?: SCOPE, "skip"?: bool} -> PREVIEW
     step        {"act": "drop" | "keep" | "move", "rows", "to"?: row} -> {"step": {op table}, "label"}
+    cell        {"row", "at": [index], "text"} -> {"step": {op table} | null, "label", "warning": what it would become,
+                "error": why it cannot be}    one number of a tensor, exact in its dtype
     keys        {"rows", "limit"} -> {"keys": [key of a tensor at or below them], "more": n}
     common      {"rows"} -> {"text": the longest part that all their keys have in common}
     alike       {"row", "by": "leaf" | "shape" | "family"} -> {"filter": text that finds what is like it}
@@ -15,12 +17,15 @@
     PREVIEW  {"keys": n the step looks at, "changed": n, "dropped": n, "blocked": n that collide, "rows": [[old, new |
              null, shape, problem]], "total": n rows, "start": n, "problems": [text], "error": "", "step": {op table},
              "label", "seconds", "skip": {"step", "label", "keys": n left as they are} | null, "matched": n things of
-             the file | null for a step on keys}; old and new are [[text, kind]] with the kinds of `repair.marks`;
-             problem rows come first. An operation that cannot be read is an error text.
+             the file | null for a step on keys, "warnings": [what should be known of it]}; old and new are [[text,
+             kind]] with the kinds of `repair.marks`; problem rows come first. An operation that cannot be read is an
+             error text.
+    PLAIN    {"path": dotted, "type": "int", "value": as a step's table has it}
 """
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import time
@@ -29,16 +34,32 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from sdviewer.core import text
-from sdviewer.core.checkpoint import Checkpoint
+from sdviewer.core.checkpoint import Checkpoint, ValueInfo
 from sdviewer.core.key_filter import as_regex
+from sdviewer.core.paths import KeyPath, TypedStep, dotted
 from sdviewer.core.shown_rows import ShownRows
 from sdviewer.core.tree import ModuleTree
 from sdviewer.engine.deadline import deadline
 from sdviewer.engine.frames import Answer
+from sdviewer.engine.planned import element_texts
 from sdviewer.errors import NoMatch, SDViewerError, UsageError
+from sdviewer.repair.elements import element, exact, number
+from sdviewer.repair.fields import Scalar
 from sdviewer.repair.history import Draft
 from sdviewer.repair.marks import Parts, mark
-from sdviewer.repair.operations import Drop, Keep, Operation, Rename, ReplacePrefix, operation_from_step
+from sdviewer.repair.operations import (
+    Drop,
+    Edit,
+    Keep,
+    LeaveOut,
+    Operation,
+    Rename,
+    ReplacePrefix,
+    operation_from_step,
+)
+from sdviewer.repair.operations.file_operation import FileOperation
+from sdviewer.repair.operations.leave_out import PARTS
+from sdviewer.repair.operations.set_value import PLAIN_TYPES
 from sdviewer.repair.operations.tensor_operation import TensorOperation
 from sdviewer.repair.patterns import SEARCH, literal_pattern, literal_rule
 from sdviewer.repair.plan import Plan
@@ -50,6 +71,8 @@ Params = Mapping[str, Any]
 
 LARGEST_RECIPE = 32 * 2**20
 """Bytes of a file that is read as a recipe."""
+LONGEST_LINE = 10_000
+"""Characters of a text that is edited in one line."""
 PATIENCE = 5.0
 """Seconds of computing after which a preview is given up: an expression that backtracks for ever is the reason."""
 EVERY = ("**",)
@@ -70,6 +93,8 @@ class Opened(Protocol):
     @property
     def tree(self) -> ModuleTree: ...
     @property
+    def result(self) -> Checkpoint: ...
+    @property
     def shown(self) -> ShownRows: ...
     def prefix(self, row: int) -> str: ...
     def key(self, row: int) -> str: ...
@@ -86,6 +111,7 @@ class Edits:
             "preview": self.preview,
             "step": self.step,
             "keys": self.keys,
+            "cell": self.cell,
             "common": self.common,
             "alike": self.alike,
             "read_recipe": self.read_recipe,
@@ -117,9 +143,15 @@ class Edits:
                 "start": 0,
                 "problems": [],
             }
-            return Answer(
-                {**empty, "error": said, "step": None, "label": "", "seconds": 0.0, "skip": None, "matched": None}
-            )
+            nothing: dict[str, Any] = {
+                "step": None,
+                "label": "",
+                "seconds": 0.0,
+                "skip": None,
+                "matched": None,
+                "warnings": [],
+            }
+            return Answer({**empty, **nothing, "error": said})
 
     def _preview(self, params: Params, limit: int) -> Answer:
         began = time.perf_counter()
@@ -130,9 +162,16 @@ class Edits:
         def look(at: Operation) -> Preview:
             return preview_operation(Recipe(), at, checkpoint, plan=plan)
 
-        operation, found = self._scoped(operation, params.get("scope"), look)
+        matched: int | None = None
+        warnings: Sequence[str] = ()
+        if is_for_file(operation):
+            matched, warnings = self._matched(params["recipe"], operation)
+        if isinstance(operation, FileOperation):
+            # It looks at no keys, so it does not matter whose they would be.
+            found = Preview()
+        else:
+            operation, found = self._scoped(operation, params.get("scope"), look)
         skip = _skipping(operation, found, look) if params.get("skip") else None
-        matched = self._matched(params["recipe"], operation) if is_for_file(operation) else None
         # The other half of a collision stays what it is: it is named beside the one that changes.
         if not isinstance(operation, TensorOperation):
             found = replace(found, rows=tuple(row for row in found.rows if row.new != row.old))
@@ -153,14 +192,20 @@ class Edits:
                 "seconds": time.perf_counter() - began,
                 "skip": skip,
                 "matched": matched,
+                "warnings": [text.visible(warning, 400) for warning in (*warnings, *found.warnings)],
             }
         )
 
-    def _matched(self, text: str, operation: Operation) -> int:
-        """How many things an operation on the whole file finds, which its keys do not tell."""
-        recipe = parse_recipe(text) if text.strip() else Recipe()
+    def _matched(self, recipe_text: str, operation: Operation) -> tuple[int, Sequence[str]]:
+        """How many things an operation on the whole file finds, which its keys do not tell, and what it warns of."""
+        recipe = parse_recipe(recipe_text) if recipe_text.strip() else Recipe()
+        known: set[str] = set()
+        if recipe.steps:
+            known = {warning.message for warning in self._plan_of(recipe_text, self._document.checkpoint).warnings}
         recipe = replace(recipe, steps=(*recipe.steps, replace(operation, enabled=True)))
-        return make_plan(recipe, self._document.checkpoint).steps[-1].matched
+        plan = make_plan(recipe, self._document.checkpoint)
+        messages = [warning.message for warning in plan.warnings]
+        return plan.steps[-1].matched, [message for message in messages if message not in known]
 
     def _plan_of(self, recipe: str, checkpoint: Checkpoint) -> Plan:
         """The plan of the steps before the one that is looked at; while somebody types it stays the same."""
@@ -204,12 +249,123 @@ class Edits:
         act, rows = params["act"], self._outermost(params["rows"])
         operation: Operation
         if act == "drop":
-            operation = Drop(keys=self._patterns(rows))
+            beside = [path for row in rows if (path := self.leaves(row))]
+            if beside and len(beside) < len(rows):
+                raise UsageError(
+                    "what stands beside the state dict and keys of it cannot go in one step",
+                    remedy="Select the ones or the others.",
+                )
+            operation = LeaveOut(paths=tuple(beside)) if beside else Drop(keys=self._patterns(rows))
         elif act == "keep":
-            operation = Keep(keys=self._patterns(rows))
+            operation = self._kept(rows)
         else:
             operation = self._moved(rows, params["to"])
         return Answer({"step": operation.to_step(), "label": operation.label})
+
+    def _kept(self, rows: Sequence[int]) -> Operation:
+        """Of keys all others go; of a whole state dict, or of what stands beside one, all that stands beside it."""
+        tree = self._document.tree
+        whole = [row for row in rows if self._is_whole(row)]
+        if len(whole) < len(rows):
+            if any(self.leaves(row) for row in rows):
+                raise UsageError(
+                    "it stands beside the state dict, which cannot be left out",
+                    remedy="Keep the state dict, or drop what is not wanted.",
+                )
+            return Keep(keys=self._patterns(rows))
+        kept = {row for top in whole for row in (*tree.ancestors(top), *range(top, tree.end[top]))}
+        others: list[str] = []
+        row = 0
+        while row < len(tree):
+            inside = row in kept and row not in whole
+            if row not in kept and (path := self.leaves(row)):
+                others.append(path)
+            row = row + 1 if inside else tree.end[row]
+        if not others:
+            raise NoMatch("nothing stands beside it that could be left out")
+        return LeaveOut(paths=tuple(others))
+
+    def _is_whole(self, row: int) -> bool:
+        """Whether a row is a state dict that can be edited."""
+        tree = self._document.tree
+        index = tree.state_dict[row]
+        return index >= 0 and tree.entry[row] < 0 and self._document.checkpoint.state_dicts[index].role != "optimizer"
+
+    def leaves(self, row: int) -> str:
+        """The pattern with which a row can be left out that is no part of the state dict that is edited, else ""."""
+        tree, document = self._document.tree, self._document
+        if tree.kind[row] == "fold" or tree.dropped[row]:
+            return ""
+        path = self._path(row)
+        if not path or (isinstance(path[-1], TypedStep) and path[-1].type in PARTS):
+            return ""
+        index = document.plan.state_dict if document.plan is not None else None
+        if index is None:
+            models = [i for i, one in enumerate(document.checkpoint.state_dicts) if one.role == "model"]
+            if len(models) > 1:
+                return ""
+            index = models[0] if models else None
+        kept = document.checkpoint.state_dicts[index].path if index is not None else None
+        if kept is not None and (kept[: len(path)] == path or path[: len(kept)] == kept):
+            return ""
+        return literal_pattern(dotted(path))
+
+    def _path(self, row: int) -> KeyPath:
+        """Where a row stands in the file, which of a container the first thing below it tells; () where it does not."""
+        tree = self._document.tree
+        if (own := self._own_path(row)) is not None:
+            return own
+        inside = [at for at in tree.ancestors(row) if tree.state_dict[at] >= 0 and tree.kind[at] != "optimizer"]
+        first = next((at for at in range(row + 1, tree.end[row]) if self._own_path(at) is not None), None)
+        if inside or first is None:
+            return ()
+        path = self._own_path(first) or ()
+        while first != row:
+            path = path if tree.kind[first] == "fold" else path[:-1]
+            first = tree.parent[first]
+        # A row may stand for several containers, each of which holds nothing but the next.
+        return path if path and dotted(path[-1:]) == tree.name[row].rpartition(".")[2] else ()
+
+    def _own_path(self, row: int) -> KeyPath | None:
+        tree, checkpoint = self._document.tree, self._document.checkpoint
+        if tree.tensor[row] >= 0:
+            # A computed tensor is nowhere in the file.
+            return checkpoint.tensors[tree.tensor[row]].path if tree.tensor[row] < len(checkpoint.tensors) else ()
+        if tree.value[row] >= 0:
+            return checkpoint.values[tree.value[row]].path
+        if tree.state_dict[row] >= 0 and tree.entry[row] < 0:
+            return checkpoint.state_dicts[tree.state_dict[row]].path
+        return checkpoint.objects[tree.object[row]].path if tree.object[row] >= 0 else None
+
+    def plain(self, info: ValueInfo) -> dict[str, Any] | None:
+        """A value as it can be edited, None where it cannot."""
+        path, value = dotted(info.path), info.value
+        if info.type not in PLAIN_TYPES or isinstance(value, (list, dict)) or info.occurrence:
+            return None
+        if isinstance(value, str) and (not value.isprintable() or len(value) > LONGEST_LINE):
+            return None
+        if isinstance(value, float) and not math.isfinite(value):
+            value = str(value)
+        told = {"repr": "None"} if value is None else value
+        return {"path": path, "type": info.type.removeprefix("builtins."), "value": told}
+
+    # One number of a tensor
+
+    def cell(self, params: Params) -> Answer:
+        """The step that writes one number, exact in the dtype of its tensor."""
+        row, at = params["row"], tuple(params["at"])
+        tree, typed = self._document.tree, str(params["text"]).strip()
+        info = self._document.result.tensors[tree.tensor[row]]
+        nothing = {"step": None, "label": "", "warning": "", "error": ""}
+        try:
+            raw = element(_as_scalar(typed), info.dtype, rounded=True)
+        except SDViewerError as error:
+            return Answer({**nothing, "error": f"{error.message}. {error.remedy}".strip()})
+        (becomes,) = element_texts(raw, info.dtype)
+        operation = Edit(key=self._document.key(row), at=at, value=exact(raw, info.dtype))
+        same = _same_number(typed, becomes)
+        warning = "" if same else f"{info.dtype} has no {text.visible(typed, 60)}: it becomes {becomes}."
+        return Answer({**nothing, "step": operation.to_step(), "label": operation.label, "warning": warning})
 
     def _moved(self, rows: Sequence[int], to: int) -> Operation:
         """Put what is chosen below another module, with its own name."""
@@ -333,6 +489,25 @@ class Edits:
     def recipe_text(self, params: Params) -> Answer:
         """A recipe as TOML."""
         return Answer({"text": parse_recipe(params["recipe"]).to_text()})
+
+
+def _as_scalar(typed: str) -> Scalar:
+    """What a person types into a cell, as a recipe has it."""
+    if typed.lower() in ("true", "false"):
+        return typed.lower() == "true"
+    for read in (int, float):
+        try:
+            found: int | float = read(typed)
+        except ValueError:
+            continue
+        return found if math.isfinite(found) else typed
+    return typed
+
+
+def _same_number(typed: str, becomes: str) -> bool:
+    """Whether a dtype has what was typed: its own text for the number it takes is the same number."""
+    wanted, found = number(_as_scalar(typed)), number(_as_scalar(becomes))
+    return wanted == found or (wanted != wanted and found != found)
 
 
 def _skipping(operation: Operation, found: Preview, look: Callable[[Operation], Preview]) -> dict[str, Any] | None:

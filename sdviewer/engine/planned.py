@@ -3,44 +3,105 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from sdviewer.core.checkpoint import Checkpoint, TensorInfo
+from sdviewer.core import text
+from sdviewer.core.checkpoint import Checkpoint, StateDict, TensorInfo
 from sdviewer.core.dtypes import DTYPES
-from sdviewer.core.paths import KeyPath
 from sdviewer.core.tensor_bytes import contiguous_stride
-from sdviewer.repair.plan import Computed, Plan, Target, sources
+from sdviewer.core.tree import Changes, Edits, TensorChange, value_text
+from sdviewer.repair.operations.edit import Writing
+from sdviewer.repair.plan import Computed, Expression, Kept, Plan, StepReport, Target, sources
 
-COMPUTED = "its values are computed when the copy is saved"
-"""Why a computed tensor's numbers cannot be shown yet."""
+MOST_NAMED = 5
+"""Keys that a tensor is said to be made of, one by one."""
+MOST_WRITTEN = 4096
+"""Numbers written into a tensor up to which they are shown among those in the file."""
+_WORDS = {
+    "edit": "numbers edited",
+    "clone": "a copy of its own",
+    "scale": "multiplied",
+    "clean": "NaN and infinities replaced",
+    "rows": "rows changed",
+    "transpose": "transposed",
+    "permute": "permuted",
+}
+"""What is said of a tensor whose key, shape and dtype stay."""
+_STEPS = {"concat": ("fuse",), "clone": ("clone", "untie", "broadcast"), "reshape": ("reshape", "flatten")}
+"""The operations whose steps make a transform that is not called as they are."""
 
 
-def planned(checkpoint: Checkpoint, plan: Plan | None) -> tuple[Checkpoint, dict[int, list[str | None]]]:
-    """The checkpoint with the tensors that a plan computes or ties, and for the edited state dict each entry's new key.
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """The checkpoint with the tensors that a plan computes or ties, and what the tree says of them.
 
-    Tensors of the source keep their indexes, new ones follow; an entry that goes keeps its place, its new key is None.
+    Tensors of the source keep their indexes, new ones follow: `computed` has what each of these is. `keys` are the new
+    keys of the edited state dict; an entry that goes keeps its place, its new key is None.
     """
-    if plan is None or plan.state_dict is None:
-        return checkpoint, {}
+
+    checkpoint: Checkpoint
+    keys: Edits = field(default_factory=dict)
+    changes: Changes = field(default_factory=Changes)
+    computed: Mapping[int, Computed] = field(default_factory=dict)
+
+
+def planned(checkpoint: Checkpoint, plan: Plan | None) -> Planned:
+    """What a plan makes of a checkpoint."""
+    if plan is None:
+        return Planned(checkpoint)
+    values, was = _values(checkpoint, plan)
+    changes = Changes(values=was, removed=plan.removed)
+    checkpoint = checkpoint if values is checkpoint.values else replace(checkpoint, values=values)
+    if plan.state_dict is None:
+        return Planned(checkpoint, {}, changes)
     source = checkpoint.state_dicts[plan.state_dict]
     if not plan.computes:
         keys: list[str | None] = [None] * len(source.keys)
         for target in plan.targets:
             assert target.entry is not None
             keys[target.entry] = target.key
-        return checkpoint, {plan.state_dict: keys}
+        return Planned(checkpoint, {plan.state_dict: keys}, changes)
+    return _computed(checkpoint, plan, plan.state_dict, changes)
+
+
+def _values(checkpoint: Checkpoint, plan: Plan) -> tuple[Any, dict[int, str]]:
+    """The plain values as they will be, and the texts of those that change as they were."""
+    if not plan.values:
+        return checkpoint.values, {}
+    values = list(checkpoint.values)
+    was: dict[int, str] = {}
+    for index, info in enumerate(values):
+        if info.path in plan.values:
+            new = plan.values[info.path]
+            was[index] = value_text(info.value)
+            values[index] = info._replace(value=new, type=f"builtins.{type(new).__name__}")
+    return values, was
+
+
+def _computed(checkpoint: Checkpoint, plan: Plan, index: int, changes: Changes) -> Planned:
+    source = checkpoint.state_dicts[index]
     # What stands in the place of each entry; targets that are made of none follow the one before them.
     standing: list[list[Target]] = [[] for _ in source.keys]
+    joined: dict[int, str] = {}
     at = 0
     for target in plan.targets:
-        at = next(sources(target.value), at)
+        for number, entry in enumerate(sources(target.value)):
+            at = entry if number == 0 else at
+            joined.setdefault(entry, target.key)
         standing[at].append(target)
     tensors = list(checkpoint.tensors)
     old_keys: list[str] = []
     tensor_of: list[int] = []
     new_keys: list[str | None] = []
+    told: dict[int, TensorChange] = {}
+    joins: dict[tuple[int, int], str] = {}
+    computed: dict[int, Computed] = {}
     for entry, targets in enumerate(standing):
         if not targets:
+            if entry in joined:
+                joins[index, len(old_keys)] = f"goes into {joined[entry]}"
             old_keys.append(source.keys[entry])
             tensor_of.append(source.tensor_of[entry])
             new_keys.append(None)
@@ -48,24 +109,120 @@ def planned(checkpoint: Checkpoint, plan: Plan | None) -> tuple[Checkpoint, dict
             old_keys.append(source.keys[entry] if number == 0 else target.key)
             new_keys.append(target.key)
             if isinstance(target.value, Computed):
-                tensor_of.append(len(tensors))
+                made = len(tensors)
+                tensor_of.append(made)
+                computed[made] = target.value
                 like = tensors[source.tensor_of[entry]] if source.tensor_of[entry] >= 0 else None
-                tensors.append(_computed(target, target.value, (*source.path, target.key), like))
+                told[made] = _change(target, target.value, checkpoint, source, alone=len(targets) == 1)
+                tensors.append(_info(target, target.value, (*source.path, target.key), like))
             else:
                 tensor_of.append(source.tensor_of[target.value.entry])
     edited = replace(source, keys=tuple(old_keys), tensor_of=tensor_of)
     state_dicts = list(checkpoint.state_dicts)
-    state_dicts[plan.state_dict] = edited
-    return replace(checkpoint, tensors=tensors, state_dicts=tuple(state_dicts)), {plan.state_dict: new_keys}
+    state_dicts[index] = edited
+    result = replace(checkpoint, tensors=tensors, state_dicts=tuple(state_dicts))
+    return Planned(result, {index: new_keys}, replace(changes, tensors=told, joins=joins), computed)
 
 
-def _computed(target: Target, value: Computed, path: KeyPath, like: TensorInfo | None) -> TensorInfo:
+def _info(target: Target, value: Computed, path: Any, like: TensorInfo | None) -> TensorInfo:
     nbytes = math.prod(value.shape) * DTYPES[value.dtype].itemsize
     made = TensorInfo(
         *(path, None, target.key, value.shape, value.dtype, contiguous_stride(value.shape), 0, None, nbytes),
         *(None, "tensor", "torch.Tensor", None),
-        unreadable=COMPUTED,
     )
     if like is None:
         return made
     return made._replace(state_dict=like.state_dict, requires_grad=like.requires_grad, location=like.location)
+
+
+def _change(target: Target, value: Computed, checkpoint: Checkpoint, source: StateDict, *, alone: bool) -> TensorChange:
+    """What the tree says of a computed tensor beside its name."""
+    made_of = list(dict.fromkeys(sources(value)))
+    if not made_of:
+        return TensorChange("new", shape=False, dtype=False)
+    old = checkpoint.tensors[source.tensor_of[made_of[0]]]
+    shape, dtype = old.shape != value.shape, old.dtype != value.dtype
+    if len(made_of) > 1:
+        return TensorChange(f"from {source.keys[made_of[0]]} and {len(made_of) - 1:,} more", shape, dtype)
+    if not alone:
+        return TensorChange(f"from {source.keys[made_of[0]]}", shape, dtype)
+    pieces = [source.keys[made_of[0]]] if source.keys[made_of[0]] != target.key else []
+    pieces += [text.shape(old.shape)] if shape else []
+    pieces += [DTYPES[old.dtype].short if old.dtype in DTYPES else old.dtype] if dtype else []
+    words = f"was {' '.join(pieces)}" if pieces else _WORDS.get(value.transform.op, "computed")
+    return TensorChange(words, shape, dtype)
+
+
+def made_of(value: Computed, checkpoint: Checkpoint, plan: Plan) -> dict[str, Any]:
+    """What a computed tensor is made of and by which steps, for people.
+
+    `{"from": [[key, shape, dtype]], "more": keys that are not listed, "steps": [[number, text]], "writes": WRITES |
+    null, "source": index of the tensor whose numbers the writes change | null}`
+    """
+    assert plan.state_dict is not None
+    source = checkpoint.state_dicts[plan.state_dict]
+    entries = list(dict.fromkeys(sources(value)))
+    named = []
+    for entry in entries[:MOST_NAMED]:
+        info = checkpoint.tensors[source.tensor_of[entry]]
+        named.append([text.visible(source.keys[entry], 200), text.shape(info.shape), info.dtype])
+    writes = _writes(value)
+    kept = _kept(value)
+    return {
+        "from": named,
+        "more": max(0, len(entries) - MOST_NAMED),
+        "steps": [[number, text.visible(step.text, 200)] for number, step in _steps(value, plan.steps)],
+        "writes": writes,
+        "source": None if writes is None or kept is None else source.tensor_of[kept],
+    }
+
+
+def _transforms(value: Expression) -> Iterator[str]:
+    todo = [value]
+    while todo:
+        one = todo.pop()
+        if isinstance(one, Computed):
+            yield one.transform.op
+            todo.extend(one.inputs)
+
+
+def _steps(value: Computed, steps: Sequence[StepReport]) -> list[tuple[int, StepReport]]:
+    """The steps of the recipe that may have made it: those of its operations that changed something."""
+    ops = {op for made in _transforms(value) for op in (made, *_STEPS.get(made, ()))}
+    return [(number, step) for number, step in enumerate(steps, 1) if step.op in ops and step.changed]
+
+
+def _kept(value: Expression) -> int | None:
+    """The entry into which numbers are written, None where anything else is done to it."""
+    while isinstance(value, Computed) and isinstance(value.transform, Writing):
+        (value,) = value.inputs
+    return value.entry if isinstance(value, Kept) else None
+
+
+def _writes(value: Computed) -> list[list[Any]] | None:
+    """`[[indexes, [text of each number below them, or one for all]]]` in order, None where more is done than writing."""
+    if _kept(value) is None:
+        return None
+    found: list[list[Any]] = []
+    count = 0
+    step: Expression = value
+    while isinstance(step, Computed) and isinstance(step.transform, Writing):
+        texts = element_texts(step.transform.elements, value.dtype)
+        count += len(texts)
+        found.insert(0, [list(step.transform.at), texts])
+        (step,) = step.inputs
+    return found if count <= MOST_WRITTEN else None
+
+
+def element_texts(raw: bytes, dtype: str) -> list[str]:
+    """Elements of a dtype as the values view shows them: the fewest digits that tell one from its neighbours."""
+    import numpy as np
+
+    from sdviewer.core.arrays import array_type
+
+    array = np.frombuffer(raw, array_type(dtype))
+    if array.dtype.kind in "fc":
+        return [str(number) for number in array]
+    if array.dtype.kind == "V" or DTYPES[dtype].kind == "float":
+        return [str(number) for number in array.astype(np.float32)]
+    return [str(number) for number in array.tolist()]

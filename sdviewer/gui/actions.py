@@ -25,6 +25,7 @@ class State:
     tree: bool = False
     selected: bool = False
     not_editable: str = "Select a row first."
+    not_droppable: str = "Select a row first."
     undo: str = ""
     redo: str = ""
     steps: bool = False
@@ -62,6 +63,11 @@ def with_selection(state: State) -> str:
 def with_editable(state: State) -> str:
     """What is selected has a key that can be edited."""
     return with_selection(state) or state.not_editable
+
+
+def with_droppable(state: State) -> str:
+    """What is selected can be left out of a saved copy."""
+    return with_selection(state) or state.not_droppable
 
 
 def with_steps(state: State) -> str:
@@ -207,7 +213,7 @@ ACTIONS: Final = (
         ("F2",),
         "rename",
         with_editable,
-        "The key, in place; of several rows the part they have in common",
+        "The key, or a plain value, in place; of several rows the part they have in common",
         separator=True,
     ),
     Action(
@@ -217,7 +223,7 @@ ACTIONS: Final = (
         "editing.drop",
         (Key.Delete,),
         "trash",
-        with_editable,
+        with_droppable,
         "Leave it out of the saved copy",
     ),
     Action(
@@ -227,8 +233,8 @@ ACTIONS: Final = (
         "editing.keep",
         (),
         "pin",
-        with_editable,
-        "Leave everything else of the state dict out of the saved copy",
+        with_droppable,
+        "Leave everything else out of the saved copy: the other keys, or all that stands beside a state dict",
     ),
     Action(
         "find",

@@ -46,6 +46,19 @@ def element(value: Scalar, dtype: str, *, rounded: bool = False) -> bytes:
     return _element(number(value), dtype, rounded).tobytes()
 
 
+def exact(raw: bytes, dtype: str) -> Scalar:
+    """The number that the bytes of an element are, as a recipe holds it; `element` makes the same bytes of it."""
+    import numpy as np
+
+    array = np.frombuffer(raw, array_type(dtype))
+    if array.dtype.kind == "c":
+        return str(array[0]).strip("()") if array[0].imag else exact(array[:1].real.tobytes(), _PARTS[dtype])
+    if DTYPES[dtype].kind == "float":
+        found = float(array.astype(np.float64)[0])
+        return found if math.isfinite(found) else str(found)
+    return bool(array[0]) if DTYPES[dtype].kind == "bool" else int(array[0])
+
+
 def zero(dtype: str) -> bytes:
     """The bytes of zero, in every dtype that has one.
 

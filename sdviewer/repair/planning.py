@@ -176,6 +176,7 @@ class Preview:
     problems: tuple[str, ...] = ()
     dead_rules: tuple[str, ...] = ()
     keys: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 def preview(keys: Sequence[str], operation: Operation, shapes: Sequence[str] = ()) -> Preview:
@@ -319,7 +320,10 @@ def _preview_entries(entries: Sequence[Entry], operation: TensorOperation) -> Pr
             told = _said_entry(new) if old is None or _said_entry(new) == _said_entry(old) else _both(old, new)
             row = PreviewRow("" if old is None else old.key, new.key, told, problem)
             (troubled if problem else rows).append(row)
-    return Preview(tuple(troubled + rows), changed, dropped, tuple(problems), changes.dead_rules, len(entries))
+    warnings = tuple([warning.message for warning in changes.warnings])
+    return Preview(
+        tuple(troubled + rows), changed, dropped, tuple(problems), changes.dead_rules, len(entries), warnings
+    )
 
 
 def _made_from(new: Entry, entry: Entry, homes: Mapping[int, Entry]) -> Entry | None:

@@ -39,6 +39,7 @@ def make_sheet() -> Sheet:
         tree.params.append(params)
         tree.old_key.append("old" if "was" in note else "")
         tree.dropped.append(False)
+        tree.changed.append(False)
         tree.problem.append(False)
     buffers, dtypes = sheets.pack(tree)
     return Sheet.from_buffers({name: memoryview(buffer) for name, buffer in buffers.items()}, dtypes)

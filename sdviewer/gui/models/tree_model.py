@@ -43,7 +43,7 @@ _LONGEST_NAME = 300
 
 
 STATES: Final = (
-    (sheets.EDITED, "renamed"),
+    (sheets.EDITED, "changed"),
     (sheets.DROPPED, "dropped"),
     (sheets.PROBLEM, "has a problem"),
     (sheets.HAZARD, "not run"),
@@ -178,8 +178,10 @@ class TreeModel(QAbstractTableModel):
             parts.append(note)
         if flags & sheets.CHILDREN:
             parts.append("expanded" if flags & sheets.EXPANDED else "collapsed")
+        # What is both goes into another tensor, as its note says.
+        joins = flags & sheets.EDITED and flags & sheets.DROPPED
         for bit, word in STATES:
-            if flags & bit:
+            if flags & bit and not (joins and bit in (sheets.EDITED, sheets.DROPPED)):
                 parts.append(word)
         return ", ".join(parts) + f", level {self.depth(node) + 1}"
 

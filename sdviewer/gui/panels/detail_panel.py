@@ -140,11 +140,15 @@ class DetailPanel(QWidget):
         page = self.tensor_page
         self._stack.setCurrentWidget(page)
         page.statistics.show_facts(facts)
+        page.say_edited(_written_words(facts))
         if not facts.get("source"):
             page.offer({})
-            why = text.visible(str(facts.get("unreadable") or "")) or "Its values cannot be shown"
             page.statistics.forget_numbers("")
-            page.say(f"{why[:1].upper()}{why[1:]}.")
+            if facts.get("made"):
+                page.say(made_words(facts), "Computed when the copy is saved")
+            else:
+                why = text.visible(str(facts.get("unreadable") or "")) or "Its values cannot be shown"
+                page.say(f"{why[:1].upper()}{why[1:]}.")
             QTimer.singleShot(0, self._check_settled)
             return
         page.say("")
@@ -268,6 +272,10 @@ class TensorPage(QWidget):
         self._upper.addLayout(self._lower, 13)
         left = QVBoxLayout()
         left.setSpacing(8)
+        self._edited = widgets.label("", "note")
+        self._edited.setWordWrap(True)
+        self._edited.hide()
+        left.addWidget(self._edited)
         left.addWidget(self._note, 1000)
         left.addLayout(self._upper, 1)
         self._body = QHBoxLayout()
@@ -354,8 +362,14 @@ class TensorPage(QWidget):
         for name, plot in self.plots.items():
             plot.setVisible(name in self._possible and view in (OVERVIEW, name))
 
-    def say(self, words: str) -> None:
+    def say_edited(self, words: str) -> None:
+        """A line above the plots, "" for none."""
+        self._edited.setText(words)
+        self._edited.setVisible(bool(words))
+
+    def say(self, words: str, title: str = "No numbers") -> None:
         """Why there are no plots, in their place; "" where there are."""
+        self._note.title_label.setText(title)
         self._why.setText(words)
         self._note.setVisible(bool(words))
 
@@ -423,6 +437,32 @@ def _fact_words(facts: Facts) -> list[tuple[str, bool]]:
     if facts.get("class") and str(facts["class"]) not in str(facts.get("note") or ""):
         words.append((text.visible(str(facts["class"]), 120), True))
     return words
+
+
+def made_words(facts: Facts) -> str:
+    """What a computed tensor will be, from what, and which steps make it."""
+    made = facts["made"]
+    parts = [f"{key} ({shape}, {dtype})" for key, shape, dtype in made["from"]]
+    if made["more"]:
+        parts.append(f"{made['more']:,} more")
+    origin = (
+        "From\n" + "\n".join(f"    {part}" for part in parts) if parts else "New: nothing of the file goes into it."
+    )
+    shape = text.shape(tuple(facts["shape"]))
+    size = f"{text.plural(int(facts['params']), 'element')}, {text.size(int(facts['nbytes']))}"
+    steps = "\n".join(f"    {number}. {words}" for number, words in made["steps"])
+    lines = [f"It will be {shape} of {facts['dtype']}: {size}.", "", origin]
+    return "\n".join([*lines, "", "By", steps] if steps else lines)
+
+
+def _written_words(facts: Facts) -> str:
+    """That some of the numbers that are shown are not those in the file."""
+    writes = (facts.get("made") or {}).get("writes")
+    if not writes or not facts.get("source"):
+        return ""
+    count = sum(len(texts) for _, texts in writes)
+    edited = f"{text.plural(count, 'number')} edited" if count else "Edited"
+    return f"{edited}: marked among the values. Plots and statistics are of the numbers in the file until it is saved."
 
 
 def _params(n: int) -> str:
@@ -543,6 +583,8 @@ class ValuePage(QWidget):
         self._card.title_label.setText("Call, not run" if hazard else "Object, not built" if is_object else "Value")
         kind = str(facts.get("class") or facts.get("value_type") or "")
         self._card.subtitle.setText(text.visible(kind.removeprefix("builtins."), 200))
+        if facts.get("changed") and not facts.get("dropped"):
+            self._card.subtitle.setText(f"{self._card.subtitle.text()} · edited")
         value = facts.get("value")
         shown = str(value) if value is not None else str(facts.get("note") or "")
         self._text.setPlainText(text.visible(shown, 20_000))

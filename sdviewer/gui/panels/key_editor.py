@@ -1,40 +1,46 @@
-"""Editing a key in place: a field over its row, what is in the way below it while somebody types."""
+"""Editing in place, a key or a value: a field over its row, what is in the way below it while somebody types."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from PySide6.QtCore import QRect, Qt, QTimer, Signal
 from PySide6.QtGui import QFocusEvent, QFontMetrics, QKeyEvent
 from PySide6.QtWidgets import QLabel, QLineEdit, QWidget
 
 from sdviewer.core import text
-from sdviewer.errors import SDViewerError
+from sdviewer.errors import SDViewerError, UsageError
 from sdviewer.gui import resources, widgets
+from sdviewer.gui.dialogs.fields import plain_text, plain_value
 from sdviewer.gui.dialogs.step_dialog import TYPING_PAUSE
 from sdviewer.gui.jobs import Body
 from sdviewer.gui.session import Session
 from sdviewer.repair.history import Step
-from sdviewer.repair.operations import Operation, Rename, ReplacePrefix
+from sdviewer.repair.operations import Operation, Rename, ReplacePrefix, SetValue
 from sdviewer.repair.patterns import literal_rule
 
 NARROWEST = 260
 """Pixels that the field has at least."""
 
 
-class KeyEditor(QLineEdit):
-    """The whole key, its last part selected. Return renames, Esc leaves it; a click elsewhere takes what is right."""
+class InPlace(QLineEdit):
+    """A field over what it edits. Return takes what is typed, Esc leaves it; a click elsewhere takes what is right.
+
+    What needs a second thought is said first: then Return once more takes it, and a click elsewhere does not.
+    """
 
     closed = Signal()
 
-    def __init__(self, parent: QWidget, session: Session, key: str, *, module: bool) -> None:
-        super().__init__(key.rstrip(".") if module else key, parent)
+    def __init__(self, parent: QWidget, session: Session, shown: str, name: str) -> None:
+        super().__init__(shown, parent)
         self._session = session
-        self._key = key
-        self._module = module
+        self._shown = shown
         self._step: Step | None = None
+        self._warning = ""
         self._wants = False
         self._over = False
         self.setProperty("mono", True)
-        self.setAccessibleName("New path of the module" if module else "New key")
+        self.setAccessibleName(name)
         self.says = QLabel(parent)
         self.says.setTextFormat(Qt.TextFormat.PlainText)
         self.says.setProperty("role", "balloon")
@@ -43,8 +49,7 @@ class KeyEditor(QLineEdit):
         self._pause = QTimer(self, interval=TYPING_PAUSE, singleShot=True)
         self._pause.timeout.connect(self._ask)
         self.textChanged.connect(self._typed)
-        last = self.text().rpartition(".")[2]
-        self.setSelection(len(self.text()) - len(last), len(last))
+        self.selectAll()
 
     def show_over(self, row: QRect, left: int, inside: QRect) -> None:
         """Stand over a row, from `left` to where the view ends."""
@@ -55,56 +60,56 @@ class KeyEditor(QLineEdit):
         self.show()
         self.setFocus(Qt.FocusReason.OtherFocusReason)
 
-    def step(self) -> Operation | None:
-        """What is typed as a step, None where nothing changes.
+    def look(self, typed: str) -> None:
+        """Find out what is typed means, and tell `found`.
 
         Raises:
-            UsageError: it is no key.
+            SDViewerError: it means nothing.
         """
-        typed = self.text()
-        if self._module:
-            return ReplacePrefix(old=self._key, new=f"{typed.rstrip('.')}." if typed else "") if self._new() else None
-        return Rename(rules=(literal_rule(self._key, typed),)) if self._new() else None
-
-    def _new(self) -> bool:
-        return self.text() != (self._key.rstrip(".") if self._module else self._key)
+        raise NotImplementedError
 
     def _typed(self) -> None:
-        self._step, self._wants = None, False
+        self._step, self._wants, self._warning = None, False, ""
         self._pause.start()
 
     def _ask(self) -> None:
         self._pause.stop()
-        try:
-            if not self.text() and not self._module:
-                self._say("A key cannot be empty.")
-                return
-            operation = self.step()
-        except SDViewerError as error:
-            self._say(f"{error.message}. {error.remedy}".strip())
-            return
-        if operation is None:
+        if self.text() == self._shown:
             self._session.jobs.drop("preview")
             self._say("")
             if self._wants:
                 self._close()
             return
-        self._session.preview(operation, 1, lambda preview: self._show(Step.of(operation), preview))
+        try:
+            self.look(self.text())
+        except SDViewerError as error:
+            self._say(f"{error.message}. {error.remedy}".strip())
 
-    def _show(self, step: Step, preview: Body) -> None:
+    def found(self, step: Step | None, problem: str, warning: str = "") -> None:
+        """What is typed means this step, or something is in its way."""
         if self._pause.isActive() or self._over:
             return
-        problems = [*([preview["error"]] if preview.get("error") else []), *preview["problems"]]
-        self._say(str(problems[0]) if problems else "")
-        if problems:
+        self._say(problem or (f"{warning} Return once more takes it." if warning else ""), wrong=bool(problem))
+        if problem:
             self._wants = False
             return
-        self._step = step
-        if self._wants:
+        self._step, self._warning = step, warning
+        if warning:
+            self._wants = False
+        elif self._wants:
             self._commit()
 
-    def _say(self, words: str) -> None:
-        widgets.set_property(self, "wrong", bool(words))
+    def preview(self, operation: Operation) -> None:
+        """Ask what a step would do, and tell `found`."""
+        self._session.preview(operation, 1, lambda preview: self._previewed(Step.of(operation), preview))
+
+    def _previewed(self, step: Step, preview: Body) -> None:
+        problems = [*([preview["error"]] if preview.get("error") else []), *preview["problems"]]
+        warnings = [str(warning) for warning in preview.get("warnings") or ()]
+        self.found(step, str(problems[0]) if problems else "", f"{warnings[0]}." if warnings else "")
+
+    def _say(self, words: str, *, wrong: bool = True) -> None:
+        widgets.set_property(self, "wrong", wrong and bool(words))
         self.says.setText(text.visible(words, 300))
         self.setAccessibleDescription(words)
         self.says.setVisible(bool(words))
@@ -161,4 +166,42 @@ class KeyEditor(QLineEdit):
         super().focusOutEvent(event)
         # A menu of the field itself gives the focus back.
         if event.reason() not in (Qt.FocusReason.PopupFocusReason, Qt.FocusReason.ActiveWindowFocusReason):
+            if self._warning:
+                self._step = None
             self._commit()
+
+
+class KeyEditor(InPlace):
+    """The whole key, or path of a module; its last part is selected."""
+
+    def __init__(self, parent: QWidget, session: Session, key: str, *, module: bool) -> None:
+        shown = key.rstrip(".") if module else key
+        super().__init__(parent, session, shown, "New path of the module" if module else "New key")
+        self._key = key
+        self._module = module
+        last = shown.rpartition(".")[2]
+        self.setSelection(len(shown) - len(last), len(last))
+
+    def look(self, typed: str) -> None:
+        if self._module:
+            self.preview(ReplacePrefix(old=self._key, new=f"{typed.rstrip('.')}." if typed else ""))
+        elif typed:
+            self.preview(Rename(rules=(literal_rule(self._key, typed),)))
+        else:
+            raise UsageError("a key cannot be empty")
+
+
+class ValueEditor(InPlace):
+    """A plain value as Python writes it. It keeps its type where it can: a text is a text whatever it looks like."""
+
+    def __init__(self, parent: QWidget, session: Session, plain: Body) -> None:
+        self._plain = plain
+        value = plain["value"]
+        shown = str(value) if plain["type"] == "str" else plain_text(value)
+        super().__init__(parent, session, shown, f"New value of {text.visible(str(plain['path']), 80)}")
+
+    def look(self, typed: str) -> None:
+        value: Any = typed if self._plain["type"] == "str" else plain_value(typed)
+        if self._plain["type"] == "float" and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        self.preview(SetValue(path=str(self._plain["path"]), value=None if isinstance(value, dict) else value))

@@ -84,6 +84,8 @@ class PathBar(QWidget):
         self._last.setText(last[0])
         self._was.setText(f"was {text.visible(str(facts['old_key']), 120)}" if facts.get("old_key") else "")
         self._was.setVisible(bool(facts.get("old_key")))
+        joins = str(facts.get("changed") or "") if facts.get("dropped") else ""
+        self._dropped.setText(text.visible(joins, 120) or "dropped")
         self._dropped.setVisible(bool(facts.get("dropped")))
         self._copied = str(facts.get("key") or facts.get("dotted") or facts["name"])
         self._copy.show()

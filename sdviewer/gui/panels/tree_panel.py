@@ -48,7 +48,7 @@ from sdviewer.gui.flow import FlowLayout
 from sdviewer.gui.jobs import Body
 from sdviewer.gui.models import tree_model
 from sdviewer.gui.models.tree_model import TreeModel
-from sdviewer.gui.panels.key_editor import KeyEditor
+from sdviewer.gui.panels.key_editor import InPlace, KeyEditor, ValueEditor
 from sdviewer.gui.panels.tree_rows import (
     CHEVRON,
     PARAMS_WIDTH,
@@ -87,6 +87,7 @@ class TreeView(QTableView):
     menu_requested = Signal(QPoint)
     view_requested = Signal(int)
     first_painted = Signal()
+    edit_requested = Signal(int)  # the node whose value is to be edited
     drop_requested = Signal(int)  # the node that the selected rows were dropped on
 
     def __init__(self, model: TreeModel) -> None:
@@ -234,6 +235,8 @@ class TreeView(QTableView):
             index.column() == tree_model.NAME and chevron.contains(event.position().toPoint())
         ):
             self.toggle_requested.emit(node)
+        elif self._model.kind(node) == "value":
+            self.edit_requested.emit(node)
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
         super().mouseMoveEvent(event)
@@ -330,7 +333,8 @@ class TreePanel(QWidget):
         self._sort: tuple[int, bool] = (-1, False)
         self._swapping = False
         self._select_matches = False
-        self.editor: KeyEditor | None = None
+        self.editor: InPlace | None = None
+        self._to_edit = -1
         self._chips: dict[str, Chip] = {}
         self._chip_filter = ""
         self._problems = Chip("Problems", "warn", "warn")
@@ -382,6 +386,8 @@ class TreePanel(QWidget):
         view.subtree_requested.connect(
             lambda node, expand: (session.expand if expand else session.collapse)(node, subtree=True)
         )
+        view.edit_requested.connect(self.edit_value)
+        session.facts_changed.connect(self._facts_known)
         view.drop_requested.connect(self._drop)
         view.verticalScrollBar().valueChanged.connect(self._scrolled)
         view.selectionModel().selectionChanged.connect(self._selection_changed)
@@ -554,22 +560,52 @@ class TreePanel(QWidget):
         self.view.setFocus()
 
     def edit_key(self) -> None:
-        """Edit the key, or the module path, of the current row in place."""
+        """Edit the key, or the module path, of the current row in place; of a plain value without a key the value."""
         session, view = self._session, self.view
         row, facts = view.currentIndex().row(), session.facts
-        if row < 0 or facts.get("row") != self.model.node(row) or session.editable:
+        if row < 0 or facts.get("row") != self.model.node(row):
+            return
+        if facts.get("plain") and not facts.get("key"):
+            self.edit_value(self.model.node(row))
+            return
+        if session.editable:
             return
         key, prefix = facts.get("key"), str(facts.get("prefix") or "")
         if facts.get("dropped") or not (key or prefix):
             why = "It is dropped" if facts.get("dropped") else "This row has no key of its own"
             session.trouble.emit({"message": why, "remedy": "Select a tensor or a module of a state dict."})
             return
+        self._edit_over(row, KeyEditor(view.viewport(), session, str(key) if key else prefix, module=not key))
+
+    def edit_value(self, node: int) -> None:
+        """Edit a plain value in place, as soon as it is known."""
+        facts, row = self._session.facts, self.model.row_of(node)
+        if facts.get("row") != node:
+            self._to_edit = node
+        elif facts.get("plain") and row >= 0:
+            self._edit_over(row, ValueEditor(self.view.viewport(), self._session, facts["plain"]))
+        elif facts.get("kind") == "value" and not facts.get("dropped"):
+            kind = text.visible(str(facts.get("value_type") or "").removeprefix("builtins."), 80)
+            why = f"A value of this kind cannot be edited in place ({kind})"
+            remedy = "Numbers, True, False, None and texts of one line can; for others there is “Set a value”."
+            self._session.trouble.emit({"message": why, "remedy": remedy})
+
+    def _facts_known(self, facts: Body) -> None:
+        if self._to_edit == facts.get("row"):
+            self.edit_value(self._to_edit)
+        self._to_edit = -1
+
+    def _edit_over(self, row: int, editor: InPlace) -> None:
+        """Put an editor over a row."""
+        view = self.view
         view.scrollTo(self.model.index(row, 0), QAbstractItemView.ScrollHint.EnsureVisible)
         inside = view.viewport().rect()
-        editor = KeyEditor(view.viewport(), session, str(key) if key else prefix, module=not key)
         self.editor = editor
         editor.closed.connect(self._edited)
         left = indent(self.model.depth(self.model.node(row))) + CHEVRON + 18
+        if isinstance(editor, ValueEditor):
+            # The name stays in sight: what is edited stands where the shapes do.
+            left = min(left + 110, inside.width() - 180)
         editor.show_over(QRect(0, view.rowViewportPosition(row), inside.width(), ROW_HEIGHT), left, inside)
 
     def _edited(self) -> None:

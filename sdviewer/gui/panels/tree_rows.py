@@ -13,6 +13,7 @@ from PySide6.QtGui import QColor, QFont, QFontMetrics, QPainter, QPen, QPixmap
 
 from sdviewer.core import sheet as sheets
 from sdviewer.core import text
+from sdviewer.core.tree import ARROW
 from sdviewer.gui import icons, resources
 from sdviewer.gui.models.tree_model import CONTAINERS, TreeModel
 
@@ -140,7 +141,8 @@ class RowPainter:
             self._paint_params(painter, y, columns.params, node, dropped)
         left, width = columns.dtype
         if width and (dtype := model.dtype(node)):
-            self._text(painter, left + 6, y, self._small.elided(dtype, width - 10), self._small, "text2")
+            token = "accent" if dtype.startswith(ARROW) else "text2"
+            self._text(painter, left + 6, y, self._small.elided(dtype, width - 10), self._small, token)
 
     def paint_target(self, painter: QPainter, row: QRect) -> None:
         """The frame of the row that something is dragged over."""
@@ -169,7 +171,9 @@ class RowPainter:
         edited = bool(flags & sheets.EDITED)
         if self.words:
             self._mark_words(painter, x, y, name, font)
-        self._text(painter, x, y, name, font, "text3" if dropped else "accent" if edited else "text", strike=dropped)
+        token = "text3" if dropped else "accent" if edited else "text"
+        # What goes into another tensor is not lost.
+        self._text(painter, x, y, name, font, token, strike=dropped and not edited)
         if kind == "value":
             return
         x += font.width(name) + 8
@@ -219,7 +223,19 @@ class RowPainter:
             return
         # A value has no parameters: its text goes on into their cell.
         width = columns.shape[1] - 8 + (columns.params[1] if is_value else 0)
+        new, was, old = (
+            shown.partition(" · was ") if is_value and model.flags_of(node) & sheets.EDITED else (shown, "", "")
+        )
+        if was:
+            x = columns.shape[0] + 4
+            self._text(painter, x, y, self._mono.elided(new, width), self._mono, "accent")
+            x += self._mono.width(new) + 10
+            elided = self._mono.elided(old, max(columns.shape[0] + 4 + width - x, 0))
+            self._text(painter, x, y, elided, self._mono, "text3", strike=True)
+            return
         token = "warn" if shown.startswith("0×") or "×0" in shown.split("×")[1:] else "text2"
+        if shown.startswith(ARROW):
+            token = "accent"
         elided = self._mono.elided(shown, width)
         self._text(painter, columns.shape[0] + 4, y, elided, self._mono, "text3" if dropped else token)
 

@@ -13,6 +13,9 @@ from sdviewer.repair.operations.whole_file import WholeFile
 from sdviewer.repair.patterns import compile_pattern
 from sdviewer.repair.wording import listed, quoted
 
+PARTS = ("index", "attribute", "module", "parameter", "buffer")
+"""What a step of a path is that leads to a part of a list or of an object, which cannot go by itself."""
+
 
 @dataclass(frozen=True, slots=True)
 class LeaveOut(FileOperation):
@@ -59,7 +62,7 @@ class LeaveOut(FileOperation):
         topmost = [path for path in found if not any(path[:n] in found for n in range(1, len(path)))]
         for path in topmost:
             last = path[-1]
-            if isinstance(last, TypedStep) and last.type in ("index", "attribute", "module", "parameter", "buffer"):
+            if isinstance(last, TypedStep) and last.type in PARTS:
                 raise RepairError(
                     f"{quoted(dotted(path))} is a part of a list or of an object, and cannot be left out by itself",
                     path=changes.checkpoint.path,
