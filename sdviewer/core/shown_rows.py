@@ -181,7 +181,7 @@ class ShownRows:
         while above != row:
             above = tree.parent[above]
             height += tree.kind[above] != "fold"
-        return _leaf_id(tree, leaf), height, tree.kind[row] == "fold"
+        return tree.origin[leaf], height, tree.kind[row] == "fold"
 
     def adopt(self, old: ShownRows, selected: Iterable[int]) -> list[int]:
         """Take over what was expanded, filtered and sorted in `old`; where its `selected` rows are now, -1: gone."""
@@ -210,7 +210,7 @@ class _Anchors:
 
     def __init__(self, tree: ModuleTree) -> None:
         self.tree = tree
-        self.leaves = {_leaf_id(tree, row): row for row in range(len(tree)) if tree.end[row] == row + 1}
+        self.leaves = {tree.origin[row]: row for row in range(len(tree)) if tree.end[row] == row + 1}
         for row in range(len(tree)):
             if _is_state_dict(tree, row):
                 self.leaves["state_dict", tree.state_dict[row]] = row
@@ -231,14 +231,6 @@ class _Anchors:
 
 def _is_state_dict(tree: ModuleTree, row: int) -> bool:
     return tree.state_dict[row] >= 0 and tree.entry[row] < 0 and tree.tensor[row] < 0
-
-
-def _leaf_id(tree: ModuleTree, row: int) -> tuple[str, int]:
-    if tree.tensor[row] >= 0:
-        return "tensor", tree.tensor[row]
-    if tree.value[row] >= 0:
-        return "value", tree.value[row]
-    return "object", tree.object[row]
 
 
 def _as_bit(bit: int) -> bytes:

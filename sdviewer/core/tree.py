@@ -30,11 +30,15 @@ ARROW = "\N{RIGHTWARDS ARROW} "
 
 
 class TensorChange(NamedTuple):
-    """What is said beside a tensor that is no tensor of the file, and whether its shape and dtype are other ones."""
+    """What is said beside a tensor that is no tensor of the file, and whether its shape and dtype are other ones.
+
+    `origin` stays the same while the recipe changes: what it is made of, and which of several that are made of it.
+    """
 
     note: str
     shape: bool
     dtype: bool
+    origin: tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,8 @@ class ModuleTree:
     `parent` is -1 at the top. `tensor`, `value`, `object` and `state_dict` are indexes into the checkpoint or -1;
     `entry` is the index into the state dict's keys of a leaf that is one. `params` counts elements, `nbytes` is logical
     bytes, `tensors` how many tensors are below. `old_key` is the key before an edit where it changed. `changed` is
-    whether anything else of it did; what is `dropped` too goes into another tensor. `path_text` is what a filter looks
+    whether anything else of it did; what is `dropped` too goes into another tensor. `origin` knows a row again in the
+    tree of another recipe: a kind and a number. `path_text` is what a filter looks
     through: the key inside its state dict, else the dotted path.
     """
 
@@ -83,6 +88,7 @@ class ModuleTree:
     dropped: list[bool] = field(default_factory=list)
     changed: list[bool] = field(default_factory=list)
     problem: list[bool] = field(default_factory=list)
+    origin: list[tuple[str, int]] = field(default_factory=list)
     path_text: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -417,6 +423,7 @@ class _Builder:
             dropped=[node.dropped for node in order],
             changed=[bool(node.changed) for node in order],
             problem=[node.problem for node in order],
+            origin=[self._origin(node) for node in order],
             path_text=[
                 self._path_text(node, name)
                 if info is None
@@ -463,6 +470,12 @@ class _Builder:
                 depth += 1
                 stack.extend([(child, row, depth) for child in reversed(children)])
         return order, names, parents, depths, ends
+
+    def _origin(self, node: _Node) -> tuple[str, int]:
+        if node.tensor >= 0:
+            change = self.changes.tensors.get(node.tensor) if self.changes.tensors else None
+            return ("tensor", node.tensor) if change is None else change.origin
+        return ("value", node.value) if node.value >= 0 else ("object", node.object)
 
     def _arrows(self, order: Sequence[_Node], shown: list[str], changed: Sequence[int]) -> list[str]:
         """These texts, with an arrow before those of tensors that are among the changed ones."""

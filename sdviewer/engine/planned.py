@@ -101,7 +101,7 @@ def _computed(checkpoint: Checkpoint, plan: Plan, index: int, changes: Changes) 
     for entry, targets in enumerate(standing):
         if not targets:
             if entry in joined:
-                joins[index, len(old_keys)] = f"goes into {joined[entry]}"
+                joins[index, len(old_keys)] = f"into {_near(joined[entry], source.keys[entry])}"
             old_keys.append(source.keys[entry])
             tensor_of.append(source.tensor_of[entry])
             new_keys.append(None)
@@ -113,7 +113,7 @@ def _computed(checkpoint: Checkpoint, plan: Plan, index: int, changes: Changes) 
                 tensor_of.append(made)
                 computed[made] = target.value
                 like = tensors[source.tensor_of[entry]] if source.tensor_of[entry] >= 0 else None
-                told[made] = _change(target, target.value, checkpoint, source, alone=len(targets) == 1)
+                told[made] = _change(target, target.value, checkpoint, source, number if len(targets) > 1 else -1)
                 tensors.append(_info(target, target.value, (*source.path, target.key), like))
             else:
                 tensor_of.append(source.tensor_of[target.value.entry])
@@ -135,22 +135,34 @@ def _info(target: Target, value: Computed, path: Any, like: TensorInfo | None) -
     return made._replace(state_dict=like.state_dict, requires_grad=like.requires_grad, location=like.location)
 
 
-def _change(target: Target, value: Computed, checkpoint: Checkpoint, source: StateDict, *, alone: bool) -> TensorChange:
-    """What the tree says of a computed tensor beside its name."""
+def _change(target: Target, value: Computed, checkpoint: Checkpoint, source: StateDict, number: int) -> TensorChange:
+    """What the tree says of a computed tensor beside its name; `number` counts those in one place, -1: it is alone."""
     made_of = list(dict.fromkeys(sources(value)))
     if not made_of:
-        return TensorChange("new", shape=False, dtype=False)
-    old = checkpoint.tensors[source.tensor_of[made_of[0]]]
+        return TensorChange("new", shape=False, dtype=False, origin=(f"new {target.key}", 0))
+    tensor = source.tensor_of[made_of[0]]
+    origin = ("tensor" if number < 1 else f"piece {number}", tensor)
+    old = checkpoint.tensors[tensor]
     shape, dtype = old.shape != value.shape, old.dtype != value.dtype
     if len(made_of) > 1:
-        return TensorChange(f"from {source.keys[made_of[0]]} and {len(made_of) - 1:,} more", shape, dtype)
-    if not alone:
-        return TensorChange(f"from {source.keys[made_of[0]]}", shape, dtype)
+        words = f"from {_near(source.keys[made_of[0]], target.key)} and {len(made_of) - 1:,} more"
+        return TensorChange(words, shape, dtype, origin)
+    if number >= 0:
+        return TensorChange(f"from {_near(source.keys[made_of[0]], target.key)}", shape, dtype, origin)
     pieces = [source.keys[made_of[0]]] if source.keys[made_of[0]] != target.key else []
     pieces += [text.shape(old.shape)] if shape else []
     pieces += [DTYPES[old.dtype].short if old.dtype in DTYPES else old.dtype] if dtype else []
     words = f"was {' '.join(pieces)}" if pieces else _WORDS.get(value.transform.op, "computed")
-    return TensorChange(words, shape, dtype)
+    return TensorChange(words, shape, dtype, origin)
+
+
+def _near(key: str, other: str) -> str:
+    """A key as it is said beside another: without the modules that both stand in."""
+    parts, others = key.split("."), other.split(".")
+    shared = 0
+    while shared < min(len(parts), len(others)) - 1 and parts[shared] == others[shared]:
+        shared += 1
+    return ".".join(parts[shared:])
 
 
 def made_of(value: Computed, checkpoint: Checkpoint, plan: Plan) -> dict[str, Any]:
@@ -200,7 +212,7 @@ def _kept(value: Expression) -> int | None:
 
 
 def _writes(value: Computed) -> list[list[Any]] | None:
-    """`[[indexes, [text of each number below them, or one for all]]]` in order, None where more is done than writing."""
+    """`[[indexes, [text of each number below them, or one for all]]]` in order; None where more is done than that."""
     if _kept(value) is None:
         return None
     found: list[list[Any]] = []

@@ -15,6 +15,7 @@ Key = QKeySequence.StandardKey
 MENUS: Final = ("&File", "&Edit", "&View", "&Repair", "&Help")
 SUBMENUS: Final = {"keys": "", "shapes": "S&hapes", "values": "Va&lues", "file": "&Whole file"}
 """The submenu of the Repair menu for each group of operations; "" is the menu itself."""
+SUBMENU_ICONS: Final = {"shapes": "shape", "values": "value", "file": "file"}
 
 
 @dataclass(frozen=True, slots=True)

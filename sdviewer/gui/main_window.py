@@ -31,7 +31,7 @@ import sdviewer
 from sdviewer.core import text
 from sdviewer.engine.client import NumbersPool
 from sdviewer.gui import icons, resources, widgets
-from sdviewer.gui.actions import ACTIONS, MENUS, SUBMENUS, State, sequences
+from sdviewer.gui.actions import ACTIONS, MENUS, SUBMENU_ICONS, SUBMENUS, State, sequences
 from sdviewer.gui.dialogs.forms import FORMS
 from sdviewer.gui.dialogs.palette import CommandPalette
 from sdviewer.gui.dialogs.shortcuts import ShortcutsDialog
@@ -107,6 +107,9 @@ class MainWindow(QMainWindow):
         self._recent_menu.setIcon(icons.icon("history"))
         self._recent_menu.aboutToShow.connect(self._fill_recent_menu)
         self._submenus = {title: QMenu(title, self) for title in SUBMENUS.values() if title}
+        for group, title in SUBMENUS.items():
+            if title:
+                self._submenus[title].setIcon(icons.icon(SUBMENU_ICONS[group]))
         for title in MENUS:
             menu = self.menuBar().addMenu(title)
             # Once it is gone: then Alt has been let go long since.

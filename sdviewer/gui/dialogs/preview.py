@@ -181,7 +181,7 @@ class _PreviewDelegate(QStyledItemDelegate):
 class PreviewTable(QWidget):
     """Counts above, keys below."""
 
-    def __init__(self, session: Session, effect: str = "renamed", noun: str = "key") -> None:
+    def __init__(self, session: Session, effect: str = "renamed", noun: str = "key", *, listed: bool = True) -> None:
         super().__init__()
         self._noun = noun
         self.words = widgets.label("", "strong")
@@ -219,6 +219,10 @@ class PreviewTable(QWidget):
         column_layout.setSpacing(8)
         column_layout.addLayout(head)
         column_layout.addWidget(view, 1)
+        # A step on the whole file changes no key: there is nothing to list.
+        view.setVisible(listed)
+        if not listed:
+            column_layout.addStretch(1)
         self.show_preview(None)
 
     def show_preview(self, preview: Preview | None) -> None:
@@ -242,6 +246,7 @@ class PreviewTable(QWidget):
         milliseconds = float(preview["seconds"]) * 1000
         took = f"{milliseconds:.1f} ms" if milliseconds < 10 else f"{milliseconds:,.0f} ms"
         self.took.setText(f"evaluated on {text.plural(int(preview['keys']), 'key')} in {took}")
+        self.took.setVisible(preview.get("matched") is None)
         self.model.set_rows(preview["rows"], int(preview["total"]))
         self._share_room(preview["rows"], blocked > 0)
         self.view.scrollToTop()

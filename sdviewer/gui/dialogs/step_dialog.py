@@ -42,7 +42,7 @@ class StepDialog(QDialog):
         title = form.title.replace("&", "").rstrip("…")
         self.setWindowTitle(title)
         self.setModal(True)
-        self.resize(860, 560)
+        self.resize(860, 560 if form.group != "file" else 300)
         self._session = session
         self._form = form
         self._at = at
@@ -53,7 +53,8 @@ class StepDialog(QDialog):
         self._rows: list[tuple[Entry, tuple[QWidget, ...]]] = []
         self._wrong = widgets.label("", "error")
         self._wrong.setWordWrap(True)
-        self.preview = PreviewTable(session, form.effect, "key" if form.group == "keys" else "tensor")
+        noun, listed = "key" if form.group == "keys" else "tensor", form.group != "file"
+        self.preview = PreviewTable(session, form.effect, noun, listed=listed)
         self.add = widgets.button("Add step" if at < 0 else "Change step", "check", primary=True)
         self._pause = QTimer(self, interval=TYPING_PAUSE, singleShot=True)
         self._pause.timeout.connect(self._ask)
@@ -76,7 +77,8 @@ class StepDialog(QDialog):
         self._common.setLayout(common)
         common.setContentsMargins(0, 0, 0, 0)
         self._common.hide()
-        self.more = widgets.button("&More: some keys only, a note, what to expect", "chev", link=True)
+        some = "some keys only, a note" if self._form.any_key and "keys" not in own else "a note"
+        self.more = widgets.button(f"&More: {some}, what to expect", "chev", link=True)
         self.more.setCheckable(True)
         self.more.toggled.connect(self._show_more)
         hint = widgets.label(self._form.hint, "hint")
@@ -127,7 +129,7 @@ class StepDialog(QDialog):
         self._common.setVisible(shown)
         self.more.setIcon(icons.icon("chevd" if shown else "chev", "text2"))
         high = self._common.sizeHint().height()
-        self.resize(self.width(), max(self.height() + (high if shown else -high), 460))
+        self.resize(self.width(), max(self.height() + (high if shown else -high), 260))
 
     def _fill(self, values: Mapping[str, Any]) -> None:
         for name, field in self.fields.items():
@@ -183,11 +185,15 @@ class StepDialog(QDialog):
         if (changes or for_file or self._at >= 0) and not problems and not error:
             self.step = Step(preview["step"], str(preview["label"]))
         self.add.setEnabled(self.step is not None)
-        self._say(error or (str(problems[0]) if problems else "" if changes or for_file else _NOTHING))
+        if error or problems:
+            self._say(error or str(problems[0]), wrong=True)
+        elif not changes and not for_file:
+            self._say(_NOTHING)
+        else:
+            self._say(f"{preview['warnings'][0]}." if preview.get("warnings") else "")
 
-    def _say(self, words: str) -> None:
+    def _say(self, words: str, *, wrong: bool = False) -> None:
         self._wrong.setText(text.visible(words, 400))
-        wrong = bool(words) and words != _NOTHING
         widgets.set_property(self._wrong, "role", "error" if wrong else "hint")
         for entry in self._form.entries[:1]:
             if entry.kind != "choice":

@@ -55,6 +55,10 @@ class InPlace(QLineEdit):
         """Stand over a row, from `left` to where the view ends."""
         wide = max(inside.right() - left - 4, min(NARROWEST, inside.width() - 8))
         self.setGeometry(inside.right() - 4 - wide, row.top() - 1, wide, row.height() + 2)
+        self.place()
+
+    def place(self) -> None:
+        """Be seen where the geometry says."""
         self.setTextMargins(0, 0, 0, 0)
         self._place_words()
         self.show()
@@ -110,6 +114,7 @@ class InPlace(QLineEdit):
 
     def _say(self, words: str, *, wrong: bool = True) -> None:
         widgets.set_property(self, "wrong", wrong and bool(words))
+        widgets.set_property(self.says, "role", "balloon" if wrong else "caution")
         self.says.setText(text.visible(words, 300))
         self.setAccessibleDescription(words)
         self.says.setVisible(bool(words))

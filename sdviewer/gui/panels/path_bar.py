@@ -82,10 +82,13 @@ class PathBar(QWidget):
             above = [*above[:2], ("…", above[len(above) // 2][1]), *above[-(_MOST_PARTS - 3) :]]
         self._show_above(above)
         self._last.setText(last[0])
-        self._was.setText(f"was {text.visible(str(facts['old_key']), 120)}" if facts.get("old_key") else "")
-        self._was.setVisible(bool(facts.get("old_key")))
-        joins = str(facts.get("changed") or "") if facts.get("dropped") else ""
-        self._dropped.setText(text.visible(joins, 120) or "dropped")
+        changed = str(facts.get("changed") or "")
+        was = f"was {facts['old_key']}" if facts.get("old_key") else ""
+        if facts.get("made"):
+            was = changed
+        self._was.setText(text.visible(was, 160))
+        self._was.setVisible(bool(was))
+        self._dropped.setText(f"goes {text.visible(changed, 120)}" if changed else "dropped")
         self._dropped.setVisible(bool(facts.get("dropped")))
         self._copied = str(facts.get("key") or facts.get("dotted") or facts["name"])
         self._copy.show()

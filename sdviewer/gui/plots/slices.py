@@ -70,4 +70,6 @@ class SliceStrip(QWidget):
         index = self.params()["index"]
         if self.axes is not None:
             index[self.axes[0]], index[self.axes[1]] = row, column
+        elif index:
+            index[0] = row
         return [int(i) for i in index]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from array import array
+from collections.abc import Sequence
 from typing import Any
 
 from PySide6.QtCore import QEvent, QPoint, QRect, Qt, QTimer, Signal
@@ -22,6 +24,7 @@ from sdviewer.core import text
 from sdviewer.gui import resources, widgets
 from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.plots import colours
+from sdviewer.gui.plots.cell_editor import CellEditor
 from sdviewer.gui.plots.heatmap import cell_text
 from sdviewer.gui.plots.plot import Facts, Plot
 from sdviewer.gui.plots.slices import SliceStrip
@@ -32,8 +35,11 @@ _NARROWEST = 84
 _AROUND = 12
 _MOST = 2**31 - 1
 
-Cell = tuple[str, float, str]
-"""What is shown, where it stands on the colour scale (-1..1, NaN for no number), what is copied."""
+Cell = tuple[str, float, str, bool]
+"""What is shown, where it stands on the colour scale (-1..1, NaN for no number), what is copied, whether it is edited.
+"""
+
+_UNKNOWN: Cell = ("", 0.0, "", False)
 
 
 class ValuesGrid(QAbstractScrollArea):
@@ -41,6 +47,7 @@ class ValuesGrid(QAbstractScrollArea):
 
     window_changed = Signal()
     cell_chosen = Signal(int, int)
+    edit_requested = Signal(int, int)
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,7 +85,18 @@ class ValuesGrid(QAbstractScrollArea):
 
     def chosen_text(self) -> str:
         """The value of the chosen cell, "" where it is not known."""
-        return self._texts.get(self.cell, ("", 0.0, ""))[0]
+        return self._texts.get(self.cell, _UNKNOWN)[0]
+
+    def exact_text(self, row: int, column: int) -> str:
+        """The value of a cell with all its digits, "" where it is not known."""
+        return self._texts.get((row, column), _UNKNOWN)[2]
+
+    def cell_rect(self, row: int, column: int) -> QRect:
+        """Where a cell stands in the viewport."""
+        area = self._cells()
+        top, left, _, _ = self.window()
+        x, y = area.left() + (column - left) * self._width, area.top() + (row - top) * ROW_HEIGHT
+        return QRect(x, y, self._width - 1, ROW_HEIGHT - 1)
 
     @property
     def _width(self) -> int:
@@ -128,6 +146,8 @@ class ValuesGrid(QAbstractScrollArea):
                 )
                 if known is not None:
                     self._paint_cell(painter, rect, known[0], known[1], chosen=(row + i, column + j) == self.cell)
+                    if known[3]:
+                        self._mark_edited(painter, rect)
 
     def _paint_heads(self, painter: QPainter, area: QRect, row: int, column: int, rows: int, columns: int) -> None:
         painter.setFont(resources.font(resources.SMALL))
@@ -158,6 +178,30 @@ class ValuesGrid(QAbstractScrollArea):
             painter.drawRect(rect.adjusted(0, 0, -1, -1))
             painter.drawRect(rect.adjusted(1, 1, -2, -2))
 
+    def _mark_edited(self, painter: QPainter, rect: QRect) -> None:
+        """A bar at the left and a corner: seen without its colour too."""
+        painter.fillRect(rect.left(), rect.top(), 3, rect.height() + 1, resources.colour("accent"))
+        corner = [rect.topLeft(), rect.topLeft() + QPoint(10, 0), rect.topLeft() + QPoint(0, 10)]
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(resources.colour("accent"))
+        painter.drawPolygon(corner)
+        painter.setBrush(Qt.BrushStyle.NoBrush)
+
+    def event(self, event: QEvent) -> bool:
+        # F2 is the window's for a key; here it is the number that is edited.
+        if (
+            event.type() == QEvent.Type.ShortcutOverride
+            and isinstance(event, QKeyEvent)
+            and event.key() == Qt.Key.Key_F2
+        ):
+            event.accept()
+            return True
+        return super().event(event)
+
+    def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
+        if event.button() == Qt.MouseButton.LeftButton and self._cells().contains(event.position().toPoint()):
+            self.edit_requested.emit(*self.cell)
+
     def mousePressEvent(self, event: QMouseEvent) -> None:
         area, position = self._cells(), event.position().toPoint()
         if area.contains(position):
@@ -167,7 +211,10 @@ class ValuesGrid(QAbstractScrollArea):
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         if event.matches(QKeySequence.StandardKey.Copy):
-            widgets.copy_text(self._texts.get(self.cell, ("", 0.0, ""))[2])
+            widgets.copy_text(self.exact_text(*self.cell))
+            return
+        if event.key() in (Qt.Key.Key_F2, Qt.Key.Key_Return, Qt.Key.Key_Enter):
+            self.edit_requested.emit(*self.cell)
             return
         row, column = self.cell
         page = self.verticalScrollBar().pageStep()
@@ -225,6 +272,9 @@ class ValuesPlot(Plot):
         self._pause.timeout.connect(self._ask_window)
         self.grid.window_changed.connect(lambda: self._pause.start())
         self.grid.cell_chosen.connect(self._chosen)
+        self.grid.edit_requested.connect(self.edit_cell)
+        self.grid.setToolTip("F2 or a double click edits a number")
+        self.editor: CellEditor | None = None
 
     @staticmethod
     def score(facts: Facts) -> int:
@@ -238,6 +288,8 @@ class ValuesPlot(Plot):
         self._draw_answer()
 
     def begin(self, facts: Facts) -> None:
+        if self.editor is not None:
+            self.editor.close_now()
         self._limit = 0.0
         self._strip.begin(facts)
         shape = self._strip.shape
@@ -258,23 +310,78 @@ class ValuesPlot(Plot):
 
     def draw(self, body: Body, buffers: Buffers) -> None:
         rows, columns = int(body["rows"]), int(body["columns"])
-        numbers = memoryview(buffers["numbers"]).cast("B").cast("d")
-        texts = body["texts"]
+        numbers = array("d", memoryview(buffers["numbers"]).cast("B").cast("d"))
+        texts = list(body["texts"])
+        edited = self._written(int(body["row"]), int(body["column"]), rows, columns)
+        for at, words in edited.items():
+            texts[at], numbers[at] = words, _number(words)
         limit = self._limit or max((abs(number) for number in numbers if math.isfinite(number)), default=0.0)
         cells = []
         for at in range(rows * columns):
             number = numbers[at]
             share = number / limit if limit and not math.isinf(number) else math.copysign(1.0, number)
-            cells.append((cell_text(texts[at], number), 0.0 if number == 0 else share, texts[at]))
+            cells.append((cell_text(texts[at], number), 0.0 if number == 0 else share, texts[at], at in edited))
         self.grid.set_values(int(body["row"]), int(body["column"]), columns, cells)
 
+    def _written(self, row: int, column: int, rows: int, columns: int) -> dict[int, str]:
+        """The numbers of a window that the recipe writes, by their places in it."""
+        writes = (self._facts.get("made") or {}).get("writes") or ()
+        shape = self._strip.shape
+        found: dict[int, str] = {}
+        for at in range(rows * columns if writes else 0):
+            index = self._strip.full_index(row + at // columns, column + at % columns)
+            for where, texts in writes:
+                if index[: len(where)] == where:
+                    found[at] = texts[_place(index[len(where) :], shape[len(where) :]) if len(texts) > 1 else 0]
+        return found
+
+    def edit_cell(self, row: int, column: int) -> None:
+        """Edit a number in place, where its tensor can be edited and it is in sight."""
+        session, facts = self._session, self._facts
+        shown = self.grid.exact_text(row, column)
+        if session is None or not shown or facts.get("row") != session.facts.get("row"):
+            return
+        why = str(facts.get("editable") or "") or ("" if facts.get("key") else "It is in no state dict")
+        if why or facts.get("dropped"):
+            said = why.rstrip(".").replace("Only the keys", "Only the tensors") or "It is dropped"
+            session.trouble.emit({"message": f"This number cannot be edited: {said}", "remedy": ""})
+            return
+        if self.editor is not None:
+            self.editor.close_now()
+        made = CellEditor(self.grid.viewport(), session, self._strip.full_index(row, column), shown)
+        self.editor = made
+        made.closed.connect(self._edited)
+        made.show_at(self.grid.cell_rect(row, column), self.grid.viewport().rect())
+
+    def _edited(self) -> None:
+        self.editor = None
+        self.grid.setFocus()
+
     def _ask_window(self) -> None:
+        if self.editor is not None:
+            self.editor.close_now()
         if self._session is not None and not self.isHidden():
             self.ask()
 
     def _chosen(self, row: int, column: int) -> None:
         if words := self.grid.chosen_text():
             self.cursor_moved.emit(f"{self._strip.full_index(row, column)} = {words}")
+
+
+def _number(words: str) -> float:
+    """Where a number stands on the colour scale; of a complex one its real part."""
+    try:
+        return float(complex(words).real) if words not in ("True", "False") else float(words == "True")
+    except ValueError:
+        return math.nan
+
+
+def _place(index: Sequence[int], shape: Sequence[int]) -> int:
+    """How many elements stand before an index, row by row."""
+    place = 0
+    for at, size in zip(index, shape, strict=True):
+        place = place * size + at
+    return place
 
 
 def _readable(fill: QColor) -> QColor:
