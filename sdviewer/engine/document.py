@@ -537,7 +537,8 @@ class Document:
         if index < 0:
             return "Only the keys of a state dict can be edited."
         state_dict = self.checkpoint.state_dicts[index]
-        if state_dict.read_only:
+        extracted = self._plan is not None and self._plan.extract and self._plan.state_dict == index
+        if state_dict.read_only and not extracted:
             return state_dict.read_only
         if state_dict.role == "optimizer":
             return "An optimizer's entries are numbered, not named: there is no key to edit."

@@ -61,6 +61,7 @@ from sdviewer.repair.operations.file_operation import FileOperation
 from sdviewer.repair.operations.leave_out import PARTS
 from sdviewer.repair.operations.set_value import PLAIN_TYPES
 from sdviewer.repair.operations.tensor_operation import TensorOperation
+from sdviewer.repair.operations.whole_file import WholeFile
 from sdviewer.repair.patterns import SEARCH, literal_pattern, literal_rule
 from sdviewer.repair.plan import Plan
 from sdviewer.repair.planning import Preview, PreviewRow, make_plan, preview_operation
@@ -166,7 +167,7 @@ class Edits:
         warnings: Sequence[str] = ()
         if is_for_file(operation):
             matched, warnings = self._matched(params["recipe"], operation)
-        if isinstance(operation, FileOperation):
+        if isinstance(operation, FileOperation | WholeFile):
             # It looks at no keys, so it does not matter whose they would be.
             found = Preview()
         else:

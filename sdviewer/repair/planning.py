@@ -219,7 +219,8 @@ def preview_operation(
     plan = plan or make_plan(recipe, checkpoint, state_dict=state_dict)
     index = plan.state_dict if plan.state_dict is not None else choose_state_dict(checkpoint, state_dict)
     source = checkpoint.state_dicts[index]
-    _check_editable(source, checkpoint)
+    if not plan.extract:
+        _check_editable(source, checkpoint)
     targets = plan.targets
     if plan.state_dict is None:
         targets = tuple([Target(key, Kept(i)) for i, key in enumerate(source.keys)])

@@ -7,9 +7,10 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from sdviewer.errors import UsageError
-from sdviewer.repair.operations import DropObjects, Operation, Unwrap
+from sdviewer.repair.operations import Operation, Unwrap
 from sdviewer.repair.operations.choice import Choice
 from sdviewer.repair.operations.file_operation import FileOperation
+from sdviewer.repair.operations.whole_file import WholeFile
 from sdviewer.repair.patterns import FULL, SEARCH, compile_pattern, literal_pattern
 
 MOST_KEYS = 2000
@@ -49,7 +50,7 @@ def can_be_restricted(operation: Operation) -> bool:
 
 def is_for_file(operation: Operation) -> bool:
     """Whether it works on the file as a whole, whatever its keys are."""
-    return isinstance(operation, FileOperation | Unwrap | DropObjects)
+    return isinstance(operation, FileOperation | Unwrap | WholeFile)
 
 
 def without(operation: Operation, skipped: Collection[str]) -> Operation:

@@ -11,6 +11,7 @@ from sdviewer.gui.dialogs.forms import (
     drop,
     drop_objects,
     edit,
+    extract,
     flatten,
     fuse,
     keep,
@@ -51,7 +52,7 @@ FORMS: tuple[Form, ...] = (
     *(transpose.FORM, permute.FORM, reshape.FORM, flatten.FORM, squeeze.FORM, unsqueeze.FORM, rows.FORM),
     *(cast.FORM, clone.FORM, tie.FORM, untie.FORM, edit.FORM, add.FORM, broadcast.FORM, scale.FORM, clean.FORM),
     *(prune.FORM, weight_norm.FORM, spectral_norm.FORM),
-    *(unwrap.FORM, wrap.FORM, leave_out.FORM, set_value.FORM, metadata.FORM),
+    *(unwrap.FORM, extract.FORM, wrap.FORM, leave_out.FORM, set_value.FORM, metadata.FORM),
     *(drop_objects.FORM, renumber_optimizer.FORM),
 )
 
