@@ -21,7 +21,8 @@ from sdviewer.gui.contents_watch import ContentsWatch
 from sdviewer.gui.jobs import Body, Buffers, Job, Jobs, is_cancelled
 from sdviewer.repair.extraction import only_model_is_module
 from sdviewer.repair.history import Draft, History, Step
-from sdviewer.repair.operations import DropObjects, Extract, Operation
+from sdviewer.repair.operations import OPERATIONS, DropObjects, Extract, Operation
+from sdviewer.repair.operations.file_operation import FileOperation
 
 State = Literal["opening", "open", "failed"]
 
@@ -30,6 +31,9 @@ CLEANABLE = ("torch-zip", "torch-legacy", "safetensors")
 
 POLL = 1500
 """Milliseconds between two looks at the file on disk."""
+
+FOR_FILE = frozenset(operation.op for operation in OPERATIONS if issubclass(operation, FileOperation))
+"""The operations that look at no keys, so that it does not matter whose these would be."""
 
 SILENT_LOOKS = 3
 """Looks without an answer after which the drive is said not to answer."""
@@ -308,12 +312,12 @@ class Session(QObject):
     def apply(self, step: Operation | Step, state_dict: str = "", then: Callable[[], object] | None = None) -> None:
         """Put one more step at the end of the recipe; one that does not go through is refused.
 
-        The first step says which state dict is edited where there are several: `state_dict`, or that of the selection.
+        The first step on keys says which state dict is edited where there are several: `state_dict`, or that of the
+        selection.
         `then` is called when the step is there.
         """
         made = step if isinstance(step, Step) else Step.of(step)
-        chosen = "" if self.history.steps else state_dict or self._chosen_state_dict()
-        self._move(self.history.add(made, chosen), then, strict=True)
+        self._move(self.history.add(made, self._named_by(made, state_dict)), then, strict=True)
 
     def change_step(self, at: int, step: Operation | Step) -> None:
         """Put another step in the place of one."""
@@ -377,6 +381,13 @@ class Session(QObject):
         index = int(self.facts.get("state_dict", -1))
         return str(dicts[index]["dotted"]) if 0 <= index < len(dicts) else ""
 
+    def _named_by(self, step: Step, state_dict: str) -> str:
+        """The state dict that the recipe is for from this step on, "" where that does not change."""
+        named = bool(self.recipe.steps) and "state_dict" in self.recipe.source
+        if step.op in FOR_FILE or named or any(known.op not in FOR_FILE for known in self.recipe.steps):
+            return ""
+        return state_dict or self._chosen_state_dict()
+
     def _chosen_state_dict(self) -> str:
         """The state dict that the selection is in, as a recipe names it; "" where there is nothing to choose."""
         return self.state_dict_of_selection() if len(self.info.get("state_dicts") or ()) > 1 else ""
@@ -431,7 +442,7 @@ class Session(QObject):
         """
         made = step if isinstance(step, Step) else Step.of(step)
         draft = self.recipe if at < 0 else self.recipe.until(at)
-        if not self.recipe.steps and (chosen := state_dict or self._chosen_state_dict()):
+        if at < 0 and (chosen := self._named_by(made, state_dict)):
             draft = draft.for_state_dict(chosen)
         recipe = "" if draft.is_empty else draft.to_text()
         params = {"recipe": recipe, "step": made.table, "limit": limit, "scope": scope, "skip": skip}

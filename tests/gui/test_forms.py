@@ -18,7 +18,7 @@ from sdviewer.gui.editing import numbered
 from sdviewer.gui.main_window import MainWindow
 from sdviewer.gui.session import Session
 from sdviewer.repair.operations import OPERATIONS, operation_from_step
-from tests.gui.conftest import Opened, write_checkpoint
+from tests.gui.conftest import Opened
 from tests.gui.test_editing import in_dialog, names, select
 
 STEPS: tuple[dict[str, Any], ...] = (

@@ -591,9 +591,12 @@ class TreePanel(QWidget):
             self._session.trouble.emit({"message": why, "remedy": remedy})
 
     def _facts_known(self, facts: Body) -> None:
-        if self._to_edit == facts.get("row"):
-            self.edit_value(self._to_edit)
-        self._to_edit = -1
+        wanted = self._to_edit
+        if wanted == facts.get("row"):
+            self._to_edit = -1
+            self.edit_value(wanted)
+        elif wanted != self.view.current_node():
+            self._to_edit = -1
 
     def _edit_over(self, row: int, editor: InPlace) -> None:
         """Put an editor over a row."""

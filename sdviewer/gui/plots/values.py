@@ -270,11 +270,12 @@ class ValuesPlot(Plot):
         self.set_body(self.grid)
         self._pause = QTimer(self, interval=25, singleShot=True)
         self._pause.timeout.connect(self._ask_window)
-        self.grid.window_changed.connect(lambda: self._pause.start())
+        self.grid.window_changed.connect(self._moved)
         self.grid.cell_chosen.connect(self._chosen)
         self.grid.edit_requested.connect(self.edit_cell)
         self.grid.setToolTip("F2 or a double click edits a number")
         self.editor: CellEditor | None = None
+        self._editing = (0, 0)
 
     @staticmethod
     def score(facts: Facts) -> int:
@@ -349,7 +350,7 @@ class ValuesPlot(Plot):
         if self.editor is not None:
             self.editor.close_now()
         made = CellEditor(self.grid.viewport(), session, self._strip.full_index(row, column), shown)
-        self.editor = made
+        self.editor, self._editing = made, (row, column)
         made.closed.connect(self._edited)
         made.show_at(self.grid.cell_rect(row, column), self.grid.viewport().rect())
 
@@ -357,9 +358,18 @@ class ValuesPlot(Plot):
         self.editor = None
         self.grid.setFocus()
 
-    def _ask_window(self) -> None:
-        if self.editor is not None:
+    def _moved(self) -> None:
+        """Other cells are in sight, or the same ones elsewhere."""
+        self._pause.start()
+        if self.editor is None:
+            return
+        cell, inside = self.grid.cell_rect(*self._editing), self.grid.viewport().rect()
+        if inside.contains(cell.center()):
+            self.editor.show_at(cell, inside)
+        else:
             self.editor.close_now()
+
+    def _ask_window(self) -> None:
         if self._session is not None and not self.isHidden():
             self.ask()
 
