@@ -72,6 +72,8 @@ Params = Mapping[str, Any]
 
 LARGEST_RECIPE = 32 * 2**20
 """Bytes of a file that is read as a recipe."""
+PICKLED = ("torch-zip", "torch-legacy")
+"""Containers whose copies can differ in what stands beside the tensors."""
 LONGEST_LINE = 10_000
 """Characters of a text that is edited in one line."""
 PATIENCE = 5.0
@@ -295,7 +297,7 @@ class Edits:
     def leaves(self, row: int) -> str:
         """The pattern with which a row can be left out that is no part of the state dict that is edited, else ""."""
         tree, document = self._document.tree, self._document
-        if tree.kind[row] == "fold" or tree.dropped[row]:
+        if tree.kind[row] == "fold" or tree.dropped[row] or document.checkpoint.container not in PICKLED:
             return ""
         path = self._path(row)
         if not path or (isinstance(path[-1], TypedStep) and path[-1].type in PARTS):
@@ -341,6 +343,8 @@ class Edits:
     def plain(self, info: ValueInfo) -> dict[str, Any] | None:
         """A value as it can be edited, None where it cannot."""
         path, value = dotted(info.path), info.value
+        if self._document.checkpoint.container not in PICKLED:
+            return None
         if info.type not in PLAIN_TYPES or isinstance(value, (list, dict)) or info.occurrence:
             return None
         if isinstance(value, str) and (not value.isprintable() or len(value) > LONGEST_LINE):

@@ -404,6 +404,7 @@ class TreePanel(QWidget):
     # What the session tells
 
     def _show_sheet(self, sheet: Sheet, visible: memoryview, selected: list[int], top: int) -> None:
+        self._to_edit = -1  # rows are numbered anew
         self._swap(lambda: self.model.set_sheet(sheet, visible), selected, top)
         if not selected and self.model.rowCount():
             self.select_row(0)
