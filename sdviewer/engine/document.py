@@ -247,7 +247,7 @@ class Document:
 
     def _chips(self) -> list[list[Any]]:
         """Filters worth one click: label, filter text, how many rows pass."""
-        counts = ShownRows(self._tree, self.checkpoint)
+        counts = ShownRows(self._tree, self.result)
         chips: list[list[Any]] = [["All", "", len(self.checkpoint.tensors)]]
         for label, filter_text in CHIPS:
             counts.set_filter(filter_text)

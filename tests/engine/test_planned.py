@@ -232,3 +232,19 @@ def test_that_an_element_reads_as_torch_says_it(dtype: str) -> None:
     assert [complex({"True": "1", "False": "0"}.get(words, words)) for words in element_texts(raw, dtype)] == [
         complex(x) for x in tensor.tolist()
     ]
+
+
+def test_that_a_file_is_read_again_with_a_recipe_that_computes(training: DocumentWorker) -> None:
+    steps = Rows(training, FUSE, SPLIT | {"from": "{x}.qkv.weight"})
+    again = Answered()
+    training.open(again.done, again.failed, recipe=steps.draft.to_text())
+    assert again.wait().failure is None
+    assert again.body is not None
+    assert again.body["edit"]["computed"] == 2
+    assert [label for label, _, _ in again.body["info"]["chips"]][:2] == ["All", "Weights"]
+    sheet = Sheet.from_buffers(again.buffers, tuple(again.body["dtypes"]))
+    row = next(row for row in range(again.body["rows_total"]) if sheet.name(row) == "one")
+    shown = ask(training, "rows", filter="shape:=6×3 dtype:f32").body
+    assert shown is not None
+    assert shown["matched"] == 2
+    assert ask(training, "alike", row=row, by="shape").body == {"filter": "shape:=6×3"}

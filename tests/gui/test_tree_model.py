@@ -101,7 +101,7 @@ def test_that_a_row_is_a_whole_sentence_for_a_screen_reader(model: TreeModel) ->
     assert said == "weight, tensor, shape 3 by 4, f32, 12 parameters, level 2"
     said = model.index(0, NAME).data(Qt.ItemDataRole.AccessibleTextRole)
     assert said == "model, module, 12 parameters, 2 tensors, collapsed, level 1"
-    assert "renamed" in str(model.index(2, NAME).data(Qt.ItemDataRole.AccessibleTextRole))
+    assert "changed" in str(model.index(2, NAME).data(Qt.ItemDataRole.AccessibleTextRole))
 
 
 def test_that_a_hidden_node_is_found_at_its_nearest_visible_parent(model: TreeModel) -> None:

@@ -2,27 +2,10 @@
 
 from __future__ import annotations
 
-from sdviewer.gui.dialogs.forms.form import Entry, Form
+from sdviewer.gui.dialogs.forms.reparametrization import reparametrization
 
-FORM = Form(
-    "weight_norm",
-    "Wei&ght norm…",
-    "gauge",
-    (
-        Entry(
-            "to",
-            "&Becomes",
-            "choice",
-            choices=(
-                ("folded", "one tensor: weight"),
-                ("old", "the old form: weight_g, weight_v"),
-                ("new", "the new form: parametrizations.weight.original0, 1"),
-            ),
-        ),
-    ),
-    "Folded, it loads into a model without weight norm.",
-    "weight_g, weight_v → weight",
-    group="values",
-    effect="folded",
-    at_once=True,
+FORM = reparametrization(
+    *("weight_norm", "Wei&ght norm…", "gauge", "weight norm"),
+    old="weight_g, weight_v",
+    new="parametrizations.weight.original0, original1",
 )
