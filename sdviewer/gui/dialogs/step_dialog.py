@@ -193,7 +193,7 @@ class StepDialog(QDialog):
             self._say(f"{preview['warnings'][0]}." if preview.get("warnings") else "")
 
     def _say(self, words: str, *, wrong: bool = False) -> None:
-        self._wrong.setText(text.visible(words, 400))
+        self._wrong.setText(text.visible(f"{words[:1].upper()}{words[1:]}", 400))
         widgets.set_property(self._wrong, "role", "error" if wrong else "hint")
         for entry in self._form.entries[:1]:
             if entry.kind != "choice":

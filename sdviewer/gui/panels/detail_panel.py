@@ -588,7 +588,8 @@ class ValuePage(QWidget):
         value = facts.get("value")
         shown = str(value) if value is not None else str(facts.get("note") or "")
         self._text.setPlainText(text.visible(shown, 20_000))
-        self._say.setText(_about_value(is_object, hazard))
+        about = "F2 or a double click on its row in the tree edits it." if facts.get("plain") else ""
+        self._say.setText(_about_value(is_object, hazard) or about)
 
 
 def _about_value(is_object: bool, hazard: bool) -> str:
