@@ -78,6 +78,7 @@ from sdviewer.errors import SaveError, SDViewerError, UsageError
 from sdviewer.formats import open_checkpoint, tensor_source
 from sdviewer.formats.saving import save
 from sdviewer.repair.operations import Operation
+from sdviewer.repair.operations.file_operation import FileOperation
 from sdviewer.repair.plan import Plan
 from sdviewer.repair.planning import make_plan
 from sdviewer.repair.recipe import Recipe, parse_recipe
@@ -143,6 +144,12 @@ class Document:
     def result(self) -> Checkpoint:
         """The checkpoint as the recipe makes it: what the rows of the tree mean."""
         return self._result or self.checkpoint
+
+    @property
+    def edited(self) -> int | None:
+        """The state dict whose keys the recipe edits, None where it edits none."""
+        on_keys = any(step.enabled and not isinstance(step, FileOperation) for step in self._recipe.steps)
+        return self._plan.state_dict if self._plan is not None and on_keys else None
 
     @property
     def shown(self) -> ShownRows:
@@ -542,7 +549,7 @@ class Document:
             return state_dict.read_only
         if state_dict.role == "optimizer":
             return "An optimizer's entries are numbered, not named: there is no key to edit."
-        if self._plan is not None and self._plan.state_dict not in (None, index):
+        if self.edited not in (None, index):
             return "The recipe edits another state dict of this file; save that first."
         return ""
 

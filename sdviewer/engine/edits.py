@@ -96,6 +96,8 @@ class Opened(Protocol):
     @property
     def tree(self) -> ModuleTree: ...
     @property
+    def edited(self) -> int | None: ...
+    @property
     def result(self) -> Checkpoint: ...
     @property
     def shown(self) -> ShownRows: ...
@@ -281,7 +283,7 @@ class Edits:
         row = 0
         while row < len(tree):
             inside = row in kept and row not in whole
-            if row not in kept and (path := self.leaves(row)):
+            if row not in kept and (path := self.leaves(row, tree.state_dict[whole[0]])):
                 others.append(path)
             row = row + 1 if inside else tree.end[row]
         if not others:
@@ -294,15 +296,22 @@ class Edits:
         index = tree.state_dict[row]
         return index >= 0 and tree.entry[row] < 0 and self._document.checkpoint.state_dicts[index].role != "optimizer"
 
-    def leaves(self, row: int) -> str:
-        """The pattern with which a row can be left out that is no part of the state dict that is edited, else ""."""
+    def leaves(self, row: int, index: int | None = None) -> str:
+        """The pattern with which a row can be left out that is no part of a state dict, else "".
+
+        `index` is the state dict that stays; without it the one that the recipe edits, or would edit.
+        """
         tree, document = self._document.tree, self._document
         if tree.kind[row] == "fold" or tree.dropped[row] or document.checkpoint.container not in PICKLED:
             return ""
         path = self._path(row)
         if not path or (isinstance(path[-1], TypedStep) and path[-1].type in PARTS):
             return ""
-        index = document.plan.state_dict if document.plan is not None else None
+        home = self._home_of(row)
+        if home is not None and (home == index or document.edited in (None, home)):
+            return ""  # its keys are edited as keys
+        if index is None:
+            index = document.edited
         if index is None:
             models = [i for i, one in enumerate(document.checkpoint.state_dicts) if one.role == "model"]
             if len(models) > 1:
@@ -313,14 +322,21 @@ class Edits:
             return ""
         return literal_pattern(dotted(path))
 
+    def _home_of(self, row: int) -> int | None:
+        """The state dict of named tensors that a row stands in, None for none."""
+        tree = self._document.tree
+        for at in tree.ancestors(row):
+            if tree.state_dict[at] >= 0 and tree.entry[at] < 0 and tree.kind[at] != "optimizer":
+                return tree.state_dict[at]
+        return None
+
     def _path(self, row: int) -> KeyPath:
         """Where a row stands in the file, which of a container the first thing below it tells; () where it does not."""
         tree = self._document.tree
         if (own := self._own_path(row)) is not None:
             return own
-        inside = [at for at in tree.ancestors(row) if tree.state_dict[at] >= 0 and tree.kind[at] != "optimizer"]
         first = next((at for at in range(row + 1, tree.end[row]) if self._own_path(at) is not None), None)
-        if inside or first is None:
+        if first is None or self._home_of(row) is not None:
             return ()
         path = self._own_path(first) or ()
         while first != row:

@@ -112,8 +112,12 @@ class Editing:
 
     def _act(self, act: str) -> None:
         session = self._current()
-        if session is not None and session.selection:
-            session.step_of(act, session.apply, rows=session.selection)
+        if session is None or not session.selection:
+            return
+        # Where all goes that stands beside a state dict, it is this one that stays.
+        several = len(session.info.get("state_dicts") or ()) > 1
+        stays = session.state_dict_of_selection() if act == "keep" and several else ""
+        session.step_of(act, lambda step: session.apply(step, stays), rows=session.selection)
 
     def select_leaf(self) -> None:
         """Show and select all with the same last name."""

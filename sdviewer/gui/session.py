@@ -384,9 +384,9 @@ class Session(QObject):
     def _named_by(self, step: Step, state_dict: str) -> str:
         """The state dict that the recipe is for from this step on, "" where that does not change."""
         named = bool(self.recipe.steps) and "state_dict" in self.recipe.source
-        if step.op in FOR_FILE or named or any(known.op not in FOR_FILE for known in self.recipe.steps):
+        if named or any(known.op not in FOR_FILE for known in self.recipe.steps):
             return ""
-        return state_dict or self._chosen_state_dict()
+        return state_dict or ("" if step.op in FOR_FILE else self._chosen_state_dict())
 
     def _chosen_state_dict(self) -> str:
         """The state dict that the selection is in, as a recipe names it; "" where there is nothing to choose."""

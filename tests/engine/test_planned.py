@@ -174,6 +174,11 @@ def test_that_what_stands_beside_the_model_is_left_out_by_a_step_of_its_own(trai
     assert step_of(rows, "keep", "head.weight") == {"op": "keep", "keys": ["head.weight"]}
     assert "cannot be left out" in step_of(rows, "keep", "scheduler")
     Rows(training, kept)  # and it goes through
+    kept = step_of(Rows(training), "keep", "ema")
+    assert sorted(kept["paths"]) == ["epoch", "lr", "model", "notes", "optimizer", "scheduler"]
+    rows = Rows(training)
+    inside = [row for row in range(rows.count) if rows.sheet.name(row) == "scale"]
+    assert [ask(training, "step", act="drop", rows=[row]).body["step"]["op"] for row in inside] == ["drop", "drop"]
 
 
 @pytest.mark.parametrize(

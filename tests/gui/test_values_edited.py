@@ -9,6 +9,8 @@ import torch
 from PySide6.QtCore import Qt
 from pytestqt.qtbot import QtBot
 
+from sdviewer.formats import open_checkpoint
+from sdviewer.formats.saving import save
 from sdviewer.gui.main_window import MainWindow
 from sdviewer.gui.models.tree_model import NAME
 from sdviewer.gui.panels.detail_panel import TensorPage
@@ -18,6 +20,8 @@ from sdviewer.gui.plots.cell_editor import CellEditor
 from sdviewer.gui.plots.values import ValuesPlot
 from sdviewer.gui.session import Session
 from sdviewer.repair.operations import Transpose
+from sdviewer.repair.planning import make_plan
+from sdviewer.repair.recipe import parse_recipe
 from tests.gui.conftest import Opened, quiet
 from tests.gui.test_editing import front, names, select
 
@@ -271,3 +275,23 @@ def test_that_an_editor_follows_its_cell_and_goes_when_that_is_out_of_sight(
     grid.set_size(200, 4)
     grid.verticalScrollBar().setValue(grid.verticalScrollBar().maximum())
     assert values(window).editor is None
+
+
+def test_that_the_average_of_a_model_can_be_all_that_is_kept(
+    window: MainWindow, opened: Opened, tmp_path: Path, qtbot: QtBot
+) -> None:
+    path = tmp_path / "averaged.pth"
+    torch.save({"model": {"w": WEIGHT}, "ema": {"w": WEIGHT + 1}, "epoch": 3}, path)
+    session = opened(path)
+    with qtbot.waitSignal(session.rows_changed):
+        session.expand_all()
+    name = next(name for name in names(window) if name.startswith("ema"))
+    select(window, session, qtbot, name)
+    with qtbot.waitSignal(session.recipe_changed):
+        window.actions_by_id["keep"].trigger()
+    assert session.recipe.source == {"state_dict": "ema"}
+    assert sorted(session.recipe.steps[0].table["paths"]) == ["epoch", "model"]
+    out = tmp_path / "kept.pth"
+    checkpoint = open_checkpoint(str(path))
+    save(checkpoint, make_plan(parse_recipe(session.recipe.to_text()), checkpoint), str(out))
+    assert torch.load(out, weights_only=True).keys() == {"ema"}
