@@ -17,7 +17,7 @@ numbered anew by `open` and `edit`, which translate `selected`.
     save      {"path", "recipe", "out", "overwrite", "identity", "container"?, "split_names"?, "replaces"?}
               -> {"receipt": {...}, "identity": {...} or null}
               (without its lists of keys) in a process of its own, with progress in bytes; opens `path` itself and wants
-              `identity` (of `info`)
+              `identity` (of `info`); buffers: "json", the receipt with its lists, and "text", as a terminal has it
               Fails with `source_damaged` where what should be copied is not in the file
     lost      {} -> {"state_dict", "patterns": [pattern], "why", "remaining": text}   what to drop after the recipe so
               that a save misses nothing (engine.lost)
@@ -27,6 +27,7 @@ numbered anew by `open` and `edit`, which translate `selected`.
     structure, records, record_text, storages, metadata, problems, checkable, clean: all that is in the file
               (engine.contents)
     preview, step, keys, common, alike, read_recipe, recipe_text: edits (engine.edits)
+    would_save, save_map, slim: saves before they happen, and the keys of those that did (engine.save_preview)
 
     info   {"path", "name", "container", "size", "tensors", "parameters", "state_dicts": [{"dotted", "role", "tensors",
            "parameters", "bytes", "row", "read_only", "module"}], "problems": [[severity, code, message, where]],
@@ -51,6 +52,7 @@ Failures arrive as `failed` with {"code", "message", "remedy", "path", "key", "k
 from __future__ import annotations
 
 import gc
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -70,10 +72,12 @@ from sdviewer.engine.deadline import deadline
 from sdviewer.engine.edits import Edits
 from sdviewer.engine.frames import Answer
 from sdviewer.engine.planned import planned
+from sdviewer.engine.save_preview import SavePreview
 from sdviewer.engine.watch import Watch, is_young
 from sdviewer.errors import SaveError, SDViewerError, UsageError
 from sdviewer.formats import open_checkpoint, tensor_source
-from sdviewer.formats.saving import save
+from sdviewer.formats.converting import takes_tensors_alone
+from sdviewer.formats.saving import choose_container, save
 from sdviewer.repair.operations import Operation
 from sdviewer.repair.plan import Plan
 from sdviewer.repair.planning import make_plan
@@ -126,6 +130,7 @@ class Document:
             "mark": self.mark,
             **{name: partial(self._of_contents, name) for name in CONTENTS},
             **{name: partial(self._of_edits, handler) for name, handler in Edits(self).requests.items()},
+            **SavePreview(self).requests,
         }
 
     @property
@@ -539,22 +544,27 @@ class Document:
                 code="file_changed",
             )
         recipe = parse_recipe(params["recipe"]) if params["recipe"].strip() else Recipe()
+        container = choose_container(checkpoint, params["out"], params.get("container") or None, recipe.save_format)
         receipt = save(
             checkpoint,
-            make_plan(recipe, checkpoint),
+            make_plan(recipe, checkpoint, tensors_alone=takes_tensors_alone(checkpoint, container)),
             params["out"],
             overwrite=params["overwrite"],
             # A window asks about a file with hard links, and about one that is not the one that it wrote there last.
             split_names=params.get("split_names", False),
             replaces=Identity(**params["replaces"]) if params.get("replaces") else None,
-            container=params.get("container"),
+            container=container,
             shared=recipe.save.shared,
             max_shard_bytes=recipe.save.max_shard_bytes,
             progress=progress,
         )
-        # Not the lists of keys: the window shows none, and parsing 100,000 of them would stall it.
-        told = {name: value for name, value in receipt.to_json().items() if name not in ("map", "dropped")}
-        return Answer({"receipt": told, "identity": None if receipt.identity is None else asdict(receipt.identity)})
+        # The lists of keys only as bytes that the window can write to a file: parsing 100,000 of them would stall it.
+        whole = receipt.to_json()
+        told = {name: value for name, value in whole.items() if name not in ("map", "dropped")}
+        identity = None if receipt.identity is None else asdict(receipt.identity)
+        lines = "".join([f"{line}\n" for line in receipt.lines()])
+        buffers = {"json": json.dumps(whole, indent=2).encode(), "text": lines.encode()}
+        return Answer({"receipt": told, "identity": identity}, buffers)
 
     def lost(self, params: Params, progress: Progress) -> Answer:
         """What a save would miss in the file."""
