@@ -15,7 +15,8 @@ numbered anew by `open` and `edit`, which translate `selected`.
     edit      {"recipe": text, "selected": [row], "strict": bool} -> the same as open, without "info"; not `strict`: the
               steps before one that does not go through are carried out
     save      {"path", "recipe", "out", "overwrite", "identity", "container"?, "split_names"?, "replaces"?}
-              -> {"receipt": {...}, "identity": {...} or null}
+              -> {"receipt": {...}, "identity": {...} or null, "place": [step] of its state dict, null where it cannot
+              be told in steps, "mappable": whether torch can map its records}
               (without its lists of keys) in a process of its own, with progress in bytes; opens `path` itself and wants
               `identity` (of `info`); buffers: "json", the receipt with its lists, and "text", as a terminal has it
               Fails with `source_damaged` where what should be copied is not in the file
@@ -72,7 +73,7 @@ from sdviewer.engine.deadline import deadline
 from sdviewer.engine.edits import Edits
 from sdviewer.engine.frames import Answer
 from sdviewer.engine.planned import planned
-from sdviewer.engine.save_preview import SavePreview
+from sdviewer.engine.save_preview import SavePreview, is_mappable, place_of
 from sdviewer.engine.watch import Watch, is_young
 from sdviewer.errors import SaveError, SDViewerError, UsageError
 from sdviewer.formats import open_checkpoint, tensor_source
@@ -545,9 +546,10 @@ class Document:
             )
         recipe = parse_recipe(params["recipe"]) if params["recipe"].strip() else Recipe()
         container = choose_container(checkpoint, params["out"], params.get("container") or None, recipe.save_format)
+        plan = make_plan(recipe, checkpoint, tensors_alone=takes_tensors_alone(checkpoint, container))
         receipt = save(
             checkpoint,
-            make_plan(recipe, checkpoint, tensors_alone=takes_tensors_alone(checkpoint, container)),
+            plan,
             params["out"],
             overwrite=params["overwrite"],
             # A window asks about a file with hard links, and about one that is not the one that it wrote there last.
@@ -564,7 +566,8 @@ class Document:
         identity = None if receipt.identity is None else asdict(receipt.identity)
         lines = "".join([f"{line}\n" for line in receipt.lines()])
         buffers = {"json": json.dumps(whole, indent=2).encode(), "text": lines.encode()}
-        return Answer({"receipt": told, "identity": identity}, buffers)
+        loading = {"place": place_of(checkpoint, plan, container), "mappable": is_mappable(checkpoint, container)}
+        return Answer({"receipt": told, "identity": identity, **loading}, buffers)
 
     def lost(self, params: Params, progress: Progress) -> Answer:
         """What a save would miss in the file."""

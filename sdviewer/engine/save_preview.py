@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from sdviewer.core import text
-from sdviewer.core.checkpoint import Checkpoint
+from sdviewer.core.checkpoint import Checkpoint, Identity
+from sdviewer.core.paths import TypedStep
 from sdviewer.core.progress import Progress
 from sdviewer.engine.frames import Answer
 from sdviewer.engine.slim import slim_parts
@@ -39,6 +40,8 @@ from sdviewer.formats.receipt import Receipt
 from sdviewer.formats.saving import MADE_ANEW, choose_container, refuse_target, save
 from sdviewer.formats.tensors_out import ties_of
 from sdviewer.formats.torch_graph import keeps_objects
+from sdviewer.formats.torch_source import TorchZipSource
+from sdviewer.formats.zip_directory import STORED
 from sdviewer.repair.plan import Plan
 from sdviewer.repair.planning import make_plan
 from sdviewer.repair.recipe import Recipe, parse_recipe
@@ -60,8 +63,12 @@ class Document(Protocol):
 
 
 class _Dry(NamedTuple):
-    """A save that was laid out and not written."""
+    """A save that was laid out and not written; `name` is that of the file, which its size may depend on."""
 
+    recipe: Recipe
+    container: str
+    identity: Identity
+    name: str
     plan: Plan
     receipt: Receipt
 
@@ -71,7 +78,7 @@ class SavePreview:
 
     def __init__(self, document: Document) -> None:
         self._document = document
-        self._last: tuple[tuple[object, ...], _Dry] | None = None
+        self._last: _Dry | None = None
         self._rows: tuple[object, list[Row]] = (None, [])
         self.requests: Mapping[str, Callable[[Params, Progress], Answer]] = {
             "would_save": self.would_save,
@@ -102,14 +109,12 @@ class SavePreview:
             return Answer({**body, "error": _shown(failure(error)), **_NOTHING})
         return Answer({**body, **_told(dry, checkpoint)})
 
-    def _dry(self, recipe: Recipe, container: str, out: str, progress: Progress) -> _Dry:
-        checkpoint = self._document.checkpoint
-        wanted = (recipe, container, Path(out).name, checkpoint.identity)
-        if self._last is not None and self._last[0] == wanted:
-            return self._last[1]
-        plan, receipt = lay_out(checkpoint, recipe, container, out, progress)
-        self._last = (wanted, _Dry(plan, receipt))
-        return self._last[1]
+    def _dry(self, recipe: Recipe, container: str, out: str, progress: Progress, *, any_name: bool = False) -> _Dry:
+        checkpoint, name, last = self._document.checkpoint, Path(out).name, self._last
+        wanted = (recipe, container, checkpoint.identity)
+        if last is None or last[:3] != wanted or (last.name != name and not any_name):
+            last = self._last = _Dry(*wanted, name, *lay_out(checkpoint, recipe, container, out, progress))
+        return last
 
     def save_map(self, params: Params, progress: Progress) -> Answer:
         """A page of what became of each key."""
@@ -117,7 +122,7 @@ class SavePreview:
         key = (params["recipe"], params["container"], checkpoint.identity)
         if self._rows[0] != key:
             # The copy that was written is there now, under its own name: laid out for another one.
-            dry = self._dry(recipe, str(params["container"]), _elsewhere(checkpoint), progress)
+            dry = self._dry(recipe, str(params["container"]), _elsewhere(checkpoint), progress, any_name=True)
             self._rows = (key, list(_map_rows(dry.receipt)))
         rows = self._rows[1]
         different = sum(1 for row in rows if row[3] != "same")
@@ -161,6 +166,38 @@ def containers_of(checkpoint: Checkpoint) -> list[str]:
     return [own, *others] if own in CONTAINERS and own not in MADE_ANEW else others
 
 
+def place_of(checkpoint: Checkpoint, plan: Plan, container: str) -> list[str | int] | None:
+    """The steps from the root of a written copy to its state dict; None where they are not all keys and indexes."""
+    if takes_tensors_alone(checkpoint, container) or plan.unwrap:
+        return [plan.wrap] if plan.wrap else []
+    index = plan.state_dict
+    if index is None:
+        models = [at for at, found in enumerate(checkpoint.state_dicts) if found.role == "model"]
+        if len(models) != 1:
+            return None
+        index = models[0]
+    if checkpoint.state_dicts[index].is_module:
+        return None
+    steps: list[str | int] = [plan.wrap] if plan.wrap else []
+    for step in checkpoint.state_dicts[index].path:
+        if not isinstance(step, TypedStep):
+            steps.append(step)
+        elif step.type in ("index", "int"):
+            steps.append(int(step.value))
+        else:
+            return None
+    return steps
+
+
+def is_mappable(checkpoint: Checkpoint, container: str) -> bool:
+    """Whether torch can map the records of a copy: compressed ones, which an edited copy keeps, would be misread."""
+    source = checkpoint.source
+    if container != "torch-zip":
+        return False
+    kept = isinstance(source, TorchZipSource) and checkpoint.container == container
+    return not kept or all(entry.method == STORED for entry in source.records.values())
+
+
 def _suggested(checkpoint: Checkpoint, recipe: Recipe, out: str) -> str:
     """What the name of the copy and the file ask for; where that cannot be written, what is most alike."""
     try:
@@ -176,7 +213,7 @@ def _recipe(params: Params) -> Recipe:
 
 def _elsewhere(checkpoint: Checkpoint) -> str:
     """A name that nothing has, for a save that is only laid out."""
-    return str(Path(os.path.abspath(checkpoint.path)).parent / f".{os.getpid()}.sdviewer-dry-run")
+    return str(Path(checkpoint.path).absolute().parent / f".{os.getpid()}.sdviewer-dry-run")
 
 
 def _shown(told: dict[str, str]) -> dict[str, str]:
@@ -186,7 +223,10 @@ def _shown(told: dict[str, str]) -> dict[str, str]:
 
 _NOTHING: Mapping[str, Any] = {
     **dict.fromkeys(("written", "renamed", "dropped", "made", "size", "copied", "computed"), 0),
-    **{"losses": [], "warnings": [], "notes": [], "ties": {"count": 0, "rows": []}},
+    "losses": [],
+    "warnings": [],
+    "notes": [],
+    "ties": {"count": 0, "rows": []},
 }
 
 
