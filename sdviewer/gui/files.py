@@ -11,8 +11,7 @@ from PySide6.QtWidgets import QFileDialog, QMessageBox, QWidget
 from sdviewer.core import text
 from sdviewer.gui.dialogs import save_dialog
 from sdviewer.gui.dialogs.containers import SHARDED
-from sdviewer.gui.dialogs.save_dialog import Kind
-from sdviewer.gui.saving import RUNNING
+from sdviewer.gui.saving import RUNNING, Kind
 from sdviewer.gui.session import Session
 from sdviewer.gui.settings import Settings
 
@@ -124,7 +123,8 @@ class Files:
         if session.saving.running:
             session.save_failed.emit(RUNNING)
             return False
-        order = save_dialog.ask(self._window, session, kind, session.saving.last if again else None)
+        before = session.saving.last if again else None
+        order = save_dialog.ask(self._window, session, kind if before is None else before.kind, before)
         if order is None:
             return False
         session.carry_out(order)

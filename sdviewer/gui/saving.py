@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from PySide6.QtCore import QObject, Signal
 
@@ -25,13 +25,17 @@ RUNNING: Mapping[str, str] = {
 """A save that was not begun, as a failure."""
 
 
+Kind = Literal["repaired", "clean", "slim", "converted"]
+
+
 @dataclass(frozen=True, slots=True)
 class SaveOrder:
     """One copy: where and how it is written. `container`: "" for what the name and the file suggest.
 
-    `first` come before the steps of the recipe, `steps` after them; they are for this copy alone. `shared`, `shard_size` and `state_dict` are as a
-    recipe has them. `overwrite`: a file at `out` may go; `sure`: also if it has hard links, or is not the one that was
-    written there last. `again`: the next plain save goes to the same place.
+    `first` come before the steps of the recipe, `steps` after them, for this copy alone. `shared`, `shard_size` and
+    `state_dict` are as a recipe has them. `overwrite`: a file at `out` may go; `sure`: also if it has hard links, or is
+    not the one that was written there last. `kind` is what was asked for: after a repaired copy the next plain save
+    goes to the same place.
     """
 
     out: str
@@ -43,7 +47,7 @@ class SaveOrder:
     steps: tuple[Step, ...] = ()
     overwrite: bool = False
     sure: bool = False
-    again: bool = True
+    kind: Kind = "repaired"
 
     def draft(self, recipe: Draft, own: str = "") -> Draft:
         """The recipe that makes this copy, of this file or of one like it; `own` is the file's container."""

@@ -446,7 +446,7 @@ class Session(QObject):
         dicts = [(str(found["role"]), bool(found["module"])) for found in self.info.get("state_dicts") or ()]
         extracts = any(step.op == Extract.op and step.enabled for step in self.recipe.steps)
         first = (Step.of(Extract()),) if only_model_is_module(dicts) and not extracts else ()
-        return SaveOrder(out, first=first, steps=(Step.of(DropObjects()),), again=False)
+        return SaveOrder(out, first=first, steps=(Step.of(DropObjects()),), kind="clean")
 
     def save(self, out: str, *, overwrite: bool, clean: bool = False, sure: bool = False) -> None:
         """Write a repaired copy; the file itself is never touched. `clean`: without what torch's own list lacks.
@@ -470,7 +470,7 @@ class Session(QObject):
     def _saved(self, saved: Saved) -> None:
         if self.recipe == self._saved_recipe:
             self.history = self.history.mark_saved()
-        if saved.order.again:
+        if saved.order.kind == "repaired":
             self.order_again = replace(saved.order, overwrite=True, sure=False)
         self.recipe_changed.emit()
         self.saved.emit(saved.receipt)

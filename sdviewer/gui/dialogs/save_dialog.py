@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 from PySide6.QtCore import Qt, QTimer
 from PySide6.QtGui import QKeyEvent
@@ -38,13 +38,11 @@ from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.mnemonics import follow_alt
 from sdviewer.gui.panels.file_view import scrolled
 from sdviewer.gui.panels.wording import failure_words, sentence
-from sdviewer.gui.saving import SaveOrder
+from sdviewer.gui.saving import Kind, SaveOrder
 from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import Card, Choice, Elided, IconLabel, Segments
 from sdviewer.repair.history import Step
 from sdviewer.repair.operations.leave_out import LeaveOut
-
-Kind = Literal["repaired", "clean", "slim", "converted"]
 
 TYPING_PAUSE: Final = 150
 """Milliseconds without a key before it is looked what a save there would do."""
@@ -88,7 +86,7 @@ class SaveDialog(QDialog):
         self._parts: list[tuple[QCheckBox, Body]] = []
         self._slim: Body | None = None
         # What this copy gets beside the recipe; of a slim one, what is ticked comes to it.
-        self._base = before if before is not None else session.clean_order("") if kind == "clean" else SaveOrder("")
+        self._base = session.clean_order("") if kind == "clean" else SaveOrder("")
         self._container = before.container if before is not None else _first_container(kind, session)
         self._proposed = before is None
         self.where = QLineEdit(before.out if before is not None else _suggested(session, kind, self._container))
@@ -286,7 +284,7 @@ class SaveDialog(QDialog):
             steps=(*self._base.steps, *self._leave_out()),
             overwrite=self.replace_it.isChecked() or self.session.saving.wrote(self.where.text()),
             sure=self.replace_it.isChecked(),
-            again=self.kind == "repaired",
+            kind=self.kind,
         )
 
     def _leave_out(self) -> Iterable[Step]:

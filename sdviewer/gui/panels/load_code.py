@@ -30,7 +30,7 @@ def snippets(receipt: Body, place: list[str | int] | None, *, mappable: bool) ->
 def _torch(name: str, receipt: Body, place: list[str | int] | None, mappable: bool) -> list[Snippet]:
     steps = "".join(f"[{step!r}]" for step in place or ())
     refused = (receipt.get("verified") or {}).get("weights_only") is False
-    note = "# torch refuses it as it is: save a clean copy, or allow its\n# classes with torch.serialization.add_safe_globals\n"
+    note = "# torch refuses it as it is: save a clean copy, or allow its classes\n# (torch.serialization)\n"
     ways = []
     for title, how in (("torch.load", ""), ("mapped", "mmap=True, "))[: 2 if mappable else 1]:
         load = f"sd = torch.load({name}, map_location='cpu', {how}weights_only=True){steps}\n"
