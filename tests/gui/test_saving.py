@@ -25,7 +25,7 @@ from sdviewer.gui.dialogs.save_dialog import SaveDialog
 from sdviewer.gui.main_window import MainWindow
 from sdviewer.gui.panels.document_page import DocumentPage
 from sdviewer.gui.panels.load_code import snippets
-from sdviewer.gui.panels.receipt_page import write_receipt
+from sdviewer.gui.panels.receipt_page import KeysCard, write_receipt
 from sdviewer.gui.panels.save_failures import FAILURES
 from sdviewer.gui.saving import Kind, Pace, SaveOrder
 from sdviewer.gui.session import Session
@@ -79,6 +79,14 @@ def front(window: MainWindow) -> DocumentPage:
     page = window.current_page()
     assert page is not None
     return page
+
+
+def keys_of(window: MainWindow, qtbot: QtBot) -> KeysCard:
+    """The list of keys of the receipt, which is made a turn later than the rest."""
+    qtbot.waitUntil(lambda: front(window).receipt.keys is not None, timeout=SLOW)
+    keys = front(window).receipt.keys
+    assert keys is not None
+    return keys
 
 
 def stripped(session: Session, qtbot: QtBot) -> None:
@@ -389,7 +397,7 @@ def test_that_the_receipt_shows_what_became_of_the_keys_and_searches_them(
     session = opened(checkpoint)
     stripped(session, qtbot)
     saved(session, SaveOrder(str(tmp_path / "copy.safetensors")), qtbot)
-    keys = front(window).receipt.keys
+    keys = keys_of(window, qtbot)
     qtbot.waitUntil(lambda: len(keys.table.rows.rows) == 10, timeout=SLOW)
     assert keys.table.rows.rows[0][:2] == ["module.head.weight", "head.weight"]
     assert keys.subtitle.text() == "10 of 10 changed"
@@ -402,7 +410,7 @@ def test_that_a_copy_without_changes_shows_all_its_keys(
 ) -> None:
     session = opened(checkpoint)
     saved(session, SaveOrder(str(tmp_path / "copy.pt"), "torch-zip", kind="converted"), qtbot)
-    keys = front(window).receipt.keys
+    keys = keys_of(window, qtbot)
     qtbot.waitUntil(lambda: len(keys.table.rows.rows) == 10, timeout=SLOW)
     assert keys.subtitle.text() == "all 10 as they were"
 

@@ -323,9 +323,9 @@ class SaveDialog(QDialog):
             self.container.setCurrentIndex(self.container.findData(self._container))
             own = str(self.session.info.get("suffix") or "")
             named = with_suffix_of(order.out, self._container, own)
-            if self._proposed and (would["there"] or would["refused"]) and self.kind == "converted":
+            if (would["there"] or would["refused"]) and self.kind == "converted":
                 named = _marked(named, self.kind)
-            if named != order.out:
+            if self._proposed and named != order.out:
                 self.where.setText(named)
                 self._ask()
                 return
@@ -371,7 +371,7 @@ class SaveDialog(QDialog):
             f"{text.plural(int(would['written']), 'entry', 'entries')} · {text.size(int(would['size']))}"
         )
         copied, computed = int(would["copied"]), int(would["computed"])
-        facts = [f"{text.size(copied)} copied as it is"]
+        facts = [f"{text.size(copied)} copied as it is"] if copied or not computed else []
         if computed:
             facts.append(f"{text.size(computed)} computed")
         facts += [f"{int(would[name]):,} {name}" for name in ("renamed",) if would[name]]

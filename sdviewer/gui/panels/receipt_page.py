@@ -41,6 +41,7 @@ class ReceiptPage(QScrollArea):
         super().__init__()
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setWidgetResizable(True)
+        self.keys: KeysCard | None = None
 
     def show_receipt(self, saved: Saved, session: Session) -> None:
         """Fill the page."""
@@ -62,15 +63,20 @@ class ReceiptPage(QScrollArea):
         left.addWidget(_checks(receipt))
         left.addWidget(_load(saved))
         left.addStretch(1)
-        right.addWidget(_recipe(saved, session))
-        self.keys = KeysCard(saved, session)
-        right.addWidget(self.keys, 1)
         row.addLayout(left, 11)
         row.addLayout(right, 10)
         page.addWidget(body, 1)
         widgets.polish(inside)
         self.setWidget(inside)
-        self.keys.refresh()
+        self.keys = None
+        # In turns of their own: all at once would stall the window.
+        QTimer.singleShot(1, inside, lambda: _put(right, _recipe(saved, session)))
+        QTimer.singleShot(2, inside, lambda: self._add_keys(right, KeysCard(saved, session)))
+
+    def _add_keys(self, column: QVBoxLayout, keys: KeysCard) -> None:
+        self.keys = keys
+        _put(column, keys, 1)
+        keys.refresh()
 
     def _head(self, saved: Saved, session: Session) -> Card:
         receipt, output = saved.receipt, str(saved.receipt["output"])
@@ -102,26 +108,40 @@ class ReceiptPage(QScrollArea):
         return card
 
     def _save_receipt(self, saved: Saved, session: Session) -> None:
-        output = Path(str(saved.receipt["output"]))
-        dialog = QFileDialog(self, "Save the receipt")
-        dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
-        dialog.setNameFilters(RECEIPT_FILTER.split(";;"))
-        dialog.setDefaultSuffix("json")
-        dialog.filterSelected.connect(lambda chosen: dialog.setDefaultSuffix("txt" if "txt" in chosen else "json"))
-        dialog.setDirectory(str(output.parent))
-        dialog.selectFile(f"{output.stem}.receipt.json")
-        if dialog.exec() == QFileDialog.DialogCode.Accepted and dialog.selectedFiles():
-            write_receipt(saved, session, dialog.selectedFiles()[0])
-        dialog.deleteLater()
+        path = _chosen(self, "Save the receipt", saved, "receipt.json", RECEIPT_FILTER)
+        if path:
+            write_receipt(saved, session, path)
 
 
 def write_receipt(saved: Saved, session: Session, path: str) -> None:
     """Write a receipt as JSON, with the lists of keys, or as the lines that a terminal has where it is called so."""
+    _write(session, path, saved.lines if path.endswith(".txt") else saved.json)
+
+
+def _chosen(parent: QWidget, title: str, saved: Saved, name: str, filters: str) -> str:
+    """Where something about a copy is written, "" for nowhere; `name` follows that of the copy."""
+    output = Path(str(saved.receipt["output"]))
+    dialog = QFileDialog(parent, title)
+    dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
+    dialog.setNameFilters(filters.split(";;"))
+    suffix = name.rpartition(".")[2]
+    dialog.setDefaultSuffix(suffix)
+    dialog.filterSelected.connect(lambda chosen: dialog.setDefaultSuffix("txt" if "txt" in chosen else suffix))
+    dialog.setDirectory(str(output.parent))
+    dialog.selectFile(f"{output.stem}.{name}")
+    accepted = dialog.exec() == QFileDialog.DialogCode.Accepted
+    found = dialog.selectedFiles()[0] if accepted and dialog.selectedFiles() else ""
+    dialog.deleteLater()
+    return found
+
+
+def _write(session: Session, path: str, content: bytes) -> None:
     try:
-        Path(path).write_bytes(saved.lines if path.endswith(".txt") else saved.json)
+        Path(path).write_bytes(content)
     except OSError as error:
         reason = error.strerror or str(error)
-        session.trouble.emit({"message": f"The receipt was not saved: {reason}", "remedy": "", "path": path})
+        name = text.visible(Path(path).name, 80)
+        session.trouble.emit({"message": f"{name} was not written: {reason}", "remedy": "", "path": path})
 
 
 class KeysCard(Card):
@@ -194,6 +214,11 @@ class KeysCard(Card):
         self.filter.say(f"{int(body['total']):,}" if self.filter.text() else "")
 
 
+def _put(column: QVBoxLayout, made: QWidget, stretch: int = 0) -> None:
+    widgets.polish(made)
+    column.addWidget(made, stretch)
+
+
 def _token(row: Any) -> str:
     return {"same": "text2", "dropped": "text3"}.get(str(row[3]), "text")
 
@@ -204,7 +229,11 @@ def _show_folder(output: str) -> None:
 
 def _notes(receipt: Body) -> Card | None:
     """What has to be known beside the checks: warnings first."""
-    rows = [("warn", "warn", str(warning["message"])) for warning in receipt.get("warnings") or ()]
+    rows = []
+    for warning in receipt.get("warnings") or ():
+        # What was not tried is no loss.
+        shown = ("info", "text2") if warning["code"] == "weights_only_not_tried" else ("warn", "warn")
+        rows.append((*shown, str(warning["message"])))
     rows += [("info", "text2", str(note)) for note in receipt.get("notes") or ()]
     if not rows:
         return None
@@ -265,7 +294,10 @@ def _recipe(saved: Saved, session: Session) -> Card:
     copy = widgets.button("Copy", "copy")
     copy.setAccessibleName("Copy the recipe")
     copy.clicked.connect(lambda: session.recipe_text(saved.draft, widgets.copy_text))
+    save = widgets.button("Save recipe…", "save")
+    save.clicked.connect(lambda: _save_recipe(card, saved, session))
     card.add_control(copy)
+    card.add_control(save)
     if steps:
         table = RowsTable(
             (
@@ -280,6 +312,12 @@ def _recipe(saved: Saved, session: Session) -> Card:
         table.setFixedHeight(min(len(rows), MOST_STEPS) * ROW_HEIGHT + 4)
         card.set_body(table)
     return card
+
+
+def _save_recipe(parent: QWidget, saved: Saved, session: Session) -> None:
+    path = _chosen(parent, "Save the recipe", saved, "toml", "Recipes (*.toml)")
+    if path:
+        session.recipe_text(saved.draft, lambda toml: _write(session, path, toml.encode()))
 
 
 def _load(saved: Saved) -> Card:
@@ -300,7 +338,7 @@ def _load(saved: Saved) -> Card:
     card.add_control(copy)
     lines = max(way.code.count("\n") for way in ways) + 1
     high = QFontMetrics(resources.font(resources.NOTE, mono=True)).lineSpacing()
-    block.setFixedHeight(min(lines, 12) * high + 34)
+    block.setFixedHeight(min(lines, 16) * high + 26)
     card.set_body(block)
     return card
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Final, Literal, NamedTuple
 
 from sdviewer.gui.jobs import Body
@@ -52,12 +53,20 @@ FAILURES: Final[dict[str, tuple[str, tuple[tuple[str, Act], ...]]]] = {
 
 RUNNING: Final = "save_running"
 
+_OF_THE_FILE: Final = ("exists ", "is ", "cannot be ")
+"""Beginnings of causes that tell something of the file at the place, and want its name before them."""
+
 
 def words(failure: Body) -> FailureWords:
     """A failure of a save as the banner tells it: cause, space needed and remedy are the engine's own words."""
-    what, why = failure_words(failure)
+    what, why = failure_words(_with_name(failure))
     code = str(failure.get("code"))
     if code == RUNNING:
         return FailureWords("One copy at a time.", f"{what} {why}", (("Stop the other", "stop"),), "info")
     said, buttons = FAILURES.get(code, FAILURES["save_failed"])
     return FailureWords(f"Not saved. {said}", f"{what} {why}".strip(), buttons)
+
+
+def _with_name(failure: Body) -> Body:
+    message, name = str(failure.get("message") or ""), PurePath(str(failure.get("path") or "")).name
+    return {**failure, "message": f"{name} {message}"} if name and message.startswith(_OF_THE_FILE) else failure
