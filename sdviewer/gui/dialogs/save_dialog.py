@@ -89,7 +89,8 @@ class SaveDialog(QDialog):
         self._base = session.clean_order("") if kind == "clean" else SaveOrder("")
         self._container = before.container if before is not None else _first_container(kind, session)
         self._proposed = before is None
-        self.where = QLineEdit(before.out if before is not None else _suggested(session, kind, self._container))
+        self.where = QLineEdit()
+        self.set_place(before.out if before is not None else _suggested(session, kind, self._container))
         self.container = Choice("Container")
         self.state_dict = Choice("State dict")
         self.shard_size = Choice("Largest shard")
@@ -225,17 +226,29 @@ class SaveDialog(QDialog):
 
     # What is asked for
 
+    @property
+    def place(self) -> str:
+        """Where the copy goes: what was typed, or the path that was put in, whatever bytes its name has."""
+        typed = self.where.text()
+        return self._path if typed == self._shown else typed
+
+    def set_place(self, path: str) -> None:
+        """Put a path into the field, which cannot hold every name as it is."""
+        self._path = path
+        self.where.setText(text.visible(path, 4096))
+        self._shown = self.where.text()
+
     def choose_place(self) -> None:
         """Choose a file, or a folder's place, in the desktop's own dialog."""
         dialog = QFileDialog(self, self.windowTitle())
         dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
         # This sheet asks about a file that is there, with what is known of it.
         dialog.setOption(QFileDialog.Option.DontConfirmOverwrite)
-        now = Path(self.where.text())
+        now = Path(self.place)
         dialog.setDirectory(str(now.parent))
         dialog.selectFile(now.name)
         if dialog.exec() == QFileDialog.DialogCode.Accepted and dialog.selectedFiles():
-            self.where.setText(dialog.selectedFiles()[0])
+            self.set_place(dialog.selectedFiles()[0])
             self._place_changed()
             self._ask()
         dialog.deleteLater()
@@ -249,7 +262,7 @@ class SaveDialog(QDialog):
     def _place_changed(self) -> None:
         """The suffix of a name promises a container."""
         if self._container:
-            found = container_of(self.where.text(), self._container)
+            found = container_of(self.place, self._container)
             at = self.container.findData(found)
             if at >= 0:
                 self._container = found
@@ -258,9 +271,7 @@ class SaveDialog(QDialog):
 
     def _container_chosen(self) -> None:
         self._container = str(self.container.currentData())
-        self.where.setText(
-            with_suffix_of(self.where.text(), self._container, str(self.session.info.get("suffix") or ""))
-        )
+        self.set_place(with_suffix_of(self.place, self._container, str(self.session.info.get("suffix") or "")))
         self._ask()
 
     def _ties_chosen(self, shared: str) -> None:
@@ -274,7 +285,7 @@ class SaveDialog(QDialog):
         several = self.state_dict.count() > 1 and not self.session.recipe.steps
         alone = self.kind == "slim" or (self.would is not None and bool(self.would["tensors_alone"]))
         return SaveOrder(
-            self.where.text(),
+            self.place,
             container=self._container,
             # Said only where it was asked: a copy without ties needs no word about them.
             shared=self._shared if aliasing and (ties or self._shared == "clone") else "",
@@ -282,7 +293,7 @@ class SaveDialog(QDialog):
             state_dict=str(self.state_dict.currentData()) if several and alone else None,
             first=self._base.first,
             steps=(*self._base.steps, *self._leave_out()),
-            overwrite=self.replace_it.isChecked() or self.session.saving.wrote(self.where.text()),
+            overwrite=self.replace_it.isChecked() or self.session.saving.wrote(self.place),
             sure=self.replace_it.isChecked(),
             kind=self.kind,
         )
@@ -326,7 +337,7 @@ class SaveDialog(QDialog):
             if (would["there"] or would["refused"]) and self.kind == "converted":
                 named = _marked(named, self.kind)
             if self._proposed and named != order.out:
-                self.where.setText(named)
+                self.set_place(named)
                 self._ask()
                 return
         again = self._made()
@@ -401,7 +412,7 @@ class SaveDialog(QDialog):
 
     def _show_there(self, would: Body) -> None:
         there = would["there"]
-        asked = bool(there) and not would["refused"] and not self.session.saving.wrote(self.where.text())
+        asked = bool(there) and not would["refused"] and not self.session.saving.wrote(self.place)
         self.replace_it.setVisible(asked)
         if not asked:
             return
