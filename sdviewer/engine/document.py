@@ -28,7 +28,7 @@ numbered anew by `open` and `edit`, which translate `selected`.
     structure, records, record_text, storages, metadata, problems, checkable, clean: all that is in the file
               (engine.contents)
     preview, step, keys, common, alike, read_recipe, recipe_text: edits (engine.edits)
-    would_save, save_map, slim: saves before they happen, and the keys of those that did (engine.save_preview)
+    would_save, save_map, script, slim: saves before they happen, and the keys of those that did (engine.save_preview)
 
     info   {"path", "name", "container", "size", "tensors", "parameters", "state_dicts": [{"dotted", "role", "tensors",
            "parameters", "bytes", "row", "read_only", "module"}], "problems": [[severity, code, message, where]],

@@ -6,6 +6,7 @@
     save_map    {"recipe", "out", "container", "filter": text, "changed": bool, "start", "limit"} -> {"rows": [[key in
                 the file, key in the copy or "", what became of it, "same" | "renamed" | "made" | "dropped"]], "total",
                 "all": n rows without the filter, "different": n of them that are not "same"}
+    script      {"recipe"} -> {"text"}     a Python program that does the same without sdviewer (repair.script)
     slim        {"recipe"} -> what stands beside the weights (engine.slim)
 
     WOULD   {"container", "own": the file's own, "containers": [what it can be written in], "tensors_alone": whether it
@@ -45,6 +46,7 @@ from sdviewer.formats.zip_directory import STORED
 from sdviewer.repair.plan import Plan
 from sdviewer.repair.planning import make_plan
 from sdviewer.repair.recipe import Recipe, parse_recipe
+from sdviewer.repair.script import program
 
 LOSSES = ("left_out", "tensor_left_out", "converted", "attributes_lost")
 """Codes of warnings that say what a container cannot hold."""
@@ -83,6 +85,7 @@ class SavePreview:
         self.requests: Mapping[str, Callable[[Params, Progress], Answer]] = {
             "would_save": self.would_save,
             "save_map": self.save_map,
+            "script": lambda params, _: Answer({"text": program(_recipe(params))}),
             "slim": lambda params, _: Answer(slim_parts(self._document.checkpoint, _recipe(params))),
         }
 

@@ -25,7 +25,7 @@ from sdviewer.gui.dialogs.save_dialog import SaveDialog
 from sdviewer.gui.main_window import MainWindow
 from sdviewer.gui.panels.document_page import DocumentPage
 from sdviewer.gui.panels.load_code import snippets
-from sdviewer.gui.panels.receipt_page import KeysCard, write_receipt
+from sdviewer.gui.panels.receipt_page import KeysCard, RecipeCard, write_receipt
 from sdviewer.gui.panels.save_failures import FAILURES
 from sdviewer.gui.saving import Kind, Pace, SaveOrder
 from sdviewer.gui.session import Session
@@ -403,6 +403,25 @@ def test_that_the_receipt_shows_what_became_of_the_keys_and_searches_them(
     assert keys.subtitle.text() == "10 of 10 changed"
     keys.filter.setText("blocks.3")
     qtbot.waitUntil(lambda: len(keys.table.rows.rows) == 2, timeout=SLOW)
+
+
+def test_that_the_receipt_has_the_recipe_and_the_same_as_a_program(
+    window: MainWindow, opened: Opened, checkpoint: Path, tmp_path: Path, qtbot: QtBot
+) -> None:
+    session = opened(checkpoint)
+    stripped(session, qtbot)
+    saved(session, SaveOrder(str(tmp_path / "copy.safetensors")), qtbot)
+    keys_of(window, qtbot)
+    card = front(window).receipt.findChild(RecipeCard)
+    assert isinstance(card, RecipeCard)
+    assert card.table.rows.rows == [[1, 'Strip prefix "module."']]
+    card.show_as("toml")
+    qtbot.waitUntil(lambda: 'op = "strip"' in card.code.toPlainText(), timeout=SLOW)
+    card.show_as("python")
+    qtbot.waitUntil(lambda: "import torch" in card.code.toPlainText(), timeout=SLOW)
+    program = tmp_path / "same.py"
+    program.write_text(card.code.toPlainText())
+    compile(program.read_text(), "same.py", "exec")
 
 
 def test_that_a_copy_without_changes_shows_all_its_keys(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ MOST_NOTES = 4
 """Warnings and notes that are in sight without being asked for."""
 MOST_STEPS = 9
 MOST_FILES = 4
+CODE_HEIGHT = 230
 TYPING_PAUSE = 120
 """Milliseconds without a key before the keys are searched."""
 RECEIPT_FILTER = "JSON (*.json);;Text (*.txt)"
@@ -70,7 +72,7 @@ class ReceiptPage(QScrollArea):
         self.setWidget(inside)
         self.keys = None
         # In turns of their own: all at once would stall the window.
-        QTimer.singleShot(1, inside, lambda: _put(right, _recipe(saved, session)))
+        QTimer.singleShot(1, inside, lambda: _put(right, RecipeCard(saved, session)))
         QTimer.singleShot(2, inside, lambda: self._add_keys(right, KeysCard(saved, session)))
 
     def _add_keys(self, column: QVBoxLayout, keys: KeysCard) -> None:
@@ -285,33 +287,73 @@ def _hash(name: str, digest: str) -> QHBoxLayout:
     return row
 
 
-def _recipe(saved: Saved, session: Session) -> Card:
-    """The steps that made the copy; its text is copied, and the same recipe makes the same copy again."""
-    steps = [step for step in saved.draft.steps if step.enabled]
-    card = Card("Recipe", text.plural(len(steps), "step") if steps else "no step: a copy in another container")
-    if not steps and saved.draft.head.get("save") is None:
-        card.subtitle.setText("no step: a copy as it is")
-    copy = widgets.button("Copy", "copy")
-    copy.setAccessibleName("Copy the recipe")
-    copy.clicked.connect(lambda: session.recipe_text(saved.draft, widgets.copy_text))
-    save = widgets.button("Save recipe…", "save")
-    save.clicked.connect(lambda: _save_recipe(card, saved, session))
-    card.add_control(copy)
-    card.add_control(save)
-    if steps:
-        table = RowsTable(
+class RecipeCard(Card):
+    """The steps that made the copy; the recipe itself, which makes it again; the same as a program without sdviewer."""
+
+    def __init__(self, saved: Saved, session: Session) -> None:
+        steps = [step for step in saved.draft.steps if step.enabled]
+        nothing = "no step: every key as it is"
+        super().__init__("Recipe", text.plural(len(steps), "step") if steps else nothing)
+        self._saved = saved
+        self._session = session
+        self._shown = "steps"
+        self.which = Segments((("steps", "Steps", ""), ("python", "Python", ""), ("toml", "TOML", "")), "The recipe as")
+        self.which.choose("steps" if steps else "toml")
+        self.which.chosen.connect(self.show_as)
+        self.which.setVisible(bool(steps))
+        copy = widgets.button("Copy", "copy")
+        copy.setAccessibleName("Copy the recipe")
+        copy.clicked.connect(self.copy)
+        save = widgets.button("Save recipe…", "save")
+        save.clicked.connect(lambda: _save_recipe(self, saved, session))
+        for control in (self.which, copy, save):
+            self.add_control(control)
+        self.table = RowsTable(
             (
                 Column("", lambda row: str(row[0]), 34, token=lambda row: "text3", right=True),
                 Column("", cell(1), 0, token=lambda row: "text"),
             ),
             "Steps of the recipe",
         )
-        table.horizontalHeader().hide()
+        self.table.horizontalHeader().hide()
         rows = [[number, text.visible(step.label, 200)] for number, step in enumerate(steps, 1)]
-        table.rows.show_rows(rows, len(rows))
-        table.setFixedHeight(min(len(rows), MOST_STEPS) * ROW_HEIGHT + 4)
-        card.set_body(table)
-    return card
+        self.table.rows.show_rows(rows, len(rows))
+        self.table.setFixedHeight(min(len(rows), MOST_STEPS) * ROW_HEIGHT + 4)
+        self.table.setVisible(bool(steps))
+        self.code = CodeBlock("")
+        self.code.setAccessibleName("The recipe")
+        self.code.setFixedHeight(CODE_HEIGHT)
+        self.code.hide()
+        self.set_body(self.table)
+        self.set_body(self.code)
+
+    def show_as(self, which: str) -> None:
+        """Steps, or the text of one of the other forms."""
+        self._shown = which
+        self.table.setVisible(which == "steps")
+        self.code.setVisible(which != "steps")
+        if which != "steps":
+            self._text(which, self.code.setPlainText)
+
+    def copy(self) -> None:
+        """Put the program on the clipboard where that is shown, else the recipe."""
+        self._text("python" if self._shown == "python" else "toml", widgets.copy_text)
+
+    def _text(self, which: str, done: Callable[[str], None]) -> None:
+        def said(words: str) -> None:
+            if isValid(self):
+                done(words)
+
+        if which == "toml":
+            self._session.recipe_text(self._saved.draft, said)
+            return
+        params = {"recipe": self._saved.draft.to_text()}
+
+        def failed(failure: Body) -> None:
+            what, why = failure_words(failure)
+            said(f"# There is no program for this recipe: {what}\n# {why}")
+
+        self._session.ask("script", params, lambda body, _: said(str(body["text"])), failed, lane="script")
 
 
 def _save_recipe(parent: QWidget, saved: Saved, session: Session) -> None:
