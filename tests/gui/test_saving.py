@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QLabel, QPushButton
+from PySide6.QtWidgets import QFileDialog, QLabel, QPushButton
 from pytestqt.qtbot import QtBot
 from safetensors.torch import load_file
 
@@ -183,8 +183,43 @@ def test_that_a_place_that_cannot_be_is_told_and_not_saved_to(
     put(dialog, checkpoint.with_name("no") / "copy.safetensors", qtbot)
     assert not dialog.save.isEnabled()
     assert "The folder does not exist." in said(dialog)
-    put(dialog, checkpoint.with_name("copy.safetensors"), qtbot)
-    assert dialog.save.isEnabled()
+    put(dialog, Path("copy.safetensors"), qtbot)
+    assert dialog.order is not None
+    assert dialog.order.out == str(checkpoint.with_name("copy.safetensors"))  # a name alone: beside the file
+    dialog.where.clear()
+    dialog.where.textEdited.emit("")
+    qtbot.waitUntil(lambda: settled(dialog), timeout=SLOW)
+    assert not dialog.save.isEnabled()
+
+
+def test_that_the_desktops_own_dialog_gives_the_place(
+    opened: Opened, sheet: Sheet, checkpoint: Path, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = opened(checkpoint)
+    stripped(session, qtbot)
+    dialog = sheet(session)
+    out = checkpoint.with_name("elsewhere.npz")
+
+    def choose_it(chooser: QFileDialog) -> int:
+        assert chooser.selectedFiles() == [str(checkpoint.with_name("model_repaired.safetensors"))]
+        chooser.selectFile(str(out))
+        return QFileDialog.DialogCode.Accepted.value
+
+    monkeypatch.setattr(QFileDialog, "exec", choose_it)
+    dialog.choose_place()
+    qtbot.waitUntil(lambda: settled(dialog), timeout=SLOW)
+    assert dialog.order is not None
+    assert (dialog.order.out, dialog.order.container) == (str(out), "npz")
+
+
+def test_that_a_name_with_any_bytes_keeps_them(opened: Opened, sheet: Sheet, tmp_path: Path, qtbot: QtBot) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/odd\xff.safetensors"))
+    session = opened(write_checkpoint(path, MODEL))
+    stripped(session, qtbot)
+    dialog = sheet(session)
+    assert dialog.order is not None
+    saved(session, dialog.order, qtbot)
+    assert (os.fsencode(tmp_path) + b"/odd\xff_repaired.safetensors") in [os.fsencode(p) for p in tmp_path.iterdir()]
 
 
 def test_that_a_container_changes_the_name_and_a_name_the_container(
@@ -275,6 +310,7 @@ def test_that_every_container_has_its_words_and_its_names() -> None:
         assert container_of(named, name) == name
         assert named.startswith("/a/b.v2")
     assert with_suffix_of("/a/b.safetensors", "torch-zip", ".ckpt") == "/a/b.ckpt"
+    assert with_suffix_of("/a/b.pth.tar", "safetensors") == "/a/b.safetensors"
 
 
 def test_that_the_same_recipe_on_the_command_line_makes_the_same_copy(opened: Opened, tied: Path, qtbot: QtBot) -> None:

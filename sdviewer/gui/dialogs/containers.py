@@ -54,10 +54,16 @@ def with_suffix_of(path: str, container: str, own: str = "") -> str:
     found = Path(path)
     if suffixes and found.suffix.lower() in suffixes:
         return path
-    known = {suffix for purpose in PURPOSES.values() for suffix in purpose.suffixes}
-    stem = found.with_suffix("") if found.suffix.lower() in known else found
+    stem = found
+    while is_suffix(stem.suffix):  # model.pth.tar has two
+        stem = stem.with_suffix("")
     suffix = own if own in suffixes else next(iter(suffixes), "")
     return str(stem.with_name(stem.name + suffix)) if stem.name else path
+
+
+def is_suffix(suffix: str) -> bool:
+    """Whether a suffix promises one of the containers."""
+    return any(suffix.lower() in purpose.suffixes for purpose in PURPOSES.values())
 
 
 def container_of(path: str, chosen: str) -> str:

@@ -5,6 +5,7 @@ What it says of the copy comes from a save that was laid out and not written (en
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +33,7 @@ from sdviewer.gui.dialogs.containers import (
     SHARDED,
     container_of,
     container_words,
+    is_suffix,
     with_suffix_of,
 )
 from sdviewer.gui.jobs import Body, Buffers
@@ -228,9 +230,17 @@ class SaveDialog(QDialog):
 
     @property
     def place(self) -> str:
-        """Where the copy goes: what was typed, or the path that was put in, whatever bytes its name has."""
+        """Where the copy goes: what was typed, or the path that was put in, whatever bytes its name has.
+
+        A name alone is one in the folder of the file.
+        """
         typed = self.where.text()
-        return self._path if typed == self._shown else typed
+        if typed == self._shown or not typed:
+            return self._path if typed else ""
+        folder = Path(str(self.session.info.get("path") or self.session.path)).parent
+        with contextlib.suppress(RuntimeError):  # ~somebody who is not known here
+            return str(folder / Path(typed).expanduser())
+        return typed
 
     def set_place(self, path: str) -> None:
         """Put a path into the field, which cannot hold every name as it is."""
@@ -563,6 +573,8 @@ def _suggested(session: Session, kind: Kind, container: str) -> str:
         # A checkpoint of several files is named after its folder: that of its index, or itself.
         path, suffix = path.parent if path.suffix == ".json" else path, ""
     stem = path.name.removesuffix(path.suffix) if suffix else path.name
+    if is_suffix(inner := Path(stem).suffix):  # model.pth.tar
+        stem, suffix = stem.removesuffix(inner), inner + suffix
     if container:
         return with_suffix_of(str(path.with_name(stem + suffix)), container)
     return str(path.with_name(f"{stem}_{_KINDS[kind].name}{suffix}"))
