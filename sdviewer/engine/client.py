@@ -348,20 +348,22 @@ class DocumentWorker(Worker):
         failed: Failed,
         progressed: Progressed | None = None,
         *,
+        container: str = "",
         overwrite: bool = False,
         split_names: bool = False,
         replaces: Mapping[str, int] | None = None,
     ) -> Request:
         """Save a repaired copy, in a process of its own: the document answers meanwhile, and a cancel ends only that.
 
-        `identity` is the `info` field of what is open: a file that changed since is not saved from. A file at `out` is
-        replaced with `overwrite`; if it has hard links, only with `split_names`; with `replaces`, the identity of a
-        file, only that one.
+        `identity` is the `info` field of what is open: a file that changed since is not saved from. `container`: ""
+        for what `out`, the recipe or the file itself suggests. A file at `out` is replaced with `overwrite`; if it has
+        hard links, only with `split_names`; with `replaces`, the identity of a file, only that one.
         """
         params = {
             "path": self.path,
             "recipe": recipe,
             "out": out,
+            "container": container,
             "overwrite": overwrite,
             "split_names": split_names,
             "replaces": None if replaces is None else dict(replaces),

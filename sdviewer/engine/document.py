@@ -15,9 +15,10 @@ numbered anew by `open` and `edit`, which translate `selected`.
     edit      {"recipe": text, "selected": [row], "strict": bool} -> the same as open, without "info"; not `strict`: the
               steps before one that does not go through are carried out
     save      {"path", "recipe", "out", "overwrite", "identity", "container"?, "split_names"?, "replaces"?}
-              -> {"receipt": {...}, "identity": {...} or null}
+              -> {"receipt": {...}, "identity": {...} or null, "place": [step] of its state dict, null where it cannot
+              be told in steps, "mappable": whether torch can map its records}
               (without its lists of keys) in a process of its own, with progress in bytes; opens `path` itself and wants
-              `identity` (of `info`)
+              `identity` (of `info`); buffers: "json", the receipt with its lists, and "text", as a terminal has it
               Fails with `source_damaged` where what should be copied is not in the file
     lost      {} -> {"state_dict", "patterns": [pattern], "why", "remaining": text}   what to drop after the recipe so
               that a save misses nothing (engine.lost)
@@ -27,6 +28,7 @@ numbered anew by `open` and `edit`, which translate `selected`.
     structure, records, record_text, storages, metadata, problems, checkable, clean: all that is in the file
               (engine.contents)
     preview, step, cell, keys, common, alike, read_recipe, recipe_text: edits (engine.edits)
+    would_save, save_map, script, slim: saves before they happen, and the keys of those that did (engine.save_preview)
 
     info   {"path", "name", "container", "size", "tensors", "parameters", "state_dicts": [{"dotted", "role", "tensors",
            "parameters", "bytes", "row", "read_only", "module"}], "problems": [[severity, code, message, where]],
@@ -54,6 +56,7 @@ Failures arrive as `failed` with {"code", "message", "remedy", "path", "key", "k
 from __future__ import annotations
 
 import gc
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -73,10 +76,12 @@ from sdviewer.engine.deadline import deadline
 from sdviewer.engine.edits import Edits
 from sdviewer.engine.frames import Answer
 from sdviewer.engine.planned import Planned, made_of, planned
+from sdviewer.engine.save_preview import SavePreview, is_mappable, place_of
 from sdviewer.engine.watch import Watch, is_young
 from sdviewer.errors import SaveError, SDViewerError, UsageError
 from sdviewer.formats import open_checkpoint, tensor_source
-from sdviewer.formats.saving import save
+from sdviewer.formats.converting import takes_tensors_alone
+from sdviewer.formats.saving import choose_container, save
 from sdviewer.repair.operations import Operation
 from sdviewer.repair.operations.file_operation import FileOperation
 from sdviewer.repair.plan import Plan
@@ -132,6 +137,7 @@ class Document:
             "mark": self.mark,
             **{name: partial(self._of_contents, name) for name in CONTENTS},
             **{name: partial(self._of_edits, handler) for name, handler in self._edits.requests.items()},
+            **SavePreview(self).requests,
         }
 
     @property
@@ -566,22 +572,29 @@ class Document:
                 code="file_changed",
             )
         recipe = parse_recipe(params["recipe"]) if params["recipe"].strip() else Recipe()
+        container = choose_container(checkpoint, params["out"], params.get("container") or None, recipe.save_format)
+        plan = make_plan(recipe, checkpoint, tensors_alone=takes_tensors_alone(checkpoint, container))
         receipt = save(
             checkpoint,
-            make_plan(recipe, checkpoint),
+            plan,
             params["out"],
             overwrite=params["overwrite"],
             # A window asks about a file with hard links, and about one that is not the one that it wrote there last.
             split_names=params.get("split_names", False),
             replaces=Identity(**params["replaces"]) if params.get("replaces") else None,
-            container=params.get("container"),
+            container=container,
             shared=recipe.save.shared,
             max_shard_bytes=recipe.save.max_shard_bytes,
             progress=progress,
         )
-        # Not the lists of keys: the window shows none, and parsing 100,000 of them would stall it.
-        told = {name: value for name, value in receipt.to_json().items() if name not in ("map", "dropped")}
-        return Answer({"receipt": told, "identity": None if receipt.identity is None else asdict(receipt.identity)})
+        # The lists of keys only as bytes that the window can write to a file: parsing 100,000 of them would stall it.
+        whole = receipt.to_json()
+        told = {name: value for name, value in whole.items() if name not in ("map", "dropped")}
+        identity = None if receipt.identity is None else asdict(receipt.identity)
+        lines = "".join([f"{line}\n" for line in receipt.lines()])
+        buffers = {"json": json.dumps(whole, indent=2).encode(), "text": lines.encode()}
+        loading = {"place": place_of(checkpoint, plan, container), "mappable": is_mappable(checkpoint, container)}
+        return Answer({"receipt": told, "identity": identity, **loading}, buffers)
 
     def lost(self, params: Params, progress: Progress) -> Answer:
         """What a save would miss in the file."""

@@ -86,9 +86,12 @@ def refuse_existing_folder(out: str) -> None:
         if os.path.lexists(out):
             raise _exists(out)
         if not Path(out).absolute().parent.is_dir():
-            raise SaveError("the folder does not exist", path=out, remedy="Create it first, or save elsewhere.")
+            remedy = "Create it first, or save elsewhere."
+            raise SaveError("the folder does not exist", path=out, remedy=remedy, code="bad_place")
     except ValueError:
-        raise SaveError("no file can have this name", path=out, remedy="Choose another name.") from None
+        raise SaveError(
+            "no file can have this name", path=out, remedy="Choose another name.", code="bad_place"
+        ) from None
 
 
 def _exists(out: str) -> SaveError:

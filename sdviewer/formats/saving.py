@@ -51,6 +51,8 @@ CONTAINERS_OF_SUFFIX: Mapping[str, tuple[str, ...]] = {
 }
 """What a file name promises; the first is what a conversion would write."""
 
+_REPLACING = Replacing(allowed=True)
+
 
 def save(
     checkpoint: Checkpoint,
@@ -87,12 +89,8 @@ def save(
     """
     name = fspath(out)
     chosen = choose_container(checkpoint, name, container, default_container)
-    _refuse_input(name, checkpoint, inputs)
     replacing = Replacing(overwrite, split_names, replaces)
-    if chosen == SHARDED:
-        refuse_existing_folder(name)
-    else:
-        refuse_existing(name, replacing)
+    refuse_target(checkpoint, name, chosen, replacing, inputs)
     with collector_off(), _named(checkpoint.path), _opened(checkpoint) as source:
         if source is not None and _keeps_container(checkpoint, plan, chosen, shared):
             form = _own_form(source, checkpoint, plan)
@@ -365,6 +363,22 @@ def choose_container(checkpoint: Checkpoint, out: str, container: str | None, de
             remedy=f"Name another container: {others}.",
         )
     return chosen
+
+
+def refuse_target(
+    checkpoint: Checkpoint, out: str, container: str, replacing: Replacing = _REPLACING, inputs: Iterable[str] = ()
+) -> None:
+    """Raise what a save would raise for this OUT, whatever would be written there.
+
+    Raises:
+        UsageError: it is an input.
+        SaveError: there is no such folder, or what is there cannot or may not be replaced.
+    """
+    _refuse_input(out, checkpoint, inputs)
+    if container == SHARDED:
+        refuse_existing_folder(out)
+    else:
+        refuse_existing(out, replacing)
 
 
 def _refuse_input(out: str, checkpoint: Checkpoint, inputs: Iterable[str]) -> None:

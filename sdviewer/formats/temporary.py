@@ -293,13 +293,15 @@ def save_error(error: OSError, out: str, nbytes: int = 0) -> SaveError:
     elif error.errno == errno.EFBIG:
         cause, remedy, code = f"larger than a file may be here{needs}", "Save to another file system.", "no_space"
     elif error.errno == errno.EROFS:
-        cause, remedy = "the disk is read-only", "Save to another disk."
+        cause, remedy, code = "the disk is read-only", "Save to another disk.", "not_writable"
     elif error.errno in (errno.EACCES, errno.EPERM):
         cause, remedy = f"cannot be written ({error.strerror})", "Save to another folder."
+        code = "not_writable"
     elif error.errno == errno.ENAMETOOLONG:
-        cause, remedy = "the name is too long", "Choose a shorter one."
+        cause, remedy, code = "the name is too long", "Choose a shorter one.", "bad_place"
     elif error.errno == errno.EIO:
         cause = f"the disk failed ({error.strerror})"
+        return SaveError(cause, path=out, remedy=remedy, code="disk_failed")
     else:
         cause, remedy = f"cannot be written ({error.strerror or error})", ""
     return SaveError(cause, path=out, remedy=remedy, code=code)
@@ -313,11 +315,13 @@ def _resolved(out: str) -> Path:
     except (FileNotFoundError, NotADirectoryError):
         loops = False
     except ValueError:
-        raise SaveError("no file can have this name", path=out, remedy="Choose another name.") from None
+        raise SaveError(
+            "no file can have this name", path=out, remedy="Choose another name.", code="bad_place"
+        ) from None
     except OSError as error:
         raise save_error(error, out) from error
     if loops:
-        raise SaveError("is a symbolic link to itself", path=out, remedy="Remove it first.")
+        raise SaveError("is a symbolic link to itself", path=out, remedy="Remove it first.", code="bad_place")
     return target
 
 
@@ -336,24 +340,26 @@ def _replaceable(target: Path, out: str, replacing: Replacing) -> os.stat_result
     except OSError as error:
         raise save_error(error, out) from error
     if folder is None or not stat.S_ISDIR(folder.st_mode):
-        raise SaveError("the folder does not exist", path=out, remedy="Create it first, or save elsewhere.")
+        remedy = "Create it first, or save elsewhere."
+        raise SaveError("the folder does not exist", path=out, remedy=remedy, code="bad_place")
     if before is None:
         return None
     if not stat.S_ISREG(before.st_mode):
         kind = "a folder" if stat.S_ISDIR(before.st_mode) else "not an ordinary file"
-        raise SaveError(f"is {kind}", path=out, remedy="Choose another name.")
+        raise SaveError(f"is {kind}", path=out, remedy="Choose another name.", code="bad_place")
     if not replacing.allowed:
         raise _exists(out)
     if replacing.only is not None and identity_of(before) != replacing.only:
         raise _target_changed(out, "since it was last looked at")
     if not before.st_mode & 0o222 or not os.access(target, os.W_OK):
         # A rename would go through, for root even the writing, but a file made read-only was meant to stay.
-        raise SaveError("is write-protected", path=out, remedy="Choose another name.")
+        raise SaveError("is write-protected", path=out, remedy="Choose another name.", code="not_writable")
     if _is_held_by_folder(folder, before):
         raise SaveError(
             "belongs to somebody else, and this folder lets only owners replace their files",
             path=out,
             remedy="Choose another name.",
+            code="not_writable",
         )
     if before.st_nlink > 1 and not replacing.other_names:
         raise SaveError(

@@ -73,9 +73,14 @@ def with_droppable(state: State) -> str:
 
 def with_steps(state: State) -> str:
     """The recipe does something."""
+    return with_writable(state) or ("" if state.steps else "There is nothing to save: no key was changed.")
+
+
+def with_writable(state: State) -> str:
+    """A copy can be written, of a file that is not edited too."""
     if state.document and state.fails:
         return "A step of the recipe does not go through: change it or switch it off first."
-    return with_document(state) or ("" if state.steps else "There is nothing to save: no key was changed.")
+    return with_document(state)
 
 
 def with_recipe(state: State) -> str:
@@ -166,6 +171,26 @@ ACTIONS: Final = (
         "shield",
         with_pickle,
         "Write a copy with the same tensors and plain values, without objects that torch's own list lacks",
+    ),
+    Action(
+        "slim_copy",
+        "Save a sli&m copy…",
+        "&File",
+        "files.save_slim",
+        (),
+        "trash",
+        with_writable,
+        "Write a copy without the optimizer and what else is only needed to go on training",
+    ),
+    Action(
+        "convert",
+        "Con&vert…",
+        "&File",
+        "files.convert",
+        (),
+        "export",
+        with_writable,
+        "Write the file in another container: safetensors, sharded, NumPy, ONNX, TorchScript, PyTorch",
     ),
     Action(
         "reload",

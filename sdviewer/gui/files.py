@@ -9,6 +9,9 @@ from typing import Literal, Protocol
 from PySide6.QtWidgets import QFileDialog, QMessageBox, QWidget
 
 from sdviewer.core import text
+from sdviewer.gui.dialogs import save_dialog
+from sdviewer.gui.dialogs.containers import SHARDED
+from sdviewer.gui.saving import RUNNING, Kind
 from sdviewer.gui.session import Session
 from sdviewer.gui.settings import Settings
 
@@ -43,7 +46,6 @@ OPEN_SUFFIXES = [
 ]
 """Those of all formats, which the window's process does not import; a test compares."""
 OPEN_FILTER = f"Checkpoints ({' '.join(f'*{suffix}' for suffix in OPEN_SUFFIXES)});;All files (*)"
-SAVE_FILTER = "PyTorch (*.pth *.pt *.bin *.ckpt *.th *.tar);;safetensors (*.safetensors);;All files (*)"
 
 Answer = Literal["save", "close", "cancel"]
 
@@ -89,36 +91,43 @@ class Files:
         session = self._documents.current_session()
         if session is None:
             return
-        if session.written_to and Path(session.written_to).exists():
-            session.save(session.written_to, overwrite=True)
+        order = session.order_again
+        if order is not None and order.container != SHARDED:
+            session.carry_out(order)
         else:
             self.ask_and_save(session)
 
     def save_as(self) -> None:
-        """Choose where the repaired copy goes, and write it."""
-        session = self._documents.current_session()
-        if session is not None:
-            self.ask_and_save(session)
+        """Ask where and how the repaired copy is written, and write it."""
+        self._ask_in_front("repaired")
 
     def save_clean(self) -> None:
-        """Choose where a copy without foreign objects goes, and write it."""
+        """The same, without foreign objects."""
+        self._ask_in_front("clean")
+
+    def save_slim(self) -> None:
+        """The same, without what is only needed to go on training."""
+        self._ask_in_front("slim")
+
+    def convert(self) -> None:
+        """The same, in another container."""
+        self._ask_in_front("converted")
+
+    def _ask_in_front(self, kind: Kind) -> None:
         session = self._documents.current_session()
         if session is not None:
-            self.ask_and_save(session, clean=True)
+            self.ask_and_save(session, kind)
 
-    def ask_and_save(self, session: Session, *, clean: bool = False) -> bool:
-        """Whether a save began."""
-        dialog = QFileDialog(self._window, "Save a clean copy" if clean else "Save repaired copy")
-        dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
-        dialog.setNameFilter(SAVE_FILTER)
-        suggested = Path(session.suggested_name(clean=clean))
-        dialog.setDirectory(str(suggested.parent))
-        dialog.selectFile(suggested.name)
-        if dialog.exec() != QFileDialog.DialogCode.Accepted or not dialog.selectedFiles():
+    def ask_and_save(self, session: Session, kind: Kind = "repaired", *, again: bool = False) -> bool:
+        """Whether a save began. `again`: the sheet begins with the order that was not carried out."""
+        if session.saving.running:
+            session.save_failed.emit(RUNNING)
             return False
-        out = dialog.selectedFiles()[0]
-        # The dialog asked before it let an existing file be chosen.
-        session.save(out, overwrite=Path(out).exists(), clean=clean)
+        before = session.saving.last if again else None
+        order = save_dialog.ask(self._window, session, kind if before is None else before.kind, before)
+        if order is None:
+            return False
+        session.carry_out(order)
         return True
 
     def reload(self) -> None:
@@ -149,6 +158,7 @@ class Files:
                 self._leaving.add(session)
                 session.saved.connect(lambda receipt: self._saved(session))
                 session.save_failed.connect(lambda failure: self._leaving.discard(session))
+                session.save_stopped.connect(lambda out: self._leaving.discard(session))
             if not self.ask_and_save(session):
                 self._leaving.discard(session)
             return False

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +18,7 @@ from sdviewer.core.sheet import Sheet
 from sdviewer.engine.client import DocumentWorker, NumbersPool
 from sdviewer.gui.contents_watch import ContentsWatch
 from sdviewer.gui.jobs import Body, Buffers, Job, Jobs, is_cancelled
+from sdviewer.gui.saving import Saved, SaveOrder, Saving
 from sdviewer.repair.extraction import only_model_is_module
 from sdviewer.repair.history import Draft, History, Step
 from sdviewer.repair.operations import OPERATIONS, DropObjects, Extract, Operation
@@ -61,6 +61,7 @@ class Session(QObject):
     scan_failed = Signal(object)
     saved = Signal(object)  # the receipt
     save_failed = Signal(object)
+    save_stopped = Signal(str)  # the place where nothing was written
 
     def __init__(self, path: str, pool: NumbersPool) -> None:
         super().__init__()
@@ -71,8 +72,7 @@ class Session(QObject):
         self.failure: Body = {}
         self.edit: Body = {}
         self.scan: Body = {}
-        self.written = Draft()
-        self.written_to = ""
+        self.order_again: SaveOrder | None = None
         self.facts: Body = {}
         self.selection: list[int] = []
         self.top_node = -1
@@ -82,15 +82,17 @@ class Session(QObject):
         self._worker = DocumentWorker(path)
         self.history = History()
         self._opening: Job | None = None
-        self._saving: Job | None = None
-        self._save_surely: Callable[[], None] = lambda: None
-        self._saved_files: dict[str, Mapping[str, int] | None] = {}
+        self.saving = Saving(self.jobs, self._worker, self)
+        self.saving.saved.connect(self._saved)
+        self.saving.failed.connect(self.save_failed)
+        self.saving.stopped.connect(self.save_stopped)
+        self.saving.job_changed.connect(self.job_changed)
+        self._saved_recipe = Draft()
         self.contents = ContentsWatch(self.jobs, self.ask, self._worker.check_contents, self)
         self.contents.changed.connect(self.contents_changed)
         self.contents.job_changed.connect(self._contents_job)
         self.opened_at = QTime()
         self.young = False
-        self.last_save: tuple[str, bool] = ("", False)
         self._began_opening = 0.0
         self._on_disk: tuple[str, bool] = ("same", False)
         self._silent = 0
@@ -450,81 +452,47 @@ class Session(QObject):
 
     # Saving
 
-    def suggested_name(self, *, clean: bool = False) -> str:
-        """Where a repaired copy goes unless somebody says otherwise: beside the file, never over it."""
-        # The only checkpoint of a folder is what was opened, and not the folder.
-        path = Path(str(self.info.get("path") or self.path))
-        suffix = ".safetensors" if path.suffix == ".safetensors" else path.suffix or ".pth"
-        return str(path.with_name(f"{path.stem}_{'clean' if clean else 'repaired'}{suffix}"))
-
-    def _clean_recipe(self) -> Draft:
-        """The recipe with what a clean copy takes; of a file whose model is a whole module, its state dict."""
-        steps = self.recipe.steps
+    def clean_order(self, out: str) -> SaveOrder:
+        """A clean copy: without what torch's own list lacks; of a file whose model is a module, its state dict."""
         dicts = [(str(found["role"]), bool(found["module"])) for found in self.info.get("state_dicts") or ()]
-        extracts = any(step.op == Extract.op and step.enabled for step in steps)
+        extracts = any(step.op == Extract.op and step.enabled for step in self.recipe.steps)
         first = (Step.of(Extract()),) if only_model_is_module(dicts) and not extracts else ()
-        return replace(self.recipe, steps=(*first, *steps, Step.of(DropObjects())))
+        return SaveOrder(out, first=first, steps=(Step.of(DropObjects()),), kind="clean")
 
     def save(self, out: str, *, overwrite: bool, clean: bool = False, sure: bool = False) -> None:
         """Write a repaired copy; the file itself is never touched. `clean`: without what torch's own list lacks.
 
         `sure`: a file at `out` may go also if it has hard links, or is not the one that was saved there last.
         """
-        self.last_save = (out, overwrite)
-        self._save_surely = partial(self.save, out, overwrite=True, clean=clean, sure=True)
-        written = self.history
-        wanted = self._clean_recipe() if clean else self.recipe
-        recipe = wanted.to_text()
+        order = self.clean_order(out) if clean else SaveOrder(out)
+        self.carry_out(replace(order, overwrite=overwrite, sure=sure))
 
-        def saved(body: Body, buffers: Buffers) -> None:
-            if self.recipe == written.draft:
-                self.history = self.history.mark_saved()
-            self.written = wanted
-            self._saved_files[out] = body["identity"]
-            if not clean:
-                self.written_to = out
-            self.job_changed.emit("", -1.0)
-            self.recipe_changed.emit()
-            self.saved.emit(body["receipt"])
+    def carry_out(self, order: SaveOrder) -> None:
+        """Write the copy that was ordered."""
+        if self.saving.begin(order, self.recipe, self.info):
+            self._saved_recipe = self.recipe
 
-        def failed(failure: Body) -> None:
-            self.job_changed.emit("", -1.0)
-            if not is_cancelled(failure):
-                self.save_failed.emit(failure)
+    def save_again(self, *, sure: bool = False) -> None:
+        """Try once more what was not saved; `sure`: the file that would go may go, that was asked about."""
+        order = self.saving.last
+        if order is not None:
+            self.carry_out(replace(order, overwrite=True, sure=True) if sure else order)
 
-        words = f"Saving {text.visible(Path(out).name, 60)}"
-        self.job_changed.emit(words, -1.0)
-        self._saving = self.jobs.run(
-            "save",
-            lambda done, failed, progressed: self._worker.save(
-                recipe,
-                out,
-                self.info["identity"],
-                done,
-                failed,
-                progressed,
-                overwrite=overwrite,
-                split_names=sure,
-                replaces=None if sure else self._saved_files.get(out),
-            ),
-            saved,
-            failed,
-            lambda fraction: self.job_changed.emit(words, fraction),
-        )
-
-    def save_surely(self) -> None:
-        """Save once more what was not saved because of the file that would have gone; that was asked about."""
-        self._save_surely()
+    def _saved(self, saved: Saved) -> None:
+        if self.recipe == self._saved_recipe:
+            self.history = self.history.mark_saved()
+        if saved.order.kind == "repaired":
+            self.order_again = replace(saved.order, overwrite=True, sure=False)
+        self.recipe_changed.emit()
+        self.saved.emit(saved.receipt)
 
     def cancel_job(self) -> None:
         """Stop a running save; nothing of it is left."""
-        if self._saving is not None and not self._saving.finished:
-            self._saving.cancel()
-        else:
+        if not self.saving.cancel():
             self.contents.cancel()
 
     def _contents_job(self, words: str, fraction: float) -> None:
-        if self._saving is None or self._saving.finished:
+        if not self.saving.running:
             self.job_changed.emit(words, fraction)
 
     # Anything else a panel wants to know

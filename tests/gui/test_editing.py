@@ -10,13 +10,14 @@ import pytest
 import torch
 from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QTimer, QUrl
 from PySide6.QtGui import QDragEnterEvent, QDropEvent, QGuiApplication
-from PySide6.QtWidgets import QApplication, QFileDialog, QToolButton
+from PySide6.QtWidgets import QApplication, QToolButton
 from pytestqt.qtbot import QtBot
 
 from sdviewer.cli.main import run
 from sdviewer.formats import open_checkpoint
 from sdviewer.gui.dialogs.forms import FORMS
 from sdviewer.gui.dialogs.recipe_text import RecipeTextDialog
+from sdviewer.gui.dialogs.save_dialog import SaveDialog
 from sdviewer.gui.dialogs.step_dialog import StepDialog
 from sdviewer.gui.main_window import MainWindow
 from sdviewer.gui.models.steps_model import StepRow
@@ -487,7 +488,7 @@ def test_that_saving_again_goes_where_it_was_saved_before(
     with qtbot.waitSignal(session.recipe_changed):
         session.apply(Prefix(add="n."))
     asked: list[object] = []
-    monkeypatch.setattr(QFileDialog, "exec", lambda dialog: asked.append(dialog) or 0)
+    monkeypatch.setattr(SaveDialog, "exec", lambda dialog: asked.append(dialog) or 0)
     with qtbot.waitSignal(session.saved, timeout=30_000):
         window.files.save()
     assert not asked

@@ -13,9 +13,10 @@ import pytest
 import torch
 from PySide6.QtCore import QModelIndex, QPoint, Qt, QTimer
 from PySide6.QtTest import QAbstractItemModelTester
-from PySide6.QtWidgets import QApplication, QFileDialog, QLineEdit, QPushButton
+from PySide6.QtWidgets import QApplication, QPushButton
 from pytestqt.qtbot import QtBot
 
+from sdviewer.gui.dialogs.save_dialog import SaveDialog
 from sdviewer.gui.main_window import MainWindow
 from sdviewer.gui.models.rows_model import Column, RowsModel
 from sdviewer.gui.models.structure_model import PAGE, StructureModel
@@ -186,7 +187,7 @@ def test_that_selecting_in_the_tree_leads_back_to_the_details(
 
 
 class _Chooses:
-    """Presses Save in a file dialog as soon as one is open, with another name."""
+    """Presses Save in the sheet as soon as it knows what would be written, with another name."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
@@ -197,13 +198,12 @@ class _Chooses:
 
     def _look(self) -> None:
         dialog = QApplication.activeModalWidget()
-        if isinstance(dialog, QFileDialog):
+        if isinstance(dialog, SaveDialog) and dialog.order is not None:
             self.timer.stop()
             self.title = dialog.windowTitle()
-            self.suggested = Path(dialog.selectedFiles()[0]).name
-            field = dialog.findChild(QLineEdit, "fileNameEdit")
-            assert isinstance(field, QLineEdit)
-            field.setText(str(self.out))
+            self.suggested = Path(dialog.order.out).name
+            dialog.where.setText(str(self.out))
+            dialog.where.textEdited.emit(str(self.out))
             dialog.accept()
 
 
@@ -223,7 +223,8 @@ def test_that_a_clean_copy_is_saved_without_the_objects_and_leaves_the_recipe_al
     assert answer.args[0]["verified"]["weights_only"] is True
     assert not session.modified
     assert session.recipe.steps == ()
-    assert '"op": "drop_objects"' in session.written.to_text()
+    assert session.saving.written is not None
+    assert '"op": "drop_objects"' in session.saving.written.draft.to_text()
 
 
 def test_that_the_clean_copy_of_a_whole_module_is_its_state_dict(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
+from pathlib import PurePath
 from typing import Final
 
 from PySide6.QtCore import QPoint, Qt, QTimer, Signal
@@ -13,6 +14,7 @@ from sdviewer.core import text
 from sdviewer.gui import widgets
 from sdviewer.gui.dialogs import lost
 from sdviewer.gui.jobs import Body, Buffers
+from sdviewer.gui.panels import save_failures
 from sdviewer.gui.panels.banner import Banner
 from sdviewer.gui.panels.detail_panel import DetailPanel
 from sdviewer.gui.panels.file_view import FileView
@@ -49,6 +51,7 @@ class DocumentPage(QWidget):
     step_edit_requested = Signal(int)
     recipe_made = Signal(object)
     clean_copy_requested = Signal()
+    elsewhere_requested = Signal()
     file_chosen = Signal(str)
     tree_shown = Signal()
     tree_painted = Signal()
@@ -248,6 +251,7 @@ class DocumentPage(QWidget):
         self.banner.dismissed.connect(self._dismissed)
         session.saved.connect(self._show_receipt)
         session.save_failed.connect(self._tell_save_failure)
+        session.save_stopped.connect(self._tell_stopped)
         self._opening.cancel.clicked.connect(session.cancel_opening)
 
     @property
@@ -282,7 +286,10 @@ class DocumentPage(QWidget):
         self._stack.setCurrentWidget(self.failed)
 
     def _show_receipt(self, receipt: Body) -> None:
-        self.receipt.show_receipt(receipt, self.session)
+        written = self.session.saving.written
+        assert written is not None
+        self.banner.hide()
+        self.receipt.show_receipt(written, self.session)
         self._stack.setCurrentWidget(self.receipt)
 
     def _selected(self, nodes: list[int]) -> None:
@@ -336,19 +343,28 @@ class DocumentPage(QWidget):
             self._tell_standing()
 
     def _tell_save_failure(self, failure: Body) -> None:
-        what, why = failure_words(failure)
-        details = str(failure.get("details") or "")
-        code = str(failure.get("code"))
-        buttons: list[tuple[str, Callable[[], None]]] = []
-        if code == "source_damaged":
-            buttons.append(("Drop what is lost…", lambda: self.drop_lost(save_again=True)))
-        elif question := _ABOUT_THE_TARGET.get(code):
-            buttons.append((question, self._save_surely))
-        self.banner.tell("error", f"Not saved. {what}", why, details, buttons)
+        told = save_failures.words(failure)
+        acts: dict[str, Callable[[], None]] = {
+            "elsewhere": self.elsewhere_requested.emit,
+            "again": self._save_again,
+            "surely": lambda: self._save_again(sure=True),
+            "reload": self.reload,
+            "drop_lost": lambda: self.drop_lost(save_again=True),
+            "clean": self.clean_copy_requested.emit,
+            "stop": self.session.cancel_job,
+        }
+        buttons = [(name, acts[act]) for name, act in told.buttons]
+        primary = told.buttons[0][0] if told.buttons else ""
+        self.banner.tell(told.tone, told.what, told.why, str(failure.get("details") or ""), buttons, primary=primary)
 
-    def _save_surely(self) -> None:
+    def _tell_stopped(self, out: str) -> None:
+        name = text.visible(PurePath(out).name, 80)
+        why = f"Nothing is left of {name}; what was at its place before is still there."
+        self.banner.tell("info", "Saving was stopped.", why, buttons=[("Save again", self._save_again)])
+
+    def _save_again(self, *, sure: bool = False) -> None:
         self.banner.hide()
-        self.session.save_surely()
+        self.session.save_again(sure=sure)
 
     def drop_lost(self, *, save_again: bool = False) -> None:
         """Show what a save would miss, and leave it out if that is wanted."""
@@ -367,11 +383,9 @@ class DocumentPage(QWidget):
         self.session.ask("lost", {}, found, lane="lost")
 
     def _tell_dropped(self, n: int, save_again: bool) -> None:
-        out, overwrite = self.session.last_save
-        buttons = [("Undo", self.session.undo)]
-        save = "Save again" if save_again and out else "Save repaired as…"
-        again = partial(self.session.save, out, overwrite=overwrite)
-        buttons.append((save, again if save_again and out else self.save_requested.emit))
+        again = save_again and self.session.saving.last is not None
+        save = "Save again" if again else "Save repaired as…"
+        buttons = [("Undo", self.session.undo), (save, self._save_again if again else self.save_requested.emit)]
         what = f"{text.plural(n, 'tensor')} that cannot be read {'is' if n == 1 else 'are'} left out of the copy."
         self.banner.tell(
             "info", what, "The step is in the recipe; this file stays as it is.", "", buttons, primary=save
@@ -406,14 +420,6 @@ class DocumentPage(QWidget):
         """Open the file again, with the recipe."""
         self.banner.hide()
         self.session.open()
-
-
-_ABOUT_THE_TARGET = {
-    "other_names": "Replace only this name",
-    "target_changed": "Replace it",
-    "exists": "Replace it",
-}
-"""Failures of a save that are a question about the file at its place."""
 
 
 def _splitter(orientation: Qt.Orientation) -> QSplitter:

@@ -1,0 +1,72 @@
+"""What went wrong with a save, in words of its own for each cause, and what can be done about it."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import Final, Literal, NamedTuple
+
+from sdviewer.gui.jobs import Body
+from sdviewer.gui.panels.banner import Tone
+from sdviewer.gui.panels.wording import failure_words
+
+Act = Literal["elsewhere", "again", "surely", "reload", "drop_lost", "clean", "stop"]
+
+
+class FailureWords(NamedTuple):
+    """What the banner says. `buttons` are words and acts; the first is what helps most."""
+
+    what: str
+    why: str
+    buttons: tuple[tuple[str, Act], ...] = ()
+    tone: Tone = "error"
+
+
+ELSEWHERE: Final = ("Save elsewhere…", "elsewhere")
+AGAIN: Final = ("Try again", "again")
+
+FAILURES: Final[dict[str, tuple[str, tuple[tuple[str, Act], ...]]]] = {
+    "no_space": ("There is not enough room.", (ELSEWHERE, ("I made room, try again", "again"))),
+    "not_writable": ("It cannot be written there.", (ELSEWHERE,)),
+    "bad_place": ("There can be no file there.", (ELSEWHERE,)),
+    "disk_failed": ("The disk failed.", (ELSEWHERE, AGAIN)),
+    "exists": ("There is a file of this name.", (ELSEWHERE, ("Replace it", "surely"))),
+    "other_names": ("The file there has other names.", (ELSEWHERE, ("Replace only this name", "surely"))),
+    "target_changed": ("The file there is not the one that was saved last.", (ELSEWHERE, ("Replace it", "surely"))),
+    "file_changed": ("This file was changed on disk.", (("Reload", "reload"),)),
+    "source_damaged": ("A part of this file cannot be copied.", (("Drop what is lost…", "drop_lost"),)),
+    "unreadable": ("This file cannot be read any more.", (AGAIN,)),
+    "unfaithful": ("This file cannot be edited without changing more than was asked for.", (ELSEWHERE,)),
+    "not_verified": ("What was written did not read back as it should.", (AGAIN, ELSEWHERE)),
+    "unsupported_container": ("It cannot be written in this container.", (("Another container…", "elsewhere"),)),
+    "extra_needed": ("A library is missing.", (("Another container…", "elsewhere"),)),
+    "usage": ("It cannot be saved like this.", (ELSEWHERE,)),
+    "state_dict": ("It is not clear which state dict is meant.", (("Choose…", "elsewhere"),)),
+    "recipe_failed": ("The recipe cannot be carried out.", ()),
+    "collision": ("Two keys would be one.", ()),
+    "no_match": ("A step finds nothing.", ()),
+    "expectation": ("A step does not do what it should.", ()),
+    "worker_died": ("The process that wrote it ended.", (AGAIN,)),
+    "internal": ("sdviewer failed.", (AGAIN,)),
+    "save_failed": ("It could not be written.", (ELSEWHERE, AGAIN)),
+}
+"""What is said first, and what is offered, by the code of the failure."""
+
+RUNNING: Final = "save_running"
+
+_OF_THE_FILE: Final = ("exists ", "is ", "cannot be ")
+"""Beginnings of causes that tell something of the file at the place, and want its name before them."""
+
+
+def words(failure: Body) -> FailureWords:
+    """A failure of a save as the banner tells it: cause, space needed and remedy are the engine's own words."""
+    what, why = failure_words(_with_name(failure))
+    code = str(failure.get("code"))
+    if code == RUNNING:
+        return FailureWords("One copy at a time.", f"{what} {why}", (("Stop the other", "stop"),), "info")
+    said, buttons = FAILURES.get(code, FAILURES["save_failed"])
+    return FailureWords(f"Not saved. {said}", f"{what} {why}".strip(), buttons)
+
+
+def _with_name(failure: Body) -> Body:
+    message, name = str(failure.get("message") or ""), PurePath(str(failure.get("path") or "")).name
+    return {**failure, "message": f"{name} {message}"} if name and message.startswith(_OF_THE_FILE) else failure
