@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
 from sdviewer.formats import open_checkpoint
@@ -44,6 +45,11 @@ def session(window: MainWindow, opened: Opened, tmp_path: Path, qtbot: QtBot) ->
 
 def double_click(window: MainWindow, qtbot: QtBot, name: str) -> None:
     view = front(window).tree.view
+    session = front(window).session
+    # The recipe that has just appeared below takes room from the tree.
+    qtbot.waitUntil(lambda: quiet(session) and (session.recipe.is_empty or front(window).recipe.isVisible()))
+    QApplication.sendPostedEvents()
+    QApplication.processEvents()
     row = names(window).index(name)
     view.scrollTo(view.model().index(row, NAME))
     place = view.visualRect(view.model().index(row, NAME)).center()
