@@ -301,3 +301,16 @@ def test_that_the_average_of_a_model_can_be_all_that_is_kept(
     checkpoint = open_checkpoint(str(path))
     save(checkpoint, make_plan(parse_recipe(session.recipe.to_text()), checkpoint), str(out))
     assert torch.load(out, weights_only=True).keys() == {"ema"}
+
+
+def test_that_return_takes_a_value_once_though_the_editor_loses_its_focus(
+    window: MainWindow, session: Session, qtbot: QtBot
+) -> None:
+    window.activateWindow()
+    select(window, session, qtbot, "epoch")
+    window.editing.rename()
+    editor = value_editor(window, qtbot)
+    qtbot.waitUntil(editor.hasFocus)
+    take(session, qtbot, editor, "4")
+    qtbot.waitUntil(lambda: quiet(session))
+    assert len(session.recipe.steps) == 1

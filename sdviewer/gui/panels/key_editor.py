@@ -133,6 +133,8 @@ class InPlace(QLineEdit):
             self.says.raise_()
 
     def _commit(self) -> None:
+        if self._over:
+            return  # hiding it takes its focus away, which commits too
         step = self._step
         self._close()
         if step is not None:
