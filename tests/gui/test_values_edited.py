@@ -311,6 +311,8 @@ def test_that_return_takes_a_value_once_though_the_editor_loses_its_focus(
     window.editing.rename()
     editor = value_editor(window, qtbot)
     qtbot.waitUntil(editor.hasFocus)
+    changes: list[int] = []
+    session.recipe_changed.connect(lambda: changes.append(len(session.recipe.steps)))
     take(session, qtbot, editor, "4")
     qtbot.waitUntil(lambda: quiet(session))
-    assert len(session.recipe.steps) == 1
+    assert changes == [1]
