@@ -55,7 +55,6 @@ Failures arrive as `failed` with {"code", "message", "remedy", "path", "key", "k
 
 from __future__ import annotations
 
-import gc
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -186,7 +185,6 @@ class Document:
 
     def open(self, params: Params, progress: Progress) -> Answer:
         """Read the header, build the tree."""
-        gc.disable()  # a checkpoint has no cycles worth finding, and a collection over 100,000 rows costs 0.1 s
         try:
             checkpoint = open_checkpoint(params["path"], progress=progress)
         except SDViewerError as error:
