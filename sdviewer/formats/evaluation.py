@@ -23,7 +23,7 @@ from sdviewer.repair.plan import Computed, Expression, Kept, Plan
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-CHUNK = 4 << 20
+CHUNK = 1 << 20
 """Bytes of a tensor that stream at once."""
 
 
