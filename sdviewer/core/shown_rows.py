@@ -184,7 +184,10 @@ class ShownRows:
         return tree.origin[leaf], height, tree.kind[row] == "fold"
 
     def adopt(self, old: ShownRows, selected: Iterable[int]) -> list[int]:
-        """Take over what was expanded, filtered and sorted in `old`; where its `selected` rows are now, -1: gone."""
+        """Take over what was expanded, filtered and sorted in `old`; where its `selected` rows are now, -1: gone.
+
+        A selected row that was in sight stays so: an undo can bring a fold back above it, which nobody closed.
+        """
         rows = _Anchors(self.tree)
         self.expanded = bytearray(len(self.tree))
         for row in range(len(old.tree)):
@@ -196,10 +199,16 @@ class ShownRows:
                         self._open_lone(place)  # a wrapper that came back: what was below it was in sight
         if not any(self.expanded):
             self._expand_first()
+        places = []
+        for row in selected:
+            place = rows.find(old.anchor(row)) if 0 <= row < len(old.tree) else None
+            places.append(-1 if place is None else place)
+            if place is not None and all(old.expanded[above] for above in old.tree.ancestors(row)):
+                for above in self.tree.ancestors(place):
+                    self.expanded[above] = 1
         self.set_sort(old.sort, old.descending)
         self.set_filter(old.filter)
-        places = (rows.find(old.anchor(row)) if 0 <= row < len(old.tree) else None for row in selected)
-        return [-1 if place is None else place for place in places]
+        return places
 
 
 Anchor = tuple[tuple[str, int], int, bool]

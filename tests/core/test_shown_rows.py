@@ -127,6 +127,21 @@ def test_that_an_edit_keeps_what_was_open_and_selected() -> None:
     assert selected in after.visible()
 
 
+def test_that_a_selected_row_stays_in_sight_when_an_undo_brings_its_fold_back() -> None:
+    source = checkpoint(blocks(0, 1, 2, 3))
+    keys = [key.replace("blocks.", "blocks.n") for key in source.state_dicts[0].keys]
+    renamed = ShownRows(build_tree(source, {0: keys}), source)
+    renamed.expand_all(True)
+    closed = renamed.tree.path_text.index("blocks.n3.norm.bias")
+    row = renamed.tree.path_text.index("blocks.n2.norm.bias")
+    renamed.toggle(renamed.tree.parent[closed])
+    back = shown_of(source)
+    selected, hidden = back.adopt(renamed, [row, closed])
+    assert back.tree.path_text[selected] == "blocks.2.norm.bias"
+    assert selected in back.visible()
+    assert hidden not in back.visible()
+
+
 def test_that_shown_rows_agree_with_a_plain_walk() -> None:
     source = checkpoint(blocks(*range(30)))
     shown = shown_of(source)
