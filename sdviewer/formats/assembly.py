@@ -30,7 +30,7 @@ from sdviewer.core.text import visible
 from sdviewer.errors import CorruptCheckpoint, OpenError
 from sdviewer.formats.file import File, check_unchanged, open_descriptor
 from sdviewer.formats.inner_files import Window
-from sdviewer.formats.pread import read_into
+from sdviewer.formats.pread import check_range, read_into
 from sdviewer.formats.sniff import HEAD, Head
 from sdviewer.formats.torch_source import StorageSpan, span_from_json
 from sdviewer.formats.zip_directory import DEFLATED, inflate, payload_offset
@@ -203,9 +203,7 @@ class AssembledReader:
         """
         buffer = buffer.cast("B")
         end = start + len(buffer)
-        if start < 0 or end > self.nbytes:
-            message = f"bytes {start:,} to {end:,} of a tensor of {self.nbytes:,} were asked for"
-            raise CorruptCheckpoint(message, code="truncated")
+        check_range("", start, len(buffer), self.nbytes)
         filled = 0
         for n, rows in enumerate(self._rows):
             if rows.first < end and rows.last > start:

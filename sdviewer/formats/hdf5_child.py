@@ -24,7 +24,7 @@ from sdviewer.core.checkpoint import Identity
 from sdviewer.core.text import visible
 from sdviewer.errors import CorruptCheckpoint, UnsupportedContainer
 from sdviewer.formats.file import check_unchanged, open_descriptor
-from sdviewer.formats.pread import read_exactly
+from sdviewer.formats.pread import check_range, read_exactly
 from sdviewer.formats.torch_source import StorageSpan
 from sdviewer.formats.zip_directory import DEFLATED, Entry, Reader, inflate, payload_offset
 
@@ -164,9 +164,7 @@ class DatasetReader:
             CorruptCheckpoint: the library cannot read them, or the file has changed (code `file_changed`).
         """
         buffer = buffer.cast("B")
-        if start < 0 or start + len(buffer) > self.nbytes:
-            message = f"bytes {start:,} to {start + len(buffer):,} of a dataset of {self.nbytes:,} were asked for"
-            raise CorruptCheckpoint(message, path=self.path, code="truncated")
+        check_range(self.path, start, len(buffer), self.nbytes)
         with self._lock:
             check_unchanged(self._fd, self._identity, self.path)
             for at in range(0, len(buffer), _AT_ONCE):

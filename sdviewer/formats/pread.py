@@ -57,6 +57,17 @@ def read_into(fd: int, path: str, start: int, buffer: memoryview) -> None:
         done += n
 
 
+def check_range(path: str, start: int, length: int, nbytes: int) -> None:
+    """Make sure that `length` bytes from `start` are inside a storage of `nbytes` bytes.
+
+    Raises:
+        CorruptCheckpoint: they are not (code `truncated`).
+    """
+    if start < 0 or start + length > nbytes:
+        message = f"bytes {start:,} to {start + length:,} of a storage of {nbytes:,} were asked for"
+        raise CorruptCheckpoint(message, path=path, code="truncated")
+
+
 def is_of_the_disk(error: SDViewerError) -> bool:
     """Whether the disk or another program is at fault, not the file: what cannot be read now is no damage of it."""
     return error.code in ("unreadable", "file_changed")

@@ -25,7 +25,7 @@ from sdviewer.errors import CorruptCheckpoint, OpenError
 from sdviewer.formats.assembly import AssembledReader, Assembly
 from sdviewer.formats.file import check_unchanged, open_descriptor
 from sdviewer.formats.packed import unpacked
-from sdviewer.formats.pread import read_exactly, read_into
+from sdviewer.formats.pread import check_range, read_exactly, read_into
 from sdviewer.formats.torch_source import StorageSpan, span_from_json
 from sdviewer.formats.zip_directory import DEFLATED, Entry, header_problem, inflate, payload_offset
 
@@ -246,9 +246,7 @@ class StorageReader:
             CorruptCheckpoint: the bytes are not there, or the file has changed (code `file_changed`).
         """
         buffer = buffer.cast("B")
-        if start < 0 or start + len(buffer) > self.nbytes:
-            message = f"bytes {start:,} to {start + len(buffer):,} of a storage of {self.nbytes:,} were asked for"
-            raise CorruptCheckpoint(message, path=self.path, code="truncated")
+        check_range(self.path, start, len(buffer), self.nbytes)
         if self._inflated is not None:
             at = self._start + start
             if at + len(buffer) > len(self._inflated):
