@@ -24,7 +24,8 @@ numbered anew by `open` and `edit`, which translate `selected`.
               that a save misses nothing (engine.lost)
     changed   {} -> {"state": "same" | "written" | "replaced" | "gone" | "silent", "young": bool, "file"}   is the file
               on disk still the one that was opened? (engine.watch)
-    mark      {"paths": [dotted]} -> as rows: the rows of what would run on loading are marked (sheet.HAZARD)
+    mark      {"hazards"?: [dotted], "damaged"?: [dotted]} -> as rows: the rows of what would run on loading are marked
+              (sheet.HAZARD), and those of tensors whose bytes are not what was written (sheet.PROBLEM)
     structure, records, record_text, storages, metadata, problems, checkable, clean: all that is in the file
               (engine.contents)
     preview, step, cell, keys, common, alike, read_recipe, recipe_text: edits (engine.edits)
@@ -120,6 +121,7 @@ class Document:
         self._contents: Contents | None = None
         self._watch = Watch(())
         self._hazards: tuple[str, ...] = ()
+        self._damaged: tuple[str, ...] = ()
         self._hazard_rows: frozenset[int] = frozenset()
         self._edits = Edits(self)
         self.requests: Mapping[str, Handler] = {
@@ -192,7 +194,8 @@ class Document:
                 written = "It was changed a moment ago and may still be being written: try again when that is done."
                 error.remedy = f"{error.remedy} {written}".strip()
             raise
-        self._checkpoint, self._shown, self._contents, self._hazards = checkpoint, None, None, ()
+        self._checkpoint, self._shown, self._contents = checkpoint, None, None
+        self._hazards, self._damaged = (), ()
         self._watch = Watch(_files(checkpoint))
         answer = self._replan(params.get("recipe", ""), params.get("selected", ()), strict=False)
         return Answer({**answer.body, "info": self._info()}, answer.buffers)
@@ -305,16 +308,33 @@ class Document:
     # What is shown
 
     def mark(self, params: Params, progress: Progress) -> Answer:
-        """Mark the rows of what a scan says would run; edits keep the marks."""
-        self._hazards = tuple(params["paths"])
+        """Mark the rows of what was found since the file was opened; edits keep the marks."""
+        self._hazards = tuple(params.get("hazards", self._hazards))
+        self._damaged = tuple(params.get("damaged", self._damaged))
         self._base_flags = self._marked(self._base_flags)
         return self.rows({}, progress)
 
     def _marked(self, flags: bytes) -> bytes:
-        """The flags of all rows with those of the hazards set, each at the deepest row that holds it."""
+        """The flags of all rows with the marks set: of a hazard at the deepest row that holds it."""
+        marked = bytearray(flags)
+        for row in self._damaged_rows():
+            marked[row] |= sheets.PROBLEM
+        self._hazard_rows = self._rows_of_hazards()
+        for row in self._hazard_rows:
+            marked[row] |= sheets.HAZARD
+        return bytes(marked)
+
+    def _damaged_rows(self) -> list[int]:
+        """The rows of the damaged tensors, and of all that look into the same storages."""
+        if not self._damaged:
+            return []
+        damaged, tensors = set(self._damaged), self.result.tensors
+        storages = {info.storage for info in tensors if info.storage is not None and dotted(info.path) in damaged}
+        return [row for row, at in enumerate(self._tree.tensor) if at >= 0 and tensors[at].storage in storages]
+
+    def _rows_of_hazards(self) -> frozenset[int]:
         if not self._hazards:
-            self._hazard_rows = frozenset()
-            return flags
+            return frozenset()
         tree, checkpoint = self._tree, self.checkpoint
         places: dict[str, int] = {}
         for row in range(len(tree)):
@@ -328,11 +348,7 @@ class Document:
                 path = path.rpartition(".")[0]
             if path:
                 found.add(places[path])
-        self._hazard_rows = frozenset(found)
-        marked = bytearray(flags)
-        for row in found:
-            marked[row] |= sheets.HAZARD
-        return bytes(marked)
+        return frozenset(found)
 
     def rows(self, params: Params, progress: Progress) -> Answer:
         """Expand, collapse, filter, sort; which rows are shown after it."""

@@ -90,6 +90,7 @@ class Session(QObject):
         self._saved_recipe = Draft()
         self.contents = ContentsWatch(self.jobs, self.ask, self._worker.check_contents, self)
         self.contents.changed.connect(self.contents_changed)
+        self.contents.changed.connect(self._mark_damaged)
         self.contents.job_changed.connect(self._contents_job)
         self.opened_at = QTime()
         self.young = False
@@ -164,7 +165,14 @@ class Session(QObject):
         self.contents.scanned()
         harmful = [use for use in body["globals"] if use["class"] == "dangerous" and use["called"]]
         if paths := [path for use in harmful for path in use["paths"] if path]:
-            self.ask("mark", {"paths": paths}, self._rows_answered, lane="mark")
+            self.ask("mark", {"hazards": paths}, self._rows_answered)
+
+    def _mark_damaged(self) -> None:
+        """Let the tree show which tensors are not what was written."""
+        known = self.contents.known
+        if known.state == "done" and known.wrong:
+            damaged = [where for severity, _, _, where in known.problems if severity == "error"]
+            self.ask("mark", {"damaged": damaged}, self._rows_answered)
 
     def _open_failed(self, failure: Body) -> None:
         self.state = "failed"

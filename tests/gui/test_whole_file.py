@@ -126,6 +126,13 @@ def test_that_a_wrong_checksum_is_damage_with_record_and_tensor(
     assert page.banner.text().startswith("This file is damaged.")
     assert "data/1" in page.banner.text()
     assert page.tree._problems.text() == "Problems  1"
+    model = page.tree.model
+
+    def with_problem() -> list[str]:
+        nodes = [model.node(row) for row in range(model.rowCount())]
+        return [model.name(node) for node in nodes if "has a problem" in model.sentence(node)]
+
+    qtbot.waitUntil(lambda: with_problem() == ["b.w"], timeout=SLOW)
     assert "1 of" in window.status._document.text()
     view = shown(window, "problems", qtbot)
     assert isinstance(view, ProblemsPanel)
