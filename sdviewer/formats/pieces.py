@@ -5,6 +5,7 @@ What was not edited is never decoded: it goes from file to file inside the kerne
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
@@ -21,6 +22,7 @@ CHUNK = 16 << 20  # bytes between two looks at `progress`
 SMALL = 64 << 10  # bytes: below it a read joins the buffer, since a call a storage costs more than the copy
 BUFFER = 1 << 20  # bytes gathered before a write
 READ = 4 << 20  # bytes a read where the kernel cannot copy
+BEGIN_WRITING = 32 << 20  # bytes after which the disk is set to work, so that the sync at the end finds little left
 
 # What the kernel says when it can copy, but not between these two files.
 _CANNOT = frozenset(
@@ -133,6 +135,7 @@ class _Writer:
         self.size = size
         self.progress = progress
         self.at = 0  # where in the output the gathered bytes go
+        self.begun = 0  # up to where the system was asked to write to the disk
         self.gathered: list[bytes] = []
         self.gathered_bytes = 0
         self.ways = [_copy_file_range, _send_file]
@@ -218,6 +221,9 @@ class _Writer:
 
     def _advance(self, done: int) -> None:
         self.at += done
+        if self.at - self.begun >= BEGIN_WRITING:
+            _begin_writing(self.out, self.begun, self.at - self.begun)
+            self.begun = self.at
         self.progress(self.at, self.size)
 
 
@@ -259,6 +265,13 @@ def _read_some(source: int, start: int, nbytes: int) -> bytes:
             remedy="Copy the file to another disk, then open the copy.",
             code="unreadable",
         ) from error
+
+
+def _begin_writing(out: int, start: int, nbytes: int) -> None:
+    """Let the system begin to write to the disk what was given to it; a hint, which may come to nothing."""
+    if hasattr(os, "posix_fadvise"):
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(out, start, nbytes, os.POSIX_FADV_DONTNEED)
 
 
 def _write(out: int, data: memoryview, at: int) -> int:
