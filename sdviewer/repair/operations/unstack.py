@@ -15,6 +15,7 @@ from sdviewer.repair.operations.tensor_operation import (
     TensorOperation,
     axis,
     computed,
+    impossible,
     needs_elements,
     stated,
 )
@@ -23,6 +24,10 @@ from sdviewer.repair.transforms import Select
 from sdviewer.repair.wording import quoted
 
 _WHAT = "cannot unstack"
+
+MOST_PLACES = 1_000_000
+"""Tensors that one may become."""
+
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -79,6 +84,9 @@ class Unstack(TensorOperation):
                     continue
                 shape = needs_elements(entry, _WHAT)
                 dim = axis(_WHAT, entry, self.dim)
+                if shape[dim] > MOST_PLACES:
+                    reason = f"dimension {dim} has {shape[dim]:,} places, and each would be a key of its own"
+                    raise impossible(_WHAT, entry, reason, "Choose another `dim`.")
                 while len(names) < shape[dim]:
                     names.append(compile_rule(self.source, self._numbered(len(names))).renamer(keys))
                 rest = (*shape[:dim], *shape[dim + 1 :])
