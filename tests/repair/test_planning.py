@@ -505,3 +505,9 @@ def test_that_a_preview_shows_shapes_after_a_recipe() -> None:
     file = model("module.fc.weight")
     found = preview_operation(Recipe(steps=(Strip(prefix="module."),)), Prefix(add="m."), file)
     assert [(row.old, row.new, row.shape) for row in found.rows] == [("fc.weight", "m.fc.weight", "2×3")]
+
+
+def test_that_keys_of_empty_components_are_renamed_with_their_versions() -> None:
+    recipe = parse_recipe('format = "sdviewer-recipe/1"\n[[step]]\nop = "prefix"\nadd = "x."\nkeys = ["**"]\n')
+    plan = make_plan(recipe, model("a.", "..", modules=["", "a", "."]))
+    assert dict(plan.modules) == {"": "x", "a": "x.a", ".": "x.."}
