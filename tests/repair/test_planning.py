@@ -508,6 +508,5 @@ def test_that_a_preview_shows_shapes_after_a_recipe() -> None:
 
 
 def test_that_keys_of_empty_components_are_renamed_with_their_versions() -> None:
-    recipe = parse_recipe('format = "sdviewer-recipe/1"\n[[step]]\nop = "prefix"\nadd = "x."\nkeys = ["**"]\n')
-    plan = make_plan(recipe, model("a.", "..", modules=["", "a", "."]))
-    assert dict(plan.modules) == {"": "x", "a": "x.a", ".": "x.."}
+    plan = make_plan(Recipe(steps=(Prefix(add="x.", keys=("**",)),)), model("a.", "..", modules=["", "a", "."]))
+    assert dict(plan.modules) == {"a": "x.a", ".": "x.."}

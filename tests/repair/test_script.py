@@ -29,7 +29,7 @@ from sdviewer.formats.saving import choose_container, save
 from sdviewer.repair.operations import OPERATIONS
 from sdviewer.repair.planning import make_plan
 from sdviewer.repair.recipe import FORMAT, parse_recipe
-from sdviewer.repair.script import PARTS, program
+from sdviewer.repair.script import SAYINGS, program
 from tests.repair.made import model
 from tests.repair.test_recipe_doc import EXAMPLES
 
@@ -372,10 +372,9 @@ WITHOUT_PART = ("extract",)
 
 @pytest.mark.parametrize("op", [operation.op for operation in OPERATIONS])
 def test_that_every_operation_has_a_part_and_steps_here_or_says_that_it_has_none(op: str) -> None:
-    parts = [part.op for part in PARTS]
-    assert (parts.count(op), op in STEPS) == ((0, False) if op in WITHOUT_PART else (1, True))
+    assert (op in SAYINGS, op in STEPS) == ((False, False) if op in WITHOUT_PART else (True, True))
     if op in WITHOUT_PART:
-        with pytest.raises(UsageError, match=f"cannot be said as a program yet: {op}"):
+        with pytest.raises(UsageError, match=f"cannot be said as a program: {op}"):
             program(parse_recipe(f'format = "{FORMAT}"\n[[step]]\nop = "{op}"\n'))
 
 
@@ -536,7 +535,7 @@ def test_that_keys_and_metadata_go_where_the_plan_says(keys: list[str], steps: l
     made._metadata = OrderedDict((name, {"version": name}) for name in modules)  # type: ignore[attr-defined]
     namespace: dict[str, Any] = {"__name__": "program"}
     exec(program(recipe), namespace)
-    repair = partial(namespace["repair"], namespace["Loaded"](made, None), None)
+    repair = partial(namespace["repair"], namespace["Checkpoint"](made), None)
     try:
         plan = make_plan(recipe, model(*keys, modules=modules))
     except RepairError:
@@ -625,4 +624,4 @@ def test_that_a_program_has_what_it_needs_and_no_more(tmp_path: Path) -> None:
         words = Counter(re.findall(r"\w+", text))
         assert [name for name in names if words[name] < 2] == []
         assert "import sdviewer" not in text and "from sdviewer" not in text and "strict=" not in text
-    assert "Rule" not in small and "tensor_bytes" not in small
+    assert "Counting" not in small and "tensor_bytes" not in small
