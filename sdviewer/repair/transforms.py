@@ -89,11 +89,10 @@ class Cast(Transform):
             if array.dtype.kind == "c" and target.kind != "c":
                 array = array.real
             small = target.itemsize <= 2 and target.kind not in "iu"
-            if array.dtype != np.float32 and (small or array.dtype.kind == "V"):
-                array = array.astype(np.float32)
+            array = array.astype(np.float32, copy=False) if small else in_float(array)
             if self.dtype == "float8_e4m3fn":
                 array = np.clip(array, -_LARGEST_E4M3FN, _LARGEST_E4M3FN)
-            return array.astype(target)
+            return array.astype(target, copy=False)
 
     def details(self) -> dict[str, Any]:
         return {"dtype": self.dtype}
@@ -324,7 +323,8 @@ def in_float(array: Array) -> Array:
     """Floats of 16 bits and less as float32, in which torch computes with them on a CPU; all else as it is."""
     import numpy as np
 
-    small = array.dtype.kind == "V" or array.dtype == np.float16
+    # (the kind of float8_e5m2 is that of NumPy's own floats, that of the other small ones is "V")
+    small = array.dtype.kind in "fV" and array.dtype.itemsize <= 2
     return array.astype(np.float32) if small else array
 
 

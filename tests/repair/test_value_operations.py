@@ -318,6 +318,13 @@ def test_that_scale_gives_the_bits_that_torch_gives(dtype: torch.dtype) -> None:
         assert same(applied(Scale(factor=factor), {"w": tensor})["w"], tensor * factor)
 
 
+@pytest.mark.parametrize("dtype", [*SMALL, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz])
+def test_that_small_floats_are_multiplied_in_float32_and_rounded_once(dtype: torch.dtype) -> None:
+    tensor = torch.randn(5000, generator=torch.Generator().manual_seed(2)).to(dtype)
+    for factor in (0.1, -3.3):
+        assert same(applied(Scale(factor=factor), {"w": tensor})["w"], (tensor.float() * factor).to(dtype))
+
+
 # pruning and norms
 
 

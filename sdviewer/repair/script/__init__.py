@@ -212,6 +212,7 @@ def _repair(recipe: Recipe, active: Sequence[Operation]) -> str:
     wraps: list[str] = []
     for number, found in enumerate(recipe.steps, 1):
         lines += _step(found, number, wraps)
+    lines.append("")
     unwraps = [step for step in active if isinstance(step, Unwrap)]
     alone = bool(unwraps) and not unwraps[-1].keep_rest
     if "renumber_optimizer" in ops:
@@ -372,9 +373,9 @@ def _laid_out(start: str, items: Sequence[tuple[str, Any]], end: str, indent: st
     inner = indent + "    "
     lines = [start]
     for before, value in items:
-        if isinstance(value, list | dict):
-            opening, closing = "[]" if isinstance(value, list) else "{}"
-            inside = [("", one) for one in value] if isinstance(value, list) else _pairs(value)
+        if isinstance(value, list | tuple | dict):
+            opening, closing = "{}" if isinstance(value, dict) else "()" if isinstance(value, tuple) else "[]"
+            inside = _pairs(value) if isinstance(value, dict) else [("", one) for one in value]
             lines += _laid_out(f"{inner}{before}{opening}", inside, f"{closing},", inner)
         else:
             lines.append(f"{inner}{before}{_literal(value)},")
@@ -408,5 +409,9 @@ def said(step: Operation) -> Said:
     """
     if step.op in SAYINGS:
         return SAYINGS[step.op](step)
-    remedy = "Carry it out with sdviewer repair, and the rest with a program."
-    raise UsageError(f"a step cannot be said as a program: {step.op}", remedy=remedy, code="not_built")
+    why = "what a pickled module holds is only known where its classes are, and a program runs nothing of a file"
+    raise UsageError(
+        f"a step {step.op} cannot be said as a program: {why}",
+        remedy="Carry it out with sdviewer repair, and the other steps with a program.",
+        code="not_built",
+    )

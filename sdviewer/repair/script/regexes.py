@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -97,9 +98,22 @@ def _searched(pattern: Pattern) -> str:
         flags, body = split_flags(pattern.text[len(FULL) :])
         return rf"{flags}\A(?:{body}{chr(10) if 'x' in flags else ''})\Z"
     assert pattern.regex is not None
-    # What is atomic there is only so to be quick, and older Pythons have no word for it.
-    text = pattern.regex.pattern.replace("(?>", "(?:").replace("++)", "+)").replace("}+)", "})")
+    text = _without_atomic(pattern.regex.pattern).replace("++)", "+)").replace("}+)", "})")
     return rf"{'(?s)' if any(dots in text for dots in ('(.', '(?:.')) else ''}^{text}\Z"
+
+
+def _without_atomic(text: str) -> str:
+    """An expression without its atomic groups: they only make it quick, and older Pythons have no word for them."""
+    kept: list[str] = []
+    opened: list[bool] = []
+    for piece in re.findall(r"\\.|\(\?>|\(|\)|[^\\()]+", text, re.DOTALL):
+        if piece.startswith("("):
+            opened.append(piece == "(?>")
+        if piece != "(?>" and not (piece == ")" and opened[-1]):
+            kept.append(piece)
+        if piece == ")":
+            opened.pop()
+    return "".join(kept)
 
 
 def split_flags(body: str) -> tuple[str, str]:
@@ -137,7 +151,7 @@ def _pieces(
         case Above(group, dot):
             # (it took its dot along)
             yield f'({raw(dot)} + match[{group}][:-1] if match[{group}] else "")' if dot else f"match[{group}][:-1]"
-        case Arithmetic(text, _, _, counted):
+        case Arithmetic(_, tree, _, counted):
             n = counts.get(counted, "n")
             names = {name: f"int(match[{group}])" for name, group in groups.items()}
-            yield f"index({re.sub(r'[A-Za-z_][A-Za-z0-9_]*', lambda name: names.get(name[0], n), text.strip())})"
+            yield f"index({re.sub(r'[A-Za-z_][A-Za-z0-9_]*', lambda name: names.get(name[0], n), ast.unparse(tree))})"
