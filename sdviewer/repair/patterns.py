@@ -30,6 +30,7 @@ LONGEST = 4096
 """Characters of a key that a pattern with a quadratic worst case still looks at."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_FLAGS = re.compile(r"\(\?[aimsux]+\)")
 _ARITHMETIC = re.compile(r"(?:\s*(?:[A-Za-z_][A-Za-z0-9_]*|[0-9]{1,18}(?![A-Za-z0-9_])|//|[-+*%()]))+\s*")
 
 
@@ -244,6 +245,12 @@ def literal_rule(old: str, new: str) -> tuple[str, str]:
     if pattern == old and not any(ch in new for ch in "*{}"):
         return old, new
     return FULL + (re.escape(old) or "(?:)"), new.replace("\\", r"\\")
+
+
+def split_flags(body: str) -> tuple[str, str]:
+    """Flags that must stand first in a regular expression, and the rest of it."""
+    flags = _FLAGS.match(body)
+    return (flags[0], body[flags.end() :]) if flags else ("", body)
 
 
 def _bad(text: str, at: int, reason: str, remedy: str = "") -> NoReturn:

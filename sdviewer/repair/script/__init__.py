@@ -106,8 +106,12 @@ SAYINGS: Mapping[str, Callable[[Any], Said]] = MappingProxyType({
 })  # fmt: skip
 """How a program says each operation; `extract` is none: a pickled module does not pass weights_only=True."""
 
-SIMPLE = (Cast, Clean, Clone, Edit, Rows, Scale, Transpose, Permute, Reshape, Flatten, Squeeze, Unsqueeze, Untie)
-"""Operations on tensors after which each of them is still made of the one that it was."""
+SIMPLE = (
+    *(Cast, Clean, Clone, Edit, Rows, Scale, Untie),
+    *(Transpose, Permute, Reshape, Flatten, Squeeze, Unsqueeze),
+    Unwrap,
+)
+"""Operations after which each key stands for what is made of the one tensor that it was."""
 
 MODULES = "sdviewer.repair.script.parts"
 _HOMES: Mapping[str, tuple[str, ...]] = MappingProxyType({
@@ -116,7 +120,7 @@ _HOMES: Mapping[str, tuple[str, ...]] = MappingProxyType({
         *("rename", "rename_in_turn", "rename_by_number", "rename_keys", "strip", "strip_where", "strip_parts"),
         *("prefix", "prefix_where", "exchange_prefix", "replace", "drop", "keep", "Counting", "index"),
     ),
-    "choosing": ("choose", "choose_named", "choose_if_any", "inside"),
+    "choosing": ("choose", "choose_if_any", "inside", "is_model", "called"),
     "around": ("unwrap", "take_out", "wrap", "set_value", "leave_out", "take_away"),
     "optimizer": ("follow_names", "keys_now", "renumber_optimizer", "follow_numbers"),
     "cast": ("cast", "cast_all"),
@@ -217,7 +221,7 @@ def _repair(recipe: Recipe, active: Sequence[Operation]) -> str:
     alone = bool(unwraps) and not unwraps[-1].keep_rest
     if "renumber_optimizer" in ops:
         lines += _closing(alone, "follow_numbers(checkpoint)")
-    elif edits:
+    elif any(not isinstance(step, SIMPLE) for step in edits):
         follows = "keys_now(checkpoint)[0]" if any(map(_parts_tensors, edits)) else _NOW
         lines.append(f"    follow_names(checkpoint, {follows})")
     if edits:
@@ -252,11 +256,12 @@ def _chosen(recipe: Recipe, active: Sequence[Operation], edits: Sequence[Operati
     unwrapped = [step.path for step in active if isinstance(step, Unwrap) and step.path != AUTO]
     if not edits and own is None and not source.require and not source.forbid:
         return _call("choose_if_any", [_CHECKPOINT, Code("state_dict")], {})
-    arguments = {} if own is None else {"source": own}
-    if not unwrapped:
-        return _call("choose" if own is None else "choose_named", [_CHECKPOINT, Code("state_dict")], arguments)
-    name = "state_dict" if own is None else f"state_dict or {_literal(own)}"
-    return _call("choose", [_CHECKPOINT, Code(f"inside(checkpoint, {name}, {_literal(unwrapped)})")], {})
+    fits = Code("is_model" if own is None else f"called({_literal(own)})")
+    name = "state_dict"
+    if unwrapped:
+        first = name if own is None else f"state_dict or {_literal(own)}"
+        name = f"inside(checkpoint, {first}, {_literal(unwrapped)})"
+    return _call("choose", [_CHECKPOINT, Code(name), fits], {} if own is None else {"missing": 1})
 
 
 def _step(found: Operation, number: int, wraps: list[str]) -> Iterator[str]:

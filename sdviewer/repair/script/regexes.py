@@ -7,12 +7,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from sdviewer.repair.patterns import FULL, SEARCH, Above, Arithmetic, Pattern, Rule, compile_pattern
+from sdviewer.repair.patterns import FULL, SEARCH, Above, Arithmetic, Pattern, Rule, compile_pattern, split_flags
 
 NUMBER = "\N{SYMBOL FOR NULL}"
 """Stands in a numbered result for the number that it is given."""
-
-_FLAGS = re.compile(r"\(\?[aimsux]+\)")
 
 
 class Code(str):
@@ -114,12 +112,6 @@ def _without_atomic(text: str) -> str:
         if piece == ")":
             opened.pop()
     return "".join(kept)
-
-
-def split_flags(body: str) -> tuple[str, str]:
-    """Flags that must stand first in an expression, and the rest of it."""
-    flags = _FLAGS.match(body)
-    return (flags[0], body[flags.end() :]) if flags else ("", body)
 
 
 def _replacement(parts: Sequence[str | int]) -> str:

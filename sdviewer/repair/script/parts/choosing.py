@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ def dotted(path: Sequence[Any]) -> str:
     return ".".join(map(str, path))
 
 
-def state_dicts(value: Any, path: tuple[Any, ...] = ()) -> Iterator[Found]:
+def state_dicts(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Every dict that holds a tensor under a text, and every optimizer's, with the path to it."""
     if isinstance(value, dict):
         if is_optimizer(value):
@@ -45,39 +45,34 @@ def is_optimizer(mapping: dict[Any, Any]) -> bool:
 def role(path: Sequence[Any], mapping: dict[Any, Any]) -> str:
     """Whether a state dict is a model's, its average's ("ema") or something else, by where it stands."""
     average = re.compile(r"(?:^|[^a-z])(?:ema|shadow|averaged)(?:[^a-z]|$)")
+    if is_optimizer(mapping):
+        return "optimizer"
     if "n_averaged" in mapping or any(average.search(str(step).lower()) for step in path):
-        return "other" if is_optimizer(mapping) else "ema"
-    names = ["model", *(step for step in path if isinstance(step, str))]
-    is_model = names[-1] in MODEL_NAMES and len(names) > bool(path) and not is_optimizer(mapping)
-    return "model" if is_model else "other"
+        return "ema"
+    names = [step for step in path if isinstance(step, str)]
+    return "model" if not path or (names and names[-1] in MODEL_NAMES) else "other"
 
 
-def choose(checkpoint: Checkpoint, name: str | None, source: str | None = None) -> None:
-    """Take the state dict called `name`, else the one the recipe is for, else the only model's."""
-    wanted = source if name in (None, "auto") else name
+def is_model(path: Sequence[Any], mapping: dict[Any, Any]) -> bool:
+    """Whether a state dict is a model's."""
+    return role(path, mapping) == "model"
+
+
+def called(name: str) -> Callable[..., bool]:
+    """Whether a state dict has this path."""
+    return lambda path, _: dotted(path) == name
+
+
+def choose(checkpoint: Checkpoint, name: str | None, fits: Callable[..., bool], missing: int = 2) -> None:
+    """Take the state dict called `name`, else the only one that fits; `missing` is the exit code where none does."""
     found = list(state_dicts(checkpoint.root))
-    fits = [one for one in found if (role(*one) == "model" if wanted is None else dotted(one[0]) == wanted)]
-    take(checkpoint, found, fits, is_other_file=name is None and wanted is not None)
-
-
-def choose_named(checkpoint: Checkpoint, name: str | None, source: str) -> None:
-    """Take the state dict called `name`, else the one the recipe is for."""
-    found = list(state_dicts(checkpoint.root))
-    fits = [one for one in found if dotted(one[0]) == (source if name in (None, "auto") else name)]
-    take(checkpoint, found, fits, is_other_file=name is None)
-
-
-Found = tuple[tuple[Any, ...], dict[Any, Any]]
-"""The path to a state dict, and the dict itself."""
-
-
-def take(checkpoint: Checkpoint, found: Sequence[Found], fits: Sequence[Found], *, is_other_file: bool) -> None:
-    """Take the only one that fits of the state dicts that were found."""
-    if len(fits) != 1:
+    is_named = name not in (None, "auto")
+    fitting = [one for one in found if (dotted(one[0]) == name if is_named else fits(*one))]
+    if len(fitting) != 1:
         there = ", ".join(f"{dotted(path)!r}" for path, _ in found) or "none"
-        code = 1 if not found or (is_other_file and not fits) else 2
+        code = 1 if not found else 2 if is_named or fitting else missing
         raise RecipeError(f"which state dict? There are: {there}. Name one with --state-dict.", code)
-    ((checkpoint.path, mapping),) = fits
+    ((checkpoint.path, mapping),) = fitting
     if is_optimizer(mapping):
         raise RecipeError("the keys of an optimizer's state dict cannot be edited: they number parameters")
     checkpoint.mapping = mapping
@@ -88,8 +83,8 @@ def take(checkpoint: Checkpoint, found: Sequence[Found], fits: Sequence[Found], 
 
 def choose_if_any(checkpoint: Checkpoint, name: str | None) -> None:
     """Take the state dict called `name` or the only model's, if there is one."""
-    if name not in (None, "auto") or [role(*one) for one in state_dicts(checkpoint.root)].count("model") == 1:
-        choose(checkpoint, name)
+    if name not in (None, "auto") or sum(is_model(*one) for one in state_dicts(checkpoint.root)) == 1:
+        choose(checkpoint, name, is_model)
 
 
 def inside(checkpoint: Checkpoint, name: str | None, unwrapped: Sequence[str]) -> str | None:
