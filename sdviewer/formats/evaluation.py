@@ -19,6 +19,7 @@ from sdviewer.core.tensor_bytes import TensorLayout, is_contiguous
 from sdviewer.formats.pieces import Made
 from sdviewer.formats.storage import open_storage, tensor_source
 from sdviewer.repair.plan import Computed, Expression, Kept, Plan
+from sdviewer.repair.transforms import New
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -101,6 +102,9 @@ class Evaluation:
         if not count:
             return
         transform = value.transform
+        if isinstance(transform, New):
+            yield from transform.pieces(first, count)
+            return
         if transform.elementwise:
             for array in self._arrays(value.inputs[0], first, count):
                 if replaced := transform.replaced(array):
@@ -135,7 +139,10 @@ class Evaluation:
 
         if isinstance(value, Computed):
             dtype, transform = value.dtype, value.transform
-            if not transform.elementwise and transform.run([self._shape(one) for one in value.inputs]) is None:
+            if not math.prod(value.shape):
+                return np.empty(value.shape, array_type(dtype))
+            streams = transform.elementwise or isinstance(transform, New)
+            if not streams and transform.run([self._shape(one) for one in value.inputs]) is None:
                 return self._computed(value)
         else:
             dtype = self.checkpoint.tensors[self.tensor_of[value.entry]].dtype

@@ -7,6 +7,7 @@ Facts: transformers 5 and huggingface_hub 1 (`model.safetensors.index.json`), me
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 
 from sdviewer.formats.tensors_out import TensorOut
@@ -46,12 +47,7 @@ def index_of(shards: dict[str, list[TensorOut]]) -> bytes:
     """The text of the index."""
     stored = {one.key: name for name, shard in shards.items() for one in shard if not one.same_as}
     own = [one for shard in shards.values() for one in shard if not one.same_as]
-    elements = 0
-    for one in own:
-        n = 1
-        for length in one.shape:
-            n *= length
-        elements += n
+    elements = sum([math.prod(one.shape) for one in own])
     metadata = {"total_size": sum([one.nbytes for one in own]), "total_parameters": elements}
     text = json.dumps({"metadata": metadata, "weight_map": stored}, indent=2, ensure_ascii=False)
     return (text + "\n").encode()

@@ -53,13 +53,7 @@ def refuse_torchscript(tensors: Sequence[TensorOut]) -> None:
     modules = {".".join(parts[:n]) for one in tensors if (parts := one.key.split(".")) for n in range(1, len(parts))}
     for one in tensors:
         for part in one.key.split("."):
-            if (
-                not part
-                or keyword.iskeyword(part)
-                or part in _TAKEN
-                or not part.isprintable()
-                or set(part) & {'"', "\\"}
-            ):
+            if not _can_be_name(part):
                 raise _no_name(one.key, f"{visible(part, 40)} is none" if part else "a component is empty")
         if one.key in modules:
             raise _no_name(one.key, "it would be a parameter and a module")

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 from sdviewer.core.arrays import array_type
 from sdviewer.core.dtypes import DTYPES
 from sdviewer.errors import RepairError, UsageError
-from sdviewer.repair.fields import Scalar
+from sdviewer.repair.fields import Scalar, fits_64_bits
 from sdviewer.repair.transforms import Cast
 from sdviewer.repair.wording import quoted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_POWERS = "float8_e8m0fnu"
+"""A float type that has no zero and no sign."""
 _PARTS = {"complex128": "float64", "complex64": "float32"}
 
 
@@ -22,15 +24,20 @@ def number(value: Scalar) -> int | float | complex:
     """The number that a recipe's value means.
 
     Raises:
-        UsageError: a text that is no number.
+        UsageError: a text that is no number, or an integer of more than 64 bits.
     """
+    if isinstance(value, int) and not fits_64_bits(value):
+        raise UsageError("it is an integer of more than 64 bits", remedy="Write it as 1e30.")
     if not isinstance(value, str):
         return value
     for read in (float, complex):
         try:
-            return read(value)
+            found = read(value)
         except ValueError:
             continue
+        if "inf" not in value.lower() and math.inf in map(abs, (found.real, found.imag)):
+            raise UsageError(f"{quoted(value)} is larger than a number can be", remedy='Write "inf" for infinity.')
+        return found
     raise UsageError(f"{quoted(value)} is no number", remedy='Write a number, "nan", "inf", "-inf" or "1+2j".')
 
 
@@ -52,7 +59,9 @@ def exact(raw: bytes, dtype: str) -> Scalar:
 
     array = np.frombuffer(raw, array_type(dtype))
     if array.dtype.kind == "c":
-        return str(array[0]).strip("()") if array[0].imag else exact(array[:1].real.tobytes(), _PARTS[dtype])
+        whole = complex(array[0])
+        plain = whole.imag == 0 and math.copysign(1, whole.imag) == 1
+        return exact(array[:1].real.tobytes(), _PARTS[dtype]) if plain else str(whole).strip("()")
     if DTYPES[dtype].kind == "float":
         found = float(array.astype(np.float64)[0])
         return found if math.isfinite(found) else str(found)
@@ -65,7 +74,7 @@ def zero(dtype: str) -> bytes:
     Raises:
         RepairError: it has none.
     """
-    if dtype == "float8_e8m0fnu":
+    if dtype == _POWERS:
         raise _cannot(0, dtype, "which holds powers of two")
     return bytes(DTYPES[dtype].itemsize)
 
@@ -89,6 +98,8 @@ def _element(value: complex, dtype: str, rounded: bool) -> NDArray[Any]:
             raise _cannot(value, dtype, "which has no imaginary part")
         value = value.real
     if kind == "float":
+        if value == 0 and dtype == _POWERS:
+            raise _cannot(value, dtype, "which holds powers of two")
         return _floating(value, dtype, rounded)
     if not math.isfinite(value) or (value != int(value) and not rounded):
         raise _cannot(value, dtype, "which holds whole numbers", "Write round = true for the nearest.")
@@ -110,8 +121,10 @@ def _floating(value: float, dtype: str, rounded: bool) -> NDArray[Any]:
     import numpy as np
 
     limit = largest(dtype)
-    if math.isfinite(value) and abs(value) > limit:
-        raise _cannot(value, dtype, f"whose largest is {limit:.6g}")
+    if math.isfinite(value) and (abs(value) > limit or (value < 0 and dtype == _POWERS)):
+        raise _cannot(
+            value, dtype, f"whose largest is {limit:.6g}" if value > 0 or dtype != _POWERS else "which has no sign"
+        )
     found = Cast(dtype).compute([np.array([value], np.float64)])
     back = float(found.astype(np.float64)[0])
     same = back == value or (math.isnan(back) and math.isnan(value))

@@ -15,6 +15,11 @@ Scalar: TypeAlias = "bool | int | float | str"
 """A number as a recipe holds it; "nan", "inf" and complex numbers ("1+2j") are texts."""
 
 
+def fits_64_bits(value: int) -> bool:
+    """Whether an integer is one of int64 or of uint64."""
+    return -(1 << 63) <= value < 1 << 64
+
+
 class FieldReader:
     """One table; every field must be asked for before `finish`, which refuses what is left.
 
@@ -98,9 +103,9 @@ class FieldReader:
         """A whole number from 0, None where the field is missing."""
         if not self.has(name):
             return None
-        value = self._table[name]
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise self.error(name, f"`{name}` must be a whole number")
+        value = self._integer(name, self._table[name])
+        if value < 0:
+            raise self.error(name, f"`{name}` must be a whole number from 0")
         return value
 
     def integer(self, name: str, default: int | None = None) -> int | None:
@@ -125,8 +130,11 @@ class FieldReader:
     def number(self, name: str, default: float) -> float:
         """A number, not a text; `default` where the field is missing."""
         value = self._table[name] if self.has(name) else default
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise self.error(name, f"`{name}` must be a number")
+        self._check_size(name, value)
+        if not math.isfinite(value):
+            raise self.error(name, f"`{name}` must be a finite number")
         return value
 
     def scalar(self, name: str) -> Scalar | None:
@@ -172,13 +180,22 @@ class FieldReader:
     def _integer(self, name: str, value: object) -> int:
         if not isinstance(value, int) or isinstance(value, bool):
             raise self.error(name, f"`{name}` must hold whole numbers")
+        self._check_size(name, value)
         return value
+
+    def _check_size(self, name: str, value: float) -> None:
+        """Refuse integers of more than 64 bits: no tensor holds them, and neither does a float all of them."""
+        if isinstance(value, int) and not fits_64_bits(value):
+            raise self.error(name, f"`{name}` holds an integer of more than 64 bits", "Write it as 1e30.")
 
     def _scalar(self, name: str, value: object) -> Scalar:
         """What is not finite is its text, so that equal steps are equal."""
         if isinstance(value, float) and not math.isfinite(value):
             return str(value)
-        return value if isinstance(value, (bool, int, float)) else self._text(name, value)
+        if isinstance(value, (bool, int, float)):
+            self._check_size(name, value)
+            return value
+        return self._text(name, value)
 
     def _text(self, name: str, value: object) -> str:
         if isinstance(value, str):

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-_OUTSIDE = None
-"""In a set of places: keys that went where no path for their module can be read off."""
-
 
 def strip_prefix(modules: Sequence[str], prefix: str, new_keys: Sequence[str | None]) -> dict[str, str | None]:
     """What torch's `consume_prefix_in_state_dict_if_present` does to `_metadata`.
@@ -84,21 +81,19 @@ def follow_keys(modules: Sequence[str], keys: Sequence[str], new_keys: Sequence[
         targets[""] = ""
     places: dict[str, str] = {}
     for module in modules:
-        home, below = module, ""
-        while home not in targets and home:
-            home, _, last = home.rpartition(".")
-            below = f"{last}.{below}" if below else last
-        place = targets.get(home, _OUTSIDE)
-        if place is not _OUTSIDE and place != home:
+        home = module
+        while home and home not in targets:
+            home = home.rpartition(".")[0]
+        place = targets.get(home)
+        if place is not None and place != home:
+            below = module[len(home) + 1 :] if home else module
             places[module] = f"{place}.{below}" if place and below else place or below
     return _without_meetings(modules, places)
 
 
 def _targets(keys: Sequence[str], new_keys: Sequence[str | None]) -> dict[str, str | None]:
-    """For every module path with keys below it: the place they all went to, _OUTSIDE where there is no such place."""
-    first: dict[str, str | None] = {}
-    # Only modules whose keys went to several places need a set of them.
-    several: dict[str, set[str | None]] = {}
+    """For every module path with keys below it: the place they all went to, None where there is no such place."""
+    places: dict[str, set[str | None]] = {}
     for old, new in zip(keys, new_keys, strict=True):
         if new is None:
             continue
@@ -107,40 +102,24 @@ def _targets(keys: Sequence[str], new_keys: Sequence[str | None]) -> dict[str, s
         place, _, new_leaf = new.rpartition(".")
         if leaf != new_leaf and place.count(".") != home.count("."):
             # A tensor that became several (weight_g to parametrizations.weight.original0) does not move its module.
-            place = home if place.startswith(home + ".") else _OUTSIDE
-        if first.setdefault(home, place) != place:
-            several.setdefault(home, {first[home]}).add(place)
-    by_depth: dict[int, list[str]] = {}
-    for home in first:
-        by_depth.setdefault(_depth(home), []).append(home)
-    for depth in range(max(by_depth, default=0), 0, -1):
-        for home in by_depth.get(depth, []):
-            above = home.rpartition(".")[0]
-            if above not in first:
-                by_depth.setdefault(depth - 1, []).append(above)
-            for target in several.get(home) or (first[home],):
-                place = target.rpartition(".")[0] if target else _OUTSIDE
-                if first.setdefault(above, place) != place:
-                    several.setdefault(above, {first[above]}).add(place)
-    return first | dict.fromkeys(several, _OUTSIDE)
-
-
-def _depth(module: str) -> int:
-    return module.count(".") + 1 if module else 0
+            place = home if place.startswith(home + ".") else None
+        # (where a place is known already, so are those above it)
+        while place not in (known := places.setdefault(home, set())):
+            known.add(place)
+            if home:
+                home, place = home.rpartition(".")[0], place.rpartition(".")[0] if place else None
+    return {home: next(iter(known)) if len(known) == 1 else None for home, known in places.items()}
 
 
 def _without_meetings(modules: Sequence[str], places: dict[str, str]) -> dict[str, str | None]:
     """Let an entry whose new path is taken stay where it is, or go where even that is taken."""
-    taken = {module for module in modules if module not in places}
+    taken = set(modules) - places.keys()
     moved: dict[str, str | None] = {}
-    waiting = []
     for module, place in places.items():
-        if place in taken:
-            waiting.append(module)
-        else:
+        if place not in taken:
             taken.add(place)
             moved[module] = place
-    for module in waiting:
+    for module in [module for module in places if module not in moved]:
         if module in taken:
             moved[module] = None
         taken.add(module)

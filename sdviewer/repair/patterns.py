@@ -30,6 +30,7 @@ LONGEST = 4096
 """Characters of a key that a pattern with a quadratic worst case still looks at."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_FLAGS = re.compile(r"\(\?[aimsux]+\)")
 _ARITHMETIC = re.compile(r"(?:\s*(?:[A-Za-z_][A-Za-z0-9_]*|[0-9]{1,18}(?![A-Za-z0-9_])|//|[-+*%()]))+\s*")
 
 
@@ -105,17 +106,17 @@ class Pattern:
         return key == self.literal if self.literal is not None else self.match(key) is not None
 
 
-Part: TypeAlias = "str | int | _Above | _Expression"
+Part: TypeAlias = "str | int | Above | Arithmetic"
 
 
-class _Above(NamedTuple):
+class Above(NamedTuple):
     """What a `**` of zero or more components took, without its dot; `dot` goes before it unless it took nothing."""
 
     group: int
     dot: str
 
 
-class _Expression(NamedTuple):
+class Arithmetic(NamedTuple):
     """Arithmetic on integer placeholders; `counted` is the one that `n` counts, "" where there is no such `n`."""
 
     text: str
@@ -192,7 +193,7 @@ class Rule:
     def _counts(self, keys: Iterable[str]) -> dict[str, int]:
         """For each placeholder that an `n` counts: one more than its largest value."""
         groups = self.pattern.groups or {}
-        counted = {part.counted for part in self.parts if isinstance(part, _Expression)} - {""}
+        counted = {part.counted for part in self.parts if isinstance(part, Arithmetic)} - {""}
         counts = dict.fromkeys(counted, 0)
         if counted:
             for key in keys:
@@ -227,7 +228,7 @@ def compile_rule(pattern: str, result: str) -> Rule:
     if not result:
         raise UsageError(f"the result of {quoted(pattern)} is empty", remedy="To leave keys out, use a drop step.")
     tokens = _result_tokens(result)
-    integers = frozenset(name for token in tokens if isinstance(token, _Expression) for name in token.names)
+    integers = frozenset(name for token in tokens if isinstance(token, Arithmetic) for name in token.names)
     compiled = _compile(pattern, integers)
     return Rule(compiled, result, _result_parts(compiled, result, tokens))
 
@@ -244,6 +245,12 @@ def literal_rule(old: str, new: str) -> tuple[str, str]:
     if pattern == old and not any(ch in new for ch in "*{}"):
         return old, new
     return FULL + (re.escape(old) or "(?:)"), new.replace("\\", r"\\")
+
+
+def split_flags(body: str) -> tuple[str, str]:
+    """Flags that must stand first in a regular expression, and the rest of it."""
+    flags = _FLAGS.match(body)
+    return (flags[0], body[flags.end() :]) if flags else ("", body)
 
 
 def _bad(text: str, at: int, reason: str, remedy: str = "") -> NoReturn:
@@ -439,7 +446,7 @@ class _Compiler:
 # Results
 
 
-_ResultToken: TypeAlias = "Token | _Expression"
+_ResultToken: TypeAlias = "Token | Arithmetic"
 
 
 def _result_tokens(text: str) -> list[_ResultToken]:
@@ -493,7 +500,7 @@ def _result_parts(pattern: Pattern, text: str, tokens: Sequence[_ResultToken]) -
                 if not anys:
                     _bad(text, at, f"`**` has no counterpart in the pattern {quoted(pattern.text)}")
                 parts.append(_any_part(*anys.pop(0), tokens, i))
-            case _Expression():
+            case Arithmetic():
                 parts.append(_bound(token, groups, pattern, text))
             case _:
                 raise AssertionError(token)
@@ -507,10 +514,10 @@ def _any_part(group: int, above: bool, tokens: Sequence[_ResultToken], i: int) -
         return group
     before = tokens[i - 1] if i else None
     dotted = following is None and isinstance(before, Text) and before.text.endswith(".")
-    return _Above(group, "." if dotted else "")
+    return Above(group, "." if dotted else "")
 
 
-def _bound(expression: _Expression, groups: Mapping[str, int], pattern: Pattern, text: str) -> _Expression:
+def _bound(expression: Arithmetic, groups: Mapping[str, int], pattern: Pattern, text: str) -> Arithmetic:
     """Say what the names of an expression are; `n` may be the count of the only other one."""
     unknown = [name for name in expression.names if name not in groups]
     if not unknown:
@@ -525,7 +532,7 @@ def _bound(expression: _Expression, groups: Mapping[str, int], pattern: Pattern,
     _bad(text, at, f"{{{name}}} is not in the pattern {quoted(pattern.text)}")
 
 
-def _arithmetic(text: str, at: int, inside: str) -> _Expression:
+def _arithmetic(text: str, at: int, inside: str) -> Arithmetic:
     if len(inside) > 200 or not _ARITHMETIC.fullmatch(inside):
         _bad(
             text,
@@ -556,12 +563,12 @@ def _arithmetic(text: str, at: int, inside: str) -> _Expression:
                 pass
             case _:
                 _bad(text, at, f"{{{inside}}} holds more than names, integers and + - * // % ( )")
-    return _Expression(inside, tree, tuple(names), "")
+    return Arithmetic(inside, tree, tuple(names), "")
 
 
 def _said_of(part: Part, key: str) -> str:
     """What a piece of a result is for a pattern without wildcards: text, or arithmetic on numbers alone."""
-    return _index(part, {}, key) if isinstance(part, _Expression) else str(part)
+    return _index(part, {}, key) if isinstance(part, Arithmetic) else str(part)
 
 
 def _is_plain(part: Part) -> bool:
@@ -570,7 +577,7 @@ def _is_plain(part: Part) -> bool:
 
 def _filler(part: Part, groups: Mapping[str, int], counts: Mapping[str, int]) -> Callable[[re.Match[str], str], str]:
     """A function from a match and its key to the text of a computed piece of the result."""
-    if isinstance(part, _Above):
+    if isinstance(part, Above):
         above = part
 
         def fill_above(found: re.Match[str], key: str) -> str:
@@ -578,7 +585,7 @@ def _filler(part: Part, groups: Mapping[str, int], counts: Mapping[str, int]) ->
             return above.dot + taken if taken else ""
 
         return fill_above
-    assert isinstance(part, _Expression)
+    assert isinstance(part, Arithmetic)
     expression = part
     names = [name for name in expression.names if name in groups]
     numbers = [groups[name] for name in names]
@@ -598,7 +605,7 @@ def _filler(part: Part, groups: Mapping[str, int], counts: Mapping[str, int]) ->
     return fill
 
 
-def _index(expression: _Expression, values: Mapping[str, int], key: str) -> str:
+def _index(expression: Arithmetic, values: Mapping[str, int], key: str) -> str:
     try:
         number = _evaluate(expression.tree, values)
     except ZeroDivisionError:

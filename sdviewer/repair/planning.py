@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -32,11 +33,14 @@ from sdviewer.repair.plan import (
     sources,
 )
 from sdviewer.repair.recipe import Recipe
-from sdviewer.repair.transforms import Narrow
+from sdviewer.repair.transforms import MOST_DIMENSIONS, Narrow
 from sdviewer.repair.wording import listed, quoted
 
 NAMED = 10
 """Keys that a warning carries."""
+
+LARGEST = (1 << 63) - 1
+"""Bytes of a tensor."""
 
 
 def choose_state_dict(checkpoint: Checkpoint, name: str | None = None) -> int:
@@ -256,7 +260,9 @@ def entries_of(targets: Sequence[Target], source: StateDict, checkpoint: Checkpo
 
 def _tied(info: TensorInfo) -> Hashable:
     """Equal for tensors that look at the same elements of one storage; None where it has none of its own."""
-    return None if info.storage is None else (info.storage, info.storage_offset, info.shape, info.stride)
+    if info.storage is None:
+        return None
+    return (info.storage, info.storage_offset, info.shape, info.stride, info.dtype, info.flags)
 
 
 def _identity(value: Kept | Computed, source: StateDict, checkpoint: Checkpoint) -> Hashable:
@@ -274,6 +280,8 @@ def _opaque(info: TensorInfo) -> str:
         return f"it cannot be read: {info.unreadable}"
     if info.kind in ("sparse", "nested", "quantized", "meta") or info.storage is None:
         return f"it is a {info.kind} tensor"
+    if len(info.shape) > MOST_DIMENSIONS:
+        return f"it has {len(info.shape)} dimensions, and {MOST_DIMENSIONS} are the most to compute with"
     if info.dtype not in DTYPES:
         return f"it is of a type that only its container knows, {info.dtype}"
     return ""
@@ -474,6 +482,7 @@ class _Planner:
                 key=twice,
                 remedy="Give each its own name.",
             )
+        self._refuse_too_large(results, where)
         changed = sum([output != (entry,) for entry, output in zip(entries, changes.outputs, strict=True)])
         self._report(step, where, changes.matched, changed, changes.dead_rules)
         for warning in changes.warnings:
@@ -483,6 +492,16 @@ class _Planner:
                 self._give_reasons(step.why, entries, results)
             self.keys = [new.key for new in results]
             self.values = [new.value.entry if isinstance(new.value, Kept) else new.value for new in results]
+
+    def _refuse_too_large(self, results: Sequence[Entry], where: str) -> None:
+        for entry in results:
+            value = entry.value
+            if isinstance(value, Computed) and math.prod(value.shape) * DTYPES[value.dtype].itemsize > LARGEST:
+                raise RepairError(
+                    f"{where}: {quoted(entry.key)} would be larger than a file can be ({text.shape(value.shape)})",
+                    path=self.checkpoint.path,
+                    key=entry.key,
+                )
 
     def _give_reasons(self, why: str, entries: Sequence[Entry], results: Sequence[Entry]) -> None:
         used = {entry for new in results for entry in sources(new.value)}

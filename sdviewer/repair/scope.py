@@ -11,14 +11,12 @@ from sdviewer.repair.operations import Operation, Unwrap
 from sdviewer.repair.operations.choice import Choice
 from sdviewer.repair.operations.file_operation import FileOperation
 from sdviewer.repair.operations.whole_file import WholeFile
-from sdviewer.repair.patterns import FULL, SEARCH, compile_pattern, literal_pattern
+from sdviewer.repair.patterns import FULL, SEARCH, compile_pattern, literal_pattern, split_flags
 
 MOST_KEYS = 2000
 """Keys that a step names one by one, at most: a longer list says nothing to a person any more."""
 MOST_SKIPPED = 200
 """Keys that a step is told to leave as they are, at most."""
-
-_FLAGS = re.compile(r"\(\?[aimsux]+\)")
 
 
 def below(prefix: str) -> str:
@@ -76,10 +74,10 @@ def _all_but(patterns: Iterable[str], skipped: Collection[str]) -> list[str]:
             if pattern.literal not in skipped:
                 found.append(text)
         elif text.startswith(SEARCH):
-            flags, body = _flags(text[len(SEARCH) :])
+            flags, body = split_flags(text[len(SEARCH) :])
             found.append(f"{SEARCH}{flags}^{ahead}{'' if body == '^' else f'(?s:.*?)(?:{body})'}")
         elif text.startswith(FULL):
-            flags, body = _flags(text[len(FULL) :])
+            flags, body = split_flags(text[len(FULL) :])
             found.append(f"{FULL}{flags}{ahead}(?:{body})")
         else:
             assert pattern.regex is not None
@@ -87,9 +85,3 @@ def _all_but(patterns: Iterable[str], skipped: Collection[str]) -> list[str]:
     if not found:
         raise UsageError("no key is left")
     return found
-
-
-def _flags(body: str) -> tuple[str, str]:
-    """Flags that must stand first in an expression, and the rest of it."""
-    flags = _FLAGS.match(body)
-    return (flags[0], body[flags.end() :]) if flags else ("", body)

@@ -1,4 +1,4 @@
-"""How one tensor is computed from others: pure NumPy, and the same said in torch.
+"""How one tensor is computed from others, in pure NumPy.
 
 A transform is a frozen value: equal transforms of equal inputs give one tensor. What several operations need stands
 here; what one needs stands with it.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     Array: TypeAlias = NDArray[Any]
 
 Shape: TypeAlias = tuple[int, ...]
+
+MOST_DIMENSIONS = 64
+"""Of an array of NumPy 2, and of a tensor in most operations of torch."""
+
+AT_ONCE = 1 << 20
+"""Elements of a new tensor that are made at once."""
 
 _LARGEST_E4M3FN = 448.0
 
@@ -79,15 +85,14 @@ class Cast(Transform):
         target = array_type(self.dtype)
         with np.errstate(all="ignore"):
             if target.kind == "b":
-                return np.not_equal(array, np.zeros((), array.dtype))
+                return np.not_equal(in_float(array), 0)
             if array.dtype.kind == "c" and target.kind != "c":
                 array = array.real
             small = target.itemsize <= 2 and target.kind not in "iu"
-            if array.dtype != np.float32 and (small or array.dtype.kind == "V"):
-                array = array.astype(np.float32)
+            array = array.astype(np.float32, copy=False) if small else in_float(array)
             if self.dtype == "float8_e4m3fn":
                 array = np.clip(array, -_LARGEST_E4M3FN, _LARGEST_E4M3FN)
-            return array.astype(target)
+            return array.astype(target, copy=False)
 
     def details(self) -> dict[str, Any]:
         return {"dtype": self.dtype}
@@ -138,24 +143,6 @@ class Slice(Narrow):
 
     def details(self) -> dict[str, Any]:
         return {"dim": self.dim, "slice": [self.start, self.start + self.length]}
-
-
-@dataclass(frozen=True, slots=True)
-class Take(Transform):
-    """The places `places` along `dim`, in that order."""
-
-    op: ClassVar[str] = "rows"
-
-    dim: int
-    places: tuple[int, ...]
-
-    def compute(self, arrays: Sequence[Array]) -> Array:
-        import numpy as np
-
-        return np.take(arrays[0], np.array(self.places, np.int64), axis=self.dim)
-
-    def details(self) -> dict[str, Any]:
-        return {"dim": self.dim}
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,30 +281,50 @@ class Unsqueeze(Reshape):
 
 
 @dataclass(frozen=True, slots=True)
-class Full(Transform):
-    """A new tensor that holds one value: `element` is its bytes in this machine's order.
-
-    `key` keeps those apart that are equal and not one tensor.
-    """
+class New(Transform):
+    """A new tensor, made of no other and never held as a whole; `key` keeps equal ones apart."""
 
     op: ClassVar[str] = "add"
 
     shape: Shape
     dtype: str
-    element: bytes
     key: str
+
+    @abstractmethod
+    def pieces(self, first: int, count: int) -> Iterator[Array]:
+        """`count` elements, row by row, from the element `first`, a few MiB at a time."""
 
     def compute(self, arrays: Sequence[Array]) -> Array:
         import numpy as np
 
-        return np.full(self.shape, np.frombuffer(self.element, array_type(self.dtype))[0])
+        result = np.empty(math.prod(self.shape), array_type(self.dtype))
+        at = 0
+        for piece in self.pieces(0, result.size):
+            result[at : at + piece.size] = piece
+            at += piece.size
+        return result.reshape(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Full(New):
+    """A new tensor that holds one value: `element` is its bytes in this machine's order."""
+
+    element: bytes
+
+    def pieces(self, first: int, count: int) -> Iterator[Array]:
+        import numpy as np
+
+        value = np.frombuffer(self.element, array_type(self.dtype))
+        for start in range(0, count, AT_ONCE):
+            yield np.repeat(value, min(AT_ONCE, count - start))
 
 
 def in_float(array: Array) -> Array:
     """Floats of 16 bits and less as float32, in which torch computes with them on a CPU; all else as it is."""
     import numpy as np
 
-    small = array.dtype.kind == "V" or array.dtype == np.float16
+    # (the kind of float8_e5m2 is that of NumPy's own floats, that of the other small ones is "V")
+    small = array.dtype.kind in "fV" and array.dtype.itemsize <= 2
     return array.astype(np.float32) if small else array
 
 

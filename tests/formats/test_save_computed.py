@@ -164,3 +164,29 @@ class TestTorchFiles:
         steps = ('op = "cast"\ndtype = "float64"', 'op = "untie"')
         found, _ = _saved(_written(tmp_path, "torch-zip"), *steps)
         assert torch.equal(found["a"], found["tied"]) and found["a"].data_ptr() != found["tied"].data_ptr()
+
+
+def test_that_tensors_of_two_dtypes_or_signs_on_one_storage_are_not_tied(tmp_path: Path) -> None:
+    numbers = torch.randn(3, dtype=torch.complex64)
+    path = tmp_path / "in.pt"
+    torch.save({"a": numbers, "b": numbers.conj(), "c": torch.ones(2)}, path)
+    checkpoint = open_checkpoint(str(path))
+    plan = make_plan(parse_recipe('format = "sdviewer-recipe/1"\n[[step]]\nop = "untie"\n'), checkpoint)
+    assert plan.steps[0].matched == 0
+
+
+def test_that_a_tensor_of_too_many_dimensions_stays_and_is_not_computed_with(tmp_path: Path) -> None:
+    path = tmp_path / "in.pt"
+    torch.save({"epoch": 3, "state_dict": {"a": torch.ones([1] * 70), "b": torch.ones(2)}}, path)
+    with pytest.raises(RepairError, match="70 dimensions"):
+        _saved(path, 'op = "cast"\ndtype = "float16"')
+    found, _ = _saved(path, 'op = "cast"\ndtype = "float16"\nkeys = ["b"]')
+    assert found["a"].dim() == 70 and found["b"].dtype == torch.float16
+
+
+def test_that_an_empty_tensor_is_computed_from_an_empty_one(tmp_path: Path) -> None:
+    path = tmp_path / "in.pt"
+    parts = {"w.weight_orig": torch.empty(0, 5), "w.weight_u": torch.empty(0), "w.weight_v": torch.empty(5)}
+    torch.save({"epoch": 3, "state_dict": {**parts, "x": torch.ones(2)}}, path)
+    found, _ = _saved(path, 'op = "spectral_norm"\ndim = 0', 'op = "transpose"\nkeys = ["w.weight"]')
+    assert found["w.weight"].shape == (5, 0)

@@ -70,7 +70,7 @@ RULES = st.lists(
 ).map(tuple)
 DIMS = st.integers(-3, 3)
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
-SCALARS = st.one_of(FLOATS, st.integers(), st.booleans(), st.sampled_from(["nan", "-inf", "1+2j"]))
+SCALARS = st.one_of(FLOATS, st.integers(-(2**63), 2**64 - 1), st.booleans(), st.sampled_from(["nan", "-inf", "1+2j"]))
 PLACES = st.lists(st.integers(-9, 9), max_size=5).map(tuple)
 FORMS = st.sampled_from(["folded", "old", "new"])
 KEYED = {**COMMON, "keys": st.just(()) | PATTERNS}

@@ -505,3 +505,8 @@ def test_that_a_preview_shows_shapes_after_a_recipe() -> None:
     file = model("module.fc.weight")
     found = preview_operation(Recipe(steps=(Strip(prefix="module."),)), Prefix(add="m."), file)
     assert [(row.old, row.new, row.shape) for row in found.rows] == [("fc.weight", "m.fc.weight", "2×3")]
+
+
+def test_that_keys_of_empty_components_are_renamed_with_their_versions() -> None:
+    plan = make_plan(Recipe(steps=(Prefix(add="x.", keys=("**",)),)), model("a.", "..", modules=["", "a", "."]))
+    assert dict(plan.modules) == {"a": "x.a", ".": "x.."}

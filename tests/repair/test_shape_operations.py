@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sdviewer.errors import KeyCollision, NoMatch, RepairError, UsageError
 from sdviewer.repair.operations import (
+    Add,
     Flatten,
     Fuse,
     Permute,
@@ -251,6 +252,8 @@ def test_that_what_cannot_be_is_refused_with_keys_shapes_and_a_remedy(
         lambda: Permute(order=(0, 2)),
         lambda: Transpose(dims=(1, 1)),
         lambda: Reshape(shape=(-1, -1)),
+        lambda: Reshape(shape=(1,) * 65),
+        lambda: Add(key="n", shape=(1,) * 65),
         lambda: Rows(take=(1,), reverse=True),
         lambda: Rows(),
         lambda: Rows(take=(1,), fill="mean"),
@@ -260,6 +263,18 @@ def test_that_what_cannot_be_is_refused_with_keys_shapes_and_a_remedy(
 def test_that_fields_that_say_nothing_that_can_be_done_are_refused(make: Callable[[], TensorOperation]) -> None:
     with pytest.raises(UsageError):
         make()
+
+
+def test_that_more_dimensions_than_arrays_have_are_refused() -> None:
+    wide = torch.zeros([1] * 64)
+    assert "64 dimensions" in refused(Unsqueeze(dim=0), {"w": wide}).message
+    assert "64 dimensions" in refused(Stack(source="w.{i}", over="i", into="w"), {"w.0": wide}).message
+
+
+def test_that_a_tensor_larger_than_a_file_can_be_is_refused() -> None:
+    add = Add(key="n", shape=(2**62,), dtype="float64")
+    with pytest.raises(RepairError, match="larger than a file"):
+        make_plan(Recipe(steps=(add,)), model("w"))
 
 
 def test_that_a_tensor_whose_elements_cannot_be_moved_stops_the_step() -> None:

@@ -13,6 +13,7 @@ from sdviewer.repair.operations.cast import TARGETS, cast_loss
 from sdviewer.repair.operations.tensor_operation import Entry
 from sdviewer.repair.plan import Computed, Expression, Kept
 from sdviewer.repair.transforms import Cast as Casting
+from tests.repair.arrays import applied
 from tests.repair.evaluated import entries_of, evaluated
 
 FLOATS = ("float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
@@ -72,6 +73,11 @@ def test_that_a_cast_that_is_said_to_lose_nothing_loses_nothing(old: str, new: s
     if tensor.is_floating_point() or tensor.is_complex():
         same |= tensor.to(torch.complex128).isnan()  # a NaN stays one, with other bits
     assert same.all()
+
+
+def test_that_powers_of_two_are_all_true() -> None:
+    scales = torch.tensor([0, 1, 127, 255], dtype=torch.uint8).view(torch.float8_e8m0fnu)
+    assert applied(Cast(dtype="bool", of="all"), {"w": scales})["w"].tolist() == scales.bool().tolist()
 
 
 def test_that_a_cast_takes_floats_and_leaves_integers_unless_all_are_asked_for() -> None:

@@ -2,30 +2,35 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, weight_norm
 
 from sdviewer.errors import KeyCollision, NoMatch, RepairError, UsageError
-from sdviewer.repair.elements import element
+from sdviewer.repair.elements import element, exact
 from sdviewer.repair.operations import (
     Add,
     Broadcast,
+    Cast,
     Clean,
     Edit,
     Prune,
     Rows,
     Scale,
     SpectralNorm,
+    Unstack,
     Untie,
     WeightNorm,
 )
 from sdviewer.repair.operations.tensor_operation import Entry, TensorOperation
 from sdviewer.repair.plan import Computed, Kept
+from sdviewer.repair.transforms import AT_ONCE, New
 from tests.repair.arrays import applied, array_of, refused, same
 
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -105,6 +110,26 @@ def test_that_random_numbers_are_the_same_for_a_seed() -> None:
     first = applied(Add(key="x", fill="normal", shape=(2,), dtype="float64"), state_dict)["x"]
     assert first.tolist() == [1.764052345967664, 0.4001572083672233]
     assert applied(Add(key="x", fill="normal", shape=(2,), dtype="complex64"), state_dict)["x"].shape == (2,)
+
+
+def test_that_a_new_tensor_comes_in_pieces_that_are_those_of_the_whole() -> None:
+    shape, many = (AT_ONCE + 3, 2), 2 * AT_ONCE + 6
+    for fill, dtype in (("normal", "float16"), ("normal", "complex64"), ("arange", "int32"), (0.5, "float8_e5m2")):
+        add = Add(key="x", fill=fill, shape=shape, dtype=dtype)
+        value = add.plan_entries([Entry("w", Kept(0), (2,), "float32")]).outputs[0][1].value
+        assert isinstance(value, Computed) and isinstance(value.transform, New)
+        whole = value.transform.compute([]).reshape(-1)
+        for first, count in ((0, many), (5, 9), (AT_ONCE - 2, AT_ONCE + 4), (many - 1, 1)):
+            pieces = list(value.transform.pieces(first, count))
+            assert max(piece.size for piece in pieces) <= AT_ONCE
+            assert np.concatenate(pieces).tobytes() == whole[first : first + count].tobytes(), (fill, dtype, first)
+
+
+@pytest.mark.parametrize("number", [10**400, 2**64, -(2**63) - 1, "9" * 400])
+def test_that_a_number_that_nothing_holds_is_refused_and_never_becomes_another(number: int | str) -> None:
+    for make in (lambda: Edit(key="w", at=(0,), value=number), lambda: Add(key="n", fill=number, shape=(1,))):
+        with pytest.raises(UsageError):
+            make()
 
 
 def test_that_two_added_tensors_are_not_one() -> None:
@@ -200,7 +225,7 @@ def test_that_a_number_is_rounded_where_that_is_asked_for() -> None:
 
 @settings(deadline=None)
 @given(
-    st.floats() | st.integers(-(2**70), 2**70),
+    st.floats() | st.integers(-(2**63), 2**64 - 1),
     st.sampled_from([*FLOATS, *SMALL, torch.int64, torch.uint8, torch.bool]),
 )
 def test_that_an_exact_number_is_exact_and_a_refused_one_is_not_there(value: float, dtype: torch.dtype) -> None:
@@ -244,11 +269,60 @@ def test_that_clean_and_scale_leave_integers_as_they_are() -> None:
         assert all(same(found, state_dict[key]) for key, found in applied(operation, state_dict).items())
 
 
+def test_that_powers_of_two_that_have_no_zero_are_not_cleaned_with_one() -> None:
+    scales = torch.tensor([127, 255, 0], dtype=torch.uint8).view(torch.float8_e8m0fnu)
+    assert "powers of two" in refused(Clean(), {"w": scales}).message
+    assert "no sign" in refused(Clean(nan=-1.0), {"w": scales}).message
+
+
+def test_that_sparse_integers_are_left_by_what_is_about_floats_alone() -> None:
+    entries = [Entry("i", Kept(0), (3, 3), "int64", "it is a sparse tensor")]
+    for operation in (Cast(dtype="float16"), Clean(), Scale(factor=2.0)):
+        changes = operation.plan_entries(entries)
+        assert changes.refusal is None and changes.outputs == [(entries[0],)]
+        assert operation.plan_entries([entries[0]._replace(dtype="float32")]).refusal is not None
+
+
+def test_that_rows_with_infinities_are_averaged_without_a_word() -> None:
+    rows = torch.tensor([[1.0, float("inf")], [3.0, -float("inf")]])
+    found = applied(Rows(pad=1, fill="mean"), {"w": rows})["w"]
+    assert found[2, 0] == 2 and found[2, 1].isnan()
+
+
+def test_that_rows_of_a_tensor_that_is_only_said_to_be_large_cost_nothing_to_plan() -> None:
+    entry = Entry("w", Kept(0), (1 << 50, 2), "float32")
+    for operation in (Rows(reverse=True), Rows(delete=(0, -1)), Rows(take=(5,))):
+        assert operation.plan_entries([entry]).refusal is None
+    refusal = Unstack(source="w", into="w.{i}").plan_entries([entry]).refusal
+    assert refusal is not None and "a key of its own" in refusal.message
+
+
+@pytest.mark.parametrize(
+    ("array", "dtype"),
+    [
+        (np.array([1.1 + 2.3j], np.complex64), "complex64"),
+        (np.array([complex(1, -0.0), complex(-0.0, 0.0), complex(-0.0, -0.0)], np.complex128), "complex128"),
+        (np.array([complex(float("nan"), -float("inf"))], np.complex64), "complex64"),
+        (np.array([0.1, -0.0], np.float32), "float32"),
+    ],
+)
+def test_that_a_number_as_a_recipe_holds_it_gives_the_same_bytes(array: NDArray[Any], dtype: str) -> None:
+    for one in array:
+        assert element(exact(one.tobytes(), dtype), dtype) == one.tobytes()
+
+
 @pytest.mark.parametrize("dtype", [*FLOATS, torch.complex64])
 def test_that_scale_gives_the_bits_that_torch_gives(dtype: torch.dtype) -> None:
     tensor = torch.randn(5000, generator=torch.Generator().manual_seed(2)).to(dtype)
     for factor in (0.1, 1 / 3, -7.0, 1e-8):
         assert same(applied(Scale(factor=factor), {"w": tensor})["w"], tensor * factor)
+
+
+@pytest.mark.parametrize("dtype", [*SMALL, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz])
+def test_that_small_floats_are_multiplied_in_float32_and_rounded_once(dtype: torch.dtype) -> None:
+    tensor = torch.randn(5000, generator=torch.Generator().manual_seed(2)).to(dtype)
+    for factor in (0.1, -3.3):
+        assert same(applied(Scale(factor=factor), {"w": tensor})["w"], (tensor.float() * factor).to(dtype))
 
 
 # pruning and norms

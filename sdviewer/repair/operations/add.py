@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
@@ -15,9 +15,16 @@ from sdviewer.errors import KeyCollision, NoMatch, RepairError, UsageError
 from sdviewer.repair.elements import element, number
 from sdviewer.repair.fields import FieldReader, Scalar
 from sdviewer.repair.operations.cast import TARGETS
-from sdviewer.repair.operations.tensor_operation import Entry, EntryChanges, TensorOperation, axis, stated
+from sdviewer.repair.operations.tensor_operation import (
+    Entry,
+    EntryChanges,
+    TensorOperation,
+    axis,
+    check_dimensions,
+    stated,
+)
 from sdviewer.repair.plan import Computed
-from sdviewer.repair.transforms import Cast, Full, Shape, Transform
+from sdviewer.repair.transforms import AT_ONCE, Cast, Full, New, Shape, Transform
 from sdviewer.repair.wording import quoted
 
 if TYPE_CHECKING:
@@ -28,8 +35,6 @@ if TYPE_CHECKING:
 _AXES = re.compile(r"(.*)\[\s*(-?\d{1,3}(?:\s*,\s*-?\d{1,3})*)\s*\]", re.DOTALL)
 _WORDS = {"zeros": 0, "ones": 1}
 ARANGE, NORMAL = "arange", "normal"
-_RUN = 1 << 20
-"""Numbers that are drawn at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,7 @@ class Add(TensorOperation):
             raise UsageError("add needs either a `shape` or a key in `like`")
         if min(self.shape or (0,)) < 0:
             raise UsageError("a size in `shape` is negative")
+        check_dimensions(self.shape or ())
         if self.dtype and self.dtype not in TARGETS:
             raise UsageError(
                 f"{quoted(self.dtype)} is no dtype of a new tensor", remedy=f"One of {', '.join(TARGETS)}."
@@ -144,7 +150,7 @@ class Add(TensorOperation):
         if self.fill == NORMAL:
             if DTYPES[dtype].kind not in ("float", "complex"):
                 raise RepairError(f"{what}: {dtype} cannot hold random numbers", key=self.key)
-            return Normal(shape, dtype, self.mean, self.std, self.seed, self.key)
+            return Normal(shape, dtype, self.key, self.mean, self.std, self.seed)
         try:
             if self.fill == ARANGE:
                 # The last number is the largest: where it fits, so do all whole numbers below it, as far as floats go.
@@ -152,54 +158,45 @@ class Add(TensorOperation):
                     element(last, dtype)
                 return Arange(shape, dtype, self.key)
             value = _WORDS.get(self.fill, self.fill) if isinstance(self.fill, str) else self.fill
-            return Full(shape, dtype, element(value, dtype, rounded=True), self.key)
+            return Full(shape, dtype, self.key, element(value, dtype, rounded=True))
         except RepairError as error:
             raise RepairError(f"{what}: {error.message}", key=self.key, remedy="Give another `dtype`.") from None
 
 
 @dataclass(frozen=True, slots=True)
-class Arange(Transform):
-    """A new tensor of the numbers from 0, row by row; `key` keeps equal ones apart."""
+class Arange(New):
+    """A new tensor of the numbers from 0, row by row."""
 
-    op: ClassVar[str] = "add"
-
-    shape: Shape
-    dtype: str
-    key: str
-
-    def compute(self, arrays: Sequence[Array]) -> Array:
+    def pieces(self, first: int, count: int) -> Iterator[Array]:
         import numpy as np
 
-        whole = np.arange(math.prod(self.shape), dtype=np.int64)
-        return whole.astype(array_type(self.dtype)).reshape(self.shape)
+        for start in range(first, first + count, AT_ONCE):
+            whole = np.arange(start, min(start + AT_ONCE, first + count), dtype=np.int64)
+            yield whole.astype(array_type(self.dtype))
 
 
 @dataclass(frozen=True, slots=True)
-class Normal(Transform):
-    """A new tensor of normally distributed numbers, the same for a seed everywhere; `key` keeps equal ones apart.
+class Normal(New):
+    """A new tensor of normally distributed numbers, the same for a seed everywhere.
 
     They are those of NumPy's `RandomState(seed).standard_normal`, the Mersenne Twister that NumPy has promised not to
     change (its generators may), in float64, times `std` plus `mean`, rounded to the dtype. A complex number takes two.
     """
 
-    op: ClassVar[str] = "add"
-
-    shape: Shape
-    dtype: str
     mean: float
     std: float
     seed: int
-    key: str
 
-    def compute(self, arrays: Sequence[Array]) -> Array:
+    def pieces(self, first: int, count: int) -> Iterator[Array]:
+        """The numbers before `first` are drawn too, since each one follows from those before it."""
         import numpy as np
 
         source = np.random.RandomState(self.seed)
-        array = np.empty(math.prod(self.shape), array_type(self.dtype))
-        is_complex = array.dtype.kind == "c"
+        each = 2 if array_type(self.dtype).kind == "c" else 1
         cast = Cast(self.dtype)
-        for start in range(0, len(array), _RUN):
-            count = min(_RUN, len(array) - start)
-            drawn = source.standard_normal(2 * count if is_complex else count) * self.std + self.mean
-            array[start : start + count] = cast.compute([drawn.view(np.complex128) if is_complex else drawn])
-        return array.reshape(self.shape)
+        for start in range(0, first + count, AT_ONCE):
+            drawn = source.standard_normal(each * min(AT_ONCE, first + count - start))
+            with np.errstate(over="ignore"):
+                drawn = drawn * self.std + self.mean
+            if start + AT_ONCE > first:
+                yield cast.compute([drawn.view(np.complex128) if each == 2 else drawn])[max(0, first - start) :]

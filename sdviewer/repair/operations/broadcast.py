@@ -38,9 +38,10 @@ class Broadcast(TensorOperation):
         """A key, and a template with a placeholder above its last component."""
         if not self.source:
             raise UsageError("broadcast needs a key in `from`")
-        compile_rule(self._blocks(), self.to)
+        compile_rule(self.blocks, self.to)
 
-    def _blocks(self) -> str:
+    @property
+    def blocks(self) -> str:
         """The pattern of what stands in the blocks."""
         components = self.to.split(".")
         depth = max([i for i, part in enumerate(components[:-1], 1) if compile_pattern(part or "-").groups], default=0)
@@ -68,7 +69,7 @@ class Broadcast(TensorOperation):
             if source is None or source.shape is None:
                 missing = f"{quoted(self.source)} is no tensor" if source else f"there is no key {quoted(self.source)}"
                 raise NoMatch(f"cannot broadcast: {missing}", key=self.source)
-            rename = compile_rule(self._blocks(), self.to).renamer(list(places))
+            rename = compile_rule(self.blocks, self.to).renamer(list(places))
             last = {new: place for key, place in places.items() if (new := rename(key)) is not None}
             last.pop(self.source, None)
             if not last:

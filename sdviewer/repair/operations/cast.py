@@ -11,7 +11,7 @@ from sdviewer.core.arrays import has_values
 from sdviewer.core.dtypes import DTYPES, DType
 from sdviewer.errors import RepairError, UsageError
 from sdviewer.repair.fields import FieldReader
-from sdviewer.repair.operations.tensor_operation import EachTensor, Entry, needs_numbers
+from sdviewer.repair.operations.tensor_operation import EachTensor, Entry, may_be_floating, needs_numbers
 from sdviewer.repair.plan import PlanWarning
 from sdviewer.repair.transforms import Cast as Casting
 from sdviewer.repair.transforms import Transform
@@ -80,8 +80,7 @@ class Cast(EachTensor):
         """Nothing for what has the dtype already, or is no float where only floats are meant."""
         if entry.dtype == self.dtype:
             return None
-        known = DTYPES.get(entry.dtype)
-        if self.of == "floating" and not entry.opaque and (known is None or known.kind not in ("float", "complex")):
+        if self.of == "floating" and not may_be_floating(entry):
             return None
         needs_numbers(entry, "cannot cast")
         if not has_values(entry.dtype):

@@ -7,11 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from sdviewer.core.arrays import array_type, has_values
-from sdviewer.core.dtypes import DTYPES
 from sdviewer.errors import RepairError
 from sdviewer.repair.elements import element, largest
 from sdviewer.repair.fields import FieldReader
-from sdviewer.repair.operations.tensor_operation import EachTensor, Entry, impossible, needs_numbers, stated
+from sdviewer.repair.operations.tensor_operation import (
+    EachTensor,
+    Entry,
+    impossible,
+    may_be_floating,
+    needs_numbers,
+    stated,
+)
 from sdviewer.repair.transforms import Transform
 
 if TYPE_CHECKING:
@@ -58,9 +64,11 @@ class Clean(EachTensor):
 
     def transform(self, entry: Entry) -> tuple[Transform, tuple[int, ...], str] | None:
         """Nothing for what has no such values."""
+        if not may_be_floating(entry):
+            return None
         needs_numbers(entry, "cannot clean")
         assert entry.shape is not None
-        if not has_values(entry.dtype) or DTYPES[entry.dtype].kind not in ("float", "complex"):
+        if not has_values(entry.dtype):
             return None
         part = _PARTS.get(entry.dtype, entry.dtype)
         limit = largest(part)

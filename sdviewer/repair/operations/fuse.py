@@ -135,4 +135,4 @@ class Fuse(Gathering):
 def _zeros(like: Entry, key: str, part: int) -> Computed:
     """A part of zeros like another."""
     assert like.shape is not None
-    return Computed(Full(like.shape, like.dtype, zero(like.dtype), f"{key} {part}"), (), like.shape, like.dtype)
+    return Computed(Full(like.shape, like.dtype, f"{key} {part}", zero(like.dtype)), (), like.shape, like.dtype)

@@ -9,7 +9,14 @@ from typing import Any, ClassVar
 from sdviewer.core import text
 from sdviewer.errors import UsageError
 from sdviewer.repair.fields import FieldReader
-from sdviewer.repair.operations.tensor_operation import EachTensor, Entry, impossible, needs_elements, stated
+from sdviewer.repair.operations.tensor_operation import (
+    EachTensor,
+    Entry,
+    check_dimensions,
+    impossible,
+    needs_elements,
+    stated,
+)
 from sdviewer.repair.transforms import Reshape as Reshaping
 from sdviewer.repair.transforms import Transform
 
@@ -33,6 +40,7 @@ class Reshape(EachTensor):
         """Sizes from 0, and at most one -1."""
         if self.shape is None or min(self.shape, default=0) < -1 or self.shape.count(-1) > 1:
             raise UsageError("`shape` must be sizes, of which one may be -1", remedy="Write shape = [12, -1].")
+        check_dimensions(self.shape)
 
     @classmethod
     def read_fields(cls, reader: FieldReader) -> dict[str, Any]:

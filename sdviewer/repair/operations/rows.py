@@ -20,7 +20,7 @@ from sdviewer.repair.operations.tensor_operation import (
     needs_floats,
     stated,
 )
-from sdviewer.repair.transforms import Cast, Slice, Take, Transform
+from sdviewer.repair.transforms import Cast, Slice, Transform
 from sdviewer.repair.wording import quoted
 
 if TYPE_CHECKING:
@@ -123,11 +123,12 @@ class Rows(EachTensor):
         elif self.pad is not None:
             made, size = self._padding(entry, dim, count), count + self.pad
         else:
-            places = self._places(entry, count)
-            made, size = Take(dim, places), len(places)
-            if places == tuple(range(count)):
+            made, size = self._chosen(entry, dim, count)
+            if isinstance(made, Take) and size == count and made.places == tuple(range(count)):
                 return None
-        if size == count and not isinstance(made, Take):
+            if isinstance(made, Reverse) and count < 2:
+                return None
+        if size == count and not isinstance(made, Take | Reverse):
             return None
         return made, (*shape[:dim], size, *shape[dim + 1 :]), entry.dtype
 
@@ -138,13 +139,14 @@ class Rows(EachTensor):
             raise impossible(_WHAT, entry, f"there are {text.plural(count, 'row')}, and no {start} to {stop}")
         return start, stop
 
-    def _places(self, entry: Entry, count: int) -> tuple[int, ...]:
+    def _chosen(self, entry: Entry, dim: int, count: int) -> tuple[Transform, int]:
+        """What takes the places of `reverse`, `take` or `delete`, and how many those are."""
         if self.reverse:
-            return tuple(range(count - 1, -1, -1))
+            return Reverse(dim), count
         if self.take is not None:
-            return _counted(entry, self.take, count)
-        gone = set(_counted(entry, self.delete or (), count))
-        return tuple([place for place in range(count) if place not in gone])
+            return Take(dim, _counted(entry, self.take, count)), len(self.take)
+        gone = tuple(sorted(set(_counted(entry, self.delete or (), count))))
+        return Delete(dim, gone), count - len(gone)
 
     def _padding(self, entry: Entry, dim: int, count: int) -> Transform:
         assert self.pad is not None
@@ -183,6 +185,59 @@ def _few(places: Sequence[int]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Take(Transform):
+    """The places `places` along `dim`, in that order."""
+
+    op: ClassVar[str] = "rows"
+
+    dim: int
+    places: tuple[int, ...]
+
+    def compute(self, arrays: Sequence[Array]) -> Array:
+        import numpy as np
+
+        return np.take(arrays[0], np.array(self.places, np.int64), axis=self.dim)
+
+    def details(self) -> dict[str, Any]:
+        return {"dim": self.dim}
+
+
+@dataclass(frozen=True, slots=True)
+class Delete(Transform):
+    """All places along `dim` but `gone`."""
+
+    op: ClassVar[str] = "rows"
+
+    dim: int
+    gone: tuple[int, ...]
+
+    def compute(self, arrays: Sequence[Array]) -> Array:
+        import numpy as np
+
+        return np.delete(arrays[0], np.array(self.gone, np.int64), axis=self.dim)
+
+    def details(self) -> dict[str, Any]:
+        return {"dim": self.dim}
+
+
+@dataclass(frozen=True, slots=True)
+class Reverse(Transform):
+    """The places along `dim` from the last to the first."""
+
+    op: ClassVar[str] = "rows"
+
+    dim: int
+
+    def compute(self, arrays: Sequence[Array]) -> Array:
+        import numpy as np
+
+        return np.flip(arrays[0], self.dim)
+
+    def details(self) -> dict[str, Any]:
+        return {"dim": self.dim}
+
+
+@dataclass(frozen=True, slots=True)
 class Padding(Transform):
     """`count` more places along `dim`, before place `at`.
 
@@ -208,7 +263,8 @@ class Padding(Transform):
             row = np.take(array, [self.copied], axis=self.dim)
         elif self.mean:
             wide = array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
-            row = Cast(self.mean).compute([wide.mean(axis=self.dim, keepdims=True)])
+            with np.errstate(all="ignore"):
+                row = Cast(self.mean).compute([wide.mean(axis=self.dim, keepdims=True)])
         else:
             row = np.frombuffer(self.element, array.dtype)
         before, after = np.split(array, [self.at], axis=self.dim)

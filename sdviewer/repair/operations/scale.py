@@ -6,10 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from sdviewer.core.dtypes import DTYPES
 from sdviewer.errors import UsageError
 from sdviewer.repair.fields import FieldReader
-from sdviewer.repair.operations.tensor_operation import EachTensor, Entry, needs_floats, needs_numbers, stated
+from sdviewer.repair.operations.tensor_operation import (
+    EachTensor,
+    Entry,
+    is_packed,
+    may_be_floating,
+    needs_floats,
+    stated,
+)
 from sdviewer.repair.transforms import Cast, Transform, in_float
 
 if TYPE_CHECKING:
@@ -47,8 +53,7 @@ class Scale(EachTensor):
 
     def transform(self, entry: Entry) -> tuple[Transform, tuple[int, ...], str] | None:
         """Nothing for integers."""
-        needs_numbers(entry, "cannot scale")
-        if DTYPES[entry.dtype].kind in ("int", "uint", "bool"):
+        if not may_be_floating(entry) and not is_packed(entry):
             return None
         return Scaling(entry.dtype, self.factor), needs_floats(entry, "cannot scale"), entry.dtype
 

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 from sdviewer.core import text
 from sdviewer.core.arrays import has_values
 from sdviewer.core.dtypes import DTYPES
-from sdviewer.errors import RepairError
+from sdviewer.errors import RepairError, UsageError
 from sdviewer.repair.operations.operation import KeyChanges, Operation, selection
 from sdviewer.repair.plan import Computed, Expression, PlanWarning
-from sdviewer.repair.transforms import Shape, Transform
+from sdviewer.repair.transforms import MOST_DIMENSIONS, Shape, Transform
 from sdviewer.repair.wording import quoted
 
 
@@ -134,6 +134,18 @@ def needs_numbers(entry: Entry, what: str) -> None:
         raise RepairError(f"{what} {quoted(entry.key)}: {entry.opaque}", key=entry.key, remedy=_LEAVE_OUT)
 
 
+def may_be_floating(entry: Entry) -> bool:
+    """Whether a tensor holds floats or complex numbers, or something that only a format knows; packed ones are left."""
+    known = DTYPES.get(entry.dtype)
+    return known is None or known.kind in ("float", "complex", "quantized")
+
+
+def is_packed(entry: Entry) -> bool:
+    """Whether a tensor is of a type that packs several numbers, or bits, into each element."""
+    known = DTYPES.get(entry.dtype)
+    return known is not None and known.kind in ("bits", "float4", "quantized")
+
+
 def needs_elements(entry: Entry, what: str) -> Shape:
     """The shape of a tensor whose elements can be moved about one by one.
 
@@ -143,7 +155,7 @@ def needs_elements(entry: Entry, what: str) -> Shape:
     if entry.shape is None:
         raise RepairError(f"{what} {quoted(entry.key)}: it is no tensor", key=entry.key, remedy=_LEAVE_OUT)
     needs_numbers(entry, what)
-    if DTYPES[entry.dtype].kind in ("bits", "float4", "quantized"):
+    if is_packed(entry):
         raise RepairError(
             f"{what} {quoted(entry.key)}: {entry.dtype} is a packed type", key=entry.key, remedy=_LEAVE_OUT
         )
@@ -182,7 +194,19 @@ def axis(what: str, entry: Entry, dim: int, *, room: int = 0) -> int:
     if not -ndim <= dim < ndim:
         have = text.plural(len(entry.shape or ()), "dimension")
         raise impossible(what, entry, f"there is no dimension {dim}, it has {have}")
+    if ndim > MOST_DIMENSIONS:
+        raise impossible(what, entry, f"{MOST_DIMENSIONS} dimensions are the most there can be")
     return dim % ndim
+
+
+def check_dimensions(shape: Shape) -> None:
+    """Refuse the `shape` of a step that has more dimensions than a tensor can have.
+
+    Raises:
+        UsageError: it has.
+    """
+    if len(shape) > MOST_DIMENSIONS:
+        raise UsageError(f"`shape` has {len(shape)} sizes, and {MOST_DIMENSIONS} dimensions are the most there can be")
 
 
 def one_kind(what: str, entries: Sequence[Entry], dim: int | None = None) -> Shape:

@@ -15,6 +15,7 @@ from sdviewer.repair.operations.tensor_operation import (
     TensorOperation,
     axis,
     computed,
+    impossible,
     needs_elements,
     stated,
 )
@@ -23,6 +24,10 @@ from sdviewer.repair.transforms import Select
 from sdviewer.repair.wording import quoted
 
 _WHAT = "cannot unstack"
+
+MOST_PLACES = 1_000_000
+"""Tensors that one may become."""
+
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -50,12 +55,12 @@ class Unstack(TensorOperation):
         new = {name for name in _PLACEHOLDER.findall(self.into) if name not in known}
         if len(new) != 1:
             raise UsageError("`into` needs one placeholder that `from` lacks", remedy='Write "experts.{e}.weight".')
-        compile_rule(self.source, self._numbered(0))
+        compile_rule(self.source, self.numbered("0"))
 
-    def _numbered(self, number: int) -> str:
+    def numbered(self, number: str) -> str:
         """`into` with a number in the place of its new placeholder."""
         known = compile_pattern(self.source).groups or {}
-        return _PLACEHOLDER.sub(lambda found: found[0] if found[1] in known else str(number), self.into)
+        return _PLACEHOLDER.sub(lambda found: found[0] if found[1] in known else number, self.into)
 
     @classmethod
     def read_fields(cls, reader: FieldReader) -> dict[str, Any]:
@@ -69,7 +74,7 @@ class Unstack(TensorOperation):
     def change_entries(self, entries: Sequence[Entry]) -> EntryChanges:
         """Matched are the keys that are unstacked."""
         keys = [entry.key for entry in entries]
-        names = [compile_rule(self.source, self._numbered(0)).renamer(keys)]
+        names = [compile_rule(self.source, self.numbered("0")).renamer(keys)]
         outputs: list[Sequence[Entry]] = [(entry,) for entry in entries]
         matched = 0
         refusal: RepairError | None = None
@@ -79,8 +84,11 @@ class Unstack(TensorOperation):
                     continue
                 shape = needs_elements(entry, _WHAT)
                 dim = axis(_WHAT, entry, self.dim)
+                if shape[dim] > MOST_PLACES:
+                    reason = f"dimension {dim} has {shape[dim]:,} places, and each would be a key of its own"
+                    raise impossible(_WHAT, entry, reason, "Choose another `dim`.")
                 while len(names) < shape[dim]:
-                    names.append(compile_rule(self.source, self._numbered(len(names))).renamer(keys))
+                    names.append(compile_rule(self.source, self.numbered(str(len(names)))).renamer(keys))
                 rest = (*shape[:dim], *shape[dim + 1 :])
                 outputs[place] = [
                     computed(entry, Select(dim, number), rest, entry.dtype)._replace(key=names[number](entry.key) or "")

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from sdviewer.repair.script.parts.checkpoint import Checkpoint, Done, Entry, chosen_places
+from sdviewer.repair.script.parts.checkpoint import Checkpoint, Chosen, Done, Entry, chosen_places
 from sdviewer.repair.script.parts.elements import element
-from sdviewer.repair.script.parts.failures import RecipeError, quoted
+from sdviewer.repair.script.parts.failures import RecipeError
 from sdviewer.repair.script.parts.tensors import axis, put_entries
 
 
@@ -29,17 +29,17 @@ def add(
     mean: float = 0.0,
     std: float = 1.0,
     seed: int = 0,
-    keys: Sequence[str] = (),
+    where: Chosen | None = None,
 ) -> Done:
     """Put a new tensor behind the key `after`, or at the end.
 
     It has the `shape` and `dtype` given, or those of the key `like`; "head.weight[0]" is the size of dimension 0 alone.
     """
-    places = {checkpoint.keys[place]: place for place in chosen_places(checkpoint.keys, keys)}
+    places = chosen_places(checkpoint, where)
     if key in places:
-        raise RecipeError(f"there is a key {quoted(key)} already")
+        raise RecipeError(f"there is a key {key!r} already")
     if not places or (after and after not in places):
-        raise RecipeError(f"cannot add {quoted(key)}: there is no key {quoted(after)}")
+        raise RecipeError(f"cannot add {key!r}: there is no key {after!r}")
     place = places[after] if after else max(places.values())
     target = getattr(torch, dtype or ("int64" if fill == "arange" else "float32"))
     if shape is None:
@@ -52,7 +52,7 @@ def add(
         new = torch.arange(count).to(target)
     elif fill == "normal":
         if not (target.is_floating_point or target.is_complex):
-            raise RecipeError(f"cannot add {quoted(key)}: {target} cannot hold random numbers")
+            raise RecipeError(f"cannot add {key!r}: {target} cannot hold random numbers")
         drawn = islice(normal_numbers(seed), 2 * count if target.is_complex else count)
         numbers = torch.tensor(list(drawn), dtype=torch.float64) * std + mean
         new = (torch.view_as_complex(numbers.reshape(-1, 2)) if target.is_complex else numbers).to(target)
@@ -70,7 +70,7 @@ def shape_like(
     axes = re.fullmatch(r"(.*)\[\s*(-?\d{1,3}(?:\s*,\s*-?\d{1,3})*)\s*\]", like, re.DOTALL)
     name = axes[1] if axes and like not in places else like
     if name not in places or not isinstance(checkpoint.entries[places[name]].value, torch.Tensor):
-        raise RecipeError(f"cannot add {quoted(key)}: there is no tensor {quoted(name)} to be like")
+        raise RecipeError(f"cannot add {key!r}: there is no tensor {name!r} to be like")
     entry = checkpoint.entries[places[name]]
     if not axes or name == like:
         return entry.value.shape, entry.value.dtype

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
-from sdviewer.repair.script.parts.checkpoint import Checkpoint, Done, Entry, chosen_places
-from sdviewer.repair.script.parts.failures import RecipeError, quoted
-from sdviewer.repair.script.parts.patterns import Rule
+from sdviewer.repair.script.parts.checkpoint import Checkpoint, Chosen, Done, Entry, chosen_places
+from sdviewer.repair.script.parts.failures import RecipeError
+from sdviewer.repair.script.parts.keys import renamer
 from sdviewer.repair.script.parts.tensors import as_before, needs_numbers, own, put_entries
 
 
-def broadcast(checkpoint: Checkpoint, *, from_: str, to: str, tied: bool = False, keys: Sequence[str] = ()) -> Done:
-    """Copy a tensor to a key in every block that the placeholders of `to` find; `tied`: all are one tensor."""
-    places = {checkpoint.keys[place]: place for place in chosen_places(checkpoint.keys, keys)}
+def broadcast(
+    checkpoint: Checkpoint,
+    *,
+    from_: str,
+    pattern: str,
+    to: Any,
+    tied: bool = False,
+    where: Chosen | None = None,
+) -> Done:
+    """Copy a tensor to the key `to` in every block that `pattern` finds; `tied`: all are one tensor."""
+    places = chosen_places(checkpoint, where)
     source = checkpoint.entries[places[from_]] if from_ in places else None
     if source is None or not isinstance(source.value, torch.Tensor):
-        raise RecipeError(f"cannot broadcast: there is no tensor {quoted(from_)}")
-    components = to.split(".")
-    depth = max(i for i, part in enumerate(components[:-1], 1) if "{" in part)
-    rename_key = Rule(".".join([*components[:depth], "**"]), to).renamer(list(places))
-    last = {new: place for key, place in places.items() if (new := rename_key(key)) is not None}
+        raise RecipeError(f"cannot broadcast: there is no tensor {from_!r}")
+    name = renamer(pattern, to, places)
+    last = {new: place for key, place in places.items() if (new := name(key)) is not None}
     last.pop(from_, None)
     if not last:
-        raise RecipeError(f"cannot broadcast {quoted(from_)}: there is no block of {quoted(to)}")
+        raise RecipeError(f"cannot broadcast {from_!r}: there is no block that {pattern} matches")
     outputs: list[Sequence[Entry]] = [(entry,) for entry in checkpoint.entries]
     for key, place in last.items():
         copy = source._replace(key=key)

@@ -1,16 +1,17 @@
-"""The checkpoint on its way through the steps, what a step does to keys, and the checks on it."""
+"""The checkpoint on its way through the steps, and what every step does."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 
-from sdviewer.repair.modules import follow_keys
-from sdviewer.repair.script.parts.failures import RecipeError, quoted
-from sdviewer.repair.script.parts.patterns import matching
+from sdviewer.repair.script.parts.failures import RecipeError
+
+Chosen = Callable[[str], Any]
+"""Whether a step is for a key."""
 
 
 class Entry(NamedTuple):
@@ -22,43 +23,28 @@ class Entry(NamedTuple):
 
 
 class Done(NamedTuple):
-    """What a step did: how many keys it matched and changed, and the rules that match nothing."""
+    """What a step did: how many keys it matched and changed, and what of it matches nothing."""
 
     matched: int
     changed: int
     dead: Sequence[str] = ()
 
 
-class Loaded(NamedTuple):
-    """What a file holds; `metadata` is the text that a safetensors file carries, None for a file of torch."""
-
-    root: Any
-    metadata: dict[str, str] | None
-
-
 class Checkpoint:
-    """What the file holds, and the state dict in it that the steps see.
+    """A file, and the `entries` of the state dict in it that the steps change.
 
-    `twice`: it stands in the file under two names. `versions` says where the entries of its `_metadata` go, None where
-    one is left out. `made` are the tensors made so far, so that what was tied stays tied. The rest is done at the end:
-    `gone` are items to take out of their dicts, `rest` whether an unwrap keeps what stands beside the state dict,
-    `outer` the key to wrap the whole in.
+    `metadata` is the text of a safetensors file. `modules` says where the paths of `_metadata` go, None for nowhere.
     """
 
-    def __init__(
-        self, loaded: Loaded, path: tuple[Any, ...] | None, mapping: dict[Any, Any], *, twice: bool = False
-    ) -> None:
-        self.root, self.metadata = loaded
-        self.path = path
-        self.mapping = mapping
-        self.twice = twice
-        self.entries = [Entry(key, value, (key,)) for key, value in mapping.items() if isinstance(key, str)]
-        metadata = getattr(mapping, "_metadata", {})
-        self.versions: dict[str, str | None] = {module: module for module in metadata if isinstance(module, str)}
+    def __init__(self, root: Any, metadata: dict[str, str] | None = None) -> None:
+        self.root, self.metadata = root, metadata
+        self.path: tuple[Any, ...] | None = None
+        self.mapping: dict[Any, Any] = {}
+        self.entries: list[Entry] = []
+        self.modules: dict[str, str | None] = {}
+        self.is_twice = False
         self.made: dict[Any, torch.Tensor] = {}
         self.gone: list[tuple[dict[Any, Any], Any]] = []
-        self.rest: bool | None = None
-        self.outer = ""
 
     @property
     def keys(self) -> list[str]:
@@ -66,19 +52,38 @@ class Checkpoint:
         return [entry.key for entry in self.entries]
 
 
-def require(checkpoint: Checkpoint, patterns: Iterable[str]) -> None:
-    """Stop where a pattern matches no key."""
-    for pattern in patterns:
-        if not any(map(matching([pattern]), checkpoint.keys)):
-            raise RecipeError(f"the recipe requires {quoted(pattern)}, and no key matches it")
+def step(checkpoint: Checkpoint, label: str, operation: Callable[..., Done], **fields: Any) -> Done:
+    """Carry out one step of the recipe."""
+    try:
+        done = operation(checkpoint, **fields)
+    except (ArithmeticError, NotImplementedError, RecipeError, RuntimeError) as error:
+        raise RecipeError(f"{label}: {error}") from error
+    if done.dead:
+        warn(f"{label}: matches nothing: {', '.join(map(repr, done.dead))}")
+    return done
 
 
-def forbid(checkpoint: Checkpoint, patterns: Iterable[str]) -> None:
-    """Stop where a pattern matches a key."""
-    for pattern in patterns:
-        met = next(filter(matching([pattern]), checkpoint.keys), None)
-        if met is not None:
-            raise RecipeError(f"the recipe forbids {quoted(pattern)}, and {quoted(met)} matches it")
+def expected_step(
+    checkpoint: Checkpoint, label: str, expect: Mapping[str, int], operation: Callable[..., Done], **fields: Any
+) -> None:
+    """Carry out one step, and stop where it does something else than it is expected to do."""
+    done = step(checkpoint, label, operation, **fields)
+    found = {"matched": done.matched, "changed": done.changed, "dead_rules": len(done.dead)}
+    for name, wanted in expect.items():
+        if found[name] != wanted:
+            raise RecipeError(f"{label}: expected {name} = {wanted}, found {found[name]}")
+
+
+def require(checkpoint: Checkpoint, pattern: str, means: Callable[[str], Any]) -> None:
+    """Stop where a pattern means no key."""
+    if not any(map(means, checkpoint.keys)):
+        raise RecipeError(f"the recipe requires {pattern!r}, and no key matches it")
+
+
+def forbid(checkpoint: Checkpoint, pattern: str, means: Callable[[str], Any]) -> None:
+    """Stop where a pattern means a key."""
+    for key in filter(means, checkpoint.keys):
+        raise RecipeError(f"the recipe forbids {pattern!r}, and {key!r} matches it")
 
 
 def expect_tensors(checkpoint: Checkpoint, tensors: int) -> None:
@@ -88,108 +93,50 @@ def expect_tensors(checkpoint: Checkpoint, tensors: int) -> None:
         warn(f"the recipe was written for {tensors} tensors, here are {found}")
 
 
-def step(
-    checkpoint: Checkpoint,
-    label: str,
-    operation: Callable[..., Done],
-    *,
-    expect: Mapping[str, int] | None = None,
-    **fields: Any,
-) -> None:
-    """Carry out one step of the recipe, and stop where it does something else than it is expected to."""
-    try:
-        done = operation(checkpoint, **fields)
-    except RecipeError as error:
-        raise type(error)(f"{label}: {error}") from None
-    except (NotImplementedError, RuntimeError) as error:
-        raise RecipeError(f"{label}: torch cannot do that: {error}") from error
-    counts = {"matched": done.matched, "changed": done.changed, "dead_rules": len(done.dead)}
-    for name, wanted in (expect or {}).items():
-        if counts[name] != wanted:
-            raise RecipeError(f"{label}: expected {name} = {wanted}, found {counts[name]}")
-    if done.dead:
-        warn(f"{label}: matches nothing: {', '.join(done.dead)}")
-
-
 def warn(message: str) -> None:
     """Say something that a person should know."""
     print(f"warning: {message}", file=sys.stderr)
 
 
-def chosen_places(keys: Sequence[str], patterns: Sequence[str]) -> list[int]:
-    """The places of the keys that a step is for: those that a pattern matches, all where there is none."""
-    chosen = matching(patterns)
-    return [place for place, key in enumerate(keys) if not patterns or chosen(key)]
+def chosen_keys(checkpoint: Checkpoint, where: Chosen | None) -> list[str]:
+    """The keys that a step is for."""
+    return list(filter(where, checkpoint.keys)) if where else checkpoint.keys
 
 
-def change_keys(
-    checkpoint: Checkpoint,
-    places: Sequence[int],
-    new_keys: Sequence[str | None],
-    moved: Mapping[str, str | None] | None = None,
-) -> int:
-    """Give the entries at these places other keys, None to leave one out; how many change.
-
-    `moved` is where the entries of `_metadata` go that do not stay; None lets them follow the keys.
-    """
-    entries, old = checkpoint.entries, checkpoint.keys
-    new: list[str | None] = list(old)
-    for place, key in zip(places, new_keys, strict=True):
-        new[place] = key
-    check_keys(old, new)
-    present = {now: module for module, now in checkpoint.versions.items() if now is not None}
-    for now, place_after in (follow_keys(list(present), old, new) if moved is None else moved).items():
-        checkpoint.versions[present[now]] = place_after
-    kept = zip(entries, new, strict=True)
-    checkpoint.entries = [entry._replace(key=key) for entry, key in kept if key is not None]
-    return sum(before != after for before, after in zip(old, new, strict=True))
+def chosen_places(checkpoint: Checkpoint, where: Chosen | None) -> dict[str, int]:
+    """The keys that a step is for, with their places."""
+    return {key: place for place, key in enumerate(checkpoint.keys) if where is None or where(key)}
 
 
 def check_keys(old: Sequence[str], new: Sequence[str | None]) -> None:
     """Stop where a key would be empty or stand twice, or would stand under another as if that were a module."""
-    pairs = [(before, after) for before, after in zip(old, new, strict=True) if after is not None]
-    if all(before == after for before, after in pairs):
-        return
     owner: dict[str, str] = {}
-    for before, after in pairs:
-        if not after and before:
-            raise RecipeError(f"{quoted(before)} would become an empty key")
+    for before, after in zip(old, new, strict=True):
+        if after == "" and before:
+            raise RecipeError(f"{before!r} would become an empty key")
         if after in owner:
-            raise RecipeError(f"{quoted(owner[after])} and {quoted(before)} would both become {quoted(after)}")
-        owner[after] = before
-    for before, after in pairs:
+            raise RecipeError(f"{owner[after]!r} and {before!r} would both become {after!r}")
+        if after is not None:
+            owner[after] = before
+    for after, before in owner.items() if list(old) != list(new) else ():
         above = after.rpartition(".")[0]
         while above:
             if above in owner and not before.startswith(owner[above] + "."):
-                became = f"{quoted(owner[above])} would become {quoted(above)}"
-                raise RecipeError(f"{became}, under which {quoted(after)} stands")
+                raise RecipeError(f"{owner[above]!r} would become {above!r}, under which {after!r} stands")
             above = above.rpartition(".")[0]
 
 
-def dead_patterns(keys: Sequence[str], patterns: Sequence[str]) -> list[str]:
-    """The patterns that match no key."""
-    return [quoted(pattern) for pattern in patterns if not any(map(matching([pattern]), keys))]
-
-
-def put_back(checkpoint: Checkpoint) -> None:
+def put_back(checkpoint: Checkpoint, *, unwrapped: bool = False) -> None:
     """Write the entries and their `_metadata` back into the state dict, which stays the object it was."""
     mapping = checkpoint.mapping
-    named = [(key, value) for key, value in mapping.items() if isinstance(key, str)]
-    others = [(key, value) for key, value in mapping.items() if not isinstance(key, str)]
-    entries = [(entry.key, entry.value) for entry in checkpoint.entries]
-    if list(map(_identity, named)) != list(map(_identity, entries)):
-        if checkpoint.twice and checkpoint.rest is None:
+    before = [(key, id(value)) for key, value in mapping.items() if isinstance(key, str)]
+    if before != [(entry.key, id(entry.value)) for entry in checkpoint.entries]:
+        if checkpoint.is_twice and not unwrapped:
             raise RecipeError("this state dict stands in the file under two names as one object: unwrap it")
+        others = [(key, value) for key, value in mapping.items() if not isinstance(key, str)]
         mapping.clear()
-        mapping.update(entries + others)
-    metadata = getattr(mapping, "_metadata", None)
-    if metadata:
-        places = [(checkpoint.versions.get(module, module), version) for module, version in metadata.items()]
-        metadata.clear()
-        metadata.update([(module, version) for module, version in places if module is not None])
-    for holder, key in checkpoint.gone:
-        holder.pop(key, None)
-
-
-def _identity(entry: tuple[str, Any]) -> tuple[str, int]:
-    return entry[0], id(entry[1])
+        mapping.update([*((entry.key, entry.value) for entry in checkpoint.entries), *others])
+    if versions := getattr(mapping, "_metadata", None):
+        moved = [(checkpoint.modules.get(module, module), version) for module, version in versions.items()]
+        versions.clear()
+        versions.update([(module, version) for module, version in moved if module is not None])

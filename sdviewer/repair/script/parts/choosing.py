@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 
-from sdviewer.repair.script.parts.checkpoint import Checkpoint, Loaded
-from sdviewer.repair.script.parts.failures import RecipeError, UsageError, quoted
+from sdviewer.repair.script.parts.checkpoint import Checkpoint, Entry
+from sdviewer.repair.script.parts.failures import RecipeError
 
 MODEL_NAMES = frozenset((
     "model", "state_dict", "module", "model_state_dict", "model_state", "module_state_dict", "params",
@@ -19,74 +19,80 @@ MODEL_NAMES = frozenset((
 ))  # fmt: skip
 
 
-class Found(NamedTuple):
-    """One state dict of a file: the path to it, what it is, and the dict itself."""
-
-    path: tuple[Any, ...]
-    role: str
-    mapping: dict[Any, Any]
-
-    @property
-    def name(self) -> str:
-        """Its path as people write it."""
-        return dotted(self.path)
-
-
 def dotted(path: Sequence[Any]) -> str:
     """A path as people write it."""
     return ".".join(map(str, path))
 
 
-def find_state_dicts(value: Any, path: tuple[Any, ...] = ()) -> Iterator[Found]:
-    """Every dict that holds a tensor under a text, and every optimizer's."""
+def state_dicts(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every dict that holds a tensor under a text, and every optimizer's, with the path to it."""
     if isinstance(value, dict):
-        if "state" in value and "param_groups" in value:
-            yield Found(path, "optimizer", value)
+        if is_optimizer(value):
+            yield path, value
             return
         if any(isinstance(key, str) and isinstance(item, torch.Tensor) for key, item in value.items()):
-            yield Found(path, role_of(path, value), value)
-        for key, item in value.items():
-            yield from find_state_dicts(item, (*path, key))
-    elif isinstance(value, (list, tuple)):
-        for number, item in enumerate(value):
-            yield from find_state_dicts(item, (*path, number))
+            yield path, value
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    for key, item in items:
+        yield from state_dicts(item, (*path, key))
 
 
-def role_of(path: Sequence[Any], mapping: dict[Any, Any]) -> str:
-    """Whether a state dict is a model's, its average's, or something else, by where it stands."""
+def is_optimizer(mapping: dict[Any, Any]) -> bool:
+    """Whether it is the state dict of an optimizer."""
+    return "state" in mapping and "param_groups" in mapping
+
+
+def role(path: Sequence[Any], mapping: dict[Any, Any]) -> str:
+    """Whether a state dict is a model's, its average's ("ema") or something else, by where it stands."""
     average = re.compile(r"(?:^|[^a-z])(?:ema|shadow|averaged)(?:[^a-z]|$)")
+    if is_optimizer(mapping):
+        return "optimizer"
     if "n_averaged" in mapping or any(average.search(str(step).lower()) for step in path):
         return "ema"
     names = [step for step in path if isinstance(step, str)]
     return "model" if not path or (names and names[-1] in MODEL_NAMES) else "other"
 
 
-def choose(
-    loaded: Loaded, name: str | None, source: str = "auto", unwrapped: Sequence[str] = (), *, needed: bool = True
-) -> Checkpoint:
-    """The checkpoint with the state dict called `name`, else the one the recipe is for, else the only model's.
+def is_model(path: Sequence[Any], mapping: dict[Any, Any]) -> bool:
+    """Whether a state dict is a model's."""
+    return role(path, mapping) == "model"
 
-    `unwrapped` are the paths that the recipe unwraps. Where none is `needed`, there may be none.
-    """
-    found = list(find_state_dicts(loaded.root))
-    known = [one.name for one in found]
-    wanted = name if name not in (None, "auto") else source if source != "auto" else None
+
+def called(name: str) -> Callable[..., bool]:
+    """Whether a state dict has this path."""
+    return lambda path, _: dotted(path) == name
+
+
+def choose(checkpoint: Checkpoint, name: str | None, fits: Callable[..., bool], missing: int = 2) -> None:
+    """Take the state dict called `name`, else the only one that fits; `missing` is the exit code where none does."""
+    found = list(state_dicts(checkpoint.root))
+    is_named = name not in (None, "auto")
+    fitting = [one for one in found if (dotted(one[0]) == name if is_named else fits(*one))]
+    if len(fitting) != 1:
+        there = ", ".join(f"{dotted(path)!r}" for path, _ in found) or "none"
+        code = 1 if not found else 2 if is_named or fitting else missing
+        raise RecipeError(f"which state dict? There are: {there}. Name one with --state-dict.", code)
+    ((checkpoint.path, mapping),) = fitting
+    if is_optimizer(mapping):
+        raise RecipeError("the keys of an optimizer's state dict cannot be edited: they number parameters")
+    checkpoint.mapping = mapping
+    checkpoint.entries = [Entry(key, value, (key,)) for key, value in mapping.items() if isinstance(key, str)]
+    checkpoint.modules = {module: module for module in getattr(mapping, "_metadata", ())}
+    checkpoint.is_twice = sum(other is mapping for _, other in found) > 1
+
+
+def choose_if_any(checkpoint: Checkpoint, name: str | None) -> None:
+    """Take the state dict called `name` or the only model's, if there is one."""
+    if name not in (None, "auto") or sum(is_model(*one) for one in state_dicts(checkpoint.root)) == 1:
+        choose(checkpoint, name, is_model)
+
+
+def inside(checkpoint: Checkpoint, name: str | None, unwrapped: Sequence[str]) -> str | None:
+    """The name of the state dict that the recipe unwraps, which may be a path below the one called `name`."""
+    known = [dotted(path) for path, _ in state_dicts(checkpoint.root)]
+    wanted = None if name == "auto" else name
     for path in unwrapped:
         wanted = path if path in known or not wanted else f"{wanted}.{path}"
         if wanted not in known:
-            raise RecipeError(f"unwrap: there is no state dict at {quoted(path)}")
-    fits = [one for one in found if (one.role == "model" if wanted is None else one.name == wanted)]
-    if len(fits) == 1:
-        (one,) = fits
-        if one.role == "optimizer":
-            raise RecipeError("the keys of an optimizer's state dict cannot be edited: they number parameters")
-        twice = sum(other.mapping is one.mapping for other in found) > 1
-        return Checkpoint(loaded, one.path, one.mapping, twice=twice)
-    if not needed and wanted is None:
-        return Checkpoint(loaded, None, {})
-    if not found:
-        raise RecipeError("there is no state dict in it")
-    if name is None and wanted is not None and not fits:
-        raise RecipeError(f"the recipe is for the state dict {quoted(wanted)}, and there is none")
-    there = ", ".join(f"{quoted(one.name)} ({one.role})" for one in found) or "none"
-    raise UsageError(f"it is not clear which state dict is meant; there are: {there}. Name one with --state-dict.")
+            raise RecipeError(f"unwrap: there is no state dict at {path!r}")
+    return wanted

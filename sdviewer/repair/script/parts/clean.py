@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 
-from sdviewer.repair.script.parts.checkpoint import Checkpoint, Done, Entry
+from sdviewer.repair.script.parts.checkpoint import Checkpoint, Chosen, Done, Entry
 from sdviewer.repair.script.parts.elements import element
 from sdviewer.repair.script.parts.tensors import as_bits, as_float, each_tensor, is_floating, needs_numbers, own
 
@@ -17,7 +17,7 @@ def clean(
     nan: float = 0.0,
     posinf: float | None = None,
     neginf: float | None = None,
-    keys: Sequence[str] = (),
+    where: Chosen | None = None,
 ) -> Done:
     """Replace NaN by `nan`, and infinities by numbers, the largest and smallest of the dtype where none are given."""
 
@@ -33,7 +33,7 @@ def clean(
         new = [element(number, part) for number in numbers]
         return lambda: cleaned(own(entry.value), *new)
 
-    return each_tensor(checkpoint, keys, ("clean", nan, posinf, neginf), change)
+    return each_tensor(checkpoint, where, ("clean", nan, posinf, neginf), change)
 
 
 def cleaned(tensor: torch.Tensor, nan: torch.Tensor, posinf: torch.Tensor, neginf: torch.Tensor) -> torch.Tensor:

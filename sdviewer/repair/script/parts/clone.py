@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 
-from sdviewer.repair.script.parts.checkpoint import Checkpoint, Done, Entry, chosen_places
+from sdviewer.repair.script.parts.checkpoint import Checkpoint, Chosen, Done, Entry, chosen_places
 from sdviewer.repair.script.parts.tensors import as_before, needs_numbers, own, put_entries
 
 
-def clone(checkpoint: Checkpoint, *, keys: Sequence[str] = ()) -> Done:
+def clone(checkpoint: Checkpoint, *, where: Chosen | None = None) -> Done:
     """Give each tensor a storage that it shares with no other."""
-    return clone_places(checkpoint, chosen_places(checkpoint.keys, keys))
+    return clone_places(checkpoint, chosen_places(checkpoint, where).values())
 
 
-def clone_places(checkpoint: Checkpoint, places: Sequence[int]) -> Done:
+def clone_places(checkpoint: Checkpoint, places: Iterable[int]) -> Done:
     """Give the tensors among these entries a storage each."""
     outputs: list[Sequence[Entry]] = [(entry,) for entry in checkpoint.entries]
     matched = 0

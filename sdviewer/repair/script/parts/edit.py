@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from sdviewer.repair.script.parts.checkpoint import Checkpoint, Done, Entry, chosen_places
+from sdviewer.repair.script.parts.checkpoint import Checkpoint, Chosen, Done, Entry, chosen_places
 from sdviewer.repair.script.parts.elements import element
-from sdviewer.repair.script.parts.failures import RecipeError, quoted
+from sdviewer.repair.script.parts.failures import RecipeError
 from sdviewer.repair.script.parts.tensors import as_bits, impossible, made, needs_elements, own, put_entries
 
 
@@ -21,12 +21,12 @@ def edit(
     value: Any = None,
     values: Sequence[Any] | None = None,
     round_: bool = False,
-    keys: Sequence[str] = (),
+    where: Chosen | None = None,
 ) -> Done:
     """Write `value` into the cells below the indexes `at`, or `values`, row by row."""
-    places = {checkpoint.keys[place]: place for place in chosen_places(checkpoint.keys, keys)}
+    places = chosen_places(checkpoint, where)
     if key not in places:
-        raise RecipeError(f"cannot edit {quoted(key)}: there is no such key")
+        raise RecipeError(f"cannot edit {key!r}: there is no such key")
     entry = checkpoint.entries[places[key]]
     tensor = needs_elements(entry, "cannot edit")
     inside = [-size <= index < size for index, size in zip(at, tensor.shape, strict=False)]

@@ -2,33 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 
 class RecipeError(Exception):
-    """The recipe does not go through on this file: nothing is written."""
+    """Why nothing is written, with the exit code of `sdviewer repair`: 1 where the recipe does not fit the file."""
 
-    exit_code = 1
-
-
-class UsageError(RecipeError):
-    """The request is wrong."""
-
-    exit_code = 2
-
-
-class InputError(RecipeError):
-    """The file cannot be read."""
-
-    exit_code = 3
-
-
-class OutputError(RecipeError):
-    """The result cannot be written."""
-
-    exit_code = 4
-
-
-def quoted(text: str) -> str:
-    """A key between double quotes, printable whatever it holds."""
-    return json.dumps(text)
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

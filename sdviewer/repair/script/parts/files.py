@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import zipfile
+import argparse
+import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -11,83 +11,80 @@ from typing import Any
 
 import torch
 
-from sdviewer.repair.script.parts.checkpoint import Checkpoint, Loaded, warn
-from sdviewer.repair.script.parts.failures import InputError, OutputError, quoted
+from sdviewer.repair.script.parts.checkpoint import Checkpoint, warn
+from sdviewer.repair.script.parts.failures import RecipeError
 from sdviewer.repair.script.parts.tensors import looks_at, own
 
-SAFETENSORS = ".safetensors"
 
-
-def load(path: str) -> Loaded:
-    """What a file holds, its tensors mapped where that is possible."""
-    options: dict[str, Any] = {"map_location": "cpu", "weights_only": True}
+def run(repair: Callable[[Checkpoint, str | None], None], **options: bool) -> int:
+    """Load, repair, save; the exit codes are those of `sdviewer repair`."""
+    parser = argparse.ArgumentParser(description="Carry out the recipe at the top of this file on a checkpoint.")
+    parser.add_argument("input", metavar="IN", type=Path)
+    parser.add_argument("output", metavar="OUT", type=Path, help=".safetensors, else a file of torch")
+    parser.add_argument("--state-dict", metavar="DOTTED", help="the state dict to repair")
+    parser.add_argument("--overwrite", action="store_true", help="write over OUT where it is there")
+    arguments = parser.parse_args()
+    path, out = arguments.input, arguments.output
     try:
-        if Path(path).suffix == SAFETENSORS:
-            return load_tensors(path)
-        if can_be_mapped(path):
-            try:
-                return Loaded(torch.load(path, mmap=True, **options), None)
-            except TypeError:
-                pass  # a torch before 2.1
-        return Loaded(torch.load(path, **options), None)
+        if out.exists() and path.exists() and out.samefile(path):
+            raise RecipeError("OUT is the input", 2)
+        if out.exists() and not arguments.overwrite:
+            raise RecipeError("OUT is there already; --overwrite writes over it", 4)
+        checkpoint = load(path)
+        with torch.no_grad():
+            repair(checkpoint, arguments.state_dict)
+        save(checkpoint, out, **options)
+    except RecipeError as error:
+        print(f"{Path(sys.argv[0]).name}: {path}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 5
+    return 0
+
+
+def load(path: Path) -> Checkpoint:
+    """What a file holds."""
+    try:
+        if path.suffix != ".safetensors":
+            return Checkpoint(torch.load(path, map_location="cpu", weights_only=True))
+        from safetensors import safe_open
+        from safetensors.torch import load_file
+
+        with safe_open(path, "pt") as file:
+            return Checkpoint(OrderedDict(load_file(path)), file.metadata() or {})
     except Exception as error:
-        raise InputError(f"it cannot be read: {error}") from error
+        raise RecipeError(f"it cannot be read: {error}", 3) from error
 
 
-def can_be_mapped(path: str) -> bool:
-    """Whether it is an archive with its records as they are: torch would map compressed ones too, and read nonsense."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return all(record.compress_type == zipfile.ZIP_STORED for record in archive.infolist())
+def save(checkpoint: Checkpoint, out: Path, *, zipped: bool = True, aliases: bool = True) -> None:
+    """Write a temporary file and rename it, so that a failure leaves what was there."""
+    temporary = out.with_name(f".{out.name}.new")
+    try:
+        if out.suffix == ".safetensors":
+            save_tensors(checkpoint, temporary, aliases)
+        else:
+            torch.save(checkpoint.root, temporary, _use_new_zipfile_serialization=zipped)
+        temporary.replace(out)
+    except Exception as error:
+        raise RecipeError(f"{out} cannot be written: {error}", 4) from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
-def load_tensors(path: str) -> Loaded:
-    """What a safetensors file holds."""
-    from safetensors import safe_open
-    from safetensors.torch import load_file
-
-    with safe_open(path, "pt") as file:
-        return Loaded(OrderedDict(load_file(path)), file.metadata() or {})
-
-
-def save(checkpoint: Checkpoint, path: str, *, zipped: bool = True, aliases: bool = True) -> None:
-    """Write the whole as a file of torch, or the tensors of the state dict as safetensors."""
-    if Path(path).suffix == SAFETENSORS:
-        save_tensors(checkpoint, path, aliases)
-    else:
-        write_beside(path, lambda name: torch.save(checkpoint.root, name, _use_new_zipfile_serialization=zipped))
-
-
-def save_tensors(checkpoint: Checkpoint, path: str, aliases: bool) -> None:
-    """Write the tensors of the state dict as safetensors, which knows no ties.
-
-    With `aliases` what was tied in a file of torch is one tensor, whose other keys stand in the metadata with its key.
-    """
+def save_tensors(checkpoint: Checkpoint, out: Path, aliases: bool) -> None:
+    """Write the tensors alone; what was tied in a file of torch is one, whose other keys stand in the metadata."""
     from safetensors.torch import save_file
 
     metadata = {"format": "pt"} if checkpoint.metadata is None else checkpoint.metadata
     kept: dict[Any, str] = {}
-    tensors: dict[str, torch.Tensor] = {}
+    tensors = {}
     for key, value, _ in checkpoint.entries:
         if not isinstance(value, torch.Tensor):
-            warn(f"{quoted(key)} is no tensor and is left out: a safetensors file holds nothing else")
+            warn(f"{key!r} is no tensor and is left out")
             continue
         first = kept.setdefault(looks_at(value), key)
         if first != key and aliases and checkpoint.metadata is None and key != "format":
             metadata[key] = first
         else:
             tensors[key] = own(value)
-    write_beside(path, lambda name: save_file(tensors, name, metadata or None))
-
-
-def write_beside(path: str, write: Callable[[str], None]) -> None:
-    """Write a temporary file and rename it, so that a failure leaves what was there."""
-    temporary = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
-    try:
-        write(str(temporary))
-        temporary.replace(path)
-    except Exception as error:
-        raise OutputError(f"it cannot be written: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    save_file(tensors, out, metadata or None)

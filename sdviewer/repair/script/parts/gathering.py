@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 from sdviewer.repair.script.parts.checkpoint import Checkpoint, Done, Entry
-from sdviewer.repair.script.parts.failures import RecipeError, quoted
+from sdviewer.repair.script.parts.failures import RecipeError
 from sdviewer.repair.script.parts.tensors import impossible, needs_elements, put_entries
 
 
 def add_part(found: dict[str, dict[int, int]], key: str, part: int, place: int, what: str) -> None:
     """Take an entry for a part of the tensor `key`."""
     if part in found.setdefault(key, {}):
-        raise RecipeError(f"{what}: two keys would be part {part} of {quoted(key)}")
+        raise RecipeError(f"{what}: two keys would be part {part} of {key!r}")
     found[key][part] = place
 
 
@@ -47,5 +47,5 @@ def one_kind(what: str, entries: Sequence[Entry], dim: int | None = None) -> lis
         if dim is not None and tensor.dim() == first.dim():
             shapes[0][dim] = shapes[1][dim]
         if shapes[0] != shapes[1] or tensor.dtype != first.dtype:
-            raise impossible(what, entry, f"it does not go with {quoted(entries[0].key)}")
+            raise impossible(what, entry, f"it does not go with {entries[0].key!r}")
     return tensors

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from sdviewer.repair.script.parts.checkpoint import Checkpoint, Done, warn
-from sdviewer.repair.script.parts.failures import RecipeError, quoted
+from sdviewer.repair.script.parts.failures import RecipeError
 
 
 def metadata(
@@ -19,6 +19,6 @@ def metadata(
     entries.update(changed)
     missing = [name for name in remove if entries.pop(name, None) is None]
     if missing:
-        warn(f"there is no metadata entry {', '.join(map(quoted, missing))}")
+        warn(f"there is no metadata entry {', '.join(missing)}")
     count = len(changed) + len(remove) - len(missing)
     return Done(count, count)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 
-from sdviewer.repair.script.parts.checkpoint import Checkpoint, Done, Entry, chosen_places
+from sdviewer.repair.script.parts.checkpoint import Checkpoint, Chosen, Done, Entry, chosen_places
 from sdviewer.repair.script.parts.gathering import gathered
 from sdviewer.repair.script.parts.tensors import as_float, impossible, made, needs_elements, needs_floats
 
 
-def prune(checkpoint: Checkpoint, *, keys: Sequence[str] = ()) -> Done:
+def prune(checkpoint: Checkpoint, *, where: Chosen | None = None) -> Done:
     """Put the product of `weight_orig` and `weight_mask` under `weight`, and so for other names."""
-    places = {checkpoint.keys[place]: place for place in chosen_places(checkpoint.keys, keys)}
+    places = chosen_places(checkpoint, where)
     found: dict[str, dict[int, int]] = {}
     for key, place in places.items():
         weight = key.removesuffix("_orig")

@@ -8,30 +8,32 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 import torch
 
-from sdviewer.repair.script.parts.checkpoint import Checkpoint, Done, Entry, chosen_places, warn
-from sdviewer.repair.script.parts.failures import RecipeError, quoted
+from sdviewer.repair.script.parts.checkpoint import Checkpoint, Chosen, Done, Entry, chosen_places, warn
+from sdviewer.repair.script.parts.failures import RecipeError
 from sdviewer.repair.script.parts.gathering import gathered
 from sdviewer.repair.script.parts.tensors import as_float, axis, impossible, made, needs_floats, put_entries
 
 
-def weight_norm(checkpoint: Checkpoint, *, to: str = "folded", keys: Sequence[str] = ()) -> Done:
+def weight_norm(checkpoint: Checkpoint, *, to: str = "folded", where: Chosen | None = None) -> Done:
     """Fold directions and magnitudes into the weight, or bring their keys into the other form."""
     return reparametrized(
-        checkpoint, keys, to, ("_v", "_g"), ("original1", "original0"), "weight norm", fold_weight_norm
+        checkpoint, where, to, ("_v", "_g"), ("original1", "original0"), "weight norm", fold_weight_norm
     )
 
 
 def spectral_norm(
-    checkpoint: Checkpoint, *, to: str = "folded", dim: int | None = None, keys: Sequence[str] = ()
+    checkpoint: Checkpoint, *, to: str = "folded", dim: int | None = None, where: Chosen | None = None
 ) -> Done:
     """Divide weights by their largest singular value, by the vectors as they are, or bring their keys into a form."""
     old, new = ("_orig", "_u", "_v"), ("original", "0._u", "0._v")
-    return reparametrized(checkpoint, keys, to, old, new, "spectral norm", lambda parts: fold_spectral_norm(parts, dim))
+    return reparametrized(
+        checkpoint, where, to, old, new, "spectral norm", lambda parts: fold_spectral_norm(parts, dim)
+    )
 
 
 def reparametrized(
     checkpoint: Checkpoint,
-    keys: Sequence[str],
+    where: Chosen | None,
     to: str,
     old: Sequence[str],
     new: Sequence[str],
@@ -39,14 +41,14 @@ def reparametrized(
     fold: Callable[[Sequence[Entry]], Callable[[], torch.Tensor]],
 ) -> Done:
     """Fold every weight that is in several tensors, or give these the keys of the form `to`."""
-    places = {checkpoint.keys[place]: place for place in chosen_places(checkpoint.keys, keys)}
+    places = chosen_places(checkpoint, where)
     found = {**dict(old_form(places, old)), **dict(new_form(places, new, what))}
     sought = (f"*{old[0]} with {' and '.join('*' + part for part in old[1:])}",)
 
     def join(key: str, parts: Mapping[int, Entry]) -> torch.Tensor:
         ordered = [parts[number] for number in range(len(parts))]
         compute = fold(ordered)
-        return made(checkpoint, (what, repr(keys)), [entry.value for entry in ordered], compute)
+        return made(checkpoint, what, [entry.value for entry in ordered], compute)
 
     if to == "folded":
         return gathered(checkpoint, found, sought, join)
@@ -81,7 +83,7 @@ def new_form(places: Mapping[str, int], new: Sequence[str], what: str) -> Iterat
     for prefix, parts in lists.items():
         if parts.keys() >= set(new):
             if len(parts) > len(new):
-                raise RecipeError(f"{quoted(prefix)} has further parametrizations besides {what}")
+                raise RecipeError(f"{prefix!r} has further parametrizations besides {what}")
             module, _, name = prefix.rpartition("parametrizations.")
             yield module + name, {number: parts[part] for number, part in enumerate(new)}
 
@@ -120,9 +122,9 @@ def fold_spectral_norm(parts: Sequence[Entry], dim: int | None) -> Callable[[], 
     rest = [math.prod(shape[:one]) * math.prod(shape[one + 1 :]) for one in range(len(shape))]
     fitting = [one for one in dims if [list(u.shape), list(v.shape)] == [[shape[one]], [rest[one]]]]
     if not fitting or not weight.dtype == u.dtype == v.dtype:
-        raise impossible(what, parts[1], f"it does not go with {quoted(parts[0].key)}")
+        raise impossible(what, parts[1], f"it does not go with {parts[0].key!r}")
     if dim is None and len(shape) > 2 and len(fitting) > 1:
-        warn(f"the shapes do not say which dimension the rows of {quoted(parts[0].key)} are: 0 was taken")
+        warn(f"the shapes do not say which dimension the rows of {parts[0].key!r} are: 0 was taken")
 
     def compute() -> torch.Tensor:
         wide, left, right = (as_float(tensor).contiguous().numpy() for tensor in (weight, u, v))

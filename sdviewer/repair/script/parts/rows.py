@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from sdviewer.repair.script.parts.checkpoint import Checkpoint, Done, Entry
+from sdviewer.repair.script.parts.checkpoint import Checkpoint, Chosen, Done, Entry
 from sdviewer.repair.script.parts.elements import element
 from sdviewer.repair.script.parts.tensors import (
     as_bits,
@@ -31,7 +31,7 @@ def rows(
     pad: int | None = None,
     fill: Any = "zeros",
     at: int | None = None,
-    keys: Sequence[str] = (),
+    where: Chosen | None = None,
 ) -> Done:
     """Change the places along `dim` in one way: `slice_`, `take`, `delete`, `reverse`, or `pad` with `fill`."""
 
@@ -59,7 +59,7 @@ def rows(
         return lambda: as_bits(tensor).index_select(along, torch.tensor(chosen, dtype=torch.int64)).view(tensor.dtype)
 
     choice = (dim, repr(slice_), repr(take), repr(delete), reverse, pad, repr(fill), at)
-    return each_tensor(checkpoint, keys, ("rows", *choice), change)
+    return each_tensor(checkpoint, where, ("rows", *choice), change)
 
 
 def counted(entry: Entry, places: Sequence[int], count: int) -> list[int]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 
-from sdviewer.repair.script.parts.checkpoint import Checkpoint, Done, Entry
+from sdviewer.repair.script.parts.checkpoint import Checkpoint, Chosen, Done, Entry
 from sdviewer.repair.script.parts.tensors import (
     as_float,
     each_tensor,
@@ -17,7 +17,7 @@ from sdviewer.repair.script.parts.tensors import (
 )
 
 
-def scale(checkpoint: Checkpoint, *, factor: float, keys: Sequence[str] = ()) -> Done:
+def scale(checkpoint: Checkpoint, *, factor: float, where: Chosen | None = None) -> Done:
     """Multiply every float and complex number; 16 bits and less are multiplied in float32 and rounded once."""
 
     def change(entry: Entry) -> Callable[[], torch.Tensor] | None:
@@ -27,4 +27,4 @@ def scale(checkpoint: Checkpoint, *, factor: float, keys: Sequence[str] = ()) ->
         tensor = needs_floats(entry, "cannot scale")
         return lambda: (as_float(tensor).contiguous() * factor).to(tensor.dtype)
 
-    return each_tensor(checkpoint, keys, ("scale", factor), change)
+    return each_tensor(checkpoint, where, ("scale", factor), change)

@@ -7,24 +7,24 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from sdviewer.repair.script.parts.checkpoint import Checkpoint, Done, Entry
+from sdviewer.repair.script.parts.checkpoint import Checkpoint, Chosen, Done, Entry
 from sdviewer.repair.script.parts.tensors import axis, each_tensor, impossible, needs_elements, own
 
 
 def reshaped(
-    checkpoint: Checkpoint, keys: Sequence[str], what: str, view: Callable[[Entry], torch.Tensor | None]
+    checkpoint: Checkpoint, where: Chosen | None, what: str, view: Callable[[Entry], torch.Tensor | None]
 ) -> Done:
     """Put the view that `view` gives in the place of each tensor, None where it stays."""
 
     def change(entry: Entry) -> Callable[[], torch.Tensor] | None:
         needs_elements(entry, f"cannot {what}")
         seen = view(entry)
-        return None if seen is None else lambda: own(seen)
+        return None if seen is None else (lambda: own(seen))
 
-    return each_tensor(checkpoint, keys, (what, tuple(keys)), change)
+    return each_tensor(checkpoint, where, what, change)
 
 
-def transpose(checkpoint: Checkpoint, *, dims: Sequence[int] | None = None, keys: Sequence[str] = ()) -> Done:
+def transpose(checkpoint: Checkpoint, *, dims: Sequence[int] | None = None, where: Chosen | None = None) -> Done:
     """Exchange two dimensions, without `dims` those of a matrix."""
 
     def view(entry: Entry) -> torch.Tensor:
@@ -35,10 +35,10 @@ def transpose(checkpoint: Checkpoint, *, dims: Sequence[int] | None = None, keys
             raise impossible("cannot transpose", entry, "the two dimensions are one")
         return entry.value.transpose(a, b)
 
-    return reshaped(checkpoint, keys, "transpose", view)
+    return reshaped(checkpoint, where, "transpose", view)
 
 
-def permute(checkpoint: Checkpoint, *, order: Sequence[int], keys: Sequence[str] = ()) -> Done:
+def permute(checkpoint: Checkpoint, *, order: Sequence[int], where: Chosen | None = None) -> Done:
     """Let dimension i be what dimension `order[i]` was."""
 
     def view(entry: Entry) -> torch.Tensor | None:
@@ -46,10 +46,10 @@ def permute(checkpoint: Checkpoint, *, order: Sequence[int], keys: Sequence[str]
             raise impossible("cannot permute", entry, f"`order` is for {len(order)} dimensions")
         return None if list(order) == sorted(order) else entry.value.permute(*order)
 
-    return reshaped(checkpoint, keys, "permute", view)
+    return reshaped(checkpoint, where, "permute", view)
 
 
-def reshape(checkpoint: Checkpoint, *, shape: Sequence[int], keys: Sequence[str] = ()) -> Done:
+def reshape(checkpoint: Checkpoint, *, shape: Sequence[int], where: Chosen | None = None) -> Done:
     """Give the elements, row by row, another shape, of which one size may be -1."""
 
     def view(entry: Entry) -> torch.Tensor | None:
@@ -59,10 +59,10 @@ def reshape(checkpoint: Checkpoint, *, shape: Sequence[int], keys: Sequence[str]
         new = [count // others if size == -1 else size for size in shape]
         return None if list(entry.value.shape) == new else entry.value.reshape(new)
 
-    return reshaped(checkpoint, keys, "reshape", view)
+    return reshaped(checkpoint, where, "reshape", view)
 
 
-def flatten(checkpoint: Checkpoint, *, start: int = 0, end: int = -1, keys: Sequence[str] = ()) -> Done:
+def flatten(checkpoint: Checkpoint, *, start: int = 0, end: int = -1, where: Chosen | None = None) -> Done:
     """Make one dimension of those from `start` to `end`."""
 
     def view(entry: Entry) -> torch.Tensor | None:
@@ -74,10 +74,10 @@ def flatten(checkpoint: Checkpoint, *, start: int = 0, end: int = -1, keys: Sequ
         new = [*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :]]
         return None if new == list(entry.value.shape) else entry.value.reshape(new)
 
-    return reshaped(checkpoint, keys, "flatten", view)
+    return reshaped(checkpoint, where, "flatten", view)
 
 
-def squeeze(checkpoint: Checkpoint, *, dims: Sequence[int] | None = None, keys: Sequence[str] = ()) -> Done:
+def squeeze(checkpoint: Checkpoint, *, dims: Sequence[int] | None = None, where: Chosen | None = None) -> Done:
     """Leave out these dimensions of size 1, without `dims` all of them."""
 
     def view(entry: Entry) -> torch.Tensor | None:
@@ -89,13 +89,13 @@ def squeeze(checkpoint: Checkpoint, *, dims: Sequence[int] | None = None, keys: 
                 raise impossible("cannot squeeze", entry, "such a dimension is not of size 1")
         return entry.value.reshape([size for dim, size in enumerate(shape) if dim not in gone]) if gone else None
 
-    return reshaped(checkpoint, keys, "squeeze", view)
+    return reshaped(checkpoint, where, "squeeze", view)
 
 
-def unsqueeze(checkpoint: Checkpoint, *, dim: int, keys: Sequence[str] = ()) -> Done:
+def unsqueeze(checkpoint: Checkpoint, *, dim: int, where: Chosen | None = None) -> Done:
     """Put in a dimension of size 1, which becomes dimension `dim`."""
 
     def view(entry: Entry) -> torch.Tensor:
         return entry.value.unsqueeze(axis("cannot unsqueeze", entry, dim, room=1))
 
-    return reshaped(checkpoint, keys, "unsqueeze", view)
+    return reshaped(checkpoint, where, "unsqueeze", view)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
-from sdviewer.repair.script.parts.checkpoint import Checkpoint, Done, Entry, chosen_places
-from sdviewer.repair.script.parts.failures import quoted
-from sdviewer.repair.script.parts.patterns import Rule
+from sdviewer.repair.script.parts.checkpoint import Checkpoint, Chosen, Done, Entry, chosen_places
+from sdviewer.repair.script.parts.keys import renamer
 from sdviewer.repair.script.parts.tensors import (
     axis,
     impossible,
@@ -24,24 +24,23 @@ from sdviewer.repair.script.parts.tensors import (
 def split(
     checkpoint: Checkpoint,
     *,
-    from_: str,
-    into: Sequence[str],
+    pattern: str,
+    into: Sequence[Any],
     dim: int = 0,
     sizes: Sequence[int] = (),
     groups: int = 1,
-    keys: Sequence[str] = (),
+    where: Chosen | None = None,
 ) -> Done:
-    """Cut what `from_` matches along `dim` into a part for each template of `into`; an empty one leaves its part out.
+    """Cut what `pattern` matches along `dim` into a part for each result of `into`; None leaves its part out.
 
     The parts are equal without `sizes`. With `groups` the tensor is so many equal groups, each with a piece of a part.
     """
-    places = chosen_places(checkpoint.keys, keys)
-    seen = [checkpoint.keys[place] for place in places]
-    names = [Rule(from_, template).renamer(seen) if template else None for template in into]
+    places = chosen_places(checkpoint, where)
+    names = [None if result is None else renamer(pattern, result, places) for result in into]
     first = next(name for name in names if name is not None)
     outputs: list[Sequence[Entry]] = [(entry,) for entry in checkpoint.entries]
     matched = 0
-    for place in places:
+    for place in places.values():
         entry = checkpoint.entries[place]
         if first(entry.key) is None:
             continue
@@ -55,7 +54,7 @@ def split(
             start += size // groups
         outputs[place] = parts
         matched += 1
-    return Done(matched, put_entries(checkpoint, outputs), () if matched else (quoted(from_),))
+    return Done(matched, put_entries(checkpoint, outputs), () if matched else [pattern])
 
 
 def sizes_of_parts(entry: Entry, dim: int, count: int, sizes: Sequence[int], groups: int) -> Sequence[int]:

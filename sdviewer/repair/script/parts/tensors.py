@@ -7,20 +7,20 @@ from typing import Any
 
 import torch
 
-from sdviewer.repair.script.parts.checkpoint import Checkpoint, Done, Entry, check_keys, chosen_places
-from sdviewer.repair.script.parts.failures import RecipeError, quoted
+from sdviewer.repair.script.parts.checkpoint import Checkpoint, Chosen, Done, Entry, check_keys
+from sdviewer.repair.script.parts.failures import RecipeError
 
 
 def needs_numbers(entry: Entry, what: str) -> None:
     """Stop where a tensor is sparse, quantized or without numbers."""
     tensor = entry.value
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_nested:
-        raise RecipeError(f"{what} {quoted(entry.key)}: it is no plain tensor of numbers")
+        raise RecipeError(f"{what} {entry.key!r}: it is no plain tensor of numbers")
 
 
 def is_floating(tensor: torch.Tensor) -> bool:
     """Whether it holds floats or complex numbers, one in each element."""
-    return bool(tensor.is_floating_point() or tensor.is_complex()) and not is_packed(tensor)
+    return bool(tensor.is_floating_point() or tensor.is_complex()) and "float4" not in str(tensor.dtype)
 
 
 def is_packed(tensor: torch.Tensor) -> bool:
@@ -35,11 +35,9 @@ def own(tensor: torch.Tensor) -> torch.Tensor:
 
 def looks_at(tensor: torch.Tensor) -> tuple[Any, ...]:
     """Equal for tensors that look at the same numbers of one storage."""
-    bits = (tensor.is_conj(), tensor.is_neg())
-    place = (tensor.data_ptr(), tensor.stride()) if tensor.layout == torch.strided else ()
-    if not place or not tensor.numel():
+    if tensor.layout != torch.strided or not tensor.numel():
         return (id(tensor),)
-    return (*place, tuple(tensor.shape), tensor.dtype, *bits)
+    return (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor.is_conj(), tensor.is_neg())
 
 
 def as_before(new: torch.Tensor, old: torch.Tensor) -> torch.Tensor:
@@ -65,21 +63,20 @@ def made(
 
 def each_tensor(
     checkpoint: Checkpoint,
-    keys: Sequence[str],
+    where: Chosen | None,
     what: Any,
     change: Callable[[Entry], Callable[[], torch.Tensor] | None],
 ) -> Done:
     """Put in the place of each tensor what `change` says of it, None where it stays; `what` names the change."""
-    matched = 0
-    outputs: list[Sequence[Entry]] = [(entry,) for entry in checkpoint.entries]
-    for place in chosen_places(checkpoint.keys, keys):
-        entry = checkpoint.entries[place]
-        if isinstance(entry.value, torch.Tensor):
+    matched = changed = 0
+    for place, entry in enumerate(checkpoint.entries):
+        if isinstance(entry.value, torch.Tensor) and (where is None or where(entry.key)):
             matched += 1
             make = change(entry)
             if make is not None:
-                outputs[place] = (entry._replace(value=made(checkpoint, what, [entry.value], make)),)
-    return Done(matched, put_entries(checkpoint, outputs))
+                changed += 1
+                checkpoint.entries[place] = entry._replace(value=made(checkpoint, what, [entry.value], make))
+    return Done(matched, changed)
 
 
 def put_entries(checkpoint: Checkpoint, outputs: Sequence[Sequence[Entry]]) -> int:
@@ -104,7 +101,7 @@ def is_same(one: Entry, other: Entry) -> bool:
 def needs_elements(entry: Entry, what: str) -> torch.Tensor:
     """The tensor of an entry whose elements can be moved about one by one."""
     if not isinstance(entry.value, torch.Tensor):
-        raise RecipeError(f"{what} {quoted(entry.key)}: it is no tensor")
+        raise RecipeError(f"{what} {entry.key!r}: it is no tensor")
     needs_numbers(entry, what)
     if is_packed(entry.value):
         raise impossible(what, entry, "it is of a packed type")
@@ -121,7 +118,7 @@ def needs_floats(entry: Entry, what: str) -> torch.Tensor:
 
 def impossible(what: str, entry: Entry, reason: str) -> RecipeError:
     """What cannot be done to a tensor, to be raised."""
-    return RecipeError(f"{what} {quoted(entry.key)} ({'×'.join(map(str, entry.value.shape))}): {reason}")
+    return RecipeError(f"{what} {entry.key!r} ({'×'.join(map(str, entry.value.shape))}): {reason}")
 
 
 def axis(what: str, entry: Entry, dim: int, *, room: int = 0) -> int:
