@@ -6,6 +6,7 @@ The only mutable object of a tab. Panels read it and call its verbs; it tells th
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -81,6 +82,8 @@ class Session(QObject):
         self.jobs = Jobs(self)
         self._worker = DocumentWorker(path)
         self.history = History()
+        # What reads or changes the recipe, one after another: each builds on what the one before it left.
+        self._turns: deque[Callable[[], None]] = deque()
         self._opening: Job | None = None
         self.saving = Saving(self.jobs, self._worker, self)
         self.saving.saved.connect(self._saved)
@@ -108,7 +111,10 @@ class Session(QObject):
     # Opening
 
     def open(self) -> None:
-        """Open the file, or open it again."""
+        """Open the file, or open it again with the recipe."""
+        self._in_turn(self._open)
+
+    def _open(self) -> None:
         self.state = "opening"
         self._on_disk, self._silent = ("same", False), 0
         self._began_opening = time.monotonic()
@@ -148,6 +154,7 @@ class Session(QObject):
             self.recipe_changed.emit()  # read again: the steps may do something else to this file
         self.scan = {}
         self.request_scan()
+        self._end_turn()
 
     def request_scan(self) -> None:
         """Find out what the file's pickles ask for, in a process of the pool, behind what is urgent there."""
@@ -178,6 +185,7 @@ class Session(QObject):
         self.state = "failed"
         self.failure = failure
         self.open_failed.emit()
+        self._end_turn()
 
     @property
     def problems(self) -> list[list[str]]:
@@ -327,39 +335,41 @@ class Session(QObject):
         `then` is called when the step is there.
         """
         made = step if isinstance(step, Step) else Step.of(step)
-        self._move(self.history.add(made, self._named_by(made, state_dict)), then, strict=True)
+        self._change(lambda history: history.add(made, self._named_by(made, state_dict)), then, strict=True)
 
     def change_step(self, at: int, step: Operation | Step) -> None:
         """Put another step in the place of one."""
-        self._move(self.history.change(at, step if isinstance(step, Step) else Step.of(step)))
+        made = step if isinstance(step, Step) else Step.of(step)
+        self._change_at(at, lambda history: history.change(at, made))
 
     def toggle_step(self, step: int) -> None:
         """Switch one step off or on again."""
-        self._move(self.history.toggle(step))
+        self._change_at(step, lambda history: history.toggle(step))
 
     def remove_step(self, step: int) -> None:
         """Take one step out."""
-        self._move(self.history.remove(step))
+        self._change_at(step, lambda history: history.remove(step))
 
     def move_step(self, step: int, to: int) -> None:
         """Put a step at another place, so that it becomes number `to`."""
-        if step != to and 0 <= to < len(self.history.steps):
-            self._move(self.history.move(step, to))
+        if step != to:
+            self._change_at(max(step, to), lambda history: history.move(step, to))
 
     def put_recipe(self, draft: Draft, label: str) -> None:
         """Another recipe in the place of the one there is, as one edit."""
-        if draft != self.recipe:
-            self._move(self.history.put(draft, label))
+        self._change(lambda history: history if draft == history.draft else history.put(draft, label))
 
     def undo(self) -> None:
         """Back to the recipe before the last change."""
-        if self.history.can_undo:
-            self._move(self.history.undo())
+        self._change(History.undo)
 
     def redo(self) -> None:
         """Forward again."""
-        if self.history.can_redo:
-            self._move(self.history.redo())
+        self._change(History.redo)
+
+    def _change_at(self, last: int, change: Callable[[History], History]) -> None:
+        """A change that is about steps up to number `last`, which another change may have taken out meanwhile."""
+        self._change(lambda history: change(history) if 0 <= last < len(history.steps) else history)
 
     def step_of(self, act: str, done: Callable[[Step], None], failed: Any = None, **params: Any) -> None:
         """The one step that an act in the tree means (`engine.edits`)."""
@@ -402,22 +412,55 @@ class Session(QObject):
         """The state dict that the selection is in, as a recipe names it; "" where there is nothing to choose."""
         return self.state_dict_of_selection() if len(self.info.get("state_dicts") or ()) > 1 else ""
 
-    def _move(self, history: History, then: Callable[[], object] | None = None, *, strict: bool = False) -> None:
-        """Ask the worker for the document after the recipe of `history`; only what it accepts is kept."""
+    def _in_turn(self, begin: Callable[[], None]) -> None:
+        """Begin something as soon as all that was asked for before it is answered; it calls `_end_turn`."""
+        self._turns.append(begin)
+        if len(self._turns) == 1:
+            begin()
+
+    def _end_turn(self) -> None:
+        self._turns.popleft()
+        if self._turns:
+            self._turns[0]()
+
+    def _change(
+        self,
+        change: Callable[[History], History],
+        then: Callable[[], object] | None = None,
+        *,
+        strict: bool = False,
+    ) -> None:
+        """Change the history in its turn; two keys that are pressed quickly are two changes, one on top of the other.
+
+        The worker is asked for the document after it: only what it accepts is kept.
+        """
+        self._in_turn(lambda: self._move(change(self.history), then, strict=strict))
+
+    def _move(self, history: History, then: Callable[[], object] | None, *, strict: bool) -> None:
+        if history is self.history:
+            self._end_turn()
+            return
         wanted = "" if history.draft.is_empty else history.draft.to_text()
         selected = [*self.selection, self.top_node] if self.top_node >= 0 else list(self.selection)
 
         def accepted(body: Body, buffers: Buffers) -> None:
-            self.history = history
-            self._edited(body, buffers)
-            if then is not None:
-                then()
+            try:
+                self.history = history
+                self._edited(body, buffers)
+                if then is not None:
+                    then()
+            finally:
+                self._end_turn()
+
+        def refused(failure: Body) -> None:
+            self._trouble(failure)
+            self._end_turn()
 
         self.jobs.run(
             "",
             lambda done, failed, progressed: self._worker.edit(wanted, selected, done, failed, strict=strict),
             accepted,
-            self._trouble,
+            refused,
         )
 
     def _edited(self, body: Body, buffers: Buffers) -> None:
@@ -476,9 +519,16 @@ class Session(QObject):
         self.carry_out(replace(order, overwrite=overwrite, sure=sure))
 
     def carry_out(self, order: SaveOrder) -> None:
-        """Write the copy that was ordered."""
-        if self.saving.begin(order, self.recipe, self.info):
-            self._saved_recipe = self.recipe
+        """Write the copy that was ordered, with every change that was asked for before."""
+
+        def begin() -> None:
+            try:
+                if self.saving.begin(order, self.recipe, self.info):
+                    self._saved_recipe = self.recipe
+            finally:
+                self._end_turn()
+
+        self._in_turn(begin)
 
     def save_again(self, *, sure: bool = False) -> None:
         """Try once more what was not saved; `sure`: the file that would go may go, that was asked about."""

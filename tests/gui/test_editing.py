@@ -81,6 +81,30 @@ def in_dialog(kind: type[Any], act: Callable[[Any], None]) -> None:
 # In the tree
 
 
+def test_that_what_is_asked_for_before_an_answer_is_there_builds_on_what_was_asked_before(
+    session: Session, tmp_path: Path, qtbot: QtBot
+) -> None:
+    session.apply(Strip(prefix="module."))
+    session.apply(Rename(rules=(("head.bias", "head.offset"),)))
+    session.apply(Prefix(add="net."))
+    session.undo()
+    qtbot.waitUntil(lambda: not session.jobs.busy())
+    assert [step.op for step in session.recipe.steps] == ["strip", "rename"]
+    session.undo()
+    session.undo()
+    qtbot.waitUntil(lambda: not session.jobs.busy())
+    assert session.recipe.steps == ()
+    session.redo()
+    session.redo()
+    session.open()
+    qtbot.waitUntil(lambda: session.state == "open" and not session.jobs.busy())
+    assert [report["op"] for report in session.edit["steps"]] == ["strip", "rename"]
+    session.apply(Prefix(add="net."))
+    with qtbot.waitSignal(session.saved, timeout=20_000):
+        session.save(str(tmp_path / "copy.safetensors"), overwrite=False)
+    assert "net.head.offset" in [info.key for info in open_checkpoint(str(tmp_path / "copy.safetensors")).tensors]
+
+
 def test_that_a_key_is_renamed_in_place_and_a_taken_name_is_refused_while_typing(
     window: MainWindow, session: Session, qtbot: QtBot
 ) -> None:
