@@ -359,6 +359,11 @@ class Session(QObject):
         """Another recipe in the place of the one there is, as one edit."""
         self._change(lambda history: history if draft == history.draft else history.put(draft, label))
 
+    def bring_back(self, history: History, then: Callable[[], object]) -> None:
+        """The edits of a window that ended: with all their undo where nothing was edited since, else as one edit."""
+        label = "Bring back what was not saved"
+        self._change(lambda now: now.put(history.draft, label) if now.states[1:] else history, then)
+
     def undo(self) -> None:
         """Back to the recipe before the last change."""
         self._change(History.undo)

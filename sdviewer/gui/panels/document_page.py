@@ -219,6 +219,15 @@ class DocumentPage(QWidget):
         self.session.ask("find", {"text": place.rpartition(".")[2], "limit": 1000}, answered, lane="find place")
 
     @cached_property
+    def offer(self) -> Banner:
+        """What can be brought back, below what is wrong."""
+        made = Banner()
+        column = self.layout()
+        assert isinstance(column, QVBoxLayout)
+        column.insertWidget(1, made)
+        return made
+
+    @cached_property
     def receipt(self) -> ReceiptPage:
         """What a save did."""
         made = ReceiptPage()
