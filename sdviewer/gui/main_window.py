@@ -462,7 +462,7 @@ class MainWindow(QMainWindow):
         menu.exec(position)
 
     def _fill_recipe_menus(self, panel: RecipePanel) -> None:
-        named = ("undo", "redo", "open_recipe", "save_recipe", "edit_recipe", "save_as")
+        named = ("undo", "redo", "open_recipe", "save_recipe", "export_script", "edit_recipe", "save_as")
         steps = [self.actions_by_id[f"step_{form.op}"] for form in FORMS if not SUBMENUS[form.group]]
         steps += [menu.menuAction() for menu in self._submenus.values()]
         panel.offer(steps, [self.actions_by_id[name] for name in named])
@@ -517,7 +517,7 @@ class MainWindow(QMainWindow):
 
     def closeEvent(self, event: QCloseEvent) -> None:
         for page in self.tabs.pages():
-            if page.session.modified:
+            if page.session.modified or page.session.saving.running:
                 self.tabs.setCurrentWidget(page)
                 if not self.files.close_session(page.session):
                     event.ignore()

@@ -21,7 +21,7 @@ from sdviewer.gui.contents_watch import ContentsWatch
 from sdviewer.gui.jobs import Body, Buffers, Job, Jobs, is_cancelled
 from sdviewer.gui.saving import Saved, SaveOrder, Saving
 from sdviewer.repair.extraction import only_model_is_module
-from sdviewer.repair.history import Draft, History, Step
+from sdviewer.repair.history import Draft, History, Step, place_of_step
 from sdviewer.repair.operations import OPERATIONS, DropObjects, Extract, Operation
 from sdviewer.repair.operations.file_operation import FileOperation
 
@@ -337,10 +337,19 @@ class Session(QObject):
         made = step if isinstance(step, Step) else Step.of(step)
         self._change(lambda history: history.add(made, self._named_by(made, state_dict)), then, strict=True)
 
-    def change_step(self, at: int, step: Operation | Step) -> None:
-        """Put another step in the place of one."""
+    def change_step(self, at: int, was: Step, step: Operation | Step) -> None:
+        """Put another step in the place of one, `was`, that stood at `at` when somebody began to change it."""
         made = step if isinstance(step, Step) else Step.of(step)
-        self._change_at(at, lambda history: history.change(at, made))
+
+        def change(history: History) -> History:
+            now = place_of_step(history.steps, was, at)
+            if now < 0:
+                gone = "The step was not changed: it is not in the recipe any more"
+                self.trouble.emit({"message": gone, "remedy": ""})
+                return history
+            return history.change(now, made)
+
+        self._change(change)
 
     def toggle_step(self, step: int) -> None:
         """Switch one step off or on again."""
@@ -390,7 +399,7 @@ class Session(QObject):
         """Carry a recipe out that lies in a file, in the place of the one there is."""
         self.ask("read_recipe", {"path": path}, lambda body, _: self.put_recipe(Draft.from_body(body["draft"]), label))
 
-    def recipe_text(self, draft: Draft, done: Callable[[str], None], lane: str = "") -> None:
+    def recipe_text(self, draft: Draft, done: Callable[[str], object], lane: str = "") -> None:
         """A recipe as people read it."""
         self.ask("recipe_text", {"recipe": draft.to_text()}, lambda body, _: done(str(body["text"])), lane=lane)
 

@@ -95,6 +95,11 @@ class Draft:
         return json.dumps({"format": FORMAT, **self.head, "step": [step.table for step in self.steps]})
 
 
+def place_of_step(steps: Sequence[Step], wanted: Step, at: int) -> int:
+    """Where a step stands that stood at `at` before others came, went or moved; -1 where it is gone."""
+    return min([i for i, step in enumerate(steps) if step == wanted], key=lambda i: abs(i - at), default=-1)
+
+
 WRITES = ("edit", "set_value")
 """The operations that put a value at one place."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QFileDialog, QLabel, QPushButton
+from PySide6.QtWidgets import QFileDialog, QLabel, QMessageBox, QPushButton
 from pytestqt.qtbot import QtBot
 from safetensors.torch import load_file
 
@@ -342,6 +342,32 @@ def test_that_a_save_that_is_stopped_leaves_nothing_and_says_so(
     with qtbot.waitSignal(session.saved, timeout=SLOW):
         again.click()
     assert (tmp_path / "copy.safetensors").read_bytes() == checkpoint.read_bytes()
+
+
+def test_that_a_tab_whose_copy_is_being_written_is_closed_only_when_that_may_stop(
+    window: MainWindow, opened: Opened, checkpoint: Path, tmp_path: Path, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = opened(checkpoint)
+    before = sorted(tmp_path.iterdir())
+    answers = iter(("Keep writing", "Stop it and close"))
+    asked: list[str] = []
+
+    def answer(box: QMessageBox) -> int:
+        asked.append(box.text())
+        wanted = next(answers)
+        next(button for button in box.buttons() if button.text() == wanted).click()
+        return 0
+
+    monkeypatch.setattr(QMessageBox, "exec", answer)
+    session.carry_out(SaveOrder(str(tmp_path / "copy.safetensors")))
+    assert not session.modified
+    window.close()
+    assert window.isVisible()
+    assert session.saving.running
+    window.files.close_tab()
+    assert not window.tabs.pages()
+    assert asked == ["A copy of model.safetensors is still being written."] * 2
+    qtbot.waitUntil(lambda: sorted(tmp_path.iterdir()) == before)
 
 
 def test_that_a_second_save_is_refused_while_the_first_goes_on(

@@ -138,8 +138,7 @@ class StartPage(QScrollArea):
 
     def recent_words(self) -> list[str]:
         """What is said of each file opened before."""
-        rows = [self._list.column.itemAt(i).widget() for i in range(self._list.column.count())]
-        return [row.accessibleName() for row in rows if row is not None]
+        return [row.accessibleName() for row in self._list.findChildren(_RecentRow)]
 
     def show_recents(self) -> None:
         """Fill the list of files opened before."""
