@@ -107,6 +107,7 @@ class Recovery(QObject):
             listed,
             ((back, partial(self._bring_back, page, left)), ("Discard", partial(self._discard, page, left))),
             primary=back,
+            icon="history",
         )
 
     def _bring_back(self, page: DocumentPage, left: Recovered) -> None:

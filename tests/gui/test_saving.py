@@ -344,6 +344,30 @@ def test_that_a_save_that_is_stopped_leaves_nothing_and_says_so(
     assert (tmp_path / "copy.safetensors").read_bytes() == checkpoint.read_bytes()
 
 
+def test_that_what_became_of_a_save_is_told_until_the_next_and_what_is_wrong_with_the_file_stays(
+    window: MainWindow, opened: Opened, checkpoint: Path, tmp_path: Path, qtbot: QtBot
+) -> None:
+    session = opened(checkpoint)
+    banner = front(window).banner
+    session.changed_on_disk.emit({"state": "written", "young": False, "file": str(checkpoint)})
+    standing = banner.text()
+    assert "Changed on disk." in standing
+    with qtbot.waitSignal(session.save_failed, timeout=SLOW):
+        session.carry_out(SaveOrder(str(tmp_path / "nowhere" / "copy.safetensors")))
+    assert "Not saved." in banner.text()
+    session.carry_out(SaveOrder(str(tmp_path / "copy.safetensors")))
+    assert banner.text() == standing
+    qtbot.waitUntil(lambda: not session.saving.running, timeout=SLOW)
+    assert banner.text() == standing
+    assert banner.isVisibleTo(front(window))
+    with qtbot.waitSignal(session.save_failed, timeout=SLOW):
+        session.carry_out(SaveOrder(str(tmp_path / "nowhere" / "copy.safetensors")))
+    banner._close.click()
+    assert banner.text() == standing
+    banner._close.click()
+    assert not banner.isVisibleTo(front(window))
+
+
 def test_that_a_tab_whose_copy_is_being_written_is_closed_only_when_that_may_stop(
     window: MainWindow, opened: Opened, checkpoint: Path, tmp_path: Path, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:

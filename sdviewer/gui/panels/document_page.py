@@ -75,7 +75,12 @@ class DocumentPage(QWidget):
         self.splitter.addWidget(self._left)
         # The change on disk that the banner tells, the one that somebody dismissed, and the records told as damaged.
         self._told_disk = self._dismissed_disk = ""
+        self._look: Body = {}
         self._told_wrong = 0
+        # Whether the banner tells of a save: that is over when the next one begins.
+        self._told_save = False
+        # Whether somebody dismissed what the banner says of the file itself.
+        self._heard = False
         self.right = QStackedWidget()
         self.views: dict[str, FileView] = {}
         column = QVBoxLayout(self)
@@ -258,6 +263,7 @@ class DocumentPage(QWidget):
         session.changed_on_disk.connect(self._tell_change)
         session.contents_changed.connect(self._contents_changed)
         self.banner.dismissed.connect(self._dismissed)
+        session.saving.began.connect(self._end_save_words)
         session.saved.connect(self._show_receipt)
         session.save_failed.connect(self._tell_save_failure)
         session.save_stopped.connect(self._tell_stopped)
@@ -284,6 +290,7 @@ class DocumentPage(QWidget):
         self.show_tree()
         self._told_disk = self._dismissed_disk = ""
         self._told_wrong = 0
+        self._told_save = self._heard = False
         self._tell_problems(self.session.problems)
         current = self.right.currentWidget()
         if isinstance(current, FileView):
@@ -297,7 +304,7 @@ class DocumentPage(QWidget):
     def _show_receipt(self, receipt: Body) -> None:
         written = self.session.saving.written
         assert written is not None
-        self.banner.hide()
+        self._end_save_words()
         self.receipt.show_receipt(written, self.session)
         self._stack.setCurrentWidget(self.receipt)
 
@@ -349,6 +356,7 @@ class DocumentPage(QWidget):
         wrong = self.session.contents.known.wrong
         if wrong and wrong != self._told_wrong and not self._told_disk:
             self._told_wrong = wrong
+            self._heard = False
             self._tell_standing()
 
     def _tell_save_failure(self, failure: Body) -> None:
@@ -363,16 +371,24 @@ class DocumentPage(QWidget):
             "stop": self.session.cancel_job,
         }
         buttons = [(name, acts[act]) for name, act in told.buttons]
-        primary = told.buttons[0][0] if told.buttons else ""
-        self.banner.tell(told.tone, told.what, told.why, str(failure.get("details") or ""), buttons, primary=primary)
+        primary, act = told.buttons[0] if told.buttons else ("", "elsewhere")
+        details, icon = str(failure.get("details") or ""), save_failures.ICONS.get(act, "save")
+        self.banner.tell(told.tone, told.what, told.why, details, buttons, primary=primary, icon=icon)
+        self._told_save = True
 
     def _tell_stopped(self, out: str) -> None:
         name = text.visible(PurePath(out).name, 80)
         why = f"Nothing is left of {name}; what was at its place before is still there."
         self.banner.tell("info", "Saving was stopped.", why, buttons=[("Save again", self._save_again)])
+        self._told_save = True
+
+    def _end_save_words(self) -> None:
+        """What became of an earlier save is told no more; what stands of the file is."""
+        if self._told_save:
+            self._tell_standing()
 
     def _save_again(self, *, sure: bool = False) -> None:
-        self.banner.hide()
+        self._end_save_words()
         self.session.save_again(sure=sure)
 
     def drop_lost(self, *, save_again: bool = False) -> None:
@@ -399,10 +415,11 @@ class DocumentPage(QWidget):
         self.banner.tell(
             "info", what, "The step is in the recipe; this file stays as it is.", "", buttons, primary=save
         )
+        self._told_save = True
 
     def _tell_change(self, look: Body) -> None:
         """What became of the file on disk, in words; nothing is read again by itself."""
-        state, young = str(look["state"]), bool(look["young"])
+        state = str(look["state"])
         if state == "same":
             if self._told_disk:
                 self._told_disk = ""
@@ -410,19 +427,34 @@ class DocumentPage(QWidget):
             return
         if state == self._dismissed_disk:
             return  # whoever wrote to it goes on writing
-        self._told_disk, self._dismissed_disk = state, ""
+        self._told_disk, self._dismissed_disk, self._look = state, "", look
+        self._say_change(look)
+
+    def _say_change(self, look: Body) -> None:
+        young = bool(look["young"])
         what, why, reload = changed_words(self.session, look)
         more = " It may still be being written." if young else ""
         buttons = (("Reload", self.reload),) if reload else ()
         self.banner.tell("warn", what, f"{why}{more}", buttons=buttons)
 
     def _tell_standing(self) -> None:
-        """What the banner said of the file itself."""
+        """What the banner says of the file itself, nothing where there is nothing to say."""
+        self._told_save = False
+        if self._told_disk:
+            self._say_change(self._look)
+            return
+        if self._heard:
+            self.banner.hide()
+            return
         self._tell_problems(self.session.problems)
         if self.session.scan:
             self._tell_scan(self.session.scan)
 
     def _dismissed(self) -> None:
+        if self._told_save:
+            self._tell_standing()  # which was behind it
+            return
+        self._heard = not self._told_disk
         self._dismissed_disk, self._told_disk = self._told_disk, ""
 
     def reload(self) -> None:
