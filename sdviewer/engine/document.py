@@ -81,6 +81,7 @@ from sdviewer.engine.watch import Watch, is_young
 from sdviewer.errors import SaveError, SDViewerError, UsageError
 from sdviewer.formats import open_checkpoint, tensor_source
 from sdviewer.formats.converting import takes_tensors_alone
+from sdviewer.formats.file import identity_of
 from sdviewer.formats.saving import choose_container, save
 from sdviewer.repair.operations import Operation
 from sdviewer.repair.operations.file_operation import FileOperation
@@ -577,14 +578,7 @@ class Document:
 
     def save(self, params: Params, progress: Progress) -> Answer:
         """Write the repaired copy, read it back, check it, put it in its place."""
-        checkpoint = open_checkpoint(params["path"])
-        if asdict(checkpoint.identity) != params["identity"]:
-            raise SaveError(
-                "the file on disk is not the one that was opened",
-                path=params["path"],
-                remedy="Reload it (F5); the recipe is kept.",
-                code="file_changed",
-            )
+        checkpoint = _opened_again(params["path"], params["identity"])
         recipe = parse_recipe(params["recipe"]) if params["recipe"].strip() else Recipe()
         container = choose_container(checkpoint, params["out"], params.get("container") or None, recipe.save_format)
         plan = make_plan(recipe, checkpoint, tensors_alone=takes_tensors_alone(checkpoint, container))
@@ -621,6 +615,36 @@ class Document:
         if self._checkpoint is None:
             raise UsageError("no file is open")
         return Answer(self._watch.look())
+
+
+def _opened_again(path: str, identity: Mapping[str, int]) -> Checkpoint:
+    """The file that was opened before.
+
+    Raises:
+        SaveError: it is another now, whether that can be read or not.
+    """
+    changed = SaveError(
+        "the file on disk is not the one that was opened",
+        path=path,
+        remedy="Reload it (F5); the recipe is kept.",
+        code="file_changed",
+    )
+    try:
+        checkpoint = open_checkpoint(path)
+    except SDViewerError as error:
+        if _is_another(path, identity):
+            raise changed from error
+        raise
+    if asdict(checkpoint.identity) != identity:
+        raise changed
+    return checkpoint
+
+
+def _is_another(path: str, identity: Mapping[str, int]) -> bool:
+    try:
+        return asdict(identity_of(Path(path).stat())) != identity
+    except (OSError, ValueError):
+        return False
 
 
 def _files(checkpoint: Checkpoint) -> list[tuple[str, Identity]]:

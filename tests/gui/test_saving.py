@@ -454,6 +454,18 @@ def test_that_a_failed_save_names_its_cause_and_what_helps(
     assert button in [made.text() for made in banner.findChildren(QPushButton)]
 
 
+def test_that_a_file_that_was_damaged_since_is_told_as_changed_and_offered_to_be_read_again(
+    window: MainWindow, opened: Opened, tied: Path, tmp_path: Path, qtbot: QtBot
+) -> None:
+    session = opened(tied)
+    tied.write_bytes(tied.read_bytes()[:-200])
+    with qtbot.waitSignal(session.save_failed, timeout=SLOW) as failure:
+        session.carry_out(SaveOrder(str(tmp_path / "copy.pt")))
+    assert failure.args is not None
+    assert failure.args[0]["code"] == "file_changed"
+    assert "This file was changed on disk." in front(window).banner.text()
+
+
 def test_that_saving_elsewhere_begins_with_what_was_ordered(
     window: MainWindow, opened: Opened, checkpoint: Path, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
