@@ -16,7 +16,7 @@ from PySide6.QtCore import QObject, QTime, QTimer, Signal
 
 from sdviewer.core import text
 from sdviewer.core.sheet import Sheet
-from sdviewer.engine.client import DocumentWorker, NumbersPool
+from sdviewer.engine.client import DocumentWorker, NumbersPool, Request
 from sdviewer.gui.contents_watch import ContentsWatch
 from sdviewer.gui.jobs import Body, Buffers, Job, Jobs, is_cancelled
 from sdviewer.gui.saving import Saved, SaveOrder, Saving
@@ -78,6 +78,8 @@ class Session(QObject):
         self.selection: list[int] = []
         self.top_node = -1
         self.sheet: Sheet | None = None
+        # Which sheet the row numbers are of: a worker that has answered an edit meanwhile translates them.
+        self._sheet_number = 0
         self.filter_text = ""
         self.jobs = Jobs(self)
         self._worker = DocumentWorker(path)
@@ -143,6 +145,7 @@ class Session(QObject):
         self.edit = body["edit"]
         self.failure = {}
         self.sheet = Sheet.from_buffers(buffers, tuple(body["dtypes"]))
+        self._sheet_number = int(body["sheet"])
         self.selection, self.top_node = [], -1
         self.opened_at = QTime.currentTime()
         self.young = bool(self.info["young"])
@@ -237,7 +240,7 @@ class Session(QObject):
 
         self.jobs.run(
             "",
-            lambda done, failed, progressed: self._worker.request("rows", {"reveal": node}, done, failed, progressed),
+            lambda done, failed, progressed: self._request("rows", {"reveal": node}, done, failed, progressed),
             shown,
             self._trouble,
         )
@@ -245,7 +248,7 @@ class Session(QObject):
     def _ask_rows(self, lane: str = "", **params: Any) -> None:
         self.jobs.run(
             lane,
-            lambda done, failed, progressed: self._worker.request("rows", params, done, failed, progressed),
+            lambda done, failed, progressed: self._request("rows", params, done, failed, progressed),
             self._rows_answered,
             self._trouble,
         )
@@ -392,7 +395,6 @@ class Session(QObject):
             {"act": act, **params},
             lambda body, _: done(Step(body["step"], str(body["label"]))),
             failed,
-            lane="step",
         )
 
     def read_recipe(self, path: str, label: str) -> None:
@@ -455,12 +457,28 @@ class Session(QObject):
             self._end_turn()
             return
         wanted = "" if history.draft.is_empty else history.draft.to_text()
-        selected = [*self.selection, self.top_node] if self.top_node >= 0 else list(self.selection)
+        chosen = list(self.selection)
+        top = [self.top_node] if self.top_node >= 0 else []
+        asked = [*chosen, *top]
 
         def accepted(body: Body, buffers: Buffers) -> None:
+            nonlocal chosen
+            if self.selection != chosen:  # somebody chose other rows meanwhile: where are those now?
+                chosen = list(self.selection)
+                last = body["selected"][-1:] if top else []
+                self.ask(
+                    "where",
+                    {"rows": chosen},
+                    lambda now, _: accepted({**body, "selected": [*now["rows"], *last]}, buffers),
+                    lambda failure: finish({**body, "selected": []}, buffers),
+                )
+                return
+            finish(body, buffers)
+
+        def finish(body: Body, buffers: Buffers) -> None:
             try:
                 self.history = history
-                self._edited(body, buffers)
+                self._edited(body, buffers, len(chosen))
                 if then is not None:
                     then()
             finally:
@@ -472,18 +490,20 @@ class Session(QObject):
 
         self.jobs.run(
             "",
-            lambda done, failed, progressed: self._worker.edit(wanted, selected, done, failed, strict=strict),
+            lambda done, failed, progressed: self._worker.edit(wanted, asked, done, failed, strict=strict),
             accepted,
             refused,
         )
 
-    def _edited(self, body: Body, buffers: Buffers) -> None:
+    def _edited(self, body: Body, buffers: Buffers, chosen: int) -> None:
+        """Show the document after an edit: of the rows that were asked about, the first `chosen` are the selection."""
         self.edit = body["edit"]
+        self._sheet_number = int(body["sheet"])
+        self.jobs.drop("facts")  # of what was selected before
         self.sheet = Sheet.from_buffers(buffers, tuple(body["dtypes"]))
         rows = [int(row) for row in body["selected"]]
-        top = rows.pop() if self.top_node >= 0 and len(rows) > len(self.selection) else -1
-        self.top_node = top
-        self.selection = [row for row in rows if row >= 0]
+        self.selection = [row for row in rows[:chosen] if row >= 0]
+        top = self.top_node = rows[chosen] if len(rows) > chosen else -1
         self.sheet_changed.emit(self.sheet, buffers["visible"], list(self.selection), top)
         self.recipe_changed.emit()
         if len(self.selection) == 1:
@@ -581,10 +601,14 @@ class Session(QObject):
         """Ask the document's worker."""
         return self.jobs.run(
             lane,
-            lambda d, f, p: self._worker.request(name, params, d, f, p),
+            lambda d, f, p: self._request(name, params, d, f, p),
             done,
             failed or self._trouble,
         )
+
+    def _request(self, name: str, params: Mapping[str, Any], done: Any, failed: Any, progressed: Any) -> Request:
+        """A request that says of which sheet its rows are."""
+        return self._worker.request(name, {**params, "sheet": self._sheet_number}, done, failed, progressed)
 
     def ask_numbers(self, name: str, params: Mapping[str, Any], done: Any, failed: Any, *, lane: str) -> Job:
         """Ask the pool for numbers of a tensor."""

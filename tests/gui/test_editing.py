@@ -30,7 +30,7 @@ from sdviewer.gui.panels.find_panel import FILTERED, SELECTED, SUBTREE, FindPane
 from sdviewer.gui.panels.recipe_panel import button_rects
 from sdviewer.gui.panels.tree_panel import ROWS_MIME
 from sdviewer.gui.session import Session
-from sdviewer.repair.operations import OPERATIONS, Drop, Prefix, Rename, Replace, Strip
+from sdviewer.repair.operations import OPERATIONS, Drop, Prefix, Rename, Replace, ReplacePrefix, Strip
 from tests.gui.conftest import Opened, quiet, write_checkpoint
 
 
@@ -106,6 +106,32 @@ def test_that_what_is_asked_for_before_an_answer_is_there_builds_on_what_was_ask
     with qtbot.waitSignal(session.saved, timeout=20_000):
         session.save(str(tmp_path / "copy.safetensors"), overwrite=False)
     assert "net.head.offset" in [info.key for info in open_checkpoint(str(tmp_path / "copy.safetensors")).tensors]
+
+
+def test_that_what_is_selected_and_dropped_while_an_edit_is_on_its_way_is_what_was_meant(
+    window: MainWindow, session: Session, qtbot: QtBot
+) -> None:
+    select(window, session, qtbot, "head")
+    session.apply(ReplacePrefix(old="module.head.", new="module.zoo.deep."))  # rows move
+    page = front(window)
+    page.tree.select_row(names(window).index("blocks"))
+    page.tree.select_row(names(window).index("head") + 2)  # its bias, whose answer comes after that to the edit
+    window.editing.drop()
+    qtbot.waitUntil(lambda: quiet(session) and len(session.recipe.steps) == 2)
+    assert session.recipe.steps[1].table == {"op": "drop", "keys": ["module.zoo.deep.bias"]}
+    qtbot.waitUntil(lambda: session.facts["key"] == "module.head.bias" and session.facts["dropped"])
+    assert page.tree.model.node(page.tree.view.currentIndex().row()) == session.selection[0]
+
+
+def test_that_two_rows_dropped_one_after_the_other_are_both_dropped(
+    window: MainWindow, session: Session, qtbot: QtBot
+) -> None:
+    head = names(window).index("head")
+    for row in (head + 1, head + 2):
+        front(window).tree.select_row(row)
+        window.editing.drop()
+    qtbot.waitUntil(lambda: quiet(session) and len(session.recipe.steps) == 2)
+    assert [step.table["keys"] for step in session.recipe.steps] == [["module.head.weight"], ["module.head.bias"]]
 
 
 def test_that_a_key_is_renamed_in_place_and_a_taken_name_is_refused_while_typing(

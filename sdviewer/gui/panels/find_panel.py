@@ -359,7 +359,7 @@ class FindPanel(FileView):
         if not changes:
             self._say("" if self.session.jobs.busy("find") else "No key changes.")
         else:
-            self._say(problems[0] if problems and not skip else "")
+            self._say("")  # of problems the rows tell, and the line at the foot
         if skip:
             self._step = Step(skip["step"], str(skip["label"]))
             self._tell_skipped(int(skip["keys"]), "")
