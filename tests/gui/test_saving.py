@@ -532,6 +532,23 @@ def test_that_a_copy_without_changes_shows_all_its_keys(
     assert keys.subtitle.text() == "all 10 as they were"
 
 
+def test_that_escape_leaves_the_receipt_and_so_does_an_undo(
+    window: MainWindow, opened: Opened, checkpoint: Path, tmp_path: Path, qtbot: QtBot
+) -> None:
+    session = opened(checkpoint)
+    stripped(session, qtbot)
+    page = front(window)
+    saved(session, SaveOrder(str(tmp_path / "copy.safetensors")), qtbot)
+    assert not page.shows_tree
+    qtbot.keyClick(page.receipt, Qt.Key.Key_Escape)
+    assert page.shows_tree
+    saved(session, SaveOrder(str(tmp_path / "other.safetensors")), qtbot)
+    assert not page.shows_tree
+    with qtbot.waitSignal(session.recipe_changed):
+        window.editing.undo()
+    assert page.shows_tree
+
+
 def test_that_the_receipt_is_saved_whole_as_json_and_as_text(
     window: MainWindow, opened: Opened, checkpoint: Path, tmp_path: Path, qtbot: QtBot
 ) -> None:

@@ -257,6 +257,7 @@ class DocumentPage(QWidget):
         session.open_failed.connect(self._show_failure)
         session.opening_progressed.connect(self._opening.show_progress)
         session.recipe_changed.connect(lambda: self.recipe.show_recipe())
+        session.sheet_changed.connect(lambda *_: self._leave_receipt())
         session.scanned.connect(self._tell_scan)
         session.selection_changed.connect(self._selected)
         session.trouble.connect(self._tell_trouble)
@@ -307,6 +308,12 @@ class DocumentPage(QWidget):
         self._end_save_words()
         self.receipt.show_receipt(written, self.session)
         self._stack.setCurrentWidget(self.receipt)
+        self.receipt.setFocus()
+
+    def _leave_receipt(self) -> None:
+        """An edit, or an undo, is to be seen."""
+        if isinstance(self._stack.currentWidget(), ReceiptPage):
+            self.show_tree()
 
     def _selected(self, nodes: list[int]) -> None:
         """Who selects a row in the tree wants to see it."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from PySide6.QtCore import Qt, QTimer, QUrl, Signal
-from PySide6.QtGui import QDesktopServices, QFontMetrics
+from PySide6.QtGui import QDesktopServices, QFontMetrics, QKeyEvent
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
 from shiboken6 import isValid
 
@@ -75,6 +75,12 @@ class ReceiptPage(QScrollArea):
         # In turns of their own: all at once would stall the window.
         QTimer.singleShot(1, inside, lambda: _put(right, RecipeCard(saved, session)))
         QTimer.singleShot(2, inside, lambda: self._add_keys(right, KeysCard(saved, session)))
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        if event.key() == Qt.Key.Key_Escape:
+            self.back_requested.emit()
+        else:
+            super().keyPressEvent(event)
 
     def _add_keys(self, column: QVBoxLayout, keys: KeysCard) -> None:
         self.keys = keys
