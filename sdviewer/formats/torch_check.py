@@ -148,16 +148,23 @@ def _gist(message: str) -> str:
     return lines[0].partition(" Please use ")[0]
 
 
-def _end_with_parent() -> None:
-    """End when whoever asked is gone: a save that is stopped keeps its bytes no longer than that."""
-    os.read(0, 1)  # not sys.stdin, whose lock this thread would still hold when the interpreter ends
-    os._exit(1)
+def end_with_parent() -> None:
+    """In a child: end when whoever asked, and holds the other end of `stdin`, is gone.
+
+    A save that is stopped, or killed, keeps its bytes no longer than that.
+    """
+
+    def wait() -> None:
+        os.read(0, 1)  # not sys.stdin, whose lock this thread would still hold when the interpreter ends
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def main() -> None:
     """The child."""
     _, path, how = sys.argv
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     verdict = _load(path, how == "map")
     sys.stdout.write(json.dumps(verdict._asdict()) + "\n")
 
