@@ -533,6 +533,7 @@ class Session(QObject):
             draft = draft.for_state_dict(chosen)
         recipe = "" if draft.is_empty else draft.to_text()
         params = {"recipe": recipe, "step": made.table, "limit": limit, "scope": scope, "skip": skip}
+        params["for"] = lane
         self.ask("preview", params, lambda body, _: done(body), lane=lane)
 
     # Saving

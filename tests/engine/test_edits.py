@@ -221,3 +221,11 @@ def test_that_rows_asked_about_before_the_answer_to_an_edit_are_those_that_were_
     assert body(model, "where", rows=[block, 10_000], sheet=before)["rows"] == [moved["row"], -1]
     # Once somebody has seen the sheet, its numbers are meant.
     assert body(model, "facts", row=moved["row"], sheet=after)["key"] == "blocks.5.mlp.bias"
+
+
+def test_that_a_preview_has_more_rows_though_another_was_asked_for_meanwhile(model: DocumentWorker) -> None:
+    found = preview(model, FIND, **{"for": "find"})
+    preview(model, {"op": "rename", "rules": [["head.bias", "head.offset"]]})
+    more = body(model, "preview", start=10, limit=50, **{"for": "find"})
+    assert more["total"] == found["total"]
+    assert more["rows"] == found["rows"][10:]

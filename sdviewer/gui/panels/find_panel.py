@@ -106,7 +106,7 @@ class FindPanel(FileView):
         self.scope = Choice("Where")
         self.hint = self.summary
         self.wrong = widgets.label("", "error")
-        self.preview = PreviewTable(session)
+        self.preview = PreviewTable(session, lane="find")
         self.add = widgets.button("Add step", "check", primary=True)
         self._skips = widgets.label("", "second")
         self._warn = IconLabel("warn", 15, "S")
