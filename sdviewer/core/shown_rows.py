@@ -210,6 +210,12 @@ class ShownRows:
         self.set_filter(old.filter)
         return places
 
+    def places_of(self, old: ShownRows, rows: Iterable[int]) -> list[int]:
+        """Where rows of `old` are now, -1: gone."""
+        anchors = _Anchors(self.tree)
+        found = [anchors.find(old.anchor(row)) if 0 <= row < len(old.tree) else None for row in rows]
+        return [-1 if place is None else place for place in found]
+
 
 Anchor = tuple[tuple[str, int], int, bool]
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from sdviewer.core.checkpoint import Checkpoint
+from sdviewer.engine.deadline import TooLong
 from sdviewer.errors import RepairError, UsageError
 from sdviewer.repair.plan import Plan
 from sdviewer.repair.planning import make_plan
@@ -35,6 +36,8 @@ def carry_out(recipe: Recipe, checkpoint: Checkpoint, *, strict: bool) -> tuple[
         if strict:
             raise
         failure = error
+    if isinstance(failure, TooLong):
+        return None, Failed(-1, failure.message, failure.remedy, "")  # the time to look for the step is over too
     # Every recipe that goes on to the step that fails does fail: halve what is left to look at.
     plan: Plan | None = None
     low, high = -1, len(recipe.steps)

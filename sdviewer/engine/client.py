@@ -24,6 +24,9 @@ from sdviewer.engine.frames import Frame, read_frame, write_frame
 PATIENCE = 0.15
 """Seconds a worker has to notice a cancel before it is ended."""
 
+GRACE = 30.0
+"""Seconds that a process with something to clean up has after a cancel before it is ended; nobody waits for it."""
+
 LAST_WAIT = 1.0
 """Seconds that somebody who stops a worker waits until it is gone; one that waits for a dead drive cannot be ended."""
 
@@ -101,11 +104,16 @@ class _Process:
         self._service = service
         self._outbox: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
         self.popen: subprocess.Popen[bytes] | None = None
+        self.is_left = False
         self._ended = threading.Event()
 
     def write(self, frame: Frame) -> None:
         """Send a frame in its turn; returns at once."""
         self._outbox.put(frame)
+
+    def write_no_more(self) -> None:
+        """Close its pipe behind what is written: the process then ends by itself."""
+        self._outbox.put(None)
 
     def end(self) -> None:
         """End the process, also one that is just being started; returns at once."""
@@ -114,6 +122,13 @@ class _Process:
         if self.popen is not None:
             self.popen.kill()
         self._outbox.put(None)
+
+    def leave(self, grace: float) -> None:
+        """Let the process end what it does, at most for `grace` seconds; returns at once."""
+        self.is_left = True
+        timer = threading.Timer(grace, self.end)
+        timer.daemon = True
+        timer.start()
 
     def start(self) -> BinaryIO | None:
         """Start the process and its writing thread; the pipe of its answers, None where it was ended before.
@@ -151,10 +166,14 @@ class _Process:
 
 
 class Worker:
-    """One worker process, started by the first request (or `start`) and again after it died."""
+    """One worker process, started by the first request (or `start`) and again after it died.
 
-    def __init__(self, service: str) -> None:
+    `grace`: seconds that a process has to clean up after a cancel that it did not notice in time.
+    """
+
+    def __init__(self, service: str, grace: float = 0.0) -> None:
         self.service = service
+        self._grace = grace
         self._ids = itertools.count(1)
         self._lock = threading.RLock()
         self._process: _Process | None = None
@@ -245,6 +264,8 @@ class Worker:
                     request.finished = True
             if request is not None:
                 _hand_over(request, frame)
+            elif process.is_left and frame.type != "progress":
+                process.write_no_more()  # it is done, and ends
         with self._lock:
             orphans = self._take(process)
         process.wait()
@@ -255,7 +276,10 @@ class Worker:
             if request.id not in process.pending:
                 return
             orphans = self._take(process)
-        process.end()
+        if self._grace:
+            process.leave(self._grace)
+        else:
+            process.end()
         # Told now and not when it is gone: a process that waits for a dead drive ends when that answers, if ever.
         _tell(orphans)
 
@@ -294,9 +318,11 @@ def request_alone(
     done: Done,
     failed: Failed,
     progressed: Progressed | None = None,
+    *,
+    grace: float = 0.0,
 ) -> Request:
-    """Ask a process of its own, which ends with its answer."""
-    worker = Worker(service)
+    """Ask a process of its own, which ends with its answer; `grace` as `Worker` has it."""
+    worker = Worker(service, grace)
 
     def answered(body: Mapping[str, Any], buffers: Mapping[str, memoryview]) -> None:
         worker.stop()
@@ -369,7 +395,8 @@ class DocumentWorker(Worker):
             "replaces": None if replaces is None else dict(replaces),
             "identity": dict(identity),
         }
-        return request_alone("document", "save", params, done, failed, progressed)
+        # Where a file without a name cannot be had, one that is ended at once leaves what it wrote so far.
+        return request_alone("document", "save", params, done, failed, progressed, grace=GRACE)
 
     def check_contents(
         self, identity: Mapping[str, int], done: Done, failed: Failed, progressed: Progressed | None = None

@@ -15,19 +15,23 @@ from types import FrameType
 from sdviewer.errors import UsageError
 
 
+class TooLong(UsageError):
+    """The time is over; who goes on after it computes without a limit."""
+
+
 @contextlib.contextmanager
 def deadline(seconds: float, message: str, remedy: str) -> Iterator[None]:
     """Give up after so many seconds of this process's time.
 
     Raises:
-        UsageError: it took longer; says `message` and `remedy`.
+        TooLong: it took longer; says `message` and `remedy`.
     """
     if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def over(number: int, frame: FrameType | None) -> None:
-        raise UsageError(message, remedy=remedy)
+        raise TooLong(message, remedy=remedy)
 
     before = signal.signal(signal.SIGVTALRM, over)
     signal.setitimer(signal.ITIMER_VIRTUAL, seconds)

@@ -1,7 +1,9 @@
 """What a document's worker process answers. It owns the file, the checkpoint, the plan and the module tree.
 
 Requests (name: parameters -> body of the result, and its buffers). `row` is a row number of the current sheet; rows are
-numbered anew by `open` and `edit`, which translate `selected`.
+numbered anew by `open` and `edit`, which translate `selected` and tell the number of the sheet, "sheet". Whoever asks
+about rows says of which sheet they are: those of the one before, asked about before the answer to an edit was there,
+are translated too.
 
     open      {"path", "recipe"?: text, "selected"?: [row]}  -> {"info": {...}, "dtypes": [...], "rows_total",
               "edit": EDIT, "selected": [row]}; buffers: the sheet's columns (core.sheet.COLUMNS), "text", "visible"
@@ -12,6 +14,7 @@ numbered anew by `open` and `edit`, which translate `selected`.
     children  {"row", "limit"} -> {"rows": [[row, name, shape, dtype, params]], "more": n}
     find      {"text", "limit"} -> {"rows": [[row, key]]}    for "go to tensor"
     totals    {"rows": [row]} -> {"tensors", "params", "nbytes", "values"}   for a multiple selection
+    where     {"rows": [row]} -> {"rows": [row]}    in the current sheet, -1: gone
     edit      {"recipe": text, "selected": [row], "strict": bool} -> the same as open, without "info"; not `strict`: the
               steps before one that does not go through are carried out
     save      {"path", "recipe", "out", "overwrite", "identity", "container"?, "split_names"?, "replaces"?}
@@ -81,6 +84,7 @@ from sdviewer.engine.watch import Watch, is_young
 from sdviewer.errors import SaveError, SDViewerError, UsageError
 from sdviewer.formats import open_checkpoint, tensor_source
 from sdviewer.formats.converting import takes_tensors_alone
+from sdviewer.formats.file import identity_of
 from sdviewer.formats.saving import choose_container, save
 from sdviewer.repair.operations import Operation
 from sdviewer.repair.operations.file_operation import FileOperation
@@ -100,6 +104,12 @@ CHIPS = (
 LONGEST_PLAN = 60.0
 """Seconds of computing after which a recipe is given up."""
 
+ABOUT_ROWS = (
+    *("rows", "facts", "children", "totals", "where"),
+    *("preview", "step", "cell", "keys", "common", "alike"),
+)
+"""The requests whose parameters are rows."""
+
 Params = Mapping[str, Any]
 Handler = Callable[[Params, Progress], Answer]
 
@@ -117,6 +127,8 @@ class Document:
         self.recipe_text = ""
         self._tree = ModuleTree()
         self._shown: ShownRows | None = None
+        self._sheet = 0
+        self._sheet_before: ShownRows | None = None
         self._base_flags = b""
         self._contents: Contents | None = None
         self._watch = Watch(())
@@ -124,13 +136,14 @@ class Document:
         self._damaged: tuple[str, ...] = ()
         self._hazard_rows: frozenset[int] = frozenset()
         self._edits = Edits(self)
-        self.requests: Mapping[str, Handler] = {
+        requests: Mapping[str, Handler] = {
             "open": self.open,
             "rows": self.rows,
             "facts": self.facts,
             "children": self.children,
             "find": self.find,
             "totals": self.totals,
+            "where": lambda params, _: Answer({"rows": params["rows"]}),
             "edit": self.edit,
             "save": self.save,
             "lost": self.lost,
@@ -139,6 +152,10 @@ class Document:
             **{name: partial(self._of_contents, name) for name in CONTENTS},
             **{name: partial(self._of_edits, handler) for name, handler in self._edits.requests.items()},
             **SavePreview(self).requests,
+        }
+        self.requests: Mapping[str, Handler] = {
+            name: partial(self._of_rows, handler) if name in ABOUT_ROWS else handler
+            for name, handler in requests.items()
         }
 
     @property
@@ -172,6 +189,29 @@ class Document:
 
     def _of_edits(self, handler: Callable[[Params], Answer], params: Params, progress: Progress) -> Answer:
         return handler(params)
+
+    def _of_rows(self, handler: Handler, params: Params, progress: Progress) -> Answer:
+        """A question about rows, also one that was asked while an edit was on its way."""
+        if params.get("sheet", self._sheet) == self._sheet:
+            self._sheet_before = None  # the window has seen this one
+        elif self._sheet_before is not None and params["sheet"] == self._sheet - 1:
+            params = self._translated(params, self._sheet_before)
+        return handler(params, progress)
+
+    def _translated(self, params: Params, before: ShownRows) -> Params:
+        """Parameters with the rows of the sheet before as rows of this one."""
+        made = dict(params)
+        for name in ("row", "to", "toggle", "reveal"):
+            if name in made:
+                (made[name],) = self.shown.places_of(before, [made[name]])
+                if made[name] < 0:
+                    raise UsageError("the edit before this one took this row away")
+        for name in ("rows", "expand", "collapse"):
+            if name in made:
+                made[name] = self.shown.places_of(before, made[name])
+        if "rows" in (made.get("scope") or {}):
+            made["scope"] = {**made["scope"], "rows": self.shown.places_of(before, made["scope"]["rows"])}
+        return made
 
     @property
     def plan(self) -> Plan | None:
@@ -214,6 +254,7 @@ class Document:
         tree = build_tree(result, made.keys, made.changes)
         shown = ShownRows(tree, result)
         rows = shown.adopt(self._shown, selected) if self._shown is not None else []
+        self._sheet, self._sheet_before = self._sheet + 1, self._shown
         self._recipe, self._plan, self._tree, self._shown, self._result = recipe, plan, tree, shown, result
         self._failed, self._planned = failed, made
         # A step is looked at after the steps before it: with one that failed among them there is no plan to look from.
@@ -221,6 +262,7 @@ class Document:
         buffers, dtypes = sheets.pack(tree)
         self._base_flags = self._marked(buffers["flags"])
         body = {"dtypes": list(dtypes), "rows_total": len(tree), "edit": self._edit_summary(), "selected": rows}
+        body["sheet"] = self._sheet
         return Answer(body, {**buffers, **self._visible()})
 
     def _visible(self) -> dict[str, Any]:
@@ -577,14 +619,7 @@ class Document:
 
     def save(self, params: Params, progress: Progress) -> Answer:
         """Write the repaired copy, read it back, check it, put it in its place."""
-        checkpoint = open_checkpoint(params["path"])
-        if asdict(checkpoint.identity) != params["identity"]:
-            raise SaveError(
-                "the file on disk is not the one that was opened",
-                path=params["path"],
-                remedy="Reload it (F5); the recipe is kept.",
-                code="file_changed",
-            )
+        checkpoint = _opened_again(params["path"], params["identity"])
         recipe = parse_recipe(params["recipe"]) if params["recipe"].strip() else Recipe()
         container = choose_container(checkpoint, params["out"], params.get("container") or None, recipe.save_format)
         plan = make_plan(recipe, checkpoint, tensors_alone=takes_tensors_alone(checkpoint, container))
@@ -621,6 +656,36 @@ class Document:
         if self._checkpoint is None:
             raise UsageError("no file is open")
         return Answer(self._watch.look())
+
+
+def _opened_again(path: str, identity: Mapping[str, int]) -> Checkpoint:
+    """The file that was opened before.
+
+    Raises:
+        SaveError: it is another now, whether that can be read or not.
+    """
+    changed = SaveError(
+        "the file on disk is not the one that was opened",
+        path=path,
+        remedy="Reload it (F5); the recipe is kept.",
+        code="file_changed",
+    )
+    try:
+        checkpoint = open_checkpoint(path)
+    except SDViewerError as error:
+        if _is_another(path, identity):
+            raise changed from error
+        raise
+    if asdict(checkpoint.identity) != identity:
+        raise changed
+    return checkpoint
+
+
+def _is_another(path: str, identity: Mapping[str, int]) -> bool:
+    try:
+        return asdict(identity_of(Path(path).stat())) != identity
+    except (OSError, ValueError):
+        return False
 
 
 def _files(checkpoint: Checkpoint) -> list[tuple[str, Identity]]:

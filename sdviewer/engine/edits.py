@@ -3,7 +3,8 @@
 `rows` and `row` are row numbers of the current sheet, `recipe` is a recipe's text (JSON or TOML), DRAFT a recipe as
 `repair.history.Draft.to_body` tells it.
 
-    preview     {"recipe", "step": {op table}, "limit", "start"?, "scope"?: SCOPE, "skip"?: bool} -> PREVIEW
+    preview     {"recipe", "step": {op table}, "limit", "scope"?: SCOPE, "skip"?: bool, "for"?: who asks} -> PREVIEW
+                {"start", "limit", "for"?} -> {"rows", "total", "start"}    more rows of the last one for who asks
     step        {"act": "drop" | "keep" | "move", "rows", "to"?: row} -> {"step": {op table}, "label"}
     cell        {"row", "at": [index], "text"} -> {"step": {op table} | null, "label", "warning": what it would become,
                 "error": why it cannot be}    one number of a tensor, exact in its dtype
@@ -110,7 +111,8 @@ class Edits:
 
     def __init__(self, document: Opened) -> None:
         self._document = document
-        self._previewed: tuple[Operation, Preview] | None = None
+        # By who asked: a key that is edited in the tree must not take the rows of find and replace away.
+        self._previewed: dict[str, tuple[Operation, Preview]] = {}
         self._planned: tuple[Checkpoint, str, Plan] | None = None
         self.requests: Mapping[str, Callable[[Params], Answer]] = {
             "preview": self.preview,
@@ -127,9 +129,9 @@ class Edits:
 
     def preview(self, params: Params) -> Answer:
         """What one more step would change."""
-        start, limit = params.get("start", 0), params["limit"]
-        if start and self._previewed is not None:
-            operation, found = self._previewed
+        start, limit, last = params.get("start", 0), params["limit"], self._previewed.get(params.get("for", ""))
+        if start and last is not None:
+            operation, found = last
             rows = [_row(operation, row) for row in found.rows[start : start + limit]]
             return Answer({"rows": rows, "total": len(found.rows), "start": start})
         try:
@@ -180,7 +182,7 @@ class Edits:
         # The other half of a collision stays what it is: it is named beside the one that changes.
         if not isinstance(operation, TensorOperation):
             found = replace(found, rows=tuple(row for row in found.rows if row.new != row.old))
-        self._previewed = (operation, found)
+        self._previewed[params.get("for", "")] = (operation, found)
         return Answer(
             {
                 "keys": found.keys,

@@ -26,7 +26,7 @@ from sdviewer.formats.pieces import Layout, total, write_pieces
 from sdviewer.formats.save_safetensors import lay_out_new_safetensors
 from sdviewer.formats.temporary import Replacing, TemporaryFile, temporary_file
 from sdviewer.formats.tensors_out import TensorOut
-from sdviewer.formats.torch_check import environment_of_torch
+from sdviewer.formats.torch_check import end_with_parent, environment_of_torch
 
 if TYPE_CHECKING:
     import torch
@@ -86,7 +86,7 @@ def write_torchscript(layout: Layout, source: int, temporary: TemporaryFile, pro
         command = [sys.executable, "-P", "-m", "sdviewer.formats.save_torchscript"]
         child = subprocess.Popen(
             [*command, tensors.readable_path, temporary.readable_path],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # see `end_with_parent`
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=environment_of_torch(),
@@ -105,12 +105,13 @@ def _outcome(child: subprocess.Popen[bytes], still_waiting: Any) -> str:
     """What the child says went wrong, "" when nothing did."""
     while True:
         try:
-            output, _ = child.communicate(timeout=_SECONDS_BETWEEN_LOOKS)
+            child.wait(_SECONDS_BETWEEN_LOOKS)
         except subprocess.TimeoutExpired:
             still_waiting()
             continue
+        assert child.stdout is not None
         try:
-            return visible(str(json.loads(output)["error"]), 400)
+            return visible(str(json.loads(child.stdout.read())["error"]), 400)
         except (ValueError, KeyError, TypeError):
             return f"it ended with status {child.returncode} and no answer"
 
@@ -187,6 +188,7 @@ def main() -> None:
     """The child."""
     import warnings
 
+    end_with_parent()
     warnings.simplefilter("ignore")
     _, path, out = sys.argv
     error = ""

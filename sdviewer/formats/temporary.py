@@ -342,6 +342,9 @@ def _replaceable(target: Path, out: str, replacing: Replacing) -> os.stat_result
     if folder is None or not stat.S_ISDIR(folder.st_mode):
         remedy = "Create it first, or save elsewhere."
         raise SaveError("the folder does not exist", path=out, remedy=remedy, code="bad_place")
+    if not os.access(target.parent, os.W_OK):
+        reason = errno.EROFS if _is_read_only(target.parent) else errno.EACCES
+        raise save_error(OSError(reason, os.strerror(reason)), out)
     if before is None:
         return None
     if not stat.S_ISREG(before.st_mode):
@@ -369,6 +372,11 @@ def _replaceable(target: Path, out: str, replacing: Replacing) -> os.stat_result
             code=OTHER_NAMES,
         )
     return before
+
+
+def _is_read_only(folder: Path) -> bool:
+    """Whether it lies on a disk that nothing can be written to."""
+    return hasattr(os, "statvfs") and bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
 
 
 def _is_held_by_folder(folder: os.stat_result, file: os.stat_result) -> bool:

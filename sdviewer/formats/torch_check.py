@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -39,7 +40,7 @@ class TorchCheck:
         try:
             self._child = subprocess.Popen(
                 command,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # closes with this process, however that ends, and so ends the child
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 env=environment_of_torch(),
@@ -63,8 +64,11 @@ class TorchCheck:
         if self._child is None:
             return Verdict(None, self._not_tried)
         child, self._child = self._child, None
-        output, _ = child.communicate()
-        status = child.returncode
+        assert child.stdin is not None
+        assert child.stdout is not None
+        with child.stdin, child.stdout as stream:
+            output = stream.read()
+            status = child.wait()
         if status < 0:
             return Verdict(False, f"torch ended with signal {-status}")
         try:
@@ -144,9 +148,23 @@ def _gist(message: str) -> str:
     return lines[0].partition(" Please use ")[0]
 
 
+def end_with_parent() -> None:
+    """In a child: end when whoever asked, and holds the other end of `stdin`, is gone.
+
+    A save that is stopped, or killed, keeps its bytes no longer than that.
+    """
+
+    def wait() -> None:
+        os.read(0, 1)  # not sys.stdin, whose lock this thread would still hold when the interpreter ends
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def main() -> None:
     """The child."""
     _, path, how = sys.argv
+    end_with_parent()
     verdict = _load(path, how == "map")
     sys.stdout.write(json.dumps(verdict._asdict()) + "\n")
 

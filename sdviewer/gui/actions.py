@@ -340,6 +340,16 @@ ACTIONS: Final = (
         "As TOML: sdviewer repair carries it out too",
     ),
     Action(
+        "export_script",
+        "E&xport as script…",
+        "&Repair",
+        "editing.export_script",
+        ("Ctrl+E",),
+        "script",
+        with_recipe,
+        "A Python program that makes the same state dict and needs only torch",
+    ),
+    Action(
         "edit_recipe",
         "Recipe as &text…",
         "&Repair",

@@ -8,8 +8,10 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 
+from platformdirs import user_state_path
 from PySide6.QtCore import QObject, Qt, QTimer, Signal
 from PySide6.QtWidgets import QApplication
 
@@ -64,9 +66,9 @@ def make_application() -> QApplication:
     return app
 
 
-def make_window(settings: Settings, pool: NumbersPool) -> MainWindow:
-    """A main window with the surprises of this process told in it."""
-    window = MainWindow(settings, pool)
+def make_window(settings: Settings, pool: NumbersPool, journals: Path | None = None) -> MainWindow:
+    """A main window with the surprises of this process told in it; `journals` is its folder of unsaved edits."""
+    window = MainWindow(settings, pool, journals)
     surprises = Surprises(window)
     surprises.happened.connect(lambda details: _tell_surprise(window, details), Qt.ConnectionType.QueuedConnection)
     surprises.install()
@@ -81,9 +83,10 @@ def run(paths: Sequence[str]) -> int:
     settings = Settings()
     resources.dress(app, settings.get("appearance/theme"))
     pool = NumbersPool()
-    window = make_window(settings, pool)
+    window = make_window(settings, pool, user_state_path("sdviewer") / "journals")
     window.show()
     window.open_paths(list(paths))
+    window.recovery.look()
     arrivals = Arrivals()
     arrivals.arrived.connect(lambda request: _take(window, request), Qt.ConnectionType.QueuedConnection)
     server = serve(arrivals.arrived.emit)
@@ -97,6 +100,7 @@ def run(paths: Sequence[str]) -> int:
     heartbeat.start(500)
     code = app.exec()
     server.close()
+    window.recovery.close()
     pool.stop()
     return code
 

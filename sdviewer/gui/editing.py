@@ -21,6 +21,7 @@ from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.panels.document_page import DocumentPage
 from sdviewer.gui.panels.find_panel import EVERYWHERE, SELECTED, SUBTREE, Search
 from sdviewer.gui.session import Session
+from sdviewer.gui.small_files import choose_place, write_file
 from sdviewer.repair.history import Step
 from sdviewer.repair.patterns import literal_pattern
 
@@ -28,6 +29,7 @@ MOST_COPIED: Final = 100_000
 """Keys that are copied at once."""
 MOST_NUMBERS: Final = 6
 """Numbers of a key up to which each becomes a placeholder of a template."""
+SCRIPT_FILTER: Final = "Python (*.py);;All files (*)"
 RECIPE_FILTER: Final = "Recipes (*.toml *.json);;All files (*)"
 
 
@@ -191,13 +193,14 @@ class Editing:
             self._ask(session, form, step.table, at)
 
     def _ask(self, session: Session, form: Form, values: Any, at: int) -> None:
+        was = session.recipe.steps[at] if at >= 0 else None
         step = run(StepDialog(self._window, session, form, values, at))
         if step is None:
             return
-        if at < 0:
+        if was is None:
             session.apply(step)
         else:
-            session.change_step(at, step)
+            session.change_step(at, was, step)
 
     # The recipe as a document
 
@@ -233,30 +236,34 @@ class Editing:
         session = self._current()
         if session is None:
             return
-        dialog = QFileDialog(self._window, "Save the recipe")
-        dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
-        dialog.setNameFilter(RECIPE_FILTER)
-        dialog.setDefaultSuffix("toml")
-        dialog.setDirectory(str(Path(session.path).parent))
-        dialog.selectFile(f"{Path(session.path).stem}.toml")
-        if dialog.exec() == QFileDialog.DialogCode.Accepted and dialog.selectedFiles():
-            self.write_recipe(session, dialog.selectedFiles()[0])
-        dialog.deleteLater()
+        path = choose_place(self._window, "Save the recipe", Path(session.path).with_suffix(".toml"), RECIPE_FILTER)
+        if path:
+            self.write_recipe(session, path)
 
     def write_recipe(self, session: Session, path: str) -> None:
         """Write the recipe as it is now."""
         draft = session.recipe
 
         def write(toml: str) -> None:
-            try:
-                Path(path).write_text(toml, encoding="utf-8")
-            except OSError as error:
-                reason = error.strerror or str(error)
-                session.trouble.emit({"message": f"The recipe was not saved: {reason}", "remedy": "", "path": path})
-                return
-            session.mark_recipe_saved(draft)
+            if write_file(session, path, toml.encode()):
+                session.mark_recipe_saved(draft)
 
         session.recipe_text(draft, write)
+
+    def export_script(self) -> None:
+        """The recipe as a Python program without sdviewer; where none can be made, that is told first."""
+        session = self._current()
+        if session is None or session.recipe.is_empty:
+            return
+
+        def made(body: Body, buffers: Buffers) -> None:
+            file = Path(session.path)
+            proposed = file.with_name(f"{file.stem}_repair.py")
+            path = choose_place(self._window, "Export as a script", proposed, SCRIPT_FILTER)
+            if path:
+                write_file(session, path, str(body["text"]).encode())
+
+        session.ask("script", {"recipe": session.recipe.to_text()}, made, lane="script")
 
 
 def _key(facts: Any) -> str:

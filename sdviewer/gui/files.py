@@ -152,6 +152,8 @@ class Files:
 
     def close_session(self, session: Session) -> bool:
         """Close a tab, after one question where steps would be lost. False: it stays, or goes when it is saved."""
+        if session.saving.running and not self._may_stop(session):
+            return False
         answer: Answer = self.ask_about_loss(session) if session.modified else "close"
         if answer == "save":
             if session not in self._leaving:
@@ -167,6 +169,24 @@ class Files:
         self._closed.append(session.path)
         self._documents.remove_tab(session)
         return True
+
+    def _may_stop(self, session: Session) -> bool:
+        """Ask about a copy that is being written; True: it was stopped."""
+        box = QMessageBox(self._window)
+        box.setIcon(QMessageBox.Icon.NoIcon)
+        box.setWindowTitle("Close")
+        box.setText(f"A copy of {session.name} is still being written.")
+        box.setInformativeText("If it is stopped, nothing of it is left.")
+        stop = box.addButton("Stop it and close", QMessageBox.ButtonRole.DestructiveRole)
+        stay = box.addButton("Keep writing", QMessageBox.ButtonRole.RejectRole)
+        box.setDefaultButton(stay)
+        box.setEscapeButton(stay)
+        box.exec()
+        stopped = box.clickedButton() is stop
+        box.deleteLater()
+        if stopped:
+            session.saving.cancel()
+        return stopped
 
     def _saved(self, session: Session) -> None:
         if session in self._leaving:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from operator import attrgetter
+from pathlib import Path
 
 from PySide6.QtCore import QByteArray, QEvent, QPoint, QSize, Qt, QTimer, QUrl, Signal
 from PySide6.QtGui import (
@@ -44,6 +45,7 @@ from sdviewer.gui.panels.start_page import StartPage
 from sdviewer.gui.panels.status_bar import StatusBar, document_words
 from sdviewer.gui.panels.tabs import DocumentTabs
 from sdviewer.gui.plain import plain_tip
+from sdviewer.gui.recovery import Recovery
 from sdviewer.gui.session import Session
 from sdviewer.gui.settings import Settings
 from sdviewer.gui.widgets import Field
@@ -61,10 +63,12 @@ USUAL = QSize(1440, 900)
 class MainWindow(QMainWindow):
     """Menus, toolbar, tabs, status bar."""
 
-    def __init__(self, settings: Settings, pool: NumbersPool) -> None:
+    def __init__(self, settings: Settings, pool: NumbersPool, journals: Path | None = None) -> None:
+        """`journals` is the folder where edits are kept that are not saved; None: nowhere."""
         super().__init__()
         self.settings = settings
         self._pool = pool
+        self.recovery = Recovery(journals, self)
         self.files = Files(self, self, settings)
         self.editing = Editing(self, self.current_page)
         self.actions_by_id: dict[str, QAction] = {}
@@ -168,6 +172,7 @@ class MainWindow(QMainWindow):
         self.start.folder_requested.connect(self.files.open_folder_dialog)
         self.start.file_chosen.connect(lambda path: self.open_paths([path]))
         self.start.shortcuts_requested.connect(self.show_shortcuts)
+        self.recovery.left_behind.connect(self.start.show_unsaved)
         self.tabs.open_requested.connect(self.files.open_dialog)
         self.tabs.close_requested.connect(lambda page: self.files.close_session(page.session))
         self.tabs.currentChanged.connect(self._show_front)
@@ -216,6 +221,7 @@ class MainWindow(QMainWindow):
                 session, str(self.settings.get("view/plot")), str(self.settings.get("plots/histogram_scale"))
             )
             self._connect_page(page)
+            self.recovery.watch(page)
             widgets.polish(page)
             self.tabs.add_page(page)
             # The worker starts while the page is made; it is asked when there is somebody to show the answer.
@@ -245,6 +251,7 @@ class MainWindow(QMainWindow):
         for page in self.tabs.pages():
             if page.session is session:
                 self.tabs.removeTab(self.tabs.indexOf(page))
+                self.recovery.forget(session)
                 session.close()
                 page.deleteLater()
         self._show_front()
@@ -455,7 +462,7 @@ class MainWindow(QMainWindow):
         menu.exec(position)
 
     def _fill_recipe_menus(self, panel: RecipePanel) -> None:
-        named = ("undo", "redo", "open_recipe", "save_recipe", "edit_recipe", "save_as")
+        named = ("undo", "redo", "open_recipe", "save_recipe", "export_script", "edit_recipe", "save_as")
         steps = [self.actions_by_id[f"step_{form.op}"] for form in FORMS if not SUBMENUS[form.group]]
         steps += [menu.menuAction() for menu in self._submenus.values()]
         panel.offer(steps, [self.actions_by_id[name] for name in named])
@@ -510,7 +517,7 @@ class MainWindow(QMainWindow):
 
     def closeEvent(self, event: QCloseEvent) -> None:
         for page in self.tabs.pages():
-            if page.session.modified:
+            if page.session.modified or page.session.saving.running:
                 self.tabs.setCurrentWidget(page)
                 if not self.files.close_session(page.session):
                     event.ignore()

@@ -138,6 +138,7 @@ class Saving(QObject):
     """Runs a session's saves. Each ends with exactly one of `saved`, `failed` and `stopped`."""
 
     job_changed = Signal(str, float)  # text ("" when nothing runs), fraction or -1
+    began = Signal()
     saved = Signal(object)  # Saved
     failed = Signal(object)
     stopped = Signal(str)  # the place where nothing was written
@@ -163,6 +164,7 @@ class Saving(QObject):
             self.failed.emit(RUNNING)
             return False
         self.last = order
+        self.began.emit()
         draft = order.draft(recipe, str(info["container"]))
         pace = Pace(text.visible(Path(order.out).name, 60))
 

@@ -6,6 +6,7 @@ The only mutable object of a tab. Panels read it and call its verbs; it tells th
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +16,12 @@ from PySide6.QtCore import QObject, QTime, QTimer, Signal
 
 from sdviewer.core import text
 from sdviewer.core.sheet import Sheet
-from sdviewer.engine.client import DocumentWorker, NumbersPool
+from sdviewer.engine.client import DocumentWorker, NumbersPool, Request
 from sdviewer.gui.contents_watch import ContentsWatch
 from sdviewer.gui.jobs import Body, Buffers, Job, Jobs, is_cancelled
 from sdviewer.gui.saving import Saved, SaveOrder, Saving
 from sdviewer.repair.extraction import only_model_is_module
-from sdviewer.repair.history import Draft, History, Step
+from sdviewer.repair.history import Draft, History, Step, place_of_step
 from sdviewer.repair.operations import OPERATIONS, DropObjects, Extract, Operation
 from sdviewer.repair.operations.file_operation import FileOperation
 
@@ -77,10 +78,14 @@ class Session(QObject):
         self.selection: list[int] = []
         self.top_node = -1
         self.sheet: Sheet | None = None
+        # Which sheet the row numbers are of: a worker that has answered an edit meanwhile translates them.
+        self._sheet_number = 0
         self.filter_text = ""
         self.jobs = Jobs(self)
         self._worker = DocumentWorker(path)
         self.history = History()
+        # What reads or changes the recipe, one after another: each builds on what the one before it left.
+        self._turns: deque[Callable[[], None]] = deque()
         self._opening: Job | None = None
         self.saving = Saving(self.jobs, self._worker, self)
         self.saving.saved.connect(self._saved)
@@ -108,7 +113,10 @@ class Session(QObject):
     # Opening
 
     def open(self) -> None:
-        """Open the file, or open it again."""
+        """Open the file, or open it again with the recipe."""
+        self._in_turn(self._open)
+
+    def _open(self) -> None:
         self.state = "opening"
         self._on_disk, self._silent = ("same", False), 0
         self._began_opening = time.monotonic()
@@ -137,6 +145,7 @@ class Session(QObject):
         self.edit = body["edit"]
         self.failure = {}
         self.sheet = Sheet.from_buffers(buffers, tuple(body["dtypes"]))
+        self._sheet_number = int(body["sheet"])
         self.selection, self.top_node = [], -1
         self.opened_at = QTime.currentTime()
         self.young = bool(self.info["young"])
@@ -148,6 +157,7 @@ class Session(QObject):
             self.recipe_changed.emit()  # read again: the steps may do something else to this file
         self.scan = {}
         self.request_scan()
+        self._end_turn()
 
     def request_scan(self) -> None:
         """Find out what the file's pickles ask for, in a process of the pool, behind what is urgent there."""
@@ -178,6 +188,7 @@ class Session(QObject):
         self.state = "failed"
         self.failure = failure
         self.open_failed.emit()
+        self._end_turn()
 
     @property
     def problems(self) -> list[list[str]]:
@@ -229,7 +240,7 @@ class Session(QObject):
 
         self.jobs.run(
             "",
-            lambda done, failed, progressed: self._worker.request("rows", {"reveal": node}, done, failed, progressed),
+            lambda done, failed, progressed: self._request("rows", {"reveal": node}, done, failed, progressed),
             shown,
             self._trouble,
         )
@@ -237,7 +248,7 @@ class Session(QObject):
     def _ask_rows(self, lane: str = "", **params: Any) -> None:
         self.jobs.run(
             lane,
-            lambda done, failed, progressed: self._worker.request("rows", params, done, failed, progressed),
+            lambda done, failed, progressed: self._request("rows", params, done, failed, progressed),
             self._rows_answered,
             self._trouble,
         )
@@ -327,39 +338,55 @@ class Session(QObject):
         `then` is called when the step is there.
         """
         made = step if isinstance(step, Step) else Step.of(step)
-        self._move(self.history.add(made, self._named_by(made, state_dict)), then, strict=True)
+        self._change(lambda history: history.add(made, self._named_by(made, state_dict)), then, strict=True)
 
-    def change_step(self, at: int, step: Operation | Step) -> None:
-        """Put another step in the place of one."""
-        self._move(self.history.change(at, step if isinstance(step, Step) else Step.of(step)))
+    def change_step(self, at: int, was: Step, step: Operation | Step) -> None:
+        """Put another step in the place of one, `was`, that stood at `at` when somebody began to change it."""
+        made = step if isinstance(step, Step) else Step.of(step)
+
+        def change(history: History) -> History:
+            now = place_of_step(history.steps, was, at)
+            if now < 0:
+                gone = "The step was not changed: it is not in the recipe any more"
+                self.trouble.emit({"message": gone, "remedy": ""})
+                return history
+            return history.change(now, made)
+
+        self._change(change)
 
     def toggle_step(self, step: int) -> None:
         """Switch one step off or on again."""
-        self._move(self.history.toggle(step))
+        self._change_at(step, lambda history: history.toggle(step))
 
     def remove_step(self, step: int) -> None:
         """Take one step out."""
-        self._move(self.history.remove(step))
+        self._change_at(step, lambda history: history.remove(step))
 
     def move_step(self, step: int, to: int) -> None:
         """Put a step at another place, so that it becomes number `to`."""
-        if step != to and 0 <= to < len(self.history.steps):
-            self._move(self.history.move(step, to))
+        if step != to:
+            self._change_at(max(step, to), lambda history: history.move(step, to))
 
     def put_recipe(self, draft: Draft, label: str) -> None:
         """Another recipe in the place of the one there is, as one edit."""
-        if draft != self.recipe:
-            self._move(self.history.put(draft, label))
+        self._change(lambda history: history if draft == history.draft else history.put(draft, label))
+
+    def bring_back(self, history: History, then: Callable[[], object]) -> None:
+        """The edits of a window that ended: with all their undo where nothing was edited since, else as one edit."""
+        label = "Bring back what was not saved"
+        self._change(lambda now: now.put(history.draft, label) if now.states[1:] else history, then)
 
     def undo(self) -> None:
         """Back to the recipe before the last change."""
-        if self.history.can_undo:
-            self._move(self.history.undo())
+        self._change(History.undo)
 
     def redo(self) -> None:
         """Forward again."""
-        if self.history.can_redo:
-            self._move(self.history.redo())
+        self._change(History.redo)
+
+    def _change_at(self, last: int, change: Callable[[History], History]) -> None:
+        """A change that is about steps up to number `last`, which another change may have taken out meanwhile."""
+        self._change(lambda history: change(history) if 0 <= last < len(history.steps) else history)
 
     def step_of(self, act: str, done: Callable[[Step], None], failed: Any = None, **params: Any) -> None:
         """The one step that an act in the tree means (`engine.edits`)."""
@@ -368,14 +395,13 @@ class Session(QObject):
             {"act": act, **params},
             lambda body, _: done(Step(body["step"], str(body["label"]))),
             failed,
-            lane="step",
         )
 
     def read_recipe(self, path: str, label: str) -> None:
         """Carry a recipe out that lies in a file, in the place of the one there is."""
         self.ask("read_recipe", {"path": path}, lambda body, _: self.put_recipe(Draft.from_body(body["draft"]), label))
 
-    def recipe_text(self, draft: Draft, done: Callable[[str], None], lane: str = "") -> None:
+    def recipe_text(self, draft: Draft, done: Callable[[str], object], lane: str = "") -> None:
         """A recipe as people read it."""
         self.ask("recipe_text", {"recipe": draft.to_text()}, lambda body, _: done(str(body["text"])), lane=lane)
 
@@ -402,31 +428,82 @@ class Session(QObject):
         """The state dict that the selection is in, as a recipe names it; "" where there is nothing to choose."""
         return self.state_dict_of_selection() if len(self.info.get("state_dicts") or ()) > 1 else ""
 
-    def _move(self, history: History, then: Callable[[], object] | None = None, *, strict: bool = False) -> None:
-        """Ask the worker for the document after the recipe of `history`; only what it accepts is kept."""
+    def _in_turn(self, begin: Callable[[], None]) -> None:
+        """Begin something as soon as all that was asked for before it is answered; it calls `_end_turn`."""
+        self._turns.append(begin)
+        if len(self._turns) == 1:
+            begin()
+
+    def _end_turn(self) -> None:
+        self._turns.popleft()
+        if self._turns:
+            self._turns[0]()
+
+    def _change(
+        self,
+        change: Callable[[History], History],
+        then: Callable[[], object] | None = None,
+        *,
+        strict: bool = False,
+    ) -> None:
+        """Change the history in its turn; two keys that are pressed quickly are two changes, one on top of the other.
+
+        The worker is asked for the document after it: only what it accepts is kept.
+        """
+        self._in_turn(lambda: self._move(change(self.history), then, strict=strict))
+
+    def _move(self, history: History, then: Callable[[], object] | None, *, strict: bool) -> None:
+        if history is self.history:
+            self._end_turn()
+            return
         wanted = "" if history.draft.is_empty else history.draft.to_text()
-        selected = [*self.selection, self.top_node] if self.top_node >= 0 else list(self.selection)
+        chosen = list(self.selection)
+        top = [self.top_node] if self.top_node >= 0 else []
+        asked = [*chosen, *top]
 
         def accepted(body: Body, buffers: Buffers) -> None:
-            self.history = history
-            self._edited(body, buffers)
-            if then is not None:
-                then()
+            nonlocal chosen
+            if self.selection != chosen:  # somebody chose other rows meanwhile: where are those now?
+                chosen = list(self.selection)
+                last = body["selected"][-1:] if top else []
+                self.ask(
+                    "where",
+                    {"rows": chosen},
+                    lambda now, _: accepted({**body, "selected": [*now["rows"], *last]}, buffers),
+                    lambda failure: finish({**body, "selected": []}, buffers),
+                )
+                return
+            finish(body, buffers)
+
+        def finish(body: Body, buffers: Buffers) -> None:
+            try:
+                self.history = history
+                self._edited(body, buffers, len(chosen))
+                if then is not None:
+                    then()
+            finally:
+                self._end_turn()
+
+        def refused(failure: Body) -> None:
+            self._trouble(failure)
+            self._end_turn()
 
         self.jobs.run(
             "",
-            lambda done, failed, progressed: self._worker.edit(wanted, selected, done, failed, strict=strict),
+            lambda done, failed, progressed: self._worker.edit(wanted, asked, done, failed, strict=strict),
             accepted,
-            self._trouble,
+            refused,
         )
 
-    def _edited(self, body: Body, buffers: Buffers) -> None:
+    def _edited(self, body: Body, buffers: Buffers, chosen: int) -> None:
+        """Show the document after an edit: of the rows that were asked about, the first `chosen` are the selection."""
         self.edit = body["edit"]
+        self._sheet_number = int(body["sheet"])
+        self.jobs.drop("facts")  # of what was selected before
         self.sheet = Sheet.from_buffers(buffers, tuple(body["dtypes"]))
         rows = [int(row) for row in body["selected"]]
-        top = rows.pop() if self.top_node >= 0 and len(rows) > len(self.selection) else -1
-        self.top_node = top
-        self.selection = [row for row in rows if row >= 0]
+        self.selection = [row for row in rows[:chosen] if row >= 0]
+        top = self.top_node = rows[chosen] if len(rows) > chosen else -1
         self.sheet_changed.emit(self.sheet, buffers["visible"], list(self.selection), top)
         self.recipe_changed.emit()
         if len(self.selection) == 1:
@@ -456,6 +533,7 @@ class Session(QObject):
             draft = draft.for_state_dict(chosen)
         recipe = "" if draft.is_empty else draft.to_text()
         params = {"recipe": recipe, "step": made.table, "limit": limit, "scope": scope, "skip": skip}
+        params["for"] = lane
         self.ask("preview", params, lambda body, _: done(body), lane=lane)
 
     # Saving
@@ -476,9 +554,16 @@ class Session(QObject):
         self.carry_out(replace(order, overwrite=overwrite, sure=sure))
 
     def carry_out(self, order: SaveOrder) -> None:
-        """Write the copy that was ordered."""
-        if self.saving.begin(order, self.recipe, self.info):
-            self._saved_recipe = self.recipe
+        """Write the copy that was ordered, with every change that was asked for before."""
+
+        def begin() -> None:
+            try:
+                if self.saving.begin(order, self.recipe, self.info):
+                    self._saved_recipe = self.recipe
+            finally:
+                self._end_turn()
+
+        self._in_turn(begin)
 
     def save_again(self, *, sure: bool = False) -> None:
         """Try once more what was not saved; `sure`: the file that would go may go, that was asked about."""
@@ -517,10 +602,14 @@ class Session(QObject):
         """Ask the document's worker."""
         return self.jobs.run(
             lane,
-            lambda d, f, p: self._worker.request(name, params, d, f, p),
+            lambda d, f, p: self._request(name, params, d, f, p),
             done,
             failed or self._trouble,
         )
+
+    def _request(self, name: str, params: Mapping[str, Any], done: Any, failed: Any, progressed: Any) -> Request:
+        """A request that says of which sheet its rows are."""
+        return self._worker.request(name, {**params, "sheet": self._sheet_number}, done, failed, progressed)
 
     def ask_numbers(self, name: str, params: Mapping[str, Any], done: Any, failed: Any, *, lane: str) -> Job:
         """Ask the pool for numbers of a tensor."""

@@ -95,6 +95,30 @@ class Draft:
         return json.dumps({"format": FORMAT, **self.head, "step": [step.table for step in self.steps]})
 
 
+def place_of_step(steps: Sequence[Step], wanted: Step, at: int) -> int:
+    """Where a step stands that stood at `at` before others came, went or moved; -1 where it is gone."""
+    return min([i for i, step in enumerate(steps) if step == wanted], key=lambda i: abs(i - at), default=-1)
+
+
+WRITES = ("edit", "set_value")
+"""The operations that put a value at one place."""
+
+
+def _place(step: Step) -> Table:
+    """Where a step writes, and with what notes and conditions."""
+    return {name: value for name, value in step.table.items() if name != "value"}
+
+
+def _overlap(step: Step, other: Step) -> bool:
+    """Whether one writes to what the other one writes to, among other places."""
+    if any(step.table.get(name) != other.table.get(name) for name in ("op", "path", "key")):
+        return False
+    here, there = list(step.table.get("at") or ()), list(other.table.get("at") or ())
+    shorter = min(len(here), len(there))
+    # An index from the end may be any of those from the start.
+    return here[:shorter] == there[:shorter] or any(index < 0 for index in here + there)
+
+
 class State(NamedTuple):
     """The recipe after one edit, and what the edit was, as undo names it."""
 
@@ -160,7 +184,12 @@ class History:
         return replace(self, index=self.index + 1) if self.can_redo else self
 
     def add(self, step: Step, state_dict: str = "") -> History:
-        """One more step at the end; `state_dict` names the one that is edited from now on."""
+        """One more step at the end; `state_dict` names the one that is edited from now on.
+
+        A number or a value that a step writes already gets another there: the same cell is not written twice.
+        """
+        if (at := self._written_at(step)) >= 0:
+            return self._exchange(at, step, step.label)
         draft = self.draft.for_state_dict(state_dict) if state_dict else self.draft
         return self.put(draft.and_step(step), step.label)
 
@@ -192,6 +221,18 @@ class History:
     def mark_saved(self) -> History:
         """The recipe as it is now is what a saved copy has."""
         return replace(self, saved=self.draft)
+
+    def _written_at(self, step: Step) -> int:
+        """The step that writes to the same place and to which nothing happens afterwards; -1 where there is none."""
+        if step.op not in WRITES:
+            return -1
+        for at in reversed(range(len(self.steps))):
+            other = self.steps[at]
+            if _place(other) == _place(step):
+                return at
+            if other.op not in WRITES or _overlap(other, step):
+                return -1
+        return -1
 
     def _exchange(self, i: int, step: Step, label: str) -> History:
         return self._with((*self.steps[:i], step, *self.steps[i + 1 :]), label)

@@ -249,6 +249,27 @@ def test_that_a_worker_that_does_not_answer_is_ended(document: DocumentWorker) -
     assert again["rows"]
 
 
+def test_that_a_save_that_does_not_notice_a_stop_is_told_at_once_and_may_clean_up(
+    document: DocumentWorker, tmp_path: Path
+) -> None:
+    answer = Answered()
+    identity = ask(document, "open", path=document.path).body["info"]["identity"]  # type: ignore[index]
+    request = document.save(STRIP, str(tmp_path / "copy.safetensors"), identity, answer.done, answer.failed)
+    assert request.owner is not None
+    process = request.owner._process
+    assert process is not None
+    while process.popen is None:  # until it is started
+        time.sleep(0)
+    os.kill(process.popen.pid, signal.SIGSTOP)
+    request.cancel()
+    failure = answer.wait().failure
+    assert failure is not None
+    assert failure["code"] == "cancelled"
+    os.kill(process.popen.pid, signal.SIGCONT)
+    assert process.popen.wait() == 0  # it ended by itself, with what it had to take away
+    assert not (tmp_path / "copy.safetensors").exists()
+
+
 def test_that_a_dropped_request_ends_nothing(document: DocumentWorker) -> None:
     process = document._process
     dropped, first = begin(document, "rows", all="expand")

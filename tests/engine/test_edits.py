@@ -203,3 +203,29 @@ def test_that_a_recipe_is_read_from_a_file_and_comes_back_as_the_same_text(
     failure = ask(model, "read_recipe", path=str(path)).failure
     assert failure is not None
     assert failure["code"] == "bad_recipe"
+
+
+def test_that_rows_asked_about_before_the_answer_to_an_edit_are_those_that_were_meant(model: DocumentWorker) -> None:
+    bias, block = row_of(model, "head.bias"), row_of(model, "layers.11.mlp.bias")
+    before = body(model, "edit", recipe="", selected=[])["sheet"]
+    recipe = {
+        "format": "sdviewer-recipe/1",
+        "step": [{"op": "replace_prefix", "from": "layers.11.", "to": "blocks.5."}],
+    }
+    after = body(model, "edit", recipe=json.dumps(recipe), selected=[])["sheet"]
+    assert after == before + 1
+    moved = body(model, "facts", row=block, sheet=before)
+    assert (moved["key"], moved["row"] != block) == ("blocks.5.mlp.bias", True)
+    step = body(model, "step", act="drop", rows=[bias], sheet=before)
+    assert step["step"] == {"op": "drop", "keys": ["head.bias"]}
+    assert body(model, "where", rows=[block, 10_000], sheet=before)["rows"] == [moved["row"], -1]
+    # Once somebody has seen the sheet, its numbers are meant.
+    assert body(model, "facts", row=moved["row"], sheet=after)["key"] == "blocks.5.mlp.bias"
+
+
+def test_that_a_preview_has_more_rows_though_another_was_asked_for_meanwhile(model: DocumentWorker) -> None:
+    found = preview(model, FIND, **{"for": "find"})
+    preview(model, {"op": "rename", "rules": [["head.bias", "head.offset"]]})
+    more = body(model, "preview", start=10, limit=50, **{"for": "find"})
+    assert more["total"] == found["total"]
+    assert more["rows"] == found["rows"][10:]

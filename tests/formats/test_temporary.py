@@ -568,3 +568,13 @@ def test_that_a_source_that_became_shorter_is_an_error_and_not_an_endless_loop(
         write_pieces([Copy(2_900_000, 200_000)], source, out, lambda done, total: None)
     os.close(source)
     os.close(out)
+
+
+def test_that_a_folder_that_takes_no_file_is_refused_before_anything_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The right to write is root's in every folder, so the system's own answer is given here.
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    with pytest.raises(SaveError, match="Permission denied") as refused:
+        module.refuse_existing(str(tmp_path / "out.pt"), Replacing())
+    assert refused.value.code == "not_writable"

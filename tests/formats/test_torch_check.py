@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import select
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,3 +80,30 @@ def test_that_a_folder_named_torch_in_the_current_folder_is_not_run(
     (tmp_path / "json.py").write_text("raise SystemExit(3)\n")
     monkeypatch.chdir(tmp_path)
     assert TorchCheck(path, fd, mapped=True, nbytes=1).verdict() == Verdict(True, "")
+
+
+PARENT = """
+import sys, time
+from sdviewer.formats.torch_check import TorchCheck
+check = TorchCheck(sys.argv[1], int(sys.argv[2]), mapped=False, nbytes=1)
+print("begun", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_that_the_child_ends_with_a_save_that_is_killed(tmp_path: Path) -> None:
+    endless = tmp_path / "endless.pt"
+    os.mkfifo(endless)  # nobody ever writes into it
+    held, given = os.pipe()
+    command = [sys.executable, "-c", PARENT, str(endless), str(given)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=(given,)) as parent:
+        os.close(given)
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"begun\n"
+        parent.kill()
+    # The end of the pipe comes when the last process that holds it is gone.
+    ended, _, _ = select.select([held], [], [], 60)
+    os.close(held)
+    if not ended:
+        os.close(os.open(endless, os.O_WRONLY | os.O_NONBLOCK))  # lets it go
+    assert ended

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,9 @@ import pytest
 import torch
 from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QTimer, QUrl
 from PySide6.QtGui import QDragEnterEvent, QDropEvent, QGuiApplication
-from PySide6.QtWidgets import QApplication, QToolButton
+from PySide6.QtWidgets import QApplication, QFileDialog, QToolButton
 from pytestqt.qtbot import QtBot
+from safetensors.torch import load_file
 
 from sdviewer.cli.main import run
 from sdviewer.formats import open_checkpoint
@@ -27,8 +30,8 @@ from sdviewer.gui.panels.find_panel import FILTERED, SELECTED, SUBTREE, FindPane
 from sdviewer.gui.panels.recipe_panel import button_rects
 from sdviewer.gui.panels.tree_panel import ROWS_MIME
 from sdviewer.gui.session import Session
-from sdviewer.repair.operations import OPERATIONS, Drop, Prefix, Rename, Strip
-from tests.gui.conftest import Opened, write_checkpoint
+from sdviewer.repair.operations import OPERATIONS, Drop, Prefix, Rename, Replace, ReplacePrefix, Strip
+from tests.gui.conftest import Opened, quiet, write_checkpoint
 
 
 def front(window: MainWindow) -> DocumentPage:
@@ -79,6 +82,56 @@ def in_dialog(kind: type[Any], act: Callable[[Any], None]) -> None:
 
 
 # In the tree
+
+
+def test_that_what_is_asked_for_before_an_answer_is_there_builds_on_what_was_asked_before(
+    session: Session, tmp_path: Path, qtbot: QtBot
+) -> None:
+    session.apply(Strip(prefix="module."))
+    session.apply(Rename(rules=(("head.bias", "head.offset"),)))
+    session.apply(Prefix(add="net."))
+    session.undo()
+    qtbot.waitUntil(lambda: not session.jobs.busy())
+    assert [step.op for step in session.recipe.steps] == ["strip", "rename"]
+    session.undo()
+    session.undo()
+    qtbot.waitUntil(lambda: not session.jobs.busy())
+    assert session.recipe.steps == ()
+    session.redo()
+    session.redo()
+    session.open()
+    qtbot.waitUntil(lambda: session.state == "open" and not session.jobs.busy())
+    assert [report["op"] for report in session.edit["steps"]] == ["strip", "rename"]
+    session.apply(Prefix(add="net."))
+    with qtbot.waitSignal(session.saved, timeout=20_000):
+        session.save(str(tmp_path / "copy.safetensors"), overwrite=False)
+    assert "net.head.offset" in [info.key for info in open_checkpoint(str(tmp_path / "copy.safetensors")).tensors]
+
+
+def test_that_what_is_selected_and_dropped_while_an_edit_is_on_its_way_is_what_was_meant(
+    window: MainWindow, session: Session, qtbot: QtBot
+) -> None:
+    select(window, session, qtbot, "head")
+    session.apply(ReplacePrefix(old="module.head.", new="module.zoo.deep."))  # rows move
+    page = front(window)
+    page.tree.select_row(names(window).index("blocks"))
+    page.tree.select_row(names(window).index("head") + 2)  # its bias, whose answer comes after that to the edit
+    window.editing.drop()
+    qtbot.waitUntil(lambda: quiet(session) and len(session.recipe.steps) == 2)
+    assert session.recipe.steps[1].table == {"op": "drop", "keys": ["module.zoo.deep.bias"]}
+    qtbot.waitUntil(lambda: session.facts["key"] == "module.head.bias" and session.facts["dropped"])
+    assert page.tree.model.node(page.tree.view.currentIndex().row()) == session.selection[0]
+
+
+def test_that_two_rows_dropped_one_after_the_other_are_both_dropped(
+    window: MainWindow, session: Session, qtbot: QtBot
+) -> None:
+    head = names(window).index("head")
+    for row in (head + 1, head + 2):
+        front(window).tree.select_row(row)
+        window.editing.drop()
+    qtbot.waitUntil(lambda: quiet(session) and len(session.recipe.steps) == 2)
+    assert [step.table["keys"] for step in session.recipe.steps] == [["module.head.weight"], ["module.head.bias"]]
 
 
 def test_that_a_key_is_renamed_in_place_and_a_taken_name_is_refused_while_typing(
@@ -495,6 +548,113 @@ def test_that_saving_again_goes_where_it_was_saved_before(
     assert open_checkpoint(str(out)).state_dicts[0].keys[0].startswith("n.m.")
     window.files.save_as()
     assert len(asked) == 1
+
+
+def test_that_the_recipe_is_exported_as_a_program_that_makes_the_same_copy(
+    window: MainWindow,
+    session: Session,
+    checkpoint: Path,
+    tmp_path: Path,
+    qtbot: QtBot,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with_steps(session, qtbot)
+    script, out = tmp_path / "model_repair.py", tmp_path / "out.safetensors"
+    named: list[str] = []
+
+    def choose_it(chooser: QFileDialog) -> int:
+        named.extend(Path(name).name for name in chooser.selectedFiles())
+        return QFileDialog.DialogCode.Accepted.value
+
+    monkeypatch.setattr(QFileDialog, "exec", choose_it)
+    window.actions_by_id["export_script"].trigger()
+    qtbot.waitUntil(script.exists)
+    assert named == ["model_repair.py"]
+    assert session.modified  # a program is no recipe that can be opened again
+    subprocess.run([sys.executable, str(script), str(checkpoint), str(out)], check=True, capture_output=True)
+    assert sorted(load_file(out)) == sorted(f"m.blocks.{i}.fc.{leaf}" for i in range(4) for leaf in ("weight", "bias"))
+
+
+def test_that_a_recipe_that_cannot_be_written_leaves_the_file_that_was_there(
+    window: MainWindow, session: Session, tmp_path: Path, qtbot: QtBot
+) -> None:
+    with_steps(session, qtbot)
+    resource = pytest.importorskip("resource")
+    recipe = tmp_path / "r.toml"
+    recipe.write_text("the one of before")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16, limits[1]))
+    try:
+        with qtbot.waitSignal(session.trouble):
+            window.editing.write_recipe(session, str(recipe))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert recipe.read_text() == "the one of before"
+    assert session.modified
+    assert "r.toml was not written" in front(window).banner.text()
+
+
+def test_that_a_step_is_changed_where_it_stands_now_and_not_what_stands_in_its_place(
+    window: MainWindow, session: Session, qtbot: QtBot
+) -> None:
+    with_steps(session, qtbot)
+    strip, drop, prefix = session.recipe.steps
+    session.remove_step(0)
+    session.change_step(2, prefix, Prefix(add="other."))
+    qtbot.waitUntil(lambda: quiet(session))
+    assert [step.table.get("add") for step in session.recipe.steps] == [None, "other."]
+    with qtbot.waitSignal(session.trouble):
+        session.change_step(0, strip, Prefix(add="wrong."))
+    assert len(session.recipe.steps) == 2
+    assert session.recipe.steps[0] == drop
+
+
+def test_that_find_and_replace_follows_the_step_that_it_edits(
+    window: MainWindow, session: Session, qtbot: QtBot
+) -> None:
+    with qtbot.waitSignal(session.recipe_changed):
+        session.apply(Strip(prefix="module."))
+    with qtbot.waitSignal(session.recipe_changed):
+        session.apply(Replace(find="fc", new="mlp"))
+    window.editing.edit_step(1)
+    panel = front(window).view("find")
+    assert isinstance(panel, FindPanel)
+    with qtbot.waitSignal(session.recipe_changed):
+        session.remove_step(0)
+    panel.replace_field.setText("linear")
+    qtbot.waitUntil(panel.add.isEnabled)
+    with qtbot.waitSignal(session.recipe_changed):
+        panel.accept()
+    assert [step.table["with"] for step in session.recipe.steps] == ["linear"]
+    # Where it is gone, what is typed is a step of its own.
+    window.editing.edit_step(0)
+    with qtbot.waitSignal(session.recipe_changed):
+        session.remove_step(0)
+    panel.replace_field.setText("dense")
+    qtbot.waitUntil(panel.add.isEnabled)
+    assert panel.add.text() == "Add step"
+    with qtbot.waitSignal(session.recipe_changed):
+        panel.accept()
+    assert [step.table["with"] for step in session.recipe.steps] == ["dense"]
+
+
+def test_that_a_double_click_on_a_cross_takes_out_one_step(window: MainWindow, session: Session, qtbot: QtBot) -> None:
+    with_steps(session, qtbot)
+    view = front(window).recipe.view
+    place = button_rects(view.visualRect(view.steps.index(0, 0)))["x"].center()
+    taken: list[int] = []
+    view.removed.connect(taken.append)
+    qtbot.mouseClick(view.viewport(), Qt.MouseButton.LeftButton, pos=place)
+    qtbot.mouseDClick(view.viewport(), Qt.MouseButton.LeftButton, pos=place)
+    qtbot.mouseRelease(view.viewport(), Qt.MouseButton.LeftButton, pos=place)
+    assert taken == [0]
+    # A press that was let go of elsewhere does nothing.
+    other = button_rects(view.visualRect(view.steps.index(1, 0)))["eye"].center()
+    qtbot.mousePress(view.viewport(), Qt.MouseButton.LeftButton, pos=other)
+    qtbot.mouseRelease(view.viewport(), Qt.MouseButton.LeftButton, pos=place)
+    qtbot.waitUntil(lambda: quiet(session))
+    assert labels(session) == ["drop", "prefix"]
+    assert all(step.enabled for step in session.recipe.steps)
 
 
 # Forms

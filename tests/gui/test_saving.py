@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QFileDialog, QLabel, QPushButton
+from PySide6.QtWidgets import QFileDialog, QLabel, QMessageBox, QPushButton
 from pytestqt.qtbot import QtBot
 from safetensors.torch import load_file
 
@@ -344,6 +344,56 @@ def test_that_a_save_that_is_stopped_leaves_nothing_and_says_so(
     assert (tmp_path / "copy.safetensors").read_bytes() == checkpoint.read_bytes()
 
 
+def test_that_what_became_of_a_save_is_told_until_the_next_and_what_is_wrong_with_the_file_stays(
+    window: MainWindow, opened: Opened, checkpoint: Path, tmp_path: Path, qtbot: QtBot
+) -> None:
+    session = opened(checkpoint)
+    banner = front(window).banner
+    session.changed_on_disk.emit({"state": "written", "young": False, "file": str(checkpoint)})
+    standing = banner.text()
+    assert "Changed on disk." in standing
+    with qtbot.waitSignal(session.save_failed, timeout=SLOW):
+        session.carry_out(SaveOrder(str(tmp_path / "nowhere" / "copy.safetensors")))
+    assert "Not saved." in banner.text()
+    session.carry_out(SaveOrder(str(tmp_path / "copy.safetensors")))
+    assert banner.text() == standing
+    qtbot.waitUntil(lambda: not session.saving.running, timeout=SLOW)
+    assert banner.text() == standing
+    assert banner.isVisibleTo(front(window))
+    with qtbot.waitSignal(session.save_failed, timeout=SLOW):
+        session.carry_out(SaveOrder(str(tmp_path / "nowhere" / "copy.safetensors")))
+    banner._close.click()
+    assert banner.text() == standing
+    banner._close.click()
+    assert not banner.isVisibleTo(front(window))
+
+
+def test_that_a_tab_whose_copy_is_being_written_is_closed_only_when_that_may_stop(
+    window: MainWindow, opened: Opened, checkpoint: Path, tmp_path: Path, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = opened(checkpoint)
+    before = sorted(tmp_path.iterdir())
+    answers = iter(("Keep writing", "Stop it and close"))
+    asked: list[str] = []
+
+    def answer(box: QMessageBox) -> int:
+        asked.append(box.text())
+        wanted = next(answers)
+        next(button for button in box.buttons() if button.text() == wanted).click()
+        return 0
+
+    monkeypatch.setattr(QMessageBox, "exec", answer)
+    session.carry_out(SaveOrder(str(tmp_path / "copy.safetensors")))
+    assert not session.modified
+    window.close()
+    assert window.isVisible()
+    assert session.saving.running
+    window.files.close_tab()
+    assert not window.tabs.pages()
+    assert asked == ["A copy of model.safetensors is still being written."] * 2
+    qtbot.waitUntil(lambda: sorted(tmp_path.iterdir()) == before)
+
+
 def test_that_a_second_save_is_refused_while_the_first_goes_on(
     window: MainWindow, opened: Opened, checkpoint: Path, tmp_path: Path, qtbot: QtBot
 ) -> None:
@@ -402,6 +452,18 @@ def test_that_a_failed_save_names_its_cause_and_what_helps(
     banner = front(window).banner
     assert f"Not saved. {first}" in banner.text()
     assert button in [made.text() for made in banner.findChildren(QPushButton)]
+
+
+def test_that_a_file_that_was_damaged_since_is_told_as_changed_and_offered_to_be_read_again(
+    window: MainWindow, opened: Opened, tied: Path, tmp_path: Path, qtbot: QtBot
+) -> None:
+    session = opened(tied)
+    tied.write_bytes(tied.read_bytes().replace(b"_rebuild_tensor_v2", b"\xff" * 18))
+    with qtbot.waitSignal(session.save_failed, timeout=SLOW) as failure:
+        session.carry_out(SaveOrder(str(tmp_path / "copy.pt")))
+    assert failure.args is not None
+    assert failure.args[0]["code"] == "file_changed"
+    assert "This file was changed on disk." in front(window).banner.text()
 
 
 def test_that_saving_elsewhere_begins_with_what_was_ordered(
@@ -468,6 +530,23 @@ def test_that_a_copy_without_changes_shows_all_its_keys(
     keys = keys_of(window, qtbot)
     qtbot.waitUntil(lambda: len(keys.table.rows.rows) == 10, timeout=SLOW)
     assert keys.subtitle.text() == "all 10 as they were"
+
+
+def test_that_escape_leaves_the_receipt_and_so_does_an_undo(
+    window: MainWindow, opened: Opened, checkpoint: Path, tmp_path: Path, qtbot: QtBot
+) -> None:
+    session = opened(checkpoint)
+    stripped(session, qtbot)
+    page = front(window)
+    saved(session, SaveOrder(str(tmp_path / "copy.safetensors")), qtbot)
+    assert not page.shows_tree
+    qtbot.keyClick(page.receipt, Qt.Key.Key_Escape)
+    assert page.shows_tree
+    saved(session, SaveOrder(str(tmp_path / "other.safetensors")), qtbot)
+    assert not page.shows_tree
+    with qtbot.waitSignal(session.recipe_changed):
+        window.editing.undo()
+    assert page.shows_tree
 
 
 def test_that_the_receipt_is_saved_whole_as_json_and_as_text(

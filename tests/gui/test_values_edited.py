@@ -122,6 +122,19 @@ def test_that_a_click_elsewhere_does_not_change_a_type(window: MainWindow, sessi
     assert session.recipe.is_empty
 
 
+def test_that_a_click_elsewhere_right_after_typing_takes_what_is_right_and_nothing_else(
+    window: MainWindow, session: Session, qtbot: QtBot
+) -> None:
+    for typed in ("9", "later"):
+        select(window, session, qtbot, "epoch")
+        window.editing.rename()
+        editor = value_editor(window, qtbot)
+        editor.setText(typed)
+        editor.clearFocus()
+        qtbot.waitUntil(lambda: front(window).tree.editor is None and quiet(session))
+        assert [step.table["value"] for step in session.recipe.steps] == [9]
+
+
 def test_that_a_value_that_is_a_number_no_more_is_refused(window: MainWindow, session: Session, qtbot: QtBot) -> None:
     select(window, session, qtbot, "best_acc")
     window.editing.rename()

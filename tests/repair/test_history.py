@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdviewer.repair.history import Draft, History, Step
-from sdviewer.repair.operations import Prefix, Strip
+from sdviewer.repair.operations import Edit, Prefix, SetValue, Strip
 
 EDITS = st.lists(
     st.tuples(st.sampled_from(["add", "toggle", "remove", "change", "move", "put"]), st.integers(0, 9)), max_size=12
@@ -74,3 +74,27 @@ def test_that_a_history_is_dirty_when_its_steps_are_not_the_saved_ones() -> None
     assert not saved.undo().redo().is_dirty
     assert saved.toggle(0).is_dirty
     assert not saved.toggle(0).toggle(0).is_dirty
+
+
+def test_that_a_number_edited_twice_is_one_step_and_undo_brings_back_the_first() -> None:
+    first = Step.of(Edit(key="w", at=(0, 1), value=1.0))
+    other = Step.of(Edit(key="w", at=(0, 2), value=5.0))
+    again = Step.of(Edit(key="w", at=(0, 1), value=2.0))
+    history = History().add(first).add(other).add(again)
+    assert history.steps == (again, other)
+    assert history.undo_label == again.label
+    assert history.undo().steps == (first, other)
+    epoch = [Step.of(SetValue(path="epoch", value=n)) for n in (1, 2)]
+    assert history.add(epoch[0]).add(epoch[1]).steps == (again, other, epoch[1])
+
+
+def test_that_a_step_stays_where_it_is_when_another_looks_at_what_it_wrote() -> None:
+    first, again = (Step.of(Edit(key="w", at=(0, 1), value=n)) for n in (1.0, 2.0))
+    for between in (
+        Step.of(Prefix(add="a.")),
+        Step.of(Edit(key="w", at=(0,), value=3.0)),
+        Step.of(Edit(key="w", at=(-1, 1), value=3.0)),
+        Step.of(Edit(key="w", at=(0, 1), value=3.0, why="measured")),
+    ):
+        assert History().add(first).add(between).add(again).steps == (first, between, again)
+    assert len(History().add(first).toggle(0).add(again).steps) == 2

@@ -144,7 +144,7 @@ class CommandPalette(QDialog):
             if self.field.text() == wanted:
                 self._show([Hit(str(key), "tensor", int(node)) for node, key in body["rows"]] + commands)
 
-        self._session.ask("find", {"text": wanted, "limit": MOST_TENSORS}, answered, lane="find")
+        self._session.ask("find", {"text": wanted, "limit": MOST_TENSORS}, answered, lane="go to")
 
     def _commands(self, wanted: str) -> list[Hit]:
         words = wanted.lower().split()

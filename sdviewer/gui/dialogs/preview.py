@@ -47,9 +47,10 @@ _SAID: Final = {"gone": "taken away", "carried": "carried over", "new": "put in"
 class PreviewModel(QAbstractTableModel):
     """Rows of [old key in parts, new key in parts or None, shape, problem], which come in pages."""
 
-    def __init__(self, session: Session, effect: str) -> None:
+    def __init__(self, session: Session, effect: str, lane: str) -> None:
         super().__init__()
         self.effect = effect
+        self._lane = lane
         self.rows: list[Any] = []
         self.total = 0
         self._session = session
@@ -80,7 +81,8 @@ class PreviewModel(QAbstractTableModel):
                 self.rows.extend(body["rows"])
                 self.endInsertRows()
 
-        self._session.ask("preview", {"start": start, "limit": LIMIT}, answered, lane="preview more")
+        params = {"start": start, "limit": LIMIT, "for": self._lane}
+        self._session.ask("preview", params, answered, lane=f"{self._lane} more")
 
     def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> object:
         old, new, shape, problem = self.rows[index.row()]
@@ -181,7 +183,16 @@ class _PreviewDelegate(QStyledItemDelegate):
 class PreviewTable(QWidget):
     """Counts above, keys below."""
 
-    def __init__(self, session: Session, effect: str = "renamed", noun: str = "key", *, listed: bool = True) -> None:
+    def __init__(
+        self,
+        session: Session,
+        effect: str = "renamed",
+        noun: str = "key",
+        *,
+        listed: bool = True,
+        lane: str = "preview",
+    ) -> None:
+        """`lane` is the one in which the previews are asked for."""
         super().__init__()
         self._noun = noun
         self.words = widgets.label("", "strong")
@@ -193,7 +204,7 @@ class PreviewTable(QWidget):
         head.addWidget(self.blocked)
         head.addStretch(1)
         head.addWidget(self.took)
-        self.model = PreviewModel(session, effect)
+        self.model = PreviewModel(session, effect, lane)
         self._delegate = _PreviewDelegate(self.model)
         view = self.view = QTableView()
         view.setModel(self.model)

@@ -85,6 +85,7 @@ class SaveDialog(QDialog):
         self.order: SaveOrder | None = None
         self.would: Body | None = None
         self._wanted = False
+        self._placed = False
         self._parts: list[tuple[QCheckBox, Body]] = []
         self._slim: Body | None = None
         # What this copy gets beside the recipe; of a slim one, what is ticked comes to it.
@@ -112,6 +113,8 @@ class SaveDialog(QDialog):
         stem = Path(self.where.text()).name
         start = len(self.where.text()) - len(stem)
         self.where.setSelection(start, len(stem) - len(Path(stem).suffix))
+        self.resize(self.sizeHint())
+        self._centre()
         if kind == "slim":
             self._ask_parts()
         else:
@@ -466,10 +469,21 @@ class SaveDialog(QDialog):
             self._wanted = False
 
     def _fit(self) -> None:
-        """As high as what it says, no higher."""
+        """As high as what it says, no higher; once that is known, in the middle of the window."""
         width = self.width()
         high = self.heightForWidth(width) if self.hasHeightForWidth() else self.sizeHint().height()
         self.resize(width, high)
+        if not self._placed:
+            self._placed = True
+            self._centre()
+
+    def _centre(self) -> None:
+        """Stand in the middle of the window. Said outright: else the desktop puts it where it likes, a corner too."""
+        parent, frame = self.parentWidget(), self.frameGeometry()
+        assert parent is not None
+        frame.setSize(frame.size().expandedTo(self.size()))
+        frame.moveCenter(parent.window().frameGeometry().center())
+        self.move(frame.topLeft())
 
     # A slim copy
 

@@ -63,8 +63,12 @@ class Banner(QFrame):
         buttons: Sequence[Button] = (),
         *,
         primary: str = "",
+        icon: str = "save",
     ) -> None:
-        """Say something; `details` open on request, `buttons` are what can be done about it, `primary` one of them."""
+        """Say something; `details` open on request, `buttons` are what can be done about it.
+
+        `primary` is one of them, which gets an icon.
+        """
         widgets.set_property(self, "tone", tone)
         self._icon.set_icon(*_ICONS[tone])
         self._what.setText(what)
@@ -79,7 +83,7 @@ class Banner(QFrame):
             old.deleteLater()
         self._buttons = []
         for name, act in buttons:
-            made = widgets.button(name, "save" if name == primary else "", primary=name == primary)
+            made = widgets.button(name, icon if name == primary else "", primary=name == primary)
             made.clicked.connect(act)
             self._row.insertWidget(self._row.count() - 1, made)
             self._buttons.append(made)

@@ -75,7 +75,12 @@ class DocumentPage(QWidget):
         self.splitter.addWidget(self._left)
         # The change on disk that the banner tells, the one that somebody dismissed, and the records told as damaged.
         self._told_disk = self._dismissed_disk = ""
+        self._look: Body = {}
         self._told_wrong = 0
+        # Whether the banner tells of a save: that is over when the next one begins.
+        self._told_save = False
+        # Whether somebody dismissed what the banner says of the file itself.
+        self._heard = False
         self.right = QStackedWidget()
         self.views: dict[str, FileView] = {}
         column = QVBoxLayout(self)
@@ -219,6 +224,15 @@ class DocumentPage(QWidget):
         self.session.ask("find", {"text": place.rpartition(".")[2], "limit": 1000}, answered, lane="find place")
 
     @cached_property
+    def offer(self) -> Banner:
+        """What can be brought back, below what is wrong."""
+        made = Banner()
+        column = self.layout()
+        assert isinstance(column, QVBoxLayout)
+        column.insertWidget(1, made)
+        return made
+
+    @cached_property
     def receipt(self) -> ReceiptPage:
         """What a save did."""
         made = ReceiptPage()
@@ -243,12 +257,14 @@ class DocumentPage(QWidget):
         session.open_failed.connect(self._show_failure)
         session.opening_progressed.connect(self._opening.show_progress)
         session.recipe_changed.connect(lambda: self.recipe.show_recipe())
+        session.sheet_changed.connect(lambda *_: self._leave_receipt())
         session.scanned.connect(self._tell_scan)
         session.selection_changed.connect(self._selected)
         session.trouble.connect(self._tell_trouble)
         session.changed_on_disk.connect(self._tell_change)
         session.contents_changed.connect(self._contents_changed)
         self.banner.dismissed.connect(self._dismissed)
+        session.saving.began.connect(self._end_save_words)
         session.saved.connect(self._show_receipt)
         session.save_failed.connect(self._tell_save_failure)
         session.save_stopped.connect(self._tell_stopped)
@@ -275,6 +291,7 @@ class DocumentPage(QWidget):
         self.show_tree()
         self._told_disk = self._dismissed_disk = ""
         self._told_wrong = 0
+        self._told_save = self._heard = False
         self._tell_problems(self.session.problems)
         current = self.right.currentWidget()
         if isinstance(current, FileView):
@@ -288,9 +305,15 @@ class DocumentPage(QWidget):
     def _show_receipt(self, receipt: Body) -> None:
         written = self.session.saving.written
         assert written is not None
-        self.banner.hide()
+        self._end_save_words()
         self.receipt.show_receipt(written, self.session)
         self._stack.setCurrentWidget(self.receipt)
+        self.receipt.setFocus()
+
+    def _leave_receipt(self) -> None:
+        """An edit, or an undo, is to be seen."""
+        if isinstance(self._stack.currentWidget(), ReceiptPage):
+            self.show_tree()
 
     def _selected(self, nodes: list[int]) -> None:
         """Who selects a row in the tree wants to see it."""
@@ -340,6 +363,7 @@ class DocumentPage(QWidget):
         wrong = self.session.contents.known.wrong
         if wrong and wrong != self._told_wrong and not self._told_disk:
             self._told_wrong = wrong
+            self._heard = False
             self._tell_standing()
 
     def _tell_save_failure(self, failure: Body) -> None:
@@ -354,16 +378,24 @@ class DocumentPage(QWidget):
             "stop": self.session.cancel_job,
         }
         buttons = [(name, acts[act]) for name, act in told.buttons]
-        primary = told.buttons[0][0] if told.buttons else ""
-        self.banner.tell(told.tone, told.what, told.why, str(failure.get("details") or ""), buttons, primary=primary)
+        primary, act = told.buttons[0] if told.buttons else ("", "elsewhere")
+        details, icon = str(failure.get("details") or ""), save_failures.ICONS.get(act, "save")
+        self.banner.tell(told.tone, told.what, told.why, details, buttons, primary=primary, icon=icon)
+        self._told_save = True
 
     def _tell_stopped(self, out: str) -> None:
         name = text.visible(PurePath(out).name, 80)
         why = f"Nothing is left of {name}; what was at its place before is still there."
         self.banner.tell("info", "Saving was stopped.", why, buttons=[("Save again", self._save_again)])
+        self._told_save = True
+
+    def _end_save_words(self) -> None:
+        """What became of an earlier save is told no more; what stands of the file is."""
+        if self._told_save:
+            self._tell_standing()
 
     def _save_again(self, *, sure: bool = False) -> None:
-        self.banner.hide()
+        self._end_save_words()
         self.session.save_again(sure=sure)
 
     def drop_lost(self, *, save_again: bool = False) -> None:
@@ -390,10 +422,11 @@ class DocumentPage(QWidget):
         self.banner.tell(
             "info", what, "The step is in the recipe; this file stays as it is.", "", buttons, primary=save
         )
+        self._told_save = True
 
     def _tell_change(self, look: Body) -> None:
         """What became of the file on disk, in words; nothing is read again by itself."""
-        state, young = str(look["state"]), bool(look["young"])
+        state = str(look["state"])
         if state == "same":
             if self._told_disk:
                 self._told_disk = ""
@@ -401,19 +434,34 @@ class DocumentPage(QWidget):
             return
         if state == self._dismissed_disk:
             return  # whoever wrote to it goes on writing
-        self._told_disk, self._dismissed_disk = state, ""
+        self._told_disk, self._dismissed_disk, self._look = state, "", look
+        self._say_change(look)
+
+    def _say_change(self, look: Body) -> None:
+        young = bool(look["young"])
         what, why, reload = changed_words(self.session, look)
         more = " It may still be being written." if young else ""
         buttons = (("Reload", self.reload),) if reload else ()
         self.banner.tell("warn", what, f"{why}{more}", buttons=buttons)
 
     def _tell_standing(self) -> None:
-        """What the banner said of the file itself."""
+        """What the banner says of the file itself, nothing where there is nothing to say."""
+        self._told_save = False
+        if self._told_disk:
+            self._say_change(self._look)
+            return
+        if self._heard:
+            self.banner.hide()
+            return
         self._tell_problems(self.session.problems)
         if self.session.scan:
             self._tell_scan(self.session.scan)
 
     def _dismissed(self) -> None:
+        if self._told_save:
+            self._tell_standing()  # which was behind it
+            return
+        self._heard = not self._told_disk
         self._dismissed_disk, self._told_disk = self._told_disk, ""
 
     def reload(self) -> None:

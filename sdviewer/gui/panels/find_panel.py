@@ -26,7 +26,7 @@ from sdviewer.gui.jobs import Body
 from sdviewer.gui.panels.file_view import FileView
 from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import Choice, IconLabel, KeyHint, Segments
-from sdviewer.repair.history import Step
+from sdviewer.repair.history import Step, place_of_step
 
 LITERAL, TEMPLATE, REGEX = "literal", "template", "regex"
 SYNTAXES: Final = ((LITERAL, "Text", ""), (TEMPLATE, "Template", ""), (REGEX, "Regex", ""))
@@ -106,7 +106,7 @@ class FindPanel(FileView):
         self.scope = Choice("Where")
         self.hint = self.summary
         self.wrong = widgets.label("", "error")
-        self.preview = PreviewTable(session)
+        self.preview = PreviewTable(session, lane="find")
         self.add = widgets.button("Add step", "check", primary=True)
         self._skips = widgets.label("", "second")
         self._warn = IconLabel("warn", 15, "S")
@@ -114,6 +114,7 @@ class FindPanel(FileView):
         self._history: list[Search] = []
         self._earlier = widgets.icon_button("history", "Searches of before")
         self._at = -1
+        self._edited: Step | None = None
         self._base: dict[str, Any] = {}
         self._step: Step | None = None
         self._eager = False
@@ -193,13 +194,13 @@ class FindPanel(FileView):
         session = self.session
         session.selection_changed.connect(lambda _: self._scope_moved(SUBTREE, SELECTED))
         session.filtered.connect(lambda *_: self._scope_moved(FILTERED))
-        session.recipe_changed.connect(lambda: self._pause.start() if self.isVisible() else None)
+        session.recipe_changed.connect(self._recipe_changed)
 
     # What it is opened for
 
     def begin(self, search: Search | None = None, scope: str = EVERYWHERE) -> None:
         """Start a new step; without a search what was typed before is kept."""
-        self._at, self._base = -1, {}
+        self._at, self._edited, self._base = -1, None, {}
         self._offer_scopes()
         self.scope.setCurrentIndex(max(0, self.scope.findData(scope)))
         if search is not None:
@@ -212,14 +213,15 @@ class FindPanel(FileView):
         if search is None:
             return False
         own = {"op", "find", "with", "syntax", "rules", "mode"}
-        self._at, self._base = at, {name: value for name, value in step.table.items() if name not in own}
+        self._at, self._edited = at, step
+        self._base = {name: value for name, value in step.table.items() if name not in own}
         self._offer_scopes()
         self._fill(search)
         self._start(self.find_field)
         return True
 
     def _start(self, field: QLineEdit) -> None:
-        self.heading.setText(self.title if self._at < 0 else f"Find and replace: step {self._at + 1}")
+        self._name()
         self.add.setEnabled(False)
         self._name_button(0)
         self.ask()
@@ -227,6 +229,23 @@ class FindPanel(FileView):
         field.selectAll()
         field.setFocus(Qt.FocusReason.ShortcutFocusReason)
         QTimer.singleShot(0, field.setFocus)
+
+    def _name(self) -> None:
+        self.heading.setText(self.title if self._at < 0 else f"Find and replace: step {self._at + 1}")
+
+    def _recipe_changed(self) -> None:
+        """The step that is edited may stand elsewhere now; where it is gone, what is typed is a new one."""
+        if self._edited is not None:
+            at = place_of_step(self.session.recipe.steps, self._edited, self._at)
+            if at < 0:
+                self._edited, self._base = None, {}
+            if at != self._at:
+                self._at = at
+                self._name()
+            if at < 0:
+                self._offer_scopes()
+        if self.isVisible():
+            self._pause.start()
 
     def refresh(self) -> None:
         self.ask()
@@ -301,7 +320,8 @@ class FindPanel(FileView):
         if wanted == SELECTED:
             return {"kind": "rows", "rows": list(session.selection)}
         if wanted == SUBTREE and session.selection:
-            return {"kind": "rows", "rows": [session.subtree_of(session.selection[0])]}
+            top = session.subtree_of(session.selection[0])
+            return {"kind": "rows", "rows": [top]} if top >= 0 else None
         return None
 
     def ask(self) -> None:
@@ -339,7 +359,7 @@ class FindPanel(FileView):
         if not changes:
             self._say("" if self.session.jobs.busy("find") else "No key changes.")
         else:
-            self._say(problems[0] if problems and not skip else "")
+            self._say("")  # of problems the rows tell, and the line at the foot
         if skip:
             self._step = Step(skip["step"], str(skip["label"]))
             self._tell_skipped(int(skip["keys"]), "")
@@ -383,12 +403,12 @@ class FindPanel(FileView):
         self._remember(self.search())
         step, self._step = self._step, None
         self.add.setEnabled(False)
-        if self._at < 0:
+        if self._edited is None:
             self.session.apply(step)
             self.find_field.setFocus()
             self.find_field.selectAll()
         else:
-            self.session.change_step(self._at, step)
+            self.session.change_step(self._at, self._edited, step)
             self.back_requested.emit()
 
     def _remember(self, search: Search) -> None:

@@ -38,6 +38,7 @@ class InPlace(QLineEdit):
         self._step: Step | None = None
         self._warning = ""
         self._wants = False
+        self._leaves = False
         self._over = False
         self.setProperty("mono", True)
         self.setAccessibleName(name)
@@ -88,10 +89,15 @@ class InPlace(QLineEdit):
             self.look(self.text())
         except SDViewerError as error:
             self._say(f"{error.message}. {error.remedy}".strip())
+            if self._leaves:
+                self._close()
 
     def found(self, step: Step | None, problem: str, warning: str = "") -> None:
         """What is typed means this step, or something is in its way."""
         if self._pause.isActive() or self._over:
+            return
+        if self._leaves and (problem or warning):
+            self._close()
             return
         self._say(problem or (f"{warning} Return once more takes it." if warning else ""), wrong=bool(problem))
         if problem:
@@ -173,9 +179,14 @@ class InPlace(QLineEdit):
         super().focusOutEvent(event)
         # A menu of the field itself gives the focus back.
         if event.reason() not in (Qt.FocusReason.PopupFocusReason, Qt.FocusReason.ActiveWindowFocusReason):
-            if self._warning:
-                self._step = None
-            self._commit()
+            if self._warning or self.property("wrong"):
+                self._close()
+            elif self._step is not None:
+                self._commit()
+            elif not self._over:
+                # What was typed last is not looked at yet: it is taken if nothing stands against it.
+                self._wants = self._leaves = True
+                self._ask()
 
 
 class KeyEditor(InPlace):

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from PySide6.QtCore import Qt, QTimer, QUrl, Signal
-from PySide6.QtGui import QDesktopServices, QFontMetrics
-from PySide6.QtWidgets import QFileDialog, QFrame, QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
+from PySide6.QtGui import QDesktopServices, QFontMetrics, QKeyEvent
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
 from shiboken6 import isValid
 
 from sdviewer.core import text
@@ -21,6 +21,7 @@ from sdviewer.gui.panels.load_code import snippets
 from sdviewer.gui.panels.wording import failure_words, sentence
 from sdviewer.gui.saving import Saved
 from sdviewer.gui.session import Session
+from sdviewer.gui.small_files import choose_place, write_file
 from sdviewer.gui.widgets import Card, CodeBlock, Elided, Field, IconLabel, Segments
 
 MOST_NOTES = 4
@@ -75,6 +76,12 @@ class ReceiptPage(QScrollArea):
         QTimer.singleShot(1, inside, lambda: _put(right, RecipeCard(saved, session)))
         QTimer.singleShot(2, inside, lambda: self._add_keys(right, KeysCard(saved, session)))
 
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        if event.key() == Qt.Key.Key_Escape:
+            self.back_requested.emit()
+        else:
+            super().keyPressEvent(event)
+
     def _add_keys(self, column: QVBoxLayout, keys: KeysCard) -> None:
         self.keys = keys
         _put(column, keys, 1)
@@ -117,33 +124,13 @@ class ReceiptPage(QScrollArea):
 
 def write_receipt(saved: Saved, session: Session, path: str) -> None:
     """Write a receipt as JSON, with the lists of keys, or as the lines that a terminal has where it is called so."""
-    _write(session, path, saved.lines if path.endswith(".txt") else saved.json)
+    write_file(session, path, saved.lines if path.endswith(".txt") else saved.json)
 
 
 def _chosen(parent: QWidget, title: str, saved: Saved, name: str, filters: str) -> str:
     """Where something about a copy is written, "" for nowhere; `name` follows that of the copy."""
     output = Path(str(saved.receipt["output"]))
-    dialog = QFileDialog(parent, title)
-    dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
-    dialog.setNameFilters(filters.split(";;"))
-    suffix = name.rpartition(".")[2]
-    dialog.setDefaultSuffix(suffix)
-    dialog.filterSelected.connect(lambda chosen: dialog.setDefaultSuffix("txt" if "txt" in chosen else suffix))
-    dialog.setDirectory(str(output.parent))
-    dialog.selectFile(f"{output.stem}.{name}")
-    accepted = dialog.exec() == QFileDialog.DialogCode.Accepted
-    found = dialog.selectedFiles()[0] if accepted and dialog.selectedFiles() else ""
-    dialog.deleteLater()
-    return found
-
-
-def _write(session: Session, path: str, content: bytes) -> None:
-    try:
-        Path(path).write_bytes(content)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        name = text.visible(Path(path).name, 80)
-        session.trouble.emit({"message": f"{name} was not written: {reason}", "remedy": "", "path": path})
+    return choose_place(parent, title, output.with_name(f"{output.stem}.{name}"), filters)
 
 
 class KeysCard(Card):
@@ -359,7 +346,7 @@ class RecipeCard(Card):
 def _save_recipe(parent: QWidget, saved: Saved, session: Session) -> None:
     path = _chosen(parent, "Save the recipe", saved, "toml", "Recipes (*.toml)")
     if path:
-        session.recipe_text(saved.draft, lambda toml: _write(session, path, toml.encode()))
+        session.recipe_text(saved.draft, lambda toml: write_file(session, path, toml.encode()))
 
 
 def _load(saved: Saved) -> Card:

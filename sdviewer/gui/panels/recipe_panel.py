@@ -47,6 +47,7 @@ class StepsView(QListView):
         super().__init__()
         self.steps = model
         self._high = ROW + 4
+        self._pressed = (-1, "")
         self.setModel(model)
         self._delegate = _StepDelegate(model)
         self.setItemDelegate(self._delegate)
@@ -110,15 +111,19 @@ class StepsView(QListView):
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
         # A press on a button must not begin a drag.
-        if event.button() == Qt.MouseButton.LeftButton and self.button_at(event.position().toPoint())[1]:
+        row, name = self.button_at(event.position().toPoint())
+        self._pressed = (row, name) if event.button() == Qt.MouseButton.LeftButton else (-1, "")
+        if event.button() == Qt.MouseButton.LeftButton and name:
             self.setCurrentIndex(self.indexAt(event.position().toPoint()))
             return
         super().mousePressEvent(event)
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        pressed, self._pressed = self._pressed, (-1, "")
         row, name = self.button_at(event.position().toPoint())
-        if event.button() == Qt.MouseButton.LeftButton and name:
-            self.act(name, row)
+        if event.button() == Qt.MouseButton.LeftButton and (name or pressed[1]):
+            if (row, name) == pressed:
+                self.act(name, row)
             return
         super().mouseReleaseEvent(event)
 
@@ -126,6 +131,9 @@ class StepsView(QListView):
         row, name = self.button_at(event.position().toPoint())
         if row >= 0 and not name:
             self.edited.emit(row)
+        elif name == "eye":
+            # Off and on again; but what comes up below one that was taken out must not go too.
+            self._pressed = (row, name)
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
         row, name = self.button_at(event.position().toPoint())

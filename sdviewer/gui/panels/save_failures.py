@@ -21,6 +21,9 @@ class FailureWords(NamedTuple):
     tone: Tone = "error"
 
 
+ICONS: Final[dict[Act, str]] = {"again": "refresh", "reload": "refresh", "drop_lost": "trash", "stop": "x"}
+"""The icon of the act that helps most, where that is not to save."""
+
 ELSEWHERE: Final = ("Save elsewhere…", "elsewhere")
 AGAIN: Final = ("Try again", "again")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from PySide6.QtCore import Qt, Signal
@@ -33,6 +34,7 @@ class StartPage(QScrollArea):
         self.setFrameShape(QScrollArea.Shape.NoFrame)
         self.setWidgetResizable(True)
         self._settings = settings
+        self._unsaved: Mapping[str, int] = {}
         self._drop = DashedFrame()
         self._fill_drop_zone()
         self._recents = QVBoxLayout()
@@ -128,6 +130,16 @@ class StartPage(QScrollArea):
         """Light up while a file hovers above the window."""
         self._drop.set_over(over)
 
+    def show_unsaved(self, edits: Mapping[str, int]) -> None:
+        """Say of which files edits were not saved when sdviewer ended: how many, by path."""
+        if edits != self._unsaved:
+            self._unsaved = edits
+            self.show_recents()
+
+    def recent_words(self) -> list[str]:
+        """What is said of each file opened before."""
+        return [row.accessibleName() for row in self._list.findChildren(_RecentRow)]
+
     def show_recents(self) -> None:
         """Fill the list of files opened before."""
         widgets.clear_layout(self._list.column)
@@ -135,7 +147,7 @@ class StartPage(QScrollArea):
         for shown in (self._recents_title, self._clear, self._list):
             shown.setVisible(bool(recents))
         for recent in recents:
-            row = _RecentRow(recent)
+            row = _RecentRow(recent, self._unsaved.get(recent.path, 0))
             row.chosen.connect(self.file_chosen)
             self._list.column.addWidget(row)
 
@@ -145,7 +157,7 @@ class _RecentRow(Card):
 
     chosen = Signal(str)
 
-    def __init__(self, recent: Recent) -> None:
+    def __init__(self, recent: Recent, unsaved: int) -> None:
         super().__init__()
         self.setProperty("tone", "row")
         self._path = recent.path
@@ -153,13 +165,15 @@ class _RecentRow(Card):
         self.setCursor(Qt.CursorShape.PointingHandCursor)
         name, folder = _names(recent.path)
         numbers = f"{text.plural(recent.tensors, 'tensor')} · {text.short_count(recent.parameters)} params"
+        if unsaved:
+            numbers = f"{text.plural(unsaved, 'step')} not saved"
         self.setAccessibleName(f"Open {name} in {folder}, {numbers}")
         self.setToolTip(plain_tip(text.visible(recent.path, 400)))
         grid = QGridLayout()
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setHorizontalSpacing(12)
         row: list[tuple[QWidget, int]] = [(IconLabel("file", 15), 0), (Elided(name), 34), (Elided(folder, "note"), 14)]
-        row += [(Elided(numbers, "note"), 26)]
+        row += [(Elided(numbers, "strong" if unsaved else "note"), 26)]
         for words, stretch in ((text.size(recent.size), 9), (_when(recent.time), 7)):
             cell: QLabel = Elided(words, "note")
             cell.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
