@@ -36,6 +36,8 @@ FILE_SYSTEMS = {
 }
 PACKAGES = {"ext4": "e2fsprogs", "xfs": "xfsprogs", "btrfs": "btrfs-progs"}
 SIZES = {"xfs": 300 << 20, "btrfs": 120 << 20}
+COPY_OPTIONS = {"xfs": "loop,nouuid"}
+"""How a copy is mounted beside the disk that it is one of: xfs refuses a second disk of one name."""
 
 
 def _run(*command: str) -> bool:
@@ -130,7 +132,7 @@ def power_cuts(folder: Path, kind: str, cuts: int, source: Path, *, synced: bool
                 os.sync()
                 after = chance.uniform(0, 1.5 * usual)
                 reported = _cut(scene, after, image, copy, synced)
-                with mounted("-o", "loop", str(copy), at=folder / "after") as root:
+                with mounted("-o", COPY_OPTIONS.get(kind, "loop"), str(copy), at=folder / "after") as root:
                     found = scene.found(root)
                 _judge_cut(scene, report, f"{kind} {place} cut {number}", found, reported)
     image.unlink()
