@@ -6,11 +6,18 @@ numbered anew by `open` and `edit`, which translate `selected`.
     open      {"path", "recipe"?: text, "selected"?: [row]}  -> {"info": {...}, "dtypes": [...], "rows_total",
               "edit": EDIT, "selected": [row]}; buffers: the sheet's columns (core.sheet.COLUMNS), "text", "visible"
     rows      {"toggle"?: row, "expand"?: [row], "collapse"?: [row], "subtree"?: bool, "all"?: "expand" | "collapse",
-              "filter"?: text, "sort"?: "natural" | "name" | "params", "descending"?: bool, "reveal"?: row}
-              -> {"matched": n | null, "filter_error": text}; buffers: "visible" (int32 rows), "flags" (all rows)
+              "filter"?: text, "sort"?: "natural" | column, "descending"?: bool, "reveal"?: row}
+              -> {"matched": n | null, "filter_error": text, "by_numbers": whether filter or order look at numbers};
+              buffers: "visible" (int32 rows), "flags" (all rows)
     facts     {"row"} -> FACTS
     children  {"row", "limit"} -> {"rows": [[row, name, shape, dtype, params]], "more": n}
     find      {"text", "limit"} -> {"rows": [[row, key]]}    for "go to tensor"
+    statistics {"columns": [name], "refresh": bool} and what the survey measured, as buffers (engine.survey)
+              -> {"known": tensors measured, "tensors", "noted": tensors worth a word among the problems}; buffers: what
+              the tree shows of it (engine.tree_numbers), and where `refresh` and the filter or the order look at
+              numbers, "visible" and "flags" with "matched" in the body, as rows; `edit` answers with the same buffers
+    selected  {"rows": [row], "start", "limit"} -> {"rows": [[row, key, shape, dtype, params, bytes, mean, std, norm,
+              zeros, min, max]], "total"}   the tensors of a multiple selection, null for a number that is not known
     totals    {"rows": [row]} -> {"tensors", "params", "nbytes", "values"}   for a multiple selection
     edit      {"recipe": text, "selected": [row], "strict": bool} -> the same as open, without "info"; not `strict`: the
               steps before one that does not go through are carried out
@@ -77,7 +84,8 @@ from sdviewer.engine.edits import Edits
 from sdviewer.engine.frames import Answer
 from sdviewer.engine.planned import Planned, made_of, planned
 from sdviewer.engine.save_preview import SavePreview, is_mappable, place_of
-from sdviewer.engine.watch import Watch, is_young
+from sdviewer.engine.tree_numbers import FileNumbers, TreeNumbers
+from sdviewer.engine.watch import Watch, files_of, is_young
 from sdviewer.errors import SaveError, SDViewerError, UsageError
 from sdviewer.formats import open_checkpoint, tensor_source
 from sdviewer.formats.converting import takes_tensors_alone
@@ -96,6 +104,9 @@ CHIPS = (
     ("Unreadable", "problem"),
 )
 """Label and filter text of the chips below the filter field; those that nothing passes are left out."""
+
+SELECTED_NUMBERS = ("bytes", "mean", "std", "norm", "zeros", "min", "max")
+"""The numbers that the table of a multiple selection has."""
 
 LONGEST_PLAN = 60.0
 """Seconds of computing after which a recipe is given up."""
@@ -117,9 +128,12 @@ class Document:
         self.recipe_text = ""
         self._tree = ModuleTree()
         self._shown: ShownRows | None = None
+        self._tree_numbers: TreeNumbers
         self._base_flags = b""
         self._contents: Contents | None = None
         self._watch = Watch(())
+        self._numbers: FileNumbers | None = None
+        self._columns: tuple[str, ...] = ()
         self._hazards: tuple[str, ...] = ()
         self._damaged: tuple[str, ...] = ()
         self._hazard_rows: frozenset[int] = frozenset()
@@ -130,6 +144,8 @@ class Document:
             "facts": self.facts,
             "children": self.children,
             "find": self.find,
+            "statistics": self.statistics,
+            "selected": self.selected,
             "totals": self.totals,
             "edit": self.edit,
             "save": self.save,
@@ -167,7 +183,8 @@ class Document:
     def _of_contents(self, name: str, params: Params, progress: Progress) -> Answer:
         """A question about the file that is open, whatever the recipe."""
         if self._contents is None:
-            self._contents = Contents(self.checkpoint)
+            assert self._numbers is not None
+            self._contents = Contents(self.checkpoint, self._numbers.findings)
         return self._contents.requests[name](params, progress)
 
     def _of_edits(self, handler: Callable[[Params], Answer], params: Params, progress: Progress) -> Answer:
@@ -195,8 +212,9 @@ class Document:
                 error.remedy = f"{error.remedy} {written}".strip()
             raise
         self._checkpoint, self._shown, self._contents = checkpoint, None, None
+        self._numbers = FileNumbers(checkpoint)
         self._hazards, self._damaged = (), ()
-        self._watch = Watch(_files(checkpoint))
+        self._watch = Watch(files_of(checkpoint))
         answer = self._replan(params.get("recipe", ""), params.get("selected", ()), strict=False)
         return Answer({**answer.body, "info": self._info()}, answer.buffers)
 
@@ -212,7 +230,9 @@ class Document:
         made = planned(self.checkpoint, plan)
         result = made.checkpoint
         tree = build_tree(result, made.keys, made.changes)
-        shown = ShownRows(tree, result)
+        assert self._numbers is not None
+        self._tree_numbers = TreeNumbers(self._numbers, tree, result)
+        shown = ShownRows(tree, result, self._tree_numbers)
         rows = shown.adopt(self._shown, selected) if self._shown is not None else []
         self._recipe, self._plan, self._tree, self._shown, self._result = recipe, plan, tree, shown, result
         self._failed, self._planned = failed, made
@@ -221,7 +241,7 @@ class Document:
         buffers, dtypes = sheets.pack(tree)
         self._base_flags = self._marked(buffers["flags"])
         body = {"dtypes": list(dtypes), "rows_total": len(tree), "edit": self._edit_summary(), "selected": rows}
-        return Answer(body, {**buffers, **self._visible()})
+        return Answer(body, {**buffers, **self._visible(), **self._tree_numbers.buffers(self._columns)})
 
     def _visible(self) -> dict[str, Any]:
         return {"visible": self.shown.visible(), "flags": self.shown.flags(self._base_flags)}
@@ -255,7 +275,7 @@ class Document:
             "files": max(1, len(checkpoint.shards)),
             "suffix": Path(checkpoint.path).suffix,
             "identity": asdict(checkpoint.identity),
-            "young": any(is_young(identity.mtime_ns) for _, identity in _files(checkpoint)),
+            "young": any(is_young(identity.mtime_ns) for _, identity in files_of(checkpoint)),
             "chips": self._chips(),
         }
 
@@ -372,7 +392,25 @@ class Document:
         if "reveal" in params:
             shown.reveal(params["reveal"])
         matched = None if shown.matched is None else len(shown.matched)
-        return Answer({"matched": matched, "filter_error": error, "filter": shown.filter}, self._visible())
+        body = {"matched": matched, "filter_error": error, "filter": shown.filter, "by_numbers": shown.by_numbers}
+        return Answer(body, self._visible())
+
+    def statistics(self, params: Params, progress: Progress) -> Answer:
+        """Take more of what was measured, say what the tree shows of it."""
+        file = self._numbers
+        if file is None:
+            raise UsageError("no file is open")
+        self._columns = tuple(params["columns"])
+        if "indices" in params:
+            file.put(params)
+        body: dict[str, Any] = {"known": file.known, "tensors": len(file.checkpoint.tensors), "noted": file.noted}
+        buffers = self._tree_numbers.buffers(self._columns)
+        shown = self.shown
+        if params.get("refresh") and shown.by_numbers:
+            shown.refresh()
+            body["matched"] = None if shown.matched is None else len(shown.matched)
+            buffers |= self._visible()
+        return Answer(body, buffers)
 
     def find(self, params: Params, progress: Progress) -> Answer:
         """Tensors whose key holds the words, shortest key first."""
@@ -415,6 +453,23 @@ class Document:
             sums["nbytes"] += tree.nbytes[row]
             sums["values"] += sum(1 for at in range(row, counted) if tree.value[at] >= 0)
         return Answer(sums)
+
+    def selected(self, params: Params, progress: Progress) -> Answer:
+        """A page of the tensors at and below some rows, with what is known of their numbers."""
+        tree = self._tree
+        start, limit = params["start"], params["limit"]
+        tensors: list[int] = []
+        counted = 0
+        for row in sorted(params["rows"]):
+            tensors += [at for at in range(max(row, counted), tree.end[row]) if tree.tensor[at] >= 0]
+            counted = max(counted, tree.end[row])
+        page = tensors[start : start + limit]
+        numbers = self._tree_numbers.of_rows(page, SELECTED_NUMBERS)
+        rows = [
+            [row, text.visible(self.key(row), 300), tree.shape[row], tree.dtype[row], tree.params[row], *found]
+            for row, found in zip(page, numbers, strict=True)
+        ]
+        return Answer({"rows": rows, "total": len(tensors)})
 
     def facts(self, params: Params, progress: Progress) -> Answer:
         """Everything the header tells about one row."""
@@ -621,11 +676,6 @@ class Document:
         if self._checkpoint is None:
             raise UsageError("no file is open")
         return Answer(self._watch.look())
-
-
-def _files(checkpoint: Checkpoint) -> list[tuple[str, Identity]]:
-    files = [(shard.path, shard.identity) for shard in checkpoint.shards.values()]
-    return files or [(checkpoint.path, checkpoint.identity)]
 
 
 def _was_just_changed(path: str) -> bool:

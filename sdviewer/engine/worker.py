@@ -72,7 +72,7 @@ def _answer(service: Service, request: Frame, cancelled: set[int], outgoing: Bin
     try:
         progress(0, 0)
         handler = service.requests[request.body["name"]]
-        answer = handler(request.body["params"], progress)
+        answer = handler({**request.body["params"], **request.buffers}, progress)
     except Cancelled:
         return Frame(request.id, "cancelled")
     except SDViewerError as error:
@@ -165,6 +165,10 @@ def _service(name: str) -> Service:
 
         gc.disable()  # a checkpoint has no cycles worth finding, and a collection over 100,000 rows costs 0.1 s
         return Document()
+    if name == "survey":
+        from sdviewer.engine.survey import Survey
+
+        return Survey()
     from sdviewer.engine.numbers import Numbers
 
     return Numbers()
