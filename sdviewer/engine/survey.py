@@ -9,7 +9,7 @@ Requests (name: parameters -> body of the result, and its buffers):
              one of more than `most` bytes is passed over, and the bytes of all together do not pass that
 
     BODY  {"tensors", "known": how many of them are measured or cannot be, "nbytes": of all, "left": of those that are
-          not, "spent": of this answer}; bytes are those to be read
+          not, "spent": of this answer, "begun": whether it answers `begin`}; bytes are those to be read
 
 Progress is in bytes of the whole file. An index is one into `Checkpoint.tensors` of the file as it was opened; one that
 was changed since fails with `file_changed`.
@@ -66,7 +66,7 @@ class Survey:
             self._open(params["path"], params["identity"])
         self._look(params["path"])
         indices = np.flatnonzero(self._table["state"] != NOT_YET)
-        return self._answer(indices, {name: column[indices] for name, column in self._table.to_buffers().items()}, 0)
+        return self._answer(indices, {name: column[indices] for name, column in self._table.to_buffers().items()})
 
     def _open(self, path: str, identity: Mapping[str, int]) -> None:
         checkpoint = open_checkpoint(path)
@@ -143,13 +143,14 @@ class Survey:
         if self._watch.look()["state"] not in ("same", "silent"):
             raise _changed(path)
 
-    def _answer(self, indices: Any, columns: Columns, spent: int) -> Answer:
+    def _answer(self, indices: Any, columns: Columns, spent: int = -1) -> Answer:
         body = {
             "tensors": len(self._table),
             "known": int(np.count_nonzero(self._table["state"] != NOT_YET)),
             "nbytes": sum(self._sizes),
             "left": self._left,
-            "spent": spent,
+            "spent": max(spent, 0),
+            "begun": spent < 0,
         }
         return Answer(body, {name: column.tobytes() for name, column in {"indices": indices, **columns}.items()})
 

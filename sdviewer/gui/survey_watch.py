@@ -1,0 +1,247 @@
+"""The statistics of all tensors of a document: when they are measured by themselves, how far that is, what is known.
+
+By themselves they are measured when the file is open, in a process of its own that lets all others go first, what is in
+sight before the rest. Above `AUTOMATIC` bytes that would be felt: then so much is measured, and the rest is offered. So
+it is where the file took long to open, or it turns out slow. One that stands still is given up: the drive hangs.
+
+What a process measured goes on to the document's worker, which answers with what the tree shows of it; no number is
+computed here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal
+
+from PySide6.QtCore import QObject, QTimer, Signal
+
+from sdviewer.core import text
+from sdviewer.engine.client import Worker
+from sdviewer.gui.jobs import Body, Buffers, Jobs
+
+AUTOMATIC: Final = 4 << 30
+"""Bytes that are read without being asked for."""
+
+QUIET: Final = 600
+"""Milliseconds between the opening of a file and the first measurement: what is looked at first is read first."""
+
+SLOW_OPENING: Final = 10.0
+"""Seconds; where a file took longer to open, its drive or this machine has enough to do."""
+
+LONGEST: Final = 60.0
+"""Seconds that are spent without being asked for."""
+
+HANGS: Final = 10_000
+"""Milliseconds without progress after which a drive is taken to hang."""
+
+PART: Final = 0.3
+"""Seconds of work that are asked for at once: so often the tree is told, so soon what came into sight has its turn."""
+
+FIRST_PART: Final = 0.1
+"""The same for the first part, which everybody waits for."""
+
+ALL: Final = 1 << 62
+"""More bytes than any file has."""
+
+REFRESH: Final = 1.0
+"""Seconds between two times that a filter or an order by numbers is carried out anew while they come."""
+
+MOST_WAITING: Final = 2
+"""Answers of the document's worker that are waited for before more is measured."""
+
+State = Literal["", "offered", "measuring", "done", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Surveyed:
+    """What is measured: `known` of all `tensors`, `left` bytes to be read; and why it does not go on."""
+
+    state: State = ""
+    known: int = 0
+    tensors: int = 0
+    nbytes: int = 0
+    left: int = 0
+    fraction: float = -1.0
+    why: str = ""
+
+    @property
+    def offered(self) -> bool:
+        """Whether the rest is still to be asked for."""
+        return self.state in ("offered", "failed")
+
+    @property
+    def counts(self) -> str:
+        """How many of how many."""
+        return f"{self.known:,} / {self.tensors:,}"
+
+    def offer(self) -> tuple[str, str]:
+        """What measures the rest, and why it was not; "" where nothing is to be offered."""
+        if not self.offered:
+            return "", ""
+        rest = f", {text.size(self.left)}" if self.left else ""
+        return f"Statistics {self.counts} · Measure {'the rest' if self.known else 'all'}{rest}", f"{self.why}."
+
+
+class SurveyWatch(QObject):
+    """The one survey of a session. `tell` takes measurements on to the document's worker, `sight` says which tensors
+    are on the screen.
+    """
+
+    changed = Signal()
+    job_changed = Signal(str, float)
+
+    def __init__(self, jobs: Jobs, tell: Callable[..., Any], path: str, parent: QObject) -> None:
+        super().__init__(parent)
+        self.known = Surveyed()
+        self.sight: Callable[[], list[int]] = list
+        self._jobs, self._tell, self._path = jobs, tell, path
+        self._identity: Mapping[str, int] = {}
+        self._worker: Worker | None = None
+        self._asked_for = False
+        self._began = self._refreshed = 0.0
+        self._spent = 0
+        self._waiting = 0
+        self._measuring = False
+        self._begin = QTimer(self, interval=QUIET, singleShot=True)
+        self._begin.timeout.connect(self._begin_now)
+        self._hangs = QTimer(self, interval=HANGS, singleShot=True)
+        self._hangs.timeout.connect(lambda: self._give_up("The drive does not answer"))
+
+    @property
+    def not_measurable(self) -> str:
+        """Why nothing can be measured now, "" where it can."""
+        if self.known.state == "done":
+            return "All tensors are measured."
+        return "The tensors are being measured." if self.known.state == "measuring" else ""
+
+    def forget(self) -> None:
+        """The file is read anew."""
+        self.stop()
+        self._say(Surveyed())
+
+    def opened(self, identity: Mapping[str, int], tensors: int, seconds: float) -> None:
+        """The file is there, after so many seconds."""
+        self._identity = identity
+        self._asked_for = False
+        self._spent = 0
+        if not tensors:
+            return
+        if seconds > SLOW_OPENING:
+            self._say(Surveyed("offered", tensors=tensors, why="It took long to open"))
+        else:
+            self._begin.start()
+
+    def measure(self) -> None:
+        """Measure all that is not, because somebody asked for it."""
+        if self.known.state not in ("measuring", "done"):
+            self._asked_for = True
+            self._begin_now()
+
+    def again(self) -> None:
+        """The document's worker was started anew and knows nothing any more."""
+        if self.known.known:
+            self.stop()
+            self._begin_now()
+
+    def cancel(self) -> None:
+        """Somebody does not want it to go on; what is measured stays."""
+        self._give_up("It was stopped")
+
+    def stop(self) -> None:
+        """End it, and do not begin."""
+        self._begin.stop()
+        self._hangs.stop()
+        self._measuring = False
+        self._jobs.drop("survey")
+        if self._worker is not None:
+            self._worker.stop(wait=False)
+            self._worker = None
+
+    # A part at a time
+
+    def _begin_now(self) -> None:
+        self._begin.stop()
+        self._began = time.monotonic()
+        self._waiting = 0
+        self._say(replace(self.known, state="measuring", why=""))
+        self._request("begin", {"path": self._path, "identity": dict(self._identity)})
+
+    def _request(self, name: str, params: Mapping[str, Any]) -> None:
+        if self._worker is None:
+            self._worker = Worker("survey")
+        worker = self._worker
+        self._measuring = True
+        self._hangs.start()
+        self._jobs.run(
+            "survey",
+            lambda done, failed, progressed: worker.request(name, params, done, failed, progressed),
+            self._measured,
+            self._failed,
+            self._progressed,
+            background=True,
+        )
+
+    def _next(self) -> None:
+        """Measure one more part, or say why not."""
+        if self._measuring or self._waiting >= MOST_WAITING or self.known.state != "measuring":
+            return
+        if not self._asked_for and time.monotonic() - self._began > LONGEST:
+            self._give_up("It takes long")
+            return
+        seconds = PART if self._spent else FIRST_PART
+        most = ALL if self._asked_for else AUTOMATIC - self._spent
+        self._request("measure", {"first": self.sight(), "seconds": seconds, "most": most})
+
+    def _measured(self, body: Body, buffers: Buffers) -> None:
+        self._measuring = False
+        self._hangs.stop()
+        known, tensors, left = int(body["known"]), int(body["tensors"]), int(body["left"])
+        came = len(buffers["indices"]) > 0
+        self._spent += int(body["spent"])
+        done = known == tensors
+        nbytes = int(body["nbytes"])
+        fraction = 1 - left / nbytes if nbytes else 1.0
+        self._say(replace(self.known, known=known, tensors=tensors, nbytes=nbytes, left=left, fraction=fraction))
+        if came:
+            self._waiting += 1
+            now = time.monotonic()
+            refresh = done or now - self._refreshed > REFRESH
+            self._refreshed = now if refresh else self._refreshed
+            self._tell(buffers, refresh, self._told)
+        if done:
+            self.stop()
+            self._say(replace(self.known, state="done"))
+        elif not came and not body["begun"]:
+            self._give_up(f"{text.size(left)} would have to be read")
+        else:
+            self._next()
+
+    def _told(self, known: int) -> None:
+        """The document's worker has it; it knows so many now."""
+        self._waiting = max(self._waiting - 1, 0)
+        self._next()
+
+    def _progressed(self, fraction: float) -> None:
+        self._hangs.start()
+        # In whole percents: whoever listens says no more.
+        self._say(replace(self.known, fraction=int(max(fraction, 0.0) * 100) / 100))
+
+    def _failed(self, failure: Body) -> None:
+        self.stop()
+        message = text.visible(str(failure.get("message") or "it failed"), 300)
+        self._say(replace(self.known, state="failed", why=message[:1].upper() + message[1:]))
+
+    def _give_up(self, why: str) -> None:
+        if self.known.state == "measuring":
+            self.stop()
+            self._say(replace(self.known, state="offered", why=why))
+
+    def _say(self, known: Surveyed) -> None:
+        if known == self.known:
+            return
+        self.known = known
+        running = known.state == "measuring" and known.tensors > 0
+        self.job_changed.emit(f"Statistics {known.counts}" if running else "", known.fraction if running else -1.0)
+        self.changed.emit()
