@@ -18,7 +18,8 @@ numbered anew by `open` and `edit`, which translate `selected`.
               numbers, "visible" and "flags" with "matched" in the body, as rows; `edit` answers with the same buffers
     selected  {"rows": [row], "start", "limit"} -> {"rows": [[row, key, shape, dtype, params, bytes, mean, std, norm,
               zeros, min, max]], "total"}   the tensors of a multiple selection, null for a number that is not known
-    totals    {"rows": [row]} -> {"tensors", "params", "nbytes", "values"}   for a multiple selection
+    totals    {"rows": [row]} -> {"tensors", "params", "nbytes", "values", "norm", "zeros", "nan"}   for a multiple
+              selection; the last three null while one of its tensors is not measured
     edit      {"recipe": text, "selected": [row], "strict": bool} -> the same as open, without "info"; not `strict`: the
               steps before one that does not go through are carried out
     save      {"path", "recipe", "out", "overwrite", "identity", "container"?, "split_names"?, "replaces"?}
@@ -443,6 +444,7 @@ class Document:
         """Sums over a selection; what stands below another selected row counts once."""
         tree = self._tree
         counted = 0
+        outermost: list[int] = []
         sums = {"tensors": 0, "params": 0, "nbytes": 0, "values": 0}
         for row in sorted(params["rows"]):
             if row < counted:
@@ -452,7 +454,8 @@ class Document:
             sums["params"] += tree.params[row]
             sums["nbytes"] += tree.nbytes[row]
             sums["values"] += sum(1 for at in range(row, counted) if tree.value[at] >= 0)
-        return Answer(sums)
+            outermost.append(row)
+        return Answer({**sums, **self._tree_numbers.sums_of(outermost)})
 
     def selected(self, params: Params, progress: Progress) -> Answer:
         """A page of the tensors at and below some rows, with what is known of their numbers."""

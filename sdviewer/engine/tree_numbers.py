@@ -47,6 +47,8 @@ class FileNumbers:
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
         self._marks: NDArray[np.uint8] | None = None
+        self.begun = False
+        """Whether anything was measured."""
 
     @cached_property
     def _weights(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -65,11 +67,6 @@ class FileNumbers:
 
         return StatisticsTable(len(self.checkpoint.tensors))
 
-    @property
-    def begun(self) -> bool:
-        """Whether anything was put."""
-        return "table" in self.__dict__
-
     def put(self, buffers: Mapping[str, Any]) -> None:
         """Take what the survey measured (`engine.survey`).
 
@@ -84,6 +81,7 @@ class FileNumbers:
         if indices.size:
             self.table.put(indices, {name: np.frombuffer(buffers[name], kind) for name, kind in COLUMNS.items()})
             self._marks = None
+            self.begun = True
 
     @property
     def known(self) -> int:
@@ -186,7 +184,7 @@ class TreeNumbers:
             with np.errstate(over="ignore"):
                 sums = self._sums(np.where(self._counted, values**power, 0.0))
                 values = np.where(self._is_leaf, values, np.sqrt(sums) if power == 2 else sums)
-        values[~self._is_leaf & (self._missing > 0)] = np.nan
+        values[~self._is_leaf & ((self._missing > 0) | (self._holding == 0))] = np.nan
         return values
 
     @cached_property
@@ -204,6 +202,13 @@ class TreeNumbers:
 
         leaf: NDArray[np.bool_] = np.array(self._tree.tensor, np.int64) >= 0
         return leaf
+
+    @cached_property
+    def _holding(self) -> Floats:
+        """For each row how many tensors are at and below it."""
+        import numpy as np
+
+        return self._sums(self._counted.astype(np.float64))
 
     @property
     def _missing(self) -> Floats:
@@ -295,6 +300,18 @@ class TreeNumbers:
         found = [self.column(name)[list(rows)].tolist() for name in columns]
         return [[None if value != value else value for value in row] for row in zip(*found, strict=True)]
 
+    def sums_of(self, rows: Sequence[int]) -> dict[str, float | None]:
+        """Norm, zeros and NaN of rows of which none is below another, each null where one of them has none."""
+        sums: dict[str, float | None] = dict.fromkeys(("norm", "zeros", "nan"))
+        if self._file.begun and rows:
+            for name in sums:
+                power = 2 if name == "norm" else 1
+                numbers = self.column(name)[list(rows)]
+                numbers = numbers[self._holding[list(rows)] > 0] ** power
+                whole = float(numbers.sum()) ** (1 / power)
+                sums[name] = whole if whole == whole else None
+        return sums
+
     # For the filter and the order
 
     def passing(self, test: NumberTest) -> Sequence[int]:
@@ -335,7 +352,7 @@ class TreeNumbers:
         if column not in ROW_COLUMNS:
             return [None] * len(self._tree)
         values = self.column(column)
-        if column in ("mean", "std", "min", "max", "offset"):
+        if column in ("mean", "std", "offset"):
             values = self._extreme(values, np.fmax if descending else np.fmin)
         return [None if value != value else value for value in values.tolist()]
 

@@ -59,14 +59,23 @@ def known_columns(wanted: str) -> tuple[str, ...]:
     return tuple(name for name in COLUMNS if name in names)
 
 
+class Mark(NamedTuple):
+    """What is odd about a row's numbers: the word in the row, a sign where that has no room, and a sentence."""
+
+    bit: int
+    word: str
+    sign: str
+    says: str
+
+
 MARKS: Final = (
-    (sheets.NAN, "NaN", "has NaN"),
-    (sheets.INF, "Inf", "has infinite values"),
-    (sheets.OUTLIER, "outlier", "one value is far larger than the others"),
-    (sheets.ZERO, "zero", "all values are zero"),
-    (sheets.CONSTANT, "constant", "all values are equal"),
+    Mark(sheets.NAN, "NaN", "NaN", "has NaN"),
+    Mark(sheets.INF, "Inf", "\N{INFINITY}", "has infinite values"),
+    Mark(sheets.OUTLIER, "outlier", "\N{UPWARDS ARROW}", "one value is far larger than the others"),
+    Mark(sheets.ZERO, "zero", "0", "all values are zero"),
+    Mark(sheets.CONSTANT, "constant", "=", "all values are equal"),
 )
-"""Bits of a row's health, the worst first: the word in the row, and what a tooltip and a screen reader say."""
+"""For the bits of a row's health, the worst first."""
 CONTAINERS: Final = frozenset({"module", "dict", "list", "object", "optimizer", "fold"})
 
 _KIND_WORDS = {
@@ -256,18 +265,17 @@ class TreeModel(QAbstractTableModel):
         at, length = column[2 * node], column[2 * node + 1]
         return bytes(self._storage_text[at : at + length]).decode("utf-8", "surrogatepass")
 
-    def marks(self, node: int) -> tuple[list[tuple[str, str]], bool]:
-        """What is odd about the numbers, as (word, sentence), the worst first, and whether it is worth a colour.
+    def marks(self, node: int) -> tuple[list[Mark], bool]:
+        """What is odd about the numbers, the worst first, and whether it is worth a colour.
 
         A module has the marks of what is below it while that is not shown.
         """
         bits = self._health[node] if node < len(self._health) else 0
         if not bits or self._flags[node] & (sheets.CHILDREN | sheets.EXPANDED) == sheets.CHILDREN | sheets.EXPANDED:
             return [], False
-        found = [(word, says) for bit, word, says in MARKS if bits & bit]
         if bits & sheets.ZERO:
-            found = [mark for mark in found if mark[0] != "constant"]  # that follows
-        return found, bool(bits & sheets.NOTED)
+            bits &= ~sheets.CONSTANT  # that follows
+        return [mark for mark in MARKS if bits & mark.bit], bool(bits & sheets.NOTED)
 
     def sentence(self, node: int) -> str:
         """A row in words, for a screen reader."""
@@ -282,7 +290,7 @@ class TreeModel(QAbstractTableModel):
         if note := self.note(node):
             parts.append(note)
         below = "below it: " if flags & sheets.CHILDREN else ""
-        parts += [f"{below}{says}" for _, says in self.marks(node)[0]]
+        parts += [f"{below}{mark.says}" for mark in self.marks(node)[0]]
         parts += [f"{name} {shown}" for name in self.columns if (shown := self.cell(node, name))]
         if flags & sheets.CHILDREN:
             parts.append("expanded" if flags & sheets.EXPANDED else "collapsed")
@@ -337,7 +345,8 @@ class TreeModel(QAbstractTableModel):
             return f"{text.plural(params, 'parameter')}, {text.percent(self.share(node))} of the module above"
         if column == NAME:
             below = "Below it: " if self.has_children(node) else ""
-            marks = [f"{below}{says}" if below else says[:1].upper() + says[1:] for _, says in self.marks(node)[0]]
+            found = [mark.says for mark in self.marks(node)[0]]
+            marks = [f"{below}{says}" if below else says[:1].upper() + says[1:] for says in found]
             return "\n".join(filter(None, [self.name(node), self.note(node), *marks]))
         if column >= len(HEADERS):
             return self._number_tip(node, self.columns[column - len(HEADERS)])

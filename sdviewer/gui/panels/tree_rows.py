@@ -15,13 +15,15 @@ from sdviewer.core import sheet as sheets
 from sdviewer.core import text
 from sdviewer.core.tree import ARROW
 from sdviewer.gui import icons, resources
-from sdviewer.gui.models.tree_model import CONTAINERS, TreeModel
+from sdviewer.gui.models.tree_model import CONTAINERS, Mark, TreeModel
 
 ROW_HEIGHT: Final = 26
 INDENT: Final = 16
 CHEVRON: Final = 16
 ICON: Final = 15
 BAR_WIDTH: Final = 44
+PILL: Final = 18
+"""Pixels of a mark around its word, and behind it."""
 SHAPE_WIDTH: Final = 104
 PARAMS_WIDTH: Final = BAR_WIDTH + 60
 _LEFT: Final = 4
@@ -178,9 +180,10 @@ class RowPainter:
         x += ICON + 6
         font = self._bold if kind in CONTAINERS else self._plain
         marks, noted = model.marks(node)
-        word = " · ".join([mark for mark, _ in marks])
-        taken = self._small.width(word) + 18 if word else 0
-        name = font.elided(model.name(node), max(right - x - taken, 24))
+        name = model.name(node)
+        word = self._mark_word(marks, right - x - font.width(name) - PILL) if marks else ""
+        taken = self._small.width(word) + PILL if word else 0
+        name = font.elided(name, right - x - taken)
         edited = bool(flags & sheets.EDITED)
         if self.words:
             self._mark_words(painter, x, y, name, font)
@@ -198,6 +201,12 @@ class RowPainter:
             note = f"{note}, not run" if note else "not run"
         if note:
             self._paint_note(painter, x, y, right - x + self._overflow(columns, node, kind), note, edited)
+
+    def _mark_word(self, marks: list[Mark], room: int) -> str:
+        """What a pill says: how much is odd, the worst as a word where there is room for it."""
+        more = f" +{len(marks) - 1}" if len(marks) > 1 else ""
+        word = f"{marks[0].word}{more}"
+        return word if self._small.width(word) <= room else f"{marks[0].sign}{more}"
 
     def _paint_mark(self, painter: QPainter, x: int, y: int, word: str, noted: bool) -> None:
         """What is odd about the numbers, in a pill; one that is only said has no colour."""
