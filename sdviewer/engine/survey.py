@@ -11,7 +11,7 @@ Requests (name: parameters -> body of the result, and its buffers):
     BODY  {"tensors", "known": how many of them are measured or cannot be, "nbytes": of all, "left": of those that are
           not, "spent": of this answer, "begun": whether it answers `begin`}; bytes are those to be read
 
-Progress is in bytes of the whole file. An index is one into `Checkpoint.tensors` of the file as it was opened; one that
+Progress is in bytes of the whole file, and that of `begin` in what opening it takes. An index is one into `Checkpoint.tensors` of the file as it was opened; one that
 was changed since fails with `file_changed`.
 """
 
@@ -63,13 +63,13 @@ class Survey:
         if self._checkpoint is None:
             if hasattr(os, "nice"):
                 os.nice(10)
-            self._open(params["path"], params["identity"])
+            self._open(params["path"], params["identity"], progress)
         self._look(params["path"])
         indices = np.flatnonzero(self._table["state"] != NOT_YET)
         return self._answer(indices, {name: column[indices] for name, column in self._table.to_buffers().items()})
 
-    def _open(self, path: str, identity: Mapping[str, int]) -> None:
-        checkpoint = open_checkpoint(path)
+    def _open(self, path: str, identity: Mapping[str, int], progress: Progress) -> None:
+        checkpoint = open_checkpoint(path, progress=progress)
         if asdict(checkpoint.identity) != identity:
             raise _changed(path)
         self._watch = Watch(files_of(checkpoint))

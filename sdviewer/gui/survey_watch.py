@@ -36,6 +36,9 @@ LONGEST: Final = 60.0
 HANGS: Final = 10_000
 """Milliseconds without progress after which a drive is taken to hang."""
 
+BEGIN_HANGS: Final = 60_000
+"""The same for a process that starts and opens the file again, which tells less of how far it is."""
+
 PART: Final = 0.3
 """Seconds of work that are asked for at once: so often the tree is told, so soon what came into sight has its turn."""
 
@@ -45,7 +48,7 @@ FIRST_PART: Final = 0.1
 ALL: Final = 1 << 62
 """More bytes than any file has."""
 
-REFRESH: Final = 1.0
+REFRESH: Final = 1.5
 """Seconds between two times that a filter or an order by numbers is carried out anew while they come."""
 
 MOST_WAITING: Final = 2
@@ -173,7 +176,7 @@ class SurveyWatch(QObject):
             self._worker = Worker("survey")
         worker = self._worker
         self._measuring = True
-        self._hangs.start()
+        self._hangs.start(BEGIN_HANGS if name == "begin" else HANGS)
         self._jobs.run(
             "survey",
             lambda done, failed, progressed: worker.request(name, params, done, failed, progressed),
@@ -225,6 +228,8 @@ class SurveyWatch(QObject):
 
     def _progressed(self, fraction: float) -> None:
         self._hangs.start()
+        if not self.known.tensors:
+            return  # the file is being opened
         # In whole percents: whoever listens says no more.
         self._say(replace(self.known, fraction=int(max(fraction, 0.0) * 100) / 100))
 

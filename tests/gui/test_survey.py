@@ -119,9 +119,9 @@ def test_that_columns_are_added_at_their_place_and_remembered(
     tree = page.tree
     QAbstractItemModelTester(tree.model, QAbstractItemModelTester.FailureReportingMode.Fatal)
     with qtbot.waitSignal(_session.numbers_changed, timeout=SLOW):
-        tree._choose_column("zeros", True)
+        tree.choose_column("zeros", True)
     with qtbot.waitSignal(_session.numbers_changed, timeout=SLOW):
-        tree._choose_column("std", True)
+        tree.choose_column("std", True)
     assert tree.model.columns == ("std", "zeros")
     assert settings.get("tree/columns") == "std,zeros"
 
@@ -136,8 +136,8 @@ def test_that_columns_are_added_at_their_place_and_remembered(
     assert "zeros 12" in tree.model.sentence(tree.model.node(row_of(tree, "dead.weight")))
     window.files.reload()
     qtbot.waitUntil(lambda: _session.state == "open" and cells("dead.weight") == ["0", "12"], timeout=SLOW)
-    tree._choose_column("zeros", False)
-    tree._choose_column("std", False)
+    tree.choose_column("zeros", False)
+    tree.choose_column("std", False)
     assert tree.model.columnCount() == len(HEADERS)
 
 
@@ -147,7 +147,7 @@ def test_that_a_selection_stays_when_columns_come_and_go(surveyed: Surveyed_, qt
     row = row_of(tree, "bad.weight")
     tree.select_row(row)
     with qtbot.waitSignal(session.numbers_changed, timeout=SLOW):
-        tree._choose_column("norm", True)
+        tree.choose_column("norm", True)
     assert tree.view.selectionModel().isRowSelected(row, tree.model.index(-1, -1))
     assert session.selection == [tree.model.node(row)]
 
@@ -157,7 +157,7 @@ def test_that_a_click_on_a_head_sorts_the_other_way_and_back_to_file_order(surve
     tree = page.tree
     natural = names(tree)
     with qtbot.waitSignal(session.numbers_changed, timeout=SLOW):
-        tree._choose_column("max", True)
+        tree.choose_column("max", True)
     orders = []
     for _ in range(3):
         with qtbot.waitSignal(session.rows_changed, timeout=SLOW):

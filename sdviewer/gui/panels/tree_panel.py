@@ -588,14 +588,15 @@ class TreePanel(QWidget):
             choice.setCheckable(True)
             choice.setChecked(name in self.model.columns)
             choice.setToolTip(plain_tip(column.about))
-            choice.toggled.connect(lambda on, name=name: self._choose_column(name, on))
+            choice.toggled.connect(lambda on, name=name: self.choose_column(name, on))
         menu.addSeparator()
         order = menu.addAction("File order", self._file_order)
         order.setEnabled(self._sort[0] >= 0)
         menu.exec(place)
         menu.deleteLater()
 
-    def _choose_column(self, name: str, on: bool) -> None:
+    def choose_column(self, name: str, on: bool) -> None:
+        """Add a column behind the others, or take it away."""
         wanted = {*self.model.columns, name} if on else {*self.model.columns} - {name}
         columns = tuple(known for known in tree_model.COLUMNS if known in wanted)
         if self._sort[0] >= len(tree_model.HEADERS):
