@@ -11,8 +11,8 @@ Requests (name: parameters -> body of the result, and its buffers):
     BODY  {"tensors", "known": how many of them are measured or cannot be, "nbytes": of all, "left": of those that are
           not, "spent": of this answer, "begun": whether it answers `begin`}; bytes are those to be read
 
-Progress is in bytes of the whole file, and that of `begin` in what opening it takes. An index is one into `Checkpoint.tensors` of the file as it was opened; one that
-was changed since fails with `file_changed`.
+Progress is in bytes of the whole file, and that of `begin` in what opening it takes. An index is one into
+`Checkpoint.tensors` of the file as it was opened; one that was changed since fails with `file_changed`.
 """
 
 from __future__ import annotations

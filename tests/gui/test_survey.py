@@ -299,3 +299,40 @@ def test_that_several_rows_are_summed_and_listed_with_their_numbers(surveyed: Su
 
 def test_that_a_column_that_is_not_known_any_more_is_not_shown() -> None:
     assert tree_model.known_columns("std,mode,bytes,") == ("bytes", "std")
+
+
+@pytest.fixture
+def deep(tmp_path: Path, opened: Opened, window: MainWindow, qtbot: QtBot) -> tuple[Session, TreePanel]:
+    """A model of three levels and more rows than fit, all in the list."""
+    tensors = {f"net.blocks.{n}.attn.w{i}": np.ones(2) for n in range(2) for i in range(40)}
+    session = opened(write_safetensors(tmp_path / "deep.safetensors", tensors))
+    with qtbot.waitSignal(session.rows_changed, timeout=SLOW):
+        session.expand_all()
+    page = window.current_page()
+    assert page is not None
+    return session, page.tree
+
+
+def test_that_what_is_above_the_rows_in_sight_stays_at_the_top(deep: tuple[Session, TreePanel]) -> None:
+    tree = deep[1]
+    view, model = tree.view, tree.model
+    assert view.pinned() == []
+    bar = view.verticalScrollBar()
+    bar.setValue(30 * view.rowHeight(0))
+    assert [model.name(model.node(row)) for row in view.pinned()] == ["model", "net.blocks", "0.attn"]
+
+
+def test_that_a_pinned_row_leads_to_its_place_and_covers_no_row_that_is_gone_to(
+    deep: tuple[Session, TreePanel], qtbot: QtBot
+) -> None:
+    session, tree = deep
+    view, model = tree.view, tree.model
+    view.verticalScrollBar().setValue(view.verticalScrollBar().maximum())
+    pinned = view.pinned()
+    place = view.viewport().rect().topLeft()
+    place.setX(120)
+    place.setY(view.rowHeight(0) * (len(pinned) - 1) + 5)
+    qtbot.mouseClick(view.viewport(), Qt.MouseButton.LeftButton, pos=place)
+    assert view.currentIndex().row() == pinned[-1]
+    assert view.rowViewportPosition(pinned[-1]) >= len(view.pinned()) * view.rowHeight(0)
+    assert session.selection == [model.node(pinned[-1])]

@@ -6,7 +6,9 @@ it whole. Rows of the table are numbers into that array; a row of the sheet is a
 
 from __future__ import annotations
 
+import sys
 from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -41,12 +43,12 @@ def _whole(number: float) -> str:
 
 COLUMNS: Final[Mapping[str, NumberColumn]] = {
     "bytes": NumberColumn("Bytes", 78, "Size of the elements", lambda n: text.size(int(n))),
-    "mean": NumberColumn("Mean", 84, "Mean of the finite values", text.value),
+    "mean": NumberColumn("Mean", 94, "Mean of the finite values", text.value),
     "std": NumberColumn("Std", 84, "Standard deviation of the finite values", text.value),
     "norm": NumberColumn("Norm", 84, "L2 norm; of a module, that of all its values", text.value),
     "zeros": NumberColumn("Zeros", 84, "Values that are exactly zero", _whole),
-    "min": NumberColumn("Min", 84, "The smallest finite value", text.value),
-    "max": NumberColumn("Max", 84, "The largest finite value", text.value),
+    "min": NumberColumn("Min", 94, "The smallest finite value", text.value),
+    "max": NumberColumn("Max", 94, "The largest finite value", text.value),
     "storage": NumberColumn("Storage", 110, "The run of bytes in the file that it looks into", str),
     "offset": NumberColumn("Offset", 90, "Where it begins in its storage, in elements", _whole),
 }
@@ -110,6 +112,7 @@ class TreeModel(QAbstractTableModel):
         super().__init__(parent)
         self.sheet: Sheet | None = None
         self._rows: array[int] = array("i")
+        self._raw = b""
         self._flags: memoryview = memoryview(b"")
         self.columns: tuple[str, ...] = ()
         """The names of the columns behind the first four."""
@@ -124,15 +127,20 @@ class TreeModel(QAbstractTableModel):
         self.beginResetModel()
         self.sheet = sheet
         self._flags = sheet.columns["flags"]
-        self._rows = _rows(visible)
+        self._set_rows(visible)
         self.endResetModel()
 
     def set_rows(self, visible: memoryview, flags: memoryview) -> None:
         """Show other rows of the same sheet."""
         self.beginResetModel()
-        self._rows = _rows(visible)
+        self._set_rows(visible)
         self._flags = flags.cast("B")
         self.endResetModel()
+
+    def _set_rows(self, visible: memoryview) -> None:
+        self._raw = bytes(visible)
+        self._rows = array("i")
+        self._rows.frombytes(self._raw)
 
     def set_columns(self, columns: tuple[str, ...]) -> None:
         """Have other columns behind the first four."""
@@ -176,10 +184,16 @@ class TreeModel(QAbstractTableModel):
 
     def row_of(self, node: int) -> int:
         """The table row that shows a node, -1 where it is not visible."""
-        try:
-            return self._rows.index(node)
-        except ValueError:
-            return -1
+        # In the order of the file the nodes ascend; in another, bytes are searched twenty times faster than numbers.
+        at = bisect_left(self._rows, node)
+        if at < len(self._rows) and self._rows[at] == node:
+            return at
+        size = self._rows.itemsize
+        wanted = node.to_bytes(size, sys.byteorder, signed=True)
+        at = self._raw.find(wanted)
+        while at >= 0 and at % size:
+            at = self._raw.find(wanted, at + 1)
+        return at // size if at >= 0 else -1
 
     def visible_ancestor(self, node: int) -> int:
         """The table row of a node, or of the nearest above it that is visible; -1 where none is."""
@@ -374,9 +388,3 @@ class TreeModel(QAbstractTableModel):
                 side = Qt.AlignmentFlag.AlignLeft if added is None else Qt.AlignmentFlag.AlignRight
                 return side | Qt.AlignmentFlag.AlignVCenter
         return None
-
-
-def _rows(visible: memoryview) -> array[int]:
-    rows = array("i")
-    rows.frombytes(visible.cast("B"))
-    return rows

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from PySide6.QtCore import QTimer, Signal
-from PySide6.QtWidgets import QVBoxLayout, QWidget
+from PySide6.QtCore import Qt, QTimer, Signal
+from PySide6.QtGui import QResizeEvent
+from PySide6.QtWidgets import QHeaderView, QVBoxLayout, QWidget
 
 from sdviewer.core import text
 from sdviewer.gui.jobs import Body, Buffers
@@ -18,6 +19,9 @@ from sdviewer.gui.widgets import Card
 
 AGAIN: Final = 1000
 """Milliseconds between two looks at the numbers while they are measured."""
+
+NARROWEST_KEY: Final = 220
+"""Pixels of the keys; where the rest has no room beside them, the table scrolls sideways."""
 
 _NUMBERS: Final = ("bytes", "mean", "std", "norm", "zeros", "min", "max")
 _FIRST: Final = 5
@@ -55,6 +59,9 @@ class SelectionPage(QWidget):
         self.table = RowsTable(_TABLE, "Selected tensors")
         self.table.feed_from(session, "selected", "selected", self._which)
         self.table.row_activated.connect(lambda row: self.node_chosen.emit(int(row[0])))
+        self.table.setTextElideMode(Qt.TextElideMode.ElideMiddle)
+        self.table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded)
+        self.table.horizontalHeader().setSectionResizeMode(0, QHeaderView.ResizeMode.Fixed)
         self._card.set_body(self.table)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
@@ -64,6 +71,11 @@ class SelectionPage(QWidget):
         self._again = QTimer(self, interval=AGAIN, singleShot=True)
         self._again.timeout.connect(self.refresh)
         session.numbers_changed.connect(self._numbers_came)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        others = sum(self.table.columnWidth(at) for at in range(1, len(_TABLE)))
+        self.table.setColumnWidth(0, max(self.table.viewport().width() - others, NARROWEST_KEY))
 
     def _which(self) -> dict[str, Any]:
         return {"rows": self._session.selection}

@@ -12,6 +12,7 @@ from PySide6.QtCore import (
     QItemSelectionModel,
     QMimeData,
     QModelIndex,
+    QPersistentModelIndex,
     QPoint,
     QRect,
     Qt,
@@ -67,6 +68,9 @@ from sdviewer.gui.widgets import Chip, Field
 
 ROOM_FOR_ALL_DIGITS: Final = 10_000
 """Counts from which a chip says `100 K`: five chips of six digits are wider than the tree."""
+
+MOST_PINNED: Final = 4
+"""Rows above the first one in sight that stay at the top while one scrolls."""
 
 NARROWEST: Final = 280
 """Pixels that the first columns keep; beyond, the tree scrolls sideways."""
@@ -170,9 +174,74 @@ class TreeView(QTableView):
             if row == self._target_row:
                 self.painter.paint_target(painter, QRect(0, y, self.viewport().width(), ROW_HEIGHT))
             y += ROW_HEIGHT
+        self._paint_pinned(painter, columns)
         if not self._painted:
             self._painted = True
             self.first_painted.emit()
+
+    # What is above the first row in sight stays in sight
+
+    def pinned(self) -> list[int]:
+        """The table rows that are kept at the top: the nearest above what is in sight below them."""
+        if self.verticalScrollBar().value() == 0:
+            return []
+        for count in range(MOST_PINNED, 0, -1):
+            row = self.rowAt(count * ROW_HEIGHT + ROW_HEIGHT // 2)
+            above = self._above(row) if row >= 0 else []
+            chosen = above[-count:]
+            # One that is not yet scrolled out of its place is seen where it is.
+            if len(chosen) == count and all(
+                self.rowViewportPosition(row) < at * ROW_HEIGHT for at, row in enumerate(chosen)
+            ):
+                return chosen
+        return []
+
+    def _above(self, row: int) -> list[int]:
+        """The table rows above one in the tree, from the top."""
+        model, found = self._model, []
+        node = model.parent_of(model.node(row))
+        while node >= 0:
+            if (above := model.row_of(node)) >= 0:
+                found.append(above)
+            node = model.parent_of(node)
+        return found[::-1]
+
+    def _paint_pinned(self, painter: QPainter, columns: Columns) -> None:
+        rows = self.pinned()
+        if not rows:
+            return
+        chosen, nowhere = self.selectionModel(), QModelIndex()
+        height = len(rows) * ROW_HEIGHT
+        painter.fillRect(0, 0, self.viewport().width(), height, resources.colour("panel"))
+        for at, row in enumerate(rows):
+            selected = chosen.isRowSelected(row, nowhere)
+            self.painter.paint(painter, row, at * ROW_HEIGHT, columns, selected=selected)
+        painter.fillRect(0, height - 1, self.viewport().width(), 1, resources.colour("border2"))
+
+    def _pinned_at(self, place: QPoint) -> int:
+        """The row that is pinned at a place, -1 where none is."""
+        rows = self.pinned()
+        at = place.y() // ROW_HEIGHT
+        return rows[at] if 0 <= at < len(rows) else -1
+
+    def scrollContentsBy(self, dx: int, dy: int) -> None:
+        super().scrollContentsBy(dx, dy)
+        self.viewport().update()  # what is pinned does not scroll with the rest
+
+    def scrollTo(
+        self,
+        index: QModelIndex | QPersistentModelIndex,
+        hint: QAbstractItemView.ScrollHint = QAbstractItemView.ScrollHint.EnsureVisible,
+    ) -> None:
+        super().scrollTo(index, hint)
+        pinned = self.pinned()
+        hidden = len(pinned) * ROW_HEIGHT - self.rowViewportPosition(index.row())
+        if hidden > 0:
+            self.verticalScrollBar().setValue(self.verticalScrollBar().value() - hidden)
+
+    def _go_to_pinned(self, row: int) -> None:
+        """Go to where a pinned row stands."""
+        self.setCurrentIndex(self._model.index(row, 0))
 
     def _column(self, column: int) -> tuple[int, int]:
         return self.columnViewportPosition(column), self.columnWidth(column)
@@ -252,6 +321,9 @@ class TreeView(QTableView):
                 return
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
+        if (pinned := self._pinned_at(event.position().toPoint())) >= 0:
+            self._go_to_pinned(pinned)
+            return
         index = self.indexAt(event.position().toPoint())
         if event.button() == Qt.MouseButton.LeftButton and index.isValid() and index.column() == tree_model.NAME:
             node = self._model.node(index.row())
@@ -263,6 +335,8 @@ class TreeView(QTableView):
 
     def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
         index = self.indexAt(event.position().toPoint())
+        if self._pinned_at(event.position().toPoint()) >= 0:
+            return
         if not index.isValid() or event.button() != Qt.MouseButton.LeftButton:
             return
         node = self._model.node(index.row())
@@ -276,7 +350,8 @@ class TreeView(QTableView):
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
         super().mouseMoveEvent(event)
-        self._hover(self.indexAt(event.position().toPoint()).row())
+        place = event.position().toPoint()
+        self._hover(-1 if self._pinned_at(place) >= 0 else self.indexAt(place).row())
 
     def leaveEvent(self, event: QEvent) -> None:
         super().leaveEvent(event)

@@ -213,7 +213,7 @@ class RowPainter:
         pill = QRectF(x + 0.5, y + 5.5, self._small.width(word) + 11, ROW_HEIGHT - 11)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         painter.setPen(resources.colour("border2") if not noted else Qt.PenStyle.NoPen)
-        painter.setBrush(resources.colour("tB") if noted else Qt.BrushStyle.NoBrush)
+        painter.setBrush(resources.colour("tW") if noted else Qt.BrushStyle.NoBrush)
         painter.drawRoundedRect(pill, 7, 7)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing, False)
         self._text(painter, x + 6, y, word, self._small, "warn" if noted else "text2")
