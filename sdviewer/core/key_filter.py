@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -64,12 +64,17 @@ COUNTS = frozenset(NUMBERS[-4:])
 
 @dataclass(frozen=True, slots=True)
 class KeyFilter:
-    """A parsed filter: substrings and other tests of the lower-cased key, and tests of the tensor and its numbers."""
+    """A parsed filter: substrings and other tests of the lower-cased key, and tests of the tensor and its numbers.
+
+    `marked` are the texts, in lower case, that the words and globs that must hold find in a component of a key. (No
+    regular expression is carried out by a window, which it could hold up for ever.)
+    """
 
     words: tuple[str, ...] = ()
     key_tests: tuple[KeyTest, ...] = ()
     tensor_tests: tuple[TensorTest, ...] = ()
     number_tests: tuple[NumberTest, ...] = ()
+    marked: tuple[str, ...] = ()
 
 
 def parse_filter(text: str) -> KeyFilter:
@@ -82,6 +87,7 @@ def parse_filter(text: str) -> KeyFilter:
     key_tests: list[KeyTest] = []
     tensor_tests: list[TensorTest] = []
     number_tests: list[NumberTest] = []
+    marked: list[str] = []
     for token in _tokens(text):
         negated = len(token) > 1 and token.startswith("-")
         body = token[1:] if negated else token
@@ -102,11 +108,18 @@ def parse_filter(text: str) -> KeyFilter:
             tensor_tests.append(_negate(lambda info: bool(info.unreadable), negated))
         elif "*" in body or "?" in body:
             key_tests.append(_glob(body.lower(), negated))
+            marked += [] if negated else _last_parts(re.split(r"[*?]+", body.lower()))
         elif negated:
             key_tests.append(_without(body.lower()))
         else:
             words.append(body.lower())
-    return KeyFilter(tuple(words), tuple(key_tests), tuple(tensor_tests), tuple(number_tests))
+            marked += _last_parts([body.lower()])
+    return KeyFilter(tuple(words), tuple(key_tests), tuple(tensor_tests), tuple(number_tests), tuple(marked))
+
+
+def _last_parts(texts: Iterable[str]) -> list[str]:
+    """Of `attn.qkv` the last part: the others stand in the rows above."""
+    return [last for text in texts if (last := text.rpartition(".")[2])]
 
 
 def as_regex(text: str) -> str | None:
@@ -122,7 +135,7 @@ def as_regex(text: str) -> str | None:
         body = token[1:] if negated else token
         field, colon, argument = body.partition(":")
         if body.startswith("/"):
-            inside = body[1:-1] if len(body) > 1 and body.endswith("/") else body[1:]
+            inside = _inside(body)
             if inside.startswith("(?") and ")" in inside and inside[2:3].isalpha():
                 return None  # flags of the whole expression
             inside = f".*?(?:{inside})"
@@ -170,8 +183,12 @@ def _tokens(text: str) -> list[str]:
     return re.findall(r"-?/(?:[^/\\]|\\.)*/?|\S+", text)
 
 
+def _inside(body: str) -> str:
+    return body[1:-1] if len(body) > 1 and body.endswith("/") else body[1:]
+
+
 def _regex(body: str, negated: bool) -> KeyTest:
-    pattern = body[1:-1] if len(body) > 1 and body.endswith("/") else body[1:]
+    pattern = _inside(body)
     try:
         found = re.compile(pattern).search
     except re.error as error:

@@ -54,7 +54,7 @@ REFRESH: Final = 1.5
 MOST_WAITING: Final = 2
 """Answers of the document's worker that are waited for before more is measured."""
 
-State = Literal["", "offered", "measuring", "done", "failed"]
+State = Literal["", "offered", "measuring", "done", "failed", "changed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,9 @@ class Surveyed:
         return f"Statistics {self.counts} · Measure {'the rest' if self.known else 'all'}{rest}", f"{self.why}."
 
 
+_MEASURING: Final[set[SurveyWatch]] = set()
+
+
 class SurveyWatch(QObject):
     """The one survey of a session. `tell` takes measurements on to the document's worker, `sight` says which tensors
     are on the screen.
@@ -108,7 +111,7 @@ class SurveyWatch(QObject):
         self._waiting = 0
         self._measuring = False
         self._begin = QTimer(self, interval=QUIET, singleShot=True)
-        self._begin.timeout.connect(self._begin_now)
+        self._begin.timeout.connect(self._begin_in_turn)
         self._hangs = QTimer(self, interval=HANGS, singleShot=True)
         self._hangs.timeout.connect(lambda: self._give_up("The drive does not answer"))
 
@@ -156,6 +159,7 @@ class SurveyWatch(QObject):
         """End it, and do not begin."""
         self._begin.stop()
         self._hangs.stop()
+        _MEASURING.discard(self)
         self._measuring = False
         self._jobs.drop("survey")
         if self._worker is not None:
@@ -164,8 +168,16 @@ class SurveyWatch(QObject):
 
     # A part at a time
 
+    def _begin_in_turn(self) -> None:
+        """Begin when no other file is measured: several at once would only be in each other's way."""
+        if _MEASURING:
+            self._begin.start()
+        else:
+            self._begin_now()
+
     def _begin_now(self) -> None:
         self._begin.stop()
+        _MEASURING.add(self)
         self._began = time.monotonic()
         self._waiting = 0
         self._say(replace(self.known, state="measuring", why=""))
@@ -236,7 +248,9 @@ class SurveyWatch(QObject):
     def _failed(self, failure: Body) -> None:
         self.stop()
         message = text.visible(str(failure.get("message") or "it failed"), 300)
-        self._say(replace(self.known, state="failed", why=message[:1].upper() + message[1:]))
+        # What has changed is told by the banner; measuring it again is no way out.
+        state: State = "changed" if failure.get("code") == "file_changed" else "failed"
+        self._say(replace(self.known, state=state, why=message[:1].upper() + message[1:]))
 
     def _give_up(self, why: str) -> None:
         if self.known.state == "measuring":

@@ -72,7 +72,7 @@ ROOM_FOR_ALL_DIGITS: Final = 10_000
 MOST_PINNED: Final = 4
 """Rows above the first one in sight that stay at the top while one scrolls."""
 
-NARROWEST: Final = 280
+NARROWEST: Final = 340
 """Pixels that the first columns keep; beyond, the tree scrolls sideways."""
 
 FILTER_HELP: Final = """qkv  attn.3      words: the key holds all of them
@@ -611,7 +611,7 @@ class TreePanel(QWidget):
 
     def _show_matches(self, matched: int, error: str) -> None:
         widgets.set_property(self.filter, "wrong", bool(error))
-        self.view.painter.words = _marked_words(self._session.filter_text) if matched >= 0 and not error else ()
+        self.view.painter.words = parse_filter(self._session.filter_text).marked if matched >= 0 and not error else ()
         self.view.viewport().update()
         self._wrong.setText(text.visible(error))
         self._wrong.setVisible(bool(error))
@@ -851,8 +851,3 @@ class TreePanel(QWidget):
         super().changeEvent(event)
         if resources.is_theme_change(event):
             self.view.viewport().update()
-
-
-def _marked_words(typed: str) -> tuple[str, ...]:
-    """The words of a filter as they can stand in one name: of `attn.qkv` the last part."""
-    return tuple(word.rpartition(".")[2] for word in parse_filter(typed).words if not word.endswith("."))
