@@ -14,8 +14,9 @@ numbered anew by `open` and `edit`, which translate `selected`.
     find      {"text", "limit"} -> {"rows": [[row, key]]}    for "go to tensor"
     statistics {"columns": [name], "refresh": bool} and what the survey measured, as buffers (engine.survey)
               -> {"known": tensors measured, "tensors", "noted": tensors worth a word among the problems}; buffers: what
-              the tree shows of it (engine.tree_numbers), and where `refresh` and the filter or the order look at
-              numbers, "visible" and "flags" with "matched" in the body, as rows; `edit` answers with the same buffers
+              the tree shows of it (engine.tree_numbers), and "measured", for each tensor whether it is; where `refresh`
+              and the filter or the order look at numbers, "visible" and "flags" too with "matched" in the body, as
+              rows. `edit` answers with what the tree shows as well
     selected  {"rows": [row], "start", "limit"} -> {"rows": [[row, key, shape, dtype, params, bytes, mean, std, norm,
               zeros, min, max]], "total"}   the tensors of a multiple selection, null for a number that is not known
     totals    {"rows": [row]} -> {"tensors", "params", "nbytes", "values", "norm", "zeros", "nan"}   for a multiple
@@ -405,7 +406,7 @@ class Document:
         if "indices" in params:
             file.put(params)
         body: dict[str, Any] = {"known": file.known, "tensors": len(file.checkpoint.tensors), "noted": file.noted}
-        buffers = self._tree_numbers.buffers(self._columns)
+        buffers = {**self._tree_numbers.buffers(self._columns), "measured": file.measured()}
         shown = self.shown
         if params.get("refresh") and shown.by_numbers:
             shown.refresh()

@@ -88,6 +88,10 @@ class FileNumbers:
         """How many tensors were measured, or cannot be."""
         return int((self.table["state"] != 0).sum()) if self.begun else 0
 
+    def measured(self) -> bytes:
+        """For each tensor whether it was measured, or cannot be; nothing where none was."""
+        return (self.table["state"] != 0).tobytes() if self.begun else b""
+
     @property
     def marks(self) -> NDArray[np.uint8]:
         """The health of each tensor as bits of `core.sheet`."""

@@ -105,6 +105,8 @@ class Session(QObject):
         self.contents.job_changed.connect(partial(self._tell_job, "contents"))
         self.survey = SurveyWatch(self.jobs, self._take_numbers, path, self)
         self.survey.changed.connect(self.survey_changed)
+        self.survey.measured = lambda: {"measured": self._measured}
+        self._measured = memoryview(b"")
         self.survey.job_changed.connect(partial(self._tell_job, "survey"))
         self.opened_at = QTime()
         self.young = False
@@ -158,7 +160,8 @@ class Session(QObject):
         took = time.monotonic() - self._began_opening
         self.contents.opened(self.info["identity"], took)
         self.numbers, self.noted, self.by_numbers = {}, 0, False
-        self.survey.opened(self.info["identity"], int(self.info["tensors"]), took)
+        self._measured = memoryview(b"")
+        self.survey.opened(self.info["identity"], int(self.info["tensors"]), int(self.info["size"]), took)
         self._poll.start()
         self.opened.emit()
         self.sheet_changed.emit(self.sheet, buffers["visible"], [], -1)
@@ -286,7 +289,7 @@ class Session(QObject):
         params = {"columns": list(self.columns), "refresh": refresh}
 
         def answered(body: Body, buffers: Buffers) -> None:
-            self.numbers, self.noted = buffers, int(body["noted"])
+            self.numbers, self.noted, self._measured = buffers, int(body["noted"]), buffers["measured"]
             if "visible" in buffers:
                 self._rows_answered({**body, "by_numbers": True}, buffers)
             self.numbers_changed.emit()
@@ -484,6 +487,7 @@ class Session(QObject):
         self.sheet_changed.emit(self.sheet, buffers["visible"], list(self.selection), top)
         self.recipe_changed.emit()
         if "health" not in self.numbers:
+            self._measured = memoryview(b"")
             self.survey.again()  # the worker had to be started anew
         if len(self.selection) == 1:
             self._request_facts(self.selection[0])

@@ -1,8 +1,8 @@
 """The statistics of all tensors of a document: when they are measured by themselves, how far that is, what is known.
 
-By themselves they are measured when the file is open, in a process of its own that lets all others go first, what is in
-sight before the rest. Above `AUTOMATIC` bytes that would be felt: then so much is measured, and the rest is offered. So
-it is where the file took long to open, or it turns out slow. One that stands still is given up: the drive hangs.
+By themselves they are measured when the file is open, in processes of their own that let all others go first, what is
+in sight before the rest. Above `AUTOMATIC` bytes that would be felt: then so much is measured, and the rest is offered.
+So it is where the file took long to open, or it turns out slow. One that stands still is given up: the drive hangs.
 
 What a process measured goes on to the document's worker, which answers with what the tree shows of it; no number is
 computed here.
@@ -10,9 +10,11 @@ computed here.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final, Literal
 
 from PySide6.QtCore import QObject, QTimer, Signal
@@ -51,7 +53,13 @@ ALL: Final = 1 << 62
 REFRESH: Final = 1.5
 """Seconds between two times that a filter or an order by numbers is carried out anew while they come."""
 
-MOST_WAITING: Final = 2
+MOST_SHARES: Final = 2
+"""Processes that measure one file ..."""
+
+BYTES_A_SHARE: Final = 64 << 20
+"""... one for each so many bytes of it, if there are as many cores."""
+
+MOST_WAITING: Final = 4
 """Answers of the document's worker that are waited for before more is measured."""
 
 State = Literal["", "offered", "measuring", "done", "failed", "changed"]
@@ -87,12 +95,42 @@ class Surveyed:
         return f"Statistics {self.counts} · Measure {'the rest' if self.known else 'all'}{rest}", f"{self.why}."
 
 
+@dataclass(eq=False, slots=True)
+class _Share:
+    """One process, and how far it is with its tensors."""
+
+    number: int
+    worker: Worker
+    busy: bool = False
+    begun: bool = False
+    done: bool = False
+    known: int = 0
+    tensors: int = 0
+    nbytes: int = 0
+    left: int = 0
+    spent: int = 0
+    fraction: float = 0.0
+
+    @property
+    def lane(self) -> str:
+        """Where its answers are waited for."""
+        return f"survey {self.number}"
+
+    def take(self, body: Body) -> None:
+        """It answered."""
+        self.busy, self.begun = False, True
+        self.known, self.tensors = int(body["known"]), int(body["tensors"])
+        self.nbytes, self.left = int(body["nbytes"]), int(body["left"])
+        self.spent += int(body["spent"])
+        self.fraction = 1 - self.left / self.nbytes if self.nbytes else 1.0
+
+
 _MEASURING: Final[set[SurveyWatch]] = set()
 
 
 class SurveyWatch(QObject):
     """The one survey of a session. `tell` takes measurements on to the document's worker, `sight` says which tensors
-    are on the screen.
+    are on the screen, `measured` which the document's worker knows already.
     """
 
     changed = Signal()
@@ -102,14 +140,14 @@ class SurveyWatch(QObject):
         super().__init__(parent)
         self.known = Surveyed()
         self.sight: Callable[[], list[int]] = list
+        self.measured: Callable[[], Buffers] = dict
         self._jobs, self._tell, self._path = jobs, tell, path
         self._identity: Mapping[str, int] = {}
-        self._worker: Worker | None = None
+        self._nbytes = 0
+        self._shares: list[_Share] = []
         self._asked_for = False
         self._began = self._refreshed = 0.0
-        self._spent = 0
         self._waiting = 0
-        self._measuring = False
         self._begin = QTimer(self, interval=QUIET, singleShot=True)
         self._begin.timeout.connect(self._begin_in_turn)
         self._hangs = QTimer(self, interval=HANGS, singleShot=True)
@@ -127,11 +165,10 @@ class SurveyWatch(QObject):
         self.stop()
         self._say(Surveyed())
 
-    def opened(self, identity: Mapping[str, int], tensors: int, seconds: float) -> None:
+    def opened(self, identity: Mapping[str, int], tensors: int, nbytes: int, seconds: float) -> None:
         """The file is there, after so many seconds."""
-        self._identity = identity
+        self._identity, self._nbytes = identity, nbytes
         self._asked_for = False
-        self._spent = 0
         if not tensors:
             return
         if seconds > SLOW_OPENING:
@@ -160,11 +197,10 @@ class SurveyWatch(QObject):
         self._begin.stop()
         self._hangs.stop()
         _MEASURING.discard(self)
-        self._measuring = False
-        self._jobs.drop("survey")
-        if self._worker is not None:
-            self._worker.stop(wait=False)
-            self._worker = None
+        for share in self._shares:
+            self._jobs.drop(share.lane)
+            share.worker.stop(wait=False)
+        self._shares = []
 
     # A part at a time
 
@@ -181,69 +217,85 @@ class SurveyWatch(QObject):
         self._began = time.monotonic()
         self._waiting = 0
         self._say(replace(self.known, state="measuring", why=""))
-        self._request("begin", {"path": self._path, "identity": dict(self._identity)})
+        if not self._shares:
+            several = min(self._nbytes, MOST_SHARES * BYTES_A_SHARE) // BYTES_A_SHARE
+            number = max(1, min(several, MOST_SHARES, os.cpu_count() or 1))
+            self._shares = [_Share(at, Worker("survey")) for at in range(number)]
+        for share in self._shares:
+            asked: dict[str, Any] = {"path": self._path, "identity": dict(self._identity)}
+            asked |= {"share": share.number, "shares": len(self._shares)}
+            self._request(share, "begin", asked, self.measured())
 
-    def _request(self, name: str, params: Mapping[str, Any]) -> None:
-        if self._worker is None:
-            self._worker = Worker("survey")
-        worker = self._worker
-        self._measuring = True
+    def _request(self, share: _Share, name: str, params: Mapping[str, Any], buffers: Buffers | None = None) -> None:
+        ask = partial(share.worker.request, name, params, buffers=buffers)
+        share.busy = True
         self._hangs.start(BEGIN_HANGS if name == "begin" else HANGS)
         self._jobs.run(
-            "survey",
-            lambda done, failed, progressed: worker.request(name, params, done, failed, progressed),
-            self._measured,
+            share.lane,
+            lambda done, failed, progressed: share.worker.request(
+                name, params, done, failed, progressed, buffers=buffers
+            ),
+            partial(self._measured, share),
             self._failed,
-            self._progressed,
+            partial(self._progressed, share),
             background=True,
         )
 
     def _next(self) -> None:
-        """Measure one more part, or say why not."""
-        if self._measuring or self._waiting >= MOST_WAITING or self.known.state != "measuring":
-            return
-        if not self._asked_for and time.monotonic() - self._began > LONGEST:
-            self._give_up("It takes long")
-            return
-        seconds = PART if self._spent else FIRST_PART
-        most = ALL if self._asked_for else AUTOMATIC - self._spent
-        self._request("measure", {"first": self.sight(), "seconds": seconds, "most": most})
+        """Let those that wait for it measure one more part."""
+        for share in self._shares:
+            if share.busy or share.done or self._waiting >= MOST_WAITING or self.known.state != "measuring":
+                continue
+            if not self._asked_for and time.monotonic() - self._began > LONGEST:
+                self._give_up("It takes long")
+                return
+            seconds = PART if share.spent else FIRST_PART
+            most = ALL if self._asked_for else AUTOMATIC // len(self._shares) - share.spent
+            self._request(share, "measure", {"first": self.sight(), "seconds": seconds, "most": most})
 
-    def _measured(self, body: Body, buffers: Buffers) -> None:
-        self._measuring = False
-        self._hangs.stop()
-        known, tensors, left = int(body["known"]), int(body["tensors"]), int(body["left"])
-        came = len(buffers["indices"]) > 0
-        self._spent += int(body["spent"])
-        done = known == tensors
-        nbytes = int(body["nbytes"])
-        fraction = 1 - left / nbytes if nbytes else 1.0
-        self._say(replace(self.known, known=known, tensors=tensors, nbytes=nbytes, left=left, fraction=fraction))
+    def _measured(self, share: _Share, body: Body, buffers: Buffers) -> None:
+        share.take(body)
+        came = len(buffers.get("indices", b"")) > 0
+        # A share that got nothing done has nothing left that it may read.
+        share.done = share.known == share.tensors or not (came or body["begun"])
+        self._count()
+        over = all(one.done for one in self._shares)
         if came:
             self._waiting += 1
             now = time.monotonic()
-            refresh = done or now - self._refreshed > REFRESH
+            refresh = over or now - self._refreshed > REFRESH
             self._refreshed = now if refresh else self._refreshed
             self._tell(buffers, refresh, self._told)
-        if done:
+        if over and self.known.left:
+            self._give_up(f"{text.size(self.known.left)} would have to be read")
+        elif over:
             self.stop()
             self._say(replace(self.known, state="done"))
-        elif not came and not body["begun"]:
-            self._give_up(f"{text.size(left)} would have to be read")
         else:
             self._next()
+
+    def _count(self) -> None:
+        """What all shares have done."""
+        shares = self._shares
+        if not all(share.begun for share in shares):
+            return
+        known, tensors = sum(share.known for share in shares), sum(share.tensors for share in shares)
+        nbytes, left = sum(share.nbytes for share in shares), sum(share.left for share in shares)
+        fraction = sum(share.fraction * share.nbytes for share in shares) / nbytes if nbytes else 1.0
+        # In whole percents: whoever listens says no more.
+        fraction = int(fraction * 100) / 100
+        self._say(replace(self.known, known=known, tensors=tensors, nbytes=nbytes, left=left, fraction=fraction))
 
     def _told(self, known: int) -> None:
         """The document's worker has it; it knows so many now."""
         self._waiting = max(self._waiting - 1, 0)
         self._next()
 
-    def _progressed(self, fraction: float) -> None:
+    def _progressed(self, share: _Share, fraction: float) -> None:
         self._hangs.start()
-        if not self.known.tensors:
-            return  # the file is being opened
-        # In whole percents: whoever listens says no more.
-        self._say(replace(self.known, fraction=int(max(fraction, 0.0) * 100) / 100))
+        if share.begun:  # before, it tells how far the file is opened
+            share.fraction = fraction
+            self._count()
 
     def _failed(self, failure: Body) -> None:
         self.stop()

@@ -22,7 +22,7 @@ from sdviewer.gui.panels.problems_panel import ProblemsPanel
 from sdviewer.gui.panels.tree_panel import TreePanel
 from sdviewer.gui.session import Session
 from sdviewer.gui.settings import Settings
-from sdviewer.gui.survey_watch import AUTOMATIC, Surveyed, SurveyWatch
+from sdviewer.gui.survey_watch import AUTOMATIC, MOST_WAITING, Surveyed, SurveyWatch
 from tests.engine.conftest import write_safetensors
 from tests.gui.conftest import Opened
 
@@ -219,45 +219,91 @@ def test_that_a_changed_file_stops_the_survey_and_says_why(odd: Path, opened: Op
     assert session.survey.known.offer() == ("", "")
 
 
-def test_that_a_large_or_slow_file_is_offered_and_not_read_whole(app: Any, qtbot: QtBot) -> None:
-    parent = QObject()
-    watch = SurveyWatch(Jobs(parent), lambda *told: None, "nowhere", parent)
-    asked: list[dict[str, Any]] = []
-    watch._request = lambda name, params: asked.append({"name": name, **params})  # type: ignore[method-assign]
-    watch.opened({}, 5, 60.0)
+BODY = {"tensors": 5, "known": 0, "nbytes": AUTOMATIC + 9, "left": AUTOMATIC + 9, "spent": 0, "begun": True}
+SOME = {"indices": memoryview(bytes(8))}
+
+
+class Watched:
+    """A watch whose processes are never asked, and what it would ask them."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+        self.told: list[Any] = []
+        self.parent = QObject()
+        self.watch = SurveyWatch(Jobs(self.parent), lambda *told: self.told.append(told[-1]), "nowhere", self.parent)
+        self.watch._request = self._asked  # type: ignore[method-assign]
+
+    def _asked(self, share: Any, name: str, params: Any, buffers: Any = None) -> None:
+        share.busy = True
+        self.asked.append({"name": name, **params})
+
+    def answer(self, at: int, *, came: bool = True, **body: Any) -> None:
+        self.watch._measured(self.watch._shares[at], {**BODY, **body}, SOME if came else {})
+
+
+def test_that_a_large_or_slow_file_is_offered_and_not_read_whole(app: Any) -> None:
+    watched = Watched()
+    watch = watched.watch
+    watch.opened({}, 5, 1, 60.0)
     assert watch.known.offer()[0] == "Statistics 0 / 5 · Measure all"
-    assert asked == []
-    watch.opened({}, 5, 0.1)
+    assert watched.asked == []
+    watch.opened({}, 5, 1, 0.1)
     watch._begin_now()
-    body = {"tensors": 5, "known": 0, "nbytes": AUTOMATIC + 9, "left": AUTOMATIC + 9, "spent": 0, "begun": True}
-    watch._measured(body, {"indices": memoryview(b"")})
-    assert asked[-1]["most"] == AUTOMATIC
-    part = {**body, "known": 4, "left": 9, "spent": AUTOMATIC, "begun": False}
-    watch._measured(part, {"indices": memoryview(bytes(8))})
-    assert asked[-1]["most"] == 0
-    watch._measured({**part, "spent": 0}, {"indices": memoryview(b"")})
+    watched.answer(0, came=False)
+    assert watched.asked[-1]["most"] == AUTOMATIC
+    watched.answer(0, known=4, left=9, spent=AUTOMATIC, begun=False)
+    assert watched.asked[-1]["most"] == 0
+    watched.answer(0, came=False, known=4, left=9, begun=False)
     assert watch.known.offer() == ("Statistics 4 / 5 · Measure the rest, 9 B", "9 B would have to be read.")
     watch.measure()
-    watch._measured({**part, "begun": True}, {"indices": memoryview(b"")})
-    assert asked[-1]["most"] > AUTOMATIC
+    watched.answer(0, came=False, known=4, left=9)
+    assert watched.asked[-1]["most"] > AUTOMATIC
     watch.stop()
+
+
+def test_that_two_processes_share_a_large_file_and_what_may_be_read(app: Any) -> None:
+    watched = Watched()
+    watch = watched.watch
+    watch.opened({}, 10, 1 << 40, 0.1)
+    watch._begin_now()
+    if (os.cpu_count() or 1) == 1:
+        assert [asked["shares"] for asked in watched.asked] == [1]
+        return
+    assert [(asked["share"], asked["shares"]) for asked in watched.asked] == [(0, 2), (1, 2)]
+    watched.answer(1, came=False)
+    assert watch.known.tensors == 0  # what the other one has to do is not known yet
+    watched.answer(0, came=False)
+    assert watch.known.counts == "0 / 10"
+    assert [asked["most"] for asked in watched.asked[2:]] == [AUTOMATIC // 2] * 2
+    watched.answer(0, known=5, left=0, spent=3, begun=False)
+    assert watch.known.state == "measuring"
+    watched.answer(1, known=5, left=0, spent=3, begun=False)
+    assert (watch.known.state, watch.known.counts) == ("done", "10 / 10")
 
 
 def test_that_no_more_is_measured_than_the_document_can_take_in(app: Any) -> None:
-    parent = QObject()
-    told: list[Any] = []
-    watch = SurveyWatch(Jobs(parent), lambda buffers, refresh, done: told.append(done), "nowhere", parent)
-    asked: list[str] = []
-    watch._request = lambda name, params: asked.append(name)  # type: ignore[method-assign]
-    watch.opened({}, 50, 0.1)
-    watch._begin_now()
-    body = {"tensors": 50, "known": 1, "nbytes": 50, "left": 40, "spent": 1, "begun": False}
-    for known in range(2):
-        watch._measured({**body, "known": known}, {"indices": memoryview(bytes(8))})
-    assert asked == ["begin", "measure"]
-    told.pop()(2)
-    assert asked == ["begin", "measure", "measure"]
-    watch.stop()
+    watched = Watched()
+    watched.watch.opened({}, 50, 1, 0.1)
+    watched.watch._begin_now()
+    watched.answer(0, came=False, tensors=50)
+    for known in range(1, MOST_WAITING + 1):
+        watched.answer(0, tensors=50, known=known, begun=False)
+    assert len(watched.asked) == 1 + MOST_WAITING
+    watched.told[0](2)
+    assert len(watched.asked) == 2 + MOST_WAITING
+    watched.watch.stop()
+
+
+def test_that_files_are_measured_one_after_the_other(app: Any) -> None:
+    first, second = Watched(), Watched()
+    for watched in (first, second):
+        watched.watch.opened({}, 5, 1, 0.1)
+        watched.watch._begin_in_turn()
+    assert [len(watched.asked) for watched in (first, second)] == [1, 0]
+    first.answer(0, came=False, known=5, left=0)
+    second.watch._begin_in_turn()
+    assert len(second.asked) == 1
+    second.watch.stop()
 
 
 def test_that_tensors_in_sight_are_asked_for_first(surveyed: Surveyed_) -> None:
