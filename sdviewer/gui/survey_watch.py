@@ -232,9 +232,7 @@ class SurveyWatch(QObject):
         self._hangs.start(BEGIN_HANGS if name == "begin" else HANGS)
         self._jobs.run(
             share.lane,
-            lambda done, failed, progressed: share.worker.request(
-                name, params, done, failed, progressed, buffers=buffers
-            ),
+            lambda done, failed, progressed: ask(done=done, failed=failed, progressed=progressed),
             partial(self._measured, share),
             self._failed,
             partial(self._progressed, share),
