@@ -75,17 +75,17 @@ MOST_PINNED: Final = 4
 NARROWEST: Final = 340
 """Pixels that the first columns keep; beyond, the tree scrolls sideways."""
 
-FILTER_HELP: Final = """qkv  attn.3      words: the key holds all of them
-*.weight  ?      a glob over the whole key
-/h\\.[0-9]+\\./     a regular expression
-shape:768  shape:*×768  shape:=768      an axis, all axes, a vector
+FILTER_HELP: Final = """qkv  attn.3  —  words: the key holds all of them
+*.weight  —  a glob over the whole key
+/h\\.[0-9]+\\./  —  a regular expression
+shape:768  shape:*×768  shape:=768  —  an axis, all axes, a vector
 dtype:bf16  params:>1M  size:>10MiB  shared  problem
-nan  inf  zero  constant  outlier      what is odd about its numbers
-mean: std: norm: min: max: absmean: kurtosis:      std:>0.1  norm:<=1e-3
-zeros: nan: inf: outliers:      counts or shares, zeros:>50%
--bias      a minus in front of anything leaves it out
+nan  inf  zero  constant  outlier  —  what is odd about its numbers
+std:>0.1  —  so mean: norm: min: max: absmean: kurtosis:
+zeros:>50%  —  a share or a number, so nan: inf: outliers:
+-bias  —  a minus in front of anything leaves it out
 
-All must hold. Numbers are found as far as they are measured. /nan/ finds a key."""
+All must hold. Numbers are found as far as they are measured; /nan/ finds a key."""
 """What a filter can be, as the field's tooltip; docs/filter.md says it at length."""
 
 FILTER_PAUSE: Final = 60
