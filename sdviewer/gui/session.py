@@ -316,7 +316,13 @@ class Session(QObject):
         if len(chosen) == 1:
             self._request_facts(chosen[0])
         elif chosen:
-            self.ask("totals", {"rows": chosen}, lambda body, _: self.totals_changed.emit(body), lane="facts")
+            self.request_totals()
+
+    def request_totals(self) -> None:
+        """Sum up what is selected."""
+        if len(self.selection) > 1:
+            rows = {"rows": self.selection}
+            self.ask("totals", rows, lambda body, _: self.totals_changed.emit(body), lane="facts")
 
     def subtree_of(self, node: int) -> int:
         """The node itself where something is below it, else the one above."""

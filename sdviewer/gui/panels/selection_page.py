@@ -23,6 +23,9 @@ AGAIN: Final = 1000
 NARROWEST_KEY: Final = 220
 """Pixels of the keys; where the rest has no room beside them, the table scrolls sideways."""
 
+CELL: Final = 16
+"""Pixels that a table has around a cell's text and the tree has not."""
+
 _NUMBERS: Final = ("bytes", "mean", "std", "norm", "zeros", "min", "max")
 _FIRST: Final = 5
 
@@ -38,7 +41,7 @@ _TABLE: Final = (
     Column("dtype", lambda row: text.visible(str(row[3]), 40), 58),
     Column("Params", lambda row: text.short_count(int(row[4])), 74, right=True, tip=lambda row: f"{int(row[4]):,}"),
     *(
-        Column(COLUMNS[name].title, _number(_FIRST + at, name), COLUMNS[name].width, right=True)
+        Column(COLUMNS[name].title, _number(_FIRST + at, name), COLUMNS[name].width + CELL, right=True)
         for at, name in enumerate(_NUMBERS)
     ),
 )
@@ -69,7 +72,7 @@ class SelectionPage(QWidget):
         column.addLayout(self.above)
         column.addWidget(self._card, 1)
         self._again = QTimer(self, interval=AGAIN, singleShot=True)
-        self._again.timeout.connect(self.refresh)
+        self._again.timeout.connect(session.request_totals)
         session.numbers_changed.connect(self._numbers_came)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
