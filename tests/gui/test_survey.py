@@ -23,6 +23,7 @@ from sdviewer.gui.panels.tree_panel import TreePanel
 from sdviewer.gui.session import Session
 from sdviewer.gui.settings import Settings
 from sdviewer.gui.survey_watch import AUTOMATIC, MOST_WAITING, Surveyed, SurveyWatch
+from sdviewer.repair.operations.prefix import Prefix
 from tests.engine.conftest import write_safetensors
 from tests.gui.conftest import Opened
 
@@ -315,10 +316,26 @@ def test_that_tensors_in_sight_are_asked_for_first(surveyed: Surveyed_) -> None:
 
 def test_that_an_edit_keeps_the_numbers_of_the_rows(surveyed: Surveyed_, qtbot: QtBot) -> None:
     session, page = surveyed
-    from sdviewer.repair.operations.prefix import Prefix
-
     with qtbot.waitSignal(session.recipe_changed, timeout=SLOW):
         session.apply(Prefix(add="x."))
+    with qtbot.waitSignal(session.rows_changed, timeout=SLOW):
+        session.expand_all()
+    assert words(page.tree, "bad.weight") == (["NaN"], True)
+
+
+def test_that_numbers_come_again_when_the_documents_worker_had_to_be_started_anew(
+    surveyed: Surveyed_, qtbot: QtBot
+) -> None:
+    session, page = surveyed
+    process = session._worker._process
+    assert process is not None
+    assert process.popen is not None
+    process.popen.kill()
+    process.popen.wait()
+    with qtbot.waitSignal(session.recipe_changed, timeout=SLOW):
+        session.apply(Prefix(add="x."))
+    assert session.survey.known.state == "measuring"
+    qtbot.waitUntil(lambda: session.survey.known.state == "done" and "health" in session.numbers, timeout=SLOW)
     with qtbot.waitSignal(session.rows_changed, timeout=SLOW):
         session.expand_all()
     assert words(page.tree, "bad.weight") == (["NaN"], True)

@@ -492,6 +492,7 @@ class TreePanel(QWidget):
     def _connect(self) -> None:
         session, view = self._session, self.view
         session.opened.connect(self._fill_chips)
+        session.opened.connect(lambda: self._show_order(-1, False))
         session.sheet_changed.connect(self._show_sheet)
         session.rows_changed.connect(self._show_rows)
         session.filtered.connect(self._show_matches)
@@ -816,14 +817,17 @@ class TreePanel(QWidget):
         self._order_by(-1, False)
 
     def _order_by(self, column: int, descending: bool) -> None:
+        self._show_order(column, descending)
+        keys = (*tree_model.SORT_KEYS, *self.model.columns)
+        self._session.sort(keys[column] if column >= 0 else "natural", descending)
+
+    def _show_order(self, column: int, descending: bool) -> None:
         self._sort = (column, descending)
         head = self.view.horizontalHeader()
         head.setSortIndicatorShown(column >= 0)
         if column >= 0:
             order = Qt.SortOrder.DescendingOrder if descending else Qt.SortOrder.AscendingOrder
             head.setSortIndicator(column, order)
-        keys = (*tree_model.SORT_KEYS, *self.model.columns)
-        self._session.sort(keys[column] if column >= 0 else "natural", descending)
 
     def _leave_filter(self) -> None:
         if self.filter.text():
