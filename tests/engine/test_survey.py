@@ -17,9 +17,11 @@ from sdviewer.engine.client import DocumentWorker, Worker
 from sdviewer.engine.document import Document
 from sdviewer.engine.frames import Answer
 from sdviewer.engine.survey import Survey
+from sdviewer.engine.tree_numbers import FileNumbers
 from sdviewer.errors import CorruptCheckpoint
 from sdviewer.formats import open_checkpoint
-from sdviewer.stats.table import COLUMNS
+from sdviewer.stats.table import COLUMNS, none_measured
+from tests.core.builders import checkpoint
 from tests.engine.conftest import Answered, ask, write_safetensors
 
 ALL = 1 << 62
@@ -338,3 +340,19 @@ def test_that_a_survey_process_and_a_document_process_work_together(
     sheet = Sheet.from_buffers(opened.buffers, tuple(body["dtypes"]))
     assert len(told.buffers["health"]) == len(sheet)
     assert b"net.0.w" in bytes(told.buffers["storage text"])
+
+
+def test_that_of_an_optimizer_only_what_is_not_finite_is_worth_being_told() -> None:
+    found = checkpoint({"step": (2, 2), "moment": (4, 4), "broken": (4, 4)}, role="optimizer")
+    numbers = FileNumbers(found)
+    columns = none_measured(3)
+    columns["state"][:] = 1
+    columns["count"][:] = [4, 16, 16]
+    for name in ("nan", "posinf", "neginf", "zeros"):
+        columns[name][:] = 0
+    columns["zeros"][0], columns["nan"][2] = 4, 1
+    columns["min"][:], columns["max"][:], columns["absmean"][:] = 0.0, [0.0, 1e9, 1.0], [0.0, 1e8, 0.5]
+    indices = np.arange(3, dtype=np.int64)
+    numbers.put({name: column.tobytes() for name, column in {"indices": indices, **columns}.items()})
+    assert numbers.marks.tolist() == [ZERO, 0, NAN | NOTED]
+    assert [(problem.code, problem.where) for problem in numbers.findings()] == [("nan", "broken")]
