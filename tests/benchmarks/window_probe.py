@@ -194,6 +194,7 @@ def main(many: str, other: str) -> None:
     beat.phase = "scroll while all tensors are measured"
     for name in ("std", "norm", "zeros"):
         page.tree.choose_column(name, True)
+        spin(100)
     session.sort("std", True)
     session.survey.measure()
     start = time.perf_counter()
