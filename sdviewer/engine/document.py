@@ -12,7 +12,8 @@ numbered anew by `open` and `edit`, which translate `selected`.
     facts     {"row"} -> FACTS
     children  {"row", "limit"} -> {"rows": [[row, name, shape, dtype, params]], "more": n}
     find      {"text", "limit"} -> {"rows": [[row, key]]}    for "go to tensor"
-    statistics {"columns": [name], "refresh": bool} and what the survey measured, as buffers (engine.survey)
+    statistics {"columns": [name], "refresh"?: bool, "kept"?: bool, "keep"?: bool} and what the survey measured, as
+              buffers (engine.survey); `kept`: what is kept of this file from before is taken; `keep`: it is kept
               -> {"known": tensors measured, "tensors", "noted": tensors worth a word among the problems}; buffers: what
               the tree shows of it (engine.tree_numbers), and "measured", for each tensor whether it is; where `refresh`
               and the filter or the order look at numbers, "visible" and "flags" too with "matched" in the body, as
@@ -403,8 +404,12 @@ class Document:
         if file is None:
             raise UsageError("no file is open")
         self._columns = tuple(params["columns"])
+        if params.get("kept"):
+            file.take_kept()
         if "indices" in params:
             file.put(params)
+        if params.get("keep"):
+            file.keep()
         body: dict[str, Any] = {"known": file.known, "tensors": len(file.checkpoint.tensors), "noted": file.noted}
         buffers = {**self._tree_numbers.buffers(self._columns), "measured": file.measured()}
         shown = self.shown

@@ -83,6 +83,27 @@ class FileNumbers:
             self._marks = None
             self.begun = True
 
+    def take_kept(self) -> None:
+        """Take what was measured when the same file was open before (engine.statistics_store).
+
+        What could not be read then is tried again.
+        """
+        from sdviewer.engine.statistics_store import identity_of, load
+
+        if self.begun:
+            return
+        kept = load(identity_of(self.checkpoint), self.checkpoint.tensors)
+        if kept is not None and kept.known().any():
+            kept["state"][~kept.known()] = 0
+            self.table, self.begun, self._marks = kept, True, None
+
+    def keep(self) -> None:
+        """Let the next one who opens this file have what was measured."""
+        from sdviewer.engine.statistics_store import identity_of, save
+
+        if self.begun:
+            save(identity_of(self.checkpoint), self.table)
+
     @property
     def known(self) -> int:
         """How many tensors were measured, or cannot be."""

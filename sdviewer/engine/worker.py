@@ -148,15 +148,25 @@ def _fence(name: str, service: Service) -> tuple[Collection[str], list[str]]:
     import tempfile
 
     if name == "document":
-        # An HDF5 file is read by a process of its own, from a temporary copy where it is packed.
-        return ("open",), [tempfile.gettempdir()]
+        from sdviewer.engine.statistics_store import folder
+
+        # An HDF5 file is read by a process of its own, from a temporary copy where it is packed. What was measured is
+        # kept for the next time.
+        kept = str(folder())
+        _make(kept)
+        return ("open",), [tempfile.gettempdir(), kept]
     import platformdirs
 
     # Numbers keep compiled loops in the user's cache, and an inflated storage in a temporary file.
     cache = os.environ.get("NUMBA_CACHE_DIR") or str(platformdirs.user_cache_path("sdviewer") / "numba")
-    with contextlib.suppress(OSError):
-        os.makedirs(cache, exist_ok=True)  # noqa: PTH103  a rule needs a folder that is there
+    _make(cache)
     return service.requests.keys(), [cache, tempfile.gettempdir()]
+
+
+def _make(place: str) -> None:
+    """Make a folder: a rule needs one that is there."""
+    with contextlib.suppress(OSError):
+        os.makedirs(place, mode=0o700, exist_ok=True)  # noqa: PTH103
 
 
 def _service(name: str) -> Service:

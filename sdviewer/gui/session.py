@@ -103,7 +103,7 @@ class Session(QObject):
         self.contents.changed.connect(self.contents_changed)
         self.contents.changed.connect(self._mark_damaged)
         self.contents.job_changed.connect(partial(self._tell_job, "contents"))
-        self.survey = SurveyWatch(self.jobs, self._take_numbers, path, self)
+        self.survey = SurveyWatch(self.jobs, self._ask_numbers, path, self)
         self.survey.changed.connect(self.survey_changed)
         self.survey.measured = lambda: {"measured": self._measured}
         self._measured = memoryview(b"")
@@ -279,14 +279,11 @@ class Session(QObject):
         """Have the tree show other columns beside its own."""
         self.columns = columns
         if self.state == "open":
-            self._ask_numbers({}, False, lambda known: None)
+            self._ask_numbers({}, {}, lambda known: None)
 
-    def _take_numbers(self, buffers: Buffers, refresh: bool, told: Callable[[int], None]) -> None:
+    def _ask_numbers(self, measured: Buffers, how: Mapping[str, bool], told: Callable[[int], None]) -> None:
         """Let the document's worker have what was measured, and see what the tree shows of it."""
-        self._ask_numbers(buffers, refresh, told)
-
-    def _ask_numbers(self, measured: Buffers, refresh: bool, told: Callable[[int], None]) -> None:
-        params = {"columns": list(self.columns), "refresh": refresh}
+        params = {"columns": list(self.columns), **how}
 
         def answered(body: Body, buffers: Buffers) -> None:
             self.numbers, self.noted, self._measured = buffers, int(body["noted"]), buffers["measured"]

@@ -4,8 +4,8 @@ By themselves they are measured when the file is open, in processes of their own
 in sight before the rest. Above `AUTOMATIC` bytes that would be felt: then so much is measured, and the rest is offered.
 So it is where the file took long to open, or it turns out slow. One that stands still is given up: the drive hangs.
 
-What a process measured goes on to the document's worker, which answers with what the tree shows of it; no number is
-computed here.
+What a process measured goes on to the document's worker, which answers with what the tree shows of it and keeps it for
+the next time; no number is computed here.
 """
 
 from __future__ import annotations
@@ -52,6 +52,9 @@ ALL: Final = 1 << 62
 
 REFRESH: Final = 1.5
 """Seconds between two times that a filter or an order by numbers is carried out anew while they come."""
+
+KEEP: Final = 20.0
+"""Seconds between two times that what is measured is kept for the next time that the file is opened."""
 
 MOST_SHARES: Final = 2
 """Processes that measure one file ..."""
@@ -143,13 +146,16 @@ class SurveyWatch(QObject):
         self.measured: Callable[[], Buffers] = dict
         self._jobs, self._tell, self._path = jobs, tell, path
         self._identity: Mapping[str, int] = {}
-        self._nbytes = 0
+        self._nbytes = self._tensors = 0
+        self._slow = False
         self._shares: list[_Share] = []
         self._asked_for = False
-        self._began = self._refreshed = 0.0
+        self._began = self._refreshed = self._kept = 0.0
         self._waiting = 0
         self._begin = QTimer(self, interval=QUIET, singleShot=True)
         self._begin.timeout.connect(self._begin_in_turn)
+        self._look = QTimer(self, interval=QUIET, singleShot=True)
+        self._look.timeout.connect(self._look_for_kept)
         self._hangs = QTimer(self, interval=HANGS, singleShot=True)
         self._hangs.timeout.connect(lambda: self._give_up("The drive does not answer"))
 
@@ -169,12 +175,24 @@ class SurveyWatch(QObject):
         """The file is there, after so many seconds."""
         self._identity, self._nbytes = identity, nbytes
         self._asked_for = False
-        if not tensors:
-            return
-        if seconds > SLOW_OPENING:
-            self._say(Surveyed("offered", tensors=tensors, why="It took long to open"))
+        self._slow = seconds > SLOW_OPENING
+        self._tensors = tensors
+        if tensors:
+            self._look.start()
+
+    def _look_for_kept(self) -> None:
+        """See what is known from the last time that this file was open."""
+        self._tell({}, {"kept": True}, self._kept_told)
+
+    def _kept_told(self, known: int) -> None:
+        if self.known.state:
+            return  # somebody asked for it meanwhile
+        if known == self._tensors:
+            self._say(Surveyed("done", known, known, self._nbytes, 0, 1.0))
+        elif self._slow:
+            self._say(Surveyed("offered", known, self._tensors, why="It took long to open"))
         else:
-            self._begin.start()
+            self._begin_in_turn()
 
     def measure(self) -> None:
         """Measure all that is not, because somebody asked for it."""
@@ -186,7 +204,8 @@ class SurveyWatch(QObject):
         """The document's worker was started anew and knows nothing any more."""
         if self.known.known:
             self.stop()
-            self._begin_now()
+            self._say(Surveyed())
+            self._look_for_kept()
 
     def cancel(self) -> None:
         """Somebody does not want it to go on; what is measured stays."""
@@ -195,6 +214,7 @@ class SurveyWatch(QObject):
     def stop(self) -> None:
         """End it, and do not begin."""
         self._begin.stop()
+        self._look.stop()
         self._hangs.stop()
         _MEASURING.discard(self)
         for share in self._shares:
@@ -213,8 +233,9 @@ class SurveyWatch(QObject):
 
     def _begin_now(self) -> None:
         self._begin.stop()
+        self._look.stop()
         _MEASURING.add(self)
-        self._began = time.monotonic()
+        self._began = self._kept = time.monotonic()
         self._waiting = 0
         self._say(replace(self.known, state="measuring", why=""))
         if not self._shares:
@@ -261,9 +282,10 @@ class SurveyWatch(QObject):
         if came:
             self._waiting += 1
             now = time.monotonic()
-            refresh = over or now - self._refreshed > REFRESH
+            refresh, keep = over or now - self._refreshed > REFRESH, over or now - self._kept > KEEP
             self._refreshed = now if refresh else self._refreshed
-            self._tell(buffers, refresh, self._told)
+            self._kept = now if keep else self._kept
+            self._tell(buffers, {"refresh": refresh, "keep": keep}, self._told)
         if over and self.known.left:
             self._give_up(f"{text.size(self.known.left)} would have to be read")
         elif over:
@@ -305,6 +327,7 @@ class SurveyWatch(QObject):
     def _give_up(self, why: str) -> None:
         if self.known.state == "measuring":
             self.stop()
+            self._tell({}, {"refresh": True, "keep": True}, lambda known: None)
             self._say(replace(self.known, state="offered", why=why))
 
     def _say(self, known: Surveyed) -> None:

@@ -303,6 +303,29 @@ def test_that_a_selection_tells_its_tensors_and_their_sums(document: Document) -
     assert totals["nan"] == 0
 
 
+def test_that_what_was_measured_is_there_when_the_same_file_is_opened_again(
+    odd: Path, document: Document, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HOME", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.setenv(name, str(tmp_path / "cache"))
+    document.statistics({"columns": [], "keep": True}, no_progress)
+
+    def opened() -> Answer:
+        again = Document()
+        again.open({"path": str(odd)}, no_progress)
+        return again.statistics({"columns": ["zeros"], "kept": True}, no_progress)
+
+    found = opened()
+    assert (found.body["known"], found.body["noted"]) == (8, 5)
+    assert bytes(found.buffers["measured"]) == bytes([1] * 8)
+    assert (
+        found.buffers["column zeros"]
+        == document.statistics({"columns": ["zeros"]}, no_progress).buffers["column zeros"]
+    )
+    odd.write_bytes(odd.read_bytes()[:-1] + b"\0")
+    assert opened().body["known"] == 0
+
+
 @pytest.fixture
 def workers(odd: Path) -> Iterator[tuple[DocumentWorker, Worker]]:
     document, survey = DocumentWorker(str(odd)), Worker("survey")

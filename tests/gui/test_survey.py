@@ -246,10 +246,14 @@ def test_that_a_large_or_slow_file_is_offered_and_not_read_whole(app: Any) -> No
     watched = Watched()
     watch = watched.watch
     watch.opened({}, 5, 1, 60.0)
+    watch._look_for_kept()
+    watched.told[-1](0)
     assert watch.known.offer()[0] == "Statistics 0 / 5 · Measure all"
     assert watched.asked == []
+    watch.forget()
     watch.opened({}, 5, 1, 0.1)
-    watch._begin_now()
+    watch._look_for_kept()
+    watched.told[-1](3)
     watched.answer(0, came=False)
     assert watched.asked[-1]["most"] == AUTOMATIC
     watched.answer(0, known=4, left=9, spent=AUTOMATIC, begun=False)
@@ -260,6 +264,24 @@ def test_that_a_large_or_slow_file_is_offered_and_not_read_whole(app: Any) -> No
     watched.answer(0, came=False, known=4, left=9)
     assert watched.asked[-1]["most"] > AUTOMATIC
     watch.stop()
+
+
+def test_that_what_is_known_from_before_is_not_measured_again(
+    odd: Path, surveyed: Surveyed_, window: MainWindow, qtbot: QtBot
+) -> None:
+    session, page = surveyed
+    session.survey._shares = []
+    asked: list[str] = []
+    session.survey._request = lambda share, name, params, buffers=None: asked.append(name)  # type: ignore[method-assign]
+    window.files.reload()
+    qtbot.waitUntil(lambda: session.survey.known.state == "done" and session.noted == 3, timeout=SLOW)
+    assert asked == []
+    with qtbot.waitSignal(session.rows_changed, timeout=SLOW):
+        session.expand_all()
+    assert words(page.tree, "bad.weight") == (["NaN"], True)
+    odd.write_bytes(odd.read_bytes())  # the same bytes, and another file
+    window.files.reload()
+    qtbot.waitUntil(lambda: asked == ["begin"], timeout=SLOW)
 
 
 def test_that_two_processes_share_a_large_file_and_what_may_be_read(app: Any) -> None:
@@ -334,7 +356,6 @@ def test_that_numbers_come_again_when_the_documents_worker_had_to_be_started_ane
     process.popen.wait()
     with qtbot.waitSignal(session.recipe_changed, timeout=SLOW):
         session.apply(Prefix(add="x."))
-    assert session.survey.known.state == "measuring"
     qtbot.waitUntil(lambda: session.survey.known.state == "done" and "health" in session.numbers, timeout=SLOW)
     with qtbot.waitSignal(session.rows_changed, timeout=SLOW):
         session.expand_all()
