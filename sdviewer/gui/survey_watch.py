@@ -32,14 +32,12 @@ QUIET: Final = 600
 SLOW_OPENING: Final = 10.0
 """Seconds; where a file took longer to open, its drive or this machine has enough to do."""
 
-LONGEST: Final = 60.0
+LONGEST: Final = 300.0
 """Seconds that are spent without being asked for."""
 
-HANGS: Final = 10_000
-"""Milliseconds without progress after which a drive is taken to hang."""
-
-BEGIN_HANGS: Final = 60_000
-"""The same for a process that starts and opens the file again, which tells less of how far it is."""
+HANGS: Final = 60_000
+"""Milliseconds without progress after which a drive is taken to hang. What goes behind everything else can wait long
+for a core, and compiles its loops the first time."""
 
 PART: Final = 0.3
 """Seconds of work that are asked for at once: so often the tree is told, so soon what came into sight has its turn."""
@@ -250,7 +248,7 @@ class SurveyWatch(QObject):
     def _request(self, share: _Share, name: str, params: Mapping[str, Any], buffers: Buffers | None = None) -> None:
         ask = partial(share.worker.request, name, params, buffers=buffers)
         share.busy = True
-        self._hangs.start(BEGIN_HANGS if name == "begin" else HANGS)
+        self._hangs.start()
         self._jobs.run(
             share.lane,
             lambda done, failed, progressed: ask(done=done, failed=failed, progressed=progressed),
