@@ -71,7 +71,8 @@ class Survey:
     def begin(self, params: Params, progress: Progress) -> Answer:
         """Open the file."""
         if hasattr(os, "nice"):
-            os.nice(10)
+            # Behind the selected tensor's numbers; not so far that a busy machine would never come to it.
+            os.nice(5)
         self._open(params, progress)
         return Answer(self._body(begun=True))
 
