@@ -272,6 +272,8 @@ class SurveyWatch(QObject):
 
     def _measured(self, share: _Share, body: Body, buffers: Buffers) -> None:
         share.take(body)
+        if not any(one.busy for one in self._shares):
+            self._hangs.stop()
         came = len(buffers.get("indices", b"")) > 0
         # A share that got nothing done has nothing left that it may read.
         share.done = share.known == share.tensors or not (came or body["begun"])

@@ -121,6 +121,7 @@ class TreeView(QTableView):
         self.painter = RowPainter(model)
         self.hovered_row = -1
         self._target_row = -1
+        self._pressed_pinned = False
         self.setAccessibleName("Module tree")
         self.setDragEnabled(True)
         self.setAcceptDrops(True)
@@ -239,10 +240,6 @@ class TreeView(QTableView):
         if hidden > 0:
             self.verticalScrollBar().setValue(self.verticalScrollBar().value() - hidden)
 
-    def _go_to_pinned(self, row: int) -> None:
-        """Go to where a pinned row stands."""
-        self.setCurrentIndex(self._model.index(row, 0))
-
     def _column(self, column: int) -> tuple[int, int]:
         return self.columnViewportPosition(column), self.columnWidth(column)
 
@@ -321,8 +318,10 @@ class TreeView(QTableView):
                 return
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
-        if (pinned := self._pinned_at(event.position().toPoint())) >= 0:
-            self._go_to_pinned(pinned)
+        pinned = self._pinned_at(event.position().toPoint())
+        self._pressed_pinned = pinned >= 0
+        if pinned >= 0:
+            self.setCurrentIndex(self._model.index(pinned, 0))  # where it stands
             return
         index = self.indexAt(event.position().toPoint())
         if event.button() == Qt.MouseButton.LeftButton and index.isValid() and index.column() == tree_model.NAME:
@@ -349,6 +348,8 @@ class TreeView(QTableView):
             self.edit_requested.emit(node)
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
+        if self._pressed_pinned and event.buttons():
+            return  # nothing is dragged from there
         super().mouseMoveEvent(event)
         place = event.position().toPoint()
         self._hover(-1 if self._pinned_at(place) >= 0 else self.indexAt(place).row())
