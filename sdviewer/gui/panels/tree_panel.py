@@ -321,7 +321,9 @@ class TreeView(QTableView):
         pinned = self._pinned_at(event.position().toPoint())
         self._pressed_pinned = pinned >= 0
         if pinned >= 0:
-            self.setCurrentIndex(self._model.index(pinned, 0))  # where it stands
+            # To where it stands, also if it is the current one already.
+            self.setCurrentIndex(self._model.index(pinned, 0))
+            self.scrollTo(self._model.index(pinned, 0))
             return
         index = self.indexAt(event.position().toPoint())
         if event.button() == Qt.MouseButton.LeftButton and index.isValid() and index.column() == tree_model.NAME:
