@@ -23,6 +23,7 @@ from sdviewer.core import text
 from sdviewer.gui import resources, widgets
 from sdviewer.gui.jobs import Body, Buffers, is_cancelled
 from sdviewer.gui.panels.path_bar import PathBar
+from sdviewer.gui.panels.selection_page import SelectionPage
 from sdviewer.gui.panels.statistics import Statistics
 from sdviewer.gui.plain import plain_tip
 from sdviewer.gui.plots import PLOTS
@@ -85,6 +86,15 @@ class DetailPanel(QWidget):
     def module_page(self) -> ModulePage:
         """What is inside a module."""
         made = ModulePage()
+        widgets.polish(made)
+        self._stack.addWidget(made)
+        made.node_chosen.connect(self._session.reveal)
+        return made
+
+    @cached_property
+    def selection_page(self) -> SelectionPage:
+        """Several rows at once."""
+        made = SelectionPage(self._session)
         widgets.polish(made)
         self._stack.addWidget(made)
         made.node_chosen.connect(self._session.reveal)
@@ -241,8 +251,16 @@ class DetailPanel(QWidget):
         words.append(text.size(int(totals["nbytes"])))
         if totals.get("values"):
             words.append(text.plural(int(totals["values"]), "value"))
+        if totals.get("norm") is not None:
+            words += [f"norm {text.value(totals['norm'])}", text.plural(int(totals["zeros"]), "zero")]
+        if totals.get("nan"):
+            words.append(f"{text.count(int(totals['nan']))} NaN")
         self.line.show_facts([(word, False) for word in words])
-        self._stack.setCurrentIndex(0)
+        if totals["tensors"]:
+            self._stack.setCurrentWidget(self.selection_page)
+            self.selection_page.refresh()
+        else:
+            self._stack.setCurrentIndex(0)
 
 
 class TensorPage(QWidget):
