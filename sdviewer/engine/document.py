@@ -286,7 +286,6 @@ class Document:
         self._base_flags = self._marked(buffers["flags"])
         body = {"dtypes": list(dtypes), "rows_total": len(tree), "edit": self._edit_summary(), "selected": rows}
         body["sheet"] = self._sheet
-        return Answer(body, {**buffers, **self._visible()})
         return Answer(body, {**buffers, **self._visible(), **self._tree_numbers.buffers(self._columns)})
 
     def _visible(self) -> dict[str, Any]:
