@@ -32,6 +32,11 @@ class Summary:
     absmean: float | None = None
     l2: float | None = None
 
+    @property
+    def finite(self) -> int:
+        """How many values are neither NaN nor infinite; 0 for bits types."""
+        return 0 if self.nan is None else self.count - self.nan - (self.posinf or 0) - (self.neginf or 0)
+
     def to_json(self) -> dict[str, int | float | str | None]:
         """The fields as JSON values; an `l2` beyond float64 is "inf"."""
         fields: dict[str, int | float | str | None] = {name: getattr(self, name) for name in self.__slots__}
