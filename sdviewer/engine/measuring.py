@@ -40,10 +40,10 @@ def measure(checkpoint: Checkpoint, indices: Sequence[int], progress: Progress =
     return columns
 
 
-def _within(before: int, size: int, total: int, progress: Progress) -> Progress:
+def _within(before: int, size: int, all_bytes: int, progress: Progress) -> Progress:
     """How far all is, told by how far one tensor is."""
 
-    def tell(done: int, whole: int) -> None:
-        progress(before + (size * done // whole if whole else 0), total)
+    def tell(done: int, total: int) -> None:
+        progress(before + (size * done // total if total else 0), all_bytes)
 
     return tell

@@ -40,8 +40,8 @@ COLUMNS: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 """Name -> NumPy type. `state` is `NOT_YET`, `KNOWN` or `UNREADABLE`; the others are as in `Summary`, with -1 for a
-count and NaN for a number that there is not. `constant`: more than one value, all finite and equal. `zero_rows`: how many
-rows along the first axis, of two or more, are zero throughout; -1 where it was not counted."""
+count and NaN for a number that there is not. `constant`: more than one value, all finite and equal. `zero_rows`: how
+many rows along the first axis, of two or more, are zero throughout; -1 where it was not counted."""
 
 Columns = dict[str, NDArray[Any]]
 
@@ -56,7 +56,7 @@ def write_row(columns: Columns, place: int, found: Summary, zero_rows: int) -> N
     """Put the numbers of one tensor into its place."""
     columns["state"][place] = KNOWN
     columns["zero_rows"][place] = zero_rows
-    for name, kind in COLUMNS.items():
+    for name in COLUMNS:
         value = getattr(found, name, None)
         if value is not None:
             columns[name][place] = value
@@ -83,7 +83,8 @@ class StatisticsTable:
 
     def known(self) -> NDArray[np.bool_]:
         """Which tensors have been measured."""
-        return self._columns["state"] == KNOWN
+        known: NDArray[np.bool_] = self._columns["state"] == KNOWN
+        return known
 
     def to_buffers(self) -> Columns:
         """The columns by name, as they go into a frame."""
