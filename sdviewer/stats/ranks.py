@@ -186,7 +186,7 @@ def ranks(
 
     With a `guide`, bins and the counts of their slots with zeros among them, the median is looked for too.
     """
-    frame, limits = _frame(dtype, whole), limits_of(found, dtype)
+    frame, limits = _frame(dtype, whole), limits_of(whole, found, dtype)
     near = key_of(limits[0], dtype), key_of(limits[1], dtype)
     wanted = [part.finite > 0 and (part.low < limits[0] or part.high > limits[1]) for part in parts]
     if guide is None or whole.low == whole.high:
@@ -194,17 +194,24 @@ def ranks(
         return Ranks(sum(looker.far for looker in lookers), None if guide is None else whole.low)
     low, high = _guided(*guide, whole.finite, frame)
     lookers = _looked(values, _Plan(frame, low, high, near, loops), None)
-    return Ranks(sum(looker.far for looker in lookers), _median(values, frame, whole, low, high, lookers, loops))
+    middle = (whole.finite - 1) // 2, whole.finite // 2
+    two = _found(values, frame, whole, (low, high), middle, lookers, loops)
+    return Ranks(sum(looker.far for looker in lookers), _between(*two))
 
 
-def limits_of(found: Moments, dtype: np.dtype[Any]) -> tuple[Any, Any]:
+def limits_of(whole: Part, found: Moments, dtype: np.dtype[Any]) -> tuple[Any, Any]:
     """The least and the greatest value of a type that is no outlier, as Python numbers."""
-    low, high = found.mean - SIGMAS * found.std, found.mean + SIGMAS * found.std
+    spread = SIGMAS * found.std
     if dtype.kind != "f":
         limits = np.iinfo(np.uint8 if dtype.kind == "b" else dtype)
-        return max(math.ceil(low), int(limits.min)), min(math.floor(high), int(limits.max))
-    first, last = key_of(low, dtype), key_of(high, dtype)
+        least, most = int(limits.min), int(limits.max)
+        # In float64 the mean of large ones may be off by more than their spread.
+        middle, rest = (whole.center, whole.mean) if isinstance(whole.center, int) else (0, found.mean)
+        first, last = middle + math.ceil(rest - spread), middle + math.floor(rest + spread)
+        return min(max(first, least), most), min(max(last, least), most)
+    low, high = found.mean - spread, found.mean + spread
     # Rounded to the type they may have come to lie outside.
+    first, last = key_of(low, dtype), key_of(high, dtype)
     first += value_of(first, dtype) < low
     last -= value_of(last, dtype) > high
     return value_of(first, dtype), value_of(last, dtype)
@@ -234,54 +241,67 @@ def _guided(bins: Bins, slots: NDArray[np.int64], n: int, frame: _Frame) -> tupl
     return frame.widened(low, high)
 
 
-def _median(
+def _found(
     values: Values,
     frame: _Frame,
     whole: Part,
-    low: int,
-    high: int,
+    span: tuple[int, int],
+    places: tuple[int, int],
     lookers: list[_Looker],
     loops: kernels.Kernels | None,
-) -> int | float:
-    """Narrow the range until what is in it has been kept."""
-    first, last = (whole.finite - 1) // 2, whole.finite // 2
+) -> tuple[int | float, int | float]:
+    """The values of two ranks next to each other, or of one twice.
+
+    `lookers` have looked at the `span` of keys; it is narrowed until what is in it has been kept.
+    """
+    first, last = places
     while True:
+        low, high = span
         before, inside = sum(looker.before for looker in lookers), sum(looker.inside for looker in lookers)
         zeros = whole.zeros if low <= frame.zero <= high else 0
         if not (before <= first and last < before + inside + zeros):
             before, low, high = 0, frame.bottom, frame.top
         elif all(looker.inside <= MOST_KEPT for looker in lookers):
             return _picked(frame, lookers, zeros, first - before, last - before)
-        counted = _narrowed(values, low, high, first - before, last - before)
-        if counted[2]:
-            return _between(value_of(counted[0], frame.dtype), value_of(counted[1], frame.dtype))
-        low, high = frame.widened(counted[0], counted[1])
-        lookers = _looked(values, _Plan(frame, low, high, (frame.bottom, frame.top), loops), None)
+        spans = _narrowed(values, low, high, (first - before, last - before))
+        if all(start == end for start, end in spans):
+            return value_of(spans[0][0], frame.dtype), value_of(spans[1][0], frame.dtype)
+        looks = [
+            (span, _looked(values, _Plan(frame, *span, (frame.bottom, frame.top), loops), None))
+            for span in dict.fromkeys(frame.widened(*span) for span in spans)
+        ]
+        if len(looks) > 1:
+            one, other = (
+                _found(values, frame, whole, span, (rank, rank), lookers, loops)[0]
+                for rank, (span, lookers) in zip(places, looks, strict=True)
+            )
+            return one, other
+        span, lookers = looks[0]
 
 
-def _picked(frame: _Frame, lookers: list[_Looker], zeros: int, first: int, last: int) -> int | float:
-    """The mean of the values of two ranks among the keys kept, with so many zeros among them."""
-    kept = [keys for looker in lookers for keys in looker.kept]
-    keys = np.concatenate(kept) if kept else np.empty(0, np.int64)
+def _picked(
+    frame: _Frame, lookers: list[_Looker], zeros: int, first: int, last: int
+) -> tuple[int | float, int | float]:
+    """The values of two ranks among the keys kept, with so many zeros among them."""
+    keys = np.concatenate([keys for looker in lookers for keys in looker.kept] or [np.empty(0, np.int64)])
     negative = int(np.count_nonzero(keys < frame.zero))
-    places = [rank if rank < negative else max(rank - zeros, negative) for rank in (first, last)]
-    zero = [negative <= rank < negative + zeros for rank in (first, last)]
-    wanted = sorted({place for place, is_zero in zip(places, zero, strict=True) if not is_zero})
-    keys = np.partition(keys, wanted) if wanted else keys
-    found = [
-        value_of(frame.zero_end if is_zero else int(keys[place]), frame.dtype)
-        for place, is_zero in zip(places, zero, strict=True)
+    # Zeros have not been kept: None is one of them.
+    places = [
+        None if negative <= rank < negative + zeros else rank - zeros * (rank >= negative) for rank in (first, last)
     ]
-    return _between(found[0], found[1])
+    wanted = sorted({place for place in places if place is not None})
+    keys = np.partition(keys, wanted) if wanted else keys
+    one, other = (value_of(frame.zero_end if at is None else int(keys[at]), frame.dtype) for at in places)
+    return one, other
 
 
-def _narrowed(values: Values, low: int, high: int, first: int, last: int) -> tuple[int, int, bool]:
-    """The range of the buckets that hold two ranks, and whether these are the two keys themselves."""
+def _narrowed(values: Values, low: int, high: int, places: tuple[int, int]) -> list[tuple[int, int]]:
+    """For each of two ranks the keys of the bucket that holds it; one key each once buckets are as narrow as that."""
     shift = max(0, (high - low).bit_length() - 16)
     counters = values.each(lambda: _Counter(low, high, shift), None)
     running = np.cumsum(np.sum([counter.counts for counter in counters], axis=0))
-    one, other = (int(np.searchsorted(running, rank, side="right")) for rank in (first, last))
-    return low + (one << shift), min(high, low + ((other + 1) << shift) - 1), shift == 0
+    starts = [low + (int(np.searchsorted(running, rank, side="right")) << shift) for rank in places]
+    return [(start, min(high, start + (1 << shift) - 1)) for start in starts]
 
 
 def _between(low: int | float, high: int | float) -> int | float:
@@ -306,10 +326,10 @@ def median_of(values: Array, weights: Array | None = None) -> int | float:
     return _between(low.item() + 0, high.item() + 0)
 
 
-def outliers_of(values: Array, weights: Array | None, found: Moments) -> int:
+def outliers_of(values: Array, weights: Array | None, whole: Part, found: Moments) -> int:
     """How many of some finite values that are all at hand lie far from the mean."""
     if values.dtype.kind == "b":
         values = values.view(np.uint8)
-    low, high = (np.array(limit, values.dtype) for limit in limits_of(found, values.dtype))
+    low, high = (np.array(limit, values.dtype) for limit in limits_of(whole, found, values.dtype))
     far = (values < low) | (values > high)
     return int(np.count_nonzero(far)) if weights is None else int(weights[far].sum())

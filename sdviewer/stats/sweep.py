@@ -231,7 +231,7 @@ def _ranked(values: Array, weights: NDArray[np.int64] | None, whole: Part, media
         finite = np.isfinite(values)
         values, weights = values[finite], None if weights is None else weights[finite]
     found = moments(whole)
-    outliers = outliers_of(values, weights, found)
+    outliers = outliers_of(values, weights, whole, found)
     return Sweep(0, 1, whole, found, Ranks(outliers, median_of(values, weights) if median else None))
 
 

@@ -101,8 +101,8 @@ class StatisticsTable:
         for name, kind in COLUMNS.items():
             if name not in buffers:
                 raise ValueError(f"the column {name} is missing")
-            column = np.frombuffer(memoryview(buffers[name]).cast("B"), kind)
-            if column.size != tensors:
-                raise ValueError(f"the column {name} has {column.size} entries for {tensors} tensors")
-            table._columns[name] = column.copy()
+            raw = memoryview(buffers[name]).cast("B")
+            if raw.nbytes != tensors * np.dtype(kind).itemsize:
+                raise ValueError(f"the column {name} has {raw.nbytes} bytes for {tensors} tensors")
+            table._columns[name] = np.frombuffer(raw, kind).copy()
         return table
