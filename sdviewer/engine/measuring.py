@@ -25,12 +25,12 @@ def measure(checkpoint: Checkpoint, indices: Sequence[int], progress: Progress =
     sizes = [checkpoint.tensors[index].nbytes for index in indices]
     total, done = sum(sizes), 0
     for place, (index, size) in enumerate(zip(indices, sizes, strict=True)):
-        within = _within(done, size, total, progress)
+        within, after = _within(done, size, total, progress), _within(done + size, 0, total, progress)
         try:
             source = tensor_source(checkpoint, index)
             with open_storage(source) as storage:
                 found = summary(storage, source.layout, progress=within)
-                write_row(columns, place, found, zero_rows(storage, source.layout, found, progress=within))
+                write_row(columns, place, found, zero_rows(storage, source.layout, found, progress=after))
         except OpenError as error:
             if error.code == "file_changed":
                 raise

@@ -78,8 +78,9 @@ class StatisticsTable:
 
     def put(self, indices: Sequence[int] | NDArray[np.int64], columns: Mapping[str, NDArray[Any]]) -> None:
         """Set what was measured of some tensors, one entry of each column an index."""
+        places = np.asarray(indices, np.int64)
         for name in COLUMNS:
-            self._columns[name][indices] = columns[name]
+            self._columns[name][places] = columns[name]
 
     def known(self) -> NDArray[np.bool_]:
         """Which tensors have been measured."""
