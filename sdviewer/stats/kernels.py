@@ -22,8 +22,9 @@ from sdviewer.stats.moments import TINY, WIDE
 SUB_BLOCK = 8192
 """Elements that are gone through together: they stay in the first-level cache between one loop and the next."""
 
-CHUNK = 256
-"""Elements that are looked at again together: few of these hold any that are looked for."""
+CHUNK = 32
+"""Elements that are looked at again together: few of these hold any that are looked for, and only those are gone
+through one by one."""
 
 Kernel = Callable[..., int]
 
@@ -81,8 +82,8 @@ def load() -> Kernels | None:
         summing(_measure(np.int64, 2**63 - 1, 2047 << 52, _bits(TINY, "f8"), narrowest, widest, 63)),
         plain(_middle(np.int32, 0x7FFFFFFF, 0x7F800000, 31, 20)),
         plain(_middle(np.int64, 2**63 - 1, 2047 << 52, 63, 52)),
-        plain(_look(np.int32, 0x7FFFFFFF, 31)),
-        plain(_look(np.int64, 2**63 - 1, 63)),
+        plain(_look(np.int32)),
+        plain(_look(np.int64)),
         plain(_bin),
         plain(_count),
         plain(settle),
@@ -214,37 +215,44 @@ def _middle(integer: Any, magnitude: int, infinity: int, sign: int, shift: int) 
     return middle
 
 
-def _look(integer: Any, magnitude: int, sign: int) -> Callable[..., tuple[int, int, int]]:
+def _look(integer: Any) -> Callable[..., tuple[int, int, int]]:
     """The loop that looks at values again, for one float type.
 
-    `limits` are ordered integers: the first and the last that is finite, the first and the last that is not far from
-    the mean, and a range. It returns how many values are far, how many lie before the range, and how many inside it
-    that are not zero; `room` gets these as ordered integers and is as long as `bits`, or empty for an empty range.
+    `limits` are the least and the greatest finite value, those between which a value is not far from the mean, and
+    those of a range. It returns how many values are far, how many lie before the range, and how many inside it that are
+    not zero; `room`, as long as `values`, gets these.
     """
-    magnitude, sign = integer(magnitude), integer(sign)
-    none, one = integer(0), integer(1)
+    none = integer(0)
 
-    def look(bits: Any, limits: Any, room: Any) -> tuple[int, int, int]:
+    def look(values: Any, limits: Any, room: Any) -> tuple[int, int, int]:
         bottom, top, near, far, low, high = limits[0], limits[1], limits[2], limits[3], limits[4], limits[5]
         outside, before, inside = 0, 0, 0
-        for start in range(0, bits.size, CHUNK):
-            part = bits[start : min(bits.size, start + CHUNK)]
-            some, less, beyond = none, none, none
-            for i in range(part.size):
-                code = part[i]
-                key = code ^ ((code >> sign) & magnitude)
-                beyond += integer((key >= bottom) & (key < near)) + integer((key > far) & (key <= top))
-                less += integer((key >= bottom) & (key < low))
-                some += integer((key >= low) & (key <= high))
+        n = values.size
+        whole = n // CHUNK * CHUNK
+        for start in range(0, whole, CHUNK):
+            beyond, less, up_to = none, none, none
+            for i in range(start, start + CHUNK):
+                v = values[i]
+                some = v >= bottom
+                beyond += integer(some & (v < near)) + integer((v > far) & (v <= top))
+                less += integer(some & (v < low))
+                up_to += integer(some & (v <= high))
             outside += beyond
             before += less
-            if some:
-                for i in range(part.size):
-                    code = part[i]
-                    key = code ^ ((code >> sign) & magnitude)
-                    if low <= key <= high and (key < -one or key > none):
-                        room[inside] = key
+            if up_to != less:
+                for i in range(start, start + CHUNK):
+                    v = values[i]
+                    if (v >= low) & (v <= high) & (v != 0):
+                        room[inside] = v
                         inside += 1
+        for i in range(whole, n):
+            v = values[i]
+            some = v >= bottom
+            outside += (some & (v < near)) + ((v > far) & (v <= top))
+            before += some & (v < low)
+            if (v >= low) & (v <= high) & (v != 0):
+                room[inside] = v
+                inside += 1
         return outside, before, inside
 
     return look

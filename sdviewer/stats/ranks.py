@@ -108,13 +108,23 @@ def _frame(dtype: np.dtype[Any], whole: Part) -> _Frame:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What to look for: keys in `low` to `high` that are not zero, and those that lie outside of `near`."""
+    """What to look for: keys in `low` to `high` that are not zero, and those that lie outside of `near`.
+
+    `limits` are all limits as values; the range is empty when `low` is above `high`.
+    """
 
     frame: _Frame
     low: int
     high: int
     near: tuple[int, int]
     loops: kernels.Kernels | None
+    limits: Array = field(init=False)
+
+    def __post_init__(self) -> None:
+        frame = self.frame
+        keys = (frame.bottom, frame.top, *self.near, self.low, self.high)
+        limits = np.array([value_of(key, frame.dtype) for key in keys], frame.dtype)
+        object.__setattr__(self, "limits", limits)
 
 
 @dataclass(slots=True)
@@ -126,20 +136,19 @@ class _Looker:
     before: int = 0
     inside: int = 0
     kept: list[NDArray[Any]] = field(default_factory=list)
+    room: Array = field(default_factory=lambda: np.empty(0))
 
     def take(self, values: Array) -> None:
-        plan, frame = self.plan, self.plan.frame
-        loops = plan.loops if values.dtype.kind == "f" else None
-        if loops is None:
+        plan = self.plan
+        if plan.loops is None or values.dtype.kind != "f":
             far, before, found = _look(keys_of(values), plan)
             inside = found.size
         else:
-            look = loops.look32 if values.itemsize == 4 else loops.look64
-            codes = values.view(f"i{values.itemsize}")
-            limits = np.array([frame.bottom, frame.top, *plan.near, plan.low, plan.high], codes.dtype)
-            room = np.empty(values.size if plan.low <= plan.high else 0, codes.dtype)
-            far, before, inside = look(codes, limits, room)
-            found = room[:inside].copy()
+            look = plan.loops.look32 if values.itemsize == 4 else plan.loops.look64
+            if self.room.size < values.size:
+                self.room = np.empty(values.size, values.dtype)
+            far, before, inside = look(values, plan.limits, self.room)
+            found = keys_of(self.room[:inside])
         self.far += far
         self.before += before
         if found.size and self.inside <= MOST_KEPT:
@@ -190,7 +199,7 @@ def ranks(
     near = key_of(limits[0], dtype), key_of(limits[1], dtype)
     wanted = [part.finite > 0 and (part.low < limits[0] or part.high > limits[1]) for part in parts]
     if guide is None or whole.low == whole.high:
-        lookers = _looked(values, _Plan(frame, 1, 0, near, loops), wanted) if any(wanted) else []
+        lookers = _looked(values, _Plan(frame, frame.top, frame.bottom, near, loops), wanted) if any(wanted) else []
         return Ranks(sum(looker.far for looker in lookers), None if guide is None else whole.low)
     low, high = _guided(*guide, whole.finite, frame)
     lookers = _looked(values, _Plan(frame, low, high, near, loops), None)

@@ -77,8 +77,8 @@ COMPILED_AFTER = 32 << 20
 """... and bytes of all tensors that a process has measured; then the loops are there for all that are not tiny."""
 
 GUIDE, FINE = 140, 16
-"""Bins for finding the median where no histogram is wanted; and how many of them a bin of a larger tensor is cut into,
-a power of two, so that the fewer values are left to sort."""
+"""Bins for finding the median where no histogram is wanted; and into how many each is cut for it, a power of two, so
+that few values are left to sort."""
 
 FIRST_LOOK = 0.7
 """Share of the time that the first of two passes takes."""
@@ -214,7 +214,8 @@ def _real(values: Array) -> Array:
 def _swept(values: Array, weights: NDArray[np.int64] | None, wanted: Wanted | None, median: bool) -> Sweep:
     """The result for values that are all at hand, and how often each occurs."""
     number = values.size if weights is None else int(weights.sum())
-    found = _ranked(values, weights, merge([measure(values, weights)]), median)
+    whole = merge([measure(values, weights)])
+    found = Sweep(0, 1, whole, moments(whole) if whole.finite else None, _order(values, weights, whole, median))
     if wanted is None:
         return found
     bins = choose_bins(values, weights, wanted.bins, wanted.span)
@@ -223,16 +224,15 @@ def _swept(values: Array, weights: NDArray[np.int64] | None, wanted: Wanted | No
     return replace(found, bins=bins, slots=slots, bars=bars, sampled=number)
 
 
-def _ranked(values: Array, weights: NDArray[np.int64] | None, whole: Part, median: bool) -> Sweep:
-    """With what the order of values tells that are all at hand."""
+def _order(values: Array, weights: NDArray[np.int64] | None, whole: Part, median: bool) -> Ranks | None:
+    """What the order of values tells that are all at hand, when any is finite."""
     if not whole.finite:
-        return Sweep(0, whole=whole)
-    if values.dtype.kind == "f" and whole.nan + whole.posinf + whole.neginf:
+        return None
+    if whole.nan + whole.posinf + whole.neginf:
         finite = np.isfinite(values)
         values, weights = values[finite], None if weights is None else weights[finite]
-    found = moments(whole)
-    outliers = outliers_of(values, weights, whole, found)
-    return Sweep(0, 1, whole, found, Ranks(outliers, median_of(values, weights) if median else None))
+    outliers = outliers_of(values, weights, whole, moments(whole))
+    return Ranks(outliers, median_of(values, weights) if median else None)
 
 
 def _add_bars(bars: dict[int, int], values: Array, weights: Array | None = None) -> dict[int, int] | None:
@@ -323,22 +323,30 @@ def _kept(tensor: _Tensor, wanted: Wanted | None, median: bool, progress: Progre
         parts.append(_part(values[-1], loops))
     progress(total, total)
     whole = merge(parts)
+    found = Sweep(0, 1, whole, moments(whole) if whole.finite else None)
+    tallied = None
     by_loops = loops is not None and values[0].dtype.kind == "f" and whole.finite > 0
+    if wanted is not None or (median and by_loops):
+        fine = FINE if median and by_loops else 1
+        found, tallied = _binned(found, values, parts, elements.count, wanted or Wanted(GUIDE), fine, loops)
     if not by_loops:
-        found = _ranked(values[0] if len(values) == 1 else np.concatenate(values), None, whole, median)
-        return found if wanted is None else _binned(found, values, parts, elements.count, wanted, None)
-    found = Sweep(0, 1, whole, moments(whole))
-    guide = None
-    if wanted is not None or median:
-        found = _binned(found, values, parts, elements.count, wanted or Wanted(GUIDE), loops)
-        guide = (found.bins, found.slots) if median else None
+        return replace(
+            found, ranks=_order(values[0] if len(values) == 1 else np.concatenate(values), None, whole, median)
+        )
+    guide = tallied if median else None
     return replace(found, ranks=_look_again(_Kept(values), parts, found, values[0].dtype, guide, loops))
 
 
 def _binned(
-    found: Sweep, values: list[Array], parts: list[Part], count: int, wanted: Wanted, loops: kernels.Kernels | None
-) -> Sweep:
-    """With the bins for values that are kept, and their counts."""
+    found: Sweep,
+    values: list[Array],
+    parts: list[Part],
+    count: int,
+    wanted: Wanted,
+    fine: int,
+    loops: kernels.Kernels | None,
+) -> tuple[Sweep, tuple[Bins, NDArray[np.int64]] | None]:
+    """With the bins for values that are kept, and their counts; and those of `fine` parts of each bin."""
     stride = math.ceil(count / SAMPLE)
     sample = np.concatenate([_every(some, stride, index) for index, some in enumerate(values)])
     bins = choose_bins(sample, None, wanted.bins, wanted.span, loops)
@@ -346,16 +354,27 @@ def _binned(
         # All of the sample is NaN or infinite; the rest need not be.
         sample = np.concatenate(values)
         bins = choose_bins(sample, None, wanted.bins, wanted.span, loops)
-    slots = None
-    if bins is not None:
-        tallier = _Tallier(bins, loops)
-        for some in values:
-            tallier.take(some)
-        slots = _finite_only([tallier.tallies], parts, loops)
     # Counting the distinct values of every block is slow: not where the sample already has too many.
     few = sample.dtype.kind != "f" and np.unique(sample).size <= MOST_BARS
     bars = _all_bars([_add_bars({}, some) for some in values]) if few else None
-    return replace(found, bins=bins, slots=slots, bars=bars, sampled=sample.size, exact_range=sample.size == count)
+    found = replace(found, bars=bars, sampled=sample.size, exact_range=sample.size == count)
+    if bins is None:
+        return found, None
+    tallier = _Tallier(finer(bins, fine), loops)
+    for some in values:
+        tallier.take(some)
+    slots = _finite_only([tallier.tallies], parts, loops)
+    return replace(found, bins=bins, slots=_together(slots, bins)), (tallier.bins, slots)
+
+
+def finer(bins: Bins, parts: int) -> Bins:
+    """Bins cut into parts; those of integers stay as they are."""
+    return replace(bins, bins=bins.bins * parts) if isinstance(bins, FloatBins) else bins
+
+
+def _together(slots: NDArray[np.int64], bins: Bins) -> NDArray[np.int64]:
+    """The counts of slots from those of finer ones."""
+    return np.concatenate([slots[:1], slots[1:-1].reshape(bins.bins, -1).sum(axis=1), slots[-1:]])
 
 
 def _look_again(
@@ -363,15 +382,11 @@ def _look_again(
     parts: list[Part],
     found: Sweep,
     dtype: np.dtype[Any],
-    guide: tuple[Bins | None, NDArray[np.int64] | None] | None,
+    guide: tuple[Bins, NDArray[np.int64]] | None,
     loops: kernels.Kernels | None,
 ) -> Ranks | None:
     """What the order of the values tells, when any is finite."""
-    if found.moments is None:
-        return None
-    bins, slots = guide or (None, None)
-    known = None if bins is None or slots is None else (bins, slots)
-    return ranks(values, dtype, parts, found.whole, found.moments, known, loops)
+    return found.moments and ranks(values, dtype, parts, found.whole, found.moments, guide, loops)
 
 
 @dataclass(frozen=True, slots=True)
@@ -432,16 +447,16 @@ class _Tallier:
     """Counts how many values fall into each slot, as some rows that add up to them; for `_finite_only`."""
 
     def __init__(self, bins: Bins, loops: kernels.Kernels | None) -> None:
-        self._bins = bins
+        self.bins = bins
         self._loops = loops if isinstance(bins, FloatBins) else None
         self.tallies = np.zeros((1 if self._loops is None else 4, bins.bins + 2), np.int64)
-        self._slots = np.empty(0 if self._loops is None else kernels.SUB_BLOCK, np.int32)
+        self._slots = np.empty(kernels.SUB_BLOCK, np.int32)
 
     def take(self, values: Array) -> None:
-        if self._loops is None or not isinstance(self._bins, FloatBins):
-            self.tallies[0] += tally(self._bins, values)
+        bins = self.bins
+        if self._loops is None or not isinstance(bins, FloatBins):
+            self.tallies[0] += tally(bins, values)
         else:
-            bins = self._bins
             self._loops.bin(values, bins.low, bins.high, *bins.constants, bins.bins, self.tallies, self._slots)
 
 
@@ -476,7 +491,7 @@ def _streamed(
         asked = wanted or Wanted(GUIDE)
         bins = choose_bins(sample, None, asked.bins, asked.span, loops)
     few = sample is not None and sample.dtype.kind != "f" and np.unique(sample).size <= MOST_BARS
-    fine = replace(bins, bins=bins.bins * FINE) if median and isinstance(bins, FloatBins) else bins
+    fine = finer(bins, FINE) if median and bins is not None else bins
     plan = _Plan(tensor, fine, few)
     blocks = Blocks(tensor.elements)
     workers = run(blocks, tensor.elements, lambda: _Measurer(plan), share(progress, 0, FIRST_LOOK if median else 1))
@@ -486,15 +501,14 @@ def _streamed(
         # The sample had no finite value, the tensor has some.
         return _streamed(tensor, wanted, median, progress, np.array([whole.low, whole.high]))
     found = Sweep(0, 1, whole, moments(whole) if whole.finite else None, bins=bins, exact_range=False)
-    slots = None
-    if fine is not None and bins is not None:
+    guide = None
+    if fine is not None and bins is not None and sample is not None:
         slots = _finite_only([worker.tallier.tallies for worker in workers], parts, loops)
-        merged = slots if fine is bins else np.array([slots[0], *slots[1:-1].reshape(-1, FINE).sum(axis=1), slots[-1]])
-        found = replace(found, slots=merged, sampled=0 if sample is None else sample.size)
+        found = replace(found, slots=_together(slots, bins), sampled=sample.size)
+        guide = (fine, slots) if median else None
     if few:
         found = replace(found, bars=_all_bars([worker.bars for worker in workers]))
     again = _Again(tensor, blocks, share(progress, FIRST_LOOK if median else 1, 1))
-    guide = (fine, slots) if median else None
     ranked = _look_again(again, parts, found, _value_type(tensor), guide, loops)
     total = tensor.elements.nbytes(tensor.elements.count)
     progress(total, total)
