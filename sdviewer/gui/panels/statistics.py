@@ -5,8 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from PySide6.QtCore import QEvent, Qt
-from PySide6.QtGui import QContextMenuEvent, QFontMetrics, QKeyEvent, QKeySequence, QMouseEvent, QPainter, QPaintEvent
+from PySide6.QtCore import QEvent, Qt, Signal
+from PySide6.QtGui import (
+    QContextMenuEvent,
+    QEnterEvent,
+    QFocusEvent,
+    QFontMetrics,
+    QKeyEvent,
+    QKeySequence,
+    QMouseEvent,
+    QPainter,
+    QPaintEvent,
+)
 from PySide6.QtWidgets import QFrame, QMenu, QScrollArea, QVBoxLayout, QWidget
 
 from sdviewer.core import text
@@ -44,10 +54,18 @@ _NUMBERS: Final[tuple[tuple[str, str, str, Show], ...]] = (
     ("HEALTH", "zeros", "exact zeros", _count),
     ("HEALTH", "tiny", "|x| < 1e−6", _count),
     ("HEALTH", "outliers", "outliers > 6σ", _count),
-    ("NORMS", "l1", "L1 norm", _number),
     ("NORMS", "l2", "L2 norm", _number),
-    ("NORMS", "rms", "RMS", _number),
 )
+# What a number is, where its name does not say it; all but the counts are over the finite values.
+_MEANING: Final[Mapping[str, str]] = {
+    "std": "The population's standard deviation σ",
+    "median": "Of an even number of values the mean of the middle two",
+    "kurtosis": "Excess kurtosis: 0 for a normal distribution, more for longer tails",
+    "tiny": "Nearer to zero than 0.000001, exact zeros among them",
+    "outliers": "Further than 6 standard deviations σ from the mean",
+}
+# What the spectrum tells, among the norms; it comes by itself or not at all.
+_SPECTRUM: Final = (("spectral", "spectral"), ("stable_rank", "stable rank"), ("rank90", "rank for 90 %"))
 _STORAGE: Final = (
     ("file", "file"),
     ("storage", "storage"),
@@ -66,7 +84,12 @@ _RIGHT = int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter | Qt.Te
 
 
 class _Line(QWidget):
-    """A label and a number that can be copied by click, key or menu. One widget that paints both: there are many."""
+    """A label and a number that can be copied by click, key or menu. One widget that paints both: there are many.
+
+    `pointed` tells whether the pointer or the focus is on it.
+    """
+
+    pointed = Signal(bool)
 
     def __init__(self, words: str, parent: QWidget) -> None:
         super().__init__(parent)
@@ -97,6 +120,22 @@ class _Line(QWidget):
             painter.setPen(resources.colour("accent"))
             painter.drawRoundedRect(self.rect().adjusted(-1, 0, 0, -1), 3, 3)
 
+    def enterEvent(self, event: QEnterEvent) -> None:
+        super().enterEvent(event)
+        self.pointed.emit(True)
+
+    def leaveEvent(self, event: QEvent) -> None:
+        super().leaveEvent(event)
+        self.pointed.emit(self.hasFocus())
+
+    def focusInEvent(self, event: QFocusEvent) -> None:
+        super().focusInEvent(event)
+        self.pointed.emit(True)
+
+    def focusOutEvent(self, event: QFocusEvent) -> None:
+        super().focusOutEvent(event)
+        self.pointed.emit(False)
+
     def copy(self) -> None:
         """Put the exact value on the clipboard."""
         widgets.copy_text(self._copied)
@@ -117,7 +156,12 @@ class _Line(QWidget):
 
 
 class Statistics(QScrollArea):
-    """Numbers of one tensor in four groups; empty groups are not there."""
+    """Numbers of one tensor in four groups; empty groups are not there.
+
+    `hovered` tells the field of the line that somebody points at, "" for none.
+    """
+
+    hovered = Signal(str)
 
     def __init__(self) -> None:
         super().__init__()
@@ -155,9 +199,11 @@ class Statistics(QScrollArea):
             if group == "STORAGE"
             else [(field, words) for where, field, words, _ in _NUMBERS if where == group]
         )
+        entries += _SPECTRUM if group == "NORMS" else ()
         for field, words in entries:
             line = _Line(words, card)
             line.hide()
+            line.pointed.connect(lambda on, field=field: self.hovered.emit(field if on else ""))
             self._lines[field] = line
             column.addWidget(line)
         head.hide()
@@ -177,6 +223,7 @@ class Statistics(QScrollArea):
 
     def show_facts(self, facts: Mapping[str, Any]) -> None:
         """What the header says: storage, stride, sharing. The numbers of the values stay until theirs come."""
+        self.show_spectrum({})
         storage = facts.get("storage") or {}
         shown: dict[str, tuple[str, str, str]] = {}
         if storage:
@@ -231,13 +278,33 @@ class Statistics(QScrollArea):
             if value is None:
                 line.hide()
                 continue
-            shown = show(value)
-            more = ""
+            shown, more = show(value), [_exact(value)]
             if field in approximate:
                 shown = f"≈ {shown}"
-                more = f"from {int(fields.get('sampled') or 0):,} of {int(fields.get('count') or 0):,} values"
-            line.show_value(shown, _exact(value), more)
+                more = [f"from {int(fields.get('sampled') or 0):,} of {int(fields.get('count') or 0):,} values"]
+            if field in _MEANING:
+                more.append(_MEANING[field])
+            line.show_value(shown, _exact(value), "\n".join(more))
         self.say("")
+        self._show_heads()
+
+    def show_spectrum(self, body: Mapping[str, Any]) -> None:
+        """What the singular values say (`stats.Spectrum`), {} for nothing."""
+        known = int(body.get("known") or 0)
+        randomised = body.get("kind") == "randomised"
+        for field, _ in _SPECTRUM:
+            value = body.get(field)
+            line = self._lines[field]
+            if value is None and not (field == "rank90" and randomised):
+                line.hide()
+            elif value is None:
+                line.show_value(
+                    f"> {text.count(known)}", "", f"The first {known:,} hold less than 90 %, as far as is known"
+                )
+            else:
+                shown = _count(value) if field == "rank90" else _number(float(value))
+                more = f"from {known:,} randomised singular values" if randomised else ""
+                line.show_value(f"≈ {shown}" if randomised else shown, _exact(value), more)
         self._show_heads()
 
     def forget_numbers(self, words: str) -> None:
