@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sdviewer.stats import kernels
 from sdviewer.stats.decode import Array
+from sdviewer.stats.moments import AT_ONCE
 
 TAIL = 0.001
 """Share of the values on each side that the range leaves out."""
@@ -125,6 +126,10 @@ Bins = FloatBins | IntBins
 
 def tally(bins: Bins, values: Array, weights: Array | None = None) -> NDArray[np.int64]:
     """How many finite values fall into each slot; NaN and infinity are left out."""
+    if weights is None and values.size > AT_ONCE:
+        parts = [tally(bins, values[start : start + AT_ONCE]) for start in range(0, values.size, AT_ONCE)]
+        total: NDArray[np.int64] = np.sum(parts, axis=0)
+        return total
     if values.dtype.kind == "f":
         finite = np.isfinite(values)
         if not finite.all():

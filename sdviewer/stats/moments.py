@@ -21,6 +21,9 @@ WIDE = 2.0**200
 TINY = 1e-6
 """Magnitudes below this are as good as nothing in most models."""
 
+AT_ONCE = 1 << 15
+"""Values that are gone through together: what is made of them on the way stays in the core's cache."""
+
 FIRST = 8192
 """The mean of so many values is what the distances of a part are taken from."""
 
@@ -81,6 +84,8 @@ def real(values: Array) -> Array:
 
 def measure(values: Array, weights: Array | None = None) -> Part:
     """Count and sum real values of any NumPy type, each as often as its weight says (int64, at least 1)."""
+    if weights is None and values.size > AT_ONCE:
+        return merge([measure(values[start : start + AT_ONCE]) for start in range(0, values.size, AT_ONCE)])
     nan, posinf, neginf = 0, 0, 0
     if values.dtype.kind == "f":
         finite = np.isfinite(values)
@@ -120,14 +125,17 @@ def _centered(
     values: Array, scaled: Array, weights: Array | None, exponent: int, low: Any, high: Any
 ) -> tuple[Any, Array]:
     """A number in the midst of the values, and how far each is from it, in units of 2**exponent."""
-    near = float(scaled[:FIRST].mean()) if weights is None else _sum(scaled, weights) / int(weights.sum())
+    some = scaled[:FIRST]
+    near = _sum(some, None) / some.size if weights is None else _sum(scaled, weights) / int(weights.sum())
     if values.dtype.kind in "iu" and values.itemsize == 8 and max(abs(low), abs(high)) >= 2**53:
         # float64 would round them; the distance from an integer among them is exact, modulo 2**64.
         wide = high - low >= 2**63
         middle = low + (high - low + 1) // 2 if wide else min(max(round(near), low), high)
         apart = (values.astype(np.uint64) - np.uint64(middle % 2**64)).view(np.int64)
         return middle, apart.astype(np.float64)
-    return math.ldexp(near, exponent), scaled - near
+    # A denormal has few digits: distances are from the number that is kept.
+    center = math.ldexp(near, exponent)
+    return center, scaled - math.ldexp(center, -exponent)
 
 
 def about_mean(n: int, first: float, second: float, third: float, fourth: float) -> tuple[float, float, float]:
@@ -148,6 +156,8 @@ def exponent_of(widest: float) -> int:
 
 def merge(parts: Sequence[Part]) -> Part:
     """All parts as one."""
+    if len(parts) == 1 and (not parts[0].finite or parts[0].low != parts[0].high):
+        return parts[0]
     nan, zeros = sum(part.nan for part in parts), sum(part.zeros for part in parts)
     posinf, neginf = sum(part.posinf for part in parts), sum(part.neginf for part in parts)
     some = [part for part in parts if part.finite]
@@ -213,4 +223,4 @@ def _count(mask: Array, weights: Array | None) -> int:
 
 
 def _sum(values: Array, weights: Array | None) -> float:
-    return float(values.sum() if weights is None else (values * weights).sum())
+    return float(np.add.reduce(values if weights is None else values * weights))

@@ -337,6 +337,9 @@ def median_of(values: Array, weights: Array | None = None) -> int | float:
 
 def outliers_of(values: Array, weights: Array | None, whole: Part, found: Moments) -> int:
     """How many of some finite values that are all at hand lie far from the mean."""
+    spread = SIGMAS * found.std
+    if isinstance(whole.center, float) and found.mean - spread <= whole.low and whole.high <= found.mean + spread:
+        return 0
     if values.dtype.kind == "b":
         values = values.view(np.uint8)
     low, high = (np.array(limit, values.dtype) for limit in limits_of(whole, found, values.dtype))
