@@ -26,7 +26,7 @@ from sdviewer.gui.jobs import Body, Buffers, Jobs
 AUTOMATIC: Final = 4 << 30
 """Bytes that are read without being asked for."""
 
-QUIET: Final = 600
+QUIET: Final = 1000
 """Milliseconds between the opening of a file and the first measurement: what is looked at first is read first."""
 
 SLOW_OPENING: Final = 10.0
