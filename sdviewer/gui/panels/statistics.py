@@ -86,13 +86,14 @@ _RIGHT = int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter | Qt.Te
 class _Line(QWidget):
     """A label and a number that can be copied by click, key or menu. One widget that paints both: there are many.
 
-    `pointed` tells whether the pointer or the focus is on it.
+    `pointed` tells its field when the pointer or the focus comes to it, and "" when it leaves.
     """
 
-    pointed = Signal(bool)
+    pointed = Signal(str)
 
-    def __init__(self, words: str, parent: QWidget) -> None:
+    def __init__(self, field: str, words: str, parent: QWidget) -> None:
         super().__init__(parent)
+        self._field = field
         self.words = words
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.setFixedHeight(QFontMetrics(resources.font(resources.NOTE)).height() + 4)
@@ -118,23 +119,23 @@ class _Line(QWidget):
         painter.drawText(self.rect(), _RIGHT, shown)
         if self.hasFocus():
             painter.setPen(resources.colour("accent"))
-            painter.drawRoundedRect(self.rect().adjusted(-1, 0, 0, -1), 3, 3)
+            painter.drawRoundedRect(self.rect().adjusted(0, 0, -1, -1), 3, 3)
 
     def enterEvent(self, event: QEnterEvent) -> None:
         super().enterEvent(event)
-        self.pointed.emit(True)
+        self.pointed.emit(self._field)
 
     def leaveEvent(self, event: QEvent) -> None:
         super().leaveEvent(event)
-        self.pointed.emit(self.hasFocus())
+        self.pointed.emit(self._field if self.hasFocus() else "")
 
     def focusInEvent(self, event: QFocusEvent) -> None:
         super().focusInEvent(event)
-        self.pointed.emit(True)
+        self.pointed.emit(self._field)
 
     def focusOutEvent(self, event: QFocusEvent) -> None:
         super().focusOutEvent(event)
-        self.pointed.emit(False)
+        self.pointed.emit("")
 
     def copy(self) -> None:
         """Put the exact value on the clipboard."""
@@ -201,9 +202,10 @@ class Statistics(QScrollArea):
         )
         entries += _SPECTRUM if group == "NORMS" else ()
         for field, words in entries:
-            line = _Line(words, card)
+            line = _Line(field, words, card)
             line.hide()
-            line.pointed.connect(lambda on, field=field: self.hovered.emit(field if on else ""))
+            # Not through a function: a line that loses the focus while all of this is taken apart would still call it.
+            line.pointed.connect(self.hovered)
             self._lines[field] = line
             column.addWidget(line)
         head.hide()
