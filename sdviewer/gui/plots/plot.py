@@ -15,12 +15,15 @@ from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import Card
 
 Facts = Mapping[str, Any]
+Index = tuple[int, ...]
+"""A place in a tensor, one number for each of its dimensions; -1 where a plot knows none, as for a row of a matrix."""
 
 
 class Plot(Card):
     """One kind of plot. `name` is its id, `title` what the view is called, `order` its place in the overview.
 
-    `finished` fires when what was asked for last is drawn or cannot be drawn.
+    `finished` fires when what was asked for last is drawn or cannot be drawn. `cell_moved` fires with the Index that a
+    person points at or moves to, () when at none any more: the other plots then `mark` it.
     """
 
     name: ClassVar[str]
@@ -30,6 +33,7 @@ class Plot(Card):
 
     finished = Signal()
     cursor_moved = Signal(str)
+    cell_moved = Signal(object)  # an Index
 
     def __init__(self) -> None:
         super().__init__(self.heading)
@@ -63,6 +67,15 @@ class Plot(Card):
 
     def show_summary(self, summary: Facts) -> None:
         """Take the sums of the same tensor (`stats.Summary`), which come before or after the plot's own numbers."""
+
+    def mark(self, cell: Index) -> None:
+        """Show where an element stands that somebody points at in another plot; () for none."""
+
+    def tell_value(self, cell: Index, words: str) -> None:
+        """Take the exact value of the element that is pointed at, as it is shown."""
+
+    def point_out(self, statistic: str, value: float | None) -> None:
+        """Show where a number of the statistics column stands ("max", "mean" ...); "" for none."""
 
     def shows(self, facts: Facts) -> bool:
         """Whether this tensor is what is drawn, or asked for."""
