@@ -6,22 +6,28 @@ What is drawn is remembered as the calls that draw it. So a plot can be drawn be
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QEvent, QTimer
+from PySide6.QtCore import QEvent, QTimer, Signal
 from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 
 from sdviewer.gui import resources
 from sdviewer.gui.plots.library import library
-from sdviewer.gui.plots.scale import Numbers, TickText, View, short_number
+from sdviewer.gui.plots.scale import Mark, Numbers, TickText, View, short_number
 
 if TYPE_CHECKING:
     from sdviewer.gui.plots.canvas import Canvas, Item
 
 
 class Axes(QWidget):
-    """A plot area. Draw with `start_over`, the `add` methods in the order of painting, and at last `set_range`."""
+    """A plot area. Draw with `start_over`, the `add` methods in the order of painting, and at last `set_range`.
+
+    `pointed` tells where along x the pointer is, in the data's own numbers; NaN when it has left.
+    """
+
+    pointed = Signal(float)
 
     def __init__(self, tick_text: TickText = short_number) -> None:
         """`tick_text` writes the numbers of the vertical axis."""
@@ -29,6 +35,8 @@ class Axes(QWidget):
         self._tick_text = tick_text
         self._items: list[Item] = []
         self._levels: list[tuple[float, str]] = []
+        self._columns: list[tuple[float, str]] = []
+        self._marks: list[Mark] = []
         self._whole = False
         self._home: View | None = None
         self._old_colours = False
@@ -48,6 +56,7 @@ class Axes(QWidget):
 
         self._canvas = Canvas()
         self._canvas.hide()
+        self._canvas.pointed.connect(self.pointed)
         layout = self.layout()
         assert layout is not None
         layout.addWidget(self._canvas)
@@ -57,7 +66,8 @@ class Axes(QWidget):
 
     def start_over(self) -> None:
         """Take everything off."""
-        self._items, self._levels, self._whole, self._home = [], [], False, None
+        self._items, self._levels, self._columns, self._marks = [], [], [], []
+        self._whole, self._home = False, None
         # Most often it is drawn anew at once; hidden and shown, it would be laid out and painted once more.
         QTimer.singleShot(0, self, self._hide_nothing)
 
@@ -69,6 +79,10 @@ class Axes(QWidget):
         """Thin horizontal lines with their numbers."""
         words = tick_text or self._tick_text
         self._levels = [(level, words(level)) for level in levels]
+
+    def add_columns(self, columns: Sequence[tuple[float, str]]) -> None:
+        """Labels of the horizontal axis at places of one's own, instead of round numbers."""
+        self._columns = list(columns)
 
     def add_steps(self, edges: Numbers, heights: Numbers, base: float) -> None:
         """True steps, filled to `base`; `edges` has one more than `heights`."""
@@ -87,13 +101,23 @@ class Axes(QWidget):
         """What lies between two lines, as where many points share a pixel."""
         self._items.append(lambda canvas: canvas.add_band(x, low, high))
 
-    def add_points(self, x: Numbers, y: Numbers) -> None:
-        """Dots, for few values."""
-        self._items.append(lambda canvas: canvas.add_points(x, y))
+    def add_points(self, x: Numbers, y: Numbers, size: float = 5) -> None:
+        """Dots, for few values; `size` is in pixels."""
+        self._items.append(lambda canvas: canvas.add_points(x, y, size))
 
-    def add_mark(self, x: float, token: str = "neutral") -> None:
+    def add_rings(self, x: Numbers, y: Numbers, token: str = "S") -> None:
+        """Circles around what stands out."""
+        self._items.append(lambda canvas: canvas.add_rings(x, y, token))
+
+    def add_words(
+        self, x: float, y: float, words: str, token: str = "text2", anchor: tuple[float, float] = (0.0, 0.5)
+    ) -> None:
+        """Plain text; `anchor` is the part of it that stands at the place, (0, 0) its upper left corner."""
+        self._items.append(lambda canvas: canvas.add_words(x, y, words, token, anchor))
+
+    def add_mark(self, x: float, token: str = "neutral", *, dashed: bool = False) -> None:
         """A thin vertical line."""
-        self._items.append(lambda canvas: canvas.add_mark(x, token))
+        self._items.append(lambda canvas: canvas.add_mark(x, token, dashed))
 
     def add_level(self, y: float, token: str = "neutral") -> None:
         """A thin horizontal line without a number."""
@@ -103,6 +127,12 @@ class Axes(QWidget):
         """Show all that was added, and exactly this; a double click comes back to it."""
         self._home = View(*_opened(*x), *_opened(*y))
         self._draw()
+
+    def point_out(self, marks: Sequence[Mark]) -> None:
+        """Show these places along x above all that is drawn, instead of those before: quick enough for a pointer."""
+        self._marks = list(marks)
+        if self._canvas is not None and self._home is not None:
+            self._canvas.show_marks(self._marks)
 
     @property
     def view(self) -> View | None:
@@ -114,9 +144,10 @@ class Axes(QWidget):
             return
         if self._home is not None:
             self._canvas.show()
-            self._canvas.start(self._home, self._levels, self._whole)
+            self._canvas.start(self._home, self._levels, self._columns, self._whole)
             for item in self._items:
                 item(self._canvas)
+            self._canvas.show_marks(self._marks)
 
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)
