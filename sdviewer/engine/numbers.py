@@ -5,10 +5,13 @@ gives it).
 
     overview  {"bins"?: n, "span"?: [low, high]} -> {"summary": Summary, "histogram": Histogram} from one pass;
               buffers "edges" f8, "counts" i8, "value_counts" i8
-    slice     {"x"?, "y"?, "index"?, "rows", "columns", "how"?: "mean" | "max_abs" | "rms"} -> ReducedSlice;
+    glance    {"bins"?} -> as `overview` from a sample, scaled up: "summary" also has "approximate": [fields], "sampled"
+    slice     {"x"?, "y"?, "index"?, "rows", "columns", "how"?: "mean" | "max_abs" | "rms", "window"?: [first row, first
+              column, rows, columns], "limit"?: of the colours, "most"?: elements to read} -> ReducedSlice;
               buffer "shades" u1 (rows, columns), so that the window computes nothing
     values    {"x", "y", "index"?, "row0", "rows", "col0", "cols"} -> ValuesWindow; buffer "numbers" f8
-    line      {"points"} -> Line; buffers "low" f8, "high" f8, "flags" u1
+    line      {"points", "sort"?: bool} -> Line; buffers "low" f8, "high" f8, "flags" u1
+    extreme   {"which": "min" | "max"} -> {"index": [place in each dimension] | null}, the first of them
     digest    {} -> {"sha256", "problem"}
     checksum  {} -> {"stated": CRC-32 | null, "found": likewise, "problem": "" or what is wrong}    of the whole storage
     contents  {"path", "identity"} -> {"records", "unstated", "nbytes", "wrong", "problems": [[severity, code, message,
@@ -34,6 +37,8 @@ from sdviewer.engine.frames import Answer
 from sdviewer.errors import CorruptCheckpoint
 from sdviewer.formats import TensorSource, checksum, open_checkpoint, open_storage
 from sdviewer.stats.digest import Digest, sha256
+from sdviewer.stats.extremes import extreme
+from sdviewer.stats.glance import glance
 from sdviewer.stats.histogram import BINS, summary_and_histogram
 from sdviewer.stats.slices import line, reduced_slice, values_window
 
@@ -54,9 +59,11 @@ class Numbers:
     def __init__(self) -> None:
         measures: dict[str, Measure] = {
             "overview": _overview,
+            "glance": _glance,
             "slice": _slice,
             "values": _values,
             "line": _line,
+            "extreme": _extreme,
             "digest": _digest,
             "checksum": _checksum,
         }
@@ -88,6 +95,11 @@ def _overview(storage: OpenStorage, source: TensorSource, params: Params, progre
     return Answer({"summary": summary.to_json(), "histogram": histogram.to_json()}, histogram.arrays())
 
 
+def _glance(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
+    found = glance(storage, source.layout, params.get("bins", BINS))
+    return Answer({"summary": found.summary_json(), "histogram": found.histogram.to_json()}, found.histogram.arrays())
+
+
 def _slice(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
     found = reduced_slice(
         storage,
@@ -98,6 +110,9 @@ def _slice(storage: OpenStorage, source: TensorSource, params: Params, progress:
         rows=params["rows"],
         columns=params["columns"],
         how=params.get("how", "mean"),
+        window=params.get("window"),
+        limit=params.get("limit"),
+        most=params.get("most"),
         progress=progress,
     )
     return Answer(found.to_json(), {"shades": found.shades()})
@@ -119,8 +134,13 @@ def _values(storage: OpenStorage, source: TensorSource, params: Params, progress
 
 
 def _line(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
-    found = line(storage, source.layout, params["points"], progress=progress)
+    found = line(storage, source.layout, params["points"], sort=bool(params.get("sort")), progress=progress)
     return Answer(found.to_json(), found.arrays())
+
+
+def _extreme(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
+    found = extreme(storage, source.layout, params["which"], progress=progress)
+    return Answer({"index": None if found is None else list(found)})
 
 
 def _digest(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
