@@ -12,6 +12,12 @@ gives it).
     values    {"x", "y", "index"?, "row0", "rows", "col0", "cols"} -> ValuesWindow; buffer "numbers" f8
     line      {"points", "sort"?: bool} -> Line; buffers "low" f8, "high" f8, "flags" u1
     extreme   {"which": "min" | "max"} -> {"index": [place in each dimension] | null}, the first of them
+    spectrum  {"how"?: "auto" | "exact" | "randomised"} -> Spectrum; buffers "index" i8, "values" f8
+    rows      {"points"} -> {"axes": [Profile]} of output rows and input columns; buffers "0.norm.ordered.low" f8 ...
+              (place in "axes", norm | mean | std, ordered | sorted, low | high)
+    quantiles {} -> Quantiles; buffers "probabilities" f8, "deviates" f8, "values" f8
+    kernels   {"first"?, "channel"?, "rgb"?: bool, "common"?: bool} -> KernelImages; buffers "limits" f8, "shades" u1
+    heads     {"axis", "spans": [[first row, one behind the last]]} -> {}; buffers "norms" f8, "stds" f8, "dead" i8
     digest    {} -> {"sha256", "problem"}
     checksum  {} -> {"stated": CRC-32 | null, "found": likewise, "problem": "" or what is wrong}    of the whole storage
     contents  {"path", "identity"} -> {"records", "unstated", "nbytes", "wrong", "problems": [[severity, code, message,
@@ -40,7 +46,11 @@ from sdviewer.stats.digest import Digest, sha256
 from sdviewer.stats.extremes import extreme
 from sdviewer.stats.glance import glance
 from sdviewer.stats.histogram import BINS, summary_and_histogram
+from sdviewer.stats.kernel_images import kernel_images
+from sdviewer.stats.quantiles import quantiles
+from sdviewer.stats.rows import heads, profiles
 from sdviewer.stats.slices import line, reduced_slice, values_window
+from sdviewer.stats.spectrum import spectrum
 
 if TYPE_CHECKING:
     from sdviewer.formats import OpenStorage
@@ -64,6 +74,11 @@ class Numbers:
             "values": _values,
             "line": _line,
             "extreme": _extreme,
+            "spectrum": _spectrum,
+            "rows": _rows,
+            "quantiles": _quantiles,
+            "kernels": _kernels,
+            "heads": _heads,
             "digest": _digest,
             "checksum": _checksum,
         }
@@ -141,6 +156,40 @@ def _line(storage: OpenStorage, source: TensorSource, params: Params, progress: 
 def _extreme(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
     found = extreme(storage, source.layout, params["which"], progress=progress)
     return Answer({"index": None if found is None else list(found)})
+
+
+def _spectrum(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
+    found = spectrum(storage, source.layout, params.get("how", "auto"), progress=progress)
+    return Answer(found.to_json(), found.arrays())
+
+
+def _rows(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
+    found = profiles(storage, source.layout, params["points"], progress=progress)
+    arrays = {name: array for place, one in enumerate(found) for name, array in one.arrays(str(place)).items()}
+    return Answer({"axes": [one.to_json() for one in found]}, arrays)
+
+
+def _quantiles(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
+    found = quantiles(storage, source.layout, progress=progress)
+    return Answer(found.to_json(), found.arrays())
+
+
+def _kernels(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
+    found = kernel_images(
+        storage,
+        source.layout,
+        first=params.get("first", 0),
+        channel=params.get("channel", 0),
+        rgb=params.get("rgb", False),
+        common=params.get("common", False),
+        progress=progress,
+    )
+    return Answer(found.to_json(), found.arrays())
+
+
+def _heads(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
+    spans = [(start, stop) for start, stop in params["spans"]]
+    return Answer({}, heads(storage, source.layout, params["axis"], spans, progress=progress).arrays())
 
 
 def _digest(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:

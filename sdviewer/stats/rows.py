@@ -1,0 +1,277 @@
+"""Norm, mean and deviation of each index along an axis: rows that are dead, columns that stick out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdviewer.core.progress import Progress, no_progress
+from sdviewer.core.tensor_bytes import ByteSource, TensorLayout
+from sdviewer.errors import UsageError
+from sdviewer.stats.decode import Reader, product, refuse_bomb
+from sdviewer.stats.moments import real
+from sdviewer.stats.slices import known_elements
+from sdviewer.stats.tiles import exponent, once, tiles
+
+MOST_INDEXES = 1 << 23
+"""Indexes along an axis up to which each is measured: what is kept of one takes some fifty bytes."""
+
+LISTED = 100
+"""Dead rows, and rows with NaN or infinity, that are named."""
+
+MEASURES = ("norm", "mean", "std")
+
+
+@dataclass(frozen=True, slots=True)
+class AxisSums:
+    """What the values at each index of `axis` come to, over all other dimensions, `size` of them.
+
+    `counts` are the finite values at each index, `means` and `squares` their mean and the sum of squared deviations
+    from it, both divided by 2**`exponent` and its square. `dead` says that all values at an index are exactly zero.
+    Complex values are taken by their magnitude.
+    """
+
+    axis: int
+    size: int
+    exponent: int
+    counts: NDArray[np.int64]
+    means: NDArray[np.float64]
+    squares: NDArray[np.float64]
+    dead: NDArray[np.bool_]
+
+    def measure(self, name: str) -> NDArray[np.float64]:
+        """ "norm" (L2), "mean" or "std" (the population's) of the finite values at each index, NaN without any."""
+        some = np.maximum(self.counts, 1)
+        if name == "norm":
+            found = np.sqrt(self.squares + self.counts * self.means**2)
+        elif name == "std":
+            found = np.sqrt(self.squares / some)
+        else:
+            found = self.means
+        with np.errstate(over="ignore"):
+            return np.where(self.counts > 0, np.ldexp(found, self.exponent), np.nan)
+
+
+def axis_sums(
+    source: ByteSource, layout: TensorLayout, axes: Sequence[int], *, progress: Progress = no_progress
+) -> list[AxisSums]:
+    """One pass over a tensor for the sums along some of its axes. Progress is in bytes.
+
+    Raises:
+        UsageError: an axis has more than `MOST_INDEXES` indexes, or the tensor no such axis.
+        CorruptCheckpoint: the bytes are not there.
+    """
+    elements = known_elements(source, layout)
+    shape = elements.shape
+    for axis in axes:
+        if not 0 <= axis < len(shape):
+            raise UsageError(f"a tensor of {len(shape)} dimensions has no dimension {axis}")
+        if shape[axis] > MOST_INDEXES:
+            raise UsageError(f"dimension {axis} has {shape[axis]:,} indexes, more than {MOST_INDEXES:,}")
+    seen = once(elements)
+    refuse_bomb(seen)
+    power = exponent(source, layout)
+    found = [_Marginal(axis, seen.shape[axis]) for axis in axes]
+    reader = Reader(source, layout)
+    total, done = seen.nbytes(seen.count), 0
+    for starts, block in tiles(seen):
+        progress(done, total)
+        values = real(reader.values(block))
+        if power:
+            np.ldexp(values, -power, out=values)
+        finite = np.isfinite(values)
+        odd = None if finite.all() else ~finite
+        for marginal in found:
+            marginal.add(values, odd, starts[marginal.axis])
+        done += seen.nbytes(values.size)
+    progress(total, total)
+    return [marginal.whole(shape, seen.shape, power) for marginal in found]
+
+
+@dataclass(slots=True)
+class _Marginal:
+    """The sums of one axis while the tiles stream past."""
+
+    axis: int
+    size: int
+    counts: NDArray[np.int64] = field(init=False)
+    means: NDArray[np.float64] = field(init=False)
+    squares: NDArray[np.float64] = field(init=False)
+    alive: NDArray[np.bool_] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.counts, self.alive = np.zeros(self.size, np.int64), np.zeros(self.size, bool)
+        self.means, self.squares = np.zeros(self.size), np.zeros(self.size)
+
+    def add(self, values: NDArray[np.float64], odd: NDArray[np.bool_] | None, start: int) -> None:
+        """Take in a tile whose first index along the axis is `start`; `odd` marks NaN and infinity."""
+        rows = _along(values, self.axis)
+        at = slice(start, start + len(rows))
+        if odd is None:
+            new: Any = rows.shape[1]
+            self.alive[at] |= (rows != 0).any(axis=1)
+        else:
+            missing = _along(odd, self.axis)
+            new = rows.shape[1] - missing.sum(axis=1)
+            rows = np.where(missing, 0.0, rows)
+            self.alive[at] |= (rows != 0).any(axis=1) | missing.any(axis=1)
+        means = rows.sum(axis=1) / np.maximum(new, 1)
+        apart = rows - means[:, None]
+        if odd is not None:
+            apart[missing] = 0
+        # Two sets of squared deviations become one (Chan, Golub, LeVeque).
+        both = self.counts[at] + new
+        shift = means - self.means[at]
+        share = new / np.maximum(both, 1)
+        self.squares[at] += np.einsum("ij,ij->i", apart, apart) + shift**2 * self.counts[at] * share
+        self.means[at] += shift * share
+        self.counts[at] = both
+
+    def whole(self, shape: tuple[int, ...], seen: tuple[int, ...], power: int) -> AxisSums:
+        """The sums of the tensor with its repeated elements, of which one each was seen."""
+        n = shape[self.axis]
+        repeats, along = product(shape) // max(product(seen), 1), n // max(self.size, 1)
+        times = repeats // max(along, 1)
+        # Along an expanded axis all indexes are the same one.
+        counts, squares = np.resize(self.counts * times, n), np.resize(self.squares * times, n)
+        others = product(shape) // max(n, 1)
+        return AxisSums(self.axis, others, power, counts, np.resize(self.means, n), squares, np.resize(~self.alive, n))
+
+
+def _along(values: NDArray[Any], axis: int) -> NDArray[Any]:
+    """`(indexes of the axis, all others)`."""
+    return np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One axis for a plot: each measure as a band of at most `points` points, in order and sorted.
+
+    Each point stands for `block` indexes (the last may stand for fewer). `dead` and `odd` are how many indexes hold
+    nothing but zeros, and how many hold NaN or infinity; `dead_at` and `odd_at` are the first of them. `ends` are, for
+    each measure, the index and the value of its smallest and of its largest.
+    """
+
+    axis: int
+    count: int
+    size: int
+    block: int
+    dead: int
+    odd: int
+    dead_at: tuple[int, ...]
+    odd_at: tuple[int, ...]
+    ends: dict[str, list[list[float]] | None]
+    bands: dict[str, NDArray[np.float64]]
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the arrays, as JSON values."""
+        fields: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__[:9]}
+        return fields | {"dead_at": list(self.dead_at), "odd_at": list(self.odd_at)}
+
+    def arrays(self, prefix: str) -> dict[str, NDArray[Any]]:
+        """The arrays by name: measure, order ("ordered" or "sorted") and side ("low" or "high") with dots between."""
+        return {f"{prefix}.{name}": array for name, array in self.bands.items()}
+
+
+def profile(sums: AxisSums, points: int) -> Profile:
+    """What a plot of at most `points` points shows of an axis."""
+    n = len(sums.counts)
+    ends: dict[str, list[list[float]] | None] = {}
+    bands: dict[str, NDArray[np.float64]] = {}
+    for name in MEASURES:
+        values = sums.measure(name)
+        there = np.flatnonzero(np.isfinite(values))
+        ends[name] = None
+        if there.size:
+            first, last = there[values[there].argmin()], there[values[there].argmax()]
+            ends[name] = [[int(at), float(values[at])] for at in (first, last)]
+        for order, shown in (("ordered", values), ("sorted", np.sort(values))):
+            bands[f"{name}.{order}.low"], bands[f"{name}.{order}.high"] = band(shown, points)
+    dead, odd = np.flatnonzero(sums.dead), np.flatnonzero(sums.counts < sums.size)
+    block = max(1, -(-n // points))
+    listed = [tuple(int(at) for at in some[:LISTED]) for some in (dead, odd)]
+    return Profile(sums.axis, n, sums.size, block, dead.size, odd.size, listed[0], listed[1], ends, bands)
+
+
+def band(values: NDArray[np.float64], points: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Smallest and largest finite value of each point, NaN where none is."""
+    block = max(1, -(-values.size // points))
+    starts = np.arange(0, values.size, block)
+    finite = np.isfinite(values)
+    if not values.size:
+        return values, values
+    low = np.minimum.reduceat(np.where(finite, values, np.inf), starts)
+    high = np.maximum.reduceat(np.where(finite, values, -np.inf), starts)
+    return np.where(np.isinf(low), np.nan, low), np.where(np.isinf(high), np.nan, high)
+
+
+def profile_axes(shape: Sequence[int]) -> list[int]:
+    """The axes that a plot of rows and columns shows: the first two of more than one index."""
+    return [axis for axis, size in enumerate(shape) if size != 1][:2]
+
+
+def profiles(
+    source: ByteSource, layout: TensorLayout, points: int, *, progress: Progress = no_progress
+) -> list[Profile]:
+    """The output rows and the input columns of a tensor; an axis of more than `MOST_INDEXES` is left out.
+
+    Raises:
+        UsageError: `points` is less than 1.
+        CorruptCheckpoint: the bytes are not there.
+    """
+    if points < 1:
+        raise UsageError(f"rows cannot be shown in {points} points")
+    shape = known_elements(source, layout).shape
+    axes = [axis for axis in profile_axes(shape) if shape[axis] <= MOST_INDEXES]
+    return [profile(sums, points) for sums in axis_sums(source, layout, axes, progress=progress)]
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """Blocks of an axis, such as attention heads: the mean L2 norm of the rows of each, and the deviation of its values.
+
+    NaN where a block has no finite value. `dead` is how many rows of each hold nothing but zeros.
+    """
+
+    norms: NDArray[np.float64]
+    stds: NDArray[np.float64]
+    dead: NDArray[np.int64]
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The arrays by name."""
+        return {"norms": self.norms, "stds": self.stds, "dead": self.dead}
+
+
+def heads(
+    source: ByteSource,
+    layout: TensorLayout,
+    axis: int,
+    spans: Sequence[tuple[int, int]],
+    *,
+    progress: Progress = no_progress,
+) -> Heads:
+    """Measure blocks of rows; `spans` are the first row of each and the one behind its last. Progress is in bytes.
+
+    Raises:
+        UsageError: the tensor has no such axis or no such rows.
+        CorruptCheckpoint: the bytes are not there.
+    """
+    (sums,) = axis_sums(source, layout, [axis], progress=progress)
+    rows = len(sums.counts)
+    if any(not 0 <= start < stop <= rows for start, stop in spans):
+        raise UsageError(f"dimension {axis} has {rows:,} rows, not all of those asked for")
+    norms, stds = np.full(len(spans), np.nan), np.full(len(spans), np.nan)
+    by_row = sums.measure("norm")
+    for i, (start, stop) in enumerate(spans):
+        counts, means = sums.counts[start:stop], sums.means[start:stop]
+        n = int(counts.sum())
+        if n:
+            norms[i] = np.nanmean(by_row[start:stop])
+            mean = float((counts * means).sum()) / n
+            squares = float(sums.squares[start:stop].sum() + (counts * (means - mean) ** 2).sum())
+            stds[i] = np.ldexp(np.sqrt(squares / n), sums.exponent)
+    return Heads(norms, stds, np.array([sums.dead[start:stop].sum() for start, stop in spans], np.int64))
