@@ -232,7 +232,7 @@ def profiles(
 
 @dataclass(frozen=True, slots=True)
 class Heads:
-    """Blocks of an axis, such as attention heads: the mean L2 norm of the rows of each, and the deviation of its values.
+    """Blocks of an axis, such as attention heads: the mean L2 norm of each one's rows, the deviation of its values.
 
     NaN where a block has no finite value. `dead` is how many rows of each hold nothing but zeros.
     """
