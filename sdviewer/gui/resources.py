@@ -94,6 +94,14 @@ DIVERGING: Final[MappingProxyType[str, Stops]] = MappingProxyType(
 )
 """Negative, zero, positive; zero is the panel's colour in both themes."""
 
+SEQUENTIAL: Final[MappingProxyType[str, Stops]] = MappingProxyType(
+    {
+        "light": ((0, "#ECEEF2"), (0.15, "#CDD6E8"), (0.4, "#8B9CD0"), (0.7, "#5454A0"), (1, "#2E1D5C")),
+        "dark": ((0, "#242933"), (0.15, "#303A5C"), (0.4, "#545CA8"), (0.7, "#968AE8"), (1, "#EEE2FF")),
+    }
+)
+"""Amounts from nothing to the most; lightness runs one way only."""
+
 SMALL, NOTE, BASE, CARD, PATH, HEADING = 11, 12, 13, 14, 17, 21
 """Text sizes in pixels where the platform's own size is 13; others are scaled alike."""
 

@@ -97,6 +97,10 @@ class Axes(QWidget):
         """A line through points; what is no number is a gap in it."""
         self._items.append(lambda canvas: canvas.add_line(x, y, token, width, dashed))
 
+    def add_area(self, x: Numbers, y: Numbers, base: float) -> None:
+        """A line through points, filled to `base`."""
+        self._items.append(lambda canvas: canvas.add_area(x, y, base))
+
     def add_band(self, x: Numbers, low: Numbers, high: Numbers) -> None:
         """What lies between two lines, as where many points share a pixel."""
         self._items.append(lambda canvas: canvas.add_band(x, low, high))

@@ -169,6 +169,11 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
             pen.setDashPattern([4, 2.5])
         self._add_curve(self._x(x), self._y(y), pen, connect="finite")
 
+    def add_area(self, x: Numbers, y: Numbers, base: float) -> None:
+        """A line through points, filled to `base`."""
+        ground = float(self._y([base])[0])
+        self._add_curve(self._x(x), self._y(y), _pen("A", 1.5), fillLevel=ground, brush=_fill())
+
     def add_band(self, x: Numbers, low: Numbers, high: Numbers) -> None:
         """What lies between two lines, as where many points share a pixel."""
         places, below, above = self._x(x), self._y(low), self._y(high)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from PySide6.QtCore import QTimer, Signal
 from PySide6.QtWidgets import QSizePolicy
@@ -19,11 +19,24 @@ Index = tuple[int, ...]
 """A place in a tensor, one number for each of its dimensions; -1 where a plot knows none, as for a row of a matrix."""
 
 
+class SlicePart(NamedTuple):
+    """Something that the heatmap can show: dimensions along rows and columns, the place in all, and which of the slice.
+
+    `rows` and `columns` are the first one and the one behind the last.
+    """
+
+    axes: tuple[int, int]
+    place: Index
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+
+
 class Plot(Card):
     """One kind of plot. `name` is its id, `title` what the view is called, `order` its place in the overview.
 
     `finished` fires when what was asked for last is drawn or cannot be drawn. `cell_moved` fires with the Index that a
-    person points at or moves to, () when at none any more: the other plots then `mark` it.
+    person points at or moves to, () when at none any more: the other plots then `mark` it. `slice_wanted` fires when
+    somebody chooses a part of a picture that the heatmap shows larger.
     """
 
     name: ClassVar[str]
@@ -34,6 +47,7 @@ class Plot(Card):
     finished = Signal()
     cursor_moved = Signal(str)
     cell_moved = Signal(object)  # an Index
+    slice_wanted = Signal(object)  # a SlicePart
 
     def __init__(self) -> None:
         super().__init__(self.heading)
