@@ -281,7 +281,9 @@ class Segments(QFrame):
         self._buttons[key].setChecked(True)
 
     def offer(self, keys: Sequence[str]) -> None:
-        """Show only these."""
+        """Show only these, in this order."""
+        for place, key in enumerate(keys):
+            self._row.insertWidget(place, self._buttons[key])
         for key, made in self._buttons.items():
             made.setVisible(key in keys)
         self.adjustSize()

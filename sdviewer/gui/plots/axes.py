@@ -88,6 +88,10 @@ class Axes(QWidget):
         """True steps, filled to `base`; `edges` has one more than `heights`."""
         self._items.append(lambda canvas: canvas.add_steps(edges, heights, base))
 
+    def add_outline(self, edges: Numbers, heights: Numbers, token: str, dashes: Sequence[float] = ()) -> None:
+        """Steps without a fill, for several over each other; `dashes` are lengths in widths of the line."""
+        self._items.append(lambda canvas: canvas.add_outline(edges, heights, token, dashes))
+
     def add_bars(self, centres: Numbers, heights: Numbers, width: float, base: float) -> None:
         """One bar for each whole number, `width` wide in the data's numbers and never thinner than its outline."""
         self._whole = True

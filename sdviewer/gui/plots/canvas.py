@@ -153,6 +153,14 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
         outline = np.concatenate([ground, y, ground])
         self._add_curve(x, outline, _pen("A", 1), fillLevel=float(ground[0]), brush=_fill(), antialias=False)
 
+    def add_outline(self, edges: Numbers, heights: Numbers, token: str, dashes: Sequence[float]) -> None:
+        """Steps without a fill, for several over each other; `dashes` are lengths in widths of the line."""
+        pen = _pen(token, 1.6)
+        if dashes:
+            pen.setDashPattern(list(dashes))
+        x, y = np.repeat(self._x(edges), 2)[1:-1], np.repeat(self._y(heights), 2)
+        self._add_curve(x, y, pen, antialias=False)
+
     def add_bars(self, centres: Numbers, heights: Numbers, width: float, base: float) -> None:
         """One bar for each value, `width` wide in the data's numbers; its outline is seen where it has no width."""
         ground = float(self._y([base])[0])

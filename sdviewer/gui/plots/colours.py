@@ -9,8 +9,8 @@ from PySide6.QtGui import QColor
 
 from sdviewer.gui import resources
 
-NO_NUMBER = 255
-"""The shade of a cell that has no number; 0 to 254 go from negative over zero to positive."""
+ZERO, NO_NUMBER = 127, 255
+"""The shades of zero and of a cell that has no number; 0 to 254 go from negative over zero to positive."""
 
 
 @functools.cache

@@ -11,12 +11,15 @@ from PySide6.QtWidgets import QSizePolicy
 from sdviewer.core import text
 from sdviewer.gui import widgets
 from sdviewer.gui.jobs import Body, Buffers, Job, is_cancelled
+from sdviewer.gui.plots.place import Index as Index
+from sdviewer.gui.plots.place import Place
 from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import Card
 
 Facts = Mapping[str, Any]
-Index = tuple[int, ...]
-"""A place in a tensor, one number for each of its dimensions; -1 where a plot knows none, as for a row of a matrix."""
+
+PAUSE = 40
+"""Milliseconds that a slider, a wheel or a pointer rests before numbers are asked for."""
 
 
 class SlicePart(NamedTuple):
@@ -43,6 +46,8 @@ class Plot(Card):
     title: ClassVar[str]
     heading: ClassVar[str]
     icon: ClassVar[str]
+    uses_slice: ClassVar[bool] = False
+    """Whether it shows the slice of the tensor that its place says, so that another slice is asked for."""
 
     finished = Signal()
     cursor_moved = Signal(str)
@@ -60,8 +65,16 @@ class Plot(Card):
         self._note.hide()
         self.column.addWidget(self._note)
         self.pending = False
+        self.place = Place()
+        self._soon = QTimer(self, interval=PAUSE, singleShot=True)
+        self._soon.timeout.connect(self.ask)
         self._hint = QTimer(self, interval=500, singleShot=True)
         self._hint.timeout.connect(lambda: self.say("Reading numbers…"))
+
+    @property
+    def _lane(self) -> str:
+        """Its own: of two plots of a kind one may be pinned."""
+        return f"plot {self.name} {id(self)}"
 
     @staticmethod
     def score(facts: Facts) -> int:
@@ -75,6 +88,19 @@ class Plot(Card):
     def draw(self, body: Body, buffers: Buffers) -> None:
         """Show an answer."""
         raise NotImplementedError
+
+    def share(self, place: Place) -> None:
+        """Look where the other plots of the page look."""
+        self.place = place
+        if self.uses_slice:
+            place.slice_changed.connect(self._slice_changed)
+
+    def _slice_changed(self) -> None:
+        """Another slice is wanted, at once where somebody sees it."""
+        self._answer, self.pending = None, False
+        if self._session is not None and self.isVisible():
+            self.pending = True
+            self._soon.start()
 
     def begin(self, facts: Facts) -> None:
         """Get ready for another tensor, before its numbers are asked for."""
@@ -106,11 +132,13 @@ class Plot(Card):
         """Ask again, after something about the question changed."""
         if self._session is None:
             return
+        if not self._facts.get("source"):
+            return
         name, params = self.request(self._facts)
         self.pending = True
         self._hint.start()
         self._session.ask_numbers(
-            name, {"source": self._facts["source"], **params}, self._answered, self._failed, lane=f"plot {self.name}"
+            name, {"source": self._facts["source"], **params}, self._answered, self._failed, lane=self._lane
         )
 
     def ask_aside(self, lane: str, name: str, params: dict[str, Any], done: Any) -> Job | None:
@@ -124,7 +152,8 @@ class Plot(Card):
     def forget(self) -> None:
         """The tensor is gone: ask nothing more about it."""
         if self._session is not None:
-            self._session.jobs.drop(f"plot {self.name}")
+            self._session.jobs.drop(self._lane)
+        self._soon.stop()
         self._hint.stop()
         self.pending = False
 

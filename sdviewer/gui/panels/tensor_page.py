@@ -1,0 +1,199 @@
+"""The views of a tensor beside its statistics: the overview, a fixed grid of four, or one plot alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property, partial
+from typing import Any, Final
+
+from PySide6.QtCore import Signal
+from PySide6.QtGui import QResizeEvent
+from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QVBoxLayout, QWidget
+
+from sdviewer.gui import widgets
+from sdviewer.gui.panels.linked_cursor import LinkedCursor
+from sdviewer.gui.panels.overview_grid import ALONE, Cell, in_order, places
+from sdviewer.gui.panels.statistics import Statistics
+from sdviewer.gui.panels.view_bar import ViewBar
+from sdviewer.gui.plots import PLOTS
+from sdviewer.gui.plots.histogram import HistogramPlot
+from sdviewer.gui.plots.place import Place
+from sdviewer.gui.plots.plot import Facts, Plot
+from sdviewer.gui.plots.slices import SliceStrip
+from sdviewer.gui.session import Session
+from sdviewer.gui.widgets import Card
+
+OVERVIEW: Final = "overview"
+_ROOM_FOR_STATISTICS: Final = 640
+_STRETCH: Final = (8, 6, 7)
+"""The heights of the rows of the grid, in proportion."""
+
+
+class TensorPage(QWidget):
+    """Plots share one `place` and one cursor. `shown` are those in sight."""
+
+    histogram_scale_chosen = Signal(str)
+    finished = Signal()
+    cursor_moved = Signal(str)
+
+    def __init__(self, scale: str) -> None:
+        super().__init__()
+        self._scale = scale
+        self._plots: dict[str, Plot] = {}
+        self._scores: dict[str, int] = {}
+        self._summary: Mapping[str, Any] = {}
+        self.place = Place()
+        self.linked = LinkedCursor(self.place, self.shown)
+        self.linked.said.connect(self.cursor_moved)
+        kinds = {kind.name: (kind.name, kind.title, kind.icon) for kind in PLOTS}
+        order = in_order(dict.fromkeys(kinds, 1))
+        self.views = ViewBar([(OVERVIEW, "Overview", "treemap"), *(kinds[name] for name in order)])
+        self.offered: list[str] = [OVERVIEW]
+        self._note = Card("No numbers", "")
+        self._why = widgets.label("", "second")
+        self._why.setWordWrap(True)
+        self._note.column.addWidget(self._why)
+        self._note.column.addStretch(1)
+        self._note.hide()
+        self.strip = SliceStrip(self.place)
+        self.strip.hide()
+        self._edited = widgets.label("", "note")
+        self._edited.setWordWrap(True)
+        self._edited.hide()
+        self._grid = QGridLayout()
+        self._grid.setSpacing(10)
+        for side in range(2):
+            self._grid.setColumnStretch(side, 1)
+        left = QVBoxLayout()
+        left.setSpacing(8)
+        left.addWidget(self._edited)
+        left.addWidget(self._note, 1000)
+        left.addWidget(self.strip)
+        left.addLayout(self._grid, 1)
+        self._body = QHBoxLayout()
+        self._body.setSpacing(10)
+        self._body.addLayout(left, 1)
+        self.head = QHBoxLayout()
+        self.head.addWidget(self.views, 1)
+        self._fold = widgets.icon_button("list", "Statistics")
+        self._fold.setCheckable(True)
+        self._fold.toggled.connect(lambda shown: self.statistics.setVisible(shown))
+        self._fold.hide()
+        self.head.addWidget(self._fold)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(10)
+        column.addLayout(self.head)
+        column.addLayout(self._body, 1)
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        """The column of numbers."""
+        made = Statistics()
+        widgets.polish(made)
+        self._body.addWidget(made)
+        return made
+
+    @property
+    def plots(self) -> dict[str, Plot]:
+        """All plots by name, made where they are not yet."""
+        for i in range(len(PLOTS)):
+            self.make(i)
+        return self._plots
+
+    def made(self) -> list[Plot]:
+        """The plots that are there."""
+        return list(self._plots.values())
+
+    def shown(self) -> list[Plot]:
+        """The plots in sight."""
+        return [plot for plot in self._plots.values() if not plot.isHidden()]
+
+    def make(self, piece: int) -> None:
+        """Make one piece of the page, if it is not there: a plot, or after the last the statistics."""
+        if piece >= len(PLOTS):
+            _ = self.statistics
+            return
+        kind = PLOTS[piece]
+        if kind.name in self._plots:
+            return
+        made = self._plots[kind.name] = kind()
+        made.hide()
+        widgets.polish(made)
+        made.share(self.place)
+        made.finished.connect(self.finished)
+        made.cursor_moved.connect(self.cursor_moved)
+        made.cell_moved.connect(partial(self.linked.move, made))
+        if isinstance(made, HistogramPlot):
+            made.set_scale(self._scale)
+            made.scale.chosen.connect(self.histogram_scale_chosen)
+        self._grid.addWidget(made, *ALONE)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        narrow = event.size().width() < _ROOM_FOR_STATISTICS
+        if narrow == self._fold.isHidden():
+            self._fold.setVisible(narrow)
+            self._fold.setChecked(not narrow)
+            self.statistics.setVisible(not narrow)
+
+    # What is shown of a tensor
+
+    def begin(self, session: Session, facts: Facts) -> None:
+        """Turn to a tensor: its place, if one of its shape was seen before."""
+        self.place.begin(facts.get("shape") or ())
+        self.linked.begin(session, facts)
+        self._summary = {}
+
+    def offer(self, scores: Mapping[str, int]) -> None:
+        """Offer only the views a tensor can have."""
+        self._scores = dict(scores)
+        names = in_order(scores)
+        self.offered = [OVERVIEW, *names] if len(names) > 1 else names
+        self.views.offer(self.offered)
+        for name, plot in self.plots.items():
+            if name not in scores:
+                plot.hide()
+        if not scores:
+            self.strip.hide()
+
+    def show_view(self, view: str) -> None:
+        """Show the overview or one plot alone."""
+        if view == OVERVIEW and len(self._scores) == 1:
+            view = next(iter(self._scores))
+        self.views.choose(view)
+        cells = places(self._scores) if view == OVERVIEW else {view: ALONE}
+        self._lay_out(cells)
+        self.strip.setVisible(self.strip.needed and any(self.plots[name].uses_slice for name in cells))
+
+    def _lay_out(self, cells: Mapping[str, Cell]) -> None:
+        for name, plot in self.plots.items():
+            if name in cells:
+                self._grid.addWidget(plot, *cells[name])
+            plot.setVisible(name in cells)
+        used = {row for cell in cells.values() for row in range(cell.row, cell.row + cell.rows)}
+        for row, share in enumerate(_STRETCH):
+            self._grid.setRowStretch(row, share if row in used else 0)
+
+    def show_summary(self, summary: Mapping[str, Any]) -> None:
+        """The numbers of all values."""
+        self._summary = summary
+        self.statistics.show_numbers(summary)
+
+    def point_out(self, statistic: str) -> None:
+        """Let the plots show where a line of the statistics stands; "" for none."""
+        value = self._summary.get(statistic)
+        number = float(value) if isinstance(value, int | float) else None
+        for plot in self.shown():
+            plot.point_out(statistic, number)
+
+    def say_edited(self, words: str) -> None:
+        """A line above the plots, "" for none."""
+        self._edited.setText(words)
+        self._edited.setVisible(bool(words))
+
+    def say(self, words: str, title: str = "No numbers") -> None:
+        """Why there are no plots, in their place; "" where there are."""
+        self._note.title_label.setText(title)
+        self._why.setText(words)
+        self._note.setVisible(bool(words))
