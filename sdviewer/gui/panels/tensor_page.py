@@ -13,6 +13,7 @@ from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QVBoxLayout, QWidget
 from sdviewer.gui import widgets
 from sdviewer.gui.panels.linked_cursor import LinkedCursor
 from sdviewer.gui.panels.overview_grid import ALONE, Cell, in_order, places
+from sdviewer.gui.panels.pinned import PinnedPlot
 from sdviewer.gui.panels.statistics import Statistics
 from sdviewer.gui.panels.view_bar import ViewBar
 from sdviewer.gui.plots import PLOTS
@@ -42,6 +43,8 @@ class TensorPage(QWidget):
         self._plots: dict[str, Plot] = {}
         self._scores: dict[str, int] = {}
         self._summary: Mapping[str, Any] = {}
+        self._shows: tuple[Session, Facts] | None = None
+        self._alone = ""
         self.place = Place()
         self.linked = LinkedCursor(self.place, self.shown)
         self.linked.said.connect(self.cursor_moved)
@@ -73,12 +76,17 @@ class TensorPage(QWidget):
         self._body = QHBoxLayout()
         self._body.setSpacing(10)
         self._body.addLayout(left, 1)
+        self.pinned: PinnedPlot | None = None
+        self.pin = widgets.icon_button("pin", "")
+        self.pin.setCheckable(True)
+        self.pin.clicked.connect(self._pin)
         self.head = QHBoxLayout()
         self.head.addWidget(self.views, 1)
         self._fold = widgets.icon_button("list", "Statistics")
         self._fold.setCheckable(True)
         self._fold.toggled.connect(lambda shown: self.statistics.setVisible(shown))
         self._fold.hide()
+        self.head.addWidget(self.pin)
         self.head.addWidget(self._fold)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
@@ -144,6 +152,7 @@ class TensorPage(QWidget):
         self.place.begin(facts.get("shape") or ())
         self.linked.begin(session, facts)
         self._summary = {}
+        self._shows = session, facts
 
     def offer(self, scores: Mapping[str, int]) -> None:
         """Offer only the views a tensor can have."""
@@ -156,6 +165,8 @@ class TensorPage(QWidget):
                 plot.hide()
         if not scores:
             self.strip.hide()
+            self._alone = ""
+            self._show_pin()
 
     def show_view(self, view: str) -> None:
         """Show the overview or one plot alone."""
@@ -163,6 +174,8 @@ class TensorPage(QWidget):
             view = next(iter(self._scores))
         self.views.choose(view)
         cells = places(self._scores) if view == OVERVIEW else {view: ALONE}
+        self._alone = "" if view == OVERVIEW else view
+        self._show_pin()
         self._lay_out(cells)
         self.strip.setVisible(self.strip.needed and any(self.plots[name].uses_slice for name in cells))
 
@@ -174,6 +187,38 @@ class TensorPage(QWidget):
         used = {row for cell in cells.values() for row in range(cell.row, cell.row + cell.rows)}
         for row, share in enumerate(_STRETCH):
             self._grid.setRowStretch(row, share if row in used else 0)
+
+    # A plot that stays
+
+    def _pin(self) -> None:
+        """Keep the plot that is shown alone beside those to come, or let go of the one that is kept."""
+        if self.pinned is not None:
+            self.unpin()
+        elif self._shows is not None and self._alone:
+            kind = type(self.plots[self._alone])
+            self.pinned = PinnedPlot(kind, *self._shows, self.place)
+            self.pinned.closed.connect(self.unpin)
+            self._body.insertWidget(1, self.pinned, 1)
+        self._show_pin()
+
+    def unpin(self) -> None:
+        """Let go of the pinned plot."""
+        if self.pinned is not None:
+            self.pinned.forget()
+            self.pinned.hide()
+            self.pinned.deleteLater()
+            self.pinned = None
+        self._show_pin()
+
+    def _show_pin(self) -> None:
+        """Say what the button would do now."""
+        words = "Let go of the pinned plot"
+        if self.pinned is None:
+            words = "Keep this plot beside the next" if self._alone else "Turn to one view to keep it beside the next"
+        self.pin.setChecked(self.pinned is not None)
+        self.pin.setEnabled(self.pinned is not None or bool(self._alone))
+        self.pin.setToolTip(words)
+        self.pin.setAccessibleName(words)
 
     def show_summary(self, summary: Mapping[str, Any]) -> None:
         """The numbers of all values."""

@@ -7,7 +7,7 @@ kept when another tensor of the same shape is shown, and found again when one of
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from PySide6.QtCore import QObject, Signal
@@ -39,7 +39,7 @@ class _Kept:
     index: list[int]
     cell: tuple[int, int] = (0, 0)
     window: Window | None = None
-    scroll: tuple[int, int] = field(default=(0, 0))
+    scroll: tuple[int, int] = (0, 0)
 
 
 class Place(QObject):
@@ -67,6 +67,15 @@ class Place(QObject):
         if len(self._shapes) > MOST_SHAPES:
             del self._shapes[next(iter(self._shapes))]
         self.begun.emit()
+
+    def copy(self) -> Place:
+        """Another one that stands at the same place."""
+        made = Place()
+        made.begin(self.shape or ())
+        kept = replace(self._kept, index=list(self._kept.index))
+        made._shapes[self.shape or ()] = made._kept = kept
+        made.locked = self.locked
+        return made
 
     @property
     def axes(self) -> tuple[int, int] | None:

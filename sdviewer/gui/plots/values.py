@@ -42,7 +42,7 @@ class ValuesPlot(Plot):
         self.goto.setPlaceholderText("Go to [i, j]")
         self.goto.setAccessibleName("Go to an index, such as 920, 478; negative numbers count from the end")
         self.goto.setToolTip("Go to an index, such as 920, 478; negative numbers count from the end (Ctrl+G)")
-        self.goto.setFixedWidth(132)
+        self.goto.setFixedSize(120, 26)
         self.goto.returnPressed.connect(self._go)
         self.goto.textEdited.connect(lambda _: self._say_wrong(""))
         self.add_control(self.goto)
