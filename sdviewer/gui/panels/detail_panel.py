@@ -74,6 +74,7 @@ class DetailPanel(QWidget):
         widgets.polish(made)
         self._stack.addWidget(made)
         made.views.chosen.connect(self._choose_view)
+        made.view_wanted.connect(self._choose_view)
         made.finished.connect(self._plot_finished)
         made.cursor_moved.connect(self.cursor_moved)
         made.histogram_scale_chosen.connect(self.scale_chosen)

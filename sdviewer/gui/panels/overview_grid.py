@@ -58,7 +58,7 @@ def _laid_out(found: Mapping[str, str]) -> dict[str, Cell]:
         cells[found["left"]] = Cell(top, 0, rows, 1 if right else 2)
     column, columns = (1, 1) if "left" in found else (0, 2)
     if len(right) == 2:
-        cells[right[0]] = Cell(1, column, 1, columns)
+        cells[right[0]] = Cell(top, column, 2 - top, columns)
         cells[right[1]] = Cell(2, column, 1, columns)
     elif right:
         cells[right[0]] = Cell(top, column, rows, columns)

@@ -17,9 +17,10 @@ from sdviewer.gui.panels.pinned import PinnedPlot
 from sdviewer.gui.panels.statistics import Statistics
 from sdviewer.gui.panels.view_bar import ViewBar
 from sdviewer.gui.plots import PLOTS
+from sdviewer.gui.plots.heatmap import HeatmapPlot
 from sdviewer.gui.plots.histogram import HistogramPlot
 from sdviewer.gui.plots.place import Place
-from sdviewer.gui.plots.plot import Facts, Plot
+from sdviewer.gui.plots.plot import Facts, Plot, SlicePart
 from sdviewer.gui.plots.slices import SliceStrip
 from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import Card
@@ -36,6 +37,7 @@ class TensorPage(QWidget):
     histogram_scale_chosen = Signal(str)
     finished = Signal()
     cursor_moved = Signal(str)
+    view_wanted = Signal(str)
 
     def __init__(self, scale: str) -> None:
         super().__init__()
@@ -132,6 +134,7 @@ class TensorPage(QWidget):
         made.finished.connect(self.finished)
         made.cursor_moved.connect(self.cursor_moved)
         made.cell_moved.connect(partial(self.linked.move, made))
+        made.slice_wanted.connect(self._show_part)
         if isinstance(made, HistogramPlot):
             made.set_scale(self._scale)
             made.scale.chosen.connect(self.histogram_scale_chosen)
@@ -187,6 +190,11 @@ class TensorPage(QWidget):
         used = {row for cell in cells.values() for row in range(cell.row, cell.row + cell.rows)}
         for row, share in enumerate(_STRETCH):
             self._grid.setRowStretch(row, share if row in used else 0)
+
+    def _show_part(self, part: SlicePart) -> None:
+        """Enlarge in the heatmap what was chosen in another plot."""
+        self.place.show_part(part.axes, part.place, part.rows, part.columns)
+        self.view_wanted.emit(HeatmapPlot.name)
 
     # A plot that stays
 

@@ -155,7 +155,7 @@ class OverlaidHistograms(Card):
         for number, entry in drawn:
             self._axes.add_outline(entry.edges, shares[number], resources.SERIES[number], DASHES[number])
         self._axes.set_range((low, high), (0.0, top * 1.08))
-        self.subtitle.setText(f"share of the values in each of {BINS} bins of one range")
+        self.subtitle.setText(f"share of the values in each {BINS}th of one range")
         self._show_legend()
         said = "; ".join(self._said(entry) for _, entry in drawn)
         self._axes.setAccessibleDescription(
@@ -189,7 +189,10 @@ def _name(facts: Facts) -> str:
 
 
 def _shares(entry: _Entry) -> list[float]:
-    """Of all values that are numbers, the share in each bin; exact zeros are in none and count to the bin of zero."""
+    """Of all values that are numbers, the share in each `BINS`-th of the range.
+
+    A tensor of few values has fewer and wider bins. Exact zeros are in none and count to the bin of zero.
+    """
     assert entry.found is not None
     found = entry.found
     counts = list(entry.counts)
@@ -198,4 +201,4 @@ def _shares(entry: _Entry) -> list[float]:
         counts[zero] += int(found["zeros"] or 0)
     odd = sum(int(found[field] or 0) for field in ("nan", "posinf", "neginf"))
     total = max(int(found["count"]) - odd, 1)
-    return [count / total for count in counts]
+    return [count / total * len(counts) / BINS for count in counts]

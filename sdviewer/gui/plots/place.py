@@ -146,6 +146,17 @@ class Place(QObject):
             self._kept.window = window
             self.window_changed.emit()
 
+    def show_part(self, axes: tuple[int, int], index: Index, rows: tuple[int, int], columns: tuple[int, int]) -> None:
+        """Enlarge a part of a slice, from the first row and column to those before the last."""
+        if self._kept.axes is None:
+            return
+        self._kept.axes, self._kept.index = axes, list(index)
+        self._kept.cell, self._kept.scroll = (rows[0], columns[0]), (rows[0], columns[0])
+        window = rows[0], columns[0], rows[1] - rows[0], columns[1] - columns[0]
+        self._kept.window = None if window == (0, 0, *self.size) else window
+        self.slice_changed.emit()
+        self.window_changed.emit()
+
     def lock(self, limit: float | None) -> None:
         """Keep the colours at a limit, for this and all other tensors; None lets each have its own again."""
         if self.locked != limit:
