@@ -39,28 +39,27 @@ class Axes(QWidget):
         self._marks: list[Mark] = []
         self._whole = False
         self._home: View | None = None
-        self._old_colours = False
+        self._stale = False
         self._canvas: Canvas | None = None
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         self.setMinimumSize(120, 60)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
-        if library().ready:
-            self._take_canvas()
-        else:
-            library().loaded.connect(self._take_canvas)
+        if not library().ready:
+            library().loaded.connect(self._draw)
             library().load()
 
-    def _take_canvas(self) -> None:
+    def _take_canvas(self) -> Canvas:
+        """The canvas, made when it is first drawn on: those of all plots at once would stall the window."""
         from sdviewer.gui.plots.canvas import Canvas
 
-        self._canvas = Canvas()
-        self._canvas.hide()
-        self._canvas.pointed.connect(self.pointed)
-        layout = self.layout()
-        assert layout is not None
-        layout.addWidget(self._canvas)
-        self._draw()
+        if self._canvas is None:
+            self._canvas = Canvas()
+            self._canvas.pointed.connect(self.pointed)
+            layout = self.layout()
+            assert layout is not None
+            layout.addWidget(self._canvas)
+        return self._canvas
 
     # What is drawn
 
@@ -148,20 +147,24 @@ class Axes(QWidget):
         return None if self._home is None or self._canvas is None else self._canvas.view
 
     def _draw(self) -> None:
-        if self._canvas is None:
+        if self._home is None or not library().ready:
             return
-        if self._home is not None:
-            self._canvas.show()
-            self._canvas.start(self._home, self._levels, self._columns, self._whole)
-            for item in self._items:
-                item(self._canvas)
-            self._canvas.show_marks(self._marks)
+        if self.window().isVisible() and not self.isVisible():
+            self._stale = True  # in a view that nobody sees: when it is seen
+            return
+        self._stale = False
+        canvas = self._take_canvas()
+        canvas.show()
+        canvas.start(self._home, self._levels, self._columns, self._whole)
+        for item in self._items:
+            item(canvas)
+        canvas.show_marks(self._marks)
 
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)
         if resources.is_theme_change(event):
             # Those of other tabs draw when they are seen: all at once, they would stall the change.
-            self._old_colours = True
+            self._stale = True
             self._draw_anew()
 
     def showEvent(self, event: QShowEvent) -> None:
@@ -169,8 +172,7 @@ class Axes(QWidget):
         self._draw_anew()
 
     def _draw_anew(self) -> None:
-        if self._old_colours and self.isVisible():
-            self._old_colours = False
+        if self._stale and self.isVisible():
             self._draw()
 
 
