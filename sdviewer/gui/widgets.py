@@ -262,7 +262,8 @@ class Segments(QFrame):
         self.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
 
     def _add(self, key: str, text: str, icon_name: str) -> None:
-        made = QPushButton(f" {text}" if icon_name else text)
+        words = text.replace("&", "&&")  # an ampersand, no mnemonic
+        made = QPushButton(f" {words}" if icon_name else words)
         made.setCheckable(True)
         if icon_name:
             made.setIcon(icons.icon(icon_name))

@@ -89,7 +89,7 @@ class ViewBar(QWidget):
         group = QActionGroup(menu)
         for name in self._hidden:
             _, title, icon = self._views[name]
-            action = menu.addAction(icons.icon(icon), title)
+            action = menu.addAction(icons.icon(icon), title.replace("&", "&&"))
             group.addAction(action)
             action.triggered.connect(partial(self.chosen.emit, name))
 

@@ -183,15 +183,15 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
         self._add_curve(self._x(x), self._y(y), _pen("A", 1.5), fillLevel=ground, brush=_fill())
 
     def add_band(self, x: Numbers, low: Numbers, high: Numbers) -> None:
-        """What lies between two lines, as where many points share a pixel."""
-        places, below, above = self._x(x), self._y(low), self._y(high)
-        finite = np.isfinite(below) & np.isfinite(above)
-        for run in np.split(np.arange(len(places)), np.flatnonzero(np.diff(finite)) + 1):
-            if len(run) and finite[run[0]]:
-                around = np.concatenate([run, run[::-1]])
-                outline = np.concatenate([below[run], above[run[::-1]]])
-                colour = resources.colour("A")
-                self._add_curve(places[around], outline, _pen("A", 1), fillLevel="enclosed", brush=colour)
+        """What lies between two lines, as where many points share a pixel.
+
+        A line up and down, without soft edges: filled as an area with thousands of corners it takes Qt 100 ms to paint.
+        """
+        places, ends = np.repeat(self._x(x), 2), np.empty(2 * len(x))
+        ends[0::2], ends[1::2] = self._y(low), self._y(high)
+        # Turned at every second point, so that the next one is near.
+        ends[2::4], ends[3::4] = ends[3::4].copy(), ends[2::4].copy()
+        self._add_curve(places, ends, _pen("A", 1), connect="finite", antialias=False)
 
     def add_points(self, x: Numbers, y: Numbers, size: float) -> None:
         """Dots, for few values."""

@@ -14,7 +14,7 @@ from sdviewer.core import text
 from sdviewer.gui import resources
 from sdviewer.gui.jobs import Body, Buffers, is_cancelled
 from sdviewer.gui.plots.axes import Axes
-from sdviewer.gui.plots.scale import ticks
+from sdviewer.gui.plots.scale import plain_number, ticks
 from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import Card, Elided
 
@@ -64,7 +64,7 @@ class OverlaidHistograms(Card):
         self._session: Session | None = None
         self._entries: list[_Entry] = []
         self._open = 0
-        self._axes = Axes(lambda share: text.percent(share))
+        self._axes = Axes(lambda share: f"{plain_number(100 * share)} %")
         self._legend = QWidget()
         self._legend.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         self._grid = QGridLayout(self._legend)

@@ -71,6 +71,7 @@ class SliceStrip(QScrollArea):
     def _add_axis(self, row: QHBoxLayout, axis: int, size: int, *, slider: bool) -> None:
         name = f"Place in dimension {axis}, of {size:,}"
         last = min(size - 1, _MOST)
+        row.addSpacing(10)
         row.addWidget(widgets.label(f"dim {axis}", "note"))
         if slider:
             made = QSlider(Qt.Orientation.Horizontal)
