@@ -1,11 +1,12 @@
-"""Look at one tensor of 16 M elements in the window, tell how soon it is seen and the event loop's longest gaps, as JSON.
+"""Look at tensors of 16 M elements in the window; how soon they are seen and the event loop's longest gaps, as JSON.
 
     python tests/benchmarks/tensor_probe.py FILE
 
-FILE holds a matrix `w` of 4,096 x 4,096 and a vector `v` of 16 M elements. `first_ms` is from the selection to the first
-drawn distribution, which may come from a sample; `exact_ms` to the last plot of the overview, from all values. A
-heartbeat of 1 ms runs while the pointer moves over the heatmap, the wheel zooms, the reduction changes, the values are
-scrolled, the vector is drawn and sorted, both are drawn over each other, and the theme turns.
+FILE holds two matrices `w` and `w2` of 4,096 x 4,096, a vector `v` of 16 M elements and a short one `b`. `first_ms` is
+from the selection to the first drawn distribution, which may come from a sample; `exact_ms` to the last plot of the
+overview, from all values. A heartbeat of 1 ms runs while the pointer moves over the heatmap, the wheel zooms, the
+reduction changes, the values are scrolled, the vector is drawn and sorted, both are drawn over each other, and the
+theme turns.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from pytestqt.qtbot import QtBot
 
 from sdviewer.gui.main_window import MainWindow
 from sdviewer.gui.panels.tensor_page import TensorPage
+from sdviewer.gui.plots.axes import Axes
 from sdviewer.gui.plots.overlay import _shares
 from sdviewer.gui.session import Session
 from tests.gui.conftest import Opened, write_checkpoint
@@ -130,9 +131,10 @@ def test_that_a_pinned_plot_stays_beside_the_next(window: MainWindow, session: S
     pinned = made.pinned
     assert pinned is not None
     qtbot.waitUntil(lambda: not pinned.plot.pending)
-    drawn = pinned.plot.grab().toImage()
     turn_to(window, session, qtbot, "a.bias")
-    assert pinned.isVisibleTo(window) and pinned.plot.grab().toImage() == drawn
+    axes = [plot.findChild(Axes) for plot in (pinned.plot, made.plots["histogram"])]
+    assert pinned.isVisibleTo(window)
+    assert ["1,200 values" in shown.accessibleDescription() for shown in axes if shown] == [True, False]
     assert "a.weight" in pinned.accessibleName()
     made.pin.click()
     assert made.pinned is None and not pinned.isVisibleTo(window)
@@ -167,3 +169,25 @@ def test_that_a_part_that_another_plot_names_is_enlarged_in_the_heatmap(
     qtbot.waitUntil(lambda: not heatmap(made).pending)
     assert made.place.full_index(0, 0) == (5, 2, 0, 0)
     assert "3 by 3" in heatmap(made).canvas.accessibleDescription()
+
+
+def test_that_the_histogram_is_there_in_a_view_that_was_turned_to_later(
+    window: MainWindow, session: Session, qtbot: QtBot
+) -> None:
+    turn_to(window, session, qtbot, "a.bias", "values")
+    made = turn_to(window, session, qtbot, "a.weight")
+    turn_to(window, session, qtbot, "a.weight", "histogram")
+    histogram = made.plots["histogram"]
+    assert not histogram.pending and histogram.shows(session.facts)
+    before = histogram.grab().toImage()
+    histogram.scale.buttons()[1].click()  # type: ignore[attr-defined]
+    assert histogram.grab().toImage() != before
+
+
+def test_that_nobody_points_at_anything_in_the_next_tensor(window: MainWindow, session: Session, qtbot: QtBot) -> None:
+    made = turn_to(window, session, qtbot, "a.weight", "heatmap")
+    untouched = heatmap(made).canvas.grab().toImage()
+    heatmap(made).canvas._choose(3, 4)
+    assert heatmap(made).canvas.grab().toImage() != untouched
+    turn_to(window, session, qtbot, "c.conv")
+    assert heatmap(made).canvas._cursor is None

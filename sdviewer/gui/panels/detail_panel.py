@@ -174,7 +174,9 @@ class DetailPanel(QWidget):
 
     def _ask_plots(self, facts: Facts) -> None:
         for plot in self.tensor_page.plots.values():
-            if not plot.isHidden() and not plot.shows(facts):
+            # The answer that has the sums has the histogram too, whether somebody sees it now or later.
+            wanted = not plot.isHidden() or (plot.name == OVERVIEW_PLOT and plot.score(facts) > 0)
+            if wanted and not plot.shows(facts):
                 self._waiting.add(plot.name)
                 plot.show_tensor(self._session, facts)
 
@@ -217,7 +219,7 @@ class DetailPanel(QWidget):
 
     def _plot_finished(self) -> None:
         for name, plot in self.tensor_page.plots.items():
-            if not plot.pending or plot.isHidden():
+            if not plot.pending:
                 self._waiting.discard(name)
         self._check_settled()
 

@@ -156,6 +156,8 @@ class TensorPage(QWidget):
         self.linked.begin(session, facts)
         self._summary = {}
         self._shows = session, facts
+        for plot in self.made():
+            plot.mark(())
 
     def offer(self, scores: Mapping[str, int]) -> None:
         """Offer only the views a tensor can have."""

@@ -32,6 +32,9 @@ REDUCTIONS: Final = {
 """How several elements become one cell: in the chip, and in its menu."""
 
 
+_ODD: Final = {"nan": "NaN", "inf": "Inf", "-inf": f"{text.MINUS}Inf"}
+
+
 class HeatmapPlot(Plot):
     """Diverging colours; limits from what is shown, or locked; the reduction of cells is stated."""
 
@@ -246,6 +249,8 @@ class HeatmapPlot(Plot):
 
 def cell_text(exact: str, number: float) -> str:
     """One value as it is shown: whole numbers and words as they are, others with four digits."""
+    if exact in _ODD:
+        return _ODD[exact]
     if not math.isfinite(number) or not ("." in exact or "e" in exact):
         return text.visible(exact, 40).replace("-", text.MINUS)
     return text.value(number) if exact[-1:].isdigit() else text.visible(exact, 40)

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final
 
+from PySide6.QtGui import QResizeEvent
+
 from sdviewer.core import text
 from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.plots.axes import Axes
@@ -19,6 +21,8 @@ POINTS: Final = 1200
 MOST_SORTED: Final = 1 << 24
 """As the engine's: more values are not sorted."""
 _FEW: Final = 100
+_ROOM: Final = 400
+"""Pixels of width below which there is no room for the choice of the shape, as in the overview."""
 
 
 class LinePlot(Plot):
@@ -115,7 +119,7 @@ class LinePlot(Plot):
             bottom, top = bottom - (top - bottom) * 0.06, top + (top - bottom) * 0.06
             powers = range(math.ceil(bottom), math.floor(top) + 1)
             step = max(1, -(-len(powers) // 6))
-            self._axes.add_levels([float(power) for power in powers[::step]], lambda power: plain_number(10**power))
+            self._axes.add_levels([float(power) for power in powers[::step]], _power)
             return bottom, top
         pad = (most - least) * 0.06 or abs(most) * 0.06 or 1.0
         self._axes.add_levels(ticks(least - pad, most + pad, 5))
@@ -205,3 +209,14 @@ class LinePlot(Plot):
             self._axes.point_out([])
         else:
             self._axes.point_out([Mark(float(at), f" {statistic} {text.value(value)} at [{at}] ")])
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self.shape.setVisible(event.size().width() >= _ROOM)
+
+
+def _power(power: float) -> str:
+    """A power of ten on the axis: `0.01`, `1e−6`."""
+    if -4 <= power < 5:
+        return plain_number(10**power)
+    return f"1e{text.MINUS if power < 0 else ''}{abs(round(power))}"

@@ -11,7 +11,7 @@ from sdviewer.gui import widgets
 from sdviewer.gui.plots.place import Place
 from sdviewer.gui.widgets import Chip
 
-MOST_SLIDERS: Final = 3
+MOST_SLIDERS: Final = 2
 """Dimensions that have a slider beside their number field."""
 MOST_FIELDS: Final = 16
 """Dimensions that have a number field."""
@@ -87,14 +87,14 @@ class SliceStrip(QScrollArea):
         field = QSpinBox()
         field.setRange(0, last)
         field.setButtonSymbols(QSpinBox.ButtonSymbols.NoButtons)
-        field.setFixedSize(30 + 8 * len(str(last)), 26)
+        field.setSuffix(f" of {size:,}")
+        field.setFixedHeight(26)
         field.setKeyboardTracking(False)
         field.setAccessibleName(name)
         field.setToolTip(name)
         field.valueChanged.connect(lambda at: self._place.move(axis, at))
         self.fields[axis] = field
         row.addWidget(field)
-        row.addWidget(widgets.label(f"of {size:,}", "hint"))
 
     def _follow(self) -> None:
         """Show where the place is now."""
