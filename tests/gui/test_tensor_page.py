@@ -191,3 +191,22 @@ def test_that_nobody_points_at_anything_in_the_next_tensor(window: MainWindow, s
     assert heatmap(made).canvas.grab().toImage() != untouched
     turn_to(window, session, qtbot, "c.conv")
     assert heatmap(made).canvas._cursor is None
+
+
+def test_that_a_statistic_that_is_pointed_at_is_shown_in_the_plots(
+    window: MainWindow, session: Session, qtbot: QtBot
+) -> None:
+    made = turn_to(window, session, qtbot, "a.weight", "overview")
+    qtbot.waitUntil(lambda: not session.jobs.busy("overview"))
+    axes = made.plots["histogram"].findChild(Axes)
+    assert axes is not None
+    canvas = heatmap(made).canvas
+    before = axes.grab().toImage(), canvas.grab().toImage()
+    made.statistics._lines["max"].setFocus()
+    qtbot.waitUntil(lambda: canvas._pointed is not None)
+    assert canvas._pointed[0] == (39, 29), "where the largest value stands"
+    assert axes.grab().toImage() != before[0] and canvas.grab().toImage() != before[1]
+    canvas.setFocus()
+    canvas.clearFocus()
+    assert canvas._pointed is None
+    assert axes.grab().toImage() == before[0]

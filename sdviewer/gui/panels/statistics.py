@@ -5,8 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from PySide6.QtCore import QEvent, Qt
-from PySide6.QtGui import QContextMenuEvent, QFontMetrics, QKeyEvent, QKeySequence, QMouseEvent, QPainter, QPaintEvent
+from PySide6.QtCore import QEvent, Qt, Signal
+from PySide6.QtGui import (
+    QContextMenuEvent,
+    QEnterEvent,
+    QFocusEvent,
+    QFontMetrics,
+    QKeyEvent,
+    QKeySequence,
+    QMouseEvent,
+    QPainter,
+    QPaintEvent,
+)
 from PySide6.QtWidgets import QFrame, QMenu, QScrollArea, QVBoxLayout, QWidget
 
 from sdviewer.core import text
@@ -66,7 +76,12 @@ _RIGHT = int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter | Qt.Te
 
 
 class _Line(QWidget):
-    """A label and a number that can be copied by click, key or menu. One widget that paints both: there are many."""
+    """A label and a number that can be copied by click, key or menu. One widget that paints both: there are many.
+
+    `pointed` tells whether the pointer or the focus is on it.
+    """
+
+    pointed = Signal(bool)
 
     def __init__(self, words: str, parent: QWidget) -> None:
         super().__init__(parent)
@@ -97,6 +112,22 @@ class _Line(QWidget):
             painter.setPen(resources.colour("accent"))
             painter.drawRoundedRect(self.rect().adjusted(-1, 0, 0, -1), 3, 3)
 
+    def enterEvent(self, event: QEnterEvent) -> None:
+        super().enterEvent(event)
+        self.pointed.emit(True)
+
+    def leaveEvent(self, event: QEvent) -> None:
+        super().leaveEvent(event)
+        self.pointed.emit(self.hasFocus())
+
+    def focusInEvent(self, event: QFocusEvent) -> None:
+        super().focusInEvent(event)
+        self.pointed.emit(True)
+
+    def focusOutEvent(self, event: QFocusEvent) -> None:
+        super().focusOutEvent(event)
+        self.pointed.emit(False)
+
     def copy(self) -> None:
         """Put the exact value on the clipboard."""
         widgets.copy_text(self._copied)
@@ -117,7 +148,12 @@ class _Line(QWidget):
 
 
 class Statistics(QScrollArea):
-    """Numbers of one tensor in four groups; empty groups are not there."""
+    """Numbers of one tensor in four groups; empty groups are not there.
+
+    `hovered` tells the field of the line that somebody points at, "" for none.
+    """
+
+    hovered = Signal(str)
 
     def __init__(self) -> None:
         super().__init__()
@@ -158,6 +194,7 @@ class Statistics(QScrollArea):
         for field, words in entries:
             line = _Line(words, card)
             line.hide()
+            line.pointed.connect(lambda on, field=field: self.hovered.emit(field if on else ""))
             self._lines[field] = line
             column.addWidget(line)
         head.hide()

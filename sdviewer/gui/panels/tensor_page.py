@@ -101,6 +101,7 @@ class TensorPage(QWidget):
         """The column of numbers."""
         made = Statistics()
         widgets.polish(made)
+        made.hovered.connect(self.point_out)
         self._body.addWidget(made)
         return made
 

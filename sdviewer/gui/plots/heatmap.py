@@ -236,6 +236,8 @@ class HeatmapPlot(Plot):
 
     def point_out(self, statistic: str, value: float | None) -> None:
         if statistic not in ("min", "max") or value is None:
+            if self._session is not None:
+                self._session.jobs.drop("extreme")
             self.canvas.point_out(None, "")
             return
 
