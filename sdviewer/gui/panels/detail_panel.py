@@ -167,13 +167,14 @@ class DetailPanel(QWidget):
         page.begin(self._session, facts)
         page.offer(possible)
         page.show_view(self._view if self._view in possible else OVERVIEW)
-        self._ask_plots(facts)
-        self._ask_overview(facts)
+        # Two processes take the first two; of what then waits they take the newest first.
         if int(facts["params"]) >= GLANCE_FROM:
             self._ask_glance(facts)
+        self._ask_overview(facts)
+        self._ask_plots(facts)
 
     def _ask_plots(self, facts: Facts) -> None:
-        for plot in self.tensor_page.plots.values():
+        for plot in reversed(self.tensor_page.plots.values()):
             # The answer that has the sums has the histogram too, whether somebody sees it now or later.
             wanted = not plot.isHidden() or (plot.name == OVERVIEW_PLOT and plot.score(facts) > 0)
             if wanted and not plot.shows(facts):
@@ -185,7 +186,7 @@ class DetailPanel(QWidget):
         page = self.tensor_page
 
         def answered(body: Body, buffers: Buffers) -> None:
-            if "summary" in self._waiting:
+            if self.waits_for_sums:
                 page.statistics.show_numbers(body["summary"])
                 if page.plots[OVERVIEW_PLOT].score(facts):
                     page.plots[OVERVIEW_PLOT].take(body, buffers)
@@ -226,6 +227,11 @@ class DetailPanel(QWidget):
     def _done(self, what: str) -> None:
         self._waiting.discard(what)
         self._check_settled()
+
+    @property
+    def waits_for_sums(self) -> bool:
+        """Whether all values of the tensor are still being measured."""
+        return "summary" in self._waiting
 
     def _check_settled(self) -> None:
         if not self._waiting:

@@ -68,7 +68,7 @@ class HeatmapPlot(Plot):
         self._asked = QSize()
         self._settle = QTimer(self, interval=120, singleShot=True)
         self._settle.timeout.connect(self._ask_again)
-        self._description = ""
+        self._description = self._pointed_at = ""
 
     @staticmethod
     def score(facts: Facts) -> int:
@@ -82,7 +82,7 @@ class HeatmapPlot(Plot):
 
     def begin(self, facts: Facts) -> None:
         self.place.begin(facts.get("shape") or ())
-        self._looked = False
+        self._looked, self._pointed_at = False, ""
         self.canvas.point_out(None, "")
 
     def request(self, facts: Facts) -> tuple[str, dict[str, Any]]:
@@ -142,7 +142,11 @@ class HeatmapPlot(Plot):
             f"Heatmap of {size[0]:,} by {size[1]:,} values{part}, {cells}, colours from {low} to {limit}"
             f"{', locked' if self.place.locked is not None else ''}, {beyond[:1].lower()}{beyond[1:]}"
         )
-        self.canvas.setAccessibleDescription(self._description)
+        self._describe()
+
+    def _describe(self) -> None:
+        """What is shown, and what stands where somebody points, for who does not see it."""
+        self.canvas.setAccessibleDescription(self._description + self._pointed_at)
 
     def _divisions(self, size: tuple[int, int]) -> Divisions:
         """What is known of the structure, along rows and along columns."""
@@ -231,8 +235,8 @@ class HeatmapPlot(Plot):
 
     def tell_value(self, cell: Index, words: str) -> None:
         self.canvas.show_value(words)
-        said = f". At {list(cell)}: {words}" if words else ""
-        self.canvas.setAccessibleDescription(self._description + said)
+        self._pointed_at = f". At {list(cell)}: {words}"
+        self._describe()
 
     def point_out(self, statistic: str, value: float | None) -> None:
         if statistic not in ("min", "max") or value is None:
