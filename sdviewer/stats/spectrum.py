@@ -183,6 +183,10 @@ def _slower(side: int) -> float:
     return 1.0 if side <= 512 else 0.6
 
 
+SLOWEST = (6e9, 3e9)
+"""Speeds below which no machine is taken to be: one that is busy for a moment would else be told other things."""
+
+
 @lru_cache(maxsize=1)
 def speeds() -> tuple[float, float]:
     """Multiplications a second of a float64 product, and n^3 a second of the eigenvalues of an n x n matrix."""
@@ -198,7 +202,9 @@ def speeds() -> tuple[float, float]:
         return max(min(times), 1e-6)
 
     gram = square @ square.T
-    return 384**3 / best(lambda: square @ gram), 384**3 / best(lambda: np.linalg.eigvalsh(gram))
+    calls = (lambda: square @ gram, lambda: np.linalg.eigvalsh(gram))
+    products, eigen = (384**3 / best(call) for call in calls)
+    return max(products, SLOWEST[0]), max(eigen, SLOWEST[1])
 
 
 class _Pieces:

@@ -13,8 +13,9 @@ from sdviewer.gui import resources
 from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.plots import colours
 from sdviewer.gui.plots.cell_grid import CellGrid
+from sdviewer.gui.plots.choosing import ChoosingPlot
 from sdviewer.gui.plots.numbers import floats, has_numbers, whole_numbers
-from sdviewer.gui.plots.plot import Facts, Plot, SlicePart
+from sdviewer.gui.plots.plot import Facts, SlicePart
 from sdviewer.gui.plots.rows import parts_along
 from sdviewer.gui.widgets import Chip, Segments
 
@@ -111,7 +112,7 @@ class HeadGrid(CellGrid):
             painter.drawText(place, int(Qt.AlignmentFlag.AlignHCenter | Qt.AlignmentFlag.AlignTop), str(column))
 
 
-class HeadsPlot(Plot):
+class HeadsPlot(ChoosingPlot):
     """Q, K and V of each head, where the tensor's role knows where these are."""
 
     name = "heads"
@@ -131,8 +132,9 @@ class HeadsPlot(Plot):
         self.measure = Segments((("norms", "Row norm", ""), ("stds", "std", "")), "What is measured")
         self.measure.choose("norms")
         self.measure.chosen.connect(self._set_measure)
-        for control in (self._dead, self._what, self.measure):
-            self.add_control(control)
+        for chip in (self._dead, self._what):
+            self.add_control(chip)
+        self.add_choice(self.measure)
         self.grid = HeadGrid()
         self.grid.pointed.connect(self._pointed)
         self.grid.chosen.connect(self._chosen)

@@ -13,8 +13,9 @@ from sdviewer.gui import resources
 from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.plots import colours
 from sdviewer.gui.plots.cell_grid import CellGrid
+from sdviewer.gui.plots.choosing import ChoosingPlot
 from sdviewer.gui.plots.numbers import floats, has_numbers
-from sdviewer.gui.plots.plot import Facts, Plot, SlicePart
+from sdviewer.gui.plots.plot import Facts, SlicePart
 from sdviewer.gui.widgets import Chip, Segments
 
 MOST_SIDE = 64
@@ -110,7 +111,7 @@ class KernelGrid(CellGrid):
         return made
 
 
-class KernelsPlot(Plot):
+class KernelsPlot(ChoosingPlot):
     """One picture an output channel, of one input channel or, where there are three, of these as colours."""
 
     name = "kernels"
@@ -133,8 +134,8 @@ class KernelsPlot(Plot):
         self.colour.choose("rgb")
         self.scale.choose("own")
         self._rgb, self._common = True, False
-        for control in (self._note_chip, self.page, self.channel, self.colour, self.scale):
-            self.add_control(control)
+        self.add_control(self._note_chip)
+        self.add_choice(self.page, self.channel, self.colour, self.scale)
         self.page.valueChanged.connect(lambda _: self.ask())
         self.channel.valueChanged.connect(lambda _: self.ask())
         self.colour.chosen.connect(self._set_colour)
@@ -169,6 +170,7 @@ class KernelsPlot(Plot):
         self.colour.setVisible(colourful)
         self.channel.setVisible(self._shape[1] > 1 and not (colourful and self._rgb))
         self.page.setVisible(self._shape[0] > PAGE)
+        self.make_room()
 
     def request(self, facts: Facts) -> tuple[str, dict[str, Any]]:
         return "kernels", {

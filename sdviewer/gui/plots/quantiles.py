@@ -10,8 +10,9 @@ from typing import Any
 from sdviewer.core import text
 from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.plots.axes import Axes
+from sdviewer.gui.plots.choosing import ChoosingPlot
 from sdviewer.gui.plots.numbers import floats, has_numbers
-from sdviewer.gui.plots.plot import Facts, Plot
+from sdviewer.gui.plots.plot import Facts
 from sdviewer.gui.plots.scale import plain_number, ticks
 from sdviewer.gui.widgets import Segments
 
@@ -19,11 +20,11 @@ TOLD = (0.05, 0.25, 0.5, 0.75, 0.95)
 """Probabilities whose quantiles the description has."""
 LABELLED = (1e-6, 1e-4, 0.001, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 1 - 1e-4, 1 - 1e-6)
 """Probabilities that are labelled on the scale of a normal distribution, where there is room."""
-_APART = 0.07
-"""Share of the width that a label takes."""
+_LABEL = 58
+"""Pixels that a label takes."""
 
 
-class QuantilesPlot(Plot):
+class QuantilesPlot(ChoosingPlot):
     """Value over probability, evenly or on the scale of a normal distribution, which then is a straight line."""
 
     name = "quantiles"
@@ -40,7 +41,7 @@ class QuantilesPlot(Plot):
         self.scale.set_tooltip("probit", "Normal deviates: a normal distribution is a straight line")
         self.scale.choose("linear")
         self.scale.chosen.connect(self._set_scale)
-        self.add_control(self.scale)
+        self.add_choice(self.scale)
         self._axes = Axes(plain_number)
         self._axes.pointed.connect(self._pointed)
         self.set_body(self._axes)
@@ -78,13 +79,13 @@ class QuantilesPlot(Plot):
             self._axes.add_level(0.0)
         x = self._drawn[0]
         across = x[-1] - x[0] or 1.0
-        columns = _columns(x[0], x[-1]) if probit else [(i / 4, f"{25 * i} %") for i in range(5)]
+        columns = _columns(x[0], x[-1], self._axes.width()) if probit else [(i / 4, f"{25 * i} %") for i in range(5)]
         self._axes.add_columns(columns)
         normal = self._normal(x) if probit else []
         if normal:
             self._axes.add_line(x, normal, "text2", 1.2, dashed=True)
         self._axes.add_line(x, values, "A", 2)
-        self._axes.set_range((x[0] - across * 0.02, x[-1] + across * 0.02), (bottom - pad, top + pad))
+        self._axes.set_range((x[0] - across * 0.05, x[-1] + across * 0.05), (bottom - pad, top + pad))
 
     def _normal(self, deviates: list[float]) -> list[float]:
         """The quantiles of the normal distribution with the same mean and deviation."""
@@ -117,13 +118,13 @@ class QuantilesPlot(Plot):
         self.cursor_moved.emit(f"{_share(shares[at])} of the values are at most {sign}{text.value(values[at])}")
 
 
-def _columns(low: float, high: float) -> list[tuple[float, str]]:
+def _columns(low: float, high: float, width: int) -> list[tuple[float, str]]:
     """Labelled probabilities on the scale of normal deviates, those in the middle first, as far as there is room."""
     found: dict[float, str] = {}
-    normal = NormalDist()
+    normal, apart = NormalDist(), (high - low) * _LABEL / max(width, _LABEL)
     for share in sorted(LABELLED, key=lambda share: abs(share - 0.5)):
         place = normal.inv_cdf(share)
-        if low <= place <= high and all(abs(place - other) >= (high - low) * _APART for other in found):
+        if low <= place <= high and all(abs(place - other) >= apart for other in found):
             found[place] = _share(share)
     return sorted(found.items())
 

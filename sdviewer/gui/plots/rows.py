@@ -6,20 +6,17 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from PySide6.QtGui import QResizeEvent
-
 from sdviewer.core import text
 from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.plots.axes import Axes
+from sdviewer.gui.plots.choosing import ChoosingPlot
 from sdviewer.gui.plots.numbers import floats, has_numbers, long_axes
-from sdviewer.gui.plots.plot import Facts, Index, Plot
+from sdviewer.gui.plots.plot import Facts, Index
 from sdviewer.gui.plots.scale import Mark, plain_number, ticks
 from sdviewer.gui.widgets import Chip, Segments
 
 POINTS = 1200
 _FEW = 100
-_ROOM = 560
-"""Pixels of width below which there is no room for the choices: in the overview, where the place is for row norms."""
 MEASURES = {"norm": "L2", "mean": "mean", "std": "std"}
 HEADINGS = {"norm": "norms", "mean": "means", "std": "deviations"}
 _RINGS = 24
@@ -40,7 +37,7 @@ class Words(NamedTuple):
     nouns: str
 
 
-class RowsPlot(Plot):
+class RowsPlot(ChoosingPlot):
     """One measure over the index along an axis; where several share a pixel, from their smallest to their largest."""
 
     name = "rows"
@@ -63,8 +60,7 @@ class RowsPlot(Plot):
         for chip in (self._dead, self._odd):
             chip.hide()
             self.add_control(chip)
-        for control in (self.axis, self.measure, self.sorted):
-            self.add_control(control)
+        self.add_choice(self.axis, self.measure, self.sorted)
         self.axis.choose("0")
         self.measure.choose("norm")
         self.axis.chosen.connect(self._set_axis)
@@ -191,12 +187,6 @@ class RowsPlot(Plot):
     def _set_measure(self, measure: str) -> None:
         self._measure = measure
         self._draw_answer()
-
-    def resizeEvent(self, event: QResizeEvent) -> None:
-        super().resizeEvent(event)
-        room = event.size().width() >= _ROOM
-        for control in (self.axis, self.measure, self.sorted):
-            control.setVisible(room)
 
     # The cursor
 

@@ -89,13 +89,15 @@ class ScalarPlot(Plot):
         self.subtitle.setText(f"{text.shape(shape)}, {dtype}" if shape else dtype)
         texts = [str(words) for words in body["texts"]]
         self._copy.setVisible(bool(texts))
+        self.big.setVisible(bool(texts))
+        self._exact.setVisible(bool(texts))
         if not texts:
             sentence = f"A tensor of shape {text.shape(shape)} holds no values."
-            self.big.say("")
-            self._exact.setText(sentence)
+            self.say(sentence)
         else:
             exact, number = texts[0], floats(buffers["numbers"])[0]
-            self.big.say(cell_text(exact, number))
+            whole = exact.lstrip("-").isdigit() and len(exact) < 24
+            self.big.say(text.value(int(exact)) if whole else cell_text(exact, number))
             self._exact.setText(text.visible(exact, 200))
             sentence = f"The value is {exact}"
         self.setAccessibleDescription(text.visible(sentence, 200))

@@ -12,8 +12,9 @@ from sdviewer.core import text
 from sdviewer.gui import widgets
 from sdviewer.gui.jobs import Body, Buffers, Job, is_cancelled
 from sdviewer.gui.plots.axes import Axes
+from sdviewer.gui.plots.choosing import ChoosingPlot
 from sdviewer.gui.plots.numbers import floats, has_numbers, long_axes, whole_numbers
-from sdviewer.gui.plots.plot import Facts, Plot
+from sdviewer.gui.plots.plot import Facts
 from sdviewer.gui.plots.scale import plain_number, ticks
 from sdviewer.gui.widgets import Segments
 
@@ -21,7 +22,7 @@ FEWEST_DECADES = 1.0
 """Decades below which a logarithmic axis has numbers between its powers of ten."""
 
 
-class SpectrumPlot(Plot):
+class SpectrumPlot(ChoosingPlot):
     """Singular values over their rank, filled; a mark where 90 % of the energy is reached.
 
     `measured` fires with the body of each answer (`stats.Spectrum`), for the statistics column.
@@ -43,7 +44,7 @@ class SpectrumPlot(Plot):
         self.scale = Segments((("linear", "Linear", ""), ("log", "Log", "")), "Scale of the singular values")
         self.scale.choose("linear")
         self.scale.chosen.connect(self._set_scale)
-        self.add_control(self.scale)
+        self.add_choice(self.scale)
         self._offer = QWidget()
         row = QHBoxLayout(self._offer)
         row.setContentsMargins(0, 0, 0, 0)
