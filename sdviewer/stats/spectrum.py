@@ -15,6 +15,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -274,15 +275,19 @@ def _patiently(call: Callable[[], Any], seconds: float, progress: Progress) -> A
     """
     if seconds > 2 * AT_ONCE:
         return call()
-    result: list[Any] = []
-    thread = threading.Thread(target=lambda: result.append(call()), name="eigenvalues", daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(0.05)
+    result: Future[Any] = Future()
+
+    def work() -> None:
+        try:
+            result.set_result(call())
+        except BaseException as error:
+            result.set_exception(error)
+
+    threading.Thread(target=work, name="eigenvalues", daemon=True).start()
+    while not result.done():
+        wait([result], 0.05)
         progress(0, 0)
-    if not result:
-        raise MemoryError
-    return result[0]
+    return result.result()
 
 
 def _randomised(pieces: _Pieces, about: dict[str, Any], cost: Cost, progress: Progress) -> Spectrum:
