@@ -62,10 +62,11 @@ class CellGrid(QWidget):
         inside = 0 <= row < rows and 0 <= column < columns and self.has_cell(cell)
         return cell if inside and self.cell_rect(cell).contains(position.toPointF()) else -1
 
-    def forget_current(self) -> None:
-        """Point at no cell."""
-        self.current = -1
-        self.update()
+    def show_current(self, cell: int) -> None:
+        """Frame a cell, -1 for none, without telling anybody."""
+        if cell != self.current:
+            self.current = cell
+            self.update()
 
     def paint_current(self, painter: QPainter) -> None:
         """Frame the cell that is pointed at."""

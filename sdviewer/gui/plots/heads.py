@@ -12,11 +12,11 @@ from sdviewer.core import text
 from sdviewer.gui import resources
 from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.plots import colours
+from sdviewer.gui.plots.boundaries import Part, parts_along
 from sdviewer.gui.plots.cell_grid import CellGrid
 from sdviewer.gui.plots.choosing import ChoosingPlot
 from sdviewer.gui.plots.numbers import floats, has_numbers, whole_numbers
-from sdviewer.gui.plots.plot import Facts, SlicePart
-from sdviewer.gui.plots.rows import parts_along
+from sdviewer.gui.plots.plot import Facts, Index, SlicePart
 from sdviewer.gui.widgets import Chip, Segments
 
 MOST_CELLS = 2048
@@ -61,6 +61,10 @@ class HeadGrid(CellGrid):
     def head_of(self, cell: int) -> int:
         """Which head a cell shows."""
         return self._places[cell]
+
+    def cell_of(self, head: int) -> int:
+        """Where a head is shown, -1 for none."""
+        return next((cell for cell, i in self._places.items() if i == head), -1)
 
     def _area(self) -> QRectF:
         metrics = self.fontMetrics()
@@ -184,6 +188,13 @@ class HeadsPlot(ChoosingPlot):
         self._measure = measure
         self._draw_answer()
 
+    def mark(self, cell: Index) -> None:
+        """Show the head of an element that is pointed at elsewhere."""
+        axis = (self._facts.get("role") or {}).get("heads", {}).get("axis", 0) if self._heads else 0
+        at = cell[axis] if axis < len(cell) else -1
+        place = next((i for i, head in enumerate(self._heads) if head.start <= at < head.stop), -1)
+        self.grid.show_current(self.grid.cell_of(place))
+
     def _pointed(self, cell: int) -> None:
         if cell < 0 or not self._values:
             self.cursor_moved.emit("")
@@ -215,7 +226,7 @@ def heads_of(facts: Facts) -> tuple[list[str], list[Head]]:
     if not heads or not 0 <= int(heads["axis"]) < len(shape) or int(heads["size"]) < 1:
         return [], []
     axis, size, length = int(heads["axis"]), int(heads["size"]), int(shape[int(heads["axis"])])
-    parts = parts_along(facts, axis, length) or [("", 0, min(int(heads["count"]) * size, length))]
+    parts = parts_along(facts, axis) or [Part("", 0, min(int(heads["count"]) * size, length))]
     found = [
         Head(row, number, start + number * size, start + (number + 1) * size)
         for row, (_, start, stop) in enumerate(parts)

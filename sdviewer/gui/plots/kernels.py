@@ -15,7 +15,7 @@ from sdviewer.gui.plots import colours
 from sdviewer.gui.plots.cell_grid import CellGrid
 from sdviewer.gui.plots.choosing import ChoosingPlot
 from sdviewer.gui.plots.numbers import floats, has_numbers
-from sdviewer.gui.plots.plot import Facts, SlicePart
+from sdviewer.gui.plots.plot import Facts, Index, SlicePart
 from sdviewer.gui.widgets import Chip, Segments
 
 MOST_SIDE = 64
@@ -220,6 +220,12 @@ class KernelsPlot(ChoosingPlot):
         """Output and input channel of a cell."""
         body = self._answer[0] if self._answer is not None else {"first": 0, "channel": 0, "rgb": False}
         return int(body["first"]) + cell, 0 if body["rgb"] else int(body["channel"])
+
+    def mark(self, cell: Index) -> None:
+        """Show the kernel of an element that is pointed at elsewhere."""
+        body = self._answer[0] if self._answer is not None else {}
+        there = len(cell) == 4 and bool(body) and (body["rgb"] or cell[1] in (-1, body["channel"]))
+        self.grid.show_current(cell[0] - int(body["first"]) if there and cell[0] >= 0 else -1)
 
     def _pointed(self, cell: int) -> None:
         if cell < 0:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from sdviewer.core import text
 from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.plots.axes import Axes
+from sdviewer.gui.plots.boundaries import parts_along
 from sdviewer.gui.plots.choosing import ChoosingPlot
 from sdviewer.gui.plots.numbers import floats, has_numbers, long_axes
 from sdviewer.gui.plots.plot import Facts, Index
@@ -128,7 +129,7 @@ class RowsPlot(ChoosingPlot):
     def _draw_parts(self, found: Facts, ceiling: float) -> None:
         """Known boundaries, dashed, with their index below and the names of what lies between them."""
         n = int(found["count"])
-        parts = parts_along(self._facts, int(found["axis"]), n)
+        parts = parts_along(self._facts, int(found["axis"]))
         if not parts:
             return
         columns = {0: "0", **{start: f"{start}" for _, start, _ in parts}, n - 1: f"{n - 1}"}
@@ -224,14 +225,3 @@ def _listed(listed: Sequence[int], n: int) -> str:
     """The first indexes of n."""
     named = ", ".join(str(at) for at in listed[:_LISTED])
     return f"{named} …" if n > min(len(listed), _LISTED) else named
-
-
-def parts_along(facts: Facts, axis: int, size: int) -> list[tuple[str, int, int]]:
-    """The named parts of an axis, if a tensor's role knows some: (name, start, stop) in order."""
-    role = facts.get("role") or {}
-    found = [
-        (text.visible(str(part["name"]), 24), int(part["start"]), int(part["stop"]))
-        for part in role.get("parts") or ()
-        if part["axis"] == axis and 0 <= part["start"] < part["stop"] <= size
-    ]
-    return sorted(found, key=lambda part: part[1])

@@ -145,7 +145,7 @@ class SpectrumPlot(ChoosingPlot):
         self._went_on(0.0)
         params = {"source": self._facts["source"], "how": how}
         self._job = session.jobs.run(
-            f"plot {self.name}",
+            self._lane,
             lambda done, failed, progressed: session.pool.request("spectrum", params, done, failed, progressed),
             self._answered,
             self._stopped,
