@@ -21,6 +21,16 @@ class ChoosingPlot(Plot):
         self._row.setContentsMargins(0, 0, 0, 0)
         self._row.setSpacing(8)
         self._row.addStretch(1)
+        self._hint.timeout.connect(self._clear_old)
+
+    def clear(self) -> None:
+        """Take what is drawn off."""
+
+    def _clear_old(self) -> None:
+        """What takes a while to come must not be taken for what is drawn of the tensor before."""
+        if self._answer is None:
+            self.subtitle.setText("")
+            self.clear()
 
     def add_choice(self, *widgets: QWidget) -> None:
         """Put choices at the right end of the head; after the controls that are always there."""

@@ -62,6 +62,9 @@ class QuantilesPlot(ChoosingPlot):
     def request(self, facts: Facts) -> tuple[str, dict[str, Any]]:
         return "quantiles", {}
 
+    def clear(self) -> None:
+        self._axes.start_over()
+
     def draw(self, body: Body, buffers: Buffers) -> None:
         self._axes.start_over()
         shares, deviates, values = (floats(buffers[name]) for name in ("probabilities", "deviates", "values"))

@@ -79,6 +79,11 @@ class RowsPlot(ChoosingPlot):
     def request(self, facts: Facts) -> tuple[str, dict[str, Any]]:
         return "rows", {"points": POINTS}
 
+    def clear(self) -> None:
+        self._axes.start_over()
+        self._dead.hide()
+        self._odd.hide()
+
     def draw(self, body: Body, buffers: Buffers) -> None:
         self._axes.start_over()
         axes = body["axes"]

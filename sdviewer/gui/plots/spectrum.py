@@ -75,6 +75,10 @@ class SpectrumPlot(ChoosingPlot):
     def request(self, facts: Facts) -> tuple[str, dict[str, Any]]:
         return "spectrum", {"how": self._how}
 
+    def clear(self) -> None:
+        self._axes.start_over()
+        self._offer.hide()
+
     def draw(self, body: Body, buffers: Buffers) -> None:
         self._axes.start_over()
         self.measured.emit(body)
