@@ -25,6 +25,12 @@ LISTED = 100
 
 MEASURES = ("norm", "mean", "std")
 
+TILE = 1 << 18
+"""Bytes of a tile: its float64 values and their squares stay in a core's cache while each axis is summed."""
+
+CANCELLED = 1e-6
+"""Share of the sum of squares about the centre of a tile below which the deviation of an index is taken anew."""
+
 
 @dataclass(frozen=True, slots=True)
 class AxisSums:
@@ -78,18 +84,45 @@ def axis_sums(
     found = [_Marginal(axis, seen.shape[axis]) for axis in axes]
     reader = Reader(source, layout)
     total, done = seen.nbytes(seen.count), 0
-    for starts, block in tiles(seen):
+    for starts, block in tiles(seen, TILE):
         progress(done, total)
-        values = real(reader.values(block))
-        if power:
-            np.ldexp(values, -power, out=values)
-        finite = np.isfinite(values)
-        odd = None if finite.all() else ~finite
+        tile = _Tile.of(real(reader.values(block)), power)
         for marginal in found:
-            marginal.add(values, odd, starts[marginal.axis])
-        done += seen.nbytes(values.size)
+            marginal.add(tile, starts[marginal.axis])
+        done += seen.nbytes(tile.values.size)
     progress(total, total)
     return [marginal.whole(shape, seen.shape, power) for marginal in found]
+
+
+@dataclass(frozen=True, slots=True)
+class _Tile:
+    """What the sums along all axes need of a tile: its `values`, and from `centre` their distances and the squares.
+
+    `odd` marks NaN and infinity, None where there are none; their distances are 0.
+    """
+
+    values: NDArray[np.float64]
+    odd: NDArray[np.bool_] | None
+    centre: float
+    apart: NDArray[np.float64]
+    squares: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, values: NDArray[np.float64], power: int) -> _Tile:
+        """Look at some values, each divided by 2**`power`."""
+        if power:
+            np.ldexp(values, -power, out=values)
+        with np.errstate(invalid="ignore", over="ignore"):
+            total, odd = float(values.sum()), None
+        if not np.isfinite(total):
+            odd = ~np.isfinite(values)
+            total = float(values.sum(where=~odd))
+        centre = total / values.size
+        with np.errstate(invalid="ignore"):
+            apart = values - centre
+        if odd is not None:
+            apart[odd] = 0
+        return cls(values, odd, centre, apart, apart * apart)
 
 
 @dataclass(slots=True)
@@ -107,29 +140,44 @@ class _Marginal:
         self.counts, self.alive = np.zeros(self.size, np.int64), np.zeros(self.size, bool)
         self.means, self.squares = np.zeros(self.size), np.zeros(self.size)
 
-    def add(self, values: NDArray[np.float64], odd: NDArray[np.bool_] | None, start: int) -> None:
-        """Take in a tile whose first index along the axis is `start`; `odd` marks NaN and infinity."""
-        rows = _along(values, self.axis)
-        at = slice(start, start + len(rows))
-        if odd is None:
-            new: Any = rows.shape[1]
-            self.alive[at] |= (rows != 0).any(axis=1)
-        else:
-            missing = _along(odd, self.axis)
-            new = rows.shape[1] - missing.sum(axis=1)
-            rows = np.where(missing, 0.0, rows)
-            self.alive[at] |= (rows != 0).any(axis=1) | missing.any(axis=1)
-        means = rows.sum(axis=1) / np.maximum(new, 1)
-        apart = rows - means[:, None]
-        if odd is not None:
-            apart[missing] = 0
+    def add(self, tile: _Tile, start: int) -> None:
+        """Take in a tile whose first index along the axis is `start`."""
+        others = tuple(axis for axis in range(tile.values.ndim) if axis != self.axis)
+        n = tile.values.shape[self.axis]
+        at = slice(start, start + n)
+        new: Any = tile.values.size // n
+        if tile.odd is not None:
+            new = new - tile.odd.sum(axis=others)
+        sums = tile.apart.sum(axis=others)
+        means, squares = sums / np.maximum(new, 1), tile.squares.sum(axis=others)
+        spread = squares - sums * means
+        means += tile.centre
+        if (spread <= CANCELLED * squares).any():
+            # Most digits cancelled: an index is far from the centre, beside what its own values are from each other.
+            here = tile.values if tile.odd is None else np.where(tile.odd, 0.0, tile.values)
+            means = here.sum(axis=others) / np.maximum(new, 1)
+            around = here - np.expand_dims(means, others)
+            if tile.odd is not None:
+                around[tile.odd] = 0
+            spread = (around * around).sum(axis=others)
+        self._find_alive(tile.values, others, start)
         # Two sets of squared deviations become one (Chan, Golub, LeVeque).
         both = self.counts[at] + new
         shift = means - self.means[at]
         share = new / np.maximum(both, 1)
-        self.squares[at] += np.einsum("ij,ij->i", apart, apart) + shift**2 * self.counts[at] * share
+        self.squares[at] += spread + shift**2 * self.counts[at] * share
         self.means[at] += shift * share
         self.counts[at] = both
+
+    def _find_alive(self, values: NDArray[np.float64], others: tuple[int, ...], start: int) -> None:
+        """Note which indexes have anything but zeros; only few of most tensors have a zero to begin with."""
+        first = values[tuple(slice(None) if axis not in others else 0 for axis in range(values.ndim))]
+        n = len(first)
+        begun = self.alive[start : start + n] | (first != 0)
+        self.alive[start : start + n] = begun
+        left = np.flatnonzero(~begun)
+        if left.size:
+            self.alive[start + left] = (values.take(left, axis=self.axis) != 0).any(axis=others)
 
     def whole(self, shape: tuple[int, ...], seen: tuple[int, ...], power: int) -> AxisSums:
         """The sums of the tensor with its repeated elements, of which one each was seen."""
@@ -140,11 +188,6 @@ class _Marginal:
         counts, squares = np.resize(self.counts * times, n), np.resize(self.squares * times, n)
         others = product(shape) // max(n, 1)
         return AxisSums(self.axis, others, power, counts, np.resize(self.means, n), squares, np.resize(~self.alive, n))
-
-
-def _along(values: NDArray[Any], axis: int) -> NDArray[Any]:
-    """`(indexes of the axis, all others)`."""
-    return np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
 
 
 @dataclass(frozen=True, slots=True)

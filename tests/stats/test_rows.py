@@ -37,7 +37,7 @@ def test_that_norm_mean_and_deviation_of_every_axis_are_right(name: str) -> None
 def test_that_tiles_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = {name: axis_sums(*lay(tensor), range(tensor.ndim)) for name, tensor in ODD.items()}
     small = tiles.tiles
-    monkeypatch.setattr(module, "tiles", lambda elements: small(elements, 100))
+    monkeypatch.setattr(module, "tiles", lambda elements, nbytes: small(elements, 100))
     for name, tensor in ODD.items():
         for before, sums in zip(whole[name], axis_sums(*lay(tensor), range(tensor.ndim)), strict=True):
             for measure in module.MEASURES:
@@ -48,6 +48,13 @@ def test_that_a_small_spread_around_a_large_mean_is_not_lost() -> None:
     values = 1e9 + np.random.default_rng(1).standard_normal((4, 5000))
     (sums,) = axis_sums(*array(values), [0])
     np.testing.assert_allclose(sums.measure("std"), values.std(axis=1), rtol=1e-6)
+
+
+def test_that_rows_far_from_each_other_keep_their_own_spread() -> None:
+    values = np.random.default_rng(1).standard_normal((5, 300)) + np.array([[0.0], [1e8], [-1e8], [3.0], [1e3]])
+    values[3] = 7
+    (sums,) = axis_sums(*array(values), [0])
+    np.testing.assert_allclose(sums.measure("std"), values.std(axis=1), rtol=1e-7, atol=1e-300)
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1e200])

@@ -6,7 +6,6 @@ import math
 
 from PySide6.QtCore import QEvent, QPoint, QRect, Qt, Signal
 from PySide6.QtGui import (
-    QColor,
     QContextMenuEvent,
     QFontMetrics,
     QKeyEvent,
@@ -194,7 +193,7 @@ class ValuesGrid(QAbstractScrollArea):
         else:
             fill = colours.colour(share)
             painter.fillRect(rect, fill)
-            painter.setPen(_readable(fill))
+            painter.setPen(colours.readable(fill))
         painter.drawText(
             rect.adjusted(4, 0, -7, 0), int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter), words
         )
@@ -325,9 +324,3 @@ class ValuesGrid(QAbstractScrollArea):
         super().changeEvent(event)
         if resources.is_theme_change(event):
             self.viewport().update()
-
-
-def _readable(fill: QColor) -> QColor:
-    """Black or white, whichever stands out more."""
-    luminance = 0.2126 * fill.redF() ** 2.2 + 0.7152 * fill.greenF() ** 2.2 + 0.0722 * fill.blueF() ** 2.2
-    return QColor("#10151B") if luminance > 0.18 else QColor("#FFFFFF")
