@@ -23,7 +23,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sdviewer.core import text
 from sdviewer.core.progress import Progress, no_progress
 from sdviewer.core.tensor_bytes import ByteSource, TensorLayout
 from sdviewer.stats.decode import Array, Elements, Reader, product, refuse_bomb
@@ -367,10 +366,3 @@ def _chosen(n: int) -> NDArray[np.int64]:
         return np.arange(n)
     rest = np.linspace(200, n - 1, MOST_POINTS - 200)
     return np.unique(np.concatenate([np.arange(200), np.rint(rest)]).astype(np.int64))
-
-
-def estimate_words(seconds: float) -> str:
-    """`about 6 s`, `about 3 min`."""
-    if seconds < 10:
-        return f"about {max(1, round(seconds))} s"
-    return f"about {text.seconds(float(round(seconds)))}".replace(".0 s", " s")

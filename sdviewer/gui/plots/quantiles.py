@@ -44,6 +44,7 @@ class QuantilesPlot(ChoosingPlot):
         self.add_choice(self.scale)
         self._axes = Axes(plain_number)
         self._axes.pointed.connect(self._pointed)
+        self._axes.setAccessibleName("Quantiles")
         self.set_body(self._axes)
         self.setMinimumHeight(150)
 

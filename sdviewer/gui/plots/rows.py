@@ -69,6 +69,7 @@ class RowsPlot(ChoosingPlot):
         self.sorted.toggled.connect(lambda _: self._draw_answer())
         self._axes = Axes(plain_number)
         self._axes.pointed.connect(self._pointed)
+        self._axes.setAccessibleName(self.title)
         self.set_body(self._axes)
         self.setMinimumHeight(150)
 

@@ -61,6 +61,7 @@ class SpectrumPlot(ChoosingPlot):
         row.addStretch(1)
         self._offer.hide()
         self.column.addWidget(self._offer)
+        self._axes.setAccessibleName("Singular values")
         self.set_body(self._axes)
         self.setMinimumHeight(150)
 
