@@ -101,12 +101,13 @@ class KernelGrid(CellGrid):
             self._image.setColorTable(colours.table())
         painter = QPainter(made)
         height, width = self._size
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         painter.setPen(resources.colour("border"))
         for cell in range(self._count):
             target = self.cell_rect(cell)
             painter.drawImage(target, self._image, QRectF(QRect(0, cell * height, width, height)))
             if target.width() >= 12:
-                painter.drawRect(target.adjusted(0, 0, -1, -1))
+                painter.drawRect(target.adjusted(-0.5, -0.5, 0.5, 0.5))
         painter.end()
         return made
 
