@@ -78,6 +78,15 @@ def test_that_dead_rows_are_counted_and_named_but_not_those_with_nan() -> None:
     assert (columns.dead, columns.odd) == (0, 6)
 
 
+def test_that_one_value_anywhere_keeps_a_row_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = tiles.tiles
+    monkeypatch.setattr(module, "tiles", lambda elements, nbytes: small(elements, 40))
+    values = np.zeros((4, 50), np.float32)
+    values[1, 3] = values[2, 49] = 1
+    (rows,) = axis_sums(*array(values), [0])
+    assert rows.dead.tolist() == [True, False, False, True]
+
+
 def test_that_values_too_small_to_square_do_not_make_a_row_dead() -> None:
     values = np.zeros((3, 4), np.float32)
     values[1, 2] = 1e-45
