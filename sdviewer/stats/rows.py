@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sdviewer.core.progress import Progress, no_progress
 from sdviewer.core.tensor_bytes import ByteSource, TensorLayout
 from sdviewer.errors import UsageError
-from sdviewer.stats.decode import Reader, product, refuse_bomb
+from sdviewer.stats.decode import Elements, Reader, product, refuse_bomb
 from sdviewer.stats.moments import real
 from sdviewer.stats.slices import known_elements
 from sdviewer.stats.tiles import exponent, once, tiles
@@ -27,6 +27,9 @@ MEASURES = ("norm", "mean", "std")
 
 TILE = 1 << 18
 """Bytes of a tile: its float64 values and their squares stay in a core's cache while each axis is summed."""
+
+ROWS, LARGEST_TILE = 16, 1 << 22
+"""Rows that a tile of long ones should have, as far as they fit in so many bytes."""
 
 CANCELLED = 1e-6
 """Share of the sum of squares about the centre of a tile below which the deviation of an index is taken anew."""
@@ -84,7 +87,7 @@ def axis_sums(
     found = [_Marginal(axis, seen.shape[axis]) for axis in axes]
     reader = Reader(source, layout)
     total, done = seen.nbytes(seen.count), 0
-    for starts, block in tiles(seen, TILE):
+    for starts, block in tiles(seen, _tile_bytes(seen)):
         progress(done, total)
         tile = _Tile.of(real(reader.values(block)), power)
         for marginal in found:
@@ -92,6 +95,13 @@ def axis_sums(
         done += seen.nbytes(tile.values.size)
     progress(total, total)
     return [marginal.whole(shape, seen.shape, power) for marginal in found]
+
+
+def _tile_bytes(elements: Elements) -> int:
+    """Bytes of a tile: enough for some rows, as each tile costs a look at all of its columns."""
+    _, slowest = max(zip(elements.stride, elements.shape, strict=True), default=(1, 1))
+    row = elements.nbytes(elements.count // max(slowest, 1))
+    return min(max(TILE, ROWS * row), LARGEST_TILE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +162,7 @@ class _Marginal:
         means, squares = sums / np.maximum(new, 1), tile.squares.sum(axis=others)
         spread = squares - sums * means
         means += tile.centre
-        if (spread <= CANCELLED * squares).any():
+        if n < tile.values.size and (spread < CANCELLED * squares).any():
             # Most digits cancelled: an index is far from the centre, beside what its own values are from each other.
             here = tile.values if tile.odd is None else np.where(tile.odd, 0.0, tile.values)
             means = here.sum(axis=others) / np.maximum(new, 1)
