@@ -207,8 +207,8 @@ def _accuracy(body: Body) -> str:
         )
     if body["kind"] == "randomised":
         return (
-            f"From a random subspace: none is too large, the first are best, the last up to {error(body)} too small. "
-            "The sum of all squares is exact."
+            f"From a random subspace: none is too large, the first are best, the last up to {error(body)} too small; "
+            "what is below a thousandth of the largest is not told from zero. The sum of all squares is exact."
         )
     return ""
 
