@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from PySide6.QtWidgets import QApplication, QGraphicsView, QWidget
 from pytestqt.qtbot import QtBot
 
 from sdviewer.gui import resources
+from sdviewer.gui.main_window import MainWindow
 from sdviewer.gui.plots import colours
 from sdviewer.gui.plots.axes import Axes
 from sdviewer.gui.plots.heads import HeadsPlot, heads_of
@@ -24,7 +26,9 @@ from sdviewer.gui.plots.scalar import ScalarPlot
 from sdviewer.gui.plots.spectrum import SpectrumPlot
 from sdviewer.gui.plots.truth import TruthPlot
 from sdviewer.stats import spectrum as spectrum_module
+from tests.gui.conftest import Opened, write_checkpoint
 from tests.gui.plotted import facts_of, shown
+from tests.gui.test_tensor_page import turn_to
 
 RANDOM = torch.Generator().manual_seed(8)
 
@@ -161,6 +165,41 @@ class TestSpectrum:
         assert "would take a while" in plot._note.text()
         assert "min" in plot.exactly.text()
         assert not plot.leading.isHidden()
+
+    def test_that_the_statistics_have_its_norm_and_its_ranks_until_the_next_tensor(
+        self, window: MainWindow, opened: Opened, tmp_path: Path, qtbot: QtBot
+    ) -> None:
+        session = opened(write_checkpoint(tmp_path / "two.safetensors", {"a": (30, 20), "b": (20,)}))
+        document = window.current_page()
+        assert document is not None
+        column = document.detail.tensor_page.statistics
+
+        def said() -> dict[str, str]:
+            lines = (column._lines[field] for field in ("spectral", "stable_rank", "rank90"))
+            return {line.words: line.accessibleName() for line in lines if not line.isHidden()}
+
+        turn_to(window, session, qtbot, "a", "spectrum")
+        largest = singular(torch.arange(600.0).reshape(30, 20))[0]
+        assert said()["spectral"] == f"spectral {largest:.4g}"
+        assert said()["rank for 90 %"] == "rank for 90 % 1"
+        turn_to(window, session, qtbot, "b")
+        assert said() == {}
+
+    def test_that_computing_exactly_can_be_cancelled_and_what_was_drawn_stays(
+        self, window: MainWindow, opened: Opened, tmp_path: Path, qtbot: QtBot
+    ) -> None:
+        session = opened(write_checkpoint(tmp_path / "large.safetensors", {"a": (900, 900)}))
+        page = turn_to(window, session, qtbot, "a", "spectrum")
+        plot = page.plots["spectrum"]
+        assert isinstance(plot, SpectrumPlot)
+        before = curves(plot)[0][1]
+        plot._compute("exact")
+        assert not plot.cancel.isHidden()
+        plot.cancel.click()
+        qtbot.waitUntil(lambda: not session.jobs.busy(), timeout=30_000)
+        assert plot.cancel.isHidden()
+        np.testing.assert_array_equal(curves(plot)[0][1], before)
+        assert not plot._note.text()
 
 
 class TestRows:

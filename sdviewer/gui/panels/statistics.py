@@ -58,6 +58,8 @@ _NUMBERS: Final[tuple[tuple[str, str, str, Show], ...]] = (
     ("NORMS", "l2", "L2 norm", _number),
     ("NORMS", "rms", "RMS", _number),
 )
+# What the spectrum tells, among the norms; it comes by itself or not at all.
+_SPECTRUM: Final = (("spectral", "spectral"), ("stable_rank", "stable rank"), ("rank90", "rank for 90 %"))
 _STORAGE: Final = (
     ("file", "file"),
     ("storage", "storage"),
@@ -191,6 +193,7 @@ class Statistics(QScrollArea):
             if group == "STORAGE"
             else [(field, words) for where, field, words, _ in _NUMBERS if where == group]
         )
+        entries += _SPECTRUM if group == "NORMS" else ()
         for field, words in entries:
             line = _Line(words, card)
             line.hide()
@@ -214,6 +217,7 @@ class Statistics(QScrollArea):
 
     def show_facts(self, facts: Mapping[str, Any]) -> None:
         """What the header says: storage, stride, sharing. The numbers of the values stay until theirs come."""
+        self.show_spectrum({})
         storage = facts.get("storage") or {}
         shown: dict[str, tuple[str, str, str]] = {}
         if storage:
@@ -275,6 +279,25 @@ class Statistics(QScrollArea):
                 more = f"from {int(fields.get('sampled') or 0):,} of {int(fields.get('count') or 0):,} values"
             line.show_value(shown, _exact(value), more)
         self.say("")
+        self._show_heads()
+
+    def show_spectrum(self, body: Mapping[str, Any]) -> None:
+        """What the singular values say (`stats.Spectrum`), {} for nothing."""
+        known = int(body.get("known") or 0)
+        randomised = body.get("kind") == "randomised"
+        for field, _ in _SPECTRUM:
+            value = body.get(field)
+            line = self._lines[field]
+            if value is None and not (field == "rank90" and randomised):
+                line.hide()
+            elif value is None:
+                line.show_value(
+                    f"> {text.count(known)}", "", f"The first {known:,} hold less than 90 %, as far as is known"
+                )
+            else:
+                shown = _count(value) if field == "rank90" else _number(float(value))
+                more = f"from {known:,} randomised singular values" if randomised else ""
+                line.show_value(f"≈ {shown}" if randomised else shown, _exact(value), more)
         self._show_heads()
 
     def forget_numbers(self, words: str) -> None:

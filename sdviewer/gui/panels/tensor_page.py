@@ -22,6 +22,7 @@ from sdviewer.gui.plots.histogram import HistogramPlot
 from sdviewer.gui.plots.place import Place
 from sdviewer.gui.plots.plot import Facts, Plot, SlicePart
 from sdviewer.gui.plots.slices import SliceStrip
+from sdviewer.gui.plots.spectrum import SpectrumPlot
 from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import Card
 
@@ -136,6 +137,8 @@ class TensorPage(QWidget):
         made.cursor_moved.connect(self.cursor_moved)
         made.cell_moved.connect(partial(self.linked.move, made))
         made.slice_wanted.connect(self._show_part)
+        if isinstance(made, SpectrumPlot):
+            made.measured.connect(lambda body: self.statistics.show_spectrum(body))
         if isinstance(made, HistogramPlot):
             made.set_scale(self._scale)
             made.scale.chosen.connect(self.histogram_scale_chosen)

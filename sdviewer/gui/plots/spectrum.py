@@ -37,7 +37,6 @@ class SpectrumPlot(ChoosingPlot):
 
     def __init__(self) -> None:
         super().__init__()
-        self._how = "auto"
         self._scale = "linear"
         self._job: Job | None = None
         self._axes = Axes(plain_number)
@@ -70,11 +69,10 @@ class SpectrumPlot(ChoosingPlot):
         return 60 if has_numbers(facts) and len(long_axes(facts)) >= 2 else 0
 
     def begin(self, facts: Facts) -> None:
-        self._how = "auto"
         self._offer.hide()
 
     def request(self, facts: Facts) -> tuple[str, dict[str, Any]]:
-        return "spectrum", {"how": self._how}
+        return "spectrum", {"how": "auto"}
 
     def clear(self) -> None:
         self._axes.start_over()
@@ -143,7 +141,6 @@ class SpectrumPlot(ChoosingPlot):
         session = self._session
         if session is None:
             return
-        self._how = how
         for widget in (self.exactly, self.leading):
             widget.hide()
         self.cancel.show()
