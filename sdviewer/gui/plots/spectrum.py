@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from PySide6.QtCore import Signal
-from PySide6.QtWidgets import QHBoxLayout, QWidget
+from PySide6.QtCore import Qt, Signal
+from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from sdviewer.core import text
 from sdviewer.gui import widgets
@@ -45,9 +45,10 @@ class SpectrumPlot(ChoosingPlot):
         self.scale.chosen.connect(self._set_scale)
         self.add_choice(self.scale)
         self._offer = QWidget()
-        row = QHBoxLayout(self._offer)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.setSpacing(6)
+        # Below each other: in the overview there is no room for two beside each other.
+        offered = QVBoxLayout(self._offer)
+        offered.setContentsMargins(0, 0, 0, 0)
+        offered.setSpacing(6)
         self.exactly = widgets.button("Compute exactly")
         self.exactly.clicked.connect(lambda: self._compute("exact"))
         self.leading = widgets.button("Compute the first ones")
@@ -55,9 +56,13 @@ class SpectrumPlot(ChoosingPlot):
         self.cancel = widgets.button("Cancel", "x")
         self.cancel.clicked.connect(self._cancel)
         self._doing = widgets.label("", "note")
-        for widget in (self.exactly, self.leading, self.cancel, self._doing):
-            row.addWidget(widget)
+        row = QHBoxLayout()
+        row.addWidget(self.cancel)
+        row.addWidget(self._doing)
         row.addStretch(1)
+        for button in (self.exactly, self.leading):
+            offered.addWidget(button, 0, Qt.AlignmentFlag.AlignLeft)
+        offered.addLayout(row)
         self._offer.hide()
         self.column.addWidget(self._offer)
         self._axes.setAccessibleName("Singular values")
