@@ -235,6 +235,18 @@ class TestRows:
         assert plot._odd.text() == "1 row with NaN or Inf: 7"
         assert "2 rows all zero: 4, 11" in spoken(plot)
 
+    def test_that_a_narrow_plot_keeps_what_it_says_and_leaves_out_what_can_be_chosen(
+        self, app: QApplication, qtbot: QtBot, facts: dict[str, dict[str, Any]]
+    ) -> None:
+        plot = shown(RowsPlot, facts["dead"], qtbot, QSize(420, 360))
+        assert plot._dead.isVisibleTo(plot)
+        assert not plot.measure.isVisibleTo(plot)
+        assert plot._dead.mapTo(plot, QPoint()).y() < plot.title_label.geometry().bottom()
+        plot.resize(900, 360)
+        assert plot.measure.isVisibleTo(plot)
+        assert plot._dead.isVisibleTo(plot)
+        qtbot.waitUntil(lambda: plot._dead.mapTo(plot, QPoint()).y() > plot.title_label.geometry().bottom())
+
     def test_that_boundaries_known_from_the_role_are_named_below(
         self, app: QApplication, qtbot: QtBot, facts: dict[str, dict[str, Any]]
     ) -> None:
@@ -458,7 +470,7 @@ class TestOneValue:
     def test_that_infinity_has_its_sign(
         self, app: QApplication, qtbot: QtBot, facts: dict[str, dict[str, Any]]
     ) -> None:
-        assert shown(ScalarPlot, facts["infinite"], qtbot).big.accessibleName() == "−inf"
+        assert shown(ScalarPlot, facts["infinite"], qtbot).big.accessibleName() == "−Inf"
 
     def test_that_an_empty_tensor_is_a_sentence(
         self, app: QApplication, qtbot: QtBot, facts: dict[str, dict[str, Any]]

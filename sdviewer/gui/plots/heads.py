@@ -130,15 +130,13 @@ class HeadsPlot(ChoosingPlot):
         self._names: list[str] = []
         self._heads: list[Head] = []
         self._values: list[float] = []
-        self._dead = Chip("", "warn", "warn").only_says()
-        self._dead.hide()
+        self._dead = Chip("", "warn", "warn")
         self._what = Chip("").only_says()
         self.measure = Segments((("norms", "Row norm", ""), ("stds", "std", "")), "What is measured")
         self.measure.choose("norms")
         self.measure.chosen.connect(self._set_measure)
-        for chip in (self._dead, self._what):
-            self.add_control(chip)
-        self.add_choice(self.measure)
+        self.add_note(self._dead)
+        self.add_choice(self._what, self.measure)
         self.grid = HeadGrid()
         self.grid.pointed.connect(self._pointed)
         self.grid.chosen.connect(self._chosen)

@@ -124,8 +124,7 @@ class KernelsPlot(ChoosingPlot):
         super().__init__()
         self._shape: tuple[int, ...] = ()
         self._limits: list[float] = []
-        self._note_chip = Chip("", "warn", "warn").only_says()
-        self._note_chip.hide()
+        self._note_chip = Chip("", "warn", "warn")
         self.page = _field("kernels from ", "First kernel that is shown")
         self.channel = _field("input ", "Input channel that is shown")
         self.colour = Segments((("rgb", "RGB", ""), ("one", "One input", "")), "What is shown of the input channels")
@@ -135,7 +134,7 @@ class KernelsPlot(ChoosingPlot):
         self.colour.choose("rgb")
         self.scale.choose("own")
         self._rgb, self._common = True, False
-        self.add_control(self._note_chip)
+        self.add_note(self._note_chip)
         self.add_choice(self.page, self.channel, self.colour, self.scale)
         self.page.valueChanged.connect(lambda _: self.ask())
         self.channel.valueChanged.connect(lambda _: self.ask())

@@ -51,16 +51,14 @@ class RowsPlot(ChoosingPlot):
         self._place = 0
         self._measure = "norm"
         self._points: tuple[int, list[float], list[float]] = (1, [], [])
-        self._dead = Chip("", "warn", "warn").only_says()
-        self._odd = Chip("", "shape").only_says()
+        self._dead = Chip("", "warn", "warn")
+        self._odd = Chip("", "shape")
         self.axis = Segments((("0", "Rows", ""), ("1", "Columns", "")), "Rows or columns")
         self.measure = Segments((("norm", "L2", ""), ("mean", "Mean", ""), ("std", "std", "")), "What is measured")
         self.sorted = Chip("Sorted")
         self.sorted.setCheckable(True)
         self.sorted.setToolTip("In order of the values, not of the rows")
-        for chip in (self._dead, self._odd):
-            chip.hide()
-            self.add_control(chip)
+        self.add_note(self._dead, self._odd)
         self.add_choice(self.axis, self.measure, self.sorted)
         self.axis.choose("0")
         self.measure.choose("norm")
@@ -82,8 +80,6 @@ class RowsPlot(ChoosingPlot):
 
     def clear(self) -> None:
         self._axes.start_over()
-        self._dead.hide()
-        self._odd.hide()
 
     def draw(self, body: Body, buffers: Buffers) -> None:
         self._axes.start_over()
