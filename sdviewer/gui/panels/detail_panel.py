@@ -24,6 +24,7 @@ from sdviewer.gui.jobs import Body, Buffers, is_cancelled
 from sdviewer.gui.panels.path_bar import PathBar
 from sdviewer.gui.panels.tensor_page import OVERVIEW, TensorPage
 from sdviewer.gui.plain import plain_tip
+from sdviewer.gui.plots import PLOTS
 from sdviewer.gui.plots.overlay import MOST as MOST_OVERLAID
 from sdviewer.gui.plots.overlay import OverlaidHistograms
 from sdviewer.gui.session import Session
@@ -120,7 +121,7 @@ class DetailPanel(QWidget):
 
     def _forget(self) -> None:
         self._waiting.clear()
-        for plot in self.tensor_page.made():
+        for plot in self.tensor_page.plots.values():
             plot.forget()
         for lane in ("overview", "glance"):
             self._session.jobs.drop(lane)
@@ -162,7 +163,7 @@ class DetailPanel(QWidget):
             QTimer.singleShot(0, self._check_settled)
             return
         page.say("")
-        scores = {name: plot.score(facts) for name, plot in page.plots.items()}
+        scores = {kind.name: kind.score(facts) for kind in PLOTS}
         possible = {name: score for name, score in scores.items() if score > 0}
         page.begin(self._session, facts)
         page.offer(possible)
@@ -180,6 +181,10 @@ class DetailPanel(QWidget):
             if wanted and not plot.shows(facts):
                 self._waiting.add(plot.name)
                 plot.show_tensor(self._session, facts)
+                if self.tensor_page.summary:
+                    plot.show_summary(self.tensor_page.summary)
+                if plot.name == OVERVIEW_PLOT and not self.waits_for_sums:
+                    plot.ask()
 
     def _ask_glance(self, facts: Facts) -> None:
         """What a sample says of a large tensor, until all of it is measured."""

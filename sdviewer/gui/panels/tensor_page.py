@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QVBoxLayout, QWidget
 
 from sdviewer.gui import widgets
 from sdviewer.gui.panels.linked_cursor import LinkedCursor
-from sdviewer.gui.panels.overview_grid import ALONE, Cell, in_order, places
+from sdviewer.gui.panels.overview_grid import ALONE, ORDER, Cell, in_order, places
 from sdviewer.gui.panels.pinned import PinnedPlot
 from sdviewer.gui.panels.statistics import Statistics
 from sdviewer.gui.panels.view_bar import ViewBar
@@ -32,8 +32,20 @@ _STRETCH: Final = (8, 6, 7)
 """The heights of the rows of the grid, in proportion."""
 
 
+class _Plots(dict[str, Plot]):
+    """The plots that are there, by name; one that is asked for and is not is made."""
+
+    def __init__(self, make: Callable[[str], Plot]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, name: str) -> Plot:
+        made = self[name] = self._make(name)
+        return made
+
+
 class TensorPage(QWidget):
-    """Plots share one `place` and one cursor. `shown` are those in sight."""
+    """Plots share one `place` and one cursor."""
 
     histogram_scale_chosen = Signal(str)
     finished = Signal()
@@ -43,9 +55,9 @@ class TensorPage(QWidget):
     def __init__(self, scale: str) -> None:
         super().__init__()
         self._scale = scale
-        self._plots: dict[str, Plot] = {}
+        self.plots = _Plots(self._make)
         self._scores: dict[str, int] = {}
-        self._summary: Mapping[str, Any] = {}
+        self.summary: Mapping[str, Any] = {}
         self._shows: tuple[Session, Facts] | None = None
         self._alone = ""
         self.place = Place()
@@ -106,30 +118,16 @@ class TensorPage(QWidget):
         self._body.addWidget(made)
         return made
 
-    @property
-    def plots(self) -> dict[str, Plot]:
-        """All plots by name, made where they are not yet."""
-        for i in range(len(PLOTS)):
-            self.make(i)
-        return self._plots
-
-    def made(self) -> list[Plot]:
-        """The plots that are there."""
-        return list(self._plots.values())
-
     def shown(self) -> list[Plot]:
         """The plots in sight."""
-        return [plot for plot in self._plots.values() if not plot.isHidden()]
+        return [plot for plot in self.plots.values() if not plot.isHidden()]
 
     def make(self, piece: int) -> None:
-        """Make one piece of the page, if it is not there: a plot, or after the last the statistics."""
-        if piece >= len(PLOTS):
-            _ = self.statistics
-            return
-        kind = PLOTS[piece]
-        if kind.name in self._plots:
-            return
-        made = self._plots[kind.name] = kind()
+        """Make one piece of the page, if it is not there: a plot that most tensors have, or at last the statistics."""
+        _ = self.plots[ORDER[piece]] if piece < len(ORDER) else self.statistics
+
+    def _make(self, name: str) -> Plot:
+        made = next(kind for kind in PLOTS if kind.name == name)()
         made.hide()
         widgets.polish(made)
         made.share(self.place)
@@ -143,6 +141,7 @@ class TensorPage(QWidget):
             made.set_scale(self._scale)
             made.scale.chosen.connect(self.histogram_scale_chosen)
         self._grid.addWidget(made, *ALONE)
+        return made
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
@@ -158,9 +157,9 @@ class TensorPage(QWidget):
         """Turn to a tensor: its place, if one of its shape was seen before."""
         self.place.begin(facts.get("shape") or ())
         self.linked.begin(session, facts)
-        self._summary = {}
+        self.summary = {}
         self._shows = session, facts
-        for plot in self.made():
+        for plot in self.plots.values():
             plot.mark(())
 
     def offer(self, scores: Mapping[str, int]) -> None:
@@ -186,12 +185,12 @@ class TensorPage(QWidget):
         self._alone = "" if view == OVERVIEW else view
         self._show_pin()
         self._lay_out(cells)
-        self.strip.setVisible(self.strip.needed and any(self.plots[name].uses_slice for name in cells))
+        self.strip.setVisible(self.strip.needed and any(plot.uses_slice for plot in self.shown()))
 
     def _lay_out(self, cells: Mapping[str, Cell]) -> None:
+        for name, cell in cells.items():
+            self._grid.addWidget(self.plots[name], *cell)
         for name, plot in self.plots.items():
-            if name in cells:
-                self._grid.addWidget(plot, *cells[name])
             plot.setVisible(name in cells)
         used = {row for cell in cells.values() for row in range(cell.row, cell.row + cell.rows)}
         for row, share in enumerate(_STRETCH):
@@ -236,12 +235,12 @@ class TensorPage(QWidget):
 
     def show_summary(self, summary: Mapping[str, Any]) -> None:
         """The numbers of all values."""
-        self._summary = summary
+        self.summary = summary
         self.statistics.show_numbers(summary)
 
     def point_out(self, statistic: str) -> None:
         """Let the plots show where a line of the statistics stands; "" for none."""
-        value = self._summary.get(statistic)
+        value = self.summary.get(statistic)
         number = float(value) if isinstance(value, int | float) else None
         for plot in self.shown():
             plot.point_out(statistic, number)
