@@ -168,6 +168,9 @@ def test_that_what_stands_beside_the_model_is_left_out_from_the_tree(
 def values(window: MainWindow) -> ValuesPlot:
     plot = page(front(window)).plots["values"]
     assert isinstance(plot, ValuesPlot)
+    if plot.isHidden():
+        detail = front(window).detail
+        detail.choose_view(page(front(window)).offered.index("values") + 1)
     return plot
 
 
