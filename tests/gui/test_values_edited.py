@@ -195,7 +195,7 @@ def cell_editor(window: MainWindow, session: Session, qtbot: QtBot, row: int, co
 
 def tensor(window: MainWindow, session: Session, qtbot: QtBot, name: str) -> None:
     select(window, session, qtbot, name)
-    qtbot.waitUntil(lambda: quiet(session))
+    qtbot.waitUntil(lambda: quiet(session), timeout=30_000)
 
 
 def test_that_a_number_is_edited_in_its_cell_shown_as_edited_and_undone(
