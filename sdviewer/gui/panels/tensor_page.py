@@ -129,6 +129,7 @@ class TensorPage(QWidget):
     def _make(self, name: str) -> Plot:
         made = next(kind for kind in PLOTS if kind.name == name)()
         made.hide()
+        made.setMinimumHeight(0)  # in a small window three stand above each other
         widgets.polish(made)
         made.share(self.place)
         made.finished.connect(self.finished)

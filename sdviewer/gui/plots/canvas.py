@@ -209,7 +209,9 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
         self.addItem(self._words(float(self._x([x])[0]), float(self._y([y])[0]), words, token, anchor))
 
     def _words(self, x: float, y: float, words: str, token: str, anchor: tuple[float, float]) -> Any:
-        made = pg.TextItem(words, color=resources.colour(token), anchor=anchor)
+        behind = QColor(resources.colour("panel"))
+        behind.setAlphaF(0.75)
+        made = pg.TextItem(words, color=resources.colour(token), anchor=anchor, fill=behind)
         made.setFont(resources.font(resources.SMALL))
         made.setPos(x, y)
         made.setZValue(20)
