@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import QEvent, QTimer, Signal
 from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
+from shiboken6 import isValid
 
 from sdviewer.gui import resources
 from sdviewer.gui.plots.library import library
@@ -48,9 +49,15 @@ class Axes(QWidget):
         if not library().ready:
             library().loaded.connect(self._draw)
             library().load()
+        library().soon(self._prepare)
+
+    def _prepare(self) -> None:
+        """Have the canvas before it is needed, while nobody waits for it."""
+        if isValid(self) and self._canvas is None:
+            self._take_canvas().hide()
 
     def _take_canvas(self) -> Canvas:
-        """The canvas, made when it is first drawn on: those of all plots at once would stall the window."""
+        """The canvas, made at the latest when it is first drawn on."""
         from sdviewer.gui.plots.canvas import Canvas
 
         if self._canvas is None:
