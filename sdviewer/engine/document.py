@@ -8,12 +8,22 @@ are translated too.
     open      {"path", "recipe"?: text, "selected"?: [row]}  -> {"info": {...}, "dtypes": [...], "rows_total",
               "edit": EDIT, "selected": [row]}; buffers: the sheet's columns (core.sheet.COLUMNS), "text", "visible"
     rows      {"toggle"?: row, "expand"?: [row], "collapse"?: [row], "subtree"?: bool, "all"?: "expand" | "collapse",
-              "filter"?: text, "sort"?: "natural" | "name" | "params", "descending"?: bool, "reveal"?: row}
-              -> {"matched": n | null, "filter_error": text}; buffers: "visible" (int32 rows), "flags" (all rows)
+              "filter"?: text, "sort"?: "natural" | column, "descending"?: bool, "reveal"?: row}
+              -> {"matched": n | null, "filter_error": text, "by_numbers": whether filter or order look at numbers};
+              buffers: "visible" (int32 rows), "flags" (all rows)
     facts     {"row"} -> FACTS
     children  {"row", "limit"} -> {"rows": [[row, name, shape, dtype, params]], "more": n}
     find      {"text", "limit"} -> {"rows": [[row, key]]}    for "go to tensor"
-    totals    {"rows": [row]} -> {"tensors", "params", "nbytes", "values"}   for a multiple selection
+    statistics {"columns": [name], "refresh"?: bool, "kept"?: bool, "keep"?: bool} and what the survey measured, as
+              buffers (engine.survey); `kept`: what is kept of this file from before is taken; `keep`: it is kept
+              -> {"known": tensors measured, "tensors", "noted": tensors worth a word among the problems}; buffers: what
+              the tree shows of it (engine.tree_numbers), and "measured", for each tensor whether it is; where `refresh`
+              and the filter or the order look at numbers, "visible" and "flags" too with "matched" in the body, as
+              rows. `edit` answers with what the tree shows as well
+    selected  {"rows": [row], "start", "limit"} -> {"rows": [[row, key, shape, dtype, params, bytes, mean, std, norm,
+              zeros, min, max]], "total"}   the tensors of a multiple selection, null for a number that is not known
+    totals    {"rows": [row]} -> {"tensors", "params", "nbytes", "values", "norm", "zeros", "nan"}   for a multiple
+              selection; the last three null while one of its tensors is not measured
     where     {"rows": [row]} -> {"rows": [row]}    in the current sheet, -1: gone
     edit      {"recipe": text, "selected": [row], "strict": bool} -> the same as open, without "info"; not `strict`: the
               steps before one that does not go through are carried out
@@ -80,7 +90,8 @@ from sdviewer.engine.edits import Edits
 from sdviewer.engine.frames import Answer
 from sdviewer.engine.planned import Planned, made_of, planned
 from sdviewer.engine.save_preview import SavePreview, is_mappable, place_of
-from sdviewer.engine.watch import Watch, is_young
+from sdviewer.engine.tree_numbers import FileNumbers, TreeNumbers
+from sdviewer.engine.watch import Watch, files_of, is_young
 from sdviewer.errors import SaveError, SDViewerError, UsageError
 from sdviewer.formats import open_checkpoint, tensor_source
 from sdviewer.formats.converting import takes_tensors_alone
@@ -100,6 +111,9 @@ CHIPS = (
     ("Unreadable", "problem"),
 )
 """Label and filter text of the chips below the filter field; those that nothing passes are left out."""
+
+SELECTED_NUMBERS = ("bytes", "mean", "std", "norm", "zeros", "min", "max")
+"""The numbers that the table of a multiple selection has."""
 
 LONGEST_PLAN = 60.0
 """Seconds of computing after which a recipe is given up."""
@@ -129,9 +143,12 @@ class Document:
         self._shown: ShownRows | None = None
         self._sheet = 0
         self._sheet_before: ShownRows | None = None
+        self._tree_numbers: TreeNumbers
         self._base_flags = b""
         self._contents: Contents | None = None
         self._watch = Watch(())
+        self._numbers: FileNumbers | None = None
+        self._columns: tuple[str, ...] = ()
         self._hazards: tuple[str, ...] = ()
         self._damaged: tuple[str, ...] = ()
         self._hazard_rows: frozenset[int] = frozenset()
@@ -142,6 +159,8 @@ class Document:
             "facts": self.facts,
             "children": self.children,
             "find": self.find,
+            "statistics": self.statistics,
+            "selected": self.selected,
             "totals": self.totals,
             "where": lambda params, _: Answer({"rows": params["rows"]}),
             "edit": self.edit,
@@ -184,7 +203,8 @@ class Document:
     def _of_contents(self, name: str, params: Params, progress: Progress) -> Answer:
         """A question about the file that is open, whatever the recipe."""
         if self._contents is None:
-            self._contents = Contents(self.checkpoint)
+            assert self._numbers is not None
+            self._contents = Contents(self.checkpoint, self._numbers.findings)
         return self._contents.requests[name](params, progress)
 
     def _of_edits(self, handler: Callable[[Params], Answer], params: Params, progress: Progress) -> Answer:
@@ -235,8 +255,9 @@ class Document:
                 error.remedy = f"{error.remedy} {written}".strip()
             raise
         self._checkpoint, self._shown, self._contents = checkpoint, None, None
+        self._numbers = FileNumbers(checkpoint)
         self._hazards, self._damaged = (), ()
-        self._watch = Watch(_files(checkpoint))
+        self._watch = Watch(files_of(checkpoint))
         answer = self._replan(params.get("recipe", ""), params.get("selected", ()), strict=False)
         return Answer({**answer.body, "info": self._info()}, answer.buffers)
 
@@ -252,7 +273,9 @@ class Document:
         made = planned(self.checkpoint, plan)
         result = made.checkpoint
         tree = build_tree(result, made.keys, made.changes)
-        shown = ShownRows(tree, result)
+        assert self._numbers is not None
+        self._tree_numbers = TreeNumbers(self._numbers, tree, result)
+        shown = ShownRows(tree, result, self._tree_numbers)
         rows = shown.adopt(self._shown, selected) if self._shown is not None else []
         self._sheet, self._sheet_before = self._sheet + 1, self._shown
         self._recipe, self._plan, self._tree, self._shown, self._result = recipe, plan, tree, shown, result
@@ -263,7 +286,7 @@ class Document:
         self._base_flags = self._marked(buffers["flags"])
         body = {"dtypes": list(dtypes), "rows_total": len(tree), "edit": self._edit_summary(), "selected": rows}
         body["sheet"] = self._sheet
-        return Answer(body, {**buffers, **self._visible()})
+        return Answer(body, {**buffers, **self._visible(), **self._tree_numbers.buffers(self._columns)})
 
     def _visible(self) -> dict[str, Any]:
         return {"visible": self.shown.visible(), "flags": self.shown.flags(self._base_flags)}
@@ -297,7 +320,7 @@ class Document:
             "files": max(1, len(checkpoint.shards)),
             "suffix": Path(checkpoint.path).suffix,
             "identity": asdict(checkpoint.identity),
-            "young": any(is_young(identity.mtime_ns) for _, identity in _files(checkpoint)),
+            "young": any(is_young(identity.mtime_ns) for _, identity in files_of(checkpoint)),
             "chips": self._chips(),
         }
 
@@ -414,7 +437,29 @@ class Document:
         if "reveal" in params:
             shown.reveal(params["reveal"])
         matched = None if shown.matched is None else len(shown.matched)
-        return Answer({"matched": matched, "filter_error": error, "filter": shown.filter}, self._visible())
+        body = {"matched": matched, "filter_error": error, "filter": shown.filter, "by_numbers": shown.by_numbers}
+        return Answer(body, self._visible())
+
+    def statistics(self, params: Params, progress: Progress) -> Answer:
+        """Take more of what was measured, say what the tree shows of it."""
+        file = self._numbers
+        if file is None:
+            raise UsageError("no file is open")
+        self._columns = tuple(params["columns"])
+        if params.get("kept"):
+            file.take_kept()
+        if "indices" in params:
+            file.put(params)
+        if params.get("keep"):
+            file.keep()
+        body: dict[str, Any] = {"known": file.known, "tensors": len(file.checkpoint.tensors), "noted": file.noted}
+        buffers = {**self._tree_numbers.buffers(self._columns), "measured": file.measured()}
+        shown = self.shown
+        if params.get("refresh") and shown.by_numbers:
+            shown.refresh()
+            body["matched"] = None if shown.matched is None else len(shown.matched)
+            buffers |= self._visible()
+        return Answer(body, buffers)
 
     def find(self, params: Params, progress: Progress) -> Answer:
         """Tensors whose key holds the words, shortest key first."""
@@ -447,6 +492,7 @@ class Document:
         """Sums over a selection; what stands below another selected row counts once."""
         tree = self._tree
         counted = 0
+        outermost: list[int] = []
         sums = {"tensors": 0, "params": 0, "nbytes": 0, "values": 0}
         for row in sorted(params["rows"]):
             if row < counted:
@@ -456,7 +502,25 @@ class Document:
             sums["params"] += tree.params[row]
             sums["nbytes"] += tree.nbytes[row]
             sums["values"] += sum(1 for at in range(row, counted) if tree.value[at] >= 0)
-        return Answer(sums)
+            outermost.append(row)
+        return Answer({**sums, **self._tree_numbers.sums_of(outermost)})
+
+    def selected(self, params: Params, progress: Progress) -> Answer:
+        """A page of the tensors at and below some rows, with what is known of their numbers."""
+        tree = self._tree
+        start, limit = params["start"], params["limit"]
+        tensors: list[int] = []
+        counted = 0
+        for row in sorted(params["rows"]):
+            tensors += [at for at in range(max(row, counted), tree.end[row]) if tree.tensor[at] >= 0]
+            counted = max(counted, tree.end[row])
+        page = tensors[start : start + limit]
+        numbers = self._tree_numbers.of_rows(page, SELECTED_NUMBERS)
+        rows = [
+            [row, text.visible(self.key(row), 300), tree.shape[row], tree.dtype[row], tree.params[row], *found]
+            for row, found in zip(page, numbers, strict=True)
+        ]
+        return Answer({"rows": rows, "total": len(tensors)})
 
     def facts(self, params: Params, progress: Progress) -> Answer:
         """Everything the header tells about one row."""

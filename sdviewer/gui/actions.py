@@ -34,6 +34,7 @@ class State:
     fails: bool = False
     not_clean: str = "Open a file first."
     not_checkable: str = ""
+    not_measurable: str = ""
     tabs: int = 0
 
 
@@ -96,6 +97,11 @@ def with_pickle(state: State) -> str:
 def with_checksums(state: State) -> str:
     """There is something to compare the bytes with."""
     return with_document(state) or state.not_checkable
+
+
+def with_unmeasured(state: State) -> str:
+    """There are tensors whose numbers are not known."""
+    return with_document(state) or state.not_measurable
 
 
 def with_undo(state: State) -> str:
@@ -363,6 +369,26 @@ ACTIONS: Final = (
     Action("go", "&Go to tensor or command…", "&View", "go_to", ("Ctrl+K", "Ctrl+P"), "search"),
     Action("expand", "&Expand all", "&View", "expand_all", ("Ctrl++",), "chevd", with_tree, separator=True),
     Action("collapse", "&Collapse all", "&View", "collapse_all", ("Ctrl+-",), "chev", with_tree),
+    Action(
+        "columns",
+        "Col&umns…",
+        "&View",
+        "choose_columns",
+        (),
+        "list",
+        with_tree,
+        "What the tree shows beside names: bytes, mean, std, norm, zeros, min, max, storage, offset",
+    ),
+    Action(
+        "measure",
+        "&Measure all tensors",
+        "&View",
+        "measure_all",
+        (),
+        "gauge",
+        with_unmeasured,
+        "Read the numbers of every tensor: columns, filters such as nan or std:>0.1, marks in the tree",
+    ),
     Action(
         "details",
         "Deta&ils",

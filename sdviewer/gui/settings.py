@@ -28,6 +28,7 @@ SETTINGS: Final = (
     Setting("plots/histogram_scale", "linear", ("linear", "log")),
     Setting("view/plot", "overview"),
     Setting("view/recipe_open", True),
+    Setting("tree/columns", ""),
     Setting("files/last_folder", ""),
 )
 

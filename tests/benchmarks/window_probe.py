@@ -4,8 +4,9 @@
 
 MANY has 100,000 keys under a common prefix. A heartbeat of 1 ms runs while the file opens, is scrolled, filtered,
 expanded, selected, edited and undone, while its raw structure is shown, while an expression that renames every key is
-typed, previewed, added, switched off and undone, a key is edited in place, 2,000 rows are dropped, and while OTHER
-opens in a second tab under scrolling. A gap is the time between two beats; `computing` says for each longest one what
+typed, previewed, added, switched off and undone, a key is edited in place, 2,000 rows are dropped, while OTHER opens in
+a second tab under scrolling, and while the statistics of both are measured under scrolling, with columns for them and
+an order by them. A gap is the time between two beats; `computing` says for each longest one what
 the window's thread and the whole process computed in it, and `most` is the most that the thread computed in any, so
 that a busy machine can be told from a busy window.
 """
@@ -190,6 +191,23 @@ def main(many: str, other: str) -> None:
         bar.setValue(bar.maximum() * (150 - step) // 150)
         spin(8)
     pages = window.tabs.pages()
+    beat.phase = "scroll while all tensors are measured"
+    for name in ("std", "norm", "zeros"):
+        page.tree.choose_column(name, True)
+        spin(100)
+    session.sort("std", True)
+    session.survey.measure()
+    start = time.perf_counter()
+    surveys = [shown.session.survey for shown in pages]
+    times: dict[int, float] = {}
+    step = 0
+    while len(times) < len(surveys) and time.perf_counter() - start < LIMIT / 1000:
+        step += 1
+        bar.setValue(bar.maximum() * (step % 150) // 150)
+        spin(8)
+        for at, survey in enumerate(surveys):
+            if survey.known.state == "done":
+                times.setdefault(at, time.perf_counter() - start)
     pages[-1].session.close()
     session.close()
     pool.stop()
@@ -199,6 +217,8 @@ def main(many: str, other: str) -> None:
         "worst": {phase: round(gap.wall, 1) for phase, gap in worst.items()},
         "computing": {phase: [round(gap.thread, 1), round(gap.process, 1)] for phase, gap in worst.items()},
         "most": {phase: round(max(gap.thread for gap in gaps), 1) for phase, gaps in beat.gaps.items() if phase},
+        "measured": [survey.known.counts for survey in surveys],
+        "measured_s": [round(times[at], 1) if at in times else None for at in range(len(surveys))],
         "preview_ms": round(previewed, 1),
         "apply_ms": round(applied, 1),
         "undo_ms": round(undone, 1),

@@ -14,6 +14,7 @@ from sdviewer.core import text
 from sdviewer.gui import widgets
 from sdviewer.gui.dialogs import lost
 from sdviewer.gui.jobs import Body, Buffers
+from sdviewer.gui.models.tree_model import COLUMNS
 from sdviewer.gui.panels import save_failures
 from sdviewer.gui.panels.banner import Banner
 from sdviewer.gui.panels.detail_panel import DetailPanel
@@ -35,6 +36,8 @@ from sdviewer.gui.widgets import IconLabel
 from sdviewer.repair.history import Step
 
 TREE_WIDTH = 486
+WIDEST_TREE = 0.6
+"""Share of the window that the tree takes for its columns."""
 
 VIEWS: Final[Mapping[str, type[FileView]]] = {
     view.name: view for view in (SecurityPanel, StructurePanel, MetadataPanel, ProblemsPanel, FindPanel)
@@ -54,6 +57,7 @@ class DocumentPage(QWidget):
     elsewhere_requested = Signal()
     file_chosen = Signal(str)
     tree_shown = Signal()
+    columns_chosen = Signal(object)
     tree_painted = Signal()
     menu_requested = Signal(QPoint)
     cursor_moved = Signal(str)
@@ -125,7 +129,15 @@ class DocumentPage(QWidget):
         made.view.first_painted.connect(self.tree_painted)
         made.view.menu_requested.connect(self.menu_requested)
         made.view.view_requested.connect(lambda number: self.detail.choose_view(number))
+        made.columns_chosen.connect(self.columns_chosen)
+        made.columns_chosen.connect(lambda columns: self._make_room())
         return made
+
+    def _make_room(self) -> None:
+        """As wide a tree as its columns need, as long as the details keep the larger part."""
+        added = sum(COLUMNS[name].width for name in self.session.columns)
+        room = self.window().width()
+        self.splitter.setSizes([min(TREE_WIDTH + added, max(TREE_WIDTH, int(room * WIDEST_TREE))), 10_000])
 
     @cached_property
     def recipe(self) -> RecipePanel:
@@ -147,7 +159,7 @@ class DocumentPage(QWidget):
         self.splitter.addWidget(self.right)
         self.splitter.setStretchFactor(0, 0)
         self.splitter.setStretchFactor(1, 1)
-        self.splitter.setSizes([TREE_WIDTH, 10_000])
+        self._make_room()
         made.cursor_moved.connect(self.cursor_moved)
         made.view_chosen.connect(self.view_chosen)
         made.scale_chosen.connect(self.scale_chosen)

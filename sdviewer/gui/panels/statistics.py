@@ -54,10 +54,16 @@ _NUMBERS: Final[tuple[tuple[str, str, str, Show], ...]] = (
     ("HEALTH", "zeros", "exact zeros", _count),
     ("HEALTH", "tiny", "|x| < 1e−6", _count),
     ("HEALTH", "outliers", "outliers > 6σ", _count),
-    ("NORMS", "l1", "L1 norm", _number),
     ("NORMS", "l2", "L2 norm", _number),
-    ("NORMS", "rms", "RMS", _number),
 )
+# What a number is, where its name does not say it; all but the counts are over the finite values.
+_MEANING: Final[Mapping[str, str]] = {
+    "std": "The population's standard deviation σ",
+    "median": "Of an even number of values the mean of the middle two",
+    "kurtosis": "Excess kurtosis: 0 for a normal distribution, more for longer tails",
+    "tiny": "Nearer to zero than 0.000001, exact zeros among them",
+    "outliers": "Further than 6 standard deviations σ from the mean",
+}
 # What the spectrum tells, among the norms; it comes by itself or not at all.
 _SPECTRUM: Final = (("spectral", "spectral"), ("stable_rank", "stable rank"), ("rank90", "rank for 90 %"))
 _STORAGE: Final = (
@@ -272,12 +278,13 @@ class Statistics(QScrollArea):
             if value is None:
                 line.hide()
                 continue
-            shown = show(value)
-            more = ""
+            shown, more = show(value), [_exact(value)]
             if field in approximate:
                 shown = f"≈ {shown}"
-                more = f"from {int(fields.get('sampled') or 0):,} of {int(fields.get('count') or 0):,} values"
-            line.show_value(shown, _exact(value), more)
+                more = [f"from {int(fields.get('sampled') or 0):,} of {int(fields.get('count') or 0):,} values"]
+            if field in _MEANING:
+                more.append(_MEANING[field])
+            line.show_value(shown, _exact(value), "\n".join(more))
         self.say("")
         self._show_heads()
 
