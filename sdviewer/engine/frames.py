@@ -45,7 +45,8 @@ def write_frame(stream: BinaryIO, frame: Frame) -> None:
     header = json.dumps({"id": frame.id, "type": frame.type, "body": frame.body, "buffers": names}).encode("ascii")
     stream.write(_LENGTH.pack(len(header)) + header)
     for buffer in frame.buffers.values():
-        stream.write(memoryview(buffer).cast("B"))
+        if memoryview(buffer).nbytes:  # a view with a zero in its shape cannot be cast
+            stream.write(memoryview(buffer).cast("B"))
     stream.flush()
 
 

@@ -5,10 +5,19 @@ gives it).
 
     overview  {"bins"?: n, "span"?: [low, high]} -> {"summary": Summary, "histogram": Histogram} from one pass;
               buffers "edges" f8, "counts" i8, "value_counts" i8
-    slice     {"x"?, "y"?, "index"?, "rows", "columns", "how"?: "mean" | "max_abs" | "rms"} -> ReducedSlice;
+    glance    {"bins"?} -> as `overview` from a sample, scaled up: "summary" also has "approximate": [fields], "sampled"
+    slice     {"x"?, "y"?, "index"?, "rows", "columns", "how"?: "mean" | "max_abs" | "rms", "window"?: [first row, first
+              column, rows, columns], "limit"?: of the colours, "most"?: elements to read} -> ReducedSlice;
               buffer "shades" u1 (rows, columns), so that the window computes nothing
     values    {"x", "y", "index"?, "row0", "rows", "col0", "cols"} -> ValuesWindow; buffer "numbers" f8
-    line      {"points"} -> Line; buffers "low" f8, "high" f8, "flags" u1
+    line      {"points", "sort"?: bool} -> Line; buffers "low" f8, "high" f8, "flags" u1
+    extreme   {"which": "min" | "max"} -> {"index": [place in each dimension] | null}, the first of them
+    spectrum  {"how"?: "auto" | "exact" | "randomised"} -> Spectrum; buffers "index" i8, "values" f8
+    rows      {"points"} -> {"axes": [Profile]} of output rows and input columns; buffers "0.norm.ordered.low" f8 ...
+              (place in "axes", norm | mean | std, ordered | sorted, low | high)
+    quantiles {} -> Quantiles; buffers "probabilities" f8, "deviates" f8, "values" f8
+    kernels   {"first"?, "channel"?, "rgb"?: bool, "common"?: bool} -> KernelImages; buffers "limits" f8, "shades" u1
+    heads     {"axis", "spans": [[first row, one behind the last]]} -> {}; buffers "norms" f8, "stds" f8, "dead" i8
     digest    {} -> {"sha256", "problem"}
     checksum  {} -> {"stated": CRC-32 | null, "found": likewise, "problem": "" or what is wrong}    of the whole storage
     contents  {"path", "identity"} -> {"records", "unstated", "nbytes", "wrong", "problems": [[severity, code, message,
@@ -34,8 +43,14 @@ from sdviewer.engine.frames import Answer
 from sdviewer.errors import CorruptCheckpoint
 from sdviewer.formats import TensorSource, checksum, open_checkpoint, open_storage
 from sdviewer.stats.digest import Digest, sha256
+from sdviewer.stats.extremes import extreme
+from sdviewer.stats.glance import glance
 from sdviewer.stats.histogram import BINS, summary_and_histogram
+from sdviewer.stats.kernel_images import kernel_images
+from sdviewer.stats.quantiles import quantiles
+from sdviewer.stats.rows import heads, profiles
 from sdviewer.stats.slices import line, reduced_slice, values_window
+from sdviewer.stats.spectrum import spectrum
 
 if TYPE_CHECKING:
     from sdviewer.formats import OpenStorage
@@ -54,9 +69,16 @@ class Numbers:
     def __init__(self) -> None:
         measures: dict[str, Measure] = {
             "overview": _overview,
+            "glance": _glance,
             "slice": _slice,
             "values": _values,
             "line": _line,
+            "extreme": _extreme,
+            "spectrum": _spectrum,
+            "rows": _rows,
+            "quantiles": _quantiles,
+            "kernels": _kernels,
+            "heads": _heads,
             "digest": _digest,
             "checksum": _checksum,
         }
@@ -88,6 +110,11 @@ def _overview(storage: OpenStorage, source: TensorSource, params: Params, progre
     return Answer({"summary": summary.to_json(), "histogram": histogram.to_json()}, histogram.arrays())
 
 
+def _glance(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
+    found = glance(storage, source.layout, params.get("bins", BINS))
+    return Answer({"summary": found.summary_json(), "histogram": found.histogram.to_json()}, found.histogram.arrays())
+
+
 def _slice(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
     found = reduced_slice(
         storage,
@@ -98,6 +125,9 @@ def _slice(storage: OpenStorage, source: TensorSource, params: Params, progress:
         rows=params["rows"],
         columns=params["columns"],
         how=params.get("how", "mean"),
+        window=params.get("window"),
+        limit=params.get("limit"),
+        most=params.get("most"),
         progress=progress,
     )
     return Answer(found.to_json(), {"shades": found.shades()})
@@ -119,8 +149,47 @@ def _values(storage: OpenStorage, source: TensorSource, params: Params, progress
 
 
 def _line(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
-    found = line(storage, source.layout, params["points"], progress=progress)
+    found = line(storage, source.layout, params["points"], sort=bool(params.get("sort")), progress=progress)
     return Answer(found.to_json(), found.arrays())
+
+
+def _extreme(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
+    found = extreme(storage, source.layout, params["which"], progress=progress)
+    return Answer({"index": None if found is None else list(found)})
+
+
+def _spectrum(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
+    found = spectrum(storage, source.layout, params.get("how", "auto"), progress=progress)
+    return Answer(found.to_json(), found.arrays())
+
+
+def _rows(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
+    found = profiles(storage, source.layout, params["points"], progress=progress)
+    arrays = {name: array for place, one in enumerate(found) for name, array in one.arrays(str(place)).items()}
+    return Answer({"axes": [one.to_json() for one in found]}, arrays)
+
+
+def _quantiles(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
+    found = quantiles(storage, source.layout, progress=progress)
+    return Answer(found.to_json(), found.arrays())
+
+
+def _kernels(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
+    found = kernel_images(
+        storage,
+        source.layout,
+        first=params.get("first", 0),
+        channel=params.get("channel", 0),
+        rgb=params.get("rgb", False),
+        common=params.get("common", False),
+        progress=progress,
+    )
+    return Answer(found.to_json(), found.arrays())
+
+
+def _heads(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
+    spans = [(start, stop) for start, stop in params["spans"]]
+    return Answer({}, heads(storage, source.layout, params["axis"], spans, progress=progress).arrays())
 
 
 def _digest(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:

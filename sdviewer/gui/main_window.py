@@ -433,7 +433,7 @@ class MainWindow(QMainWindow):
         if page is None:
             return
         if page.tree.view.hasFocus():
-            page.detail.tensor_page.segments.setFocus()
+            page.detail.tensor_page.views.segments.setFocus()
             page.detail.focusNextChild()
         else:
             page.tree.view.setFocus()

@@ -27,6 +27,16 @@ SHOWN = 0.997
 MOST_CELLS = 1 << 20
 """Cells of one window of exact values."""
 
+MOST_SORTED = 1 << 24
+"""Elements of a vector that are sorted for a plot, in memory."""
+
+FAR = 3.7
+"""An outlier is so many times the width of the middle half of all values from their median: five deviations of a normal
+distribution, so that none of a thousand normal values is one."""
+
+FEWEST, MOST_OUTLIERS = 16, 4
+"""Points below which nothing stands out, and outliers that are told."""
+
 HAS_NAN, HAS_INF = 1, 2
 """Flags of a cell."""
 
@@ -36,17 +46,21 @@ class ReducedSlice:
     """A slice of a tensor, reduced to `cells` (rows, columns) of float64.
 
     `x` and `y` are the dimensions along columns and rows (None where the tensor has too few), `index` the place in all
-    dimensions (0 at x and y). `shape` is the slice in elements, `block` the elements of a cell (the last row and column
-    of cells may have fewer): (1, 1) says that every cell is one value. A cell is taken over its finite values and NaN
-    when it has none; `flags` (uint8) marks cells with NaN (1) and infinity (2). `limit` is the 99.7 % quantile of the
-    magnitudes of the cells, 0 when all are zero or none is finite; `clipped` counts the cells beyond it.
+    dimensions (0 at x and y). `shape` is the slice in elements, `window` the part of it that the cells show (first row,
+    first column, rows, columns), `block` the elements of a cell (the last row and column of cells may have fewer):
+    (1, 1) says that every cell is one value. `sampled`: only a part of each block went into its cell. A cell is taken
+    over its finite values and NaN when it has none; `flags` (uint8) marks cells with NaN (1) and infinity (2).
+    `limit` is the 99.7 % quantile of the magnitudes of the cells, 0 when all are zero or none is finite, or what was
+    asked for; `clipped` counts the cells beyond it.
     """
 
     x: int | None
     y: int | None
     index: tuple[int, ...]
     shape: tuple[int, int]
+    window: tuple[int, int, int, int]
     block: tuple[int, int]
+    sampled: bool
     how: How
     limit: float
     clipped: int
@@ -55,8 +69,9 @@ class ReducedSlice:
 
     def to_json(self) -> dict[str, Any]:
         """All but the arrays, as JSON values."""
-        fields = {name: getattr(self, name) for name in self.__slots__[:8]}
-        return fields | {"index": list(self.index), "shape": list(self.shape), "block": list(self.block)}
+        fields = {name: getattr(self, name) for name in self.__slots__[:10]}
+        listed = ("index", "shape", "window", "block")
+        return fields | {name: list(getattr(self, name)) for name in listed}
 
     def shades(self) -> NDArray[np.uint8]:
         """The cells on a scale of colours: 0 is -`limit` or less, 127 zero, 254 `limit` or more, 255 no number."""
@@ -95,20 +110,27 @@ class Line:
 
     Each point stands for `block` elements (the last may stand for fewer), from their smallest `low` to their largest
     `high` finite value, NaN where none is finite; with a block of 1 both are the values. `flags` as in `ReducedSlice`.
-    `min_at` and `max_at` are the first indexes of the smallest and largest finite value, None without one.
+    `min_at` and `max_at` are the first indexes of the smallest and largest finite value, None without one. `log`: all
+    values are finite, positive, and over more than three decades. `outliers` are (index, value) of at most four that
+    stand far from the others, on a logarithmic scale when `log`; where a point stands for several, only the smallest
+    and the largest are looked at. When `sorted`, the points are in the order of their values, and indexes are None.
     """
 
     count: int
     block: int
     min_at: int | None
     max_at: int | None
+    log: bool
+    outliers: tuple[tuple[int, float], ...]
+    sorted: bool
     low: NDArray[np.float64]
     high: NDArray[np.float64]
     flags: NDArray[np.uint8]
 
     def to_json(self) -> dict[str, Any]:
         """All but the arrays, as JSON values."""
-        return {name: getattr(self, name) for name in self.__slots__[:4]}
+        fields = {name: getattr(self, name) for name in self.__slots__[:7]}
+        return fields | {"outliers": [list(outlier) for outlier in self.outliers]}
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The arrays by name."""
@@ -187,13 +209,18 @@ def reduced_slice(
     rows: int,
     columns: int,
     how: How = "mean",
+    window: Sequence[int] | None = None,
+    limit: float | None = None,
+    most: int | None = None,
     progress: Progress = no_progress,
 ) -> ReducedSlice:
     """A slice of a tensor in at most `rows` x `columns` cells.
 
     `x` and `y` are dimensions (the two largest without them), `index` is the place in each dimension (at x and y it
     does not count; all 0 without it). A cell is the mean of its values, the one of largest magnitude (with its sign),
-    or the root of their mean square. Complex values are taken by their magnitude. Progress is in bytes.
+    or the root of their mean square. Complex values are taken by their magnitude. `window` (first row, first column,
+    rows, columns) shows a part of the slice; what is outside of it is left out. `limit` sets the limit of the colours.
+    At most about `most` elements are read, a part of each cell, for a first look. Progress is in bytes.
 
     Raises:
         UsageError: there is no such slice.
@@ -202,16 +229,77 @@ def reduced_slice(
     if rows < 1 or columns < 1:
         raise UsageError(f"a slice cannot be reduced to {rows} by {columns} cells")
     plane = _plane(source, layout, x, y, index)
-    height, width = plane.elements.shape
+    shape = plane.elements.shape
+    shown = _inside(window, shape)
+    height, width = shown[2:]
     block = (max(1, -(-height // rows)), max(1, -(-width // columns)))
-    cells, flags = _reduce(source, layout, plane.elements, block, how, progress)
+    elements = _part_of(plane.elements, shown)
+    by_columns = elements.stride[0] < elements.stride[1]
+    lines = block[1] if by_columns else block[0]
+    read = lines if most is None or elements.count <= most else max(1, lines * most // elements.count)
+    if read == lines:
+        cells, flags = _reduce(source, layout, elements, block, how, progress)
+    elif by_columns:
+        turned = replace(elements, shape=(width, height), stride=elements.stride[::-1])
+        cells, flags = _reduce_some(source, layout, turned, (block[1], block[0]), read, how, progress)
+        cells, flags = np.ascontiguousarray(cells.T), np.ascontiguousarray(flags.T)
+    else:
+        cells, flags = _reduce_some(source, layout, elements, block, read, how, progress)
     sizes = np.abs(cells[np.isfinite(cells)])
-    limit = float(np.quantile(sizes, SHOWN)) if sizes.size else 0.0
-    if limit == 0 and sizes.size:
-        # Nearly everything is zero: what is not has to be seen.
-        limit = float(sizes.max())
+    if limit is None:
+        limit = float(np.quantile(sizes, SHOWN)) if sizes.size else 0.0
+        if limit == 0 and sizes.size:
+            # Nearly everything is zero: what is not has to be seen.
+            limit = float(sizes.max())
     clipped = int(np.count_nonzero(sizes > limit))
-    return ReducedSlice(plane.x, plane.y, plane.index, (height, width), block, how, limit, clipped, cells, flags)
+    return ReducedSlice(
+        plane.x,
+        plane.y,
+        plane.index,
+        (shape[0], shape[1]),
+        shown,
+        block,
+        read < lines,
+        how,
+        limit,
+        clipped,
+        cells,
+        flags,
+    )
+
+
+def _inside(window: Sequence[int] | None, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """A window kept inside of a slice; the whole slice without one."""
+    if window is None:
+        return 0, 0, shape[0], shape[1]
+    row, column = (min(max(0, at), size) for at, size in zip(window[:2], shape, strict=True))
+    return row, column, max(0, min(window[2], shape[0] - row)), max(0, min(window[3], shape[1] - column))
+
+
+def _part_of(plane: Elements, window: tuple[int, int, int, int]) -> Elements:
+    row, column, height, width = window
+    offset = plane.offset + row * plane.stride[0] + column * plane.stride[1]
+    return replace(plane, offset=offset, shape=(height, width))
+
+
+def _reduce_some(
+    source: ByteSource,
+    layout: TensorLayout,
+    elements: Elements,
+    block: tuple[int, int],
+    read: int,
+    how: How,
+    progress: Progress,
+) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
+    """Cells from the first `read` rows of each block, one row of cells after the other."""
+    height, width = elements.shape
+    found = []
+    for row in range(0, height, block[0]):
+        progress(row, height)
+        some = _part_of(elements, (row, 0, min(read, height - row), width))
+        found.append(_reduce(source, layout, some, (read, block[1]), how, no_progress))
+    progress(height, height)
+    return np.concatenate([cells for cells, _ in found]), np.concatenate([flags for _, flags in found])
 
 
 class _Sums:
@@ -375,11 +463,15 @@ def _texts(values: Array, elements: Elements) -> list[str]:
 # A vector
 
 
-def line(source: ByteSource, layout: TensorLayout, points: int, *, progress: Progress = no_progress) -> Line:
+def line(
+    source: ByteSource, layout: TensorLayout, points: int, *, sort: bool = False, progress: Progress = no_progress
+) -> Line:
     """The values of a vector in at most `points` points. Dimensions of size 1 do not count. Progress is in bytes.
 
+    `sort` puts the finite values in their order first.
+
     Raises:
-        UsageError: the tensor has more than one dimension.
+        UsageError: the tensor has more than one dimension, or more than `MOST_SORTED` elements are to be sorted.
         CorruptCheckpoint: the bytes are not there.
     """
     elements = known_elements(source, layout)
@@ -388,12 +480,32 @@ def line(source: ByteSource, layout: TensorLayout, points: int, *, progress: Pro
         raise UsageError(f"a tensor of shape {layout.shape} is not a line of {points} points")
     size, step = dims[0] if dims else (1, 1)
     block = max(1, -(-size // points))
+    if sort:
+        return _sorted(source, layout, replace(elements, shape=(size,), stride=(step,)), points, progress)
     if step == 0 and size:
         one = _envelope(source, layout, replace(elements, shape=(1,), stride=(1,)), 1, no_progress)
         n = -(-size // block)
         low, high, flags = np.full(n, one.low), np.full(n, one.high), np.full(n, one.flags)
         return replace(one, count=size, block=block, low=low, high=high, flags=flags)
     return _envelope(source, layout, replace(elements, shape=(size,), stride=(step,)), block, progress)
+
+
+def _sorted(source: ByteSource, layout: TensorLayout, vector: Elements, points: int, progress: Progress) -> Line:
+    if vector.count > MOST_SORTED:
+        raise UsageError(f"{vector.count:,} values are too many to be sorted for a plot")
+    reader = Reader(source, layout)
+    parts = []
+    for start, _, tile in _tiles(replace(vector, shape=(vector.count, 1), stride=(vector.stride[0], 0))):
+        progress(vector.nbytes(start), vector.nbytes(vector.count))
+        parts.append(real(reader.values(tile).reshape(-1)))
+    values = np.concatenate(parts) if parts else np.empty(0)
+    values = np.sort(values[np.isfinite(values)])
+    block = max(1, -(-values.size // points))
+    starts = np.arange(0, values.size, block)
+    ends = np.minimum(starts + block, values.size) - 1
+    low, high = values[starts], values[ends]
+    log = bool(values.size == vector.count and _over_decades(low, high))
+    return Line(values.size, block, None, None, log, (), True, low, high, np.zeros(low.size, np.uint8))
 
 
 def _envelope(source: ByteSource, layout: TensorLayout, vector: Elements, block: int, progress: Progress) -> Line:
@@ -422,5 +534,31 @@ def _envelope(source: ByteSource, layout: TensorLayout, vector: Elements, block:
         most = max(most, (float(larger[last]), start + last), key=lambda pair: pair[0])
     progress(total, total)
     low[np.isinf(low)], high[np.isinf(high)] = np.nan, np.nan
-    min_at, max_at = (pair[1] if np.isfinite(pair[0]) else None for pair in (least, most))
-    return Line(size, block, min_at, max_at, low, high, flags)
+    ends = [(at, value) for value, at in (least, most) if np.isfinite(value)]
+    min_at, max_at = (ends[0][0], ends[1][0]) if ends else (None, None)
+    log = bool(not flags.any() and _over_decades(low, high))
+    candidates = list(enumerate(low.tolist())) if block == 1 else ends
+    return Line(size, block, min_at, max_at, log, _outliers(candidates, low, high, log), False, low, high, flags)
+
+
+def _over_decades(low: NDArray[np.float64], high: NDArray[np.float64]) -> bool:
+    """Whether values are positive and over more than three decades."""
+    return bool(low.size and low.min() > 0 and high.max() > 1000 * low.min())
+
+
+def _outliers(
+    candidates: list[tuple[int, float]], low: NDArray[np.float64], high: NDArray[np.float64], log: bool
+) -> tuple[tuple[int, float], ...]:
+    """Those that are farther from the median than `FAR` times the middle half of all is wide."""
+    known = np.concatenate([low, high])
+    known = known[np.isfinite(known)]
+    if known.size < FEWEST:
+        return ()
+    scaled = np.log10(known) if log else known
+    first, middle, third = np.quantile(scaled, (0.25, 0.5, 0.75))
+    reach = FAR * (third - first)
+    apart = [
+        (abs((np.log10(value) if log else value) - middle), at, value) for at, value in candidates if np.isfinite(value)
+    ]
+    far = sorted(entry for entry in apart if entry[0] > reach > 0)
+    return tuple((at, value) for _, at, value in far[-MOST_OUTLIERS:][::-1])

@@ -155,7 +155,7 @@ def sweep(
     stored = elements.nbytes(elements.count)
     loops = _loops(stored) if compiled is None else kernels.load() if compiled else None
     if elements.dtype.itemsize <= 2 and elements.count > EXACT:
-        found = _swept(*_code_counts(source, layout, elements, loops, progress), wanted, median)
+        found = swept(*_code_counts(source, layout, elements, loops, progress), wanted, median)
     else:
         tensor = _Tensor(source, layout, elements, loops)
         found = (_kept if stored <= KEPT else _streamed)(tensor, wanted, median, progress)
@@ -211,7 +211,7 @@ def _real(values: Array) -> Array:
     return magnitude(flat) if flat.dtype.kind == "c" else flat
 
 
-def _swept(values: Array, weights: NDArray[np.int64] | None, wanted: Wanted | None, median: bool) -> Sweep:
+def swept(values: Array, weights: NDArray[np.int64] | None, wanted: Wanted | None, median: bool) -> Sweep:
     """The result for values that are all at hand, and how often each occurs."""
     number = values.size if weights is None else int(weights.sum())
     whole = merge([measure(values, weights)])
@@ -266,7 +266,7 @@ def _overlapping(
         times = rows.reshape(-1)[: elements.span]
     run = Elements(elements.dtype, elements.offset, (elements.span,), (1,))
     values = _all_values(source, layout, run, progress)
-    return _swept(values[times > 0], times[times > 0], wanted, median)
+    return swept(values[times > 0], times[times > 0], wanted, median)
 
 
 # Types of at most 16 bits

@@ -1,6 +1,6 @@
 """Measure every budget of docs/benchmarks.md that is built, print one table of ratios.
 
-    python tests/benchmarks/run.py [open] [folders] [stats] [save] [window]
+    python tests/benchmarks/run.py [open] [folders] [stats] [save] [window] [plots]
 
 Everything is measured in this run, on this machine, files in the page cache; nothing here is a test.
 """
@@ -132,6 +132,11 @@ print(best)
 ONE_TENSOR = """
 import sys, torch
 torch.save({"w": torch.randn(1 << 14, 1 << 15)}, sys.argv[1])
+"""
+SIXTEEN_MILLION = """
+import sys, torch
+matrix = torch.randn(4096, 4096)
+torch.save({"w": matrix, "b": torch.randn(4096), "w2": matrix * 2, "v": torch.randn(1 << 24)}, sys.argv[1])
 """
 
 
@@ -327,12 +332,34 @@ def window(folder: Path) -> Iterator[Row]:
     yield Row("filter keystroke to list, 100,000 keys", f"{stroke:.0f} ms", "100 ms", stroke / 100, 1.0, 0.3)
 
 
+def plots(folder: Path) -> Iterator[Row]:
+    """One tensor of 16 M elements in the window: how soon it is seen, and the event loop's gaps."""
+    path = folder / "plots.pth"
+    subprocess.run([sys.executable, "-c", SIXTEEN_MILLION, str(path)], check=True)
+    probe = Path(__file__).with_name("tensor_probe.py")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    found = json.loads(
+        subprocess.check_output([sys.executable, str(probe), str(path)], env=environment).splitlines()[-1]
+    )
+    for what, field, limit in (
+        ("16 M elements selected to its first plot", "first_again_ms", 300),
+        ("  the first time in a window", "first_ms", 300),
+        ("  to distribution and heatmap of all values", "exact_again_ms", 1500),
+        ("  the first time in a window", "exact_ms", 1500),
+    ):
+        yield Row(what, f"{found[field]} ms", f"{limit} ms", found[field] / limit, 1.0, 0.5)
+    for phase, gap in found["worst"].items():
+        yield Row(f"longest gap, 16 M elements: {phase}", f"{gap:.0f} ms", "50 ms", gap / 50, 1.0, 0.32)
+    path.unlink()
+
+
 SECTIONS: dict[str, Callable[[Path], Iterator[Row]]] = {
     "open": opening,
     "folders": folders,
     "stats": statistics,
     "save": saving,
     "window": window,
+    "plots": plots,
 }
 
 

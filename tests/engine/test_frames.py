@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import numpy as np
 import pytest
 
 from sdviewer.engine.frames import Frame, read_frame, write_frame
@@ -28,3 +29,12 @@ def test_that_a_frame_cut_short_is_the_end(cut: int) -> None:
     stream = io.BytesIO()
     write_frame(stream, Frame(1, "result", {}, {"rows": b"12345"}))
     assert read_frame(io.BytesIO(stream.getvalue()[:cut])) is None
+
+
+def test_that_an_array_with_a_dimension_of_zero_comes_through() -> None:
+    stream = io.BytesIO()
+    write_frame(stream, Frame(1, "result", {}, {"nothing": np.zeros((0, 5)), "rows": b"12"}))
+    stream.seek(0)
+    found = read_frame(stream)
+    assert found is not None
+    assert {name: bytes(data) for name, data in found.buffers.items()} == {"nothing": b"", "rows": b"12"}

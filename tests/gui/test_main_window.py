@@ -134,11 +134,12 @@ def test_that_a_tensor_shows_its_numbers(window: MainWindow, opened: Opened, che
     assert said["max"] == "max 11"
     assert said["mean"] == "mean 5.5"
     assert said["exact zeros"] == "exact zeros 1"
-    grid = page.detail.tensor_page.plots["values"].grid  # type: ignore[attr-defined]
-    assert grid.chosen_text() == "0"
     heatmap = page.detail.tensor_page.plots["heatmap"]
     assert heatmap.isVisibleTo(window)
     assert "3 by 4" in heatmap.canvas.accessibleDescription()  # type: ignore[attr-defined]
+    grid = page.detail.tensor_page.plots["values"].grid  # type: ignore[attr-defined]
+    page.detail.choose_view(page.detail.tensor_page.offered.index("values") + 1)
+    qtbot.waitUntil(lambda: grid.chosen_text() == "0")
 
 
 def test_that_steps_show_undo_and_redo_in_tree_title_and_menu(

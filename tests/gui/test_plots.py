@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from PySide6.QtCore import QSize
 from PySide6.QtGui import QImage
-from PySide6.QtWidgets import QApplication
+from PySide6.QtWidgets import QApplication, QWidget
 from pytestqt.qtbot import QtBot
 
-from sdviewer.core.progress import no_progress
-from sdviewer.engine.numbers import Numbers
-from sdviewer.formats import open_checkpoint, tensor_source
 from sdviewer.gui import resources
 from sdviewer.gui.plots import PLOTS
 from sdviewer.gui.plots.plot import Plot
+from tests.gui.plotted import answer, facts_of
 
 TENSORS = {
     "matrix": torch.linspace(-1, 1, 600).reshape(20, 30),
@@ -43,27 +38,7 @@ TENSORS = {
 @pytest.fixture(scope="module")
 def facts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """What the window knows of each tensor before it asks for numbers."""
-    path: Path = tmp_path_factory.mktemp("plots") / "tensors.pth"
-    torch.save(TENSORS, path)
-    checkpoint = open_checkpoint(path)
-    return {
-        str(info.key): {
-            "row": index,
-            "key": info.key,
-            "shape": list(info.shape),
-            "dtype": info.dtype,
-            "source": tensor_source(checkpoint, index).to_json(),
-        }
-        for index, info in enumerate(checkpoint.tensors)
-    }
-
-
-def answer(plot: Plot, about: Mapping[str, Any]) -> tuple[Any, dict[str, memoryview]]:
-    """The pool's answer to what a plot asks, as it arrives in the window: through JSON, as raw bytes."""
-    name, params = plot.request(about)
-    found = Numbers().requests[name]({"source": about["source"], **params}, no_progress)
-    buffers = {name: memoryview(memoryview(data).tobytes()) for name, data in found.buffers.items()}
-    return json.loads(json.dumps(found.body)), buffers
+    return facts_of(tmp_path_factory.mktemp("plots") / "tensors.pth", TENSORS)
 
 
 def picture(plot: Plot) -> QImage:
@@ -99,6 +74,8 @@ class TestPlot:
             plot.take(*answer(plot, about))
             assert not plot.pending
             assert picture(plot) != blank, "nothing was drawn"
+            said = " ".join(part.accessibleDescription() for part in [plot, *plot.findChildren(QWidget)])
+            assert any(sign.isdigit() for sign in said) or plot._note.text(), "who does not see it is told"
         resources.theme().apply("light")
 
     def test_that_it_does_not_bid_for_a_tensor_without_bytes(self, kind: type[Plot]) -> None:

@@ -60,3 +60,34 @@ def test_that_a_theme_turns_palette_and_colours_at_once(app: QApplication) -> No
     assert app.palette().color(QPalette.ColorRole.Window) == QColor(TOKENS["light"]["win"])
     assert told == ["dark", "light"]
     resources.theme().changed.disconnect(turned)
+
+
+# Machado 2009, full severity: what the eyes see of linear light.
+VISIONS = {
+    "normal": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+    "protan": ((0.152286, 1.052583, -0.204868), (0.114503, 0.786281, 0.099216), (-0.003882, -0.048116, 1.051998)),
+    "deutan": ((0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.011820, 0.042940, 0.968881)),
+    "tritan": ((1.255528, -0.076749, -0.178779), (-0.078411, 0.930809, 0.147602), (0.004733, 0.691367, 0.303900)),
+}
+
+
+def lab(code: str, vision: str) -> tuple[float, float, float]:
+    """CIELAB of what is left of a colour."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in QColor(code).getRgbF()[:3]]
+    seen = [min(max(sum(m * c for m, c in zip(row, linear, strict=True)), 0.0), 1.0) for row in VISIONS[vision]]
+    to_xyz = ((0.4124564, 0.3575761, 0.1804375), (0.2126729, 0.7151522, 0.0721750), (0.0193339, 0.1191920, 0.9503041))
+    x, y, z = (
+        (t ** (1 / 3) if t > 0.008856 else 7.787 * t + 16 / 116)
+        for t in (sum(m * c for m, c in zip(row, seen, strict=True)) / sum(row) for row in to_xyz)
+    )
+    return 116 * y - 16, 500 * (x - y), 200 * (y - z)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("vision", VISIONS)
+def test_that_no_two_series_look_alike_to_anybody(theme: str, vision: str) -> None:
+    seen = [lab(TOKENS[theme][token], vision) for token in resources.SERIES]
+    for i, one in enumerate(seen):
+        for other in seen[:i]:
+            assert sum((a - b) ** 2 for a, b in zip(one, other, strict=True)) ** 0.5 > 25
+    assert all(contrast(TOKENS[theme][token], TOKENS[theme]["panel"]) >= 3 for token in resources.SERIES)

@@ -168,6 +168,9 @@ def test_that_what_stands_beside_the_model_is_left_out_from_the_tree(
 def values(window: MainWindow) -> ValuesPlot:
     plot = page(front(window)).plots["values"]
     assert isinstance(plot, ValuesPlot)
+    if plot.isHidden():
+        detail = front(window).detail
+        detail.choose_view(page(front(window)).offered.index("values") + 1)
     return plot
 
 
@@ -192,7 +195,7 @@ def cell_editor(window: MainWindow, session: Session, qtbot: QtBot, row: int, co
 
 def tensor(window: MainWindow, session: Session, qtbot: QtBot, name: str) -> None:
     select(window, session, qtbot, name)
-    qtbot.waitUntil(lambda: quiet(session))
+    qtbot.waitUntil(lambda: quiet(session), timeout=30_000)
 
 
 def test_that_a_number_is_edited_in_its_cell_shown_as_edited_and_undone(

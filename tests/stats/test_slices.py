@@ -71,6 +71,45 @@ def test_that_the_limit_leaves_out_the_largest_cells() -> None:
     assert found.clipped == 30
 
 
+def test_that_a_window_of_a_slice_is_shown_finer() -> None:
+    values = np.random.default_rng(1).standard_normal((300, 500))
+    found = reduced_slice(*array(values), rows=10, columns=10, window=(250, 100, 100, 20))
+    assert found.shape == (300, 500)
+    assert found.window == (250, 100, 50, 20), "what is outside of the slice is left out"
+    assert found.block == (5, 2)
+    np.testing.assert_allclose(found.cells, by_block(values[250:, 100:120], (5, 2), "mean"), rtol=1e-12)
+
+
+@pytest.mark.parametrize("window", [(-5, 0, 3, 3), (300, 0, 3, 3), (0, 10**12, 3, 3), (2, 2, 0, -4)])
+def test_that_a_window_beside_the_slice_is_kept_inside(window: tuple[int, ...]) -> None:
+    found = reduced_slice(*array(np.ones((300, 500))), rows=10, columns=10, window=window)
+    row, column, rows, columns = found.window
+    assert 0 <= row <= row + rows <= 300 and 0 <= column <= column + columns <= 500
+    assert found.cells.shape == (min(rows, 10), min(columns, 10))
+
+
+def test_that_the_limit_of_the_colours_can_be_given() -> None:
+    values = np.linspace(-1, 1, 100).reshape(10, 10)
+    found = reduced_slice(*array(values), rows=10, columns=10, limit=0.5)
+    assert found.limit == 0.5
+    assert found.clipped == np.count_nonzero(np.abs(values) > 0.5)
+    assert found.shades()[0, 0] == 0 and found.shades()[9, 9] == 254
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_that_a_first_look_reads_a_part_of_each_cell(turned: bool) -> None:
+    rows = torch.arange(1000.0)[:, None].expand(1000, 1000).contiguous()
+    tensor = rows.t().contiguous().t() if turned else rows
+    storage, layout = lay(tensor)
+    found = reduced_slice(storage, layout, rows=10, columns=10, most=50_000)
+    assert found.sampled
+    assert storage.read_bytes < storage.nbytes / 4
+    assert found.cells.shape == (10, 10)
+    exact = by_block(rows.numpy(), (100, 100), "mean")
+    assert np.abs(found.cells - exact).max() < 100
+    assert not reduced_slice(storage, layout, rows=10, columns=10, most=10**6).sampled
+
+
 def test_that_one_value_among_zeros_is_seen() -> None:
     values = np.zeros((100, 100))
     values[5, 5] = -2
@@ -208,3 +247,34 @@ def test_that_shades_go_from_minus_the_limit_over_zero_to_the_limit_with_one_for
     found = replace(reduced_slice(*array(values), rows=9, columns=9), limit=1.0)
     assert found.shades().tolist() == [[0, 0, 127, 254, 254], [255, 255, 190, 64, 127]]
     assert reduced_slice(*array(np.zeros((2, 2))), rows=9, columns=9).shades().tolist() == [[127, 127], [127, 127]]
+
+
+def test_that_a_sorted_line_is_the_values_in_their_order() -> None:
+    values = np.random.default_rng(1).standard_normal(1000)
+    values[3], values[4] = np.nan, np.inf
+    found = line(*array(values), 2000, sort=True)
+    np.testing.assert_array_equal(found.low, np.sort(values[np.isfinite(values)]))
+    coarse = line(*array(values), 10, sort=True)
+    assert coarse.block == 100
+    assert (coarse.low <= coarse.high).all() and coarse.high[-1] == values[np.isfinite(values)].max()
+
+
+def test_that_positive_values_over_three_decades_are_for_a_logarithmic_axis() -> None:
+    wide = np.logspace(-4, 0, 50)
+    assert line(*array(wide), 100).log
+    assert not line(*array(np.linspace(0.1, 1, 50)), 100).log
+    for odd in (0.0, -1.0, np.nan, np.inf):
+        wide[7] = odd
+        assert not line(*array(wide), 100).log
+
+
+def test_that_what_stands_far_from_all_others_is_told_with_its_index() -> None:
+    values = np.random.default_rng(1).standard_normal(500)
+    assert line(*array(values), 1000).outliers == ()
+    values[77], values[3] = 40.0, -90.0
+    assert line(*array(values), 1000).outliers == ((3, -90.0), (77, 40.0))
+    assert line(*array(values), 50).outliers == ((3, -90.0), (77, 40.0)), "where a point stands for several"
+    dead = np.exp(np.random.default_rng(1).standard_normal(256))
+    dead[77] = 3e-6
+    assert line(*array(dead), 1000).outliers == ((77, 3e-6),), "on a logarithmic scale"
+    assert line(*array(np.array([1.0, 1, 1, 50])), 10).outliers == ()

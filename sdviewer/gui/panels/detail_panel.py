@@ -7,10 +7,9 @@ from functools import cached_property
 from typing import Any
 
 from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, QRect, Qt, QTimer, Signal
-from PySide6.QtGui import QPainter, QPaintEvent, QResizeEvent
+from PySide6.QtGui import QPainter, QPaintEvent
 from PySide6.QtWidgets import (
     QAbstractItemView,
-    QHBoxLayout,
     QHeaderView,
     QStackedWidget,
     QTableView,
@@ -24,20 +23,20 @@ from sdviewer.gui import resources, widgets
 from sdviewer.gui.jobs import Body, Buffers, is_cancelled
 from sdviewer.gui.panels.path_bar import PathBar
 from sdviewer.gui.panels.selection_page import SelectionPage
-from sdviewer.gui.panels.statistics import Statistics
+from sdviewer.gui.panels.tensor_page import OVERVIEW, TensorPage
 from sdviewer.gui.plain import plain_tip
 from sdviewer.gui.plots import PLOTS
-from sdviewer.gui.plots.histogram import HistogramPlot
-from sdviewer.gui.plots.plot import Plot
+from sdviewer.gui.plots.overlay import MOST as MOST_OVERLAID
+from sdviewer.gui.plots.overlay import OverlaidHistograms
 from sdviewer.gui.session import Session
-from sdviewer.gui.widgets import Card, CodeBlock, Elided, Segments
+from sdviewer.gui.widgets import Card, CodeBlock, Elided
 
 Facts = Mapping[str, Any]
-OVERVIEW = "overview"
 OVERVIEW_PLOT = "histogram"
 """The plot that is drawn from the same pass as the sums."""
+GLANCE_FROM = 4 << 20
+"""Elements of a tensor from which a sample of it is shown until all of it is measured."""
 MOST_CHILDREN = 500
-_ROOM_FOR_STATISTICS = 640
 _LEFT = int(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter | Qt.TextFlag.TextSingleLine)
 
 
@@ -76,7 +75,8 @@ class DetailPanel(QWidget):
         made = TensorPage(self._scale)
         widgets.polish(made)
         self._stack.addWidget(made)
-        made.segments.chosen.connect(self._choose_view)
+        made.views.chosen.connect(self._choose_view)
+        made.view_wanted.connect(self._choose_view)
         made.finished.connect(self._plot_finished)
         made.cursor_moved.connect(self.cursor_moved)
         made.histogram_scale_chosen.connect(self.scale_chosen)
@@ -89,6 +89,14 @@ class DetailPanel(QWidget):
         widgets.polish(made)
         self._stack.addWidget(made)
         made.node_chosen.connect(self._session.reveal)
+        return made
+
+    @cached_property
+    def overlay(self) -> OverlaidHistograms:
+        """The distributions of a few tensors that are selected together."""
+        made = OverlaidHistograms()
+        widgets.polish(made)
+        self.selection_page.above.addWidget(made)
         return made
 
     @cached_property
@@ -123,9 +131,12 @@ class DetailPanel(QWidget):
 
     def _forget(self) -> None:
         self._waiting.clear()
-        for plot in self.tensor_page.made():
+        for plot in self.tensor_page.plots.values():
             plot.forget()
-        self._session.jobs.drop("overview")
+        for lane in ("overview", "glance"):
+            self._session.jobs.drop(lane)
+        if "overlay" in self.__dict__:
+            self.overlay.forget()
 
     def show_facts(self, facts: Facts) -> None:
         """Show one row."""
@@ -162,18 +173,41 @@ class DetailPanel(QWidget):
             QTimer.singleShot(0, self._check_settled)
             return
         page.say("")
-        scores = {name: plot.score(facts) for name, plot in page.plots.items()}
+        scores = {kind.name: kind.score(facts) for kind in PLOTS}
         possible = {name: score for name, score in scores.items() if score > 0}
+        page.begin(self._session, facts)
         page.offer(possible)
         page.show_view(self._view if self._view in possible else OVERVIEW)
-        self._ask_plots(facts)
+        # Two processes take the first two; of what then waits they take the newest first.
+        if int(facts["params"]) >= GLANCE_FROM:
+            self._ask_glance(facts)
         self._ask_overview(facts)
+        self._ask_plots(facts)
 
     def _ask_plots(self, facts: Facts) -> None:
-        for plot in self.tensor_page.plots.values():
-            if not plot.isHidden() and not plot.shows(facts):
+        for plot in reversed(self.tensor_page.plots.values()):
+            # The answer that has the sums has the histogram too, whether somebody sees it now or later.
+            wanted = not plot.isHidden() or (plot.name == OVERVIEW_PLOT and plot.score(facts) > 0)
+            if wanted and not plot.shows(facts):
                 self._waiting.add(plot.name)
                 plot.show_tensor(self._session, facts)
+                if self.tensor_page.summary:
+                    plot.show_summary(self.tensor_page.summary)
+                if plot.name == OVERVIEW_PLOT and not self.waits_for_sums:
+                    plot.ask()
+
+    def _ask_glance(self, facts: Facts) -> None:
+        """What a sample says of a large tensor, until all of it is measured."""
+        page = self.tensor_page
+
+        def answered(body: Body, buffers: Buffers) -> None:
+            if self.waits_for_sums:
+                page.statistics.show_numbers(body["summary"])
+                if page.plots[OVERVIEW_PLOT].score(facts):
+                    page.plots[OVERVIEW_PLOT].take(body, buffers)
+
+        source = {"source": facts["source"]}
+        self._session.ask_numbers("glance", source, answered, lambda failure: None, lane="glance")
 
     def _ask_overview(self, facts: Facts) -> None:
         """Sums and histogram come from one pass over the tensor."""
@@ -182,7 +216,8 @@ class DetailPanel(QWidget):
         self._waiting.add("summary")
 
         def answered(body: Body, buffers: Buffers) -> None:
-            page.statistics.show_numbers(body["summary"])
+            self._session.jobs.drop("glance")
+            page.show_summary(body["summary"])
             if histogram.score(facts):
                 histogram.take(body, buffers)
             for plot in page.plots.values():
@@ -207,6 +242,11 @@ class DetailPanel(QWidget):
     def _done(self, what: str) -> None:
         self._waiting.discard(what)
         self._check_settled()
+
+    @property
+    def waits_for_sums(self) -> bool:
+        """Whether all values of the tensor are still being measured."""
+        return "summary" in self._waiting
 
     def _check_settled(self) -> None:
         if not self._waiting:
@@ -256,140 +296,17 @@ class DetailPanel(QWidget):
         if totals.get("nan"):
             words.append(f"{text.count(int(totals['nan']))} NaN")
         self.line.show_facts([(word, False) for word in words])
-        if totals["tensors"]:
-            self._stack.setCurrentWidget(self.selection_page)
-            self.selection_page.refresh()
-        else:
+        if not totals["tensors"]:
             self._stack.setCurrentIndex(0)
-
-
-class TensorPage(QWidget):
-    """The views of a tensor beside its statistics; the overview shows all that fit it in fixed places."""
-
-    histogram_scale_chosen = Signal(str)
-    finished = Signal()
-    cursor_moved = Signal(str)
-
-    def __init__(self, scale: str) -> None:
-        super().__init__()
-        self._scale = scale
-        self._plots: dict[str, Plot] = {}
-        entries = [(OVERVIEW, "Overview", "treemap"), *((kind.name, kind.title, kind.icon) for kind in PLOTS)]
-        self.segments = Segments(entries, "View of the tensor")
-        self.offered: list[str] = [OVERVIEW]
-        self._note = Card("No numbers", "")
-        self._why = widgets.label("", "second")
-        self._why.setWordWrap(True)
-        self._note.column.addWidget(self._why)
-        self._note.column.addStretch(1)
-        self._note.hide()
-        self._lower = QHBoxLayout()
-        self._lower.setSpacing(10)
-        self._upper = QVBoxLayout()
-        self._upper.setSpacing(10)
-        self._upper.addLayout(self._lower, 13)
-        left = QVBoxLayout()
-        left.setSpacing(8)
-        self._edited = widgets.label("", "note")
-        self._edited.setWordWrap(True)
-        self._edited.hide()
-        left.addWidget(self._edited)
-        left.addWidget(self._note, 1000)
-        left.addLayout(self._upper, 1)
-        self._body = QHBoxLayout()
-        self._body.setSpacing(10)
-        self._body.addLayout(left, 1)
-        head = QHBoxLayout()
-        head.addWidget(self.segments)
-        head.addStretch(1)
-        self._fold = widgets.icon_button("list", "Statistics")
-        self._fold.setCheckable(True)
-        self._fold.toggled.connect(lambda shown: self.statistics.setVisible(shown))
-        self._fold.hide()
-        head.addWidget(self._fold)
-        column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(10)
-        column.addLayout(head)
-        column.addLayout(self._body, 1)
-        self._possible: set[str] = set()
-
-    @cached_property
-    def statistics(self) -> Statistics:
-        """The column of numbers."""
-        made = Statistics()
-        widgets.polish(made)
-        self._body.addWidget(made)
-        return made
-
-    @property
-    def plots(self) -> dict[str, Plot]:
-        """All plots by name, made where they are not yet."""
-        for i in range(len(PLOTS)):
-            self.make(i)
-        return self._plots
-
-    def made(self) -> list[Plot]:
-        """The plots that are there."""
-        return list(self._plots.values())
-
-    def make(self, piece: int) -> None:
-        """Make one piece of the page, if it is not there: a plot, or after the last the statistics."""
-        if piece >= len(PLOTS):
-            _ = self.statistics
             return
-        kind = PLOTS[piece]
-        if kind.name in self._plots:
-            return
-        made = self._plots[kind.name] = kind()
-        made.hide()
-        widgets.polish(made)
-        made.finished.connect(self.finished)
-        made.cursor_moved.connect(self.cursor_moved)
-        if isinstance(made, HistogramPlot):
-            # The distribution stands alone above; what shows single values shares the row below.
-            self._upper.insertWidget(0, made, 8)
-            made.set_scale(self._scale)
-            made.scale.chosen.connect(self.histogram_scale_chosen)
-        else:
-            self._lower.addWidget(made, 1)
-
-    def resizeEvent(self, event: QResizeEvent) -> None:
-        super().resizeEvent(event)
-        narrow = event.size().width() < _ROOM_FOR_STATISTICS
-        if narrow == self._fold.isHidden():
-            self._fold.setVisible(narrow)
-            self._fold.setChecked(not narrow)
-            self.statistics.setVisible(not narrow)
-
-    def offer(self, scores: Mapping[str, int]) -> None:
-        """Offer only the views a tensor can have."""
-        self._possible = set(scores)
-        names = [name for name in self.plots if name in scores]
-        self.offered = [OVERVIEW, *names] if len(names) > 1 else names
-        self.segments.offer(self.offered)
-        for name, plot in self.plots.items():
-            if name not in self._possible:
-                plot.hide()
-
-    def show_view(self, view: str) -> None:
-        """Show the overview or one plot alone."""
-        if view == OVERVIEW and len(self._possible) == 1:
-            view = next(iter(self._possible))
-        self.segments.choose(view)
-        for name, plot in self.plots.items():
-            plot.setVisible(name in self._possible and view in (OVERVIEW, name))
-
-    def say_edited(self, words: str) -> None:
-        """A line above the plots, "" for none."""
-        self._edited.setText(words)
-        self._edited.setVisible(bool(words))
-
-    def say(self, words: str, title: str = "No numbers") -> None:
-        """Why there are no plots, in their place; "" where there are."""
-        self._note.title_label.setText(title)
-        self._why.setText(words)
-        self._note.setVisible(bool(words))
+        self._stack.setCurrentWidget(self.selection_page)
+        self.selection_page.refresh()
+        chosen = self._session.selection
+        few = 1 < len(chosen) <= MOST_OVERLAID and int(totals["tensors"]) == len(chosen)
+        if few or "overlay" in self.__dict__:
+            self.overlay.setVisible(few)
+        if few:
+            self.overlay.show_rows(self._session, chosen)
 
 
 class _FactsLine(QWidget):

@@ -21,6 +21,7 @@ from sdviewer.gui.panels.detail_panel import DetailPanel
 from sdviewer.gui.panels.file_view import FileView
 from sdviewer.gui.panels.find_panel import EVERYWHERE, FindPanel, Search
 from sdviewer.gui.panels.metadata_panel import MetadataPanel
+from sdviewer.gui.panels.overview_grid import ORDER
 from sdviewer.gui.panels.problems_panel import ProblemsPanel
 from sdviewer.gui.panels.receipt_page import ReceiptPage
 from sdviewer.gui.panels.recipe_panel import RecipePanel
@@ -30,7 +31,6 @@ from sdviewer.gui.panels.status_bar import BAR_AFTER, SAY_AFTER
 from sdviewer.gui.panels.structure_panel import StructurePanel
 from sdviewer.gui.panels.tree_panel import TreePanel
 from sdviewer.gui.panels.wording import changed_words, failure_words, sentence
-from sdviewer.gui.plots import PLOTS
 from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import IconLabel
 from sdviewer.repair.history import Step
@@ -112,7 +112,7 @@ class DocumentPage(QWidget):
             self.built.emit()
 
     def _detail_steps(self) -> list[Callable[[], object]]:
-        return [partial(self._make_detail, piece) for piece in range(len(PLOTS) + 1)]
+        return [partial(self._make_detail, piece) for piece in range(len(ORDER) + 1)]
 
     def _make_detail(self, piece: int) -> None:
         self.detail.tensor_page.make(piece)

@@ -48,7 +48,7 @@ _TABLE: Final = (
 
 
 class SelectionPage(QWidget):
-    """What is selected when that is more than one row."""
+    """What is selected when that is more than one row; `above` is a place for a picture of them."""
 
     node_chosen = Signal(int)
     settled = Signal()
@@ -56,6 +56,7 @@ class SelectionPage(QWidget):
     def __init__(self, session: Session) -> None:
         super().__init__()
         self._session = session
+        self.above = QVBoxLayout()
         self._card = Card("Tensors", "")
         self._card.column.setContentsMargins(12, 10, 4, 6)
         self.table = RowsTable(_TABLE, "Selected tensors")
@@ -67,6 +68,8 @@ class SelectionPage(QWidget):
         self._card.set_body(self.table)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(10)
+        column.addLayout(self.above)
         column.addWidget(self._card, 1)
         self._again = QTimer(self, interval=AGAIN, singleShot=True)
         self._again.timeout.connect(session.request_totals)

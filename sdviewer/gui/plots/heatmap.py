@@ -3,218 +3,214 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
-from PySide6.QtCore import QEvent, QPointF, QRect, QRectF, QSize, Qt, QTimer, Signal
-from PySide6.QtGui import QColor, QFontMetrics, QImage, QMouseEvent, QPainter, QPaintEvent, QPen, QResizeEvent
-from PySide6.QtWidgets import QSizePolicy, QWidget
+from PySide6.QtCore import QPoint, QSize, QTimer
+from PySide6.QtGui import QImage
+from PySide6.QtWidgets import QMenu
 
 from sdviewer.core import text
-from sdviewer.gui import resources
+from sdviewer.gui import icons, widgets
 from sdviewer.gui.jobs import Body, Buffers
-from sdviewer.gui.plots import colours
+from sdviewer.gui.plots.boundaries import head_edges, inner_edges, parts_along
+from sdviewer.gui.plots.heatmap_canvas import Divisions, HeatmapCanvas, Picture
+from sdviewer.gui.plots.place import Index, Place, Window
 from sdviewer.gui.plots.plot import Facts, Plot
-from sdviewer.gui.plots.slices import SliceStrip
 from sdviewer.gui.widgets import Chip
 
-CURSOR_PAUSE = 40
-"""Milliseconds the cursor rests before the exact value under it is asked for."""
-_LEAST = 48
+LARGE: Final = 1 << 25
+"""Elements of a slice from which a first look comes from a part of it."""
+LOOK: Final = 1 << 21
+"""Elements that the first look reads."""
+
+REDUCTIONS: Final = {
+    "mean": ("mean", "Mean of each cell"),
+    "max_abs": ("largest", "Largest magnitude, with its sign: for outliers"),
+    "rms": ("RMS", "Root mean square"),
+}
+"""How several elements become one cell: in the chip, and in its menu."""
 
 
-class HeatmapCanvas(QWidget):
-    """The picture, its two axes and its colour bar."""
-
-    hovered = Signal(int, int)  # row and column of the tensor; -1, -1 outside
-    resized = Signal()
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.setMouseTracking(True)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
-        self.setMinimumSize(150, 110)
-        self._image = QImage()
-        self._rows = self._columns = 0
-        self._limit = 0.0
-        self._cursor: tuple[int, int] | None = None
-        self._value = ""
-
-    def show_image(self, image: QImage, rows: int, columns: int, limit: float) -> None:
-        """A picture of a slice of `(rows, columns)`."""
-        self._image, self._rows, self._columns, self._limit = image, rows, columns, limit
-        self._cursor, self._value = None, ""
-        self.update()
-
-    def show_value(self, words: str) -> None:
-        """The exact value under the cursor."""
-        self._value = words
-        self.update()
-
-    def picture_size(self) -> QSize:
-        """How many device pixels the picture has room for."""
-        rect = self._picture()
-        ratio = self.devicePixelRatioF()
-        return QSize(max(round(rect.width() * ratio), _LEAST), max(round(rect.height() * ratio), _LEAST))
-
-    def _picture(self) -> QRect:
-        metrics = QFontMetrics(resources.font(resources.SMALL))
-        left = metrics.horizontalAdvance(f"{max(self._rows - 1, 100):d}") + 8
-        right = metrics.horizontalAdvance("−0.00000") + 26
-        return self.rect().adjusted(left, 4, -right, -metrics.height() - 6)
-
-    def paintEvent(self, event: QPaintEvent) -> None:
-        if self._image.isNull():
-            return
-        painter = QPainter(self)
-        painter.setFont(resources.font(resources.SMALL))
-        rect = self._picture()
-        self._image.setColorTable(colours.table())
-        # Enlarged cells stay squares with sharp edges; reduced ones were averaged by the worker.
-        painter.drawImage(rect, self._image)
-        painter.setPen(QPen(resources.colour("border2"), 1))
-        painter.drawRect(rect.adjusted(0, 0, -1, -1))
-        self._paint_axes(painter, rect)
-        self._paint_bar(painter, rect)
-        if self._cursor is not None:
-            self._paint_cursor(painter, rect)
-
-    def _paint_axes(self, painter: QPainter, rect: QRect) -> None:
-        painter.setPen(resources.colour("text2"))
-        height = painter.fontMetrics().height()
-        for row in _marks(self._rows, rect.height() // 60):
-            y = _at(row, self._rows, rect.top(), rect.height())
-            y = min(max(y, rect.top() + height / 2 - 3), rect.bottom() - height / 2 + 3)
-            place = QRectF(0, y - height / 2, rect.left() - 6, height)
-            painter.drawText(place, int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter), str(row))
-        for column in _marks(self._columns, rect.width() // 56):
-            x = _at(column, self._columns, rect.left(), rect.width())
-            place = QRectF(x - 40, rect.bottom() + 4, 80, height)
-            place.moveLeft(min(max(place.left(), rect.left() - 36), rect.right() - 48))
-            painter.drawText(place, int(Qt.AlignmentFlag.AlignHCenter | Qt.AlignmentFlag.AlignTop), str(column))
-
-    def _paint_bar(self, painter: QPainter, rect: QRect) -> None:
-        bar = QRect(rect.right() + 12, rect.top(), 9, rect.height())
-        ramp = QImage(
-            bytes(range(colours.NO_NUMBER - 1, -1, -1)), 1, colours.NO_NUMBER, 1, QImage.Format.Format_Indexed8
-        )
-        ramp.setColorTable(colours.table())
-        painter.drawImage(bar, ramp)
-        painter.setPen(resources.colour("text2"))
-        height = painter.fontMetrics().height()
-        for share, words in ((1, text.value(_short(self._limit))), (0, "0"), (-1, text.value(_short(-self._limit)))):
-            place = bar.top() + (1 - share) / 2 * bar.height()
-            middle = min(max(place, bar.top() + height / 2 - 2), bar.bottom() - height / 2 + 2)
-            painter.drawText(
-                QRectF(bar.right() + 5, middle - height / 2, self.width() - bar.right() - 5, height),
-                int(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter),
-                words,
-            )
-
-    def _paint_cursor(self, painter: QPainter, rect: QRect) -> None:
-        assert self._cursor is not None
-        row, column = self._cursor
-        x = _at(column, self._columns, rect.left(), rect.width())
-        y = _at(row, self._rows, rect.top(), rect.height())
-        line = QColor(resources.colour("text"))
-        line.setAlphaF(0.7)
-        painter.setPen(QPen(line, 1))
-        painter.drawLine(QPointF(x, rect.top()), QPointF(x, rect.bottom()))
-        painter.drawLine(QPointF(rect.left(), y), QPointF(rect.right(), y))
-        painter.setFont(resources.font(resources.NOTE, mono=True))
-        words = f"[{row}, {column}]" + (f"  {self._value}" if self._value else "")
-        metrics = painter.fontMetrics()
-        box = QRectF(0, 0, metrics.horizontalAdvance(words) + 16, metrics.height() + 8)
-        box.moveTopLeft(QPointF(x + 8, y - box.height() - 8))
-        box.moveLeft(min(max(box.left(), rect.left() + 3), max(rect.right() - box.width() - 3, rect.left() + 3)))
-        box.moveTop(max(box.top(), rect.top() + 3))
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        painter.setPen(QPen(resources.colour("border2"), 1))
-        painter.setBrush(resources.colour("panel"))
-        painter.drawRoundedRect(box, 4, 4)
-        painter.setPen(resources.colour("text"))
-        painter.drawText(box, int(Qt.AlignmentFlag.AlignCenter), words)
-
-    def mouseMoveEvent(self, event: QMouseEvent) -> None:
-        rect = self._picture()
-        position = event.position()
-        if not self._rows or not self._columns or not rect.contains(position.toPoint()):
-            self._leave()
-            return
-        row = int((position.y() - rect.top()) / rect.height() * self._rows)
-        column = int((position.x() - rect.left()) / rect.width() * self._columns)
-        cell = (min(max(row, 0), self._rows - 1), min(max(column, 0), self._columns - 1))
-        if cell != self._cursor:
-            self._cursor, self._value = cell, ""
-            self.update()
-            self.hovered.emit(*cell)
-
-    def leaveEvent(self, event: QEvent) -> None:
-        self._leave()
-
-    def _leave(self) -> None:
-        if self._cursor is not None:
-            self._cursor = None
-            self.update()
-            self.hovered.emit(-1, -1)
-
-    def resizeEvent(self, event: QResizeEvent) -> None:
-        super().resizeEvent(event)
-        self.resized.emit()
+_ODD: Final = {"nan": "NaN", "inf": "Inf", "-inf": f"{text.MINUS}Inf"}
 
 
 class HeatmapPlot(Plot):
-    """Diverging colours; limits from what is shown; the reduction of cells is stated."""
+    """Diverging colours; limits from what is shown, or locked; the reduction of cells is stated."""
 
     name = "heatmap"
     title = "Heatmap"
     heading = "Values"
     icon = "heat"
+    uses_slice = True
 
     def __init__(self) -> None:
         super().__init__()
-        self._strip = SliceStrip(self.ask)
-        self._reduction = Chip("")
-        self._reduction.setEnabled(False)
-        self.column.addWidget(self._strip)
-        self.add_control(self._reduction)
+        self._how = "mean"
+        self._limit = 0.0
+        self._looked = False
+        self.reduction = Chip("")
+        self.reduction.clicked.connect(self._choose_reduction)
+        self.lock = widgets.icon_button("unlock", "Keep these colours for other tensors", 14)
+        self.lock.setCheckable(True)
+        self.lock.clicked.connect(self._lock)
+        self.whole = Chip("Show all")
+        self.whole.clicked.connect(lambda: self.place.show_window(None))
+        self.whole.hide()
+        for control in (self.whole, self.reduction, self.lock):
+            self.add_control(control)
         self.canvas = HeatmapCanvas()
         self.canvas.hovered.connect(self._hovered)
+        self.canvas.chosen.connect(self._chosen)
+        self.canvas.window_wanted.connect(self._zoom)
         self.canvas.resized.connect(self._resized)
         self.set_body(self.canvas)
         self._asked = QSize()
-        self._wait = QTimer(self, interval=CURSOR_PAUSE, singleShot=True)
-        self._wait.timeout.connect(self._ask_cell)
         self._settle = QTimer(self, interval=120, singleShot=True)
         self._settle.timeout.connect(self._ask_again)
-        self._cell = (-1, -1)
+        self._description = self._pointed_at = ""
 
     @staticmethod
     def score(facts: Facts) -> int:
         shape = facts.get("shape") or ()
-        return 70 if facts.get("source") and sum(size > 1 for size in shape) >= 2 else 0
+        return 70 if facts.get("source") and sum(size > 1 for size in shape) >= 2 and 0 not in shape else 0
+
+    def share(self, place: Place) -> None:
+        super().share(place)
+        place.window_changed.connect(self._window_changed)
+        place.limit_changed.connect(self._limit_changed)
 
     def begin(self, facts: Facts) -> None:
-        self._strip.begin(facts)
+        self.place.begin(facts.get("shape") or ())
+        self._looked, self._pointed_at = False, ""
+        self.canvas.point_out(None, "")
 
     def request(self, facts: Facts) -> tuple[str, dict[str, Any]]:
         self._asked = self.canvas.picture_size()
-        return "slice", {"rows": self._asked.height(), "columns": self._asked.width(), **self._strip.params()}
+        params: dict[str, Any] = {
+            "rows": self._asked.height(),
+            "columns": self._asked.width(),
+            "how": self._how,
+            **self.place.params(),
+        }
+        rows, columns = self.place.size
+        if self.place.window is not None:
+            params["window"] = list(self.place.window)
+            rows, columns = self.place.window[2:]
+        if self.place.locked is not None:
+            params["limit"] = self.place.locked
+        if rows * columns > LARGE and not self._looked:
+            params["most"] = LOOK
+        return "slice", params
 
     def draw(self, body: Body, buffers: Buffers) -> None:
-        rows, columns = (int(size) for size in body["shape"])
-        block = [int(size) for size in body["block"]]
+        row, column, rows, columns = (int(at) for at in body["window"])
+        block = int(body["block"][0]), int(body["block"][1])
         height, width = -(-rows // block[0]), -(-columns // block[1])
-        limit = float(body["limit"])
+        self._limit = float(body["limit"])
         # The image only looks into the bytes: `copy` takes them over before they go.
         image = QImage(buffers["shades"], width, height, width, QImage.Format.Format_Indexed8).copy()
-        self.canvas.show_image(image, rows, columns, limit)
-        self.subtitle.setText(text.shape(self._strip.shape))
-        self._reduction.setText("every cell" if block == [1, 1] else f"mean of {block[0]}×{block[1]}")
-        clipped = int(body.get("clipped") or 0)
-        self._reduction.setToolTip(f"{text.plural(clipped, 'cell')} beyond the colour scale" if clipped else "")
-        self.canvas.setAccessibleDescription(
-            f"Heatmap of {rows} by {columns} values, colours from {text.value(-limit)} to {text.value(limit)}"
+        size = int(body["shape"][0]), int(body["shape"][1])
+        one_sided = body["how"] == "rms"
+        self.canvas.show_picture(
+            Picture(image, (row, column, rows, columns), block, size, self._limit, one_sided), self._divisions(size)
         )
+        self.canvas.set_cell(self.place.cell if self.place.cell != (0, 0) else None)
+        self._show_words(body, (row, column, rows, columns), block)
+        if body["sampled"]:
+            self._looked = True
+            QTimer.singleShot(0, self, self.ask)
+
+    def _show_words(self, body: Body, window: Window, block: tuple[int, int]) -> None:
+        row, column, rows, columns = window
+        size = int(body["shape"][0]), int(body["shape"][1])
+        whole = (rows, columns) == size
+        self.whole.setVisible(not whole)
+        shape = text.shape(self.place.shape or ())
+        self.subtitle.setText(shape if whole else f"[{row}:{row + rows}, {column}:{column + columns}] of {shape}")
+        how = REDUCTIONS[self._how][0]
+        cells = "every cell" if block == (1, 1) else f"{how} of {block[0]}×{block[1]}"
+        self.reduction.setText(f"≈ {cells}" if body["sampled"] else cells)
+        clipped = int(body.get("clipped") or 0)
+        beyond = f"{text.plural(clipped, 'cell')} beyond the colour scale" if clipped else "All cells within the scale"
+        more = "; so far from a part of each cell" if body["sampled"] else ""
+        self.reduction.setToolTip(f"How elements become cells. {beyond}{more}.")
+        limit = text.value(self._limit)
+        low = "0" if body["how"] == "rms" else text.value(-self._limit)
+        part = "" if whole else f", rows {row} to {row + rows - 1} and columns {column} to {column + columns - 1} shown"
+        self._description = (
+            f"Heatmap of {size[0]:,} by {size[1]:,} values{part}, {cells}, colours from {low} to {limit}"
+            f"{', locked' if self.place.locked is not None else ''}, {beyond[:1].lower()}{beyond[1:]}"
+        )
+        self._describe()
+
+    def _describe(self) -> None:
+        """What is shown, and what stands where somebody points, for who does not see it."""
+        self.canvas.setAccessibleDescription(self._description + self._pointed_at)
+
+    def _divisions(self, size: tuple[int, int]) -> Divisions:
+        """What is known of the structure, along rows and along columns."""
+        if self.place.axes is None:
+            return Divisions((), ())
+        named = tuple(tuple(parts_along(self._facts, axis)) for axis in self.place.axes)
+        edges = tuple(tuple(inner_edges(list(parts), n)) for parts, n in zip(named, size, strict=True))
+        heads = tuple(tuple(head_edges(self._facts, axis)) for axis in self.place.axes)
+        return Divisions(named, edges, heads)
+
+    # How it is coloured and reduced
+
+    def _choose_reduction(self) -> None:
+        menu = QMenu(self.reduction)
+        self.fill_menu(menu)
+        menu.exec(self.reduction.mapToGlobal(QPoint(0, self.reduction.height() + 2)))
+        menu.deleteLater()
+
+    def fill_menu(self, menu: QMenu) -> None:
+        """An entry for each reduction."""
+        for how, (_, words) in REDUCTIONS.items():
+            action = menu.addAction(words)
+            action.setCheckable(True)
+            action.setChecked(how == self._how)
+            action.triggered.connect(partial(self.set_reduction, how))
+
+    def set_reduction(self, how: str) -> None:
+        """Reduce cells in another way."""
+        self._how = how
+        self.ask()
+
+    def _lock(self, locked: bool) -> None:
+        self.place.lock(self._limit if locked and self._limit > 0 else None)
+
+    def _limit_changed(self) -> None:
+        locked = self.place.locked
+        self.lock.setChecked(locked is not None)
+        self.lock.setIcon(icons.icon("unlock" if locked is None else "lock"))
+        words = (
+            "Keep these colours for other tensors"
+            if locked is None
+            else f"Colours kept from {text.value(-locked)} to {text.value(locked)}: let each tensor have its own again"
+        )
+        self.lock.setToolTip(words)
+        self.lock.setAccessibleName(words)
+        self._slice_changed()
+
+    # What part of it is shown
+
+    def _zoom(self, window: Window | None) -> None:
+        self.place.show_window(window)
+
+    def _window_changed(self) -> None:
+        self.canvas.show_window(self.place.window)
+        self._looked = False
+        if self._session is not None and self.isVisible():
+            self.pending = True
+            self._soon.start()
+        else:
+            self._answer = None
+
+    def _slice_changed(self) -> None:
+        self._looked = False
+        super()._slice_changed()
 
     def _resized(self) -> None:
         if self._session is not None and not self.isHidden():
@@ -225,61 +221,42 @@ class HeatmapPlot(Plot):
         if abs(size.width() - before.width()) > 8 or abs(size.height() - before.height()) > 8:
             self.ask()
 
-    def _hovered(self, row: int, column: int) -> None:
-        self._cell = (row, column)
-        if row < 0:
-            self._wait.stop()
-            self.cursor_moved.emit("")
-        else:
-            self._wait.start()
+    # The element that is pointed at
 
-    def _ask_cell(self) -> None:
-        row, column = self._cell
-        params = {**self._strip.params(), "row0": row, "rows": 1, "col0": column, "cols": 1}
+    def _hovered(self, row: int, column: int) -> None:
+        self.cell_moved.emit(self.place.full_index(row, column) if row >= 0 else ())
+
+    def _chosen(self, row: int, column: int) -> None:
+        self.place.cell = (row, column)
+        self.cell_moved.emit(self.place.full_index(row, column))
+
+    def mark(self, cell: Index) -> None:
+        self.canvas.set_cursor(self.place.in_slice(cell) if cell else None)
+
+    def tell_value(self, cell: Index, words: str) -> None:
+        self.canvas.show_value(words)
+        self._pointed_at = f". At {list(cell)}: {words}"
+        self._describe()
+
+    def point_out(self, statistic: str, value: float | None) -> None:
+        if statistic not in ("min", "max") or value is None:
+            if self._session is not None:
+                self._session.jobs.drop("extreme")
+            self.canvas.point_out(None, "")
+            return
 
         def answered(body: Body, buffers: Buffers) -> None:
-            if self._cell != (row, column):
-                return
-            words = cell_text(str(body["texts"][0]), memoryview(buffers["numbers"]).cast("B").cast("d")[0])
-            self.canvas.show_value(words)
-            self.cursor_moved.emit(f"{self._strip.full_index(row, column)} = {words}")
+            index = None if body["index"] is None else tuple(int(at) for at in body["index"])
+            cell = None if index is None else self.place.in_slice(index)
+            self.canvas.point_out(cell, f"{statistic} {text.value(value)}")
 
-        self.ask_aside("cell", "values", params, answered)
+        self.ask_aside("extreme", "extreme", {"which": statistic}, answered)
 
 
 def cell_text(exact: str, number: float) -> str:
     """One value as it is shown: whole numbers and words as they are, others with four digits."""
+    if exact in _ODD:
+        return _ODD[exact]
     if not math.isfinite(number) or not ("." in exact or "e" in exact):
         return text.visible(exact, 40).replace("-", text.MINUS)
     return text.value(number) if exact[-1:].isdigit() else text.visible(exact, 40)
-
-
-def _short(x: float) -> float:
-    return float(f"{x:.2g}") if math.isfinite(x) else x
-
-
-def _marks(n: int, most: int) -> list[int]:
-    """Round indexes along an axis of `n` cells, with the first and the last."""
-    if n <= 1:
-        return [0] if n else []
-    most = max(most, 1)
-    step = 1
-    for power in range(12):
-        for factor in (1, 2, 4, 5):
-            step = factor * 10**power
-            if n / step <= most:
-                break
-        if n / step <= most:
-            break
-    # Sizes of networks are round in powers of two more often than in tens.
-    for round_to in (256, 64):
-        for parts in range(max(most, 2), 1, -1):
-            if n % parts == 0 and n // parts % round_to == 0:
-                step = n // parts
-                return [*range(0, n, step), n - 1]
-    marks = [mark for mark in range(0, n, step) if n - 1 - mark >= step * 0.5]
-    return [*(marks or [0]), n - 1]
-
-
-def _at(index: int, n: int, start: int, length: int) -> float:
-    return start + (index + 0.5) / max(n, 1) * length

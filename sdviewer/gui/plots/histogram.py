@@ -12,7 +12,7 @@ from sdviewer.core import text
 from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.plots.axes import Axes
 from sdviewer.gui.plots.plot import Facts, Plot
-from sdviewer.gui.plots.scale import power_of_ten, ticks
+from sdviewer.gui.plots.scale import Mark, power_of_ten, ticks
 from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import Chip, Segments
 
@@ -20,8 +20,12 @@ BINS = 140
 _CURVE = 240
 _ODD = {"nan": "{} NaN", "posinf": "{} Inf", "neginf": "{} −Inf", "zeros": "{} exact zero"}
 """Values that are in no bin, by their field in the answer."""
+_PLACES = {"min": "min", "max": "max", "mean": "mean", "median": "median", "absmean": "mean |x|"}
+"""Statistics that are a value, so that they have a place."""
 # Where an empty bin stands on a logarithmic axis: a little below one.
 _LEAST = 0.7
+MANY_ZEROS = 0.5
+"""Share of exact zeros from which their chip warns."""
 
 
 class HistogramPlot(Plot):
@@ -35,6 +39,7 @@ class HistogramPlot(Plot):
     def __init__(self) -> None:
         super().__init__()
         self._full = False
+        self._count = 1
         self._span: tuple[float, float] | None = None
         self._scale = "linear"
         self._axes = Axes()
@@ -43,6 +48,7 @@ class HistogramPlot(Plot):
         self._robust = Chip("Full range")
         self._robust.setToolTip("Back to the range that holds 99.8 % of the values")
         self._odd = {field: Chip("", "shape" if field != "zeros" else "") for field in _ODD}
+        self._summary: Facts = {}
         self._odd_row = QWidget()
         row = QHBoxLayout(self._odd_row)
         row.setContentsMargins(0, 0, 0, 0)
@@ -91,8 +97,10 @@ class HistogramPlot(Plot):
     def draw(self, body: Body, buffers: Buffers) -> None:
         self._axes.start_over()
         summary, found = body["summary"], body["histogram"]
+        self._summary = summary
         low, high = summary.get("min"), summary.get("max")
         self._span = None if low is None or high is None or not float(low) < float(high) else (float(low), float(high))
+        self._count = max(int(found["count"]), 1)
         self._show_chips(found)
         if found["values"]:
             values = [float(value) for value in found["values"]]
@@ -122,6 +130,8 @@ class HistogramPlot(Plot):
         if zeros and low <= 0 <= high:
             spike = min(self._heights([float(zeros)])[0], ceiling)
             self._axes.add_line([0.0, 0.0], [base, spike], "text", 2.5)
+            words = f"  {_zero_words(zeros)} ({text.percent(zeros / self._count)})  "
+            self._axes.add_words(0.0, ceiling, words, "text", (0.0, 0.0))
         margin = (high - low) * 0.012
         self._axes.set_range((low - margin, high + margin), (base, ceiling))
 
@@ -146,11 +156,12 @@ class HistogramPlot(Plot):
         return base, ceiling
 
     def _show_chips(self, found: Facts) -> None:
+        about = "≈ " if self._sampled else ""
         for chip, words, n in (
             (self._below, "‹ {} below", int(found["below"] or 0)),
             (self._above, "{} above ›", int(found["above"] or 0)),
         ):
-            chip.setText(words.format(text.count(n)))
+            chip.setText(words.format(f"{about}{text.count(n)}"))
             chip.setVisible(n > 0 and not self._full)
         self._robust.setVisible(self._full)
         # Where each value has a bar of its own, zero has one too.
@@ -159,13 +170,23 @@ class HistogramPlot(Plot):
         for field, words in _ODD.items():
             n = counted.get(field, 0)
             ending = "s" if field == "zeros" and n != 1 else ""
-            self._odd[field].setText(words.format(text.count(n)) + ending)
+            self._odd[field].setText(words.format(f"{about}{text.count(n)}") + ending)
             self._odd[field].setVisible(n > 0)
-            share = text.percent(n / max(int(found["count"]), 1))
+            share = text.percent(n / self._count)
+            if field == "zeros":
+                many = n / self._count >= MANY_ZEROS
+                self._odd[field].dress(self._odd[field].text(), "warn" if many else "", "warn" if many else "")
             self._odd[field].setToolTip(f"{n:,} of {int(found['count']):,} values, {share}")
+
+    @property
+    def _sampled(self) -> bool:
+        """Whether this is a first look, scaled up from a sample."""
+        return bool(self._summary.get("approximate"))
 
     def _words(self, found: Facts, summary: Facts, bins: int) -> str:
         parts = [text.plural(bins, "bin")]
+        if self._sampled:
+            return f"≈ {parts[0]} · so far from {text.count(int(summary['sampled']))} values"
         if summary.get("std"):
             parts[0] += " · dashed: normal, same μ and σ"
         if not found["exact_range"]:
@@ -173,11 +194,33 @@ class HistogramPlot(Plot):
         return " · ".join(parts)
 
     def _description(self, found: Facts, summary: Facts) -> str:
-        return (
-            f"Histogram of {text.count(int(found['count']))} values from {text.value(summary.get('min'))} to "
-            f"{text.value(summary.get('max'))}, {text.count(int(found['below'] or 0))} below and "
-            f"{text.count(int(found['above'] or 0))} above what is drawn"
+        odd = ", ".join(
+            words.format(text.count(int(found[field]))) + ("s" if field == "zeros" and int(found[field]) != 1 else "")
+            for field, words in _ODD.items()
+            if int(found[field] or 0)
         )
+        mean = "" if summary.get("mean") is None else f", mean {text.value(summary['mean'])}"
+        std = "" if summary.get("std") is None else f", standard deviation {text.value(summary['std'])}"
+        return (
+            f"{'Approximate histogram' if self._sampled else 'Histogram'} of {text.count(int(found['count']))} values "
+            f"from {text.value(summary.get('min'))} to {text.value(summary.get('max'))}{mean}{std}, "
+            f"{text.count(int(found['below'] or 0))} below and {text.count(int(found['above'] or 0))} above what is "
+            f"drawn{f', {odd}' if odd else ''}, {self._scale} counts"
+        )
+
+    def point_out(self, statistic: str, value: float | None) -> None:
+        mean, std = self._summary.get("mean"), self._summary.get("std")
+        if statistic == "std" and mean is not None and std:
+            marks = [Mark(mean - std, " μ − σ "), Mark(mean + std, " μ + σ ")]
+        elif statistic == "zeros":
+            marks = [Mark(0.0, f" {_zero_words(int(self._summary.get('zeros') or 0))} ")]
+        elif statistic in ("outliers", "outliers6") and mean is not None and std:
+            marks = [Mark(mean - 6 * std, " −6σ "), Mark(mean + 6 * std, " 6σ ")]
+        elif statistic in _PLACES and value is not None and math.isfinite(value):
+            marks = [Mark(value, f" {_PLACES[statistic]} {text.value(value)} ")]
+        else:
+            marks = []
+        self._axes.point_out(marks)
 
     def _show_full(self, full: bool) -> None:
         self._full = full
@@ -191,6 +234,10 @@ class HistogramPlot(Plot):
 
     def _set_scale(self, scale: str) -> None:
         self.set_scale(scale)
+
+
+def _zero_words(n: int) -> str:
+    return f"{text.count(n)} exact {'zero' if n == 1 else 'zeros'}"
 
 
 def _normal(summary: Facts, edges: list[float], counted: float) -> tuple[list[float], list[float]]:

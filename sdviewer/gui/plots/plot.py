@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from PySide6.QtCore import QTimer, Signal
 from PySide6.QtWidgets import QSizePolicy
@@ -11,25 +11,48 @@ from PySide6.QtWidgets import QSizePolicy
 from sdviewer.core import text
 from sdviewer.gui import widgets
 from sdviewer.gui.jobs import Body, Buffers, Job, is_cancelled
+from sdviewer.gui.plots.place import Index as Index
+from sdviewer.gui.plots.place import Place
 from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import Card
 
 Facts = Mapping[str, Any]
 
+PAUSE = 40
+"""Milliseconds that a slider, a wheel or a pointer rests before numbers are asked for."""
+
+
+class SlicePart(NamedTuple):
+    """Something that the heatmap can show: dimensions along rows and columns, the place in all, and which of the slice.
+
+    `rows` and `columns` are the first one and the one behind the last.
+    """
+
+    axes: tuple[int, int]
+    place: Index
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+
 
 class Plot(Card):
     """One kind of plot. `name` is its id, `title` what the view is called, `order` its place in the overview.
 
-    `finished` fires when what was asked for last is drawn or cannot be drawn.
+    `finished` fires when what was asked for last is drawn or cannot be drawn. `cell_moved` fires with the Index that a
+    person points at or moves to, () when at none any more: the other plots then `mark` it. `slice_wanted` fires when
+    somebody chooses a part of a picture that the heatmap shows larger.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     heading: ClassVar[str]
     icon: ClassVar[str]
+    uses_slice: ClassVar[bool] = False
+    """Whether it shows the slice of the tensor that its place says, so that another slice is asked for."""
 
     finished = Signal()
     cursor_moved = Signal(str)
+    cell_moved = Signal(object)  # an Index
+    slice_wanted = Signal(object)  # a SlicePart
 
     def __init__(self) -> None:
         super().__init__(self.heading)
@@ -42,8 +65,16 @@ class Plot(Card):
         self._note.hide()
         self.column.addWidget(self._note)
         self.pending = False
+        self.place = Place()
+        self._soon = QTimer(self, interval=PAUSE, singleShot=True)
+        self._soon.timeout.connect(self.ask)
         self._hint = QTimer(self, interval=500, singleShot=True)
         self._hint.timeout.connect(lambda: self.say("Reading numbers…"))
+
+    @property
+    def _lane(self) -> str:
+        """Its own: of two plots of a kind one may be pinned."""
+        return f"plot {self.name} {id(self)}"
 
     @staticmethod
     def score(facts: Facts) -> int:
@@ -58,11 +89,33 @@ class Plot(Card):
         """Show an answer."""
         raise NotImplementedError
 
+    def share(self, place: Place) -> None:
+        """Look where the other plots of the page look."""
+        self.place = place
+        if self.uses_slice:
+            place.slice_changed.connect(self._slice_changed)
+
+    def _slice_changed(self) -> None:
+        """Another slice is wanted, at once where somebody sees it."""
+        self._answer, self.pending = None, False
+        if self._session is not None and self.isVisible():
+            self.pending = True
+            self._soon.start()
+
     def begin(self, facts: Facts) -> None:
         """Get ready for another tensor, before its numbers are asked for."""
 
     def show_summary(self, summary: Facts) -> None:
         """Take the sums of the same tensor (`stats.Summary`), which come before or after the plot's own numbers."""
+
+    def mark(self, cell: Index) -> None:
+        """Show where an element stands that somebody points at in another plot; () for none."""
+
+    def tell_value(self, cell: Index, words: str) -> None:
+        """Take the exact value of the element that is pointed at, as it is shown."""
+
+    def point_out(self, statistic: str, value: float | None) -> None:
+        """Show where a number of the statistics column stands ("max", "mean" ...); "" for none."""
 
     def shows(self, facts: Facts) -> bool:
         """Whether this tensor is what is drawn, or asked for."""
@@ -79,11 +132,13 @@ class Plot(Card):
         """Ask again, after something about the question changed."""
         if self._session is None:
             return
+        if not self._facts.get("source"):
+            return
         name, params = self.request(self._facts)
         self.pending = True
         self._hint.start()
         self._session.ask_numbers(
-            name, {"source": self._facts["source"], **params}, self._answered, self._failed, lane=f"plot {self.name}"
+            name, {"source": self._facts["source"], **params}, self._answered, self._failed, lane=self._lane
         )
 
     def ask_aside(self, lane: str, name: str, params: dict[str, Any], done: Any) -> Job | None:
@@ -97,7 +152,8 @@ class Plot(Card):
     def forget(self) -> None:
         """The tensor is gone: ask nothing more about it."""
         if self._session is not None:
-            self._session.jobs.drop(f"plot {self.name}")
+            self._session.jobs.drop(self._lane)
+        self._soon.stop()
         self._hint.stop()
         self.pending = False
 

@@ -13,7 +13,9 @@ Numbers = Sequence[float]
 
 
 def plain_number(x: float) -> str:
-    """An axis number: `0.05`, `−0.1`."""
+    """An axis number: `0.05`, `−0.1`, `20,000`."""
+    if 1e4 <= abs(x) < 1e7 and x == round(x):
+        return text.value(round(x))
     return text.value(float(x)) if abs(x) > 1e-300 else "0"
 
 
@@ -49,3 +51,11 @@ class View(NamedTuple):
     right: float
     bottom: float
     top: float
+
+
+class Mark(NamedTuple):
+    """A place along x that is pointed out, in the colour of a token."""
+
+    x: float
+    words: str = ""
+    token: str = "text"

@@ -1,0 +1,30 @@
+"""What plots read out of answers and facts."""
+
+from __future__ import annotations
+
+from sdviewer.core.dtypes import DTYPES
+from sdviewer.gui.plots.plot import Facts
+
+
+def floats(buffer: memoryview) -> list[float]:
+    """A buffer of float64, of at most a few thousand, as a list."""
+    return list(memoryview(buffer).cast("B").cast("d"))
+
+
+def whole_numbers(buffer: memoryview) -> list[int]:
+    """A buffer of int64, of at most a few thousand, as a list."""
+    return list(memoryview(buffer).cast("B").cast("q"))
+
+
+def has_numbers(facts: Facts) -> bool:
+    """Whether the values of a tensor can be read and are numbers, and there are some."""
+    source = facts.get("source")
+    if not source or (source.get("layout") or {}).get("opaque") is not None:
+        return False
+    dtype = DTYPES.get(str(facts.get("dtype")))
+    return (dtype is None or dtype.kind != "bits") and 0 not in (facts.get("shape") or ())
+
+
+def long_axes(facts: Facts) -> list[int]:
+    """The dimensions of more than one index."""
+    return [axis for axis, size in enumerate(facts.get("shape") or ()) if size > 1]

@@ -1,0 +1,55 @@
+"""Where in a tensor its smallest and its largest value stand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from sdviewer.core.progress import Progress, no_progress
+from sdviewer.core.tensor_bytes import ByteSource, TensorLayout
+from sdviewer.stats.decode import Blocks, Reader, product, refuse_bomb
+from sdviewer.stats.moments import magnitude
+from sdviewer.stats.slices import known_elements
+
+Which = Literal["min", "max"]
+
+
+def extreme(
+    source: ByteSource, layout: TensorLayout, which: Which, *, progress: Progress = no_progress
+) -> tuple[int, ...] | None:
+    """The index of the first smallest or largest finite value in row-major order, None when none is finite.
+
+    Complex values are taken by their magnitude. Progress is in bytes.
+
+    Raises:
+        UsageError: its type is known to its container alone.
+        CorruptCheckpoint: the bytes are not there.
+    """
+    elements = known_elements(source, layout)
+    # Along an expanded dimension the first of all is at 0.
+    steps = zip(elements.shape, elements.stride, strict=True)
+    seen = replace(elements, shape=tuple(min(size, 1) if step == 0 else size for size, step in steps))
+    refuse_bomb(seen)
+    reader = Reader(source, layout)
+    total, before = seen.nbytes(seen.count), 0
+    found: tuple[float | int, int] | None = None
+    for block in Blocks(seen):
+        progress(seen.nbytes(before), total)
+        values = reader.values(block).reshape(-1)
+        if values.dtype.kind == "c":
+            values = magnitude(values)
+        size = values.size
+        places = np.flatnonzero(np.isfinite(values)) if values.dtype.kind == "f" else None
+        if places is not None:
+            values = values[places]
+        if values.size:
+            at = int(values.argmin() if which == "min" else values.argmax())
+            value = values[at].item()
+            if found is None or (value < found[0] if which == "min" else value > found[0]):
+                found = value, before + (at if places is None else int(places[at]))
+        before += size
+    progress(total, total)
+    assert before == product(seen.shape)
+    return None if found is None else tuple(int(i) for i in np.unravel_index(found[1], seen.shape))
