@@ -52,6 +52,12 @@ _LIGHT = {
     "tW": "#FFF4D6",
     "bW": "#E8CF8B",
     "neutral": "#8592A0",
+    "series1": "#165F9F",
+    "series2": "#DA6B07",
+    "series3": "#A37A6D",
+    "series4": "#452E39",
+    "series5": "#7C2E0D",
+    "series6": "#9A68FE",
 }
 _DARK = {
     "win": "#14171C",
@@ -82,6 +88,12 @@ _DARK = {
     "tW": "#3A3014",
     "bW": "#6B5A22",
     "neutral": "#8390A0",
+    "series1": "#6CB6F5",
+    "series2": "#EB7E17",
+    "series3": "#8E7D6D",
+    "series4": "#BFED8A",
+    "series5": "#FFD1D3",
+    "series6": "#615AE6",
 }
 TOKENS: Final = MappingProxyType({"light": MappingProxyType(_LIGHT), "dark": MappingProxyType(_DARK)})
 
@@ -93,6 +105,17 @@ DIVERGING: Final[MappingProxyType[str, Stops]] = MappingProxyType(
     }
 )
 """Negative, zero, positive; zero is the panel's colour in both themes."""
+
+SEQUENTIAL: Final[MappingProxyType[str, Stops]] = MappingProxyType(
+    {
+        "light": ((0, "#ECEEF2"), (0.15, "#CDD6E8"), (0.4, "#8B9CD0"), (0.7, "#5454A0"), (1, "#2E1D5C")),
+        "dark": ((0, "#242933"), (0.15, "#303A5C"), (0.4, "#545CA8"), (0.7, "#968AE8"), (1, "#EEE2FF")),
+    }
+)
+"""Amounts from nothing to the most; lightness runs one way only."""
+
+SERIES: Final = tuple(f"series{i}" for i in range(1, 7))
+"""Tokens of things that are drawn over each other; no two look alike to any of the three kinds of colour blindness."""
 
 SMALL, NOTE, BASE, CARD, PATH, HEADING = 11, 12, 13, 14, 17, 21
 """Text sizes in pixels where the platform's own size is 13; others are scaled alike."""

@@ -262,7 +262,8 @@ class Segments(QFrame):
         self.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
 
     def _add(self, key: str, text: str, icon_name: str) -> None:
-        made = QPushButton(f" {text}" if icon_name else text)
+        words = text.replace("&", "&&")  # an ampersand, no mnemonic
+        made = QPushButton(f" {words}" if icon_name else words)
         made.setCheckable(True)
         if icon_name:
             made.setIcon(icons.icon(icon_name))
@@ -281,7 +282,9 @@ class Segments(QFrame):
         self._buttons[key].setChecked(True)
 
     def offer(self, keys: Sequence[str]) -> None:
-        """Show only these."""
+        """Show only these, in this order."""
+        for place, key in enumerate(keys):
+            self._row.insertWidget(place, self._buttons[key])
         for key, made in self._buttons.items():
             made.setVisible(key in keys)
         self.adjustSize()

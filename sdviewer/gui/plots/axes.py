@@ -6,22 +6,28 @@ What is drawn is remembered as the calls that draw it. So a plot can be drawn be
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QEvent, QTimer
+from PySide6.QtCore import QEvent, QTimer, Signal
 from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 
 from sdviewer.gui import resources
 from sdviewer.gui.plots.library import library
-from sdviewer.gui.plots.scale import Numbers, TickText, View, short_number
+from sdviewer.gui.plots.scale import Mark, Numbers, TickText, View, short_number
 
 if TYPE_CHECKING:
     from sdviewer.gui.plots.canvas import Canvas, Item
 
 
 class Axes(QWidget):
-    """A plot area. Draw with `start_over`, the `add` methods in the order of painting, and at last `set_range`."""
+    """A plot area. Draw with `start_over`, the `add` methods in the order of painting, and at last `set_range`.
+
+    `pointed` tells where along x the pointer is, in the data's own numbers; NaN when it has left.
+    """
+
+    pointed = Signal(float)
 
     def __init__(self, tick_text: TickText = short_number) -> None:
         """`tick_text` writes the numbers of the vertical axis."""
@@ -29,35 +35,38 @@ class Axes(QWidget):
         self._tick_text = tick_text
         self._items: list[Item] = []
         self._levels: list[tuple[float, str]] = []
+        self._columns: list[tuple[float, str]] = []
+        self._marks: list[Mark] = []
         self._whole = False
         self._home: View | None = None
-        self._old_colours = False
+        self._stale = False
         self._canvas: Canvas | None = None
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         self.setMinimumSize(120, 60)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
-        if library().ready:
-            self._take_canvas()
-        else:
-            library().loaded.connect(self._take_canvas)
+        if not library().ready:
+            library().loaded.connect(self._draw)
             library().load()
 
-    def _take_canvas(self) -> None:
+    def _take_canvas(self) -> Canvas:
+        """The canvas, made when it is first drawn on: those of all plots at once would stall the window."""
         from sdviewer.gui.plots.canvas import Canvas
 
-        self._canvas = Canvas()
-        self._canvas.hide()
-        layout = self.layout()
-        assert layout is not None
-        layout.addWidget(self._canvas)
-        self._draw()
+        if self._canvas is None:
+            self._canvas = Canvas()
+            self._canvas.pointed.connect(self.pointed)
+            layout = self.layout()
+            assert layout is not None
+            layout.addWidget(self._canvas)
+        return self._canvas
 
     # What is drawn
 
     def start_over(self) -> None:
         """Take everything off."""
-        self._items, self._levels, self._whole, self._home = [], [], False, None
+        self._items, self._levels, self._columns, self._marks = [], [], [], []
+        self._whole, self._home = False, None
         # Most often it is drawn anew at once; hidden and shown, it would be laid out and painted once more.
         QTimer.singleShot(0, self, self._hide_nothing)
 
@@ -70,9 +79,17 @@ class Axes(QWidget):
         words = tick_text or self._tick_text
         self._levels = [(level, words(level)) for level in levels]
 
+    def add_columns(self, columns: Sequence[tuple[float, str]]) -> None:
+        """Labels of the horizontal axis at places of one's own, instead of round numbers."""
+        self._columns = list(columns)
+
     def add_steps(self, edges: Numbers, heights: Numbers, base: float) -> None:
         """True steps, filled to `base`; `edges` has one more than `heights`."""
         self._items.append(lambda canvas: canvas.add_steps(edges, heights, base))
+
+    def add_outline(self, edges: Numbers, heights: Numbers, token: str, dashes: Sequence[float] = ()) -> None:
+        """Steps without a fill, for several over each other; `dashes` are lengths in widths of the line."""
+        self._items.append(lambda canvas: canvas.add_outline(edges, heights, token, dashes))
 
     def add_bars(self, centres: Numbers, heights: Numbers, width: float, base: float) -> None:
         """One bar for each whole number, `width` wide in the data's numbers and never thinner than its outline."""
@@ -83,17 +100,31 @@ class Axes(QWidget):
         """A line through points; what is no number is a gap in it."""
         self._items.append(lambda canvas: canvas.add_line(x, y, token, width, dashed))
 
+    def add_area(self, x: Numbers, y: Numbers, base: float) -> None:
+        """A line through points, filled to `base`."""
+        self._items.append(lambda canvas: canvas.add_area(x, y, base))
+
     def add_band(self, x: Numbers, low: Numbers, high: Numbers) -> None:
         """What lies between two lines, as where many points share a pixel."""
         self._items.append(lambda canvas: canvas.add_band(x, low, high))
 
-    def add_points(self, x: Numbers, y: Numbers) -> None:
-        """Dots, for few values."""
-        self._items.append(lambda canvas: canvas.add_points(x, y))
+    def add_points(self, x: Numbers, y: Numbers, size: float = 5) -> None:
+        """Dots, for few values; `size` is in pixels."""
+        self._items.append(lambda canvas: canvas.add_points(x, y, size))
 
-    def add_mark(self, x: float, token: str = "neutral") -> None:
+    def add_rings(self, x: Numbers, y: Numbers, token: str = "S") -> None:
+        """Circles around what stands out."""
+        self._items.append(lambda canvas: canvas.add_rings(x, y, token))
+
+    def add_words(
+        self, x: float, y: float, words: str, token: str = "text2", anchor: tuple[float, float] = (0.0, 0.5)
+    ) -> None:
+        """Plain text; `anchor` is the part of it that stands at the place, (0, 0) its upper left corner."""
+        self._items.append(lambda canvas: canvas.add_words(x, y, words, token, anchor))
+
+    def add_mark(self, x: float, token: str = "neutral", *, dashed: bool = False) -> None:
         """A thin vertical line."""
-        self._items.append(lambda canvas: canvas.add_mark(x, token))
+        self._items.append(lambda canvas: canvas.add_mark(x, token, dashed))
 
     def add_level(self, y: float, token: str = "neutral") -> None:
         """A thin horizontal line without a number."""
@@ -104,25 +135,36 @@ class Axes(QWidget):
         self._home = View(*_opened(*x), *_opened(*y))
         self._draw()
 
+    def point_out(self, marks: Sequence[Mark]) -> None:
+        """Show these places along x above all that is drawn, instead of those before: quick enough for a pointer."""
+        self._marks = list(marks)
+        if self._canvas is not None and self._home is not None:
+            self._canvas.show_marks(self._marks)
+
     @property
     def view(self) -> View | None:
         """What is shown now; None when nothing is, or not yet."""
         return None if self._home is None or self._canvas is None else self._canvas.view
 
     def _draw(self) -> None:
-        if self._canvas is None:
+        if self._home is None or not library().ready:
             return
-        if self._home is not None:
-            self._canvas.show()
-            self._canvas.start(self._home, self._levels, self._whole)
-            for item in self._items:
-                item(self._canvas)
+        if self.window().isVisible() and not self.isVisible():
+            self._stale = True  # in a view that nobody sees: when it is seen
+            return
+        self._stale = False
+        canvas = self._take_canvas()
+        canvas.show()
+        canvas.start(self._home, self._levels, self._columns, self._whole)
+        for item in self._items:
+            item(canvas)
+        canvas.show_marks(self._marks)
 
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)
         if resources.is_theme_change(event):
             # Those of other tabs draw when they are seen: all at once, they would stall the change.
-            self._old_colours = True
+            self._stale = True
             self._draw_anew()
 
     def showEvent(self, event: QShowEvent) -> None:
@@ -130,8 +172,7 @@ class Axes(QWidget):
         self._draw_anew()
 
     def _draw_anew(self) -> None:
-        if self._old_colours and self.isVisible():
-            self._old_colours = False
+        if self._stale and self.isVisible():
             self._draw()
 
 

@@ -7,17 +7,18 @@ Nothing that comes from a file is ever given to pyqtgraph as a title or label: i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
 import pyqtgraph as pg
 from numpy.typing import NDArray
-from PySide6.QtCore import Qt
-from PySide6.QtGui import QColor, QFontMetrics, QPen
+from PySide6.QtCore import QEvent, Qt, Signal
+from PySide6.QtGui import QColor, QFontMetrics, QMouseEvent, QPen
 
 from sdviewer.gui import resources
-from sdviewer.gui.plots.scale import Numbers, View, plain_number, ticks
+from sdviewer.gui.plots.scale import Mark, Numbers, View, plain_number, ticks
 
 CLOSEST: Final = 1e-6
 """Share of the first range below which nothing is seen any more; and its inverse, how far away one can go, is 1000."""
@@ -37,8 +38,12 @@ class _Values(pg.AxisItem):  # type: ignore[misc]
         super().__init__("bottom")
         self.home = (0.0, 1.0)
         self.whole = False
+        self.columns: list[tuple[float, str]] = []
 
     def tickValues(self, low: float, high: float, size: float) -> list[tuple[float, list[float]]]:
+        if self.columns:
+            self._words = {_share(place, *self.home): words for place, words in self.columns}
+            return [(1.0, list(self._words))]
         left, right = (_value(share, *self.home) for share in (low, high))
         numbers = ticks(left, right, max(int(size // TICK_WIDTH), 1))
         if self.whole:
@@ -68,7 +73,12 @@ class _Area(pg.ViewBox):  # type: ignore[misc]
 
 
 class Canvas(pg.PlotWidget):  # type: ignore[misc]
-    """A plot area: `start`, then the items in the order of painting."""
+    """A plot area: `start`, then the items in the order of painting.
+
+    `pointed` tells the place of the pointer along x in the data's own numbers, NaN when it has left.
+    """
+
+    pointed = Signal(float)
 
     def __init__(self) -> None:
         self._values = _Values()
@@ -81,6 +91,7 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
         self._area.disableAutoRange()
         self._area.setLimits(minXRange=CLOSEST, minYRange=CLOSEST, maxXRange=FARTHEST, maxYRange=FARTHEST)
         self._home = View(0.0, 1.0, 0.0, 1.0)
+        self._marks: list[Any] = []
 
     @property
     def view(self) -> View:
@@ -89,11 +100,21 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
         across, up = self._home[:2], self._home[2:]
         return View(_value(left, *across), _value(right, *across), _value(bottom, *up), _value(top, *up))
 
-    def start(self, home: View, levels: Sequence[tuple[float, str]], whole: bool) -> None:
-        """Take everything off, show `home` and label the horizontal lines `levels`, in the colours of the theme."""
+    def start(
+        self,
+        home: View,
+        levels: Sequence[tuple[float, str]],
+        columns: Sequence[tuple[float, str]],
+        whole: bool,
+    ) -> None:
+        """Take everything off, show `home` and label the horizontal lines `levels`, in the colours of the theme.
+
+        `columns` are labels of the horizontal axis instead of round numbers.
+        """
         self.clear()
+        self._marks = []
         self._home = home
-        self._values.home, self._values.whole = home[:2], whole
+        self._values.home, self._values.whole, self._values.columns = home[:2], whole, list(columns)
         left = self.getAxis("left")
         for axis in (self._values, left):
             axis.setPen(QPen(resources.colour("border2"), 1))
@@ -132,6 +153,14 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
         outline = np.concatenate([ground, y, ground])
         self._add_curve(x, outline, _pen("A", 1), fillLevel=float(ground[0]), brush=_fill(), antialias=False)
 
+    def add_outline(self, edges: Numbers, heights: Numbers, token: str, dashes: Sequence[float]) -> None:
+        """Steps without a fill, for several over each other; `dashes` are lengths in widths of the line."""
+        pen = _pen(token, 1.6)
+        if dashes:
+            pen.setDashPattern(list(dashes))
+        x, y = np.repeat(self._x(edges), 2)[1:-1], np.repeat(self._y(heights), 2)
+        self._add_curve(x, y, pen, antialias=False)
+
     def add_bars(self, centres: Numbers, heights: Numbers, width: float, base: float) -> None:
         """One bar for each value, `width` wide in the data's numbers; its outline is seen where it has no width."""
         ground = float(self._y([base])[0])
@@ -148,30 +177,84 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
             pen.setDashPattern([4, 2.5])
         self._add_curve(self._x(x), self._y(y), pen, connect="finite")
 
-    def add_band(self, x: Numbers, low: Numbers, high: Numbers) -> None:
-        """What lies between two lines, as where many points share a pixel."""
-        places, below, above = self._x(x), self._y(low), self._y(high)
-        finite = np.isfinite(below) & np.isfinite(above)
-        for run in np.split(np.arange(len(places)), np.flatnonzero(np.diff(finite)) + 1):
-            if len(run) and finite[run[0]]:
-                around = np.concatenate([run, run[::-1]])
-                outline = np.concatenate([below[run], above[run[::-1]]])
-                colour = resources.colour("A")
-                self._add_curve(places[around], outline, _pen("A", 1), fillLevel="enclosed", brush=colour)
+    def add_area(self, x: Numbers, y: Numbers, base: float) -> None:
+        """A line through points, filled to `base`."""
+        ground = float(self._y([base])[0])
+        self._add_curve(self._x(x), self._y(y), _pen("A", 1.5), fillLevel=ground, brush=_fill())
 
-    def add_points(self, x: Numbers, y: Numbers) -> None:
+    def add_band(self, x: Numbers, low: Numbers, high: Numbers) -> None:
+        """What lies between two lines, as where many points share a pixel.
+
+        A line up and down, without soft edges: filled as an area with thousands of corners it takes Qt 100 ms to paint.
+        """
+        places, ends = np.repeat(self._x(x), 2), np.empty(2 * len(x))
+        ends[0::2], ends[1::2] = self._y(low), self._y(high)
+        # Turned at every second point, so that the next one is near.
+        ends[2::4], ends[3::4] = ends[3::4].copy(), ends[2::4].copy()
+        self._add_curve(places, ends, _pen("A", 1), connect="finite", antialias=False)
+
+    def add_points(self, x: Numbers, y: Numbers, size: float) -> None:
         """Dots, for few values."""
         across, up = self._x(x), self._y(y)
         there = np.isfinite(up)
-        self.addItem(pg.ScatterPlotItem(across[there], up[there], size=5, pen=None, brush=resources.colour("A")))
+        self.addItem(pg.ScatterPlotItem(across[there], up[there], size=size, pen=None, brush=resources.colour("A")))
 
-    def add_mark(self, x: float, token: str) -> None:
+    def add_rings(self, x: Numbers, y: Numbers, token: str) -> None:
+        """Circles around what stands out."""
+        rings = pg.ScatterPlotItem(self._x(x), self._y(y), size=11, pen=_pen(token, 2), brush=None)
+        self.addItem(rings)
+
+    def add_words(self, x: float, y: float, words: str, token: str, anchor: tuple[float, float]) -> None:
+        """Plain text; `anchor` is the part of it that stands at the place, (0, 0) its upper left corner."""
+        self.addItem(self._words(float(self._x([x])[0]), float(self._y([y])[0]), words, token, anchor))
+
+    def _words(self, x: float, y: float, words: str, token: str, anchor: tuple[float, float]) -> Any:
+        made = pg.TextItem(words, color=resources.colour(token), anchor=anchor)
+        made.setFont(resources.font(resources.SMALL))
+        made.setPos(x, y)
+        made.setZValue(20)
+        return made
+
+    def add_mark(self, x: float, token: str, dashed: bool) -> None:
         """A thin vertical line."""
-        self.addItem(pg.InfiniteLine(self._x([x])[0], angle=90, pen=_pen(token, 1)))
+        pen = _pen(token, 1)
+        if dashed:
+            pen.setDashPattern([4, 3])
+        self.addItem(pg.InfiniteLine(self._x([x])[0], angle=90, pen=pen))
+
+    def show_marks(self, marks: Sequence[Mark]) -> None:
+        """Thin lines over all else with words at their upper end, instead of those before; nothing else is redrawn."""
+        for item in self._marks:
+            self.removeItem(item)
+        self._marks = []
+        (left, right), (_, top) = self._area.viewRange()
+        for place, words, token in marks:
+            x = float(self._x([place])[0])
+            if not left <= x <= right:
+                words = f"‹ {words}" if x < left else f"{words} ›"
+                x = left if x < left else right
+            else:
+                self._marks.append(pg.InfiniteLine(x, angle=90, pen=_pen(token, 1.5)))
+            if words:
+                beyond = x > left + (right - left) * 0.7
+                self._marks.append(self._words(x, top, words, token, (1.0 if beyond else 0.0, 0.0)))
+        for item in self._marks:
+            item.setZValue(30)
+            self.addItem(item)
 
     def add_level(self, y: float, token: str) -> None:
         """A thin horizontal line without a number."""
         self.addItem(pg.InfiniteLine(self._y([y])[0], angle=0, pen=_pen(token, 1)))
+
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:
+        super().mouseMoveEvent(event)
+        at = self._area.mapSceneToView(self.mapToScene(event.position().toPoint()))
+        inside = self._area.sceneBoundingRect().contains(self.mapToScene(event.position().toPoint()))
+        self.pointed.emit(_value(at.x(), *self._home[:2]) if inside else math.nan)
+
+    def leaveEvent(self, event: QEvent) -> None:
+        super().leaveEvent(event)
+        self.pointed.emit(math.nan)
 
     def _add_curve(self, x: NDArray[np.float64], y: NDArray[np.float64], pen: QPen, **style: Any) -> None:
         self.addItem(pg.PlotCurveItem(x, y, pen=pen, **{"antialias": True, **style}))

@@ -49,3 +49,11 @@ class View(NamedTuple):
     right: float
     bottom: float
     top: float
+
+
+class Mark(NamedTuple):
+    """A place along x that is pointed out, in the colour of a token."""
+
+    x: float
+    words: str = ""
+    token: str = "text"
