@@ -8,7 +8,8 @@ are translated too.
     open      {"path", "recipe"?: text, "selected"?: [row]}  -> {"info": {...}, "dtypes": [...], "rows_total",
               "edit": EDIT, "selected": [row]}; buffers: the sheet's columns (core.sheet.COLUMNS), "text", "visible"
     rows      {"toggle"?: row, "expand"?: [row], "collapse"?: [row], "subtree"?: bool, "all"?: "expand" | "collapse",
-              "filter"?: text, "sort"?: "natural" | column, "descending"?: bool, "reveal"?: [row]}
+              "filter"?: text, "sort"?: "natural" | column, "descending"?: bool, "reveal"?: row,
+              "rows"?: [row], to be seen too}
               -> {"matched": n | null, "filter_error": text, "by_numbers": whether filter or order look at numbers};
               buffers: "visible" (int32 rows), "flags" (all rows)
     facts     {"row"} -> FACTS
@@ -445,8 +446,11 @@ class Document:
             shown.set_expanded(params["collapse"], False, params.get("subtree", False))
         if "all" in params:
             shown.expand_all(params["all"] == "expand")
-        for row in params.get("reveal", ()):
-            shown.reveal(row)
+        if "reveal" in params:
+            shown.reveal(params["reveal"])
+        for row in params.get("rows", ()):
+            if row >= 0:
+                shown.reveal(row)
         matched = None if shown.matched is None else len(shown.matched)
         body = {"matched": matched, "filter_error": error, "filter": shown.filter, "by_numbers": shown.by_numbers}
         return Answer(body, self._visible())

@@ -196,7 +196,7 @@ def test_that_several_rows_are_revealed_at_once(document: DocumentWorker) -> Non
     document.edit("", [], answer.done, answer.failed, strict=True)
     answer.wait()
     before = _rows(ask(document, "rows", all="collapse"))
-    shown = _rows(ask(document, "rows", reveal=[5, 9]))
+    shown = _rows(ask(document, "rows", rows=[5, 9]))
     assert not {5, 9} <= set(before)
     assert {5, 9} <= set(shown)
 
