@@ -5,12 +5,11 @@ What names, shapes and storages tell is there at once; statistics (`Document.tab
     overview         {} -> {"head": HEAD, "groups": [GROUP], "left_out": what of the file the tiles do not show, in
                      words, "bytes": BYTES, "kinds": [[heading, [[name, tensors, elements, bytes]]]]}
     overview_state   {} -> {"known", "unreadable", "total": n tensors, "std": [x | null], "norm": [x | null], one a tile
-                     in the order of the groups, "findings": [FINDING], "candidates": [[tensor, SOURCE]]}; the last are
-                     tensors that look equal, to be compared when all statistics are there;
-                     "seconds" that this took
-    overview_depth   {"series": n, "measure": MEASURES, "kind": "weights" | "vectors"} -> {"series": [[name, n blocks]],
-                     "chosen": n, "blocks": [name], "every": only each n-th block is told,
-                     "lines": [LINE], "more": n lines that are not told, "kinds": [those there are]}
+                     in the order of the groups, "findings": [FINDING], "candidates": [[tensor, SOURCE]], "seconds" that
+                     this took}; candidates are tensors that look equal, to be compared when all are measured
+    overview_depth   {"series": n, "measure": "std" | "norm" | "mean" | "largest", "kind": "weights" | "vectors"}
+                     -> {"series": [[name, n blocks]], "chosen": n, "kind", "kinds": [those there are], "blocks":
+                     [name], "every": only each n-th block is told, "lines": [LINE], "more": n lines that are not told}
     overview_equal   {"digests": {tensor: SHA-256 or ""}} -> {}     what became of candidates
 
     HEAD     {"folder", "name", "container", "writer": text, "byte_order", "saved": seconds since the epoch, "files",
@@ -18,7 +17,8 @@ What names, shapes and storages tell is there at once; statistics (`Document.tab
              "dtype": [name, share of bytes] | null, "told": [[name, value as text]]}
     GROUP    [row, name, elements, container, [[row, name, elements, dtype, tensors, modules]]]    (core.tiles)
     BYTES    {"size", "parts": [[name, bytes, "model" | "average" | "optimizer" | "other" | "rest" | "unused"]],
-             "weights_only": bytes, "slim": whether leaving something out makes the file smaller}
+             "compressed": whether they are packed in the file, "weights_only": bytes, "slim": whether a copy without
+             the rest can be saved and is smaller}
     FINDING  {"severity", "kind", "title", "detail", "rows": [row], "count"}
     LINE     {"name", "places": [index into blocks], "values": [x | null], "rows": [row]}
 """
@@ -44,6 +44,7 @@ from sdviewer.core.tiles import Group, model_rows, module_tiles
 from sdviewer.core.tree import ModuleTree, value_text
 from sdviewer.engine.frames import Answer
 from sdviewer.errors import SDViewerError
+from sdviewer.formats.torch_source import TorchSource
 
 if TYPE_CHECKING:
     from sdviewer.stats.findings import Subjects
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
 
 Params = Mapping[str, Any]
 
-MEASURES: Final = ("std", "norm", "mean", "largest")
 MOST_LINES: Final = 6
 """As many as there are colours that nobody confuses (gui.resources.SERIES)."""
 MOST_BLOCKS: Final = 400
@@ -284,7 +284,7 @@ class Overview:
             "weights_only": kept,
             # What is compressed in the file is more than the file.
             "compressed": rest < 0,
-            "slim": bool(kept and beside),
+            "slim": bool(kept and beside) and isinstance(checkpoint.source, TorchSource),
         }
 
     def _moment(self, info: TensorInfo) -> tuple[str, str]:

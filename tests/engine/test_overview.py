@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from sdviewer.core.checkpoint import Checkpoint, StateDict, StorageInfo, ValueInfo
 from sdviewer.core.paths import TypedStep
@@ -70,7 +71,16 @@ def test_that_bytes_are_told_by_part_and_add_up_to_the_file() -> None:
         ["optimizer exp_avg_sq", 512, "optimizer"],
         ["names, values and padding", 500, "rest"],
     ]
-    assert (told["weights_only"], told["slim"]) == (512, True)
+    assert told["weights_only"] == 512
+
+
+def test_that_a_slim_copy_is_offered_where_one_can_be_saved(tmp_path: Path) -> None:
+    model, step = {"a.weight": torch.zeros(4, 4)}, {"state": {0: {"exp_avg": torch.zeros(4, 4)}}, "param_groups": []}
+    torch.save({"model": model, "optimizer": step}, tmp_path / "both.pt")
+    torch.save(model, tmp_path / "one.pt")
+    for name, slim in (("both", True), ("one", False)):
+        assert overview_of(open_checkpoint(str(tmp_path / f"{name}.pt"))).facts()["bytes"]["slim"] is slim
+    assert not overview_of(training()).facts()["bytes"]["slim"]
 
 
 def test_that_a_storage_of_model_and_average_is_counted_once_and_what_nobody_uses_apart() -> None:
