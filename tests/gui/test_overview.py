@@ -333,3 +333,15 @@ def test_that_the_colour_of_tiles_survives_numbers_of_other_tiles(app: QApplicat
     assert card.map.words == [""]
     card.show_numbers({"std": [1.5], "norm": [3.0]})
     assert card.map.words == ["std 1.5"]
+
+
+def test_that_a_file_that_cannot_be_read_has_no_views(
+    window: MainWindow, settings: Settings, opened: Opened, model: Path
+) -> None:
+    settings.set("view/front", "overview")
+    model.write_bytes(b"nothing")
+    assert opened(model).state == "failed"
+    page = window.current_page()
+    assert page is not None
+    assert not page.bar.isVisible()
+    assert page.failed.isVisible()

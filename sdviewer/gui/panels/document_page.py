@@ -383,6 +383,7 @@ class DocumentPage(QWidget):
 
     def _show_failure(self) -> None:
         self._opening.end()
+        self.bar.hide()
         self.failed.show_failure(self.session.name, self.session.path, self.session.failure)
         self._stack.setCurrentWidget(self.failed)
 
