@@ -35,13 +35,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from sdviewer.core import text
-from sdviewer.core.checkpoint import Checkpoint, Role, TensorInfo
+from sdviewer.core.checkpoint import Checkpoint, Role, StateDict, TensorInfo
 from sdviewer.core.depth import Line, Series, find_series
 from sdviewer.core.dtypes import DTYPES
 from sdviewer.core.paths import TypedStep
 from sdviewer.core.progress import Progress
 from sdviewer.core.tiles import Group, model_rows, module_tiles
-from sdviewer.core.tree import ModuleTree, value_text
+from sdviewer.core.tree import ModuleTree, loose_root, value_text
 from sdviewer.engine.frames import Answer
 from sdviewer.errors import SDViewerError
 from sdviewer.formats.torch_source import TorchSource
@@ -167,6 +167,16 @@ class Overview:
         }
 
     @cached_property
+    def _roles(self) -> list[Role]:
+        """The role of each state dict; a tensor or two at the top of a training checkpoint are no model of it."""
+        loose = loose_root(self.checkpoint)
+        return ["other" if at == loose else found.role for at, found in enumerate(self.checkpoint.state_dicts)]
+
+    @property
+    def _models(self) -> list[StateDict]:
+        return [found for found, role in zip(self.checkpoint.state_dicts, self._roles, strict=True) if role == "model"]
+
+    @cached_property
     def _groups(self) -> list[Group]:
         return module_tiles(self.tree, model_rows(self._result, self.tree))
 
@@ -188,7 +198,7 @@ class Overview:
             role = {"average": "ema"}.get(kind, kind)
             if role in bytes_of:
                 bytes_of[role] += nbytes
-        models = [found.parameters for found in checkpoint.state_dicts if found.role == "model"]
+        models = [found.parameters for found in self._models]
         path = Path(checkpoint.path)
         return {
             "folder": text.visible(str(path.parent), 300),
@@ -211,7 +221,7 @@ class Overview:
 
     @property
     def _model_tensors(self) -> int:
-        return sum(found.tensors for found in self.checkpoint.state_dicts if found.role == "model")
+        return sum(found.tensors for found in self._models)
 
     @cached_property
     def _forms(self) -> Counter[tuple[int | None, str, tuple[int, ...], str, bool]]:
@@ -223,7 +233,7 @@ class Overview:
 
     def _main_dtype(self) -> list[Any] | None:
         """The dtype of most bytes of the model, or of all tensors, with its share."""
-        roles = [found.role for found in self.checkpoint.state_dicts]
+        roles = self._roles
         models = "model" in roles
         sizes: Counter[str] = Counter()
         for (state_dict, dtype, shape, _, _), n in self._forms.items():
@@ -244,7 +254,7 @@ class Overview:
         parts: dict[tuple[str, str], int] = defaultdict(int)
         order = {"model": 0, "average": 1, "optimizer": 2, "other": 3}
         plain: dict[int | None, tuple[str, str]] = {None: _PARTS["other"]}
-        plain |= {at: _PARTS[one.role] for at, one in enumerate(checkpoint.state_dicts) if one.role in _PARTS}
+        plain |= {at: _PARTS[role] for at, role in enumerate(self._roles) if role in _PARTS}
         owner: dict[str, tuple[str, str]] = {}
         outside: Counter[tuple[str, str]] = Counter()
         for info in checkpoint.tensors:
@@ -320,14 +330,12 @@ class Overview:
         """The modules of blocks of the models; where there is no model, of all tensors with keys."""
         if self._before is not None:
             return self._before.series
-        checkpoint = self.checkpoint
-        roles = [found.role for found in checkpoint.state_dicts]
+        roles = self._roles
         wanted: Role = "model" if "model" in roles else "ema" if "ema" in roles else "other"
         return find_series(self._keys(wanted, roles.count(wanted) > 1))
 
     def _keys(self, wanted: Role, several: bool) -> Iterator[tuple[int, str, Sequence[int], int]]:
-        checkpoint = self.checkpoint
-        roles = [found.role for found in checkpoint.state_dicts]
+        checkpoint, roles = self.checkpoint, self._roles
         for at, info in enumerate(checkpoint.tensors):
             if info.key is not None and info.state_dict is not None and roles[info.state_dict] == wanted:
                 above = checkpoint.state_dicts[info.state_dict].path if several else ()

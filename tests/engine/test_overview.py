@@ -62,6 +62,15 @@ def test_that_the_head_counts_the_model_and_tells_how_far_the_training_was() -> 
     assert head["told"] == [["epoch", "42"], ["best_acc1", "84.31"]]
 
 
+def test_that_a_tensor_at_the_top_of_a_training_is_no_part_of_its_model() -> None:
+    made = training()
+    state = tensor(("rng",), "rng", (1000,), "uint8", state_dict=3, storage="rng")
+    root = StateDict((), "model", ("rng",), (len(made.tensors),), 1000, 1000)
+    made = replace(made, tensors=(*made.tensors, state), state_dicts=(*made.state_dicts, root))
+    head = overview_of(made).facts()["head"]
+    assert (head["parameters"], head["tensors"], head["dtype"]) == (128, 2, ["float32", 1.0])
+
+
 def test_that_bytes_are_told_by_part_and_add_up_to_the_file() -> None:
     told = overview_of(training()).facts()["bytes"]
     assert told["parts"] == [

@@ -285,7 +285,7 @@ class OverviewPage(QWidget):
         session = self.session
         harmful = dangerous_calls(session.scan) if session.scan else []
         if harmful:
-            title = "Loading it in Python would run something"
+            title = "Loading it would run something"
             names = ", ".join(text.visible(str(use["name"]), 60) for use in harmful[:3])
             own.append(Shown("error", "hazard", title, names, (), "security"))
         errors = [problem for problem in session.problems if problem[0] == "error"]
