@@ -229,7 +229,8 @@ def _best_rows(weights: Sequence[float], width: float, height: float) -> list[ra
 def _strips(weights: Sequence[float], width: float, height: float) -> list[Rect]:
     """A group's tiles in columns, without gaps but a line; what lies flat is laid in rows."""
     if width <= 1 or height <= 1:
-        return [Rect(0, 0, max(width, 0), max(height, 0))] * len(weights)
+        # Less than a pixel: the first has it.
+        return [Rect(0, 0, max(width, 0), max(height, 0)), *[Rect(0, 0, 0, 0)] * (len(weights) - 1)]
     turned = width > height * 2.2
     long, short = (width, height) if turned else (height, width)
     total = sum(weights)
