@@ -8,7 +8,8 @@ are translated too.
     open      {"path", "recipe"?: text, "selected"?: [row]}  -> {"info": {...}, "dtypes": [...], "rows_total",
               "edit": EDIT, "selected": [row]}; buffers: the sheet's columns (core.sheet.COLUMNS), "text", "visible"
     rows      {"toggle"?: row, "expand"?: [row], "collapse"?: [row], "subtree"?: bool, "all"?: "expand" | "collapse",
-              "filter"?: text, "sort"?: "natural" | column, "descending"?: bool, "reveal"?: row}
+              "filter"?: text, "sort"?: "natural" | column, "descending"?: bool, "reveal"?: row,
+              "rows"?: [row], to be seen too}
               -> {"matched": n | null, "filter_error": text, "by_numbers": whether filter or order look at numbers};
               buffers: "visible" (int32 rows), "flags" (all rows)
     facts     {"row"} -> FACTS
@@ -42,6 +43,7 @@ are translated too.
     structure, records, record_text, storages, metadata, problems, checkable, clean: all that is in the file
               (engine.contents)
     preview, step, cell, keys, common, alike, read_recipe, recipe_text: edits (engine.edits)
+    overview, overview_state, overview_depth, overview_equal: the checkpoint as a whole (engine.overview)
     would_save, save_map, script, slim: saves before they happen, and the keys of those that did (engine.save_preview)
 
     info   {"path", "name", "container", "size", "tensors", "parameters", "state_dicts": [{"dotted", "role", "tensors",
@@ -74,7 +76,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sdviewer.core import sheet as sheets
 from sdviewer.core import text
@@ -88,6 +90,7 @@ from sdviewer.engine.contents import CONTENTS, Contents
 from sdviewer.engine.deadline import deadline
 from sdviewer.engine.edits import Edits
 from sdviewer.engine.frames import Answer
+from sdviewer.engine.overview import OverviewRequests
 from sdviewer.engine.planned import Planned, made_of, planned
 from sdviewer.engine.save_preview import SavePreview, is_mappable, place_of
 from sdviewer.engine.tree_numbers import FileNumbers, TreeNumbers
@@ -102,6 +105,9 @@ from sdviewer.repair.operations.file_operation import FileOperation
 from sdviewer.repair.plan import Plan
 from sdviewer.repair.planning import make_plan
 from sdviewer.repair.recipe import Recipe, parse_recipe
+
+if TYPE_CHECKING:
+    from sdviewer.stats.table import StatisticsTable
 
 CHIPS = (
     ("Weights", "*.weight"),
@@ -171,6 +177,7 @@ class Document:
             **{name: partial(self._of_contents, name) for name in CONTENTS},
             **{name: partial(self._of_edits, handler) for name, handler in self._edits.requests.items()},
             **SavePreview(self).requests,
+            **OverviewRequests(self).requests,
         }
         self.requests: Mapping[str, Handler] = {
             name: partial(self._of_rows, handler) if name in ABOUT_ROWS else handler
@@ -237,6 +244,11 @@ class Document:
     def plan(self) -> Plan | None:
         """What the recipe makes of the file, None without one."""
         return self._plan
+
+    @property
+    def table(self) -> StatisticsTable | None:
+        """What was measured of the file's tensors, None as long as nothing was."""
+        return self._numbers.table if self._numbers is not None and self._numbers.begun else None
 
     @property
     def tree(self) -> ModuleTree:
@@ -436,6 +448,9 @@ class Document:
             shown.expand_all(params["all"] == "expand")
         if "reveal" in params:
             shown.reveal(params["reveal"])
+        for row in params.get("rows", ()):
+            if row >= 0:
+                shown.reveal(row)
         matched = None if shown.matched is None else len(shown.matched)
         body = {"matched": matched, "filter_error": error, "filter": shown.filter, "by_numbers": shown.by_numbers}
         return Answer(body, self._visible())

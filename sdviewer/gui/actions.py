@@ -54,7 +54,7 @@ def with_document(state: State) -> str:
 
 def with_tree(state: State) -> str:
     """The tree is on the screen."""
-    return "" if state.tree else "Open a file first."
+    return "" if state.tree else with_document(state) or "Show the tensors first (Ctrl+1)."
 
 
 def with_selection(state: State) -> str:
@@ -390,15 +390,25 @@ ACTIONS: Final = (
         "Read the numbers of every tensor: columns, filters such as nan or std:>0.1, marks in the tree",
     ),
     Action(
+        "overview",
+        "O&verview",
+        "&View",
+        "show_overview",
+        ("Ctrl+0",),
+        "treemap",
+        with_document,
+        "The file as a whole: what is large, what is odd, where the bytes are",
+        separator=True,
+    ),
+    Action(
         "details",
-        "Deta&ils",
+        "Tensors and deta&ils",
         "&View",
         "show_details",
         ("Ctrl+1",),
         "tensor",
         with_document,
         "What is selected in the tree",
-        separator=True,
     ),
     Action(
         "security",

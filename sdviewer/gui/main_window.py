@@ -200,6 +200,8 @@ class MainWindow(QMainWindow):
         page.save_requested.connect(lambda: self.files.ask_and_save(session))
         page.step_edit_requested.connect(self.editing.edit_step)
         page.recipe_made.connect(self._fill_recipe_menus)
+        page.slim_copy_requested.connect(lambda: self.files.ask_and_save(session, "slim"))
+        page.remembered.connect(self.settings.set)
         page.clean_copy_requested.connect(lambda: self.files.ask_and_save(session, "clean"))
         page.elsewhere_requested.connect(lambda: self.files.ask_and_save(session, again=True))
         page.file_chosen.connect(lambda path: self.open_paths([path]))
@@ -224,7 +226,14 @@ class MainWindow(QMainWindow):
             session = Session(path, self._pool)
             session.columns = known_columns(str(self.settings.get("tree/columns")))
             page = DocumentPage(
-                session, str(self.settings.get("view/plot")), str(self.settings.get("plots/histogram_scale"))
+                session,
+                str(self.settings.get("view/plot")),
+                str(self.settings.get("plots/histogram_scale")),
+                (
+                    str(self.settings.get("view/front")),
+                    str(self.settings.get("overview/colour")),
+                    str(self.settings.get("overview/measure")),
+                ),
             )
             self._connect_page(page)
             self.recovery.watch(page)
@@ -320,12 +329,14 @@ class MainWindow(QMainWindow):
         session = page.session if page is not None else None
         state = State(tabs=self.tabs.count())
         if page is not None and session is not None and session.state == "open":
+            # What is selected and not seen is not edited.
+            hidden = "" if page.shows_tree else "Show the tensors first (Ctrl+1)."
             state = State(
                 document=True,
                 tree=page.shows_tree,
-                selected=bool(session.selection),
-                not_editable="" if session.facts.get("plain") else session.editable,
-                not_droppable="" if session.facts.get("leaves") else session.editable,
+                selected=bool(session.selection) and page.shows_tree,
+                not_editable=hidden or ("" if session.facts.get("plain") else session.editable),
+                not_droppable=hidden or ("" if session.facts.get("leaves") else session.editable),
                 undo=session.history.undo_label,
                 redo=session.history.redo_label,
                 steps=any(step.enabled for step in session.recipe.steps),
@@ -393,6 +404,10 @@ class MainWindow(QMainWindow):
         """Only the top rows."""
         if session := self.current_session():
             session.collapse_all()
+
+    def show_overview(self) -> None:
+        """The file as a whole."""
+        self._show_view("overview")
 
     def show_details(self) -> None:
         """The selection, beside the tree."""

@@ -52,6 +52,7 @@ class Session(QObject):
     rows_changed = Signal(object, object)  # visible rows, flags
     filtered = Signal(int, str)  # matches or -1 without a filter, what is wrong with it
     reveal_requested = Signal(int)
+    several_requested = Signal(object)  # nodes to select, wherever they were folded away
     selection_changed = Signal(object)  # nodes; a list that Qt is not to copy
     facts_changed = Signal(object)
     totals_changed = Signal(object)
@@ -283,6 +284,15 @@ class Session(QObject):
         matched = body.get("matched")
         self.by_numbers = bool(body.get("by_numbers"))
         self.filtered.emit(-1 if matched is None else min(matched, 2**31 - 1), error)
+
+    def reveal_several(self, nodes: list[int]) -> None:
+        """Show nodes wherever they are folded away, and select them."""
+
+        def shown(body: Body, buffers: Buffers) -> None:
+            self._rows_answered(body, buffers)
+            self.several_requested.emit(nodes)
+
+        self.ask("rows", {"rows": nodes}, shown)
 
     # The numbers of all tensors
 

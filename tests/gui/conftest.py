@@ -78,8 +78,10 @@ def checkpoint(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def settings() -> Settings:
-    """Settings that are gone after the test."""
-    return Settings(Memory())
+    """Settings that are gone after the test; a file opens on its tensors, where most tests have to do."""
+    made = Settings(Memory())
+    made.set("view/front", "tensors")
+    return made
 
 
 @pytest.fixture

@@ -500,6 +500,7 @@ class TreePanel(QWidget):
         session.rows_changed.connect(self._show_rows)
         session.filtered.connect(self._show_matches)
         session.reveal_requested.connect(self.select_node)
+        session.several_requested.connect(self.select_nodes)
         view.toggle_requested.connect(session.toggle)
         view.step_requested.connect(lambda node, expand: (session.expand if expand else session.collapse)(node))
         view.subtree_requested.connect(
@@ -727,8 +728,19 @@ class TreePanel(QWidget):
             return
         model = self.model
         rows = [row for row in range(model.rowCount()) if model.flags_of(model.node(row)) & MATCHED]
+        self._select_rows(rows)
+
+    def select_nodes(self, nodes: list[int]) -> None:
+        """Select visible nodes and bring the first of them into view."""
+        rows = sorted(self.model.rows_of(nodes))
+        self._select_rows(rows)
+        if rows:
+            self.view.scrollTo(self.model.index(rows[0], 0), QAbstractItemView.ScrollHint.EnsureVisible)
+
+    def _select_rows(self, rows: list[int]) -> None:
         if not rows:
             return
+        model = self.model
         selection = QItemSelection()
         last = model.columnCount() - 1
         start = before = rows[0]

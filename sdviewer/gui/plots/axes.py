@@ -25,10 +25,12 @@ if TYPE_CHECKING:
 class Axes(QWidget):
     """A plot area. Draw with `start_over`, the `add` methods in the order of painting, and at last `set_range`.
 
-    `pointed` tells where along x the pointer is, in the data's own numbers; NaN when it has left.
+    `pointed` tells where along x the pointer is, in the data's own numbers; NaN when it has left. `pressed` tells where
+    it was clicked, x and y.
     """
 
     pointed = Signal(float)
+    pressed = Signal(float, float)
 
     def __init__(self, tick_text: TickText = short_number) -> None:
         """`tick_text` writes the numbers of the vertical axis."""
@@ -63,6 +65,7 @@ class Axes(QWidget):
         if self._canvas is None:
             self._canvas = Canvas()
             self._canvas.pointed.connect(self.pointed)
+            self._canvas.pressed.connect(self.pressed)
             layout = self.layout()
             assert layout is not None
             layout.addWidget(self._canvas)
@@ -115,9 +118,9 @@ class Axes(QWidget):
         """What lies between two lines, as where many points share a pixel."""
         self._items.append(lambda canvas: canvas.add_band(x, low, high))
 
-    def add_points(self, x: Numbers, y: Numbers, size: float = 5) -> None:
+    def add_points(self, x: Numbers, y: Numbers, size: float = 5, token: str = "A") -> None:
         """Dots, for few values; `size` is in pixels."""
-        self._items.append(lambda canvas: canvas.add_points(x, y, size))
+        self._items.append(lambda canvas: canvas.add_points(x, y, size, token))
 
     def add_rings(self, x: Numbers, y: Numbers, token: str = "S") -> None:
         """Circles around what stands out."""
