@@ -52,6 +52,8 @@ def test_that_stats_are_over_the_finite_values(sdviewer: Command, training: Path
     import numpy as np
 
     assert weight["sha256"] == hashlib.sha256(np.arange(6, dtype="<f4").tobytes()).hexdigest()
+    fields = "path dotted shape dtype count nan posinf neginf zeros min max mean std absmean l2 sha256"
+    assert set(weight) == set(fields.split())
     bias = rows["model.module.fc.bias"]
     assert (bias["nan"], bias["min"], bias["std"]) == (1, 1.0, 0.0)
 
