@@ -1,0 +1,99 @@
+"""Convolutions: their filters, and whether they are pointwise, depthwise or transposed, where the shapes tell.
+
+torch.nn.ConvNd keeps (out, in a group, *kernel), torch.nn.ConvTransposeNd (in, out a group, *kernel).
+"""
+
+from __future__ import annotations
+
+import re
+
+from sdviewer.core import text
+from sdviewer.core.roles.role import Place, Shape, TensorRole, joined
+
+_TURNED = re.compile(r"deconv|transpose|convt|(^|[_.])up", re.IGNORECASE)
+_DEPTHWISE = re.compile(r"(^|[_.])(dw|dwconv|conv_dw|depthwise\w*|dw_conv)($|[_.\d])", re.IGNORECASE)
+
+
+def guess(place: Place) -> TensorRole | None:
+    """The weight or the bias of a convolution."""
+    weight = place.beside("weight")
+    if place.name not in ("weight", "bias") or weight is None or not 3 <= len(weight) <= 5:
+        return None
+    if place.name == "bias":
+        return _bias(place, weight)
+    bias = place.beside("bias")
+    if bias is not None and (len(bias) != 1 or bias[0] not in weight[:2]):
+        return None
+    related = place.related(("bias", "bias"))
+    first, second, kernel = weight[0], weight[1], weight[2:]
+    if len(weight) == 3 and not _is_convolution(place):
+        return None
+    size = "×".join(map(str, kernel)) if len(kernel) > 1 else f"of {kernel[0]}"
+    if bias is not None and bias[0] != first:
+        words = f"transposed convolution {size}, {first:,} in, {second:,} out"
+        return TensorRole(words, related=related)
+    if bias is None and first != second and _TURNED.search(place.module):
+        return TensorRole(f"convolution or transposed convolution {size}, {first:,} × {second:,}")
+    if second == 1 and first > 1 and _is_depthwise(place, first):
+        return TensorRole(f"depthwise convolution {size}, {text.count(first)} channels", related=related)
+    kind = "pointwise convolution" if all(step == 1 for step in kernel) else f"convolution {size}"
+    groups = _groups(place, weight)
+    inside = f"{second:,} in a group, {groups} groups" if groups > 1 else f"{second:,} in"
+    return TensorRole(f"{kind}, {inside}, {first:,} out", related=related)
+
+
+def _is_convolution(place: Place) -> bool:
+    """A weight with three axes can be many things: its name has to say it."""
+    return "conv" in place.module.lower() or place.shape[2] == 1
+
+
+def _bias(place: Place, weight: Shape) -> TensorRole | None:
+    if len(place.shape) != 1 or place.shape[0] not in weight[:2] or (len(weight) == 3 and "conv" not in place.module):
+        return None
+    return TensorRole(f"bias of a convolution, {place.shape[0]:,} out", related=place.related(("weight", "weight")))
+
+
+def _is_depthwise(place: Place, channels: int) -> bool:
+    """One input a filter: one a channel where the name says so, or what comes before gives as many channels."""
+    if _DEPTHWISE.search(place.module):
+        return True
+    before = _before(place)
+    return before is not None and before[0] == channels and len(before) == len(place.shape)
+
+
+def _before(place: Place) -> Shape | None:
+    """The last weight with as many axes before this one, in the same block."""
+    if not place.parent:
+        return None
+    block = f"{place.parent.rpartition('.')[0] or place.parent}."
+    found = None
+    for key in _in_order(place, block):
+        if key == place.key:
+            return found
+        shape = place.keys.tensors[place.keys.index[key]].shape
+        if len(shape) == len(place.shape) and key.endswith(".weight"):
+            found = shape
+    return None
+
+
+def _in_order(place: Place, block: str) -> list[str]:
+    """The weights below a module, in file order."""
+    keys: list[str] = []
+    todo = [block[:-1]]
+    while todo:
+        module = todo.pop()
+        if "weight" in place.keys.names.get(module, ()):
+            keys.append(joined(module, "weight"))
+        todo.extend(joined(module, name) for name in reversed(place.keys.children.get(module, ())))
+    return keys
+
+
+def _groups(place: Place, weight: Shape) -> int:
+    """More than one where conv2 takes fewer channels than conv1 gives, as in ResNeXt; else 1."""
+    number = re.fullmatch(r"conv(\d+)", place.layer)
+    if number is None or all(step == 1 for step in weight[2:]):
+        return 1
+    before = place.at(joined(place.parent, f"conv{int(number[1]) - 1}"), "weight")
+    if before is None or len(before) != len(weight) or before[0] % weight[1] or before[0] != weight[0]:
+        return 1
+    return before[0] // weight[1]
