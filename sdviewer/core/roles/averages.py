@@ -18,7 +18,7 @@ def adjusted(role: TensorRole | None, of: Role, key: str) -> TensorRole | None:
         return role
     if role is None:
         return TensorRole("moving average", "average")
-    return replace(role, words=f"moving average: {role.words}", kind="average")
+    return replace(role, words=f"moving average: {role.words}" if role.words else "moving average", kind="average")
 
 
 class Twins:

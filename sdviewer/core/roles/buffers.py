@@ -25,4 +25,4 @@ def guess(place: Place) -> TensorRole | None:
     # GPT-2 keeps its causal mask as a buffer of that name, square and with two axes before it.
     if place.name == "bias" and len(shape) == 4 and shape[:2] == (1, 1) and shape[2] == shape[3]:
         return TensorRole(f"causal mask, {shape[2]:,} positions", "buffer")
-    return TensorRole("buffer", "buffer") if place.info.kind == "buffer" else None
+    return TensorRole("", "buffer") if place.info.kind == "buffer" else None

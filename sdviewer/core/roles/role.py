@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
+from sdviewer.core import text
 from sdviewer.core.checkpoint import TensorInfo
 
 TensorRoleKind = Literal[
@@ -52,13 +53,20 @@ class TensorRole:
     related: tuple[Related, ...] = ()
 
     def to_json(self, rows: Mapping[int, int]) -> dict[str, Any]:
-        """As the facts of a row have it; `rows` are those of the tensors. What has no row is left out."""
+        """As the facts of a row have it; `rows` are those of the tensors. What has no row is left out.
+
+        Names of the file are in the words: they are made printable here.
+        """
         return {
-            "words": self.words,
+            "words": text.visible(self.words, 240),
             "kind": self.kind,
             "parts": [part._asdict() for part in self.parts],
             "heads": None if self.heads is None else asdict(self.heads),
-            "related": [{"words": words, "row": rows[tensor]} for words, tensor in self.related if tensor in rows],
+            "related": [
+                {"words": text.visible(words, 80), "row": rows[tensor]}
+                for words, tensor in self.related
+                if tensor in rows
+            ],
         }
 
     def with_related(self, more: Sequence[Related]) -> TensorRole:
