@@ -22,6 +22,7 @@ from sdviewer.core import text
 from sdviewer.gui import resources, widgets
 from sdviewer.gui.jobs import Body, Buffers, is_cancelled
 from sdviewer.gui.panels.path_bar import PathBar
+from sdviewer.gui.panels.related_links import RelatedLinks
 from sdviewer.gui.panels.tensor_page import OVERVIEW, TensorPage
 from sdviewer.gui.plain import plain_tip
 from sdviewer.gui.plots import PLOTS
@@ -56,13 +57,17 @@ class DetailPanel(QWidget):
         self._scale = scale
         self._waiting: set[str] = set()
         self.path = PathBar()
+        self.related = RelatedLinks()
         self.line = _FactsLine()
         self._stack = QStackedWidget()
         self._stack.addWidget(QWidget())
         column = QVBoxLayout(self)
         column.setContentsMargins(16, 14, 12, 12)
         column.setSpacing(5)
-        column.addWidget(self.path)
+        head = QHBoxLayout()
+        head.addWidget(self.path, 1)
+        head.addWidget(self.related)
+        column.addLayout(head)
         column.addWidget(self.line)
         column.addSpacing(4)
         column.addWidget(self._stack, 1)
@@ -111,12 +116,14 @@ class DetailPanel(QWidget):
         session.facts_changed.connect(self.show_facts)
         session.totals_changed.connect(self._show_totals)
         self.path.node_chosen.connect(session.reveal)
+        self.related.node_chosen.connect(session.reveal)
 
     def _selected(self, nodes: list[int]) -> None:
         if not nodes:
             self._stack.setCurrentIndex(0)
             self.path.show_sentence("")
             self.line.show_facts([])
+            self.related.show_related(())
             self._forget()
 
     def _forget(self) -> None:
@@ -133,6 +140,7 @@ class DetailPanel(QWidget):
         self._forget()
         self.path.show_path(facts)
         self.line.show_facts(_fact_words(facts))
+        self.related.show_related((facts.get("role") or {}).get("related") or ())
         self.cursor_moved.emit("")
         if facts.get("shape") is not None:
             self._show_tensor(facts)
@@ -282,6 +290,7 @@ class DetailPanel(QWidget):
         if totals.get("values"):
             words.append(text.plural(int(totals["values"]), "value"))
         self.line.show_facts([(word, False) for word in words])
+        self.related.show_related(())
         chosen = self._session.selection
         if 1 < len(chosen) <= MOST_OVERLAID and int(totals["tensors"]) == len(chosen):
             self._stack.setCurrentWidget(self.overlay)
@@ -341,6 +350,8 @@ def _fact_words(facts: Facts) -> list[tuple[str, bool]]:
             words.append((f"{text.percent(float(facts['share']))} of model", False))
         if facts.get("tensor_kind") not in (None, "", "tensor"):
             words.append((str(facts["tensor_kind"]), False))
+        if said := (facts.get("role") or {}).get("words"):
+            words.append((str(said), False))
         return words
     if facts.get("tensors"):
         words.append((text.plural(int(facts["tensors"]), "tensor"), False))

@@ -1,0 +1,45 @@
+"""What a tensor is for, at the end of its facts, and the way from it to what belongs to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PySide6.QtCore import Qt
+from pytestqt.qtbot import QtBot
+
+from sdviewer.gui.main_window import MainWindow
+from tests.gui.conftest import Opened, write_checkpoint
+
+ATTENTION = {"attn.qkv.weight": (48, 16), "attn.qkv.bias": (48,), "attn.proj.weight": (16, 16)}
+NORM = {f"bn.{name}": (4,) for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")}
+
+
+def test_that_the_facts_end_with_what_a_tensor_is_for(
+    window: MainWindow, opened: Opened, qtbot: QtBot, tmp_path: Path
+) -> None:
+    session = opened(write_checkpoint(tmp_path / "m.safetensors", ATTENTION))
+    page = window.current_page()
+    assert page is not None
+    sheet = session.sheet
+    assert sheet is not None
+    weight = next(i for i in range(len(sheet)) if sheet.shape(i) == "48×16")
+    with qtbot.waitSignal(session.facts_changed):
+        session.reveal(weight)
+    assert page.detail.line.accessibleName().endswith("· fused Q·K·V")
+    link = page.detail.related.links[0]
+    assert (link.text(), link.accessibleName()) == ("bias", "Go to: bias")
+    link.setFocus()
+    with qtbot.waitSignal(session.facts_changed):
+        qtbot.keyClick(link, Qt.Key.Key_Space)
+    assert session.facts["key"] == "attn.qkv.bias"
+
+
+def test_that_more_than_fits_is_in_a_menu(window: MainWindow, opened: Opened, qtbot: QtBot, tmp_path: Path) -> None:
+    session = opened(write_checkpoint(tmp_path / "m.safetensors", NORM))
+    page = window.current_page()
+    assert page is not None
+    page.detail.related.show_related([{"words": f"a & {i}", "row": i} for i in range(5)])
+    assert [link.text() for link in page.detail.related.links] == ["a && 0", "a && 1", "a && 2"]
+    assert (page.detail.related.more.text(), len(page.detail.related.rest)) == ("2 more", 2)
+    session.select([])
+    assert page.detail.related.more.isHidden()
