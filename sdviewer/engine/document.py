@@ -33,6 +33,7 @@ are translated too.
               (engine.contents)
     preview, step, cell, keys, common, alike, read_recipe, recipe_text: edits (engine.edits)
     would_save, save_map, script, slim: saves before they happen, and the keys of those that did (engine.save_preview)
+    would_export, export: single tensors and selections as files of their own (engine.exports)
 
     info   {"path", "name", "container", "size", "tensors", "parameters", "state_dicts": [{"dotted", "role", "tensors",
            "parameters", "bytes", "row", "read_only", "module"}], "problems": [[severity, code, message, where]],
@@ -80,6 +81,7 @@ from sdviewer.engine.carrying import Failed, carry_out
 from sdviewer.engine.contents import CONTENTS, Contents
 from sdviewer.engine.deadline import deadline
 from sdviewer.engine.edits import Edits
+from sdviewer.engine.exports import Exports
 from sdviewer.engine.frames import Answer
 from sdviewer.engine.planned import Planned, made_of, planned
 from sdviewer.engine.save_preview import SavePreview, is_mappable, place_of
@@ -91,7 +93,7 @@ from sdviewer.formats.file import identity_of
 from sdviewer.formats.saving import choose_container, save
 from sdviewer.repair.operations import Operation
 from sdviewer.repair.operations.file_operation import FileOperation
-from sdviewer.repair.plan import Plan
+from sdviewer.repair.plan import Computed, Plan
 from sdviewer.repair.planning import make_plan
 from sdviewer.repair.recipe import Recipe, parse_recipe
 
@@ -157,6 +159,7 @@ class Document:
             **{name: partial(self._of_contents, name) for name in CONTENTS},
             **{name: partial(self._of_edits, handler) for name, handler in self._edits.requests.items()},
             **SavePreview(self).requests,
+            **Exports(self).requests,
         }
         self.requests: Mapping[str, Handler] = {
             name: partial(self._of_rows, handler) if name in ABOUT_ROWS else handler
@@ -222,6 +225,11 @@ class Document:
     def plan(self) -> Plan | None:
         """What the recipe makes of the file, None without one."""
         return self._plan
+
+    @property
+    def computed(self) -> Mapping[int, Computed]:
+        """What the recipe makes of each tensor of `result` that is none of the file's, by its index."""
+        return {} if self._planned is None else self._planned.computed
 
     @property
     def tree(self) -> ModuleTree:
