@@ -193,6 +193,16 @@ ACTIONS: Final = (
         "Write the file in another container: safetensors, sharded, NumPy, ONNX, TorchScript, PyTorch",
     ),
     Action(
+        "export",
+        "&Export tensors…",
+        "&File",
+        "files.export",
+        ("Ctrl+E",),
+        "export",
+        with_selection,
+        "Write the selected tensors, or those of a module, into a file of their own: NumPy, text, safetensors, PyTorch",
+    ),
+    Action(
         "reload",
         "&Reload",
         "&File",

@@ -51,7 +51,7 @@ from sdviewer.gui.settings import Settings
 from sdviewer.gui.widgets import Field
 
 TREE_MENU = (
-    *("copy", "copy_python", "copy_snippet", ""),
+    *("copy", "copy_python", "copy_snippet", "export", ""),
     *("rename", "drop", "keep", "find", "step_strip", "step_prefix", "step_replace_prefix", ""),
     *("select_leaf", "select_shape", "select_family", "", "expand", "collapse"),
 )
@@ -205,6 +205,7 @@ class MainWindow(QMainWindow):
         page.view_chosen.connect(lambda view: self.settings.set("view/plot", view))
         page.scale_chosen.connect(lambda scale: self.settings.set("plots/histogram_scale", scale))
         page.menu_requested.connect(self._show_tree_menu)
+        page.export_requested.connect(self.files.export)
 
     # Documents
 

@@ -18,6 +18,7 @@ from sdviewer.core import text
 from sdviewer.core.sheet import Sheet
 from sdviewer.engine.client import DocumentWorker, NumbersPool, Request
 from sdviewer.gui.contents_watch import ContentsWatch
+from sdviewer.gui.exporting import Exporting, ExportOrder
 from sdviewer.gui.jobs import Body, Buffers, Job, Jobs, is_cancelled
 from sdviewer.gui.saving import Saved, SaveOrder, Saving
 from sdviewer.repair.extraction import only_model_is_module
@@ -92,6 +93,8 @@ class Session(QObject):
         self.saving.failed.connect(self.save_failed)
         self.saving.stopped.connect(self.save_stopped)
         self.saving.job_changed.connect(self.job_changed)
+        self.exporting = Exporting(self.jobs, self._worker, self)
+        self.exporting.job_changed.connect(self.job_changed)
         self._saved_recipe = Draft()
         self.contents = ContentsWatch(self.jobs, self.ask, self._worker.check_contents, self)
         self.contents.changed.connect(self.contents_changed)
@@ -579,13 +582,17 @@ class Session(QObject):
         self.recipe_changed.emit()
         self.saved.emit(saved.receipt)
 
+    def export(self, order: ExportOrder) -> None:
+        """Take tensors out into a file of their own, as the recipe makes them."""
+        self.exporting.begin(order, self.recipe, self.info)
+
     def cancel_job(self) -> None:
         """Stop a running save; nothing of it is left."""
-        if not self.saving.cancel():
+        if not self.saving.cancel() and not self.exporting.cancel():
             self.contents.cancel()
 
     def _contents_job(self, words: str, fraction: float) -> None:
-        if not self.saving.running:
+        if not self.saving.running and not self.exporting.running:
             self.job_changed.emit(words, fraction)
 
     # Anything else a panel wants to know

@@ -45,6 +45,7 @@ class DetailPanel(QWidget):
 
     settled = Signal()
     cursor_moved = Signal(str)
+    export_requested = Signal()
     view_chosen = Signal(str)
     scale_chosen = Signal(str)
 
@@ -81,6 +82,7 @@ class DetailPanel(QWidget):
         self._stack.addWidget(made)
         made.views.chosen.connect(self._choose_view)
         made.view_wanted.connect(self._choose_view)
+        made.export.clicked.connect(self.export_requested)
         made.finished.connect(self._plot_finished)
         made.cursor_moved.connect(self.cursor_moved)
         made.histogram_scale_chosen.connect(self.scale_chosen)
@@ -93,6 +95,7 @@ class DetailPanel(QWidget):
         widgets.polish(made)
         self._stack.addWidget(made)
         made.node_chosen.connect(self._session.reveal)
+        made.export.clicked.connect(self.export_requested)
         return made
 
     @cached_property
@@ -448,6 +451,8 @@ class ModulePage(QWidget):
         super().__init__()
         self._model = _ChildrenModel()
         self._card = Card("Inside", "")
+        self.export = widgets.icon_button("export", "Export its tensors (Ctrl+E)")
+        self._card.add_control(self.export)
         view = QTableView()
         view.setModel(self._model)
         view.setAccessibleName("What is inside")

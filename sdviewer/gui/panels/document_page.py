@@ -17,6 +17,7 @@ from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.panels import save_failures
 from sdviewer.gui.panels.banner import Banner
 from sdviewer.gui.panels.detail_panel import DetailPanel
+from sdviewer.gui.panels.export_words import tell_exports
 from sdviewer.gui.panels.file_view import FileView
 from sdviewer.gui.panels.find_panel import EVERYWHERE, FindPanel, Search
 from sdviewer.gui.panels.metadata_panel import MetadataPanel
@@ -56,6 +57,7 @@ class DocumentPage(QWidget):
     tree_shown = Signal()
     tree_painted = Signal()
     menu_requested = Signal(QPoint)
+    export_requested = Signal()
     cursor_moved = Signal(str)
     view_chosen = Signal(str)
     scale_chosen = Signal(str)
@@ -149,6 +151,7 @@ class DocumentPage(QWidget):
         self.splitter.setStretchFactor(1, 1)
         self.splitter.setSizes([TREE_WIDTH, 10_000])
         made.cursor_moved.connect(self.cursor_moved)
+        made.export_requested.connect(self.export_requested)
         made.view_chosen.connect(self.view_chosen)
         made.scale_chosen.connect(self.scale_chosen)
         return made
@@ -268,6 +271,7 @@ class DocumentPage(QWidget):
         session.saved.connect(self._show_receipt)
         session.save_failed.connect(self._tell_save_failure)
         session.save_stopped.connect(self._tell_stopped)
+        tell_exports(self.banner, session)
         self._opening.cancel.clicked.connect(session.cancel_opening)
 
     @property
