@@ -36,6 +36,7 @@ from sdviewer.gui.actions import ACTIONS, MENUS, SUBMENU_ICONS, SUBMENUS, State,
 from sdviewer.gui.dialogs.forms import FORMS
 from sdviewer.gui.dialogs.palette import CommandPalette
 from sdviewer.gui.dialogs.shortcuts import ShortcutsDialog
+from sdviewer.gui.dragged import ROWS_MIME
 from sdviewer.gui.editing import Editing
 from sdviewer.gui.files import Files, log_for_tests
 from sdviewer.gui.mnemonics import follow_alt, show_letters
@@ -498,6 +499,8 @@ class MainWindow(QMainWindow):
                 session.look_at_disk()
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        if event.mimeData().hasFormat(ROWS_MIME):
+            return  # one of our own tensors: to ask for its file would write it
         if _local_files(event.mimeData().urls()):
             event.acceptProposedAction()
             self.start.set_over(True)

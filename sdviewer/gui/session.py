@@ -18,7 +18,7 @@ from sdviewer.core import text
 from sdviewer.core.sheet import Sheet
 from sdviewer.engine.client import DocumentWorker, NumbersPool, Request
 from sdviewer.gui.contents_watch import ContentsWatch
-from sdviewer.gui.exporting import Exporting, ExportOrder
+from sdviewer.gui.exporting import Exporting, ExportOrder, params_of
 from sdviewer.gui.jobs import Body, Buffers, Job, Jobs, is_cancelled
 from sdviewer.gui.saving import Saved, SaveOrder, Saving
 from sdviewer.repair.extraction import only_model_is_module
@@ -585,6 +585,11 @@ class Session(QObject):
     def export(self, order: ExportOrder) -> None:
         """Take tensors out into a file of their own, as the recipe makes them."""
         self.exporting.begin(order, self.recipe, self.info)
+
+    def export_aside(self, order: ExportOrder, done: Any, failed: Any) -> Job:
+        """The same without telling it: for a file that somebody else takes."""
+        params = params_of(order, self.recipe, self.info)
+        return self.jobs.run("drag", lambda d, f, p: self._worker.export(params, d, f, p), done, failed)
 
     def cancel_job(self) -> None:
         """Stop a running save; nothing of it is left."""
