@@ -1,4 +1,4 @@
-"""Taking tensors out of a document: what its worker says of it before, and what a process of its own does.
+"""Taking tensors and rows out of a document: what its worker says of it, and what a process of its own does.
 
 `rows` are rows of the sheet; a row with others below it stands for all tensors below, without those that the recipe
 drops. What the recipe renames has its new name, what it computes is computed.
@@ -9,6 +9,9 @@ drops. What the recipe renames has its new name, what it computes is computed.
     export        {"path", "recipe", "identity", "rows", "kind", "raw", "out", "overwrite", "split_names"}
                   -> {"out", "tensors": n, "size": bytes, "sha256", "checks": [sentence], "identity": {...} or null}
                   with progress in bytes; opens `path` itself and wants `identity` (of `info`)
+
+    row_texts     {"rows", "limit"} -> {"text"}     what the tree says of rows, as a table with tabs between its cells
+    row_value     {"row"} -> {"text"}     a value that is no tensor, whole
 
 `kind` is one of `formats.exporting.EXPORTS`; `raw`: types that NumPy lacks as bytes without a type, not as float32.
 """
@@ -25,7 +28,7 @@ from sdviewer.core.progress import Progress
 from sdviewer.core.tree import ModuleTree
 from sdviewer.engine.frames import Answer
 from sdviewer.engine.worker import failure
-from sdviewer.errors import SaveError, SDViewerError
+from sdviewer.errors import SaveError, SDViewerError, UsageError
 from sdviewer.formats.exporting import Pick, Picks, distinct, export, lacking, outlook
 from sdviewer.formats.temporary import Replacing
 from sdviewer.repair.plan import Computed, Expression, Kept, Plan
@@ -46,6 +49,8 @@ class Document(Protocol):
     def tree(self) -> ModuleTree: ...
     @property
     def computed(self) -> Mapping[int, Computed]: ...
+    def key(self, row: int) -> str: ...
+    def prefix(self, row: int) -> str: ...
     def open(self, params: Params, progress: Progress) -> Answer: ...
 
 
@@ -57,6 +62,8 @@ class Exports:
         self.requests: Mapping[str, Callable[[Params, Progress], Answer]] = {
             "would_export": self.would_export,
             "export": self.export,
+            "row_texts": self.row_texts,
+            "row_value": self.row_value,
         }
 
     def would_export(self, params: Params, progress: Progress) -> Answer:
@@ -109,6 +116,25 @@ class Exports:
                 "identity": None if receipt.identity is None else asdict(receipt.identity),
             }
         )
+
+    def row_texts(self, params: Params, progress: Progress) -> Answer:
+        """Rows as a table of text with a head, in the order of the file."""
+        tree = self._document.tree
+        lines = ["key\tshape\tdtype\tparams\tbytes\tnote"]
+        for row in sorted(params["rows"])[: params["limit"]]:
+            numbers = (str(tree.params[row]), str(tree.nbytes[row])) if tree.tensors[row] else ("", "")
+            key = self._document.prefix(row).removesuffix(".") or self._document.key(row)
+            cells = (key, tree.shape[row], tree.dtype[row], *numbers, tree.note[row])
+            lines.append("\t".join(text.visible(cell, 1000) for cell in cells))
+        return Answer({"text": "\n".join(lines)})
+
+    def row_value(self, params: Params, progress: Progress) -> Answer:
+        """A value that is no tensor, whole: a text as it is, a number with all its digits."""
+        at = self._document.tree.value[params["row"]]
+        if at < 0:
+            raise UsageError("this row holds no value")
+        value = self._document.result.values[at].value
+        return Answer({"text": value if isinstance(value, str) else str(value)})
 
     def _picks(self, rows: Sequence[int]) -> Picks:
         document = self._document

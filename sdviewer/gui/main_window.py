@@ -37,7 +37,7 @@ from sdviewer.gui.dialogs.forms import FORMS
 from sdviewer.gui.dialogs.palette import CommandPalette
 from sdviewer.gui.dialogs.shortcuts import ShortcutsDialog
 from sdviewer.gui.dragged import ROWS_MIME
-from sdviewer.gui.editing import Editing
+from sdviewer.gui.editing import Editing, has_value
 from sdviewer.gui.files import Files, log_for_tests
 from sdviewer.gui.mnemonics import follow_alt, show_letters
 from sdviewer.gui.panels.document_page import DocumentPage
@@ -52,7 +52,7 @@ from sdviewer.gui.settings import Settings
 from sdviewer.gui.widgets import Field
 
 TREE_MENU = (
-    *("copy", "copy_python", "copy_snippet", "export", ""),
+    *("copy", "copy_value", "copy_row", "copy_python", "copy_snippet", "export", ""),
     *("rename", "drop", "keep", "find", "step_strip", "step_prefix", "step_replace_prefix", ""),
     *("select_leaf", "select_shape", "select_family", "", "expand", "collapse"),
 )
@@ -310,6 +310,7 @@ class MainWindow(QMainWindow):
                 document=True,
                 tree=page.shows_tree,
                 selected=bool(session.selection),
+                value=has_value(session),
                 not_editable="" if session.facts.get("plain") else session.editable,
                 not_droppable="" if session.facts.get("leaves") else session.editable,
                 undo=session.history.undo_label,

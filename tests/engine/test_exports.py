@@ -100,3 +100,13 @@ def test_that_a_file_that_is_there_is_asked_about(document: DocumentWorker, tmp_
     answer = exported(document, out, [0], overwrite=overwrite)
     assert (answer.failure is None) == overwrite
     assert (out.read_bytes() == b"mine") != overwrite
+
+
+def test_that_rows_are_told_as_a_table(document: DocumentWorker) -> None:
+    sheet = sheet_of(document, RENAMED)
+    body = ask(document, "row_texts", rows=[row_of(sheet, "head"), row_of(sheet, "blocks")], limit=10).body
+    assert body is not None
+    lines = [line.split("\t") for line in body["text"].splitlines()]
+    assert lines[0] == ["key", "shape", "dtype", "params", "bytes", "note"]
+    assert lines[1][0] == "blocks"
+    assert lines[2][:5] == ["head", "3", "→ f64", "3", "24"]

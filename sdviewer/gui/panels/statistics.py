@@ -85,6 +85,8 @@ class _Line(QWidget):
 
     pointed = Signal(bool)
 
+    all_wanted = Signal()
+
     def __init__(self, words: str, parent: QWidget) -> None:
         super().__init__(parent)
         self.words = words
@@ -99,6 +101,11 @@ class _Line(QWidget):
         self.setAccessibleName(f"{self.words} {shown}")
         self.show()
         self.update()
+
+    @property
+    def copied(self) -> str:
+        """The exact value."""
+        return self._copied
 
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)
@@ -146,6 +153,7 @@ class _Line(QWidget):
     def contextMenuEvent(self, event: QContextMenuEvent) -> None:
         menu = QMenu(self)
         menu.addAction(f"Copy {self.words}", self.copy)
+        menu.addAction("Copy all", self.all_wanted.emit)
         menu.exec(event.globalPos())
 
 
@@ -198,10 +206,16 @@ class Statistics(QScrollArea):
             line = _Line(words, card)
             line.hide()
             line.pointed.connect(lambda on, field=field: self.hovered.emit(field if on else ""))
+            line.all_wanted.connect(self.copy_all)
             self._lines[field] = line
             column.addWidget(line)
         head.hide()
         self._groups[group] = (head, [field for field, _ in entries])
+
+    def copy_all(self) -> None:
+        """All numbers that are shown, a line each, with all their digits."""
+        shown = [line for line in self._lines.values() if not line.isHidden()]
+        widgets.copy_text("\n".join(f"{line.words}\t{line.copied}" for line in shown))
 
     def clear(self) -> None:
         """Show nothing."""
