@@ -28,9 +28,11 @@ class Twins:
         self._checkpoint = checkpoint
 
     def of(self, tensor: int, state_dict: int) -> tuple[Related, ...]:
-        """The twin in another state dict, or in the same one below `model_ema.`."""
+        """The twin in another state dict."""
         checkpoint = self._checkpoint
         role = checkpoint.state_dicts[state_dict].role
+        if not self._has_averages:
+            return ()
         key = checkpoint.tensors[tensor].key or ""
         if role == "ema":
             return self._in("model", tensor, key, "the model's own")
@@ -42,6 +44,10 @@ class Twins:
         if found is None or found == tensor or tensors[found].shape != tensors[tensor].shape:
             return ()
         return (Related(words, found),)
+
+    @cached_property
+    def _has_averages(self) -> bool:
+        return any(state_dict.role == "ema" for state_dict in self._checkpoint.state_dicts)
 
     @cached_property
     def _by_key(self) -> Mapping[str, Mapping[str, int]]:

@@ -13,6 +13,9 @@ from sdviewer.core.roles.role import Place, Shape, TensorRole, joined
 _TURNED = re.compile(r"deconv|transpose|convt|(^|[_.])up", re.IGNORECASE)
 _DEPTHWISE = re.compile(r"(^|[_.])(dw|dwconv|conv_dw|depthwise\w*|dw_conv)($|[_.\d])", re.IGNORECASE)
 
+_NEAR = 12
+"""Keys between two convolutions of a block at the most: a norm with its statistics, a bias."""
+
 
 def guess(place: Place) -> TensorRole | None:
     """The weight or the bias of a convolution."""
@@ -58,34 +61,21 @@ def _is_depthwise(place: Place, channels: int) -> bool:
     if _DEPTHWISE.search(place.module):
         return True
     before = _before(place)
-    return before is not None and before[0] == channels and len(before) == len(place.shape)
+    # One that takes one channel itself is a branch beside this one, of a picture or a sound with one channel.
+    return before is not None and before[0] == channels and before[1] > 1
 
 
 def _before(place: Place) -> Shape | None:
-    """The last weight with as many axes before this one, in the same block."""
-    if not place.parent:
-        return None
+    """The last weight with as many axes before this one, in the same block and near to it in the file."""
     block = f"{place.parent.rpartition('.')[0] or place.parent}."
-    found = None
-    for key in _in_order(place, block):
-        if key == place.key:
-            return found
+    if block == ".":
+        return None
+    order, at = place.keys.order, place.keys.position[place.key]
+    for key in reversed(order[max(0, at - _NEAR) : at]):
         shape = place.keys.tensors[place.keys.index[key]].shape
-        if len(shape) == len(place.shape) and key.endswith(".weight"):
-            found = shape
+        if len(shape) == len(place.shape) and key.endswith(".weight") and key.startswith(block):
+            return shape
     return None
-
-
-def _in_order(place: Place, block: str) -> list[str]:
-    """The weights below a module, in file order."""
-    keys: list[str] = []
-    todo = [block[:-1]]
-    while todo:
-        module = todo.pop()
-        if "weight" in place.keys.names.get(module, ()):
-            keys.append(joined(module, "weight"))
-        todo.extend(joined(module, name) for name in reversed(place.keys.children.get(module, ())))
-    return keys
 
 
 def _groups(place: Place, weight: Shape) -> int:

@@ -84,6 +84,16 @@ class Keys:
     config: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
+    def order(self) -> Sequence[str]:
+        """The keys in file order."""
+        return tuple(self.index)
+
+    @cached_property
+    def position(self) -> Mapping[str, int]:
+        """Key -> its place in `order`."""
+        return {key: at for at, key in enumerate(self.index)}
+
+    @cached_property
     def names(self) -> Mapping[str, Sequence[str]]:
         """Module path -> the last components of the keys directly in it."""
         found: dict[str, list[str]] = {}

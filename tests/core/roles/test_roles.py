@@ -454,3 +454,8 @@ def test_that_names_of_the_file_are_made_printable() -> None:
     told = role.to_json({0: 5, 1: 6})
     assert "\u202e" not in told["words"]
     assert told["related"] == [{"words": "w\\u202e before", "row": 5}]
+
+
+def test_that_branches_on_one_channel_are_not_depthwise() -> None:
+    shapes = {"d.convs.0.weight": (32, 1, 5, 1), "d.convs.1.weight": (32, 1, 9, 1)}
+    assert words_of(shapes, "d.convs.1.weight") == "convolution 9×1, 1 in, 32 out"
