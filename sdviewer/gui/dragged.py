@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
+import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any, Final
@@ -30,7 +33,8 @@ class _Folder:
     def place(self, name: str) -> Path:
         """A place for a file of this name, in a folder of its own: two tensors can be called alike."""
         if self.folder is None:
-            self.folder = Path(tempfile.mkdtemp(prefix="sdviewer-"))
+            _remove_left_over()
+            self.folder = Path(tempfile.mkdtemp(prefix=f"sdviewer-dragged-{os.getpid()}-"))
             atexit.register(self.remove)
         return Path(tempfile.mkdtemp(dir=self.folder)) / name
 
@@ -39,6 +43,27 @@ class _Folder:
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder = None
+
+
+def _remove_left_over() -> None:
+    """Remove what programs of this user left that were killed."""
+    if sys.platform == "win32":
+        return
+    for folder in Path(tempfile.gettempdir()).glob("sdviewer-dragged-*-*"):
+        pid = folder.name.split("-")[2]
+        with contextlib.suppress(OSError, ValueError):
+            if folder.stat().st_uid == os.getuid() and not _lives(int(pid)):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 FILES: Final = _Folder()

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PySide6.QtCore import QPointF, Qt
 from PySide6.QtGui import QDragEnterEvent
 from pytestqt.qtbot import QtBot
@@ -45,6 +50,22 @@ def test_that_a_dragged_tensor_is_a_numpy_file_for_who_takes_it(
     assert data.urls() == [url]
     FILES.remove()
     assert not path.exists()
+
+
+def test_that_what_a_killed_program_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left, mine = tmp_path / f"sdviewer-dragged-{dead.pid}-x", tmp_path / f"sdviewer-dragged-{os.getpid()}-x"
+    left.mkdir()
+    mine.mkdir()
+    FILES.remove()
+    place = FILES.place("a.npy")
+    assert place.parent.parent.parent == tmp_path
+    assert not left.exists()
+    assert mine.exists()
+    FILES.remove()
+    assert not place.parent.exists()
 
 
 def test_that_nothing_is_written_before_somebody_takes_it(

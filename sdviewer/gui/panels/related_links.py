@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QHBoxLayout, QMenu, QPushButton, QSizePolicy, QWid
 
 from sdviewer.gui import widgets
 from sdviewer.gui.plain import plain_tip
+from sdviewer.gui.widgets import IconLabel
 
 MOST_SHOWN: Final = 3
 """Links side by side; what is more is in the menu of one that says how many."""
@@ -31,6 +32,8 @@ class RelatedLinks(QWidget):
         self.links = [self._link(partial(self._go, i)) for i in range(MOST_SHOWN)]
         self.more = self._link(self._show_more)
         self.rest: Sequence[Mapping[str, Any]] = ()
+        self._sign = IconLabel("link", 13, "text3")
+        row.addWidget(self._sign)
         for link in (*self.links, self.more):
             row.addWidget(link)
         self.show_related(())
@@ -48,6 +51,7 @@ class RelatedLinks(QWidget):
             if i < len(shown):
                 self._nodes[i] = int(shown[i]["row"])
                 self._name(link, str(shown[i]["words"]), f"Go to: {shown[i]['words']}")
+        self._sign.setVisible(bool(shown))
         self.more.setVisible(bool(self.rest))
         if self.rest:
             said = ", ".join(str(one["words"]) for one in self.rest)
