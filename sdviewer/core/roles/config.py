@@ -15,9 +15,6 @@ NAMES: Mapping[str, str] = {
     "n_head": "heads",
     "nhead": "heads",
     "attention.head_count": "heads",
-    "num_key_value_heads": "kv_heads",
-    "n_kv_heads": "kv_heads",
-    "attention.head_count_kv": "kv_heads",
     "head_dim": "head_size",
     "attention.key_length": "head_size",
 }
@@ -25,7 +22,7 @@ NAMES: Mapping[str, str] = {
 
 
 def stated(values: Sequence[ValueInfo]) -> Mapping[str, int]:
-    """`heads`, `kv_heads` and `head_size` where the file states one number for each; two that differ are none."""
+    """`heads` and `head_size` where the file states one number for each; two that differ are none."""
     found: dict[str, set[int]] = {}
     for info in values:
         name = NAMES.get(_name(info.path[-1])) if info.path else None

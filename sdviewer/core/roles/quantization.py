@@ -30,9 +30,9 @@ def _whole(place: Place) -> TensorRole | None:
     quant = place.info.quant
     if place.info.kind != "quantized" or not quant:
         return None
-    scheme = str(quant.get("scheme", ""))
-    per = "per channel" if "channel" in scheme else "per tensor" if "tensor" in scheme else ""
-    return TensorRole(f"quantized{' ' + per if per else ''}", "packed", related=place.related(("bias", "bias")))
+    scheme = str(quant.get("qscheme", ""))
+    words = "one scale a channel" if "channel" in scheme else "one scale for all" if "tensor" in scheme else ""
+    return TensorRole(words, "packed", related=place.related(("bias", "bias")))
 
 
 def _packed(place: Place) -> TensorRole | None:

@@ -459,3 +459,12 @@ def test_that_names_of_the_file_are_made_printable() -> None:
 def test_that_branches_on_one_channel_are_not_depthwise() -> None:
     shapes = {"d.convs.0.weight": (32, 1, 5, 1), "d.convs.1.weight": (32, 1, 9, 1)}
     assert words_of(shapes, "d.convs.1.weight") == "convolution 9×1, 1 in, 32 out"
+
+
+def test_that_a_quantized_tensor_says_how_many_scales_it_has() -> None:
+    given = checkpoint({"w": (4, 3)})
+    for scheme, said in (("per_tensor_affine", "one scale for all"), ("per_channel_affine", "one scale a channel")):
+        tensors = tuple(info._replace(kind="quantized", quant={"qscheme": scheme}) for info in given.tensors)
+        role = Roles(replace(given, tensors=tensors)).of(0)
+        assert role is not None
+        assert (role.kind, role.words) == ("packed", said)
