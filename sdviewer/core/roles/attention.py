@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from sdviewer.core import text
 from sdviewer.core.roles.role import Heads, Part, Place, Related, TensorRole, joined
 
-FUSED = frozenset({"qkv", "to_qkv", "qkv_proj", "Wqkv", "c_attn", "attn_qkv", "in_proj", "qkv_linear"})
+FUSED = frozenset({"qkv", "to_qkv", "qkv_proj", "Wqkv", "W_pack", "c_attn", "attn_qkv", "in_proj", "qkv_linear"})
 """Layers whose rows are all of Q, then all of K, then all of V."""
 INTERLEAVED = frozenset({"query_key_value", "linear_qkv", "wqkv"})
 """Layers whose rows go head by head."""
@@ -48,7 +48,7 @@ OUT: tuple[str, ...] = (
     "attn_output",
     "out_lin",
 )
-OUT += ("out", "linear_out", "output.dense", "W_o", "out_linear", "output_proj")
+OUT += ("o", "out", "linear_out", "output.dense", "W_o", "out_linear", "output_proj")
 """Layers that take what attention gave; below the module of Q, K and V, `output.dense` beside it (BERT)."""
 HEAD_NORMS: tuple[str, ...] = (
     "q_norm",
@@ -105,7 +105,8 @@ def _fused(place: Place) -> TensorRole | None:
     heads = _heads(place, attention, layout.q, layout.k)
     words = "bias of the fused Q·K·V" if len(place.shape) == 1 else "fused Q·K·V"
     if layout.interleaved:
-        words += " interleaved head by head" if name != "qkv" else ""
+        # With fewer keys than queries it goes group by group, or not at all: Falcon has both.
+        words += " interleaved head by head" if name in INTERLEAVED and layout.k == layout.q else ""
     elif axis == 1:
         words += " by columns"
     words += _in_words(heads, layout)
@@ -128,8 +129,12 @@ def _layout(place: Place, attention: str, name: str) -> _Layout | None:
     if weight is None or len(weight) < 2 or any(size != 1 for size in weight[2:]):
         return None
     rows, columns = weight[:2]
-    # BLOOM, GPT-NeoX and Falcon, and a qkv that is a one-dimensional convolution (its code interleaves, or does not).
-    interleaved = name in INTERLEAVED or (name == "qkv" and len(weight) == 3)
+    # Whose code interleaves, or does not: a qkv that is a one-dimensional convolution, and CodeGen's qkv_proj, which
+    # unlike Phi-3's has an out_proj and goes by the four parts of the machine that it was trained on.
+    unclear = (name == "qkv" and len(weight) == 3) or (
+        name == "qkv_proj" and place.at(joined(attention, "out_proj"), "weight") is not None
+    )
+    interleaved = name in INTERLEAVED or unclear
     if name == "in_proj" and bias is None:
         return None  # a state space model has one too
     if rows == 3 * columns:
@@ -226,10 +231,11 @@ def _output(place: Place) -> TensorRole | None:
         if not f".{place.module}".endswith(f".{name}"):
             continue
         attention = place.module[: -len(name) - 1] if place.module != name else ""
-        q = _rows_of_q(place, attention)
-        if q is None and name == "output.dense":
-            attention = joined(attention, "self")
-            q = _rows_of_q(place, attention)
+        # BERT has the projections in `attention.self`, ViT in `attention.attention`, and this beside it.
+        inside = (
+            [joined(attention, below) for below in ("self", "attention")] if name == "output.dense" else [attention]
+        )
+        attention, q = next(((at, rows) for at in inside if (rows := _rows_of_q(place, at))), ("", None))
         weight = place.beside("weight")
         if q is None or weight is None or len(weight) < 2 or weight[1] != q:
             continue
@@ -336,6 +342,8 @@ def _counts(place: Place, attention: str) -> Sequence[int]:
         ("relative_attention_bias", "weight", 1, 2),
         ("", "logit_scale", 0, 3),
         ("", "attention_biases", 0, 2),
+        ("", "pos_bias_u", 0, 2),
+        ("", "sinks", 0, 1),
     ):
         shape = place.at(joined(attention, module) if module else attention, name)
         if shape is not None and len(shape) == rank:
@@ -347,8 +355,8 @@ def _of_t5(place: Place, attention: str) -> Sequence[int]:
     """T5 has one table a stack, in its first block: those of all blocks agree in their heads."""
     stack = re.sub(r"\.\d+\.", ".0.", attention)
     shape = place.at(joined(stack, "relative_attention_bias"), "weight") if stack != attention else None
-    if shape is None and "EncDecAttention" in attention:
-        stack = stack.replace("layer.1.EncDecAttention", "layer.0.SelfAttention")
-        stack = re.sub(r"layer\.0\.EncDecAttention", "layer.0.SelfAttention", stack)
+    if shape is None and "EncDecAttention" in stack:
+        # The decoder's table is in its first attention to itself, which has as many heads.
+        stack = stack.replace("EncDecAttention", "SelfAttention")
         shape = place.at(joined(stack, "relative_attention_bias"), "weight")
     return [shape[1]] if shape is not None and len(shape) == 2 else []

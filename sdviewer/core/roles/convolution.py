@@ -10,7 +10,9 @@ import re
 from sdviewer.core import text
 from sdviewer.core.roles.role import Place, Shape, TensorRole, joined
 
-_TURNED = re.compile(r"deconv|transpose|convt|(^|[_.])up", re.IGNORECASE)
+_TURNED = re.compile(r"deconv|transpose|convt|conv_t", re.IGNORECASE)
+_UP = re.compile(r"(^|[_.])up", re.IGNORECASE)
+"""What a transposed convolution may be called; one that doubles a picture has an even kernel."""
 _DEPTHWISE = re.compile(r"(^|[_.])(dw|dwconv|conv_dw|depthwise\w*|dw_conv)($|[_.\d])", re.IGNORECASE)
 
 _NEAR = 12
@@ -35,8 +37,9 @@ def guess(place: Place) -> TensorRole | None:
     if bias is not None and bias[0] != first:
         words = f"transposed convolution {size}, {first:,} in, {second:,} out"
         return TensorRole(words, related=related)
-    if bias is None and first != second and _TURNED.search(place.module):
-        return TensorRole(f"convolution or transposed convolution {size}, {first:,} × {second:,}")
+    decided = first != second and bias is not None
+    if not decided and (_TURNED.search(place.module) or (_UP.search(place.module) and kernel[0] % 2 == 0)):
+        return TensorRole(f"convolution or transposed one {size}, {first:,} × {second:,}", related=related)
     if second == 1 and first > 1 and _is_depthwise(place, first):
         return TensorRole(f"depthwise convolution {size}, {text.count(first)} channels", related=related)
     kind = "pointwise convolution" if all(step == 1 for step in kernel) else f"convolution {size}"

@@ -19,7 +19,7 @@ _TYPES = ("token_type_embeddings", "segment_embeddings")
 _PLAIN = ("embedding", "embeddings", "embed", "emb")
 _HEADS = ("lm_head", "embed_out")
 _CLASSIFIERS = ("classifier", "head", "fc", "cls", "head.fc", "classifier.out_proj", "last_linear")
-_WRAPPERS = ("module", "model", "_orig_mod", "net", "network", "backbone", "encoder")
+_WRAPPERS = ("module", "model", "_orig_mod", "net", "network", "backbone")
 
 
 def guess(place: Place) -> TensorRole | None:
@@ -33,7 +33,7 @@ def _embedding(place: Place) -> TensorRole | None:
     if place.name != "weight" or len(place.shape) != 2 or place.beside("bias") is not None:
         return None
     rows, features = place.shape
-    if place.layer in _TOKENS:
+    if place.layer in _TOKENS and (place.layer != "shared" or place.parent in ("", *_WRAPPERS)):
         return TensorRole(f"token embedding, {text.count(rows)} tokens × {features:,}")
     if place.layer in _TYPES:
         return TensorRole(f"token type embedding, {text.plural(rows, 'type')} × {features:,}")

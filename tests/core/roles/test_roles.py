@@ -112,6 +112,44 @@ def test_that_an_interleaved_projection_is_said_to_be_one_and_has_no_parts() -> 
     assert (role.parts, role.heads) == ((), None)
 
 
+def test_that_a_layout_that_code_bases_disagree_about_has_no_parts() -> None:
+    codegen = layer("h.0.attn", qkv_proj__weight=(3072, 1024), out_proj__weight=(1024, 1024))
+    phi = layer("l.0.self_attn", qkv_proj__weight=(3072, 1024), o_proj__weight=(1024, 1024))
+    falcon = layer("h.0.self_attention", query_key_value__weight=(4672, 4544), dense__weight=(4544, 4544))
+    roles = [
+        role_of(codegen, "h.0.attn.qkv_proj.weight"),
+        role_of(phi, "l.0.self_attn.qkv_proj.weight"),
+        role_of(falcon, "h.0.self_attention.query_key_value.weight"),
+    ]
+    assert [len(role.parts) for role in roles if role is not None] == [0, 3, 0]
+    assert all("interleaved" not in role.words for role in roles if role is not None)
+
+
+def test_that_the_output_of_attention_beside_it_is_known() -> None:
+    vit = layer(
+        "layer.0.attention",
+        attention__query__weight=(192, 192),
+        attention__key__weight=(192, 192),
+        attention__value__weight=(192, 192),
+        output__dense__weight=(192, 192),
+    )
+    assert words_of(vit, "layer.0.attention.output.dense.weight") == "attention output of probably 3 heads × 64"
+    t5 = layer(
+        "l.SelfAttention", q__weight=(512, 512), k__weight=(512, 512), v__weight=(512, 512), o__weight=(512, 512)
+    )
+    assert words_of(t5, "l.SelfAttention.o.weight") == "attention output"
+
+
+def test_that_t5_has_its_heads_from_the_first_block() -> None:
+    t5 = {
+        **layer("encoder.block.0.layer.0.SelfAttention", relative_attention_bias__weight=(32, 8)),
+        **layer(
+            "encoder.block.3.layer.0.SelfAttention", q__weight=(512, 512), k__weight=(512, 512), v__weight=(512, 512)
+        ),
+    }
+    assert words_of(t5, "encoder.block.3.layer.0.SelfAttention.q.weight") == "projection to Q, 8 heads × 64"
+
+
 def test_that_a_fused_shape_without_a_reason_is_no_fused_projection() -> None:
     assert words_of({"a.qkv.weight": (100, 48)}, "a.qkv.weight") == ""
 
@@ -228,7 +266,15 @@ def replace_kind(given: Checkpoint, kind: str) -> Checkpoint:
             "pointwise convolution, 64 in, 128 out",
         ),
         ({"d.weight": (8, 4, 2, 2), "d.bias": (4,)}, "d.weight", "transposed convolution 2×2, 8 in, 4 out"),
-        ({"up.weight": (8, 4, 2, 2)}, "up.weight", "convolution or transposed convolution 2×2, 8 × 4"),
+        ({"up.weight": (8, 4, 2, 2)}, "up.weight", "convolution or transposed one 2×2, 8 × 4"),
+        ({"up.conv.weight": (8, 8, 3, 3), "up.conv.bias": (8,)}, "up.conv.weight", "convolution 3×3, 8 in, 8 out"),
+        (
+            {"deconv.weight": (8, 8, 4, 4), "deconv.bias": (8,)},
+            "deconv.weight",
+            "convolution or transposed one 4×4, 8 × 8",
+        ),
+        ({"shared.weight": (100, 8)}, "shared.weight", "token embedding, 100 tokens × 8"),
+        ({"moe.shared.weight": (100, 8)}, "moe.shared.weight", ""),
         ({"conv.weight": (8, 4, 3)}, "conv.weight", "convolution of 3, 4 in, 8 out"),
         ({"x.weight": (8, 4, 3)}, "x.weight", ""),
         ({"x.weight": (8, 4), "x.bias": (8,)}, "x.weight", "linear layer, 4 in, 8 out"),
