@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from PySide6.QtCore import Qt
 from pytestqt.qtbot import QtBot
 
@@ -32,6 +33,19 @@ def test_that_the_facts_end_with_what_a_tensor_is_for(
     with qtbot.waitSignal(session.facts_changed):
         qtbot.keyClick(link, Qt.Key.Key_Space)
     assert session.facts["key"] == "attn.qkv.bias"
+
+
+def test_that_a_pruning_mask_says_how_much_it_prunes(
+    window: MainWindow, opened: Opened, qtbot: QtBot, tmp_path: Path
+) -> None:
+    path = tmp_path / "pruned.pt"
+    torch.save({"l.weight_orig": torch.ones(4, 5), "l.weight_mask": torch.eye(4, 5)}, path)
+    session = opened(path)
+    page, sheet = window.current_page(), session.sheet
+    assert page is not None
+    assert sheet is not None
+    session.reveal(next(i for i in range(len(sheet)) if sheet.name(i) == "weight_mask"))
+    qtbot.waitUntil(lambda: page.detail.line.accessibleName().endswith("pruning mask of weight · 80.00 % pruned"))
 
 
 def test_that_more_than_fits_is_in_a_menu(window: MainWindow, opened: Opened, qtbot: QtBot, tmp_path: Path) -> None:

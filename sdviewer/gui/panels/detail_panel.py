@@ -220,6 +220,7 @@ class DetailPanel(QWidget):
         def answered(body: Body, buffers: Buffers) -> None:
             self._session.jobs.drop("glance")
             page.show_summary(body["summary"])
+            self.line.show_facts(_fact_words(facts, body["summary"]))
             if histogram.score(facts):
                 histogram.take(body, buffers)
             for plot in page.plots.values():
@@ -340,8 +341,8 @@ class _FactsLine(QWidget):
             painter.setPen(resources.colour("text2"))
 
 
-def _fact_words(facts: Facts) -> list[tuple[str, bool]]:
-    """What the header says, in a few words."""
+def _fact_words(facts: Facts, summary: Facts | None = None) -> list[tuple[str, bool]]:
+    """What the header says, in a few words; of a mask also what a pass over its values said."""
     words: list[tuple[str, bool]] = []
     if facts.get("shape") is not None and not facts["dtype"]:
         return [("only its key is known", False)]
@@ -356,6 +357,9 @@ def _fact_words(facts: Facts) -> list[tuple[str, bool]]:
             words.append((str(facts["tensor_kind"]), False))
         if said := (facts.get("role") or {}).get("words"):
             words.append((str(said), False))
+        if summary and (facts.get("role") or {}).get("kind") == "mask" and summary.get("count"):
+            share = int(summary.get("zeros") or 0) / int(summary["count"])
+            words.append((f"{text.percent(share)} pruned", False))
         return words
     if facts.get("tensors"):
         words.append((text.plural(int(facts["tensors"]), "tensor"), False))
