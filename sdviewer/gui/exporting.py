@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from PySide6.QtCore import QObject, Signal
 
-from sdviewer.core import text
 from sdviewer.engine.client import DocumentWorker
 from sdviewer.gui.jobs import Body, Buffers, Job, Jobs, is_cancelled
-from sdviewer.gui.saving import Pace
+from sdviewer.gui.saving import run_paced
 from sdviewer.repair.history import Draft
 
 KINDS: Final[Mapping[str, tuple[str, str]]] = {
@@ -62,7 +59,6 @@ class Exporting(QObject):
         self._jobs = jobs
         self._worker = worker
         self._job: Job | None = None
-        self._at = (0, 0)
 
     @property
     def running(self) -> bool:
@@ -74,31 +70,20 @@ class Exporting(QObject):
         if self.running:
             self.failed.emit(RUNNING)
             return False
-        pace = Pace(text.visible(Path(order.out).name, 60))
 
         def exported(body: Body, buffers: Buffers) -> None:
-            self.job_changed.emit("", -1.0)
             self.exported.emit(body)
 
         def failed(failure: Body) -> None:
-            self.job_changed.emit("", -1.0)
             if is_cancelled(failure):
                 self.stopped.emit(order.out)
             else:
                 self.failed.emit(failure)
 
-        def start(done: Any, wrong: Any, progressed: Any) -> Any:
-            def told(at: int, of: int) -> None:  # on the thread that waits for the worker
-                self._at = (at, of)
-                progressed(at, of)
-
+        def start(done: Any, wrong: Any, told: Any) -> Any:
             return self._worker.export(params_of(order, recipe, info), done, wrong, told)
 
-        self.job_changed.emit(pace.words, -1.0)
-        self._job = self._jobs.run(
-            *("export", start, exported, failed),
-            lambda fraction: self.job_changed.emit(pace.tell(*self._at, time.monotonic()), fraction),
-        )
+        self._job = run_paced(self._jobs, "export", order.out, self.job_changed.emit, start, exported, failed)
         return True
 
     def cancel(self) -> bool:
