@@ -19,14 +19,14 @@ def selected(window: MainWindow, qtbot: QtBot, name: str) -> None:
     assert sheet is not None
     row = next(row for row in range(len(sheet)) if sheet.name(row) == name)
     session.reveal(row)
-    qtbot.waitUntil(lambda: session.selection == [row] and session.facts.get("row") == row)
+    qtbot.waitUntil(lambda: session.selection == [row] and session.facts.get("row") == row, timeout=30_000)
 
 
 def copied(window: MainWindow, qtbot: QtBot, action: str) -> str:
     clipboard = QGuiApplication.clipboard()
     clipboard.setText("before")
     window.actions_by_id[action].trigger()
-    qtbot.waitUntil(lambda: clipboard.text() != "before")
+    qtbot.waitUntil(lambda: clipboard.text() != "before", timeout=30_000)
     return clipboard.text()
 
 
@@ -57,10 +57,10 @@ def test_that_all_statistics_are_copied_a_line_each(
     page = window.current_page()
     assert page is not None
     assert session.sheet is not None
-    with qtbot.waitSignal(page.detail.settled, timeout=20_000):
+    with qtbot.waitSignal(page.detail.settled, timeout=30_000):
         session.reveal(next(row for row in range(len(session.sheet)) if session.sheet.shape(row) == "8×8"))
     statistics = page.detail.tensor_page.statistics
-    qtbot.waitUntil(lambda: "63" in _all(statistics))
+    qtbot.waitUntil(lambda: "63" in _all(statistics), timeout=30_000)
     lines = dict(line.split("\t") for line in _all(statistics).splitlines())
     assert (lines["max"], lines["mean"], lines["stride"]) == ("63.0", "31.5", "(8, 1)")
 

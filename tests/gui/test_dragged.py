@@ -38,7 +38,7 @@ def test_that_a_dragged_tensor_is_a_numpy_file_for_who_takes_it(
 ) -> None:
     session = opened(checkpoint)
     node = row_of(window, "3×4")
-    with qtbot.waitSignal(session.facts_changed):
+    with qtbot.waitSignal(session.facts_changed, timeout=30_000):
         session.reveal(node)
     data = dragged(window, node)
     assert data.hasFormat(ROWS_MIME)

@@ -46,7 +46,7 @@ def test_that_a_module_is_exported_and_that_is_told(
     session = opened(checkpoint)
     out = tmp_path / "head.npz"
     order = ExportOrder((row_of(window, "head"),), str(out), "npz")
-    with qtbot.waitSignal(session.exporting.exported, timeout=20_000):
+    with qtbot.waitSignal(session.exporting.exported, timeout=30_000):
         session.export(order)
     assert set(np.load(out)) == {"module.head.weight", "module.head.bias"}
     page = window.current_page()
@@ -61,15 +61,15 @@ def test_that_types_that_numpy_lacks_are_asked_about(
     session = opened(narrow)
     dialog = ExportDialog(window, session, (row_of(window, "weight"),), "npy")
     qtbot.addWidget(dialog)
-    qtbot.waitUntil(lambda: dialog.would is not None)
+    qtbot.waitUntil(lambda: dialog.would is not None, timeout=30_000)
     assert not dialog.narrow.isHidden()
     assert dialog.order("x", overwrite=False).raw is False
     dialog.narrow.buttons()[1].click()
     assert not dialog.export.isEnabled()
-    qtbot.waitUntil(lambda: dialog.would is not None)
+    qtbot.waitUntil(lambda: dialog.would is not None, timeout=30_000)
     assert dialog.order("x", overwrite=False).raw is True
     dialog.container.setCurrentIndex(dialog.container.findData("safetensors"))
-    qtbot.waitUntil(lambda: dialog.would is not None)
+    qtbot.waitUntil(lambda: dialog.would is not None, timeout=30_000)
     assert dialog.narrow.isHidden()
     assert dialog.order("x", overwrite=False).raw is False
 
@@ -80,10 +80,10 @@ def test_that_several_begin_with_a_format_that_holds_them(
     session = opened(narrow)
     dialog = ExportDialog(window, session, (row_of(window, "w"),))
     qtbot.addWidget(dialog)
-    qtbot.waitUntil(lambda: dialog.would is not None)
+    qtbot.waitUntil(lambda: dialog.would is not None, timeout=30_000)
     assert dialog.kind == "safetensors"
     dialog.container.setCurrentIndex(dialog.container.findData("csv"))
-    qtbot.waitUntil(lambda: dialog.would is not None)
+    qtbot.waitUntil(lambda: dialog.would is not None, timeout=30_000)
     assert not dialog.export.isEnabled()
 
 
@@ -96,12 +96,12 @@ def test_that_the_command_asks_where_and_exports(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     session = opened(checkpoint)
-    with qtbot.waitSignal(session.facts_changed):
+    with qtbot.waitSignal(session.facts_changed, timeout=30_000):
         session.reveal(row_of(window, "head"))
     suggested = []
 
     def run(self: ExportDialog) -> int:
-        qtbot.waitUntil(lambda: self.would is not None)
+        qtbot.waitUntil(lambda: self.would is not None, timeout=30_000)
         return QDialog.DialogCode.Accepted
 
     def choose(parent: object, title: str, at: str, filters: str) -> tuple[str, str]:
@@ -110,7 +110,7 @@ def test_that_the_command_asks_where_and_exports(
 
     monkeypatch.setattr(export_dialog.ExportDialog, "exec", run)
     monkeypatch.setattr(QFileDialog, "getSaveFileName", choose)
-    with qtbot.waitSignal(session.exporting.exported, timeout=20_000):
+    with qtbot.waitSignal(session.exporting.exported, timeout=30_000):
         window.actions_by_id["export"].trigger()
     assert suggested == ["module.head.safetensors"]
     assert (tmp_path / "mine.safetensors").exists()

@@ -23,10 +23,10 @@ def plots(window: MainWindow, opened: Opened, checkpoint: Path, qtbot: QtBot) ->
     assert sheet is not None
     assert page is not None
     row = next(row for row in range(len(sheet)) if sheet.shape(row) == "8×8")
-    with qtbot.waitSignal(page.detail.settled, timeout=20_000):
+    with qtbot.waitSignal(page.detail.settled, timeout=30_000):
         session.reveal(row)
     made = page.detail.tensor_page.plots
-    qtbot.waitUntil(lambda: bool(made["histogram"].data()))
+    qtbot.waitUntil(lambda: bool(made["histogram"].data()), timeout=30_000)
     return made
 
 
@@ -44,7 +44,7 @@ def test_that_a_plot_is_saved_as_png_with_its_description(plots: dict[str, Plot]
     plot = plots["histogram"]
     out = tmp_path / "plot.png"
     file = plot.menu.write(str(out), "png")
-    qtbot.waitUntil(lambda: plot.subtitle.text() == "saved as plot.png")
+    qtbot.waitUntil(lambda: plot.subtitle.text() == "saved as plot.png", timeout=30_000)
     assert file is not None
     image = QImage(str(out))
     assert image.width() == plot.width() * 2
@@ -55,7 +55,7 @@ def test_that_a_plot_is_saved_as_svg_with_lines_and_words(plots: dict[str, Plot]
     plot = plots["histogram"]
     out = tmp_path / "plot.svg"
     plot.menu.write(str(out), "svg")
-    qtbot.waitUntil(lambda: plot.subtitle.text() == "saved as plot.svg")
+    qtbot.waitUntil(lambda: plot.subtitle.text() == "saved as plot.svg", timeout=30_000)
     root = ElementTree.parse(out).getroot()
     names = {element.tag.rpartition("}")[2] for element in root.iter()}
     assert {"path", "text", "desc"} <= names
@@ -65,7 +65,7 @@ def test_that_a_plot_is_saved_as_svg_with_lines_and_words(plots: dict[str, Plot]
 def test_that_a_place_that_cannot_be_written_is_told(plots: dict[str, Plot], qtbot: QtBot, tmp_path: Path) -> None:
     plot = plots["histogram"]
     plot.menu.write(str(tmp_path / "nowhere" / "plot.png"), "png")
-    qtbot.waitUntil(lambda: "plot.png was not saved" in plot.subtitle.text())
+    qtbot.waitUntil(lambda: "plot.png was not saved" in plot.subtitle.text(), timeout=30_000)
 
 
 def test_that_what_is_drawn_is_copied_as_columns(plots: dict[str, Plot]) -> None:

@@ -24,13 +24,13 @@ def test_that_the_facts_end_with_what_a_tensor_is_for(
     sheet = session.sheet
     assert sheet is not None
     weight = next(i for i in range(len(sheet)) if sheet.shape(i) == "48×16")
-    with qtbot.waitSignal(session.facts_changed):
+    with qtbot.waitSignal(session.facts_changed, timeout=30_000):
         session.reveal(weight)
     assert page.detail.line.accessibleName().endswith("· fused Q·K·V")
     link = page.detail.related.links[0]
     assert (link.text(), link.accessibleName()) == ("bias", "Go to: bias")
     link.setFocus()
-    with qtbot.waitSignal(session.facts_changed):
+    with qtbot.waitSignal(session.facts_changed, timeout=30_000):
         qtbot.keyClick(link, Qt.Key.Key_Space)
     assert session.facts["key"] == "attn.qkv.bias"
 
@@ -45,7 +45,9 @@ def test_that_a_pruning_mask_says_how_much_it_prunes(
     assert page is not None
     assert sheet is not None
     session.reveal(next(i for i in range(len(sheet)) if sheet.name(i) == "weight_mask"))
-    qtbot.waitUntil(lambda: page.detail.line.accessibleName().endswith("pruning mask of weight · 80.00 % pruned"))
+    qtbot.waitUntil(
+        lambda: page.detail.line.accessibleName().endswith("pruning mask of weight · 80.00 % pruned"), timeout=30_000
+    )
 
 
 def test_that_more_than_fits_is_in_a_menu(window: MainWindow, opened: Opened, qtbot: QtBot, tmp_path: Path) -> None:
