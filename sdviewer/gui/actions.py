@@ -203,7 +203,7 @@ ACTIONS: Final = (
         "&Export tensors…",
         "&File",
         "files.export",
-        ("Ctrl+E",),
+        ("Ctrl+Shift+E",),
         "export",
         with_selection,
         "Write the selected tensors, or those of a module, into a file of their own: NumPy, text, safetensors, PyTorch",

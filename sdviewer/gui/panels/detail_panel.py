@@ -456,7 +456,7 @@ class ModulePage(QWidget):
         super().__init__()
         self._model = _ChildrenModel()
         self._card = Card("Inside", "")
-        self.export = widgets.icon_button("export", "Export its tensors (Ctrl+E)")
+        self.export = widgets.icon_button("export", "Export its tensors (Ctrl+Shift+E)")
         self._card.add_control(self.export)
         view = QTableView()
         view.setModel(self._model)
