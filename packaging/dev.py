@@ -291,13 +291,14 @@ def screenshots(arguments: Sequence[str]) -> int:
 
 
 def gate(arguments: Sequence[str]) -> int:
-    """What takes longer than `test`: the wheel, the budgets, 200,000 damaged inputs, failing disks, a named corpus."""
+    """What takes longer than `test`: wheel, budgets, 200,000 damaged inputs, failing disks, sums, a named corpus."""
     steps: list[tuple[str, Callable[[], int]]] = [
         ("test", lambda: test([])),
         ("wheel", _try_wheel),
         ("bench", lambda: bench([])),
         ("damaged inputs", _damaged_inputs),
         ("faults of saving", _saving_faults),
+        ("statistics", _statistics_checked),
     ]
     steps += [(f"corpus {folder}", functools.partial(corpus, [folder])) for folder in arguments]
     return _steps(steps, "gate")
@@ -347,6 +348,12 @@ def _damaged_inputs() -> int:
             for target in targets
         ]
     return 1 if mutated["failures"] or mutated["executions"] or bad or any(done.returncode for done in fuzzed) else 0
+
+
+def _statistics_checked() -> int:
+    """Compare the statistics of large tensors of every type with sums that are rounded once."""
+    command = [tool("python"), "-W", "ignore", "-P", "-m", "tests.stats.reference"]
+    return subprocess.run(command, env={**_offscreen(), "PYTHONPATH": str(ROOT)}, check=False).returncode
 
 
 def _saving_faults() -> int:

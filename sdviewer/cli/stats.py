@@ -17,6 +17,7 @@ NAME = "stats"
 HELP = "minimum, maximum, mean and more of the tensors"
 
 FIELDS = ("nan", "posinf", "neginf", "zeros", "min", "max", "mean", "std", "absmean", "l2")
+MORE = ("median", "kurtosis", "tiny", "outliers")
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -100,7 +101,7 @@ def _measure(
         "shape": list(info.shape),
         "dtype": info.dtype,
         "count": info.elements,
-        **dict.fromkeys(FIELDS),
+        **dict.fromkeys(FIELDS + MORE),
     }
     if with_hash:
         row["sha256"] = None

@@ -1,16 +1,19 @@
 """The filter language of the module tree, plain words first.
 
 Words are substrings of the key, `*` and `?` make a glob, `/.../` is a regular expression; `shape:768`, `shape:*×768`,
-`shape:=768` (a vector), `dtype:bf16`, `params:>1M`, `size:>10MiB`, `shared` and `problem` look at the tensor; `-` in
-front of any of them leaves out. All must hold. Case does not matter outside regular expressions.
+`shape:=768` (a vector), `dtype:bf16`, `params:>1M`, `size:>10MiB`, `shared` and `problem` look at the tensor; `nan`,
+`inf`, `zero` (all of it), `constant`, `outlier`, `std:>0.1`, `norm:<1e-3`, `zeros:>50%` and so on look at its numbers
+and pass none that is not measured; `-` in front of any of them leaves out. All must hold. Case does not matter outside
+regular expressions.
 """
 
 from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 from sdviewer.core.checkpoint import Checkpoint, TensorInfo
 from sdviewer.core.dtypes import DTYPES
@@ -21,17 +24,57 @@ _UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9, "t": 10**12}
 _BYTE_UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 _NUMBER = re.compile(r"(<=|>=|<|>|=)?\s*([0-9.]+)\s*([a-z]*)")
 
+_REAL = re.compile(r"(<=|>=|<|>|=)?\s*([-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[-+]?[0-9]+)?)\s*(%?)")
+
 KeyTest = Callable[[str], bool]
 TensorTest = Callable[[TensorInfo], bool]
 
 
+class NumberTest(NamedTuple):
+    """A test of what was measured of a tensor: `what` is one of `NUMBER_WORDS` (then `sign` is ""), or of `NUMBERS`.
+
+    `share`: `limit` is a share of the tensor's values and not a number of them.
+    """
+
+    what: str
+    sign: str = ""
+    limit: float = 0.0
+    share: bool = False
+    negated: bool = False
+
+
+class Numbers(Protocol):
+    """What is known of the numbers in the tensors of a tree."""
+
+    def passing(self, test: NumberTest) -> Sequence[int]:
+        """For each tensor whether it is measured and passes, whatever `negated` says."""
+
+    def sort_keys(self, column: str, descending: bool) -> Sequence[float | None]:
+        """What each row is sorted by; None for one that has no such number."""
+
+
+NUMBER_WORDS = ("nan", "inf", "zero", "constant", "outlier")
+"""Words that find tensors by what is odd about their numbers."""
+
+NUMBERS = ("mean", "std", "norm", "min", "max", "absmean", "kurtosis", "zeros", "nan", "inf", "outliers")
+"""Numbers that can be compared; the last four are counts."""
+
+COUNTS = frozenset(NUMBERS[-4:])
+
+
 @dataclass(frozen=True, slots=True)
 class KeyFilter:
-    """A parsed filter: substrings and other tests of the lower-cased key, and tests of the tensor."""
+    """A parsed filter: substrings and other tests of the lower-cased key, and tests of the tensor and its numbers.
+
+    `marked` are the texts, in lower case, that the words and globs that must hold find in a component of a key. (No
+    regular expression is carried out by a window, which it could hold up for ever.)
+    """
 
     words: tuple[str, ...] = ()
     key_tests: tuple[KeyTest, ...] = ()
     tensor_tests: tuple[TensorTest, ...] = ()
+    number_tests: tuple[NumberTest, ...] = ()
+    marked: tuple[str, ...] = ()
 
 
 def parse_filter(text: str) -> KeyFilter:
@@ -43,12 +86,19 @@ def parse_filter(text: str) -> KeyFilter:
     words: list[str] = []
     key_tests: list[KeyTest] = []
     tensor_tests: list[TensorTest] = []
+    number_tests: list[NumberTest] = []
+    marked: list[str] = []
     for token in _tokens(text):
         negated = len(token) > 1 and token.startswith("-")
         body = token[1:] if negated else token
         field, colon, argument = body.partition(":")
         if body.startswith("/"):
             key_tests.append(_regex(body, negated))
+        elif body.lower() in NUMBER_WORDS:
+            number_tests.append(NumberTest(body.lower(), negated=negated))
+        elif colon and field.lower() in NUMBERS:
+            if argument:
+                number_tests.append(_number_test(field.lower(), argument, negated))
         elif colon and field.lower() in _FIELDS:
             if argument:
                 tensor_tests.append(_negate(_FIELDS[field.lower()](argument), negated))
@@ -58,11 +108,18 @@ def parse_filter(text: str) -> KeyFilter:
             tensor_tests.append(_negate(lambda info: bool(info.unreadable), negated))
         elif "*" in body or "?" in body:
             key_tests.append(_glob(body.lower(), negated))
+            marked += [] if negated else _last_parts(re.split(r"[*?]+", body.lower()))
         elif negated:
             key_tests.append(_without(body.lower()))
         else:
             words.append(body.lower())
-    return KeyFilter(tuple(words), tuple(key_tests), tuple(tensor_tests))
+            marked += _last_parts([body.lower()])
+    return KeyFilter(tuple(words), tuple(key_tests), tuple(tensor_tests), tuple(number_tests), tuple(marked))
+
+
+def _last_parts(texts: Iterable[str]) -> list[str]:
+    """Of `attn.qkv` the last part: the others stand in the rows above."""
+    return [last for text in texts if (last := text.rpartition(".")[2])]
 
 
 def as_regex(text: str) -> str | None:
@@ -78,11 +135,14 @@ def as_regex(text: str) -> str | None:
         body = token[1:] if negated else token
         field, colon, argument = body.partition(":")
         if body.startswith("/"):
-            inside = body[1:-1] if len(body) > 1 and body.endswith("/") else body[1:]
+            inside = _inside(body)
             if inside.startswith("(?") and ")" in inside and inside[2:3].isalpha():
                 return None  # flags of the whole expression
             inside = f".*?(?:{inside})"
-        elif (colon and argument and field.lower() in _FIELDS) or body.lower() in ("shared", "problem"):
+        elif (colon and argument and field.lower() in (*_FIELDS, *NUMBERS)) or body.lower() in (
+            *("shared", "problem"),
+            *NUMBER_WORDS,
+        ):
             return None
         elif "*" in body or "?" in body:
             inside = f"(?i:{fnmatch.translate(body)})"
@@ -92,7 +152,13 @@ def as_regex(text: str) -> str | None:
     return f"^{''.join(tests)}" if tests else None
 
 
-def matching_rows(tree: ModuleTree, checkpoint: Checkpoint, key_filter: KeyFilter, lower: Sequence[str]) -> list[int]:
+def matching_rows(
+    tree: ModuleTree,
+    checkpoint: Checkpoint,
+    key_filter: KeyFilter,
+    lower: Sequence[str],
+    numbers: Numbers | None = None,
+) -> list[int]:
     """The leaf rows that pass; `lower` are the tree's `path_text`s in lower case, made once for many filters."""
     kind = tree.kind
     rows = [row for row in range(len(tree)) if kind[row] in LEAVES or tree.end[row] == row + 1]
@@ -105,6 +171,10 @@ def matching_rows(tree: ModuleTree, checkpoint: Checkpoint, key_filter: KeyFilte
             tensor_test.bind(checkpoint)
         tensors = checkpoint.tensors
         rows = [row for row in rows if tree.tensor[row] >= 0 and tensor_test(tensors[tree.tensor[row]])]
+    for number_test in key_filter.number_tests:
+        passing = numbers.passing(number_test) if numbers is not None else bytes(len(checkpoint.tensors))
+        wanted = not number_test.negated
+        rows = [row for row in rows if tree.tensor[row] >= 0 and bool(passing[tree.tensor[row]]) == wanted]
     return rows
 
 
@@ -113,8 +183,12 @@ def _tokens(text: str) -> list[str]:
     return re.findall(r"-?/(?:[^/\\]|\\.)*/?|\S+", text)
 
 
+def _inside(body: str) -> str:
+    return body[1:-1] if len(body) > 1 and body.endswith("/") else body[1:]
+
+
 def _regex(body: str, negated: bool) -> KeyTest:
-    pattern = body[1:-1] if len(body) > 1 and body.endswith("/") else body[1:]
+    pattern = _inside(body)
     try:
         found = re.compile(pattern).search
     except re.error as error:
@@ -183,6 +257,15 @@ def _comparison(argument: str, units: dict[str, int], of: Callable[[TensorInfo],
     }
     test = compare[sign]
     return lambda info: test(of(info))
+
+
+def _number_test(what: str, argument: str, negated: bool) -> NumberTest:
+    match = _REAL.fullmatch(argument.strip().lower().replace("\N{MINUS SIGN}", "-"))
+    if match is None or (match[3] and what not in COUNTS):
+        example = ">50%" if what in COUNTS else ">0.1"
+        raise UsageError(f"{argument!r} is no number such as {example}", code="bad_filter")
+    share = bool(match[3])
+    return NumberTest(what, match[1] or "=", float(match[2]) / (100 if share else 1), share, negated)
 
 
 _FIELDS: dict[str, Callable[[str], TensorTest]] = {

@@ -16,6 +16,9 @@ from sdviewer.core.tree import KINDS, ModuleTree
 # Bits of `flags`.
 EXPANDED, CHILDREN, EDITED, PROBLEM, MATCHED, FOLD, DROPPED, HAZARD = 1, 2, 4, 8, 16, 32, 64, 128
 
+# Bits of a row's health; `NOTED` ones are worth being told among the problems.
+NAN, INF, ZERO, CONSTANT, OUTLIER, NOTED = 1, 2, 4, 8, 16, 32
+
 COLUMNS = {
     "kind": "B",
     "flags": "B",
@@ -31,6 +34,7 @@ COLUMNS = {
     "shape_length": "I",
     "share": "f",
     "params": "q",
+    "tensor": "i",
 }
 """Column -> array type code (`array.array`); `dtype` indexes `dtypes`, `kind` indexes `KINDS`."""
 
@@ -111,6 +115,7 @@ def pack(tree: ModuleTree) -> tuple[dict[str, bytes], tuple[str, ...]]:
     columns["depth"] = array("H", [min(depth, 65535) for depth in tree.depth])
     columns["parent"] = array("i", tree.parent)
     columns["end"] = array("i", tree.end)
+    columns["tensor"] = array("i", tree.tensor)
     columns["params"] = array("q", [min(params, 2**63 - 1) for params in tree.params])
     columns["share"] = array("f", _shares(tree))
     columns["flags"] = array("B", _flags(tree))

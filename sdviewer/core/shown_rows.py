@@ -7,28 +7,35 @@ taking the filter away gives the tree back as it was.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 from sdviewer.core.checkpoint import Checkpoint
-from sdviewer.core.key_filter import matching_rows, parse_filter
+from sdviewer.core.key_filter import KeyFilter, Numbers, matching_rows, parse_filter
 from sdviewer.core.sheet import EXPANDED, MATCHED
 from sdviewer.core.tree import LEAVES, ModuleTree
 
-Sort = Literal["natural", "name", "params"]
+NATURAL = "natural"
+"""The order of the file."""
+
+OF_THE_TREE = ("name", "params", "shape", "dtype")
+"""What rows can be sorted by without their numbers."""
 
 
 class ShownRows:
-    """The state of one tree on the screen."""
+    """The state of one tree on the screen. `numbers` are what filters and sorts by numbers look at."""
 
-    def __init__(self, tree: ModuleTree, checkpoint: Checkpoint) -> None:
+    def __init__(self, tree: ModuleTree, checkpoint: Checkpoint, numbers: Numbers | None = None) -> None:
         self.tree = tree
         self.checkpoint = checkpoint
+        self.numbers = numbers
         self.expanded = bytearray(len(tree))
         self.filter = ""
         self.matched: list[int] | None = None
-        self.sort: Sort = "natural"
+        self.sort = NATURAL
         self.descending = False
+        self._parsed = KeyFilter()
+        self._keys: Sequence[Any] | None = None
         self._filtered_expanded = bytearray()
         self._lower: list[str] | None = None
         self._expand_first()
@@ -83,18 +90,36 @@ class ShownRows:
             UsageError: the filter cannot be read; what is shown stays.
         """
         parsed = parse_filter(text)
+        self._parsed = parsed
         if not text.strip():
             self.filter, self.matched = "", None
             return
         if self._lower is None:
             self._lower = [path.lower() for path in self.tree.path_text]
-        matched = matching_rows(self.tree, self.checkpoint, parsed, self._lower)
+        matched = matching_rows(self.tree, self.checkpoint, parsed, self._lower, self.numbers)
         self.filter, self.matched = text, matched
         self._filtered_expanded = self._leads_to_match()
 
-    def set_sort(self, sort: Sort, descending: bool) -> None:
-        """Order siblings: as they stand, by name, or by parameters."""
-        self.sort, self.descending = sort, descending
+    def set_sort(self, sort: str, descending: bool) -> None:
+        """Order siblings: as they stand, by one of `OF_THE_TREE`, or by their numbers (`Numbers.sort_keys`)."""
+        self.sort, self.descending, self._keys = sort, descending, None
+
+    @property
+    def by_numbers(self) -> bool:
+        """Whether the filter or the order looks at numbers."""
+        return bool(self._parsed.number_tests) or self.sort not in (NATURAL, *OF_THE_TREE)
+
+    def refresh(self) -> None:
+        """Filter and sort again: more numbers are known."""
+        self._keys = None
+        if self.matched is None or not self._parsed.number_tests or self._lower is None:
+            return
+        opened, leads = self._filtered_expanded, self._leads_to_match()
+        self.matched = matching_rows(self.tree, self.checkpoint, self._parsed, self._lower, self.numbers)
+        # What somebody closed stays closed; what leads to a new match is open.
+        self._filtered_expanded = bytearray(
+            was if led else now for was, led, now in zip(opened, leads, self._leads_to_match(), strict=True)
+        )
 
     # What is shown
 
@@ -102,7 +127,7 @@ class ShownRows:
         """The rows on the screen, top to bottom (int32)."""
         state = self._state()
         shown: Callable[[int], int] = self._leads_to_match().__getitem__ if self.matched is not None else lambda row: 1
-        if self.sort == "natural":
+        if self.sort == NATURAL:
             return self._scan(state, shown)
         rows = array("i")
         stack = [self._sorted(0, len(self.tree))]
@@ -159,12 +184,27 @@ class ShownRows:
             row = self.tree.end[row]
 
     def _sorted(self, row: int, end: int) -> Iterator[int]:
+        """Siblings in order; those without what is sorted by come last, either way."""
         rows = list(self._siblings(row, end))
+        if self._keys is None:
+            self._keys = self._sort_keys()
+        keys = self._keys
+        ordered = sorted((r for r in rows if keys[r] is not None), key=keys.__getitem__, reverse=self.descending)
+        if len(ordered) < len(rows):
+            ordered += [r for r in rows if keys[r] is None]
+        return iter(ordered)
+
+    def _sort_keys(self) -> Sequence[Any]:
+        tree, tensors = self.tree, self.checkpoint.tensors
         if self.sort == "name":
-            rows.sort(key=lambda r: self.tree.name[r].lower(), reverse=self.descending)
-        else:
-            rows.sort(key=lambda r: self.tree.params[r], reverse=self.descending)
-        return iter(rows)
+            return [name.lower() for name in tree.name]
+        if self.sort == "params":
+            return tree.params
+        if self.sort == "dtype":
+            return [dtype or None for dtype in tree.dtype]
+        if self.sort == "shape":
+            return [tensors[at].shape if at >= 0 and tensors[at].dtype else None for at in tree.tensor]
+        return [None] * len(tree) if self.numbers is None else self.numbers.sort_keys(self.sort, self.descending)
 
     # From one tree to the next
 

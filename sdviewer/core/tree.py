@@ -171,7 +171,7 @@ class _Builder:
         self.compound: dict[KeyPath, _Node | None] = dict.fromkeys(_owners(checkpoint))
         self.compound_lengths = sorted({len(path) for path in self.compound if path})
         self.state_dict_lengths: list[int] = []
-        root = _loose_root(checkpoint)
+        root = loose_root(checkpoint)
         self.loose_root = -1 if root in edits else root
         self.signatures: dict[object, int] = {}
         self.shape_texts: dict[tuple[int, ...], str] = {}
@@ -535,7 +535,7 @@ class _Builder:
         return f"{note} · was {node.old_key}" if node.old_key else note
 
 
-def _loose_root(checkpoint: Checkpoint) -> int:
+def loose_root(checkpoint: Checkpoint) -> int:
     """The state dict that is only the top of a training checkpoint with a tensor or two beside its model; -1 for none.
 
     A row for it would hold everything that stands beside the model, and the rest of the file would stand there twice.

@@ -16,7 +16,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO, cast
 
 from sdviewer.engine.frames import Frame, read_frame, write_frame
@@ -86,6 +86,7 @@ class Request:
     owner: Worker | None = None
     finished: bool = False
     cancelling: bool = False
+    buffers: Mapping[str, Any] = field(default_factory=dict)
 
     def cancel(self) -> None:
         """Stop the work, whatever it takes; returns at once."""
@@ -195,9 +196,11 @@ class Worker:
         done: Done,
         failed: Failed,
         progressed: Progressed | None = None,
+        *,
+        buffers: Mapping[str, Any] | None = None,
     ) -> Request:
-        """Ask the worker; requests are answered in order."""
-        request = Request(next(self._ids), name, params, done, failed, progressed, self)
+        """Ask the worker; requests are answered in order. It gets raw `buffers` among its `params`."""
+        request = Request(next(self._ids), name, params, done, failed, progressed, self, buffers=buffers or {})
         with self._lock:
             self._send(request)
         return request
@@ -244,7 +247,8 @@ class Worker:
 
     def _post(self, process: _Process, request: Request) -> None:
         process.pending[request.id] = request
-        process.write(Frame(request.id, "request", {"name": request.name, "params": request.params}))
+        body = {"name": request.name, "params": request.params}
+        process.write(Frame(request.id, "request", body, request.buffers))
 
     def _spawn(self) -> _Process:
         process = _Process(self.service)

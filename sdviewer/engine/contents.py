@@ -9,7 +9,8 @@ Requests (name: parameters -> body of the result); lists come in pages, `start` 
     metadata     {"limit"} -> {"groups": [{"title", "where", "rows": [[name, value]], "more": n}]}; one that can be
                  edited has "texts": [[name, text | null]] of its rows as they are, null where one cannot be edited
     problems     {"start", "limit", "also"?: ROWS} -> {"rows": ROWS, "total", "errors", "warnings"}, the worst first;
-                 ROWS: [[severity, code, message, where]]; `also` are those that were found since it was opened
+                 ROWS: [[severity, code, message, where]]; `also` are those that were found since it was opened;
+                 what is odd about the numbers that are measured is among them (engine.tree_numbers)
     checkable    {} -> {"records", "bytes", "unstated"}     records that state a checksum, and those that state none
     clean        {"limit"} -> {"possible": bool, "why", "rows": [[place, what, tensors, "" or "None"]], "total",
                  "tensors", "extract"}     what a clean copy leaves out; `extract`: of a module its state dict stays
@@ -18,7 +19,7 @@ Requests (name: parameters -> body of the result); lists come in pages, `start` 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -43,8 +44,10 @@ CONTENTS = ("structure", "records", "record_text", "storages", "metadata", "prob
 class Contents:
     """The file of one document; what is asked for first is made then."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, findings: Callable[[], Iterable[Problem]] = tuple) -> None:
+        """`findings`: what is odd about the numbers, as far as they are measured."""
         self._checkpoint = checkpoint
+        self._findings = findings
         self.requests: Mapping[str, Callable[[Params, Progress], Answer]] = {
             "structure": lambda p, _: Answer(self._structure.children(p["item"], p["start"], p["limit"])),
             "records": lambda p, _: Answer(self._records.page(p["start"], p["limit"])),
@@ -67,6 +70,7 @@ class Contents:
     def _problems(self, start: int, limit: int, also: Sequence[Sequence[str]]) -> dict[str, Any]:
         order = {"error": 0, "warning": 1, "info": 2}
         found = [*self._checkpoint.problems, *(Problem(row[0], row[1], row[2], row[3]) for row in also)]  # type: ignore[arg-type]
+        found += self._findings()
         problems = sorted(found, key=lambda problem: order.get(problem.severity, 3))
         rows = [
             [problem.severity, problem.code, text.visible(problem.message, 500), text.visible(problem.where, 300)]

@@ -8,12 +8,23 @@ are translated too.
     open      {"path", "recipe"?: text, "selected"?: [row]}  -> {"info": {...}, "dtypes": [...], "rows_total",
               "edit": EDIT, "selected": [row]}; buffers: the sheet's columns (core.sheet.COLUMNS), "text", "visible"
     rows      {"toggle"?: row, "expand"?: [row], "collapse"?: [row], "subtree"?: bool, "all"?: "expand" | "collapse",
-              "filter"?: text, "sort"?: "natural" | "name" | "params", "descending"?: bool, "reveal"?: row}
-              -> {"matched": n | null, "filter_error": text}; buffers: "visible" (int32 rows), "flags" (all rows)
+              "filter"?: text, "sort"?: "natural" | column, "descending"?: bool, "reveal"?: row,
+              "rows"?: [row], to be seen too}
+              -> {"matched": n | null, "filter_error": text, "by_numbers": whether filter or order look at numbers};
+              buffers: "visible" (int32 rows), "flags" (all rows)
     facts     {"row"} -> FACTS
     children  {"row", "limit"} -> {"rows": [[row, name, shape, dtype, params]], "more": n}
     find      {"text", "limit"} -> {"rows": [[row, key]]}    for "go to tensor"
-    totals    {"rows": [row]} -> {"tensors", "params", "nbytes", "values"}   for a multiple selection
+    statistics {"columns": [name], "refresh"?: bool, "kept"?: bool, "keep"?: bool} and what the survey measured, as
+              buffers (engine.survey); `kept`: what is kept of this file from before is taken; `keep`: it is kept
+              -> {"known": tensors measured, "tensors", "noted": tensors worth a word among the problems}; buffers: what
+              the tree shows of it (engine.tree_numbers), and "measured", for each tensor whether it is; where `refresh`
+              and the filter or the order look at numbers, "visible" and "flags" too with "matched" in the body, as
+              rows. `edit` answers with what the tree shows as well
+    selected  {"rows": [row], "start", "limit"} -> {"rows": [[row, key, shape, dtype, params, bytes, mean, std, norm,
+              zeros, min, max]], "total"}   the tensors of a multiple selection, null for a number that is not known
+    totals    {"rows": [row]} -> {"tensors", "params", "nbytes", "values", "norm", "zeros", "nan"}   for a multiple
+              selection; the last three null while one of its tensors is not measured
     where     {"rows": [row]} -> {"rows": [row]}    in the current sheet, -1: gone
     edit      {"recipe": text, "selected": [row], "strict": bool} -> the same as open, without "info"; not `strict`: the
               steps before one that does not go through are carried out
@@ -32,6 +43,7 @@ are translated too.
     structure, records, record_text, storages, metadata, problems, checkable, clean: all that is in the file
               (engine.contents)
     preview, step, cell, keys, common, alike, read_recipe, recipe_text: edits (engine.edits)
+    overview, overview_state, overview_depth, overview_equal: the checkpoint as a whole (engine.overview)
     would_save, save_map, script, slim: saves before they happen, and the keys of those that did (engine.save_preview)
     would_export, export: single tensors and selections as files of their own (engine.exports)
 
@@ -67,7 +79,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sdviewer.core import sheet as sheets
 from sdviewer.core import text
@@ -83,9 +95,11 @@ from sdviewer.engine.deadline import deadline
 from sdviewer.engine.edits import Edits
 from sdviewer.engine.exports import Exports
 from sdviewer.engine.frames import Answer
+from sdviewer.engine.overview import OverviewRequests
 from sdviewer.engine.planned import Planned, made_of, planned
 from sdviewer.engine.save_preview import SavePreview, is_mappable, place_of
-from sdviewer.engine.watch import Watch, is_young
+from sdviewer.engine.tree_numbers import FileNumbers, TreeNumbers
+from sdviewer.engine.watch import Watch, files_of, is_young
 from sdviewer.errors import SaveError, SDViewerError, UsageError
 from sdviewer.formats import open_checkpoint, tensor_source
 from sdviewer.formats.converting import takes_tensors_alone
@@ -97,6 +111,9 @@ from sdviewer.repair.plan import Computed, Plan
 from sdviewer.repair.planning import make_plan
 from sdviewer.repair.recipe import Recipe, parse_recipe
 
+if TYPE_CHECKING:
+    from sdviewer.stats.table import StatisticsTable
+
 CHIPS = (
     ("Weights", "*.weight"),
     ("Biases", "*.bias"),
@@ -106,12 +123,15 @@ CHIPS = (
 )
 """Label and filter text of the chips below the filter field; those that nothing passes are left out."""
 
+SELECTED_NUMBERS = ("bytes", "mean", "std", "norm", "zeros", "min", "max")
+"""The numbers that the table of a multiple selection has."""
+
 LONGEST_PLAN = 60.0
 """Seconds of computing after which a recipe is given up."""
 
 ABOUT_ROWS = (
     *("rows", "facts", "children", "totals", "where"),
-    *("preview", "step", "cell", "keys", "common", "alike"),
+    *("preview", "step", "cell", "keys", "common", "alike", "would_export", "row_texts", "row_value"),
 )
 """The requests whose parameters are rows."""
 
@@ -134,9 +154,12 @@ class Document:
         self._shown: ShownRows | None = None
         self._sheet = 0
         self._sheet_before: ShownRows | None = None
+        self._tree_numbers: TreeNumbers
         self._base_flags = b""
         self._contents: Contents | None = None
         self._watch = Watch(())
+        self._numbers: FileNumbers | None = None
+        self._columns: tuple[str, ...] = ()
         self._hazards: tuple[str, ...] = ()
         self._damaged: tuple[str, ...] = ()
         self._hazard_rows: frozenset[int] = frozenset()
@@ -149,6 +172,8 @@ class Document:
             "facts": self.facts,
             "children": self.children,
             "find": self.find,
+            "statistics": self.statistics,
+            "selected": self.selected,
             "totals": self.totals,
             "where": lambda params, _: Answer({"rows": params["rows"]}),
             "edit": self.edit,
@@ -160,6 +185,7 @@ class Document:
             **{name: partial(self._of_edits, handler) for name, handler in self._edits.requests.items()},
             **SavePreview(self).requests,
             **Exports(self).requests,
+            **OverviewRequests(self).requests,
         }
         self.requests: Mapping[str, Handler] = {
             name: partial(self._of_rows, handler) if name in ABOUT_ROWS else handler
@@ -192,7 +218,8 @@ class Document:
     def _of_contents(self, name: str, params: Params, progress: Progress) -> Answer:
         """A question about the file that is open, whatever the recipe."""
         if self._contents is None:
-            self._contents = Contents(self.checkpoint)
+            assert self._numbers is not None
+            self._contents = Contents(self.checkpoint, self._numbers.findings)
         return self._contents.requests[name](params, progress)
 
     def _of_edits(self, handler: Callable[[Params], Answer], params: Params, progress: Progress) -> Answer:
@@ -232,6 +259,11 @@ class Document:
         return {} if self._planned is None else self._planned.computed
 
     @property
+    def table(self) -> StatisticsTable | None:
+        """What was measured of the file's tensors, None as long as nothing was."""
+        return self._numbers.table if self._numbers is not None and self._numbers.begun else None
+
+    @property
     def tree(self) -> ModuleTree:
         """All rows."""
         return self._tree
@@ -248,8 +280,9 @@ class Document:
                 error.remedy = f"{error.remedy} {written}".strip()
             raise
         self._checkpoint, self._shown, self._contents = checkpoint, None, None
+        self._numbers = FileNumbers(checkpoint)
         self._hazards, self._damaged = (), ()
-        self._watch = Watch(_files(checkpoint))
+        self._watch = Watch(files_of(checkpoint))
         answer = self._replan(params.get("recipe", ""), params.get("selected", ()), strict=False)
         return Answer({**answer.body, "info": self._info()}, answer.buffers)
 
@@ -265,7 +298,9 @@ class Document:
         made = planned(self.checkpoint, plan)
         result = made.checkpoint
         tree = build_tree(result, made.keys, made.changes)
-        shown = ShownRows(tree, result)
+        assert self._numbers is not None
+        self._tree_numbers = TreeNumbers(self._numbers, tree, result)
+        shown = ShownRows(tree, result, self._tree_numbers)
         rows = shown.adopt(self._shown, selected) if self._shown is not None else []
         self._sheet, self._sheet_before = self._sheet + 1, self._shown
         self._recipe, self._plan, self._tree, self._shown, self._result = recipe, plan, tree, shown, result
@@ -277,7 +312,7 @@ class Document:
         self._base_flags = self._marked(buffers["flags"])
         body = {"dtypes": list(dtypes), "rows_total": len(tree), "edit": self._edit_summary(), "selected": rows}
         body["sheet"] = self._sheet
-        return Answer(body, {**buffers, **self._visible()})
+        return Answer(body, {**buffers, **self._visible(), **self._tree_numbers.buffers(self._columns)})
 
     def _visible(self) -> dict[str, Any]:
         return {"visible": self.shown.visible(), "flags": self.shown.flags(self._base_flags)}
@@ -311,7 +346,7 @@ class Document:
             "files": max(1, len(checkpoint.shards)),
             "suffix": Path(checkpoint.path).suffix,
             "identity": asdict(checkpoint.identity),
-            "young": any(is_young(identity.mtime_ns) for _, identity in _files(checkpoint)),
+            "young": any(is_young(identity.mtime_ns) for _, identity in files_of(checkpoint)),
             "chips": self._chips(),
         }
 
@@ -427,8 +462,33 @@ class Document:
             shown.expand_all(params["all"] == "expand")
         if "reveal" in params:
             shown.reveal(params["reveal"])
+        for row in params.get("rows", ()):
+            if row >= 0:
+                shown.reveal(row)
         matched = None if shown.matched is None else len(shown.matched)
-        return Answer({"matched": matched, "filter_error": error, "filter": shown.filter}, self._visible())
+        body = {"matched": matched, "filter_error": error, "filter": shown.filter, "by_numbers": shown.by_numbers}
+        return Answer(body, self._visible())
+
+    def statistics(self, params: Params, progress: Progress) -> Answer:
+        """Take more of what was measured, say what the tree shows of it."""
+        file = self._numbers
+        if file is None:
+            raise UsageError("no file is open")
+        self._columns = tuple(params["columns"])
+        if params.get("kept"):
+            file.take_kept()
+        if "indices" in params:
+            file.put(params)
+        if params.get("keep"):
+            file.keep()
+        body: dict[str, Any] = {"known": file.known, "tensors": len(file.checkpoint.tensors), "noted": file.noted}
+        buffers = {**self._tree_numbers.buffers(self._columns), "measured": file.measured()}
+        shown = self.shown
+        if params.get("refresh") and shown.by_numbers:
+            shown.refresh()
+            body["matched"] = None if shown.matched is None else len(shown.matched)
+            buffers |= self._visible()
+        return Answer(body, buffers)
 
     def find(self, params: Params, progress: Progress) -> Answer:
         """Tensors whose key holds the words, shortest key first."""
@@ -461,6 +521,7 @@ class Document:
         """Sums over a selection; what stands below another selected row counts once."""
         tree = self._tree
         counted = 0
+        outermost: list[int] = []
         sums = {"tensors": 0, "params": 0, "nbytes": 0, "values": 0}
         for row in sorted(params["rows"]):
             if row < counted:
@@ -470,7 +531,25 @@ class Document:
             sums["params"] += tree.params[row]
             sums["nbytes"] += tree.nbytes[row]
             sums["values"] += sum(1 for at in range(row, counted) if tree.value[at] >= 0)
-        return Answer(sums)
+            outermost.append(row)
+        return Answer({**sums, **self._tree_numbers.sums_of(outermost)})
+
+    def selected(self, params: Params, progress: Progress) -> Answer:
+        """A page of the tensors at and below some rows, with what is known of their numbers."""
+        tree = self._tree
+        start, limit = params["start"], params["limit"]
+        tensors: list[int] = []
+        counted = 0
+        for row in sorted(params["rows"]):
+            tensors += [at for at in range(max(row, counted), tree.end[row]) if tree.tensor[at] >= 0]
+            counted = max(counted, tree.end[row])
+        page = tensors[start : start + limit]
+        numbers = self._tree_numbers.of_rows(page, SELECTED_NUMBERS)
+        rows = [
+            [row, text.visible(self.key(row), 300), tree.shape[row], tree.dtype[row], tree.params[row], *found]
+            for row, found in zip(page, numbers, strict=True)
+        ]
+        return Answer({"rows": rows, "total": len(tensors)})
 
     def facts(self, params: Params, progress: Progress) -> Answer:
         """Everything the header tells about one row."""

@@ -69,10 +69,12 @@ class Exports:
     def would_export(self, params: Params, progress: Progress) -> Answer:
         """What an export would write and lose."""
         document = self._document
-        picks = self._picks(params["rows"])
+        # An edit that was on its way may have taken a row away.
+        rows = [row for row in params["rows"] if row >= 0]
+        picks = self._picks(rows)
         body: dict[str, Any] = {
             "tensors": len(picks.picks),
-            "name": self._name(params["rows"], picks),
+            "name": self._name(rows, picks),
             "lacking": lacking(document.checkpoint, picks),
             "nbytes": 0,
             "losses": [],
@@ -121,7 +123,7 @@ class Exports:
         """Rows as a table of text with a head, in the order of the file."""
         tree = self._document.tree
         lines = ["key\tshape\tdtype\tparams\tbytes\tnote"]
-        for row in sorted(params["rows"])[: params["limit"]]:
+        for row in sorted(row for row in params["rows"] if row >= 0)[: params["limit"]]:
             numbers = (str(tree.params[row]), str(tree.nbytes[row])) if tree.tensors[row] else ("", "")
             key = self._document.prefix(row).removesuffix(".") or self._document.key(row)
             cells = (key, tree.shape[row], tree.dtype[row], *numbers, tree.note[row])

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from sdviewer.core.checkpoint import Identity
+from sdviewer.core.checkpoint import Checkpoint, Identity
 from sdviewer.formats.file import identity_of, same_file
 
 State = Literal["same", "written", "replaced", "gone", "silent"]
@@ -32,6 +32,12 @@ _WORST: tuple[State, ...] = ("gone", "replaced", "written", "same")
 def is_young(mtime_ns: int) -> bool:
     """Whether a file was changed a moment ago, also by a machine whose clock is ahead of ours."""
     return -CLOCKS_DIFFER <= time.time() - mtime_ns / 1e9 < YOUNG
+
+
+def files_of(checkpoint: Checkpoint) -> list[tuple[str, Identity]]:
+    """The files that a checkpoint lies in, each with what it was when it was opened."""
+    files = [(shard.path, shard.identity) for shard in checkpoint.shards.values()]
+    return files or [(checkpoint.path, checkpoint.identity)]
 
 
 class Watch:

@@ -72,7 +72,7 @@ def _answer(service: Service, request: Frame, cancelled: set[int], outgoing: Bin
     try:
         progress(0, 0)
         handler = service.requests[request.body["name"]]
-        answer = handler(request.body["params"], progress)
+        answer = handler({**request.body["params"], **request.buffers}, progress)
     except Cancelled:
         return Frame(request.id, "cancelled")
     except SDViewerError as error:
@@ -148,15 +148,25 @@ def _fence(name: str, service: Service) -> tuple[Collection[str], list[str]]:
     import tempfile
 
     if name == "document":
-        # An HDF5 file is read by a process of its own, from a temporary copy where it is packed.
-        return ("open",), [tempfile.gettempdir()]
+        from sdviewer.engine.statistics_store import folder
+
+        # An HDF5 file is read by a process of its own, from a temporary copy where it is packed. What was measured is
+        # kept for the next time.
+        kept = str(folder())
+        _make(kept)
+        return ("open",), [tempfile.gettempdir(), kept]
     import platformdirs
 
     # Numbers keep compiled loops in the user's cache, and an inflated storage in a temporary file.
     cache = os.environ.get("NUMBA_CACHE_DIR") or str(platformdirs.user_cache_path("sdviewer") / "numba")
-    with contextlib.suppress(OSError):
-        os.makedirs(cache, exist_ok=True)  # noqa: PTH103  a rule needs a folder that is there
+    _make(cache)
     return service.requests.keys(), [cache, tempfile.gettempdir()]
+
+
+def _make(place: str) -> None:
+    """Make a folder: a rule needs one that is there."""
+    with contextlib.suppress(OSError):
+        os.makedirs(place, mode=0o700, exist_ok=True)  # noqa: PTH103
 
 
 def _service(name: str) -> Service:
@@ -165,6 +175,10 @@ def _service(name: str) -> Service:
 
         gc.disable()  # a checkpoint has no cycles worth finding, and a collection over 100,000 rows costs 0.1 s
         return Document()
+    if name == "survey":
+        from sdviewer.engine.survey import Survey
+
+        return Survey()
     from sdviewer.engine.numbers import Numbers
 
     return Numbers()

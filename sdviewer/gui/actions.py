@@ -35,6 +35,7 @@ class State:
     fails: bool = False
     not_clean: str = "Open a file first."
     not_checkable: str = ""
+    not_measurable: str = ""
     tabs: int = 0
 
 
@@ -54,7 +55,7 @@ def with_document(state: State) -> str:
 
 def with_tree(state: State) -> str:
     """The tree is on the screen."""
-    return "" if state.tree else "Open a file first."
+    return "" if state.tree else with_document(state) or "Show the tensors first (Ctrl+1)."
 
 
 def with_selection(state: State) -> str:
@@ -102,6 +103,11 @@ def with_pickle(state: State) -> str:
 def with_checksums(state: State) -> str:
     """There is something to compare the bytes with."""
     return with_document(state) or state.not_checkable
+
+
+def with_unmeasured(state: State) -> str:
+    """There are tensors whose numbers are not known."""
+    return with_document(state) or state.not_measurable
 
 
 def with_undo(state: State) -> str:
@@ -391,15 +397,45 @@ ACTIONS: Final = (
     Action("expand", "&Expand all", "&View", "expand_all", ("Ctrl++",), "chevd", with_tree, separator=True),
     Action("collapse", "&Collapse all", "&View", "collapse_all", ("Ctrl+-",), "chev", with_tree),
     Action(
+        "columns",
+        "Col&umns…",
+        "&View",
+        "choose_columns",
+        (),
+        "list",
+        with_tree,
+        "What the tree shows beside names: bytes, mean, std, norm, zeros, min, max, storage, offset",
+    ),
+    Action(
+        "measure",
+        "&Measure all tensors",
+        "&View",
+        "measure_all",
+        (),
+        "gauge",
+        with_unmeasured,
+        "Read the numbers of every tensor: columns, filters such as nan or std:>0.1, marks in the tree",
+    ),
+    Action(
+        "overview",
+        "O&verview",
+        "&View",
+        "show_overview",
+        ("Ctrl+0",),
+        "treemap",
+        with_document,
+        "The file as a whole: what is large, what is odd, where the bytes are",
+        separator=True,
+    ),
+    Action(
         "details",
-        "Deta&ils",
+        "Tensors and deta&ils",
         "&View",
         "show_details",
         ("Ctrl+1",),
         "tensor",
         with_document,
         "What is selected in the tree",
-        separator=True,
     ),
     Action(
         "security",

@@ -40,6 +40,7 @@ from sdviewer.gui.dragged import ROWS_MIME
 from sdviewer.gui.editing import Editing, has_value
 from sdviewer.gui.files import Files, log_for_tests
 from sdviewer.gui.mnemonics import follow_alt, show_letters
+from sdviewer.gui.models.tree_model import known_columns
 from sdviewer.gui.panels.document_page import DocumentPage
 from sdviewer.gui.panels.recipe_panel import RecipePanel
 from sdviewer.gui.panels.start_page import StartPage
@@ -76,6 +77,7 @@ class MainWindow(QMainWindow):
         self.start = StartPage(settings)
         self.tabs = DocumentTabs()
         self.status = StatusBar()
+        self._survey_state = ""
         self._go_field = _GoField()
         self._stack = QStackedWidget()
         self._stack.addWidget(self.start)
@@ -179,6 +181,7 @@ class MainWindow(QMainWindow):
         self.tabs.currentChanged.connect(self._show_front)
         self.status.cancel_requested.connect(self._cancel_job)
         self.status.security_requested.connect(self.show_security)
+        self.status.offer_taken.connect(self.measure_all)
         self._go_field.pressed.connect(self.go_to)
         resources.theme().changed.connect(self._theme_changed)
 
@@ -194,9 +197,12 @@ class MainWindow(QMainWindow):
         page.close_requested.connect(lambda: self.files.close_session(session))
         session.scanned.connect(lambda scan: self._refresh_actions())
         session.contents_changed.connect(lambda: self._contents_changed(page))
+        session.survey_changed.connect(lambda: self._show_survey(page))
         page.save_requested.connect(lambda: self.files.ask_and_save(session))
         page.step_edit_requested.connect(self.editing.edit_step)
         page.recipe_made.connect(self._fill_recipe_menus)
+        page.slim_copy_requested.connect(lambda: self.files.ask_and_save(session, "slim"))
+        page.remembered.connect(self.settings.set)
         page.clean_copy_requested.connect(lambda: self.files.ask_and_save(session, "clean"))
         page.elsewhere_requested.connect(lambda: self.files.ask_and_save(session, again=True))
         page.file_chosen.connect(lambda path: self.open_paths([path]))
@@ -207,6 +213,7 @@ class MainWindow(QMainWindow):
         page.scale_chosen.connect(lambda scale: self.settings.set("plots/histogram_scale", scale))
         page.menu_requested.connect(self._show_tree_menu)
         page.export_requested.connect(self.files.export)
+        page.columns_chosen.connect(lambda columns: self.settings.set("tree/columns", ",".join(columns)))
 
     # Documents
 
@@ -219,8 +226,16 @@ class MainWindow(QMainWindow):
                 continue
             log_for_tests("open", path)
             session = Session(path, self._pool)
+            session.columns = known_columns(str(self.settings.get("tree/columns")))
             page = DocumentPage(
-                session, str(self.settings.get("view/plot")), str(self.settings.get("plots/histogram_scale"))
+                session,
+                str(self.settings.get("view/plot")),
+                str(self.settings.get("plots/histogram_scale")),
+                (
+                    str(self.settings.get("view/front")),
+                    str(self.settings.get("overview/colour")),
+                    str(self.settings.get("overview/measure")),
+                ),
             )
             self._connect_page(page)
             self.recovery.watch(page)
@@ -287,8 +302,18 @@ class MainWindow(QMainWindow):
             opened = session.state == "open"
             words = document_words(session.info, session.edit, session.notes) if opened else ""
             self.status.show_document(words, opened)
+            self.status.show_job(*session.job[1:])
+            self.status.show_offer(*session.survey.known.offer())
             self.status.show()
         self._refresh_actions()
+
+    def _show_survey(self, page: DocumentPage) -> None:
+        if page is self.current_page():
+            known = page.session.survey.known
+            self.status.show_offer(*known.offer())
+            if known.state != self._survey_state:
+                self._survey_state = known.state
+                self._refresh_actions()
 
     def _show_job(self, page: DocumentPage, words: str, fraction: float) -> None:
         if page is self.current_page():
@@ -306,13 +331,15 @@ class MainWindow(QMainWindow):
         session = page.session if page is not None else None
         state = State(tabs=self.tabs.count())
         if page is not None and session is not None and session.state == "open":
+            # What is selected and not seen is not edited.
+            hidden = "" if page.shows_tree else "Show the tensors first (Ctrl+1)."
             state = State(
                 document=True,
                 tree=page.shows_tree,
-                selected=bool(session.selection),
+                selected=bool(session.selection) and page.shows_tree,
                 value=has_value(session),
-                not_editable="" if session.facts.get("plain") else session.editable,
-                not_droppable="" if session.facts.get("leaves") else session.editable,
+                not_editable=hidden or ("" if session.facts.get("plain") else session.editable),
+                not_droppable=hidden or ("" if session.facts.get("leaves") else session.editable),
                 undo=session.history.undo_label,
                 redo=session.history.redo_label,
                 steps=any(step.enabled for step in session.recipe.steps),
@@ -320,6 +347,7 @@ class MainWindow(QMainWindow):
                 fails=session.failed_step is not None,
                 not_clean=session.not_clean,
                 not_checkable=session.contents.not_checkable,
+                not_measurable=session.survey.not_measurable,
                 tabs=self.tabs.count(),
             )
         for entry in ACTIONS:
@@ -359,6 +387,17 @@ class MainWindow(QMainWindow):
             page.tree.filter.setFocus(Qt.FocusReason.ShortcutFocusReason)
             page.tree.filter.selectAll()
 
+    def measure_all(self) -> None:
+        """The statistics of every tensor of the file in front."""
+        if session := self.current_session():
+            session.survey.measure()
+
+    def choose_columns(self) -> None:
+        """Which columns the tree has."""
+        page = self.current_page()
+        if page is not None:
+            page.tree.show_column_menu()
+
     def expand_all(self) -> None:
         """All rows of the tree."""
         if session := self.current_session():
@@ -368,6 +407,10 @@ class MainWindow(QMainWindow):
         """Only the top rows."""
         if session := self.current_session():
             session.collapse_all()
+
+    def show_overview(self) -> None:
+        """The file as a whole."""
+        self._show_view("overview")
 
     def show_details(self) -> None:
         """The selection, beside the tree."""

@@ -39,7 +39,9 @@ def screenshot(
     resources.dress(app, theme)  # type: ignore[arg-type]
     pool = NumbersPool()
     library().load_now()
-    window = MainWindow(Settings(Memory()), pool)
+    settings = Settings(Memory())
+    settings.set("view/front", "tensors")  # it is of one tensor
+    window = MainWindow(settings, pool)
     window.resize(QSize(*size))
     window.show()
     try:

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ from sdviewer.gui.contents_watch import ContentsWatch
 from sdviewer.gui.exporting import Exporting, ExportOrder, params_of
 from sdviewer.gui.jobs import Body, Buffers, Job, Jobs, is_cancelled
 from sdviewer.gui.saving import Saved, SaveOrder, Saving
+from sdviewer.gui.survey_watch import SurveyWatch
 from sdviewer.repair.extraction import only_model_is_module
 from sdviewer.repair.history import Draft, History, Step, place_of_step
 from sdviewer.repair.operations import OPERATIONS, DropObjects, Extract, Operation
@@ -51,6 +53,7 @@ class Session(QObject):
     rows_changed = Signal(object, object)  # visible rows, flags
     filtered = Signal(int, str)  # matches or -1 without a filter, what is wrong with it
     reveal_requested = Signal(int)
+    several_requested = Signal(object)  # nodes to select, wherever they were folded away
     selection_changed = Signal(object)  # nodes; a list that Qt is not to copy
     facts_changed = Signal(object)
     totals_changed = Signal(object)
@@ -58,6 +61,8 @@ class Session(QObject):
     trouble = Signal(object)  # a failure to tell in the banner
     changed_on_disk = Signal(object)  # how (engine.watch), each time that changes
     contents_changed = Signal()
+    numbers_changed = Signal()  # more is measured, or other columns of it are shown
+    survey_changed = Signal()  # how far the measuring of all tensors is
     recipe_changed = Signal()
     scanned = Signal(object)  # what its pickles ask for
     scan_failed = Signal(object)
@@ -82,6 +87,12 @@ class Session(QObject):
         # Which sheet the row numbers are of: a worker that has answered an edit meanwhile translates them.
         self._sheet_number = 0
         self.filter_text = ""
+        self.by_numbers = False
+        self.numbers: Buffers = {}
+        """What the tree shows of the numbers (engine.tree_numbers)."""
+        self.columns: tuple[str, ...] = ()
+        """The columns that the tree has beside its own."""
+        self.noted = 0
         self.jobs = Jobs(self)
         self._worker = DocumentWorker(path)
         self.history = History()
@@ -92,14 +103,20 @@ class Session(QObject):
         self.saving.saved.connect(self._saved)
         self.saving.failed.connect(self.save_failed)
         self.saving.stopped.connect(self.save_stopped)
-        self.saving.job_changed.connect(self.job_changed)
+        self._told_jobs: dict[str, tuple[str, float]] = {}
+        self.saving.job_changed.connect(partial(self._tell_job, "save"))
         self.exporting = Exporting(self.jobs, self._worker, self)
-        self.exporting.job_changed.connect(self.job_changed)
+        self.exporting.job_changed.connect(partial(self._tell_job, "export"))
         self._saved_recipe = Draft()
         self.contents = ContentsWatch(self.jobs, self.ask, self._worker.check_contents, self)
         self.contents.changed.connect(self.contents_changed)
         self.contents.changed.connect(self._mark_damaged)
-        self.contents.job_changed.connect(self._contents_job)
+        self.contents.job_changed.connect(partial(self._tell_job, "contents"))
+        self.survey = SurveyWatch(self.jobs, self._ask_numbers, path, self)
+        self.survey.changed.connect(self.survey_changed)
+        self.survey.measured = lambda: {"measured": self._measured}
+        self._measured = memoryview(b"")
+        self.survey.job_changed.connect(partial(self._tell_job, "survey"))
         self.opened_at = QTime()
         self.young = False
         self._began_opening = 0.0
@@ -124,6 +141,7 @@ class Session(QObject):
         self._on_disk, self._silent = ("same", False), 0
         self._began_opening = time.monotonic()
         self.contents.forget()
+        self.survey.forget()
         recipe = self._worker.recipe
         self._opening = self.jobs.run(
             "open",
@@ -152,12 +170,18 @@ class Session(QObject):
         self.selection, self.top_node = [], -1
         self.opened_at = QTime.currentTime()
         self.young = bool(self.info["young"])
-        self.contents.opened(self.info["identity"], time.monotonic() - self._began_opening)
+        took = time.monotonic() - self._began_opening
+        self.contents.opened(self.info["identity"], took)
+        self.numbers, self.noted, self.by_numbers = {}, 0, False
+        self._measured = memoryview(b"")
+        self.survey.opened(self.info["identity"], int(self.info["tensors"]), int(self.info["size"]), took)
         self._poll.start()
         self.opened.emit()
         self.sheet_changed.emit(self.sheet, buffers["visible"], [], -1)
         if not self.recipe.is_empty:
             self.recipe_changed.emit()  # read again: the steps may do something else to this file
+        if self.columns:
+            self.show_columns(self.columns)
         self.scan = {}
         self.request_scan()
         self._end_turn()
@@ -231,7 +255,7 @@ class Session(QObject):
         self._ask_rows(lane="filter", filter=wanted)
 
     def sort(self, by: str, descending: bool) -> None:
-        """Sort siblings by "natural" (file order), "name" or "params"."""
+        """Sort siblings by "natural" (file order) or a column."""
         self._ask_rows(sort=by, descending=descending)
 
     def reveal(self, node: int) -> None:
@@ -261,7 +285,46 @@ class Session(QObject):
         if not error:
             self.rows_changed.emit(buffers["visible"], buffers["flags"])
         matched = body.get("matched")
+        self.by_numbers = bool(body.get("by_numbers"))
         self.filtered.emit(-1 if matched is None else min(matched, 2**31 - 1), error)
+
+    def reveal_several(self, nodes: list[int]) -> None:
+        """Show nodes wherever they are folded away, and select them."""
+
+        def shown(body: Body, buffers: Buffers) -> None:
+            self._rows_answered(body, buffers)
+            self.several_requested.emit(nodes)
+
+        self.ask("rows", {"rows": nodes}, shown)
+
+    # The numbers of all tensors
+
+    def show_columns(self, columns: tuple[str, ...]) -> None:
+        """Have the tree show other columns beside its own."""
+        self.columns = columns
+        if self.state == "open":
+            self._ask_numbers({}, {}, lambda known: None)
+
+    def _ask_numbers(self, measured: Buffers, how: Mapping[str, bool], told: Callable[[int], None]) -> None:
+        """Let the document's worker have what was measured, and see what the tree shows of it."""
+        params = {"columns": list(self.columns), **how}
+
+        def answered(body: Body, buffers: Buffers) -> None:
+            self.numbers, self.noted, self._measured = buffers, int(body["noted"]), buffers["measured"]
+            if "visible" in buffers:
+                self._rows_answered({**body, "by_numbers": True}, buffers)
+            self.numbers_changed.emit()
+            told(int(body["known"]))
+
+        self.jobs.run(
+            "",
+            lambda done, failed, progressed: self._worker.request(
+                "statistics", params, done, failed, progressed, buffers=measured
+            ),
+            answered,
+            lambda failure: told(0),
+            background=True,
+        )
 
     # The selection
 
@@ -274,7 +337,13 @@ class Session(QObject):
         if len(chosen) == 1:
             self._request_facts(chosen[0])
         elif chosen:
-            self.ask("totals", {"rows": chosen}, lambda body, _: self.totals_changed.emit(body), lane="facts")
+            self.request_totals()
+
+    def request_totals(self) -> None:
+        """Sum up what is selected."""
+        if len(self.selection) > 1:
+            rows = {"rows": self.selection}
+            self.ask("totals", rows, lambda body, _: self.totals_changed.emit(body), lane="facts")
 
     def subtree_of(self, node: int) -> int:
         """The node itself where something is below it, else the one above."""
@@ -504,11 +573,15 @@ class Session(QObject):
         self._sheet_number = int(body["sheet"])
         self.jobs.drop("facts")  # of what was selected before
         self.sheet = Sheet.from_buffers(buffers, tuple(body["dtypes"]))
+        self.numbers = {name: buffers[name] for name in buffers if name == "health" or " " in name}
         rows = [int(row) for row in body["selected"]]
         self.selection = [row for row in rows[:chosen] if row >= 0]
         top = self.top_node = rows[chosen] if len(rows) > chosen else -1
         self.sheet_changed.emit(self.sheet, buffers["visible"], list(self.selection), top)
         self.recipe_changed.emit()
+        if "health" not in self.numbers:
+            self._measured = memoryview(b"")
+            self.survey.again()  # the worker had to be started anew
         if len(self.selection) == 1:
             self._request_facts(self.selection[0])
         else:
@@ -591,14 +664,25 @@ class Session(QObject):
         params = params_of(order, self.recipe, self.info)
         return self.jobs.run("drag", lambda d, f, p: self._worker.export(params, d, f, p), done, failed)
 
-    def cancel_job(self) -> None:
-        """Stop a running save; nothing of it is left."""
-        if not self.saving.cancel() and not self.exporting.cancel():
-            self.contents.cancel()
+    @property
+    def job(self) -> tuple[str, str, float]:
+        """What runs that is worth a word: which, its words ("" for nothing) and how far it is; a save goes first."""
+        for which in ("save", "export", "contents", "survey"):
+            if which in self._told_jobs:
+                return (which, *self._told_jobs[which])
+        return "", "", -1.0
 
-    def _contents_job(self, words: str, fraction: float) -> None:
-        if not self.saving.running and not self.exporting.running:
-            self.job_changed.emit(words, fraction)
+    def cancel_job(self) -> None:
+        """Stop what the status bar tells; of a running save or export nothing is left."""
+        if not self.saving.cancel() and not self.exporting.cancel():
+            (self.survey if self.job[0] == "survey" else self.contents).cancel()
+
+    def _tell_job(self, which: str, words: str, fraction: float) -> None:
+        if words:
+            self._told_jobs[which] = (words, fraction)
+        else:
+            self._told_jobs.pop(which, None)
+        self.job_changed.emit(*self.job[1:])
 
     # Anything else a panel wants to know
 
@@ -668,6 +752,7 @@ class Session(QObject):
         """End the worker; nothing is heard of this document any more."""
         self._poll.stop()
         self.contents.stop()
+        self.survey.stop()
         self.jobs.close()
         QTimer.singleShot(0, self.deleteLater)
         self._worker.stop(wait=False)

@@ -26,8 +26,12 @@ class Setting:
 SETTINGS: Final = (
     Setting("appearance/theme", "system", ("system", "light", "dark")),
     Setting("plots/histogram_scale", "linear", ("linear", "log")),
+    Setting("view/front", "overview", ("overview", "tensors")),
+    Setting("overview/colour", "std", ("size", "std", "norm", "dtype")),
+    Setting("overview/measure", "std", ("std", "norm", "mean", "largest")),
     Setting("view/plot", "overview"),
     Setting("view/recipe_open", True),
+    Setting("tree/columns", ""),
     Setting("files/last_folder", ""),
 )
 

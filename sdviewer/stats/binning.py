@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sdviewer.stats import kernels
 from sdviewer.stats.decode import Array
+from sdviewer.stats.moments import AT_ONCE
 
 TAIL = 0.001
 """Share of the values on each side that the range leaves out."""
@@ -38,7 +39,8 @@ class FloatBins:
 
     @property
     def scale(self) -> float:
-        exponent = math.frexp(self.high / 2 - self.low / 2)[1] + 1
+        # Half of the smallest denormal is nothing.
+        exponent = math.frexp(self.high / 2 - self.low / 2 or 5e-324)[1] + 1
         return 2.0 ** -min(max(exponent, -1000), 1000)
 
     @property
@@ -47,13 +49,23 @@ class FloatBins:
         origin = self.low * self.scale
         return self.scale, origin, self.bins / (self.high * self.scale - origin)
 
+    @property
+    def slack(self) -> float:
+        """How far the first value of a bin may be from where its edge is computed to be."""
+        return max(abs(self.low), abs(self.high)) * 2.0**-49 + 4e-323
+
+    def at(self, number: int) -> float:
+        """About where bin `number` begins."""
+        step = number / self.bins
+        return self.low * (1 - step) + self.high * step
+
     def edges(self) -> NDArray[np.float64]:
         """One more than the bins; exactly the first value of each bin, but for the last, which is `high`."""
         steps = np.arange(self.bins + 1) / self.bins
         edges: NDArray[np.float64] = self.low * (1 - steps) + self.high * steps
         # By its formula a value a rounding error below such an edge may already be in the next bin, and quantized
         # weights lie on edges by the thousand: the formula is monotonic, so halve to where it steps.
-        slack = max(abs(self.low), abs(self.high)) * 2.0**-49 + 4e-323
+        slack = self.slack
         loops = kernels.loaded()
         if loops is not None:
             loops.settle(edges[1:-1], slack, *self.constants)
@@ -114,6 +126,10 @@ Bins = FloatBins | IntBins
 
 def tally(bins: Bins, values: Array, weights: Array | None = None) -> NDArray[np.int64]:
     """How many finite values fall into each slot; NaN and infinity are left out."""
+    if weights is None and values.size > AT_ONCE:
+        parts = [tally(bins, values[start : start + AT_ONCE]) for start in range(0, values.size, AT_ONCE)]
+        total: NDArray[np.int64] = np.sum(parts, axis=0)
+        return total
     if values.dtype.kind == "f":
         finite = np.isfinite(values)
         if not finite.all():

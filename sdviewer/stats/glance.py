@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 
 from sdviewer.core.tensor_bytes import ByteSource, TensorLayout
-from sdviewer.stats.binning import choose_bins, tally
 from sdviewer.stats.decode import Blocks, Reader, elements_of, in_storage_order
 from sdviewer.stats.histogram import BINS, Histogram, histogram_of
-from sdviewer.stats.moments import magnitude, measure
+from sdviewer.stats.moments import magnitude
 from sdviewer.stats.summary import Summary, summary_of
-from sdviewer.stats.sweep import GOLDEN, READ_RUN, READ_RUNS, Sweep
+from sdviewer.stats.sweep import GOLDEN, READ_RUN, READ_RUNS, Sweep, Wanted, swept
 
 _COUNTS = ("nan", "posinf", "neginf", "zeros")
 
@@ -46,7 +45,7 @@ def glance(source: ByteSource, layout: TensorLayout, bins: int = BINS) -> Glance
     whole = elements_of(source, layout)
     elements, _ = in_storage_order(whole)
     if whole.dtype.kind == "bits" or not whole.count:
-        result = Sweep(whole.count, 1, [], opaque=whole.dtype.kind == "bits")
+        result = Sweep(whole.count, opaque=whole.dtype.kind == "bits")
         return Glance(summary_of(result), histogram_of(result), 0)
     reader = Reader(source, layout)
     runs = Blocks(elements, READ_RUN * elements.dtype.itemsize)
@@ -55,15 +54,14 @@ def glance(source: ByteSource, layout: TensorLayout, bins: int = BINS) -> Glance
     values = np.concatenate([reader.values(runs[place]).reshape(-1).copy() for place in places])
     if values.dtype.kind == "c":
         values = magnitude(values)
-    found = choose_bins(values, None, bins, None)
-    slots = None if found is None else tally(found, values)
-    result = Sweep(whole.count, 1, [measure(values)], found, slots, None, values.size, exact_range=False)
+    result = replace(swept(values, None, Wanted(bins), median=True), count=whole.count, bars=None, exact_range=False)
     times = whole.count / values.size
     return Glance(_scaled_summary(summary_of(result), times), _scaled(histogram_of(result), times), values.size)
 
 
 def _scaled_summary(summary: Summary, times: float) -> Summary:
-    counts = {name: round((getattr(summary, name) or 0) * times) for name in _COUNTS}
+    known = {name: getattr(summary, name) for name in (*_COUNTS, "tiny", "outliers")}
+    counts = {name: round(n * times) for name, n in known.items() if n is not None}
     l2 = None if summary.l2 is None else summary.l2 * times**0.5
     return replace(summary, l2=l2, **counts)
 

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from sdviewer.core.progress import Progress, no_progress
 from sdviewer.core.tensor_bytes import ByteSource, TensorLayout
-from sdviewer.stats.moments import merge
 from sdviewer.stats.summary import Summary, summary_of
 from sdviewer.stats.sweep import Sweep, Wanted, sweep
 
@@ -69,7 +68,7 @@ def histogram(
     Raises:
         CorruptCheckpoint: the bytes are not there.
     """
-    return histogram_of(sweep(source, layout, Wanted(bins, span), progress=progress))
+    return histogram_of(sweep(source, layout, Wanted(bins, span), median=False, progress=progress))
 
 
 def summary_and_histogram(
@@ -78,17 +77,17 @@ def summary_and_histogram(
     bins: int = BINS,
     *,
     span: tuple[float, float] | None = None,
+    median: bool = True,
     progress: Progress = no_progress,
 ) -> tuple[Summary, Histogram]:
-    """`summary` and `histogram` from one pass over the bytes."""
-    result = sweep(source, layout, Wanted(bins, span), progress=progress)
+    """`summary` and `histogram` from the same reading."""
+    result = sweep(source, layout, Wanted(bins, span), median=median, progress=progress)
     return summary_of(result), histogram_of(result)
 
 
 def histogram_of(result: Sweep) -> Histogram:
     """The histogram of what a sweep found."""
-    whole, _ = merge(result.parts)
-    times = result.repeats
+    whole, times = result.whole, result.repeats
     edges, inside = np.empty(0), np.zeros(0, np.int64)
     below = above = 0
     if result.bins is not None and result.slots is not None:

@@ -17,9 +17,14 @@ from typing import Any
 import numpy as np
 
 from sdviewer.stats.decode import Array
+from sdviewer.stats.moments import TINY, WIDE
 
 SUB_BLOCK = 8192
 """Elements that are gone through together: they stay in the first-level cache between one loop and the next."""
+
+CHUNK = 32
+"""Elements that are looked at again together: few of these hold any that are looked for, and only those are gone
+through one by one."""
 
 Kernel = Callable[..., int]
 
@@ -28,14 +33,16 @@ Kernel = Callable[..., int]
 class Kernels:
     """The compiled loops.
 
-    `measure32` and `measure64` are `_measure`, `middle32` and `middle64` are `_middle`, for float32 and float64; `bin`
-    is `_bin`, `count` is `_count`, `settle` is `settle`.
+    `measure32` and `measure64` are `_measure`, `middle32` and `middle64` are `_middle`, `look32` and `look64` are
+    `_look`, for float32 and float64; `bin` is `_bin`, `count` is `_count`, `settle` is `settle`.
     """
 
     measure32: Kernel
     measure64: Kernel
     middle32: Callable[[Array, float, Array, Array], tuple[int, int, int, int, int]]
     middle64: Callable[[Array, float, Array, Array], tuple[int, int, int, int, int]]
+    look32: Callable[[Array, Array, Array], tuple[int, int, int]]
+    look64: Callable[[Array, Array, Array], tuple[int, int, int]]
     bin: Callable[..., None]
     count: Callable[[Array, Array], None]
     settle: Callable[..., None]
@@ -64,75 +71,93 @@ def load() -> Kernels | None:
         import numba
     except ImportError:
         return None
+    narrowest, widest = _bits(1 / WIDE, "f8"), _bits(WIDE, "f8")
     plain = numba.njit(nogil=True, cache=keep)
     # Sums may be taken in any order; nothing may assume that NaN and infinity do not occur.
-    summing = numba.njit(nogil=True, cache=keep, fastmath={"reassoc", "nsz"})
+    summing = numba.njit(nogil=True, cache=keep, fastmath={"reassoc", "nsz", "contract"})
     return Kernels(
-        summing(_measure(np.int32, 0x7FFFFFFF, 0x7F800000, 0, 0x7F800000, 31)),
-        # Beyond these squares overflow or lose all digits: NumPy scales such a block first.
-        summing(_measure(np.int64, 2**63 - 1, 2047 << 52, (1023 - 465) << 52, (1023 + 465) << 52, 63)),
+        # The float32 nearest to TINY is below it.
+        summing(_measure(np.int32, 0x7FFFFFFF, 0x7F800000, _bits(TINY, "f4") + 1, 0, 0x7F800000, 31)),
+        # Beyond these fourth powers overflow or lose all digits: NumPy scales such a block first.
+        summing(_measure(np.int64, 2**63 - 1, 2047 << 52, _bits(TINY, "f8"), narrowest, widest, 63)),
         plain(_middle(np.int32, 0x7FFFFFFF, 0x7F800000, 31, 20)),
         plain(_middle(np.int64, 2**63 - 1, 2047 << 52, 63, 52)),
+        plain(_look(np.int32)),
+        plain(_look(np.int64)),
         plain(_bin),
         plain(_count),
         plain(settle),
     )
 
 
-def _measure(integer: Any, magnitude: int, infinity: int, smallest: int, largest: int, sign: int) -> Kernel:
+def _bits(value: float, dtype: str) -> int:
+    """The bits of a float."""
+    return int(np.array([value], dtype).view(f"i{dtype[1]}")[0])
+
+
+def _measure(integer: Any, magnitude: int, infinity: int, tiny: int, smallest: int, largest: int, sign: int) -> Kernel:
     """The loop for one float type, told by its bits: `magnitude` masks the sign, `infinity` is where NaN begins.
 
     It returns the number of zeros, or -1 with nothing done when the block holds NaN or infinity or when its largest
-    magnitude is not between `smallest` and `largest`. Minimum and maximum are taken of the bits as ordered integers, as
-    the processor has no vector minimum of floats that heeds NaN.
+    magnitude is not between `smallest` and `largest`. `extremes` gets minimum and maximum and the number of values
+    whose magnitude is below `tiny`, `sums` a number in the midst of the values, the sums of the first four powers of
+    their distances from it, and the sum of magnitudes. Minimum and maximum are taken of the bits as ordered integers,
+    as the processor has no vector minimum of floats that heeds NaN.
     """
-    magnitude, infinity = integer(magnitude), integer(infinity)
+    magnitude, infinity, tiny = integer(magnitude), integer(infinity), integer(tiny)
     smallest, largest, sign = integer(smallest), integer(largest), integer(sign)
     lowest = integer(~magnitude)
     one, none = integer(1), integer(0)
 
     def measure(values: Any, bits: Any, extremes: Any, sums: Any) -> int:
         n = values.size
-        zeros, widest = none, none
+        zeros, near, widest = none, none, none
         least, most = magnitude, lowest
-        for i in range(n):
-            code = bits[i]
-            size = code & magnitude
-            zeros += integer(size == none)
-            widest = max(widest, size)
-            key = code ^ ((code >> sign) & magnitude)
-            least = min(least, key)
-            most = max(most, key)
-        if widest >= infinity or widest >= largest or (none < widest < smallest):
+        center = 0.0
+        first, second, third, fourth, absolute = 0.0, 0.0, 0.0, 0.0, 0.0
+        for start in range(0, n, SUB_BLOCK):
+            end = min(n, start + SUB_BLOCK)
+            codes, part = bits[start:end], values[start:end]
+            for i in range(codes.size):
+                code = codes[i]
+                size = code & magnitude
+                zeros += integer(size == none)
+                near += integer(size < tiny)
+                widest = max(widest, size)
+                key = code ^ ((code >> sign) & magnitude)
+                least = min(least, key)
+                most = max(most, key)
+            if widest >= infinity:
+                return -1
+            if start == 0:
+                for i in range(part.size):
+                    center += float(part[i])
+                center /= part.size
+            linear, two, three, four, whole = 0.0, 0.0, 0.0, 0.0, 0.0
+            for i in range(part.size):
+                v = float(part[i])
+                off = v - center
+                squared = off * off
+                linear += off
+                two += squared
+                three += squared * off
+                four += squared * squared
+                whole += abs(v)
+            # Sums of sums: each has few terms, so that little is lost by rounding.
+            first += linear
+            second += two
+            third += three
+            fourth += four
+            absolute += whole
+        if widest >= largest or (none < widest < smallest):
             return -1
         # -0.0 counts as 0.0.
         least = none if least == -one else least
         most = none if most == -one else most
         extremes[0] = least ^ ((least >> sign) & magnitude)
         extremes[1] = most ^ ((most >> sign) & magnitude)
-        done = 0
-        mean, squares, absolute = 0.0, 0.0, 0.0
-        for start in range(0, n, SUB_BLOCK):
-            part = values[start : min(n, start + SUB_BLOCK)]
-            m = part.size
-            total, total_absolute = 0.0, 0.0
-            for i in range(m):
-                v = float(part[i])
-                total += v
-                total_absolute += abs(v)
-            middle = total / m
-            around = 0.0
-            for i in range(m):
-                off = float(part[i]) - middle
-                around += off * off
-            # Two sets of squared deviations become one (Chan, Golub, LeVeque).
-            both = done + m
-            apart = middle - mean
-            squares += around + apart * apart * (float(done) * m / both)
-            mean += apart * (m / both)
-            absolute += total_absolute
-            done = both
-        sums[0], sums[1], sums[2] = mean, squares, absolute
+        extremes[2] = near
+        sums[0], sums[1], sums[2], sums[3], sums[4], sums[5] = center, first, second, third, fourth, absolute
         return int(zeros)
 
     return measure
@@ -188,6 +213,49 @@ def _middle(integer: Any, magnitude: int, infinity: int, sign: int, shift: int) 
         return finite, n_lows, lower, n_highs, higher
 
     return middle
+
+
+def _look(integer: Any) -> Callable[..., tuple[int, int, int]]:
+    """The loop that looks at values again, for one float type.
+
+    `limits` are the least and the greatest finite value, those between which a value is not far from the mean, and
+    those of a range. It returns how many values are far, how many lie before the range, and how many inside it that are
+    not zero; `room`, as long as `values`, gets these.
+    """
+    none = integer(0)
+
+    def look(values: Any, limits: Any, room: Any) -> tuple[int, int, int]:
+        bottom, top, near, far, low, high = limits[0], limits[1], limits[2], limits[3], limits[4], limits[5]
+        outside, before, inside = 0, 0, 0
+        n = values.size
+        whole = n // CHUNK * CHUNK
+        for start in range(0, whole, CHUNK):
+            beyond, less, up_to = none, none, none
+            for i in range(start, start + CHUNK):
+                v = values[i]
+                some = v >= bottom
+                beyond += integer(some & (v < near)) + integer((v > far) & (v <= top))
+                less += integer(some & (v < low))
+                up_to += integer(some & (v <= high))
+            outside += beyond
+            before += less
+            if up_to != less:
+                for i in range(start, start + CHUNK):
+                    v = values[i]
+                    if (v >= low) & (v <= high) & (v != 0):
+                        room[inside] = v
+                        inside += 1
+        for i in range(whole, n):
+            v = values[i]
+            some = v >= bottom
+            outside += (some & (v < near)) + ((v > far) & (v <= top))
+            before += some & (v < low)
+            if (v >= low) & (v <= high) & (v != 0):
+                room[inside] = v
+                inside += 1
+        return outside, before, inside
+
+    return look
 
 
 def _bin(values: Any, low: float, high: float, scale: float, origin: float, inverse: float, bins: int,

@@ -5,7 +5,8 @@ element that an expanded tensor repeats is read once. Three ways, by what is che
 
 - types of at most 16 bits, from 65,536 elements: count each code, then everything follows from the codes' values;
 - up to 16 MiB: read the values, keep them, choose the range, sort them into bins;
-- the rest: the range of the histogram from a sample that is read first, then block by block.
+- the rest: the range of the histogram from a sample that is read first, then block by block; and once more for the
+  median where it is wanted, or else the blocks that have values far from the mean (`ranks`).
 
 Up to 16 MiB the calling thread does it all, beyond that a thread a core; the result is the same for any number of them.
 
@@ -20,9 +21,9 @@ import math
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -43,8 +44,10 @@ from sdviewer.stats.decode import (
     in_storage_order,
     overlaps,
     refuse_bomb,
+    stored_type,
 )
-from sdviewer.stats.moments import Part, magnitude, measure
+from sdviewer.stats.moments import Moments, Part, about_mean, magnitude, measure, merge, moments
+from sdviewer.stats.ranks import Ranks, median_of, outliers_of, ranks
 
 EXACT = 1 << 16
 """Elements up to which the range comes from all values."""
@@ -73,11 +76,20 @@ COMPILED_FROM = 8 << 20
 COMPILED_AFTER = 32 << 20
 """... and bytes of all tensors that a process has measured; then the loops are there for all that are not tiny."""
 
+GUIDE, FINE = 140, 16
+"""Bins for finding the median where no histogram is wanted; and into how many each is cut for it, a power of two, so
+that few values are left to sort."""
+
+FIRST_LOOK = 0.7
+"""Share of the time that the first of two passes takes."""
+
 TINY = 1 << 16
 """Bytes of a tensor below which NumPy is as quick."""
 
 MOST_OVERLAPPED = 1 << 22
 """Stored elements up to which a tensor that passes over itself is counted."""
+
+NOTHING = Part(0)
 
 THREADS = min(os.cpu_count() or 1, 8)
 """A few saturate the memory."""
@@ -87,14 +99,17 @@ THREADS = min(os.cpu_count() or 1, 8)
 class Sweep:
     """What a pass found. All counts are of stored elements; each stands `repeats` times in the tensor.
 
-    `count` is of the tensor's values. `opaque`: they are bits, not numbers. `slots` are the counts of `bins` (below,
-    inside, above; exact zeros with the others). `bars` are the counts of each integer when they are few, else None.
-    `sampled` is the number of values that the range was decided from, `exact_range` says that these were all.
+    `count` is of the tensor's values. `opaque`: they are bits, not numbers. `whole` counts and adds up all values;
+    `moments` and `ranks` are there when any is finite. `slots` are the counts of `bins` (below, inside, above; exact
+    zeros with the others). `bars` are the counts of each integer when they are few, else None. `sampled` is the number
+    of values that the range was decided from, `exact_range` says that these were all.
     """
 
     count: int
-    repeats: int
-    parts: list[Part]
+    repeats: int = 1
+    whole: Part = NOTHING
+    moments: Moments | None = None
+    ranks: Ranks | None = None
     bins: Bins | None = None
     slots: NDArray[np.int64] | None = None
     bars: dict[int, int] | None = None
@@ -116,12 +131,14 @@ def sweep(
     layout: TensorLayout,
     wanted: Wanted | None = None,
     *,
+    median: bool = True,
     progress: Progress = no_progress,
     compiled: bool | None = None,
 ) -> Sweep:
     """Measure a tensor, and sort its values into bins when `wanted`.
 
-    `compiled` forces or forbids the compiled loops; without it the bytes measured decide. Progress is in bytes.
+    Without the `median` most large tensors are read once, not twice. `compiled` forces or forbids the compiled loops;
+    without it the bytes measured decide. Progress is in bytes.
 
     Raises:
         CorruptCheckpoint: the tensor reaches outside of its storage, or its bytes cannot be read.
@@ -129,18 +146,34 @@ def sweep(
     whole = elements_of(source, layout)
     elements, repeats = in_storage_order(whole)
     if whole.dtype.kind == "bits":
-        return Sweep(whole.count, 1, [], opaque=True)
+        return Sweep(whole.count, opaque=True)
     if not whole.count:
-        return Sweep(0, 1, [])
+        return Sweep(0)
     if overlaps(elements):
-        return _overlapping(source, layout, elements, whole.count, repeats, wanted, progress)
+        found = _overlapping(source, layout, elements, wanted, median, progress)
+        return replace(found, count=whole.count, repeats=repeats)
     stored = elements.nbytes(elements.count)
     loops = _loops(stored) if compiled is None else kernels.load() if compiled else None
     if elements.dtype.itemsize <= 2 and elements.count > EXACT:
-        values, counts = _code_counts(source, layout, elements, loops, progress)
-        return _swept(whole.count, repeats, values, counts, wanted)
-    run = _kept if stored <= KEPT else _streamed
-    return run(source, layout, elements, whole.count, repeats, wanted, loops, progress)
+        found = swept(*_code_counts(source, layout, elements, loops, progress), wanted, median)
+    else:
+        tensor = _Tensor(source, layout, elements, loops)
+        found = (_kept if stored <= KEPT else _streamed)(tensor, wanted, median, progress)
+    return replace(found, count=whole.count, repeats=repeats)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tensor:
+    """Where the stored elements are, and what to go through them with."""
+
+    source: ByteSource
+    layout: TensorLayout
+    elements: Elements
+    loops: kernels.Kernels | None
+
+    def reader(self) -> Reader:
+        """One for a thread."""
+        return Reader(self.source, self.layout)
 
 
 _measured = 0
@@ -178,15 +211,28 @@ def _real(values: Array) -> Array:
     return magnitude(flat) if flat.dtype.kind == "c" else flat
 
 
-def _swept(count: int, repeats: int, values: Array, weights: NDArray[np.int64], wanted: Wanted | None) -> Sweep:
-    """The result for values that are all known, and how often each occurs."""
-    parts = [measure(values, weights)]
+def swept(values: Array, weights: NDArray[np.int64] | None, wanted: Wanted | None, median: bool) -> Sweep:
+    """The result for values that are all at hand, and how often each occurs."""
+    number = values.size if weights is None else int(weights.sum())
+    whole = merge([measure(values, weights)])
+    found = Sweep(0, 1, whole, moments(whole) if whole.finite else None, _order(values, weights, whole, median))
     if wanted is None:
-        return Sweep(count, repeats, parts)
+        return found
     bins = choose_bins(values, weights, wanted.bins, wanted.span)
     bars = _add_bars({}, values, weights) if values.dtype.kind != "f" else None
     slots = None if bins is None else tally(bins, values, weights)
-    return Sweep(count, repeats, parts, bins, slots, bars, int(weights.sum()))
+    return replace(found, bins=bins, slots=slots, bars=bars, sampled=number)
+
+
+def _order(values: Array, weights: NDArray[np.int64] | None, whole: Part, median: bool) -> Ranks | None:
+    """What the order of values tells that are all at hand, when any is finite."""
+    if not whole.finite:
+        return None
+    if whole.nan + whole.posinf + whole.neginf:
+        finite = np.isfinite(values)
+        values, weights = values[finite], None if weights is None else weights[finite]
+    outliers = outliers_of(values, weights, whole, moments(whole))
+    return Ranks(outliers, median_of(values, weights) if median else None)
 
 
 def _add_bars(bars: dict[int, int], values: Array, weights: Array | None = None) -> dict[int, int] | None:
@@ -204,9 +250,8 @@ def _overlapping(
     source: ByteSource,
     layout: TensorLayout,
     elements: Elements,
-    count: int,
-    repeats: int,
     wanted: Wanted | None,
+    median: bool,
     progress: Progress,
 ) -> Sweep:
     """A tensor whose strides make it pass over the same few stored elements again and again."""
@@ -221,7 +266,7 @@ def _overlapping(
         times = rows.reshape(-1)[: elements.span]
     run = Elements(elements.dtype, elements.offset, (elements.span,), (1,))
     values = _all_values(source, layout, run, progress)
-    return _swept(count, repeats, values[times > 0], times[times > 0], wanted)
+    return swept(values[times > 0], times[times > 0], wanted, median)
 
 
 # Types of at most 16 bits
@@ -261,17 +306,9 @@ def _total(tallies: list[NDArray[np.int64]]) -> NDArray[np.int64]:
 # All others
 
 
-def _kept(
-    source: ByteSource,
-    layout: TensorLayout,
-    elements: Elements,
-    count: int,
-    repeats: int,
-    wanted: Wanted | None,
-    loops: kernels.Kernels | None,
-    progress: Progress,
-) -> Sweep:
+def _kept(tensor: _Tensor, wanted: Wanted | None, median: bool, progress: Progress) -> Sweep:
     """Read and measure each block, choose the range, sort each block into bins."""
+    elements, loops = tensor.elements, tensor.loops
     total = elements.nbytes(elements.count)
     blocks = Blocks(elements, KEPT_BLOCK)
     # A block of values that share bytes may begin and end inside of one; and all begin on a cache line.
@@ -282,23 +319,88 @@ def _kept(
     for index, block in enumerate(blocks):
         progress(total * index // len(blocks), total)
         buffer = room[index * pitch : (index + 1) * pitch]
-        values.append(_real(Reader(source, layout, buffer).values(block)))
+        values.append(_real(Reader(tensor.source, tensor.layout, buffer).values(block)))
         parts.append(_part(values[-1], loops))
     progress(total, total)
-    if wanted is None:
-        return Sweep(count, repeats, parts)
-    stride = math.ceil(elements.count / SAMPLE)
+    whole = merge(parts)
+    found = Sweep(0, 1, whole, moments(whole) if whole.finite else None)
+    tallied = None
+    by_loops = loops is not None and values[0].dtype.kind == "f" and whole.finite > 0
+    if wanted is not None or (median and by_loops):
+        fine = FINE if median and by_loops else 1
+        found, tallied = _binned(found, values, parts, elements.count, wanted or Wanted(GUIDE), fine, loops)
+    if not by_loops:
+        return replace(
+            found, ranks=_order(values[0] if len(values) == 1 else np.concatenate(values), None, whole, median)
+        )
+    guide = tallied if median else None
+    return replace(found, ranks=_look_again(_Kept(values), parts, found, values[0].dtype, guide, loops))
+
+
+def _binned(
+    found: Sweep,
+    values: list[Array],
+    parts: list[Part],
+    count: int,
+    wanted: Wanted,
+    fine: int,
+    loops: kernels.Kernels | None,
+) -> tuple[Sweep, tuple[Bins, NDArray[np.int64]] | None]:
+    """With the bins for values that are kept, and their counts; and those of `fine` parts of each bin."""
+    stride = math.ceil(count / SAMPLE)
     sample = np.concatenate([_every(some, stride, index) for index, some in enumerate(values)])
     bins = choose_bins(sample, None, wanted.bins, wanted.span, loops)
     if bins is None:
         # All of the sample is NaN or infinite; the rest need not be.
         sample = np.concatenate(values)
         bins = choose_bins(sample, None, wanted.bins, wanted.span, loops)
-    slots = None if bins is None else _finite_only([_tally(bins, some, loops) for some in values], parts, loops)
     # Counting the distinct values of every block is slow: not where the sample already has too many.
     few = sample.dtype.kind != "f" and np.unique(sample).size <= MOST_BARS
     bars = _all_bars([_add_bars({}, some) for some in values]) if few else None
-    return Sweep(count, repeats, parts, bins, slots, bars, sample.size, sample.size == elements.count)
+    found = replace(found, bars=bars, sampled=sample.size, exact_range=sample.size == count)
+    if bins is None:
+        return found, None
+    tallier = _Tallier(finer(bins, fine), loops)
+    for some in values:
+        tallier.take(some)
+    slots = _finite_only([tallier.tallies], parts, loops)
+    return replace(found, bins=bins, slots=_together(slots, bins)), (tallier.bins, slots)
+
+
+def finer(bins: Bins, parts: int) -> Bins:
+    """Bins cut into parts; those of integers stay as they are."""
+    return replace(bins, bins=bins.bins * parts) if isinstance(bins, FloatBins) else bins
+
+
+def _together(slots: NDArray[np.int64], bins: Bins) -> NDArray[np.int64]:
+    """The counts of slots from those of finer ones."""
+    return np.concatenate([slots[:1], slots[1:-1].reshape(bins.bins, -1).sum(axis=1), slots[-1:]])
+
+
+def _look_again(
+    values: _Kept | _Again,
+    parts: list[Part],
+    found: Sweep,
+    dtype: np.dtype[Any],
+    guide: tuple[Bins, NDArray[np.int64]] | None,
+    loops: kernels.Kernels | None,
+) -> Ranks | None:
+    """What the order of the values tells, when any is finite."""
+    return found.moments and ranks(values, dtype, parts, found.whole, found.moments, guide, loops)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """Values that are in memory."""
+
+    values: list[Array]
+
+    def each(self, make: Callable[[], Any], wanted: Sequence[bool] | None) -> list[Any]:
+        taker = make()
+        for index, values in enumerate(self.values):
+            if wanted is None or wanted[index]:
+                taker.take(values)
+        return [taker]
 
 
 _own = threading.local()
@@ -327,24 +429,35 @@ def _part(values: Array, loops: kernels.Kernels | None) -> Part:
     if loops is None or values.dtype.kind != "f":
         return measure(values)
     integer = np.dtype(f"i{values.itemsize}")
-    extremes, sums = np.empty(2, integer), np.empty(3)
+    extremes, sums = np.empty(3, integer), np.empty(6)
     kernel = loops.measure32 if values.itemsize == 4 else loops.measure64
     zeros = kernel(values, values.view(integer), extremes, sums)
     if zeros < 0:
         return measure(values)
-    low, high = extremes.view(values.dtype).tolist()
-    mean, squares, absolute = sums.tolist()
+    low, high = extremes[:2].view(values.dtype).tolist()
+    center, first, second, third, fourth, absolute = sums.tolist()
     n = values.size
-    return Part(n, zeros=zeros, low=low, high=high, mean=mean, absolute=absolute / n, squares=squares)
+    return Part(
+        n, 0, 0, 0, zeros, int(extremes[2]), low, high, center, first / n, absolute / n,
+        *about_mean(n, first, second, third, fourth),
+    )  # fmt: skip
 
 
-def _tally(bins: Bins, values: Array, loops: kernels.Kernels | None) -> NDArray[np.int64]:
-    """The counts of a block's slots, as some rows that add up to them; for `_finite_only`."""
-    if loops is None or not isinstance(bins, FloatBins):
-        return tally(bins, values)[None]
-    tallies, slots = np.zeros((4, bins.bins + 2), np.int64), np.empty(kernels.SUB_BLOCK, np.int32)
-    loops.bin(values, bins.low, bins.high, *bins.constants, bins.bins, tallies, slots)
-    return tallies
+class _Tallier:
+    """Counts how many values fall into each slot, as some rows that add up to them; for `_finite_only`."""
+
+    def __init__(self, bins: Bins, loops: kernels.Kernels | None) -> None:
+        self.bins = bins
+        self._loops = loops if isinstance(bins, FloatBins) else None
+        self.tallies = np.zeros((1 if self._loops is None else 4, bins.bins + 2), np.int64)
+        self._slots = np.empty(kernels.SUB_BLOCK, np.int32)
+
+    def take(self, values: Array) -> None:
+        bins = self.bins
+        if self._loops is None or not isinstance(bins, FloatBins):
+            self.tallies[0] += tally(bins, values)
+        else:
+            self._loops.bin(values, bins.low, bins.high, *bins.constants, bins.bins, self.tallies, self._slots)
 
 
 def _finite_only(
@@ -369,38 +482,57 @@ def _all_bars(found: list[dict[int, int] | None]) -> dict[int, int] | None:
 
 
 def _streamed(
-    source: ByteSource,
-    layout: TensorLayout,
-    elements: Elements,
-    count: int,
-    repeats: int,
-    wanted: Wanted | None,
-    loops: kernels.Kernels | None,
-    progress: Progress,
-    sample: Array | None = None,
+    tensor: _Tensor, wanted: Wanted | None, median: bool, progress: Progress, ends: Array | None = None
 ) -> Sweep:
-    bins, sampled, few = None, 0, False
-    if wanted is not None:
-        sample = _sample(source, layout, elements) if sample is None else sample
-        bins, sampled = choose_bins(sample, None, wanted.bins, wanted.span, loops), sample.size
-        few = sample.dtype.kind != "f" and np.unique(sample).size <= MOST_BARS
-    plan = _Plan(source, layout, bins, loops, few)
-    workers = run(Blocks(elements), elements, lambda: _Measurer(plan), progress)
+    """Read a sample, choose the range by it (or by `ends`), then measure and sort block by block."""
+    loops, sample, bins = tensor.loops, ends, None
+    if wanted is not None or median:
+        sample = _sample(tensor) if sample is None else sample
+        asked = wanted or Wanted(GUIDE)
+        bins = choose_bins(sample, None, asked.bins, asked.span, loops)
+    few = sample is not None and sample.dtype.kind != "f" and np.unique(sample).size <= MOST_BARS
+    fine = finer(bins, FINE) if median and bins is not None else bins
+    plan = _Plan(tensor, fine, few)
+    blocks = Blocks(tensor.elements)
+    workers = run(blocks, tensor.elements, lambda: _Measurer(plan), share(progress, 0, FIRST_LOOK if median else 1))
     parts = [part for _, part in sorted(pair for worker in workers for pair in worker.parts.items())]
-    if wanted is not None and bins is None and any(part.finite for part in parts):
+    whole = merge(parts)
+    if sample is not None and bins is None and whole.finite:
         # The sample had no finite value, the tensor has some.
-        some = [part for part in parts if part.finite]
-        ends = np.array([min(part.low for part in some), max(part.high for part in some)])
-        return _streamed(source, layout, elements, count, repeats, wanted, loops, progress, ends)
-    slots = None if bins is None else _finite_only([worker.tallies for worker in workers], parts, loops)
-    bars = _all_bars([worker.bars for worker in workers]) if few else None
-    return Sweep(count, repeats, parts, bins, slots, bars, sampled, exact_range=False)
+        return _streamed(tensor, wanted, median, progress, np.array([whole.low, whole.high]))
+    found = Sweep(0, 1, whole, moments(whole) if whole.finite else None, bins=bins, exact_range=False)
+    guide = None
+    if fine is not None and bins is not None and sample is not None:
+        slots = _finite_only([worker.tallier.tallies for worker in workers], parts, loops)
+        found = replace(found, slots=_together(slots, bins), sampled=sample.size)
+        guide = (fine, slots) if median else None
+    if few:
+        found = replace(found, bars=_all_bars([worker.bars for worker in workers]))
+    again = _Again(tensor, blocks, share(progress, FIRST_LOOK if median else 1, 1))
+    ranked = _look_again(again, parts, found, _value_type(tensor), guide, loops)
+    total = tensor.elements.nbytes(tensor.elements.count)
+    progress(total, total)
+    return replace(found, ranks=ranked)
 
 
-def _sample(source: ByteSource, layout: TensorLayout, elements: Elements) -> Array:
+def _value_type(tensor: _Tensor) -> np.dtype[Any]:
+    """The type that the tensor's values come in."""
+    return _real(tensor.reader().decode(np.zeros(1, stored_type(tensor.elements.dtype)))).dtype
+
+
+def share(progress: Progress, first: float, last: float) -> Progress:
+    """The progress of a part of the work, which goes on from `first` to `last` of the whole."""
+
+    def tell(done: int, total: int) -> None:
+        progress(total if done == total and last == 1 else int(first * total + (last - first) * done), total)
+
+    return tell
+
+
+def _sample(tensor: _Tensor) -> Array:
     """About a quarter of a million values, always the same ones: short runs all over the tensor."""
-    reader = Reader(source, layout)
-    runs = Blocks(elements, READ_RUN * elements.dtype.itemsize)
+    reader = tensor.reader()
+    runs = Blocks(tensor.elements, READ_RUN * tensor.elements.dtype.itemsize)
     number = min(READ_RUNS, len(runs))
     places = [((i << 16) + i * GOLDEN % 2**16) * len(runs) // (number << 16) for i in range(number)]
     return np.concatenate([_real(reader.values(runs[place])).copy() for place in places])
@@ -408,36 +540,56 @@ def _sample(source: ByteSource, layout: TensorLayout, elements: Elements) -> Arr
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    source: ByteSource
-    layout: TensorLayout
+    tensor: _Tensor
     bins: Bins | None
-    loops: kernels.Kernels | None
     few: bool
 
 
-@dataclass(slots=True)
 class _Measurer:
     """One thread's share of a pass."""
 
-    plan: _Plan
-    parts: dict[int, Part] = field(default_factory=dict)
-    bars: dict[int, int] | None = None
-    tallies: NDArray[np.int64] = field(init=False)
-    reader: Reader = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.reader = Reader(self.plan.source, self.plan.layout)
-        bins = self.plan.bins
-        self.tallies = np.zeros((1, 0 if bins is None else bins.bins + 2), np.int64)
-        self.bars = {} if self.plan.few else None
+    def __init__(self, plan: _Plan) -> None:
+        self._loops = plan.tensor.loops
+        self._reader = plan.tensor.reader()
+        self.parts: dict[int, Part] = {}
+        self.tallier = None if plan.bins is None else _Tallier(plan.bins, self._loops)
+        self.bars: dict[int, int] | None = {} if plan.few else None
 
     def take(self, blocks: Blocks, index: int) -> None:
-        values = _real(self.reader.values(blocks[index]))
-        self.parts[index] = _part(values, self.plan.loops)
-        if self.plan.bins is not None:
-            self.tallies[0] += _tally(self.plan.bins, values, self.plan.loops).sum(axis=0)
+        values = _real(self._reader.values(blocks[index]))
+        self.parts[index] = _part(values, self._loops)
+        if self.tallier is not None:
+            self.tallier.take(values)
         if self.bars is not None:
             self.bars = _add_bars(self.bars, values)
+
+
+@dataclass(frozen=True, slots=True)
+class _Again:
+    """Values that are read once more."""
+
+    tensor: _Tensor
+    blocks: Blocks
+    progress: Progress
+
+    def each(self, make: Callable[[], Any], wanted: Sequence[bool] | None) -> list[Any]:
+        workers = run(
+            self.blocks, self.tensor.elements, lambda: _Rereader(make(), self.tensor.reader(), wanted), self.progress
+        )
+        return [worker.taker for worker in workers]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rereader:
+    """One thread's share of reading them once more."""
+
+    taker: Any
+    reader: Reader
+    wanted: Sequence[bool] | None
+
+    def take(self, blocks: Blocks, index: int) -> None:
+        if self.wanted is None or self.wanted[index]:
+            self.taker.take(_real(self.reader.values(blocks[index])))
 
 
 class Worker(Protocol):

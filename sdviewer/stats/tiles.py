@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from sdviewer.core.tensor_bytes import ByteSource, TensorLayout
 from sdviewer.stats.decode import BLOCK, Block, Elements, product
-from sdviewer.stats.moments import exponent_of, merge
+from sdviewer.stats.moments import exponent_of
 from sdviewer.stats.slices import known_elements
 from sdviewer.stats.sweep import sweep
 
@@ -88,5 +88,5 @@ def exponent(source: ByteSource, layout: TensorLayout) -> int:
     wide = elements.dtype.kind in ("float", "complex") and elements.dtype.name in ("float64", "complex128")
     if not wide:
         return 0
-    whole, _ = merge(sweep(source, layout).parts)
+    whole = sweep(source, layout, median=False).whole
     return exponent_of(max(abs(whole.low), abs(whole.high))) if whole.finite else 0

@@ -2,11 +2,13 @@
 
     python tests/benchmarks/window_probe.py MANY OTHER
 
-MANY has 100,000 keys under a common prefix. A heartbeat of 1 ms runs while the file opens, is scrolled, filtered,
-expanded, selected, edited and undone, while its raw structure is shown, while an expression that renames every key is
-typed, previewed, added, switched off and undone, a key is edited in place, 2,000 rows are dropped, and while OTHER
-opens in a second tab under scrolling. A gap is the time between two beats; `computing` says for each longest one what
-the window's thread and the whole process computed in it, and `most` is the most that the thread computed in any, so
+MANY has 100,000 keys under a common prefix. A heartbeat of 1 ms runs while the file opens, its overview fills under a
+pointer that wanders over the tiles, it is scrolled, filtered, expanded, selected, edited and undone, while its raw
+structure is shown, while an expression that renames every key is typed, previewed, added, switched off and undone, a
+key is edited in place, 2,000 rows are dropped, while OTHER opens in a second tab under scrolling, and while the
+statistics of both are measured under scrolling, with columns for them and an order by them. A gap is the time between
+two beats; `computing` says for each longest one what the window's thread and the whole process computed in it, and
+`most` is the most that the thread computed in any, so
 that a busy machine can be told from a busy window.
 """
 
@@ -107,6 +109,14 @@ def main(many: str, other: str) -> None:
     assert page is not None
     session = page.session
     wait_for(session.sheet_changed, lambda: None)
+    beat.phase = "overview"
+    wait_for(page.overview.settled, lambda: None)
+    tiles = page.overview.tiles.map
+    for step in range(60):
+        # What a pointer that wanders over the tiles does, while their first numbers come.
+        tiles._hover(step % len(tiles.tiles))
+        spin(50)
+    window.show_details()
     spin(300)
     view = page.tree.view
     beat.phase = "expand all"
@@ -190,6 +200,23 @@ def main(many: str, other: str) -> None:
         bar.setValue(bar.maximum() * (150 - step) // 150)
         spin(8)
     pages = window.tabs.pages()
+    beat.phase = "scroll while all tensors are measured"
+    for name in ("std", "norm", "zeros"):
+        page.tree.choose_column(name, True)
+        spin(100)
+    session.sort("std", True)
+    session.survey.measure()
+    start = time.perf_counter()
+    surveys = [shown.session.survey for shown in pages]
+    times: dict[int, float] = {}
+    step = 0
+    while len(times) < len(surveys) and time.perf_counter() - start < LIMIT / 1000:
+        step += 1
+        bar.setValue(bar.maximum() * (step % 150) // 150)
+        spin(8)
+        for at, survey in enumerate(surveys):
+            if survey.known.state == "done":
+                times.setdefault(at, time.perf_counter() - start)
     pages[-1].session.close()
     session.close()
     pool.stop()
@@ -199,6 +226,8 @@ def main(many: str, other: str) -> None:
         "worst": {phase: round(gap.wall, 1) for phase, gap in worst.items()},
         "computing": {phase: [round(gap.thread, 1), round(gap.process, 1)] for phase, gap in worst.items()},
         "most": {phase: round(max(gap.thread for gap in gaps), 1) for phase, gaps in beat.gaps.items() if phase},
+        "measured": [survey.known.counts for survey in surveys],
+        "measured_s": [round(times[at], 1) if at in times else None for at in range(len(surveys))],
         "preview_ms": round(previewed, 1),
         "apply_ms": round(applied, 1),
         "undo_ms": round(undone, 1),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from platformdirs import user_cache_path
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
@@ -35,6 +36,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The offscreen platform says on every window with a smallest size that it has no frame to tell it to."""
     for item in items:
         item.add_marker(pytest.mark.qt_log_ignore("propagateSizeHints", extend=True))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is measured in tests is not kept among what the user's files are; the compiled loops stay where they are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NUMBA_CACHE_DIR", os.environ.get("NUMBA_CACHE_DIR") or str(user_cache_path("sdviewer") / "numba"))
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -68,8 +78,10 @@ def checkpoint(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def settings() -> Settings:
-    """Settings that are gone after the test."""
-    return Settings(Memory())
+    """Settings that are gone after the test; a file opens on its tensors, where most tests have to do."""
+    made = Settings(Memory())
+    made.set("view/front", "tensors")
+    return made
 
 
 @pytest.fixture

@@ -37,6 +37,7 @@ def make_sheet() -> Sheet:
         tree.shape.append(shape)
         tree.dtype.append(dtype)
         tree.params.append(params)
+        tree.tensor.append(-1)
         tree.old_key.append("old" if "was" in note else "")
         tree.dropped.append(False)
         tree.changed.append(False)

@@ -253,6 +253,10 @@ def test_that_summary_and_histogram_come_from_one_pass() -> None:
         values = np.random.default_rng(1).standard_normal(size).astype(np.float32)
         source, layout = array(values)
         numbers, found = summary_and_histogram(source, layout)
+        # Once more beyond 16 MiB, for the median.
+        assert source.read_bytes == values.nbytes + (sample and values.nbytes + sample)
+        source.reads.clear()
+        summary_and_histogram(source, layout, median=False)
         assert source.read_bytes == values.nbytes + sample
         assert numbers == summary(source, layout)
         assert_counts(found, values)

@@ -24,6 +24,7 @@ from sdviewer.gui import resources, widgets
 from sdviewer.gui.jobs import Body, Buffers, is_cancelled
 from sdviewer.gui.panels.path_bar import PathBar
 from sdviewer.gui.panels.related_links import RelatedLinks
+from sdviewer.gui.panels.selection_page import SelectionPage
 from sdviewer.gui.panels.tensor_page import OVERVIEW, TensorPage
 from sdviewer.gui.plain import plain_tip
 from sdviewer.gui.plots import PLOTS
@@ -104,7 +105,16 @@ class DetailPanel(QWidget):
         """The distributions of a few tensors that are selected together."""
         made = OverlaidHistograms()
         widgets.polish(made)
+        self.selection_page.above.addWidget(made)
+        return made
+
+    @cached_property
+    def selection_page(self) -> SelectionPage:
+        """Several rows at once."""
+        made = SelectionPage(self._session)
+        widgets.polish(made)
         self._stack.addWidget(made)
+        made.node_chosen.connect(self._session.reveal)
         return made
 
     @cached_property
@@ -294,14 +304,23 @@ class DetailPanel(QWidget):
         words.append(text.size(int(totals["nbytes"])))
         if totals.get("values"):
             words.append(text.plural(int(totals["values"]), "value"))
+        if totals.get("norm") is not None:
+            words += [f"norm {text.value(totals['norm'])}", text.plural(int(totals["zeros"]), "zero")]
+        if totals.get("nan"):
+            words.append(f"{text.count(int(totals['nan']))} NaN")
         self.line.show_facts([(word, False) for word in words])
         self.related.show_related(())
-        chosen = self._session.selection
-        if 1 < len(chosen) <= MOST_OVERLAID and int(totals["tensors"]) == len(chosen):
-            self._stack.setCurrentWidget(self.overlay)
-            self.overlay.show_rows(self._session, chosen)
-        else:
+        if not totals["tensors"]:
             self._stack.setCurrentIndex(0)
+            return
+        self._stack.setCurrentWidget(self.selection_page)
+        self.selection_page.refresh()
+        chosen = self._session.selection
+        few = 1 < len(chosen) <= MOST_OVERLAID and int(totals["tensors"]) == len(chosen)
+        if few or "overlay" in self.__dict__:
+            self.overlay.setVisible(few)
+        if few:
+            self.overlay.show_rows(self._session, chosen)
 
 
 class _FactsLine(QWidget):

@@ -14,13 +14,16 @@ from sdviewer.core import text
 from sdviewer.gui import widgets
 from sdviewer.gui.dialogs import lost
 from sdviewer.gui.jobs import Body, Buffers
+from sdviewer.gui.models.tree_model import COLUMNS
 from sdviewer.gui.panels import save_failures
 from sdviewer.gui.panels.banner import Banner
 from sdviewer.gui.panels.detail_panel import DetailPanel
+from sdviewer.gui.panels.document_bar import DocumentBar
 from sdviewer.gui.panels.export_words import tell_exports
 from sdviewer.gui.panels.file_view import FileView
 from sdviewer.gui.panels.find_panel import EVERYWHERE, FindPanel, Search
 from sdviewer.gui.panels.metadata_panel import MetadataPanel
+from sdviewer.gui.panels.overview.page import OverviewPage
 from sdviewer.gui.panels.overview_grid import ORDER
 from sdviewer.gui.panels.problems_panel import ProblemsPanel
 from sdviewer.gui.panels.receipt_page import ReceiptPage
@@ -36,6 +39,8 @@ from sdviewer.gui.widgets import IconLabel
 from sdviewer.repair.history import Step
 
 TREE_WIDTH = 486
+WIDEST_TREE = 0.6
+"""Share of the window that the tree takes for its columns."""
 
 VIEWS: Final[Mapping[str, type[FileView]]] = {
     view.name: view for view in (SecurityPanel, StructurePanel, MetadataPanel, ProblemsPanel, FindPanel)
@@ -55,19 +60,29 @@ class DocumentPage(QWidget):
     elsewhere_requested = Signal()
     file_chosen = Signal(str)
     tree_shown = Signal()
+    columns_chosen = Signal(object)
     tree_painted = Signal()
     menu_requested = Signal(QPoint)
     export_requested = Signal()
     cursor_moved = Signal(str)
     view_chosen = Signal(str)
     scale_chosen = Signal(str)
+    remembered = Signal(str, str)  # a setting and its value, of the Overview and whether it is in front
+    slim_copy_requested = Signal()
 
-    def __init__(self, session: Session, view: str, scale: str) -> None:
+    def __init__(
+        self, session: Session, view: str, scale: str, overview: tuple[str, str, str] = ("tensors", "std", "std")
+    ) -> None:
+        """`overview`: what comes first, "overview" or "tensors"; what colours the tiles; what is drawn across depth."""
         super().__init__()
         self.setObjectName("page")
         self.session = session
         self._view, self._scale = view, scale
+        self._front, *self._of_overview = overview
         self.banner = Banner()
+        self.bar = DocumentBar()
+        self.bar.chosen.connect(self.show_view)
+        self.bar.hide()
         self._opening = _OpeningPage(session.name)
         self._left = _splitter(Qt.Orientation.Vertical)
         self.splitter = _splitter(Qt.Orientation.Horizontal)
@@ -89,8 +104,10 @@ class DocumentPage(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(0)
         column.addWidget(self.banner)
+        column.addWidget(self.bar)
         column.addWidget(self._stack, 1)
         self._steps: list[Callable[[], object]] = [
+            *([lambda: self.overview, *self._overview_steps()] if self._front == "overview" else []),
             lambda: self.tree,
             lambda: self.detail,
             *self._detail_steps(),
@@ -109,11 +126,32 @@ class DocumentPage(QWidget):
         else:
             self.built.emit()
 
+    def _overview_steps(self) -> list[Callable[[], object]]:
+        return [partial(self._make_overview, card) for card in range(3)]
+
+    def _make_overview(self, card: int) -> None:
+        self.overview.steps()[card]()
+
     def _detail_steps(self) -> list[Callable[[], object]]:
         return [partial(self._make_detail, piece) for piece in range(len(ORDER) + 1)]
 
     def _make_detail(self, piece: int) -> None:
         self.detail.tensor_page.make(piece)
+
+    @cached_property
+    def overview(self) -> OverviewPage:
+        """The file as a whole."""
+        made = OverviewPage(self.session, *self._of_overview)
+        widgets.polish(made)
+        self._stack.addWidget(made)
+        made.rows_chosen.connect(self.show_rows)
+        made.view_chosen.connect(self.show_view)
+        made.slim_copy_requested.connect(self.slim_copy_requested)
+        made.pointed.connect(self.cursor_moved)
+        made.first_painted.connect(self.tree_painted)
+        made.colour_chosen.connect(lambda colour: self.remembered.emit("overview/colour", colour))
+        made.measure_chosen.connect(lambda measure: self.remembered.emit("overview/measure", measure))
+        return made
 
     @cached_property
     def tree(self) -> TreePanel:
@@ -127,7 +165,15 @@ class DocumentPage(QWidget):
         made.view.first_painted.connect(self.tree_painted)
         made.view.menu_requested.connect(self.menu_requested)
         made.view.view_requested.connect(lambda number: self.detail.choose_view(number))
+        made.columns_chosen.connect(self.columns_chosen)
+        made.columns_chosen.connect(lambda columns: self._make_room())
         return made
+
+    def _make_room(self) -> None:
+        """As wide a tree as its columns need, as long as the details keep the larger part."""
+        added = sum(COLUMNS[name].width for name in self.session.columns)
+        room = self.window().width()
+        self.splitter.setSizes([min(TREE_WIDTH + added, max(TREE_WIDTH, int(room * WIDEST_TREE))), 10_000])
 
     @cached_property
     def recipe(self) -> RecipePanel:
@@ -149,7 +195,7 @@ class DocumentPage(QWidget):
         self.splitter.addWidget(self.right)
         self.splitter.setStretchFactor(0, 0)
         self.splitter.setStretchFactor(1, 1)
-        self.splitter.setSizes([TREE_WIDTH, 10_000])
+        self._make_room()
         made.cursor_moved.connect(self.cursor_moved)
         made.export_requested.connect(self.export_requested)
         made.view_chosen.connect(self.view_chosen)
@@ -172,9 +218,12 @@ class DocumentPage(QWidget):
         return self.views[name]
 
     def show_view(self, name: str) -> None:
-        """Show a view of the whole file beside the tree: security, structure, metadata, problems; or "details"."""
+        """Show a view of the whole file beside the tree, or "details", or "overview" in place of both."""
         if name == "details":
             self.show_details()
+            return
+        if name == "overview":
+            self.show_overview()
             return
         made = self.view(name)
         self._bring(made)
@@ -201,15 +250,42 @@ class DocumentPage(QWidget):
     def _bring(self, made: FileView) -> None:
         self._stack.setCurrentWidget(self.splitter)
         self.right.setCurrentWidget(made)
-        self.tree_shown.emit()
+        self._tell_front()
 
     def show_details(self) -> None:
         """Back to what is selected."""
         self.right.setCurrentWidget(self.detail)
         self.show_tree()
 
+    def show_overview(self) -> None:
+        """The file as a whole, in place of tree and details."""
+        new = "overview" not in self.__dict__
+        self._stack.setCurrentWidget(self.overview)
+        if new:
+            self.overview.begin()
+        else:
+            self.overview.take_focus()
+        self._tell_front()
+
+    def show_rows(self, rows: list[int]) -> None:
+        """Select rows of the tree, and show what is selected."""
+        self.show_details()
+        if len(rows) == 1:
+            self.session.reveal(rows[0])
+        elif rows:
+            self.session.reveal_several(rows)
+
+    def _tell_front(self) -> None:
+        """Say what is in front; whether that is the Overview is remembered."""
+        front = "overview" if self._stack.currentWidget() is self.__dict__.get("overview") else "tensors"
+        self.bar.show_view("overview" if front == "overview" else self.shown_view())
+        if front != self._front:
+            self._front = front
+            self.remembered.emit("view/front", front)
+        self.tree_shown.emit()
+
     def shown_view(self) -> str:
-        """The name of the view that is in front, "details" for the selection."""
+        """The name of the view that is in front of those beside the tree, "details" for the selection."""
         current = self.right.currentWidget()
         return current.name if isinstance(current, FileView) else "details"
 
@@ -283,7 +359,7 @@ class DocumentPage(QWidget):
         """Back to tree and details."""
         self._stack.setCurrentWidget(self.splitter)
         self.tree.view.setFocus()
-        self.tree_shown.emit()
+        self._tell_front()
 
     def _open_again(self) -> None:
         self._opening.begin()
@@ -292,7 +368,15 @@ class DocumentPage(QWidget):
 
     def _show_document(self) -> None:
         self._opening.end()
-        self.show_tree()
+        self.bar.show()
+        if self._front == "overview":
+            self._stack.setCurrentWidget(self.overview)
+            self.overview.take_focus()
+            self._tell_front()
+        else:
+            self.show_tree()
+        if "overview" in self.__dict__:
+            self.overview.show_now()
         self._told_disk = self._dismissed_disk = ""
         self._told_wrong = 0
         self._told_save = self._heard = False
@@ -303,6 +387,7 @@ class DocumentPage(QWidget):
 
     def _show_failure(self) -> None:
         self._opening.end()
+        self.bar.hide()
         self.failed.show_failure(self.session.name, self.session.path, self.session.failure)
         self._stack.setCurrentWidget(self.failed)
 
@@ -323,6 +408,7 @@ class DocumentPage(QWidget):
         """Who selects a row in the tree wants to see it."""
         if nodes and self.tree.view.hasFocus() and self.shown_view() not in ("details", FindPanel.name):
             self.right.setCurrentWidget(self.detail)
+            self._tell_front()
 
     # The banner
 

@@ -39,6 +39,11 @@ CONSEQUENCES = {
     "legacy_version": "torch refuses to load it; it is read here.",
     "bad_header": "This tensor is not shown; all others are.",
     "hole": "The safetensors library refuses to load it; it is read here.",
+    "nan": "A model with it computes nothing but NaN, as a rule.",
+    "infinite": "A model with it computes NaN or infinities, as a rule.",
+    "all_zero": "What goes through it is lost; a layer that was never trained looks so.",
+    "constant": "It tells its inputs not apart; a layer that was never trained looks so.",
+    "outlier": "One number outweighs all others: it may be damaged, or lost when rounded to fewer bits.",
     "overlap": "The safetensors library refuses to load it; both are shown.",
 }
 """What follows from a problem, by its code."""
@@ -93,6 +98,7 @@ class ProblemsPanel(FileView):
         for made in (self.check, self.drop):
             self.head.insertWidget(self.head.count() - 1, made)
         session.contents_changed.connect(self._contents_changed)
+        session.survey_changed.connect(self._survey_changed)
 
     def _also(self) -> dict[str, Any]:
         """What was found since the file was opened; the worker lists it among the others."""
@@ -106,6 +112,10 @@ class ProblemsPanel(FileView):
         self._show_choices()
         self._show_summary()
         if self.session.contents.known.problems and self.isVisible():
+            self.refresh()
+
+    def _survey_changed(self) -> None:
+        if self.isVisible() and self.session.survey.known.state != "measuring":
             self.refresh()
 
     def _show_choices(self) -> None:

@@ -54,10 +54,16 @@ _NUMBERS: Final[tuple[tuple[str, str, str, Show], ...]] = (
     ("HEALTH", "zeros", "exact zeros", _count),
     ("HEALTH", "tiny", "|x| < 1e−6", _count),
     ("HEALTH", "outliers", "outliers > 6σ", _count),
-    ("NORMS", "l1", "L1 norm", _number),
     ("NORMS", "l2", "L2 norm", _number),
-    ("NORMS", "rms", "RMS", _number),
 )
+# What a number is, where its name does not say it; all but the counts are over the finite values.
+_MEANING: Final[Mapping[str, str]] = {
+    "std": "The population's standard deviation σ",
+    "median": "Of an even number of values the mean of the middle two",
+    "kurtosis": "Excess kurtosis: 0 for a normal distribution, more for longer tails",
+    "tiny": "Nearer to zero than 0.000001, exact zeros among them",
+    "outliers": "Further than 6 standard deviations σ from the mean",
+}
 # What the spectrum tells, among the norms; it comes by itself or not at all.
 _SPECTRUM: Final = (("spectral", "spectral"), ("stable_rank", "stable rank"), ("rank90", "rank for 90 %"))
 _STORAGE: Final = (
@@ -80,15 +86,16 @@ _RIGHT = int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter | Qt.Te
 class _Line(QWidget):
     """A label and a number that can be copied by click, key or menu. One widget that paints both: there are many.
 
-    `pointed` tells whether the pointer or the focus is on it.
+    `pointed` tells its field when the pointer or the focus comes to it, and "" when it leaves.
     """
 
-    pointed = Signal(bool)
+    pointed = Signal(str)
 
     all_wanted = Signal()
 
-    def __init__(self, words: str, parent: QWidget) -> None:
+    def __init__(self, field: str, words: str, parent: QWidget) -> None:
         super().__init__(parent)
+        self._field = field
         self.words = words
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.setFixedHeight(QFontMetrics(resources.font(resources.NOTE)).height() + 4)
@@ -119,23 +126,23 @@ class _Line(QWidget):
         painter.drawText(self.rect(), _RIGHT, shown)
         if self.hasFocus():
             painter.setPen(resources.colour("accent"))
-            painter.drawRoundedRect(self.rect().adjusted(-1, 0, 0, -1), 3, 3)
+            painter.drawRoundedRect(self.rect().adjusted(0, 0, -1, -1), 3, 3)
 
     def enterEvent(self, event: QEnterEvent) -> None:
         super().enterEvent(event)
-        self.pointed.emit(True)
+        self.pointed.emit(self._field)
 
     def leaveEvent(self, event: QEvent) -> None:
         super().leaveEvent(event)
-        self.pointed.emit(self.hasFocus())
+        self.pointed.emit(self._field if self.hasFocus() else "")
 
     def focusInEvent(self, event: QFocusEvent) -> None:
         super().focusInEvent(event)
-        self.pointed.emit(True)
+        self.pointed.emit(self._field)
 
     def focusOutEvent(self, event: QFocusEvent) -> None:
         super().focusOutEvent(event)
-        self.pointed.emit(False)
+        self.pointed.emit("")
 
     def copy(self) -> None:
         """Put the exact value on the clipboard."""
@@ -203,9 +210,10 @@ class Statistics(QScrollArea):
         )
         entries += _SPECTRUM if group == "NORMS" else ()
         for field, words in entries:
-            line = _Line(words, card)
+            line = _Line(field, words, card)
             line.hide()
-            line.pointed.connect(lambda on, field=field: self.hovered.emit(field if on else ""))
+            # Not through a function: a line that loses the focus while all of this is taken apart would still call it.
+            line.pointed.connect(self.hovered)
             line.all_wanted.connect(self.copy_all)
             self._lines[field] = line
             column.addWidget(line)
@@ -286,12 +294,13 @@ class Statistics(QScrollArea):
             if value is None:
                 line.hide()
                 continue
-            shown = show(value)
-            more = ""
+            shown, more = show(value), [_exact(value)]
             if field in approximate:
                 shown = f"≈ {shown}"
-                more = f"from {int(fields.get('sampled') or 0):,} of {int(fields.get('count') or 0):,} values"
-            line.show_value(shown, _exact(value), more)
+                more = [f"from {int(fields.get('sampled') or 0):,} of {int(fields.get('count') or 0):,} values"]
+            if field in _MEANING:
+                more.append(_MEANING[field])
+            line.show_value(shown, _exact(value), "\n".join(more))
         self.say("")
         self._show_heads()
 

@@ -38,6 +38,7 @@ class StatusBar(QStatusBar):
 
     cancel_requested = Signal()
     security_requested = Signal()
+    offer_taken = Signal()
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,9 +61,12 @@ class StatusBar(QStatusBar):
         self._bar.setAccessibleName("Progress")
         self._cancel = widgets.icon_button("x", "Cancel", 12)
         self._cancel.clicked.connect(self.cancel_requested)
+        self._offer = LinkLabel()
+        self._offer.setMinimumWidth(60)
+        self._offer.clicked.connect(self.offer_taken)
         self._cursor = widgets.label("")
         self.addWidget(left, 1)
-        for part in (self._job, self._bar, self._cancel, self._cursor):
+        for part in (self._offer, self._job, self._bar, self._cancel, self._cursor):
             self.addPermanentWidget(part)
         self._words = ""
         self._say = QTimer(self, interval=SAY_AFTER, singleShot=True)
@@ -71,12 +75,19 @@ class StatusBar(QStatusBar):
         self._show_bar.timeout.connect(self._bar.show)
         self.show_job("", -1.0)
         self.show_document("", False)
+        self.show_offer("", "")
 
     def show_document(self, words: str, opened: bool) -> None:
         """What is open; the icon stands for "nothing of it was run"."""
         self._icon.setVisible(opened)
         self._document.setText(words)
         self._document.set_link(opened, "What loading this file in Python would run (Ctrl+2)")
+
+    def show_offer(self, words: str, why: str) -> None:
+        """What could be done and is not, as a link; "" for nothing."""
+        self._offer.setVisible(bool(words))
+        self._offer.setText(words)
+        self._offer.set_link(bool(words), why)
 
     def show_cursor(self, words: str) -> None:
         """The value under the cursor."""

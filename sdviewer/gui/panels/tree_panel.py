@@ -11,6 +11,7 @@ from PySide6.QtCore import (
     QItemSelection,
     QItemSelectionModel,
     QModelIndex,
+    QPersistentModelIndex,
     QPoint,
     QRect,
     Qt,
@@ -33,6 +34,7 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QHeaderView,
+    QMenu,
     QStackedWidget,
     QTableView,
     QVBoxLayout,
@@ -60,11 +62,31 @@ from sdviewer.gui.panels.tree_rows import (
     drag_picture,
     indent,
 )
+from sdviewer.gui.plain import plain_tip
 from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import Chip, Field
 
 ROOM_FOR_ALL_DIGITS: Final = 10_000
 """Counts from which a chip says `100 K`: five chips of six digits are wider than the tree."""
+
+MOST_PINNED: Final = 4
+"""Rows above the first one in sight that stay at the top while one scrolls."""
+
+NARROWEST: Final = 340
+"""Pixels that the first columns keep; beyond, the tree scrolls sideways."""
+
+FILTER_HELP: Final = """qkv  attn.3  —  words: the key holds all of them
+*.weight  —  a glob over the whole key
+/h\\.[0-9]+\\./  —  a regular expression
+shape:768  shape:*×768  shape:=768  —  an axis, all axes, a vector
+dtype:bf16  params:>1M  size:>10MiB  shared  problem
+nan  inf  zero  constant  outlier  —  what is odd about its numbers
+std:>0.1  —  so mean: norm: min: max: absmean: kurtosis:
+zeros:>50%  —  a share or a number, so nan: inf: outliers:
+-bias  —  a minus in front of anything leaves it out
+
+All must hold. Numbers are found as far as they are measured; /nan/ finds a key."""
+"""What a filter can be, as the field's tooltip; docs/filter.md says it at length."""
 
 FILTER_PAUSE: Final = 60
 """Milliseconds without a key before the filter is sent."""
@@ -88,6 +110,7 @@ class TreeView(QTableView):
     first_painted = Signal()
     edit_requested = Signal(int)  # the node whose value is to be edited
     drop_requested = Signal(int)  # the node that the selected rows were dropped on
+    head_menu_requested = Signal(QPoint)
 
     def __init__(self, model: TreeModel) -> None:
         super().__init__()
@@ -99,6 +122,7 @@ class TreeView(QTableView):
         self._target_row = -1
         self.dragged: Callable[[int], DraggedRows] = lambda node: DraggedRows(None, -1)
         """What a drag carries of a node, or of several (-1)."""
+        self._pressed_pinned = False
         self.setAccessibleName("Module tree")
         self.setDragEnabled(True)
         self.setAcceptDrops(True)
@@ -124,7 +148,8 @@ class TreeView(QTableView):
         head.setHighlightSections(False)
         head.setSectionsClickable(True)
         head.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
-        head.setSectionResizeMode(tree_model.NAME, QHeaderView.ResizeMode.Stretch)
+        head.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
+        head.customContextMenuRequested.connect(lambda at: self.head_menu_requested.emit(head.mapToGlobal(at)))
         # A head asks for every section whether every row of it is selected: of a selection of its own, which is empty.
         head.setSelectionModel(QItemSelectionModel(model, head))
         self.setColumnWidth(tree_model.SHAPE, SHAPE_WIDTH)
@@ -138,7 +163,8 @@ class TreeView(QTableView):
 
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self.viewport())
-        columns = Columns(*(self._column(column) for column in range(len(tree_model.HEADERS))))
+        places = [self._column(column) for column in range(self._model.columnCount())]
+        columns = Columns(places[0], places[1], places[2], places[3], tuple(places[4:]))
         first, last = self.rowAt(event.rect().top()), self.rowAt(event.rect().bottom())
         if first < 0:
             return
@@ -150,19 +176,95 @@ class TreeView(QTableView):
             if row == self._target_row:
                 self.painter.paint_target(painter, QRect(0, y, self.viewport().width(), ROW_HEIGHT))
             y += ROW_HEIGHT
+        self._paint_pinned(painter, columns)
         if not self._painted:
             self._painted = True
             self.first_painted.emit()
+
+    # What is above the first row in sight stays in sight
+
+    def pinned(self) -> list[int]:
+        """The table rows that are kept at the top: the nearest above what is in sight below them."""
+        if self.verticalScrollBar().value() == 0:
+            return []
+        for count in range(MOST_PINNED, 0, -1):
+            row = self.rowAt(count * ROW_HEIGHT + ROW_HEIGHT // 2)
+            above = self._above(row) if row >= 0 else []
+            chosen = above[-count:]
+            # One that is not yet scrolled out of its place is seen where it is.
+            if len(chosen) == count and all(
+                self.rowViewportPosition(row) < at * ROW_HEIGHT for at, row in enumerate(chosen)
+            ):
+                return chosen
+        return []
+
+    def _above(self, row: int) -> list[int]:
+        """The table rows above one in the tree, from the top."""
+        model, found = self._model, []
+        node = model.parent_of(model.node(row))
+        while node >= 0:
+            if (above := model.row_of(node)) >= 0:
+                found.append(above)
+            node = model.parent_of(node)
+        return found[::-1]
+
+    def _paint_pinned(self, painter: QPainter, columns: Columns) -> None:
+        rows = self.pinned()
+        if not rows:
+            return
+        chosen, nowhere = self.selectionModel(), QModelIndex()
+        height = len(rows) * ROW_HEIGHT
+        painter.fillRect(0, 0, self.viewport().width(), height, resources.colour("panel"))
+        for at, row in enumerate(rows):
+            selected = chosen.isRowSelected(row, nowhere)
+            self.painter.paint(painter, row, at * ROW_HEIGHT, columns, selected=selected)
+        painter.fillRect(0, height - 1, self.viewport().width(), 1, resources.colour("border2"))
+
+    def _pinned_at(self, place: QPoint) -> int:
+        """The row that is pinned at a place, -1 where none is."""
+        rows = self.pinned()
+        at = place.y() // ROW_HEIGHT
+        return rows[at] if 0 <= at < len(rows) else -1
+
+    def scrollContentsBy(self, dx: int, dy: int) -> None:
+        super().scrollContentsBy(dx, dy)
+        self.viewport().update()  # what is pinned does not scroll with the rest
+
+    def scrollTo(
+        self,
+        index: QModelIndex | QPersistentModelIndex,
+        hint: QAbstractItemView.ScrollHint = QAbstractItemView.ScrollHint.EnsureVisible,
+    ) -> None:
+        super().scrollTo(index, hint)
+        pinned = self.pinned()
+        hidden = len(pinned) * ROW_HEIGHT - self.rowViewportPosition(index.row())
+        if hidden > 0:
+            self.verticalScrollBar().setValue(self.verticalScrollBar().value() - hidden)
 
     def _column(self, column: int) -> tuple[int, int]:
         return self.columnViewportPosition(column), self.columnWidth(column)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
-        # Where room is short the name is what counts.
-        width = event.size().width()
+        self.share_room()
+
+    def set_columns(self, columns: tuple[str, ...]) -> None:
+        """Have other columns behind the first four."""
+        self._model.set_columns(columns)
+        for at, name in enumerate(columns):
+            self.setColumnWidth(len(tree_model.HEADERS) + at, tree_model.COLUMNS[name].width)
+        policy = Qt.ScrollBarPolicy
+        self.setHorizontalScrollBarPolicy(policy.ScrollBarAsNeeded if columns else policy.ScrollBarAlwaysOff)
+        self.share_room()
+
+    def share_room(self) -> None:
+        """Give the name what the others leave. Where room is short the name is what counts, before what was added."""
+        added = sum(tree_model.COLUMNS[name].width for name in self._model.columns)
+        width = max(self.viewport().width() - added, NARROWEST)
         self.setColumnHidden(tree_model.DTYPE, width < 390)
         self.setColumnHidden(tree_model.SHAPE, width < 330)
+        others = (tree_model.SHAPE, tree_model.PARAMS, tree_model.DTYPE)
+        self.setColumnWidth(tree_model.NAME, width - sum(self.columnWidth(column) for column in others))
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         node = self.current_node()
@@ -217,6 +319,13 @@ class TreeView(QTableView):
                 return
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
+        pinned = self._pinned_at(event.position().toPoint())
+        self._pressed_pinned = pinned >= 0
+        if pinned >= 0:
+            # To where it stands, also if it is the current one already.
+            self.setCurrentIndex(self._model.index(pinned, 0))
+            self.scrollTo(self._model.index(pinned, 0))
+            return
         index = self.indexAt(event.position().toPoint())
         if event.button() == Qt.MouseButton.LeftButton and index.isValid() and index.column() == tree_model.NAME:
             node = self._model.node(index.row())
@@ -228,6 +337,8 @@ class TreeView(QTableView):
 
     def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
         index = self.indexAt(event.position().toPoint())
+        if self._pinned_at(event.position().toPoint()) >= 0:
+            return
         if not index.isValid() or event.button() != Qt.MouseButton.LeftButton:
             return
         node = self._model.node(index.row())
@@ -240,8 +351,11 @@ class TreeView(QTableView):
             self.edit_requested.emit(node)
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
+        if self._pressed_pinned and event.buttons():
+            return  # nothing is dragged from there
         super().mouseMoveEvent(event)
-        self._hover(self.indexAt(event.position().toPoint()).row())
+        place = event.position().toPoint()
+        self._hover(-1 if self._pinned_at(place) >= 0 else self.indexAt(place).row())
 
     def leaveEvent(self, event: QEvent) -> None:
         super().leaveEvent(event)
@@ -319,6 +433,7 @@ class TreePanel(QWidget):
 
     problems_requested = Signal()
     security_requested = Signal()
+    columns_chosen = Signal(object)
 
     def __init__(self, session: Session) -> None:
         super().__init__()
@@ -326,8 +441,9 @@ class TreePanel(QWidget):
         self._session = session
         self.model = TreeModel(self)
         self.view = TreeView(self.model)
-        self.filter = Field("Filter — qkv   *.weight   shape:768   dtype:f32", "filter", "Ctrl+F")
+        self.filter = Field("Filter — qkv   *.weight   shape:768   dtype:f32   nan", "filter", "Ctrl+F")
         self.filter.setAccessibleName("Filter the tree")
+        self.filter.setToolTip(plain_tip(FILTER_HELP))
         self._pause = QTimer(self, interval=FILTER_PAUSE, singleShot=True)
         self._wrong = widgets.label("", "error")
         self._wrong.setWordWrap(True)
@@ -343,6 +459,8 @@ class TreePanel(QWidget):
         self._security = Chip("Security", "warn", "shieldw")
         self._lay_out()
         self._connect()
+        self._matched = -1
+        self.view.set_columns(session.columns)
 
     def _lay_out(self) -> None:
         self._problems.hide()
@@ -379,10 +497,12 @@ class TreePanel(QWidget):
     def _connect(self) -> None:
         session, view = self._session, self.view
         session.opened.connect(self._fill_chips)
+        session.opened.connect(lambda: self._show_order(-1, False))
         session.sheet_changed.connect(self._show_sheet)
         session.rows_changed.connect(self._show_rows)
         session.filtered.connect(self._show_matches)
         session.reveal_requested.connect(self.select_node)
+        session.several_requested.connect(self.select_nodes)
         view.toggle_requested.connect(session.toggle)
         view.step_requested.connect(lambda node, expand: (session.expand if expand else session.collapse)(node))
         view.subtree_requested.connect(
@@ -403,11 +523,16 @@ class TreePanel(QWidget):
         self._security.clicked.connect(self.security_requested)
         session.scanned.connect(self._show_scan)
         session.contents_changed.connect(self._count_problems)
+        session.numbers_changed.connect(self._show_numbers)
+        session.survey_changed.connect(self._say_matched)
+        session.survey.sight = self._in_sight
+        view.head_menu_requested.connect(self._show_column_menu)
 
     # What the session tells
 
     def _show_sheet(self, sheet: Sheet, visible: memoryview, selected: list[int], top: int) -> None:
         self._to_edit = -1  # rows are numbered anew
+        self.model.set_numbers(self._session.numbers)
         self._swap(lambda: self.model.set_sheet(sheet, visible), selected, top)
         if not selected and self.model.rowCount():
             self.select_row(0)
@@ -431,9 +556,13 @@ class TreePanel(QWidget):
         self._count_problems()
 
     def _count_problems(self) -> None:
-        problems = len(self._session.problems)
+        found, noted = len(self._session.problems), self._session.noted
+        problems = found + noted
         self._problems.setText(f"Problems  {problems:,}")
-        self._problems.setToolTip("The list of what is odd or damaged in this file (Ctrl+5)")
+        words = "The list of what is odd or damaged in this file (Ctrl+5)"
+        if noted:
+            words += f"\n{text.plural(noted, 'tensor')} whose numbers are odd"
+        self._problems.setToolTip(plain_tip(words))
         self._problems.setVisible(problems > 0)
 
     def _show_scan(self, scan: Body) -> None:
@@ -475,7 +604,7 @@ class TreePanel(QWidget):
         if rows := self.model.rows_of(kept):
             selection = QItemSelection()
             for row in rows:
-                selection.select(self.model.index(row, 0), self.model.index(row, len(tree_model.HEADERS) - 1))
+                selection.select(self.model.index(row, 0), self.model.index(row, self.model.columnCount() - 1))
             row = self.model.row_of(chosen[0])
             view.selectionModel().setCurrentIndex(self.model.index(row if row >= 0 else rows[0], 0), flag.NoUpdate)
             view.selectionModel().select(selection, flag.ClearAndSelect)
@@ -490,21 +619,76 @@ class TreePanel(QWidget):
 
     def _show_matches(self, matched: int, error: str) -> None:
         widgets.set_property(self.filter, "wrong", bool(error))
-        self.view.painter.words = _marked_words(self._session.filter_text) if matched >= 0 and not error else ()
+        self.view.painter.words = parse_filter(self._session.filter_text).marked if matched >= 0 and not error else ()
         self.view.viewport().update()
         self._wrong.setText(text.visible(error))
         self._wrong.setVisible(bool(error))
+        self._matched = -1 if error else matched
+        self._say_matched()
         if error:
-            self.filter.say("")
             return
-        words = "1 matches" if matched == 1 else f"{text.count(matched)} match"
-        self.filter.say(words if matched >= 0 else "")
         nothing = matched == 0
         self._nothing.setText(f"Nothing matches “{text.visible(self._session.filter_text, 80)}”")
         self._stack.setCurrentIndex(1 if nothing else 0)
         if self._select_matches:
             self._select_matches = False
             self._select_matched(matched)
+
+    def _say_matched(self) -> None:
+        """How many rows match, and of how many that can be told."""
+        matched, survey = self._matched, self._session.survey.known
+        words = "1 matches" if matched == 1 else f"{text.count(matched)} match"
+        if self._session.by_numbers and survey.known < survey.tensors:
+            words += f", of {survey.counts} measured"
+        self.filter.say(words if matched >= 0 else "")
+
+    # The numbers
+
+    def _show_numbers(self) -> None:
+        self.model.set_numbers(self._session.numbers)
+        self.view.viewport().update()
+        self._count_problems()
+
+    def _in_sight(self) -> list[int]:
+        """The tensors on the screen, by their numbers in the file."""
+        view, sheet = self.view, self.model.sheet
+        first, last = view.rowAt(0), view.rowAt(view.viewport().height() - 1)
+        if sheet is None or first < 0:
+            return []
+        tensor = sheet.columns["tensor"]
+        nodes = self.model.nodes(first, last if last >= 0 else self.model.rowCount() - 1)
+        return [tensor[node] for node in nodes if tensor[node] >= 0]
+
+    def show_column_menu(self) -> None:
+        """Which columns there are, at their heads."""
+        head = self.view.horizontalHeader()
+        self._show_column_menu(head.mapToGlobal(head.rect().bottomLeft()))
+
+    def _show_column_menu(self, place: QPoint) -> None:
+        menu = QMenu(self)
+        for name, column in tree_model.COLUMNS.items():
+            choice = menu.addAction(column.title)
+            choice.setCheckable(True)
+            choice.setChecked(name in self.model.columns)
+            choice.setToolTip(plain_tip(column.about))
+            choice.toggled.connect(lambda on, name=name: self.choose_column(name, on))
+        menu.addSeparator()
+        order = menu.addAction("File order", self._file_order)
+        order.setEnabled(self._sort[0] >= 0)
+        menu.exec(place)
+        menu.deleteLater()
+
+    def choose_column(self, name: str, on: bool) -> None:
+        """Add a column behind the others, or take it away."""
+        wanted = {*self.model.columns, name} if on else {*self.model.columns} - {name}
+        columns = tuple(known for known in tree_model.COLUMNS if known in wanted)
+        if self._sort[0] >= len(tree_model.HEADERS):
+            self._file_order()
+        row = self.view.rowAt(0)
+        top = self.model.node(row) if row >= 0 else -1
+        self._swap(lambda: self.view.set_columns(columns), self._session.selection, top)
+        self._session.show_columns(columns)
+        self.columns_chosen.emit(columns)
 
     # What a person does
 
@@ -547,10 +731,21 @@ class TreePanel(QWidget):
             return
         model = self.model
         rows = [row for row in range(model.rowCount()) if model.flags_of(model.node(row)) & MATCHED]
+        self._select_rows(rows)
+
+    def select_nodes(self, nodes: list[int]) -> None:
+        """Select visible nodes and bring the first of them into view."""
+        rows = sorted(self.model.rows_of(nodes))
+        self._select_rows(rows)
+        if rows:
+            self.view.scrollTo(self.model.index(rows[0], 0), QAbstractItemView.ScrollHint.EnsureVisible)
+
+    def _select_rows(self, rows: list[int]) -> None:
         if not rows:
             return
+        model = self.model
         selection = QItemSelection()
-        last = len(tree_model.HEADERS) - 1
+        last = model.columnCount() - 1
         start = before = rows[0]
         for row in [*rows[1:], -1]:
             if row != before + 1:
@@ -631,25 +826,31 @@ class TreePanel(QWidget):
             session.step_of("move", session.apply, rows=session.selection, to=target)
 
     def _sort_by(self, column: int) -> None:
-        """Name: by name, by name downwards, file order; params: largest first, smallest first, file order."""
-        key = tree_model.SORT_KEYS[column]
-        if key == "natural":
-            return
-        first = key == "params"
+        """Texts upwards first, numbers the largest first; then the other way; then file order."""
+        first = column == tree_model.PARAMS or column >= len(tree_model.HEADERS)
         before, descending = self._sort
         if before != column:
-            self._sort = (column, first)
+            self._order_by(column, first)
         elif descending == first:
-            self._sort = (column, not first)
+            self._order_by(column, not first)
         else:
-            self._sort = (-1, False)
-        column, descending = self._sort
+            self._file_order()
+
+    def _file_order(self) -> None:
+        self._order_by(-1, False)
+
+    def _order_by(self, column: int, descending: bool) -> None:
+        self._show_order(column, descending)
+        keys = (*tree_model.SORT_KEYS, *self.model.columns)
+        self._session.sort(keys[column] if column >= 0 else "natural", descending)
+
+    def _show_order(self, column: int, descending: bool) -> None:
+        self._sort = (column, descending)
         head = self.view.horizontalHeader()
         head.setSortIndicatorShown(column >= 0)
         if column >= 0:
             order = Qt.SortOrder.DescendingOrder if descending else Qt.SortOrder.AscendingOrder
             head.setSortIndicator(column, order)
-        self._session.sort(key if column >= 0 else "natural", descending)
 
     def _leave_filter(self) -> None:
         if self.filter.text():
@@ -677,8 +878,3 @@ class TreePanel(QWidget):
         super().changeEvent(event)
         if resources.is_theme_change(event):
             self.view.viewport().update()
-
-
-def _marked_words(typed: str) -> tuple[str, ...]:
-    """The words of a filter as they can stand in one name: of `attn.qkv` the last part."""
-    return tuple(word.rpartition(".")[2] for word in parse_filter(typed).words if not word.endswith("."))

@@ -15,13 +15,15 @@ from sdviewer.core import sheet as sheets
 from sdviewer.core import text
 from sdviewer.core.tree import ARROW
 from sdviewer.gui import icons, resources
-from sdviewer.gui.models.tree_model import CONTAINERS, TreeModel
+from sdviewer.gui.models.tree_model import CONTAINERS, Mark, TreeModel
 
 ROW_HEIGHT: Final = 26
 INDENT: Final = 16
 CHEVRON: Final = 16
 ICON: Final = 15
 BAR_WIDTH: Final = 44
+PILL: Final = 18
+"""Pixels of a mark around its word, and behind it."""
 SHAPE_WIDTH: Final = 104
 PARAMS_WIDTH: Final = BAR_WIDTH + 60
 _LEFT: Final = 4
@@ -78,6 +80,12 @@ class Columns(NamedTuple):
     shape: tuple[int, int]
     params: tuple[int, int]
     dtype: tuple[int, int]
+    added: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def width(self) -> int:
+        """All of them together."""
+        return sum(width for _, width in (self.name, self.shape, self.params, self.dtype, *self.added))
 
 
 class _Font:
@@ -128,8 +136,7 @@ class RowPainter:
         node = model.node(row)
         if selected or hovered:
             left = columns.name[0]
-            width = sum(column[1] for column in columns)
-            painter.fillRect(left, y, width, ROW_HEIGHT, resources.colour("sel" if selected else "hover"))
+            painter.fillRect(left, y, columns.width, ROW_HEIGHT, resources.colour("sel" if selected else "hover"))
             if selected:
                 painter.fillRect(left, y, 3, ROW_HEIGHT, resources.colour("accent"))
         kind, flags = model.kind(node), model.flags_of(node)
@@ -143,6 +150,11 @@ class RowPainter:
         if width and (dtype := model.dtype(node)):
             token = "accent" if dtype.startswith(ARROW) else "text2"
             self._text(painter, left + 6, y, self._small.elided(dtype, width - 10), self._small, token)
+        for name, (left, width) in zip(model.columns, columns.added, strict=True):
+            if shown := model.cell(node, name):
+                shown = self._small.elided(shown, width - 12)
+                x = left + width - 8 - self._small.width(shown)
+                self._text(painter, x, y, shown, self._small, "text3" if dropped else "text2")
 
     def paint_target(self, painter: QPainter, row: QRect) -> None:
         """The frame of the row that something is dragged over."""
@@ -167,7 +179,11 @@ class RowPainter:
         icons.paint(painter, drawn, x, middle - 8, ICON, token)
         x += ICON + 6
         font = self._bold if kind in CONTAINERS else self._plain
-        name = font.elided(model.name(node), right - x)
+        marks, noted = model.marks(node)
+        name = model.name(node)
+        word = self._mark_word(marks, right - x - font.width(name) - PILL) if marks else ""
+        taken = self._small.width(word) + PILL if word else 0
+        name = font.elided(name, right - x - taken)
         edited = bool(flags & sheets.EDITED)
         if self.words:
             self._mark_words(painter, x, y, name, font)
@@ -177,11 +193,30 @@ class RowPainter:
         if kind == "value":
             return
         x += font.width(name) + 8
+        if word:
+            self._paint_mark(painter, x, y, word, noted)
+            x += taken
         note = model.note(node)
         if hazard:
             note = f"{note}, not run" if note else "not run"
         if note:
             self._paint_note(painter, x, y, right - x + self._overflow(columns, node, kind), note, edited)
+
+    def _mark_word(self, marks: list[Mark], room: int) -> str:
+        """What a pill says: how much is odd, the worst as a word where there is room for it."""
+        more = f" +{len(marks) - 1}" if len(marks) > 1 else ""
+        word = f"{marks[0].word}{more}"
+        return word if self._small.width(word) <= room else f"{marks[0].sign}{more}"
+
+    def _paint_mark(self, painter: QPainter, x: int, y: int, word: str, noted: bool) -> None:
+        """What is odd about the numbers, in a pill; one that is only said has no colour."""
+        pill = QRectF(x + 0.5, y + 5.5, self._small.width(word) + 11, ROW_HEIGHT - 11)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        painter.setPen(resources.colour("border2") if not noted else Qt.PenStyle.NoPen)
+        painter.setBrush(resources.colour("tW") if noted else Qt.BrushStyle.NoBrush)
+        painter.drawRoundedRect(pill, 7, 7)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing, False)
+        self._text(painter, x + 6, y, word, self._small, "warn" if noted else "text2")
 
     def _mark_words(self, painter: QPainter, x: int, y: int, name: str, font: _Font) -> None:
         """A soft ground behind what the filter's words found."""

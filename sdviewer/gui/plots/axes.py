@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import QEvent, QTimer, Signal
 from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
+from shiboken6 import isValid
 
 from sdviewer.gui import resources
 from sdviewer.gui.plots.library import library
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
 class Axes(QWidget):
     """A plot area. Draw with `start_over`, the `add` methods in the order of painting, and at last `set_range`.
 
-    `pointed` tells where along x the pointer is, in the data's own numbers; NaN when it has left.
+    `pointed` tells where along x the pointer is, in the data's own numbers; NaN when it has left. `pressed` tells where
+    it was clicked, x and y.
     """
 
     pointed = Signal(float)
+    pressed = Signal(float, float)
 
     def __init__(self, tick_text: TickText = short_number) -> None:
         """`tick_text` writes the numbers of the vertical axis."""
@@ -48,14 +51,21 @@ class Axes(QWidget):
         if not library().ready:
             library().loaded.connect(self._draw)
             library().load()
+        library().soon(self._prepare)
+
+    def _prepare(self) -> None:
+        """Have the canvas before it is needed, while nobody waits for it."""
+        if isValid(self) and self._canvas is None:
+            self._take_canvas().hide()
 
     def _take_canvas(self) -> Canvas:
-        """The canvas, made when it is first drawn on: those of all plots at once would stall the window."""
+        """The canvas, made at the latest when it is first drawn on."""
         from sdviewer.gui.plots.canvas import Canvas
 
         if self._canvas is None:
             self._canvas = Canvas()
             self._canvas.pointed.connect(self.pointed)
+            self._canvas.pressed.connect(self.pressed)
             layout = self.layout()
             assert layout is not None
             layout.addWidget(self._canvas)
@@ -108,9 +118,9 @@ class Axes(QWidget):
         """What lies between two lines, as where many points share a pixel."""
         self._items.append(lambda canvas: canvas.add_band(x, low, high))
 
-    def add_points(self, x: Numbers, y: Numbers, size: float = 5) -> None:
+    def add_points(self, x: Numbers, y: Numbers, size: float = 5, token: str = "A") -> None:
         """Dots, for few values; `size` is in pixels."""
-        self._items.append(lambda canvas: canvas.add_points(x, y, size))
+        self._items.append(lambda canvas: canvas.add_points(x, y, size, token))
 
     def add_rings(self, x: Numbers, y: Numbers, token: str = "S") -> None:
         """Circles around what stands out."""

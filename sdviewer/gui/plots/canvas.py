@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 import pyqtgraph as pg
 from numpy.typing import NDArray
-from PySide6.QtCore import QEvent, Qt, Signal
+from PySide6.QtCore import QEvent, QPoint, Qt, Signal
 from PySide6.QtGui import QColor, QFontMetrics, QMouseEvent, QPen
 
 from sdviewer.gui import resources
@@ -27,6 +27,8 @@ MARGIN: Final = 8
 """Pixels above and beside the area."""
 GAP: Final = 6
 """Pixels between an axis and its numbers."""
+CLICK: Final = 5
+"""Pixels that the pointer may move between press and release of a click."""
 TICK_WIDTH: Final = 76
 """Pixels for a number of the horizontal axis."""
 
@@ -75,12 +77,15 @@ class _Area(pg.ViewBox):  # type: ignore[misc]
 class Canvas(pg.PlotWidget):  # type: ignore[misc]
     """A plot area: `start`, then the items in the order of painting.
 
-    `pointed` tells the place of the pointer along x in the data's own numbers, NaN when it has left.
+    `pointed` tells the place of the pointer along x in the data's own numbers, NaN when it has left; `pressed` x and y
+    of a click.
     """
 
     pointed = Signal(float)
+    pressed = Signal(float, float)
 
     def __init__(self) -> None:
+        self._pressed_at = QPoint()
         self._values = _Values()
         self._area = _Area(enableMenu=False)
         super().__init__(viewBox=self._area, axisItems={"bottom": self._values}, enableMenu=False, background=None)
@@ -194,11 +199,11 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
         ends[2::4], ends[3::4] = ends[3::4].copy(), ends[2::4].copy()
         self._add_curve(places, ends, _pen("A", 1), connect="finite", antialias=False)
 
-    def add_points(self, x: Numbers, y: Numbers, size: float) -> None:
+    def add_points(self, x: Numbers, y: Numbers, size: float, token: str) -> None:
         """Dots, for few values."""
         across, up = self._x(x), self._y(y)
         there = np.isfinite(up)
-        self.addItem(pg.ScatterPlotItem(across[there], up[there], size=size, pen=None, brush=resources.colour("A")))
+        self.addItem(pg.ScatterPlotItem(across[there], up[there], size=size, pen=None, brush=resources.colour(token)))
 
     def add_rings(self, x: Numbers, y: Numbers, token: str) -> None:
         """Circles around what stands out."""
@@ -254,6 +259,18 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
         at = self._area.mapSceneToView(self.mapToScene(event.position().toPoint()))
         inside = self._area.sceneBoundingRect().contains(self.mapToScene(event.position().toPoint()))
         self.pointed.emit(_value(at.x(), *self._home[:2]) if inside else math.nan)
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        super().mousePressEvent(event)
+        self._pressed_at = event.position().toPoint()
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        super().mouseReleaseEvent(event)
+        place = event.position().toPoint()
+        # What moved further was a drag.
+        if event.button() == Qt.MouseButton.LeftButton and (place - self._pressed_at).manhattanLength() < CLICK:
+            at = self._area.mapSceneToView(self.mapToScene(place))
+            self.pressed.emit(_value(at.x(), *self._home[:2]), _value(at.y(), *self._home[2:]))
 
     def leaveEvent(self, event: QEvent) -> None:
         super().leaveEvent(event)

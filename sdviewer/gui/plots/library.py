@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import importlib
 import threading
+from collections.abc import Callable
 
-from PySide6.QtCore import QObject, Qt, Signal
+from PySide6.QtCore import QObject, Qt, QTimer, Signal
 
 
 class PlotLibrary(QObject):
@@ -19,6 +20,7 @@ class PlotLibrary(QObject):
         super().__init__()
         self.ready = False
         self._started = False
+        self._calls: list[Callable[[], object]] = []
         self._arrived.connect(self._finish, Qt.ConnectionType.QueuedConnection)
 
     def load(self) -> None:
@@ -26,6 +28,18 @@ class PlotLibrary(QObject):
         if not self._started:
             self._started = True
             threading.Thread(target=self._bring, name="plot library", daemon=True).start()
+
+    def soon(self, call: Callable[[], object]) -> None:
+        """Call something once the library is there, one call in a turn of the event loop: all at once would stall."""
+        self._calls.append(call)
+        if self.ready and len(self._calls) == 1:
+            QTimer.singleShot(1, self, self._call_next)
+
+    def _call_next(self) -> None:
+        if self._calls:
+            self._calls.pop(0)()
+        if self._calls:
+            QTimer.singleShot(1, self, self._call_next)
 
     def load_now(self) -> None:
         """Have it when this returns: for a picture that nobody waits at."""
@@ -41,6 +55,7 @@ class PlotLibrary(QObject):
         if not self.ready:
             self.ready = True
             self.loaded.emit()
+            QTimer.singleShot(1, self, self._call_next)
 
 
 @functools.cache

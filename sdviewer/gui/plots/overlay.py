@@ -76,7 +76,7 @@ class OverlaidHistograms(Card):
         self.column.addWidget(self._legend)
         self.set_body(self._axes)
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Ignored)
-        self.setMinimumHeight(220)
+        self.setMinimumHeight(300)
 
     def forget(self) -> None:
         """Nothing of this is wanted any more."""

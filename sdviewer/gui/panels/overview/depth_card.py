@@ -1,0 +1,323 @@
+"""Across depth: one number of each component over the blocks of a model, a line a component, named at its end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, Final
+
+from PySide6.QtCore import Qt, QTimer, Signal
+from PySide6.QtGui import QFocusEvent, QFontMetrics, QKeyEvent, QResizeEvent
+from PySide6.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
+
+from sdviewer.core import text
+from sdviewer.gui import resources, widgets
+from sdviewer.gui.jobs import Body
+from sdviewer.gui.plots.axes import Axes
+from sdviewer.gui.plots.scale import Mark, plain_number, ticks
+from sdviewer.gui.widgets import Card, Choice, Segments
+
+MEASURES: Final = (("std", "std", ""), ("norm", "Norm", ""), ("mean", "Mean", ""), ("largest", "Max |x|", ""))
+KINDS: Final = (("weights", "Weights", ""), ("vectors", "Vectors", ""))
+WORDS: Final = {"std": "std", "norm": "L2 norm", "mean": "mean", "largest": "largest |x|"}
+TOKENS: Final = resources.SERIES
+"""One for each line, in the order of the largest."""
+DOTTED: Final = 64
+"""Blocks up to which points are drawn on the lines."""
+LABELS: Final = 0.16
+"""Share of the width that the names at the ends of the lines take."""
+NEAR: Final = 14
+"""Pixels from a point within which a click means it."""
+
+
+class DepthCard(Card):
+    """The lines of one series. `asked` fires when another series, number or kind is wanted."""
+
+    asked = Signal()
+    row_chosen = Signal(int)
+    pointed = Signal(str)
+    measure_chosen = Signal(str)
+
+    def __init__(self, measure: str) -> None:
+        super().__init__("Across depth")
+        self.measure = measure if measure in WORDS else "std"
+        self.kind = "weights"
+        self.number = 0
+        self.series = Choice("Blocks")
+        self.series.setFixedWidth(180)
+        self.kinds = Segments(KINDS, "Which tensors")
+        self.kinds.choose(self.kind)
+        self.measures = Segments(MEASURES, "Which number")
+        self.measures.choose(self.measure)
+        self._nothing = widgets.label("", "second")
+        self._nothing.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self._nothing.setWordWrap(True)
+        self._nothing.hide()
+        for control in (self.series, self.kinds, self.measures):
+            self.add_control(control)
+            control.hide()
+        self.column.addWidget(self._nothing, 1)
+        self.series.activated.connect(self._choose_series)
+        self.kinds.chosen.connect(self._choose_kind)
+        self.measures.chosen.connect(self._choose_measure)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
+
+    @cached_property
+    def plot(self) -> DepthPlot:
+        """Where the lines are drawn; made a turn later than the rest."""
+        made = DepthPlot()
+        widgets.polish(made)
+        made.row_chosen.connect(self.row_chosen)
+        made.pointed.connect(self.pointed)
+        self.column.insertWidget(1, made, 1)
+        return made
+
+    def _choose_series(self, number: int) -> None:
+        self.number = number
+        self.asked.emit()
+
+    def _choose_kind(self, kind: str) -> None:
+        self.kind = kind
+        self.asked.emit()
+
+    def _choose_measure(self, measure: str) -> None:
+        self.measure = measure
+        self.measure_chosen.emit(measure)
+        self.asked.emit()
+
+    def show_depth(self, body: Body) -> None:
+        """Show the lines of a series (engine.overview, overview_depth)."""
+        series = [(str(name), int(blocks)) for name, blocks in body["series"]]
+        there = bool(series)
+        self.plot.setVisible(there)
+        self._nothing.setVisible(not there)
+        self.measures.setVisible(there)
+        self.series.setVisible(len(series) > 1)
+        self.kinds.setVisible(len(body["kinds"]) > 1)
+        if not there:
+            self._nothing.setText("No module of numbered blocks is in it: there is no depth to look across.")
+            self.subtitle.setText("")
+            return
+        self.number, self.kind = int(body["chosen"]), str(body["kind"])
+        self.kinds.choose(self.kind)
+        labels = [f"{name or 'the top'} · {blocks:,}" for name, blocks in series]
+        if labels != [self.series.itemText(at) for at in range(self.series.count())]:
+            self.series.clear()
+            self.series.addItems(labels)
+        self.series.setCurrentIndex(self.number)
+        self._say(body, series[self.number][0])
+        self.plot.show_lines(body, WORDS[self.measure])
+
+    def _say(self, body: Body, name: str) -> None:
+        blocks = [str(block) for block in body["blocks"]]
+        what = "weight" if self.kind == "weights" else "vector"
+        said = [f"{WORDS[self.measure]} of each {what}, {name or 'block'} {_last(blocks[0])} to {_last(blocks[-1])}"]
+        if "*" in name:
+            said = [f"{WORDS[self.measure]} of each {what}, {blocks[0]} to {blocks[-1]}"]
+        if int(body["every"]) > 1:
+            said.append(f"every {int(body['every']):,}th block")
+        if int(body["more"]):
+            said.append(f"{int(body['more']):,} smaller ones not drawn")
+        self.subtitle.setText(" · ".join(said))
+
+
+def _last(block: str) -> str:
+    return block.rpartition(".")[2]
+
+
+class DepthPlot(QWidget):
+    """The lines, and what pointer and keys do among them: left and right a block, up and down a line, Enter chooses."""
+
+    row_chosen = Signal(int)
+    pointed = Signal(str)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setAccessibleName("Across depth")
+        self.axes = Axes(plain_number)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.axes)
+        self.lines: list[Any] = []
+        self.blocks: list[str] = []
+        self.at = (-1, -1)
+        """Place and line that the keyboard is at."""
+        self._words = ""
+        self._span = (0.0, 1.0)
+        self._resized = QTimer(self, interval=120, singleShot=True)
+        self._resized.timeout.connect(self._draw)
+        self.axes.pointed.connect(self._pointed_at)
+        self.axes.pressed.connect(self._pressed)
+        self.setMinimumHeight(120)
+
+    def show_lines(self, body: Body, words: str) -> None:
+        """Draw other lines; `words` says what their number is."""
+        lines, blocks = list(body["lines"]), [str(block) for block in body["blocks"]]
+        if (lines, blocks, words) == (self.lines, self.blocks, self._words):
+            return
+        self.lines, self.blocks, self._words = lines, blocks, words
+        place, line = self.at
+        self.at = (place, line) if place < len(blocks) and line < len(lines) else (-1, -1)
+        self._draw()
+
+    def _draw(self) -> None:
+        axes, n = self.axes, len(self.blocks)
+        axes.start_over()
+        numbers = [value for line in self.lines for value in line["values"] if value is not None]
+        if not n:
+            return
+        bottom, top = (min(numbers), max(numbers)) if numbers else (0.0, 1.0)
+        pad = (top - bottom) * 0.08 or abs(top) * 0.08 or 0.5
+        low, high = bottom - pad, top + pad
+        self._span = (low, high)
+        axes.add_levels(ticks(low, high, 4) if numbers else [])
+        axes.add_columns(self._columns())
+        for line, token in zip(self.lines, TOKENS, strict=False):
+            points = [(place, value) for place, value in zip(line["places"], line["values"], strict=True)]
+            drawn = [(float(place), math.nan if value is None else float(value)) for place, value in points]
+            if not any(math.isfinite(y) for _, y in drawn):
+                continue
+            x, y = [x for x, _ in drawn], [y for _, y in drawn]
+            axes.add_line(x, y, token, 1.6)
+            if n <= DOTTED:
+                axes.add_points(x, y, 6, token)
+        last = max(n - 1, 1)
+        for words, place, token in self._labels():
+            axes.add_words(last * 1.012, place, words, token)
+        axes.set_range((-0.02 * last, last * (1 + LABELS)), (low, high))
+        self._describe(numbers)
+        self._show_place()
+
+    def _columns(self) -> list[tuple[float, str]]:
+        """Names of blocks below the axis, as many as there is room for."""
+        metrics = QFontMetrics(resources.font(resources.SMALL))
+        short = [block if block.isdigit() else ".".join(block.split(".")[-2:]) for block in self.blocks]
+        widest = max((metrics.horizontalAdvance(words) for words in short), default=10) + 14
+        room = max(self.width() * (1 - LABELS) - 40, 60)
+        step = next((step for step in (1, 2, 5, 10, 20, 25, 50, 100, 200) if len(short) / step * widest <= room), 400)
+        return [(float(at), short[at]) for at in range(0, len(short), step)]
+
+    def _labels(self) -> list[tuple[str, float, str]]:
+        """The names at the ends of the lines, moved apart where they would cover each other."""
+        metrics = QFontMetrics(resources.font(resources.SMALL))
+        ends: list[tuple[float, str, str]] = []
+        for line, token in zip(self.lines, TOKENS, strict=False):
+            known = [value for value in line["values"] if value is not None]
+            if known:
+                name = str(line["name"])
+                # The last parts of a name tell most.
+                words = metrics.elidedText(name, Qt.TextElideMode.ElideLeft, round(self.width() * LABELS * 0.86) - 12)
+                ends.append((float(known[-1]), words, token))
+        ends.sort(key=lambda end: -end[0])
+        low, high = self._span
+        step = (high - low) * (metrics.height() - 1) / max(self.axes.height() - 30, 60)
+        places = apart([end[0] for end in ends], step, low, high)
+        return [(words, y, token) for y, (_, words, token) in zip(places, ends, strict=True)]
+
+    def _describe(self, numbers: Sequence[float]) -> None:
+        if not numbers:
+            self.setAccessibleDescription("No numbers yet")
+            return
+        said = []
+        for line in self.lines:
+            known = [value for value in line["values"] if value is not None]
+            if known:
+                said.append(f"{line['name']} from {text.value(known[0])} to {text.value(known[-1])}")
+        self.setAccessibleDescription(f"{self._words} over {text.plural(len(self.blocks), 'block')}: {'; '.join(said)}")
+
+    # Pointer and keys
+
+    def words_at(self, place: int, only: int = -1) -> str:
+        """What is at a block, or of one line there."""
+        said = []
+        for at, line in enumerate(self.lines):
+            if place in line["places"] and (only < 0 or at == only):
+                value = line["values"][line["places"].index(place)]
+                said.append(f"{line['name']} {text.value(value)}")
+        return f"{self.blocks[place]}: {self._words} " + ", ".join(said)
+
+    def _pointed_at(self, x: float) -> None:
+        place = round(x) if math.isfinite(x) else -1
+        if not 0 <= place < len(self.blocks):
+            self.axes.point_out([])
+            self.pointed.emit("")
+            return
+        self.axes.point_out([Mark(float(place), self.blocks[place], "edge")])
+        self.pointed.emit(self.words_at(place))
+
+    def _pressed(self, x: float, y: float) -> None:
+        place = min(max(round(x), 0), len(self.blocks) - 1)
+        view = self.axes.view
+        if view is None or not self.blocks:
+            return
+        high = max(self.axes.height() - 30, 1)
+        best, least = -1, float(NEAR)
+        for at, line in enumerate(self.lines):
+            if place in line["places"]:
+                value = line["values"][line["places"].index(place)]
+                if value is not None:
+                    far = abs(value - y) / (view.top - view.bottom) * high
+                    if far < least:
+                        best, least = at, far
+        if best >= 0:
+            self._choose(place, best)
+
+    def _choose(self, place: int, line: int) -> None:
+        places = self.lines[line]["places"]
+        row = int(self.lines[line]["rows"][places.index(place)]) if place in places else -1
+        if row >= 0:
+            self.row_chosen.emit(row)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        place, line = self.at
+        key = event.key()
+        if key in (Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_Space) and place >= 0:
+            self._choose(place, line)
+        elif key in (Qt.Key.Key_Left, Qt.Key.Key_Right, Qt.Key.Key_Up, Qt.Key.Key_Down) and self.lines:
+            across = (key == Qt.Key.Key_Right) - (key == Qt.Key.Key_Left)
+            down = (key == Qt.Key.Key_Down) - (key == Qt.Key.Key_Up)
+            self.at = (
+                min(max(place + across, 0), len(self.blocks) - 1),
+                min(max(line + down, 0), len(self.lines) - 1),
+            )
+            self._show_place()
+        else:
+            super().keyPressEvent(event)
+
+    def _show_place(self) -> None:
+        place, line = self.at
+        if not self.hasFocus() or place < 0 or not self.lines:
+            self.axes.point_out([])
+            return
+        words = self.words_at(place, line)
+        self.axes.point_out([Mark(float(place), f"{self.blocks[place]} {self.lines[line]['name']}", TOKENS[line])])
+        self.setAccessibleDescription(words)
+        self.pointed.emit(words)
+
+    def focusInEvent(self, event: QFocusEvent) -> None:
+        super().focusInEvent(event)
+        self.at = (max(self.at[0], 0), max(self.at[1], 0))
+        self._show_place()
+
+    def focusOutEvent(self, event: QFocusEvent) -> None:
+        super().focusOutEvent(event)
+        self.axes.point_out([])
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        if self.blocks:
+            self._resized.start()  # names and numbers stand by pixels
+
+
+def apart(places: Sequence[float], step: float, low: float, high: float) -> list[float]:
+    """Places from the highest down, moved so that any two are a step apart, within a range where it has the room."""
+    moved: list[float] = []
+    for place in places:
+        moved.append(min(place, moved[-1] - step) if moved else place)
+    if moved and moved[-1] < low + step / 2:
+        moved[-1] = low + step / 2
+        for at in range(len(moved) - 2, -1, -1):
+            moved[at] = max(moved[at], moved[at + 1] + step)
+    return moved

@@ -1,0 +1,331 @@
+"""The Overview of one document: it asks the worker, and gives each card its part of the answer.
+
+Header, tiles and bytes come from names and shapes; lines, colours and findings follow, and follow again while the
+statistics of all tensors come in. Cards are made and filled a piece a turn of the event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, Final
+
+from PySide6.QtCore import Qt, QTimer, Signal
+from PySide6.QtGui import QResizeEvent, QShowEvent
+from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
+
+from sdviewer.core import text
+from sdviewer.gui import widgets
+from sdviewer.gui.jobs import Body, Buffers
+from sdviewer.gui.panels.file_view import scrolled
+from sdviewer.gui.panels.overview.bytes_card import BytesCard
+from sdviewer.gui.panels.overview.depth_card import DepthCard
+from sdviewer.gui.panels.overview.findings_card import FindingsCard, Shown, shown_of
+from sdviewer.gui.panels.overview.head_card import HeadCard
+from sdviewer.gui.panels.overview.kinds_card import KindsCard
+from sdviewer.gui.panels.overview.tiles_card import TilesCard
+from sdviewer.gui.panels.security_words import dangerous_calls
+from sdviewer.gui.session import Session
+
+SIDE: Final = 346
+"""Pixels of the right column."""
+FOLD: Final = 22
+"""Pixels of the margins around the cards that fill the window."""
+PAUSE: Final = 700
+"""Milliseconds at least between two looks at statistics that come in."""
+SHARE: Final = 6
+"""How many times as long as the worker took for the last look it is left to others before the next."""
+
+
+class OverviewPage(QWidget):
+    """All of the Overview. `settled` fires when everything that was asked for is shown."""
+
+    rows_chosen = Signal(object)
+    view_chosen = Signal(str)
+    slim_copy_requested = Signal()
+    pointed = Signal(str)
+    first_painted = Signal()
+    settled = Signal()
+    colour_chosen = Signal(str)
+    measure_chosen = Signal(str)
+
+    def __init__(self, session: Session, colour: str, measure: str) -> None:
+        super().__init__()
+        self.setObjectName("page")
+        self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
+        self.setAccessibleName("Overview")
+        self.session = session
+        self._turns: list[Callable[[], object]] = []
+        self._painted = self._stale = self._due = False
+        self._found: list[Shown] = []
+        self._compared: set[int] = set()
+        self._measured = (0, 0)
+        self._colour, self._measure = colour, measure
+        self._inside = QWidget()
+        self._left, self._right = QVBoxLayout(), QVBoxLayout()
+        self._pause = QTimer(self, interval=PAUSE, singleShot=True)
+        self._pause.timeout.connect(self._ask_numbers)
+        self._lay_out()
+        self._connect()
+
+    def _lay_out(self) -> None:
+        for column in (self._left, self._right):
+            column.setSpacing(10)
+        side = QWidget()
+        side.setFixedWidth(SIDE)
+        self._right.setContentsMargins(0, 0, 0, 0)
+        side.setLayout(self._right)
+        self._above = QWidget()
+        row = self._cards = QHBoxLayout(self._above)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(10)
+        row.addLayout(self._left, 1)
+        row.addWidget(side)
+        self._whole = QVBoxLayout(self._inside)
+        self._whole.setContentsMargins(14, 0, 14, 12)
+        self._whole.setSpacing(10)
+        self._whole.addWidget(self._above, 1)
+        self._scroll = scrolled(self._inside)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self._scroll)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._fill_window()
+
+    def _fill_window(self) -> None:
+        """The tables of kinds stand below what is seen at first."""
+        room = self.height() - FOLD
+        if "head" in self.__dict__:
+            room -= self.head.sizeHint().height()
+        self._above.setMinimumHeight(max(room, self._cards.minimumSize().height()))
+
+    def _connect(self) -> None:
+        session = self.session
+        session.numbers_changed.connect(self._numbers_came)
+        session.survey_changed.connect(self._say_progress)
+        session.scanned.connect(lambda scan: self._show_found())
+        session.contents_changed.connect(self._show_found)
+        session.recipe_changed.connect(self._changed)
+
+    # The cards, made one after another: all at once would stall the window
+
+    def steps(self) -> list[Callable[[], object]]:
+        """What makes the cards that are seen first; the others follow behind the first answer."""
+        return [lambda: self.head, lambda: self.tiles, lambda: self.findings]
+
+    def begin(self) -> None:
+        """Make the cards and ask for what they show."""
+        self._in_turns(*self.steps(), self.show_now, self.take_focus)
+
+    def take_focus(self) -> None:
+        """Have the keyboard among the tiles."""
+        self.tiles.map.setFocus()
+
+    @cached_property
+    def head(self) -> HeadCard:
+        """The numbers in a row."""
+        made = HeadCard()
+        widgets.polish(made)
+        self._whole.insertWidget(0, made)
+        return made
+
+    @cached_property
+    def tiles(self) -> TilesCard:
+        """The modules."""
+        made = TilesCard(self._colour)
+        widgets.polish(made)
+        made.setMinimumHeight(250)
+        made.row_chosen.connect(lambda row: self.rows_chosen.emit([row]))
+        made.pointed.connect(self.pointed)
+        made.map.first_painted.connect(self._tell_painted)
+        made.colour_chosen.connect(self.colour_chosen)
+        self._left.insertWidget(0, made, 11)
+        return made
+
+    @cached_property
+    def findings(self) -> FindingsCard:
+        """What is worth a look."""
+        made = FindingsCard()
+        widgets.polish(made)
+        made.rows_chosen.connect(self.rows_chosen)
+        made.view_chosen.connect(self.view_chosen)
+        made.measure_requested.connect(lambda: self.session.survey.measure())
+        self._right.insertWidget(0, made, 1)
+        return made
+
+    @cached_property
+    def bytes_card(self) -> BytesCard:
+        """Where the bytes are."""
+        made = BytesCard()
+        widgets.polish(made)
+        made.slim_copy_requested.connect(self.slim_copy_requested)
+        self._right.addWidget(made)
+        return made
+
+    @cached_property
+    def kinds_card(self) -> KindsCard:
+        """What the tensors are."""
+        made = KindsCard()
+        widgets.polish(made)
+        self._whole.addWidget(made)
+        return made
+
+    @cached_property
+    def depth_card(self) -> DepthCard:
+        """The lines across depth."""
+        made = DepthCard(self._measure)
+        widgets.polish(made)
+        made.setMinimumHeight(210)
+        made.row_chosen.connect(lambda row: self.rows_chosen.emit([row]))
+        made.pointed.connect(self.pointed)
+        made.measure_chosen.connect(self.measure_chosen)
+        made.asked.connect(self._ask_depth)
+        self._left.addWidget(made, 9)
+        return made
+
+    # Asking
+
+    def show_now(self) -> None:
+        """Ask for everything; called when it comes to the front, and when the file was read again."""
+        self._stale = False
+        self._compared.clear()
+        self.session.jobs.drop("overview digest")
+        self._measured = (0, int(self.session.info["tensors"]))
+        self._say_progress()
+        self.session.ask("overview", {}, self._answered, lane="overview")
+
+    def _answered(self, body: Body, buffers: Buffers) -> None:
+        self.head.show_head(body["head"], self.session.path)
+        self.tiles.show_groups(body)
+        if not self.tiles.map.tiles:
+            QTimer.singleShot(1, self, self._tell_painted)
+        self._in_turns(
+            lambda: self.bytes_card,
+            lambda: self.bytes_card.show_bytes(body["bytes"]),
+            lambda: self.kinds_card,
+            lambda: self.kinds_card.show_kinds(body),
+            lambda: self.depth_card,
+            lambda: self.depth_card.plot,
+            self._fill_window,
+            self._ask_numbers,
+        )
+
+    def _in_turns(self, *steps: Callable[[], object]) -> None:
+        idle = not self._turns
+        self._turns += steps
+        if idle:
+            QTimer.singleShot(1, self, self._next)
+
+    def _next(self) -> None:
+        if self._turns:
+            self._turns.pop(0)()
+        if self._turns:
+            QTimer.singleShot(1, self, self._next)
+
+    def _ask_numbers(self) -> None:
+        if self._stale or not self.isVisible():
+            self._stale = True
+            return
+        # One behind the other, so that the worker answers in between what somebody else wants to know.
+        self._due = True
+        self._ask_depth()
+
+    def _ask_depth(self) -> None:
+        depth = self.depth_card
+        wanted = {"series": depth.number, "measure": depth.measure, "kind": depth.kind}
+
+        def answered(body: Body, buffers: Buffers) -> None:
+            depth.show_depth(body)
+            if self._due:
+                self._due = False
+                self.session.ask("overview_state", {}, self._numbers, lane="overview numbers")
+
+        self.session.ask("overview_depth", wanted, answered, lane="overview depth")
+
+    def _numbers(self, body: Body, buffers: Buffers) -> None:
+        # The worker has also keystrokes to answer.
+        self._pause.setInterval(max(PAUSE, round(1000 * float(body["seconds"]) * SHARE)))
+        self.tiles.show_numbers(body)
+        self._found = [shown_of(finding) for finding in body["findings"]]
+        self._measured = (int(body["known"]) + int(body["unreadable"]), int(body["total"]))
+        self._say_progress()
+        self._show_found()
+        self._compare(body["candidates"])
+        self.settled.emit()
+
+    def _say_progress(self) -> None:
+        self.findings.say(*self._measured, self.session.survey.known.offer()[1])
+
+    def _numbers_came(self) -> None:
+        """More is measured: look again, not at once where somebody just looked."""
+        if not self.isVisible():
+            self._stale = True
+        elif "depth_card" in self.__dict__ and not self._pause.isActive():
+            self._pause.start()
+
+    def _changed(self) -> None:
+        """The rows are others now."""
+        if self.isVisible():
+            self.show_now()
+        else:
+            self._stale = True
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        if self._stale and self.session.state == "open":
+            self.show_now()
+
+    # What was found
+
+    def _show_found(self) -> None:
+        """The findings of the worker behind what the window knows by itself."""
+        own: list[Shown] = []
+        session = self.session
+        harmful = dangerous_calls(session.scan) if session.scan else []
+        if harmful:
+            title = "Loading it would run something"
+            names = ", ".join(text.visible(str(use["name"]), 60) for use in harmful[:3])
+            own.append(Shown("error", "hazard", title, names, (), "security"))
+        errors = [problem for problem in session.problems if problem[0] == "error"]
+        if errors:
+            title = f"{text.plural(len(errors), 'problem')} in the file itself"
+            own.append(Shown("error", "problem", title, text.visible(str(errors[0][2]), 200), (), "problems"))
+        self.findings.show_findings([*own, *self._found])
+
+    def _compare(self, candidates: Any) -> None:
+        """Read what looks equal once more, one after another, to know whether it is."""
+        wanted = [(int(at), source) for at, source in candidates if int(at) not in self._compared]
+        if not wanted or self.session.jobs.busy("overview digest"):
+            return
+        found: dict[str, str] = {}
+
+        def ask(place: int) -> None:
+            if place == len(wanted):
+                self.session.ask("overview_equal", {"digests": found}, self._compared_all, lane="overview equal")
+                return
+            at, source = wanted[place]
+            self._compared.add(at)
+
+            def done(sha256: str) -> None:
+                found[str(at)] = sha256
+                ask(place + 1)
+
+            self.session.ask_numbers(
+                "digest",
+                {"source": source},
+                lambda body, _: done(str(body["sha256"] or "")),
+                lambda failure: done(""),
+                lane="overview digest",
+            )
+
+        ask(0)
+
+    def _compared_all(self, body: Body, buffers: Buffers) -> None:
+        self._numbers_came()
+
+    def _tell_painted(self) -> None:
+        if not self._painted:
+            self._painted = True
+            self.first_painted.emit()

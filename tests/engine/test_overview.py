@@ -1,0 +1,226 @@
+"""What a document's worker answers about a checkpoint as a whole."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sdviewer.core.checkpoint import Checkpoint, StateDict, StorageInfo, ValueInfo
+from sdviewer.core.paths import TypedStep
+from sdviewer.core.tree import build_tree
+from sdviewer.engine.client import DocumentWorker
+from sdviewer.engine.measuring import measure
+from sdviewer.engine.overview import Overview, told_values
+from sdviewer.formats import open_checkpoint
+from sdviewer.stats.table import COLUMNS, StatisticsTable
+from tests.core.builders import checkpoint, tensor
+from tests.engine.conftest import Answered, ask, write_safetensors
+
+STRIP = 'format = "sdviewer-recipe/1"\n[[step]]\nop = "strip"\nprefix = "module."\n'
+DROP = 'format = "sdviewer-recipe/1"\n[[step]]\nop = "drop"\nkeys = ["module.head"]\n'
+
+
+def overview_of(made: Checkpoint) -> Overview:
+    return Overview(made, build_tree(made))
+
+
+def training() -> Checkpoint:
+    """A model of two blocks, its average and Adam's state, an epoch and a metric."""
+    model = {f"blocks.{i}.fc.weight": (8, 8) for i in range(2)}
+    tensors, dicts = [], []
+    for index, (name, role) in enumerate((("model", "model"), ("ema", "ema"))):
+        first = len(tensors)
+        tensors += [tensor((name, key), key, shape, state_dict=index) for key, shape in model.items()]
+        dicts.append(StateDict((name,), role, tuple(model), tuple(range(first, first + 2)), 128, 512))  # type: ignore[arg-type]
+    first = len(tensors)
+    for number in range(2):
+        place = ("optim", "state", TypedStep("int", str(number)))
+        for moment in ("exp_avg", "exp_avg_sq"):
+            tensors.append(tensor((*place, moment), f"state.{number}.{moment}", (8, 8), state_dict=2))  # type: ignore[arg-type]
+    keys = tuple(str(info.key) for info in tensors[first:])
+    dicts.append(StateDict(("optim",), "optimizer", keys, tuple(range(first, first + 4)), 256, 1024))
+    storages = {str(info.storage): StorageInfo(str(info.storage), 256, 256, 1) for info in tensors}
+    values = (
+        ValueInfo(("epoch",), "builtins.int", 42),
+        ValueInfo(("lr",), "builtins.float", 0.1),
+        ValueInfo(("best_acc1",), "builtins.float", 84.31),
+    )
+    base = checkpoint({}, values=values)
+    return replace(base, state_dicts=tuple(dicts), tensors=tuple(tensors), storages=storages, size=8 * 256 + 500)
+
+
+def test_that_the_head_counts_the_model_and_tells_how_far_the_training_was() -> None:
+    head = overview_of(training()).facts()["head"]
+    assert (head["parameters"], head["tensors"]) == (128, 2)
+    assert (head["weights"], head["average"], head["optimizer"]) == (512, 512, 1024)
+    assert head["dtype"] == ["float32", 1.0]
+    assert head["told"] == [["epoch", "42"], ["best_acc1", "84.31"]]
+
+
+def test_that_a_tensor_at_the_top_of_a_training_is_no_part_of_its_model() -> None:
+    made = training()
+    state = tensor(("rng",), "rng", (1000,), "uint8", state_dict=3, storage="rng")
+    root = StateDict((), "model", ("rng",), (len(made.tensors),), 1000, 1000)
+    made = replace(made, tensors=(*made.tensors, state), state_dicts=(*made.state_dicts, root))
+    head = overview_of(made).facts()["head"]
+    assert (head["parameters"], head["tensors"], head["dtype"]) == (128, 2, ["float32", 1.0])
+
+
+def test_that_bytes_are_told_by_part_and_add_up_to_the_file() -> None:
+    told = overview_of(training()).facts()["bytes"]
+    assert told["parts"] == [
+        ["model", 512, "model"],
+        ["average", 512, "average"],
+        ["optimizer exp_avg", 512, "optimizer"],
+        ["optimizer exp_avg_sq", 512, "optimizer"],
+        ["names, values and padding", 500, "rest"],
+    ]
+    assert told["weights_only"] == 512
+
+
+def test_that_a_slim_copy_is_offered_where_one_can_be_saved(tmp_path: Path) -> None:
+    model, step = {"a.weight": torch.zeros(4, 4)}, {"state": {0: {"exp_avg": torch.zeros(4, 4)}}, "param_groups": []}
+    torch.save({"model": model, "optimizer": step}, tmp_path / "both.pt")
+    torch.save(model, tmp_path / "one.pt")
+    for name, slim in (("both", True), ("one", False)):
+        assert overview_of(open_checkpoint(str(tmp_path / f"{name}.pt"))).facts()["bytes"]["slim"] is slim
+    assert not overview_of(training()).facts()["bytes"]["slim"]
+
+
+def test_that_a_storage_of_model_and_average_is_counted_once_and_what_nobody_uses_apart() -> None:
+    made = training()
+    shared = made.tensors[2]._replace(storage=made.tensors[0].storage)
+    storages = {key: one for key, one in made.storages.items() if key != made.tensors[2].storage}
+    storages[str(made.tensors[1].storage)] = StorageInfo("x", 456, 256, 1)
+    made = replace(made, tensors=(*made.tensors[:2], shared, *made.tensors[3:]), storages=storages)
+    parts = {name: nbytes for name, nbytes, _ in overview_of(made).facts()["bytes"]["parts"]}
+    assert parts["model"] == 512
+    assert parts["average"] == 256
+    assert parts["belongs to no tensor"] == 200
+
+
+def test_that_tiles_are_those_of_the_model_and_say_what_they_leave_out() -> None:
+    facts = overview_of(training()).facts()
+    assert [tile[1] for group in facts["groups"] for tile in group[4]] == ["0.fc", "1.fc"]
+    assert facts["left_out"] == "averages and optimizer"
+
+
+def test_that_values_that_are_no_progress_are_not_told() -> None:
+    values = [
+        ValueInfo(("args", "epochs"), "builtins.int", 100),
+        ValueInfo(("lr",), "builtins.float", 0.1),
+        ValueInfo(("is_best",), "builtins.bool", True),
+        ValueInfo(("best_acc1",), "builtins.str", "high"),
+        ValueInfo(("val_loss",), "builtins.float", 0.25),
+    ]
+    assert told_values(checkpoint({}, values=values)) == [("val_loss", "0.25")]
+
+
+def test_that_a_file_of_values_and_an_empty_one_are_told() -> None:
+    made = overview_of(checkpoint({}, values=[ValueInfo(("epoch",), "builtins.int", 3)]))
+    facts = made.facts()
+    assert facts["groups"] == []
+    assert facts["head"]["dtype"] is None
+    assert made.state(None)["findings"] == []
+    assert made.depth(None, 0, "std", "weights")["chosen"] == -1
+
+
+def test_that_lines_have_the_numbers_and_rows_of_their_tensors(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    scale = [1.0, 2.0, 4.0]
+    tensors = {f"h.{i}.fc.weight": rng.normal(size=(20, 20)) * scale[i] for i in range(3)}
+    made = open_checkpoint(write_safetensors(tmp_path / "m.safetensors", tensors))
+    overview = overview_of(made)
+    table = StatisticsTable(3)
+    first = overview.depth(table, 0, "std", "weights")
+    assert first["lines"][0]["values"] == [None, None, None]
+    table.put([0, 1, 2], measure(made, [0, 1, 2]))
+    body = overview.depth(table, 0, "std", "weights")
+    (line,) = body["lines"]
+    assert line["name"] == "fc"
+    expected = [float(values.astype("f4").std()) for values in tensors.values()]
+    np.testing.assert_allclose(line["values"], expected, rtol=1e-5)
+    tree = build_tree(made)
+    assert [tree.path_text[row] for row in line["rows"]] == list(tensors)
+    largest = overview.depth(table, 0, "largest", "weights")["lines"][0]["values"]
+    np.testing.assert_allclose(largest, [np.abs(values.astype("f4")).max() for values in tensors.values()])
+    state = overview.state(table)
+    assert (state["known"], state["total"]) == (3, 3)
+    np.testing.assert_allclose(state["std"], expected, rtol=1e-5)
+
+
+def test_that_of_many_blocks_each_nth_is_told() -> None:
+    body = overview_of(checkpoint({f"h.{i}.w.weight": (2, 2) for i in range(1000)})).depth(None, 0, "std", "weights")
+    assert body["every"] == 3
+    assert len(body["blocks"]) == 334
+    assert body["lines"][0]["places"] == list(range(334))
+
+
+def test_that_equal_tensors_are_offered_to_be_compared_once_all_is_known(tmp_path: Path) -> None:
+    same = np.random.default_rng(0).normal(size=(4, 4))
+    made = open_checkpoint(write_safetensors(tmp_path / "m.safetensors", {"a": same, "b": same, "c": same + 1}))
+    overview = overview_of(made)
+    table = StatisticsTable(3)
+    table.put([0, 1], measure(made, [0, 1]))
+    assert overview.state(table)["candidates"] == []
+    table.put([2], measure(made, [2]))
+    assert [at for at, _ in overview.state(table)["candidates"]] == [0, 1]
+    overview.digests.update({0: "x", 1: "x"})
+    state = overview.state(table)
+    assert state["candidates"] == []
+    assert [one["title"] for one in state["findings"]] == ["2 tensors are equal bit for bit"]
+
+
+def test_that_the_worker_answers_and_follows_the_recipe(document: DocumentWorker, model_file: Path) -> None:
+    def names() -> list[str]:
+        body = ask(document, "overview").body
+        assert body is not None
+        return [group[1] for group in body["groups"]]
+
+    assert names() == ["module.blocks.0", "module.blocks.1", "module.blocks.2", "module.head"]
+    answer = Answered()
+    document.edit(STRIP, [], answer.done, answer.failed, strict=True)
+    answer.wait()
+    assert names() == ["blocks.0", "blocks.1", "blocks.2", "head"]
+    answer = Answered()
+    document.edit(DROP, [], answer.done, answer.failed, strict=True)
+    answer.wait()
+    assert names() == ["module.blocks.0", "module.blocks.1", "module.blocks.2"]
+    state = ask(document, "overview_state").body
+    assert state is not None
+    assert (state["known"], state["total"]) == (0, 7)
+
+
+def test_that_what_the_survey_measured_reaches_the_overview(document: DocumentWorker, model_file: Path) -> None:
+    made = open_checkpoint(str(model_file))
+    columns: dict[str, Any] = {name: np.ascontiguousarray(found) for name, found in measure(made, [6]).items()}
+    answer = Answered()
+    buffers = {"indices": np.array([6], "i8"), **{name: columns[name] for name in COLUMNS}}
+    params = {"columns": [], "refresh": False}
+    document.request("statistics", params, answer.done, answer.failed, answer.progressed, buffers=buffers)
+    assert answer.wait().failure is None
+    state = ask(document, "overview_state").body
+    assert state is not None
+    assert state["known"] == 1
+    assert state["std"][-1] == float(columns["std"][0])
+
+
+def test_that_several_rows_are_revealed_at_once(document: DocumentWorker) -> None:
+    answer = Answered()
+    document.edit("", [], answer.done, answer.failed, strict=True)
+    answer.wait()
+    before = _rows(ask(document, "rows", all="collapse"))
+    shown = _rows(ask(document, "rows", rows=[5, 9]))
+    assert not {5, 9} <= set(before)
+    assert {5, 9} <= set(shown)
+
+
+def _rows(answer: Answered) -> list[int]:
+    rows = array("i")
+    rows.frombytes(bytes(answer.buffers["visible"]))
+    return rows.tolist()
