@@ -405,6 +405,12 @@ class DocumentWorker(Worker):
         # Where a file without a name cannot be had, one that is ended at once leaves what it wrote so far.
         return request_alone("document", "save", params, done, failed, progressed, grace=GRACE)
 
+    def export(
+        self, params: Mapping[str, Any], done: Done, failed: Failed, progressed: Progressed | None = None
+    ) -> Request:
+        """Write tensors into a file of their own, in a process of its own (`engine.exports`); adds the path."""
+        return request_alone("document", "export", {**params, "path": self.path}, done, failed, progressed)
+
     def check_contents(
         self, identity: Mapping[str, int], done: Done, failed: Failed, progressed: Progressed | None = None
     ) -> Request:

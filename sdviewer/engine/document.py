@@ -45,6 +45,7 @@ are translated too.
     preview, step, cell, keys, common, alike, read_recipe, recipe_text: edits (engine.edits)
     overview, overview_state, overview_depth, overview_equal: the checkpoint as a whole (engine.overview)
     would_save, save_map, script, slim: saves before they happen, and the keys of those that did (engine.save_preview)
+    would_export, export: single tensors and selections as files of their own (engine.exports)
 
     info   {"path", "name", "container", "size", "tensors", "parameters", "state_dicts": [{"dotted", "role", "tensors",
            "parameters", "bytes", "row", "read_only", "module"}], "problems": [[severity, code, message, where]],
@@ -60,11 +61,13 @@ are translated too.
            "files": [name of a shard it lies in],
            "storage": {"id", "nbytes", "used_bytes", "byte_offset", "shared_with": [key], "shared_count", "crc"} | null,
            "value": text | null, "value_type", "unreadable", "source": {...} | null (what the numbers pool takes),
-           "hazard": whether it would run something,
+           "hazard": whether it would run something, "role": ROLE | null, what a tensor is for (core.roles),
            "changed": what the tree says of a row that the recipe changes, "made": MADE | null of a computed tensor,
            "plain": PLAIN | null of a value that can be edited, "leaves": the pattern with which a leave_out takes it,
            (engine.edits, engine.planned.made_of)
            "editable": "" or why its key cannot be edited, "prefix": "module.path." of a module row}
+    ROLE   {"words": "" where only `related` is known, "kind", "parts": [{"axis", "name", "start", "stop"}],
+           "heads": {"axis", "count", "size", "sure"} | null, "related": [{"words", "row"}]}
 
 Failures arrive as `failed` with {"code", "message", "remedy", "path", "key", "kind": exception class}.
 """
@@ -83,12 +86,14 @@ from sdviewer.core import text
 from sdviewer.core.checkpoint import Checkpoint, Identity, StateDict, TensorInfo
 from sdviewer.core.paths import dotted
 from sdviewer.core.progress import Progress, no_progress
+from sdviewer.core.roles import Roles
 from sdviewer.core.shown_rows import ShownRows
 from sdviewer.core.tree import ModuleTree, build_tree, value_text
 from sdviewer.engine.carrying import Failed, carry_out
 from sdviewer.engine.contents import CONTENTS, Contents
 from sdviewer.engine.deadline import deadline
 from sdviewer.engine.edits import Edits
+from sdviewer.engine.exports import Exports
 from sdviewer.engine.frames import Answer
 from sdviewer.engine.overview import OverviewRequests
 from sdviewer.engine.planned import Planned, made_of, planned
@@ -102,7 +107,7 @@ from sdviewer.formats.file import identity_of
 from sdviewer.formats.saving import choose_container, save
 from sdviewer.repair.operations import Operation
 from sdviewer.repair.operations.file_operation import FileOperation
-from sdviewer.repair.plan import Plan
+from sdviewer.repair.plan import Computed, Plan
 from sdviewer.repair.planning import make_plan
 from sdviewer.repair.recipe import Recipe, parse_recipe
 
@@ -126,7 +131,7 @@ LONGEST_PLAN = 60.0
 
 ABOUT_ROWS = (
     *("rows", "facts", "children", "totals", "where"),
-    *("preview", "step", "cell", "keys", "common", "alike"),
+    *("preview", "step", "cell", "keys", "common", "alike", "would_export", "row_texts", "row_value"),
 )
 """The requests whose parameters are rows."""
 
@@ -158,6 +163,8 @@ class Document:
         self._hazards: tuple[str, ...] = ()
         self._damaged: tuple[str, ...] = ()
         self._hazard_rows: frozenset[int] = frozenset()
+        self._roles: Roles | None = None
+        self._row_of: dict[int, int] = {}
         self._edits = Edits(self)
         requests: Mapping[str, Handler] = {
             "open": self.open,
@@ -177,6 +184,7 @@ class Document:
             **{name: partial(self._of_contents, name) for name in CONTENTS},
             **{name: partial(self._of_edits, handler) for name, handler in self._edits.requests.items()},
             **SavePreview(self).requests,
+            **Exports(self).requests,
             **OverviewRequests(self).requests,
         }
         self.requests: Mapping[str, Handler] = {
@@ -246,6 +254,11 @@ class Document:
         return self._plan
 
     @property
+    def computed(self) -> Mapping[int, Computed]:
+        """What the recipe makes of each tensor of `result` that is none of the file's, by its index."""
+        return {} if self._planned is None else self._planned.computed
+
+    @property
     def table(self) -> StatisticsTable | None:
         """What was measured of the file's tensors, None as long as nothing was."""
         return self._numbers.table if self._numbers is not None and self._numbers.begun else None
@@ -292,6 +305,7 @@ class Document:
         self._sheet, self._sheet_before = self._sheet + 1, self._shown
         self._recipe, self._plan, self._tree, self._shown, self._result = recipe, plan, tree, shown, result
         self._failed, self._planned = failed, made
+        self._roles = None
         # A step is looked at after the steps before it: with one that failed among them there is no plan to look from.
         self.recipe_text = recipe_text if failed is None else ""
         buffers, dtypes = sheets.pack(tree)
@@ -571,6 +585,7 @@ class Document:
             "hazard": row in self._hazard_rows,
             "changed": tree.note[row] if tree.changed[row] else "",
             "made": None,
+            "role": self._role(tree.tensor[row]) if tree.tensor[row] >= 0 else None,
             "plain": None,
             "leaves": "" if tree.dropped[row] else self._edits.leaves(row),
         }
@@ -623,6 +638,14 @@ class Document:
             except SDViewerError as error:
                 facts["unreadable"] = error.message
         return facts
+
+    def _role(self, tensor: int) -> dict[str, Any] | None:
+        """What a tensor is for, under the keys that the recipe gives; what that takes is put together once."""
+        if self._roles is None:
+            self._roles = Roles(self.result, self._planned.keys if self._planned is not None else None)
+            self._row_of = {index: row for row, index in enumerate(self._tree.tensor) if index >= 0}
+        role = self._roles.of(tensor)
+        return None if role is None else role.to_json(self._row_of)
 
     def _storage_facts(self, index: int, info: TensorInfo) -> dict[str, Any] | None:
         if info.storage is None or info.storage not in self.checkpoint.storages:

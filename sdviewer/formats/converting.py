@@ -49,6 +49,7 @@ class Form:
     about it: "map", "read", or "" where it is no torch file. `write` fills the file where that is not done by writing
     the pieces of `layout`, which then only say how much there is. `files` are those of a folder, by their names; they
     are written and proved one by one, and `layout` is all of them. `evaluation` can tell more when it has computed.
+    `readable`: one of our readers can open it again; `prove` gets the source where none can.
     """
 
     container: str
@@ -60,6 +61,7 @@ class Form:
     write: Write | None = None
     files: Mapping[str, Form] = field(default_factory=dict)
     evaluation: Evaluation | None = None
+    readable: bool = True
 
 
 def takes_tensors_alone(checkpoint: Checkpoint, container: str) -> bool:
@@ -102,7 +104,7 @@ def converted(
     if container == "torchscript":
         refuse_torchscript(tensors)
     layout = WRITERS[container](chosen, out, file is not None)
-    prove = _prove_tensors(tensors, container)
+    prove = prove_tensors(tensors, container)
     loaded = _LOADED.get(container, "")
     form = Form(container, chosen.plan, layout, prove, loaded, chosen.warnings, evaluation=chosen.evaluation)
     if container == "torchscript":
@@ -110,7 +112,8 @@ def converted(
     return form
 
 
-def _prove_tensors(tensors: Sequence[TensorOut], container: str) -> Prove:
+def prove_tensors(tensors: Sequence[TensorOut], container: str) -> Prove:
+    """How a file of these tensors is proved."""
     room = ROOMS[container]
 
     def prove(files: tuple[File | None, File], written: Checkpoint, progress: Progress) -> Proof:
@@ -129,7 +132,7 @@ def _sharded(chosen: TensorsOut, max_shard_bytes: int | None, *, copies: bool) -
     files = {}
     for name, tensors in shards.items():
         layout = lay_out_new_safetensors(tensors, chosen.metadata, copies=copies)
-        files[name] = Form("safetensors", chosen.plan, layout, _prove_tensors(tensors, "safetensors"))
+        files[name] = Form("safetensors", chosen.plan, layout, prove_tensors(tensors, "safetensors"))
     index = Layout([index_of(shards)])
     pieces = [piece for form in files.values() for piece in form.layout.pieces]
     notes = tuple(dict.fromkeys([note for form in files.values() for note in form.layout.notes]))

@@ -103,6 +103,23 @@ def save(
         return _Saving(checkpoint, form, source, name, ask_torch, progress).run(replacing)
 
 
+def write_form(
+    checkpoint: Checkpoint,
+    form: Callable[[File | None], Form],
+    out: str,
+    replacing: Replacing,
+    progress: Progress = no_progress,
+) -> Receipt:
+    """Write and prove one file; `form` gets the open source, None where that is several files.
+
+    Raises:
+        SaveError: it could not be written or did not verify; at `out` is what was there before.
+        Cancelled: from `progress`; likewise.
+    """
+    with collector_off(), _named(checkpoint.path), _opened(checkpoint) as source:
+        return _Saving(checkpoint, form(source), source, out, True, progress).run(replacing)
+
+
 @contextmanager
 def _opened(checkpoint: Checkpoint) -> Iterator[File | None]:
     """The one file of a checkpoint, still the one that was read; None for one of several files.
@@ -291,7 +308,9 @@ class _Saving:
             with opened(path) as file:
                 if self.form.write is None:
                     check_new_bytes(self.form.layout.pieces, file)
-                again = open_checkpoint(path, progress=lambda *_: self._tell(self.size, 0))
+                again = self.checkpoint
+                if self.form.readable:
+                    again = open_checkpoint(path, progress=lambda *_: self._tell(self.size, 0))
                 proof = self.form.prove((self.source, file), again, lambda done, _: self._tell(self.size, done))
             while check is not None and not check.finished():
                 self._tell(self.size, self.size)

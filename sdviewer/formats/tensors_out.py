@@ -51,18 +51,23 @@ class Room(NamedTuple):
     dimensions: int = 0
 
 
+_OF_NUMPY = Room({**_NUMPY, **_UNTYPED}, dimensions=64)
+
 ROOMS: Mapping[str, Room] = MappingProxyType(
     {
         "torch-zip": Room(_TORCH, "shared", requires_grad=True),
         "torch-legacy": Room({name: name for name in STORAGE_CLASSES}, "shared", requires_grad=True),
         "safetensors": Room(_SAFETENSORS, "alias"),
         "hf-index": Room(_SAFETENSORS, "alias"),
-        "npz": Room({**_NUMPY, **_UNTYPED}, dimensions=64),
+        "npz": _OF_NUMPY,
+        "npy": _OF_NUMPY,
+        "csv": Room(_NUMPY),
         "onnx": Room({name: name for name in _ONNX}),
         "torchscript": Room(_SCRIPTED, "shared"),
     }
 )
-"""The containers that can be written from any other; a new one has a line here and one in `converting`."""
+"""The containers that can be written from any other, and what single tensors are exported to (npy, csv); a new one has
+a line here and one in `converting` or `exporting`."""
 
 
 class TensorOut(NamedTuple):
@@ -229,7 +234,7 @@ class _Choosing:
         out = TensorOut(target.key, shape, dtype, made, place, requires_grad and self.room.requires_grad, same_as)
         self.tensors.append(out)
         self.targets.append(target)
-        if dtype in _UNTYPED and self.room is ROOMS["npz"]:
+        if dtype in _UNTYPED and self.room is _OF_NUMPY:
             self.losses.untyped.append(target.key)
         if info is not None:
             self._note(target.key, info, requires_grad, kept != target.key, dtype)

@@ -25,6 +25,7 @@ class State:
     document: bool = False
     tree: bool = False
     selected: bool = False
+    value: bool = False
     not_editable: str = "Select a row first."
     not_droppable: str = "Select a row first."
     undo: str = ""
@@ -60,6 +61,11 @@ def with_tree(state: State) -> str:
 def with_selection(state: State) -> str:
     """Something is selected."""
     return with_tree(state) or ("" if state.selected else "Select a row first.")
+
+
+def with_value(state: State) -> str:
+    """What is selected is one value."""
+    return with_selection(state) or ("" if state.value else "Select one value, or a tensor of a single number.")
 
 
 def with_editable(state: State) -> str:
@@ -199,6 +205,16 @@ ACTIONS: Final = (
         "Write the file in another container: safetensors, sharded, NumPy, ONNX, TorchScript, PyTorch",
     ),
     Action(
+        "export",
+        "&Export tensors…",
+        "&File",
+        "files.export",
+        ("Ctrl+Shift+E",),
+        "export",
+        with_selection,
+        "Write the selected tensors, or those of a module, into a file of their own: NumPy, text, safetensors, PyTorch",
+    ),
+    Action(
         "reload",
         "&Reload",
         "&File",
@@ -224,6 +240,17 @@ ACTIONS: Final = (
     Action("undo", "&Undo", "&Edit", "editing.undo", (Key.Undo,), "undo", with_undo),
     Action("redo", "&Redo", "&Edit", "editing.redo", ("Ctrl+Shift+Z", "Ctrl+Y"), "redo", with_redo),
     Action("copy", "&Copy key", "&Edit", "editing.copy_key", (Key.Copy,), "copy", with_selection, separator=True),
+    Action("copy_value", "Copy &value", "&Edit", "editing.copy_value", (), "value", with_value),
+    Action(
+        "copy_row",
+        "Copy ro&ws",
+        "&Edit",
+        "editing.copy_rows",
+        (),
+        "list",
+        with_selection,
+        "Key, shape, dtype, parameters and bytes of the selected rows, as a table",
+    ),
     Action(
         "copy_python", "Copy as &Python", "&Edit", "editing.copy_python", ("Ctrl+Shift+C",), "script", with_selection
     ),

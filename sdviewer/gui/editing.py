@@ -17,7 +17,7 @@ from sdviewer.gui import widgets
 from sdviewer.gui.dialogs.forms import FORMS, Form, form_of
 from sdviewer.gui.dialogs.recipe_text import edit_as_text
 from sdviewer.gui.dialogs.step_dialog import StepDialog, run
-from sdviewer.gui.jobs import Body, Buffers
+from sdviewer.gui.jobs import Body, Buffers, is_cancelled
 from sdviewer.gui.panels.document_page import DocumentPage
 from sdviewer.gui.panels.find_panel import EVERYWHERE, SELECTED, SUBTREE, Search
 from sdviewer.gui.session import Session
@@ -61,6 +61,33 @@ class Editing:
     def copy_key(self) -> None:
         """The keys of the selected rows, one a line."""
         self._copy("\n".join)
+
+    def copy_value(self) -> None:
+        """The value of the selected row, or the number of a tensor that has one, with all its digits."""
+        session = self._current()
+        if session is None or not has_value(session):
+            return
+        facts = session.facts
+        if facts.get("value_type"):
+            row = session.selection[0]
+            session.ask("row_value", {"row": row}, lambda body, _: widgets.copy_text(str(body["text"])), lane="copy")
+            return
+        axes = len(facts["shape"])
+        params = {"x": axes - 1 if axes else None, "y": None, "index": [0] * axes}
+        session.ask_numbers(
+            "values",
+            {"source": facts["source"], **params, "row0": 0, "rows": 1, "col0": 0, "cols": 1},
+            lambda body, _: widgets.copy_text(str(body["texts"][0])),
+            lambda failure: None if is_cancelled(failure) else session.trouble.emit(failure),
+            lane="copy",
+        )
+
+    def copy_rows(self) -> None:
+        """The selected rows as a table, cells with tabs between."""
+        session = self._current()
+        if session is not None and session.selection:
+            params = {"rows": session.selection, "limit": MOST_COPIED}
+            session.ask("row_texts", params, lambda body, _: widgets.copy_text(str(body["text"])), lane="copy")
 
     def copy_python(self) -> None:
         """Python that takes the tensors out of the state dict, one a line."""
@@ -315,3 +342,11 @@ def _snippet(session: Session, keys: list[str]) -> str:
     names = "\n".join(f"    {key!r}," for key in keys)
     take = f"tensor = state_dict[{keys[0]!r}]" if one else f"tensors = [state_dict[key] for key in (\n{names}\n)]"
     return f"{load}\n{take}\n"
+
+
+def has_value(session: Session) -> bool:
+    """Whether one value is selected, or a tensor of a single number that can be read."""
+    facts = session.facts
+    if len(session.selection) != 1 or facts.get("row") != session.selection[0]:
+        return False
+    return bool(facts.get("value_type")) or bool(facts.get("source") and facts.get("params") == 1)

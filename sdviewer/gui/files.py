@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 from PySide6.QtWidgets import QFileDialog, QMessageBox, QWidget
 
 from sdviewer.core import text
-from sdviewer.gui.dialogs import save_dialog
+from sdviewer.gui.dialogs import export_dialog, save_dialog
 from sdviewer.gui.dialogs.containers import SHARDED
 from sdviewer.gui.saving import RUNNING, Kind
 from sdviewer.gui.session import Session
@@ -112,6 +112,15 @@ class Files:
     def convert(self) -> None:
         """The same, in another container."""
         self._ask_in_front("converted")
+
+    def export(self) -> None:
+        """Take the selected tensors out into a file of their own."""
+        session = self._documents.current_session()
+        if session is None or not session.selection:
+            return
+        order = export_dialog.ask(self._window, session)
+        if order is not None:
+            session.export(order)
 
     def _ask_in_front(self, kind: Kind) -> None:
         session = self._documents.current_session()

@@ -36,7 +36,8 @@ from sdviewer.gui.actions import ACTIONS, MENUS, SUBMENU_ICONS, SUBMENUS, State,
 from sdviewer.gui.dialogs.forms import FORMS
 from sdviewer.gui.dialogs.palette import CommandPalette
 from sdviewer.gui.dialogs.shortcuts import ShortcutsDialog
-from sdviewer.gui.editing import Editing
+from sdviewer.gui.dragged import ROWS_MIME
+from sdviewer.gui.editing import Editing, has_value
 from sdviewer.gui.files import Files, log_for_tests
 from sdviewer.gui.mnemonics import follow_alt, show_letters
 from sdviewer.gui.models.tree_model import known_columns
@@ -52,7 +53,7 @@ from sdviewer.gui.settings import Settings
 from sdviewer.gui.widgets import Field
 
 TREE_MENU = (
-    *("copy", "copy_python", "copy_snippet", ""),
+    *("copy", "copy_value", "copy_row", "copy_python", "copy_snippet", "export", ""),
     *("rename", "drop", "keep", "find", "step_strip", "step_prefix", "step_replace_prefix", ""),
     *("select_leaf", "select_shape", "select_family", "", "expand", "collapse"),
 )
@@ -211,6 +212,7 @@ class MainWindow(QMainWindow):
         page.view_chosen.connect(lambda view: self.settings.set("view/plot", view))
         page.scale_chosen.connect(lambda scale: self.settings.set("plots/histogram_scale", scale))
         page.menu_requested.connect(self._show_tree_menu)
+        page.export_requested.connect(self.files.export)
         page.columns_chosen.connect(lambda columns: self.settings.set("tree/columns", ",".join(columns)))
 
     # Documents
@@ -335,6 +337,7 @@ class MainWindow(QMainWindow):
                 document=True,
                 tree=page.shows_tree,
                 selected=bool(session.selection) and page.shows_tree,
+                value=has_value(session),
                 not_editable=hidden or ("" if session.facts.get("plain") else session.editable),
                 not_droppable=hidden or ("" if session.facts.get("leaves") else session.editable),
                 undo=session.history.undo_label,
@@ -540,6 +543,8 @@ class MainWindow(QMainWindow):
                 session.look_at_disk()
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        if event.mimeData().hasFormat(ROWS_MIME):
+            return  # one of our own tensors: to ask for its file would write it
         if _local_files(event.mimeData().urls()):
             event.acceptProposedAction()
             self.start.set_over(True)

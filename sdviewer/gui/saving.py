@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -134,6 +134,39 @@ def _about(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def run_paced(
+    jobs: Jobs,
+    lane: str,
+    out: str,
+    tell: Callable[[str, float], None],
+    start: Callable[[Any, Any, Any], Any],
+    done: Callable[[Body, Buffers], None],
+    failed: Callable[[Body], None],
+) -> Job:
+    """Run a job that writes `out`, and `tell` its words ("" when it ended) with how far it is, -1 for unknown."""
+    pace = Pace(text.visible(Path(out).name, 60))
+    at = (0, 0)
+
+    def begin(ended: Any, wrong: Any, progressed: Any) -> Any:
+        def told(written: int, size: int) -> None:  # on the thread that waits for the worker
+            nonlocal at
+            at = (written, size)
+            progressed(written, size)
+
+        return start(ended, wrong, told)
+
+    def over(body: Body, buffers: Buffers) -> None:
+        tell("", -1.0)
+        done(body, buffers)
+
+    def went_wrong(failure: Body) -> None:
+        tell("", -1.0)
+        failed(failure)
+
+    tell(pace.words, -1.0)
+    return jobs.run(*(lane, begin, over, went_wrong), lambda fraction: tell(pace.tell(*at, time.monotonic()), fraction))
+
+
 class Saving(QObject):
     """Runs a session's saves. Each ends with exactly one of `saved`, `failed` and `stopped`."""
 
@@ -148,7 +181,6 @@ class Saving(QObject):
         self._jobs = jobs
         self._worker = worker
         self._job: Job | None = None
-        self._at = (0, 0)
         self._files: dict[str, Mapping[str, int] | None] = {}
         self.last: SaveOrder | None = None
         self.written: Saved | None = None
@@ -166,28 +198,21 @@ class Saving(QObject):
         self.last = order
         self.began.emit()
         draft = order.draft(recipe, str(info["container"]))
-        pace = Pace(text.visible(Path(order.out).name, 60))
 
         def saved(body: Body, buffers: Buffers) -> None:
             self._files[order.out] = body["identity"]
             receipt = body["receipt"]
             files = (bytes(buffers["json"]), bytes(buffers["text"]))
             self.written = Saved(order, draft, receipt, *files, body["place"], bool(body["mappable"]))
-            self.job_changed.emit("", -1.0)
             self.saved.emit(self.written)
 
         def failed(failure: Body) -> None:
-            self.job_changed.emit("", -1.0)
             if is_cancelled(failure):
                 self.stopped.emit(order.out)
             else:
                 self.failed.emit(failure)
 
-        def start(done: Any, wrong: Any, progressed: Any) -> Any:
-            def told(at: int, of: int) -> None:  # on the thread that waits for the worker
-                self._at = (at, of)
-                progressed(at, of)
-
+        def start(done: Any, wrong: Any, told: Any) -> Any:
             return self._worker.save(
                 *(draft.to_text(), order.out, info["identity"], done, wrong, told),
                 container=order.container,
@@ -196,11 +221,7 @@ class Saving(QObject):
                 replaces=None if order.sure else self._files.get(order.out),
             )
 
-        def went_on(fraction: float) -> None:
-            self.job_changed.emit(pace.tell(*self._at, time.monotonic()), fraction)
-
-        self.job_changed.emit(pace.words, -1.0)
-        self._job = self._jobs.run("save", start, saved, failed, went_on)
+        self._job = run_paced(self._jobs, "save", order.out, self.job_changed.emit, start, saved, failed)
         return True
 
     def wrote(self, out: str) -> bool:

@@ -19,6 +19,7 @@ from sdviewer.core import text
 from sdviewer.core.sheet import Sheet
 from sdviewer.engine.client import DocumentWorker, NumbersPool, Request
 from sdviewer.gui.contents_watch import ContentsWatch
+from sdviewer.gui.exporting import Exporting, ExportOrder, params_of
 from sdviewer.gui.jobs import Body, Buffers, Job, Jobs, is_cancelled
 from sdviewer.gui.saving import Saved, SaveOrder, Saving
 from sdviewer.gui.survey_watch import SurveyWatch
@@ -104,6 +105,8 @@ class Session(QObject):
         self.saving.stopped.connect(self.save_stopped)
         self._told_jobs: dict[str, tuple[str, float]] = {}
         self.saving.job_changed.connect(partial(self._tell_job, "save"))
+        self.exporting = Exporting(self.jobs, self._worker, self)
+        self.exporting.job_changed.connect(partial(self._tell_job, "export"))
         self._saved_recipe = Draft()
         self.contents = ContentsWatch(self.jobs, self.ask, self._worker.check_contents, self)
         self.contents.changed.connect(self.contents_changed)
@@ -652,17 +655,26 @@ class Session(QObject):
         self.recipe_changed.emit()
         self.saved.emit(saved.receipt)
 
+    def export(self, order: ExportOrder) -> None:
+        """Take tensors out into a file of their own, as the recipe makes them."""
+        self.exporting.begin(order, self.recipe, self.info)
+
+    def export_aside(self, order: ExportOrder, done: Any, failed: Any) -> Job:
+        """The same without telling it: for a file that somebody else takes."""
+        params = params_of(order, self.recipe, self.info)
+        return self.jobs.run("drag", lambda d, f, p: self._worker.export(params, d, f, p), done, failed)
+
     @property
     def job(self) -> tuple[str, str, float]:
         """What runs that is worth a word: which, its words ("" for nothing) and how far it is; a save goes first."""
-        for which in ("save", "contents", "survey"):
+        for which in ("save", "export", "contents", "survey"):
             if which in self._told_jobs:
                 return (which, *self._told_jobs[which])
         return "", "", -1.0
 
     def cancel_job(self) -> None:
-        """Stop what the status bar tells; of a running save nothing is left."""
-        if not self.saving.cancel():
+        """Stop what the status bar tells; of a running save or export nothing is left."""
+        if not self.saving.cancel() and not self.exporting.cancel():
             (self.survey if self.job[0] == "survey" else self.contents).cancel()
 
     def _tell_job(self, which: str, words: str, fraction: float) -> None:

@@ -10,6 +10,7 @@ from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelInd
 from PySide6.QtGui import QPainter, QPaintEvent
 from PySide6.QtWidgets import (
     QAbstractItemView,
+    QHBoxLayout,
     QHeaderView,
     QStackedWidget,
     QTableView,
@@ -22,6 +23,7 @@ from sdviewer.core import text
 from sdviewer.gui import resources, widgets
 from sdviewer.gui.jobs import Body, Buffers, is_cancelled
 from sdviewer.gui.panels.path_bar import PathBar
+from sdviewer.gui.panels.related_links import RelatedLinks
 from sdviewer.gui.panels.selection_page import SelectionPage
 from sdviewer.gui.panels.tensor_page import OVERVIEW, TensorPage
 from sdviewer.gui.plain import plain_tip
@@ -45,6 +47,7 @@ class DetailPanel(QWidget):
 
     settled = Signal()
     cursor_moved = Signal(str)
+    export_requested = Signal()
     view_chosen = Signal(str)
     scale_chosen = Signal(str)
 
@@ -57,13 +60,17 @@ class DetailPanel(QWidget):
         self._scale = scale
         self._waiting: set[str] = set()
         self.path = PathBar()
+        self.related = RelatedLinks()
         self.line = _FactsLine()
         self._stack = QStackedWidget()
         self._stack.addWidget(QWidget())
         column = QVBoxLayout(self)
         column.setContentsMargins(16, 14, 12, 12)
         column.setSpacing(5)
-        column.addWidget(self.path)
+        head = QHBoxLayout()
+        head.addWidget(self.path, 1)
+        head.addWidget(self.related)
+        column.addLayout(head)
         column.addWidget(self.line)
         column.addSpacing(4)
         column.addWidget(self._stack, 1)
@@ -77,6 +84,7 @@ class DetailPanel(QWidget):
         self._stack.addWidget(made)
         made.views.chosen.connect(self._choose_view)
         made.view_wanted.connect(self._choose_view)
+        made.export.clicked.connect(self.export_requested)
         made.finished.connect(self._plot_finished)
         made.cursor_moved.connect(self.cursor_moved)
         made.histogram_scale_chosen.connect(self.scale_chosen)
@@ -89,6 +97,7 @@ class DetailPanel(QWidget):
         widgets.polish(made)
         self._stack.addWidget(made)
         made.node_chosen.connect(self._session.reveal)
+        made.export.clicked.connect(self.export_requested)
         return made
 
     @cached_property
@@ -121,12 +130,14 @@ class DetailPanel(QWidget):
         session.facts_changed.connect(self.show_facts)
         session.totals_changed.connect(self._show_totals)
         self.path.node_chosen.connect(session.reveal)
+        self.related.node_chosen.connect(session.reveal)
 
     def _selected(self, nodes: list[int]) -> None:
         if not nodes:
             self._stack.setCurrentIndex(0)
             self.path.show_sentence("")
             self.line.show_facts([])
+            self.related.show_related(())
             self._forget()
 
     def _forget(self) -> None:
@@ -143,6 +154,7 @@ class DetailPanel(QWidget):
         self._forget()
         self.path.show_path(facts)
         self.line.show_facts(_fact_words(facts))
+        self.related.show_related((facts.get("role") or {}).get("related") or ())
         self.cursor_moved.emit("")
         if facts.get("shape") is not None:
             self._show_tensor(facts)
@@ -218,6 +230,7 @@ class DetailPanel(QWidget):
         def answered(body: Body, buffers: Buffers) -> None:
             self._session.jobs.drop("glance")
             page.show_summary(body["summary"])
+            self.line.show_facts(_fact_words(facts, body["summary"]))
             if histogram.score(facts):
                 histogram.take(body, buffers)
             for plot in page.plots.values():
@@ -296,6 +309,7 @@ class DetailPanel(QWidget):
         if totals.get("nan"):
             words.append(f"{text.count(int(totals['nan']))} NaN")
         self.line.show_facts([(word, False) for word in words])
+        self.related.show_related(())
         if not totals["tensors"]:
             self._stack.setCurrentIndex(0)
             return
@@ -346,8 +360,8 @@ class _FactsLine(QWidget):
             painter.setPen(resources.colour("text2"))
 
 
-def _fact_words(facts: Facts) -> list[tuple[str, bool]]:
-    """What the header says, in a few words."""
+def _fact_words(facts: Facts, summary: Facts | None = None) -> list[tuple[str, bool]]:
+    """What the header says, in a few words; of a mask also what a pass over its values said."""
     words: list[tuple[str, bool]] = []
     if facts.get("shape") is not None and not facts["dtype"]:
         return [("only its key is known", False)]
@@ -360,6 +374,11 @@ def _fact_words(facts: Facts) -> list[tuple[str, bool]]:
             words.append((f"{text.percent(float(facts['share']))} of model", False))
         if facts.get("tensor_kind") not in (None, "", "tensor"):
             words.append((str(facts["tensor_kind"]), False))
+        if said := (facts.get("role") or {}).get("words"):
+            words.append((str(said), False))
+        if summary and (facts.get("role") or {}).get("kind") == "mask" and summary.get("count"):
+            share = int(summary.get("zeros") or 0) / int(summary["count"])
+            words.append((f"{text.percent(share)} pruned", False))
         return words
     if facts.get("tensors"):
         words.append((text.plural(int(facts["tensors"]), "tensor"), False))
@@ -456,6 +475,8 @@ class ModulePage(QWidget):
         super().__init__()
         self._model = _ChildrenModel()
         self._card = Card("Inside", "")
+        self.export = widgets.icon_button("export", "Export its tensors (Ctrl+Shift+E)")
+        self._card.add_control(self.export)
         view = QTableView()
         view.setModel(self._model)
         view.setAccessibleName("What is inside")

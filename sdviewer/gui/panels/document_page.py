@@ -19,6 +19,7 @@ from sdviewer.gui.panels import save_failures
 from sdviewer.gui.panels.banner import Banner
 from sdviewer.gui.panels.detail_panel import DetailPanel
 from sdviewer.gui.panels.document_bar import DocumentBar
+from sdviewer.gui.panels.export_words import tell_exports
 from sdviewer.gui.panels.file_view import FileView
 from sdviewer.gui.panels.find_panel import EVERYWHERE, FindPanel, Search
 from sdviewer.gui.panels.metadata_panel import MetadataPanel
@@ -62,6 +63,7 @@ class DocumentPage(QWidget):
     columns_chosen = Signal(object)
     tree_painted = Signal()
     menu_requested = Signal(QPoint)
+    export_requested = Signal()
     cursor_moved = Signal(str)
     view_chosen = Signal(str)
     scale_chosen = Signal(str)
@@ -195,6 +197,7 @@ class DocumentPage(QWidget):
         self.splitter.setStretchFactor(1, 1)
         self._make_room()
         made.cursor_moved.connect(self.cursor_moved)
+        made.export_requested.connect(self.export_requested)
         made.view_chosen.connect(self.view_chosen)
         made.scale_chosen.connect(self.scale_chosen)
         return made
@@ -344,6 +347,7 @@ class DocumentPage(QWidget):
         session.saved.connect(self._show_receipt)
         session.save_failed.connect(self._tell_save_failure)
         session.save_stopped.connect(self._tell_stopped)
+        tell_exports(self.banner, session)
         self._opening.cancel.clicked.connect(session.cancel_opening)
 
     @property

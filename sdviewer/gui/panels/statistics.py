@@ -91,6 +91,8 @@ class _Line(QWidget):
 
     pointed = Signal(str)
 
+    all_wanted = Signal()
+
     def __init__(self, field: str, words: str, parent: QWidget) -> None:
         super().__init__(parent)
         self._field = field
@@ -106,6 +108,11 @@ class _Line(QWidget):
         self.setAccessibleName(f"{self.words} {shown}")
         self.show()
         self.update()
+
+    @property
+    def copied(self) -> str:
+        """The exact value."""
+        return self._copied
 
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)
@@ -153,6 +160,7 @@ class _Line(QWidget):
     def contextMenuEvent(self, event: QContextMenuEvent) -> None:
         menu = QMenu(self)
         menu.addAction(f"Copy {self.words}", self.copy)
+        menu.addAction("Copy all", self.all_wanted.emit)
         menu.exec(event.globalPos())
 
 
@@ -206,10 +214,16 @@ class Statistics(QScrollArea):
             line.hide()
             # Not through a function: a line that loses the focus while all of this is taken apart would still call it.
             line.pointed.connect(self.hovered)
+            line.all_wanted.connect(self.copy_all)
             self._lines[field] = line
             column.addWidget(line)
         head.hide()
         self._groups[group] = (head, [field for field, _ in entries])
+
+    def copy_all(self) -> None:
+        """All numbers that are shown, a line each, with all their digits."""
+        shown = [line for line in self._lines.values() if not line.isHidden()]
+        widgets.copy_text("\n".join(f"{line.words}\t{line.copied}" for line in shown))
 
     def clear(self) -> None:
         """Show nothing."""

@@ -103,6 +103,8 @@ class TensorPage(QWidget):
         self._fold.hide()
         self.head.addWidget(self.pin)
         self.head.addWidget(self._fold)
+        self.export = widgets.icon_button("export", "Export (Ctrl+Shift+E)")
+        self.head.addWidget(self.export)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(10)

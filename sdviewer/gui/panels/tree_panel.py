@@ -10,7 +10,6 @@ from PySide6.QtCore import (
     QEvent,
     QItemSelection,
     QItemSelectionModel,
-    QMimeData,
     QModelIndex,
     QPersistentModelIndex,
     QPoint,
@@ -46,6 +45,7 @@ from sdviewer.core import text
 from sdviewer.core.key_filter import parse_filter
 from sdviewer.core.sheet import MATCHED, Sheet
 from sdviewer.gui import resources, widgets
+from sdviewer.gui.dragged import ROWS_MIME, DraggedRows
 from sdviewer.gui.flow import FlowLayout
 from sdviewer.gui.jobs import Body
 from sdviewer.gui.models import tree_model
@@ -94,7 +94,6 @@ MOST_KEPT: Final = 1000
 """Selected rows up to which a selection outlives a change of rows; of a larger one the current row stays."""
 MOST_SELECTED: Final = 2000
 """Rows that are alike, up to which they are selected and not only shown."""
-ROWS_MIME: Final = "application/x-sdviewer-rows"
 # Typing finds among so many rows below the current one: decoding all 100,000 names would take longer than a frame.
 _LOOK_AHEAD: Final = 4000
 
@@ -121,6 +120,8 @@ class TreeView(QTableView):
         self.painter = RowPainter(model)
         self.hovered_row = -1
         self._target_row = -1
+        self.dragged: Callable[[int], DraggedRows] = lambda node: DraggedRows(None, -1)
+        """What a drag carries of a node, or of several (-1)."""
         self._pressed_pinned = False
         self.setAccessibleName("Module tree")
         self.setDragEnabled(True)
@@ -378,14 +379,15 @@ class TreeView(QTableView):
         count = sum(span.height() for span in map(selection.at, range(selection.count())))
         if not count:
             return
-        data = QMimeData()
-        data.setData(ROWS_MIME, b"rows")
+        data = self.dragged(self.current_node() if count == 1 else -1)
         drag = QDrag(self)
         drag.setMimeData(data)
+        drag.targetChanged.connect(lambda target: data.begin() if target is None else None)
         words = self._model.name(self.current_node()) if count == 1 else f"{count:,} rows"
         drag.setPixmap(drag_picture(words, self.devicePixelRatioF()))
         drag.setHotSpot(QPoint(-12, -6))
-        drag.exec(Qt.DropAction.MoveAction)
+        # To another module a key moves, out of the window a tensor is copied.
+        drag.exec(Qt.DropAction.MoveAction | Qt.DropAction.CopyAction, Qt.DropAction.MoveAction)
         self._aim(-1)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
@@ -509,6 +511,7 @@ class TreePanel(QWidget):
         view.edit_requested.connect(self.edit_value)
         session.facts_changed.connect(self._facts_known)
         view.drop_requested.connect(self._drop)
+        view.dragged = self._dragged
         view.verticalScrollBar().valueChanged.connect(self._scrolled)
         view.selectionModel().selectionChanged.connect(self._selection_changed)
         view.horizontalHeader().sectionClicked.connect(self._sort_by)
@@ -810,6 +813,11 @@ class TreePanel(QWidget):
     def _edited(self) -> None:
         self.editor = None
         self.view.setFocus()
+
+    def _dragged(self, node: int) -> DraggedRows:
+        sheet = self._session.sheet
+        is_tensor = node >= 0 and sheet is not None and sheet.kind(node) in ("tensor", "vector", "scalar")
+        return DraggedRows(self._session, node if is_tensor else -1)
 
     def _drop(self, target: int) -> None:
         """Move what is selected below the module it was dropped on, as one step."""

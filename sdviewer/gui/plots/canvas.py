@@ -92,6 +92,7 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
         self.hideButtons()
         self.setFrameShape(self.Shape.NoFrame)
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.setAcceptDrops(False)
         self.getPlotItem().setContentsMargins(0, MARGIN, MARGIN, 0)
         self._area.disableAutoRange()
         self._area.setLimits(minXRange=CLOSEST, minYRange=CLOSEST, maxXRange=FARTHEST, maxYRange=FARTHEST)

@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QHBoxLayout, QWidget
 from sdviewer.core import text
 from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.plots.axes import Axes
+from sdviewer.gui.plots.picture import Column
 from sdviewer.gui.plots.plot import Facts, Plot
 from sdviewer.gui.plots.scale import Mark, power_of_ten, ticks
 from sdviewer.gui.session import Session
@@ -114,6 +115,19 @@ class HistogramPlot(Plot):
             else:
                 self.say("No finite values.")
         self._axes.setAccessibleDescription(self._description(found, summary))
+
+    def data(self) -> list[Column]:
+        """Bins by their edges, or values, with their counts; exact zeros are in no bin."""
+        if self._answer is None:
+            return []
+        body, buffers = self._answer
+        if values := body["histogram"]["values"]:
+            return [("value", values), ("count", list(map(int, _numbers(buffers["value_counts"], "q"))))]
+        edges, counts = _numbers(buffers["edges"], "d"), list(map(int, _numbers(buffers["counts"], "q")))
+        return [
+            *(("from", edges[:-1]), ("to", edges[1:]), ("count", counts)),
+            ("exact zeros", [int(body["histogram"]["zeros"])]),
+        ]
 
     def _draw_steps(self, edges: list[float], counts: list[float], summary: Facts, zeros: int) -> None:
         low, high = edges[0], edges[-1]

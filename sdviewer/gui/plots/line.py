@@ -32,6 +32,7 @@ class LinePlot(Plot):
     title = "Line"
     heading = "1-D values"
     icon = "line"
+    columns = (("low", "low", "d"), ("high", "high", "d"))
 
     def __init__(self) -> None:
         super().__init__()

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from PySide6.QtCore import QTimer, Signal
-from PySide6.QtWidgets import QSizePolicy
+from PySide6.QtGui import QContextMenuEvent
+from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from sdviewer.core import text
 from sdviewer.gui import widgets
 from sdviewer.gui.jobs import Body, Buffers, Job, is_cancelled
+from sdviewer.gui.plots.picture import Column
 from sdviewer.gui.plots.place import Index as Index
 from sdviewer.gui.plots.place import Place
+from sdviewer.gui.plots.plot_menu import PlotMenu
 from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import Card
 
@@ -64,6 +68,8 @@ class Plot(Card):
         self._note.setWordWrap(True)
         self._note.hide()
         self.column.addWidget(self._note)
+        self.menu = PlotMenu(self)
+        self.head.addWidget(self.menu.button)
         self.pending = False
         self.place = Place()
         self._soon = QTimer(self, interval=PAUSE, singleShot=True)
@@ -116,6 +122,35 @@ class Plot(Card):
 
     def point_out(self, statistic: str, value: float | None) -> None:
         """Show where a number of the statistics column stands ("max", "mean" ...); "" for none."""
+
+    # Taking it out: a picture, and what it is drawn from
+
+    columns: ClassVar[tuple[tuple[str, str, str], ...]] = ()
+    """What is drawn: heading, buffer of the answer, type of its numbers ("d" or "q"); none where it is a picture."""
+
+    def data(self) -> list[Column]:
+        """What is drawn, as columns with their headings."""
+        if self._answer is None:
+            return []
+        buffers = self._answer[1]
+        known = [(heading, memoryview(buffers[name]).cast("B"), code) for heading, name, code in self.columns]
+        return [(heading, list(view.cast("d" if code == "d" else "q"))) for heading, view, code in known]
+
+    @property
+    def key(self) -> str:
+        """The key of the tensor, or where it stands."""
+        return str(self._facts.get("key") or self._facts.get("dotted") or "tensor")
+
+    @property
+    def folder(self) -> str:
+        """Where the file lies that is open."""
+        return "" if self._session is None else str(Path(self._session.path).parent)
+
+    def add_control(self, widget: QWidget) -> None:
+        self.head.insertWidget(self.head.count() - 1, widget)
+
+    def contextMenuEvent(self, event: QContextMenuEvent) -> None:
+        self.menu.open(event.globalPos())
 
     def shows(self, facts: Facts) -> bool:
         """Whether this tensor is what is drawn, or asked for."""

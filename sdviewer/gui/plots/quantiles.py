@@ -31,6 +31,7 @@ class QuantilesPlot(ChoosingPlot):
     title = "Quantiles"
     heading = "Quantiles"
     icon = "depth"
+    columns = (("share", "probabilities", "d"), ("value", "values", "d"))
 
     def __init__(self) -> None:
         super().__init__()

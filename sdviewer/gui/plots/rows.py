@@ -12,6 +12,7 @@ from sdviewer.gui.plots.axes import Axes
 from sdviewer.gui.plots.boundaries import parts_along
 from sdviewer.gui.plots.choosing import ChoosingPlot
 from sdviewer.gui.plots.numbers import floats, has_numbers, long_axes
+from sdviewer.gui.plots.picture import Column
 from sdviewer.gui.plots.plot import Facts, Index
 from sdviewer.gui.plots.scale import Mark, plain_number, ticks
 from sdviewer.gui.widgets import Chip, Segments
@@ -105,6 +106,12 @@ class RowsPlot(ChoosingPlot):
             self.say("No finite values.")
             return
         self._draw_band(found, low, high, min(finite), max(finite))
+
+    def data(self) -> list[Column]:
+        """Of each run of rows the lowest and the highest."""
+        block, low, high = self._points
+        first = [number * block for number in range(len(low))]
+        return [("first", first), ("lowest", low), ("highest", high)] if low else []
 
     def _draw_band(self, found: Facts, low: list[float], high: list[float], bottom: float, top: float) -> None:
         n, block = int(found["count"]), int(found["block"])

@@ -32,6 +32,7 @@ class SpectrumPlot(ChoosingPlot):
     title = "Spectrum"
     heading = "Singular values"
     icon = "spectrum"
+    columns = (("index", "index", "q"), ("singular value", "values", "d"))
 
     measured = Signal(object)
 
