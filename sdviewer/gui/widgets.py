@@ -311,6 +311,7 @@ class Field(QLineEdit):
     """A line edit with an icon at the left, a key hint at the right while it is empty, a note there when it is not."""
 
     escaped = Signal()
+    left_downwards = Signal()
     CLEAR_WIDTH: Final = 28
     """Pixels that the style's own clear button takes."""
 
@@ -351,6 +352,9 @@ class Field(QLineEdit):
     def keyPressEvent(self, event: QKeyEvent) -> None:
         if event.key() == Qt.Key.Key_Escape:
             self.escaped.emit()
+            return
+        if event.key() == Qt.Key.Key_Down:
+            self.left_downwards.emit()
             return
         super().keyPressEvent(event)
 

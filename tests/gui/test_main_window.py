@@ -522,7 +522,7 @@ def test_that_the_filter_says_how_much_it_finds(
     session = opened(write_checkpoint(tmp_path / "few.safetensors", {"a.weight": (2,), "a.bias": (2,), "b.bias": (2,)}))
     page = window.current_page()
     assert page is not None
-    for typed, words in (("bias", "2 match"), ("weight", "1 matches"), ("nothing", "0 match")):
+    for typed, words in (("bias", "2 matches"), ("weight", "1 match"), ("nothing", "0 matches")):
         with qtbot.waitSignal(session.filtered):
             page.tree.filter.setText(typed)
         notes = [note.text() for note in page.tree.filter.findChildren(QLabel) if note.isVisible()]
@@ -530,6 +530,21 @@ def test_that_the_filter_says_how_much_it_finds(
     with qtbot.waitSignal(session.filtered):
         page.tree.filter.clear()
     assert words not in [note.text() for note in page.tree.filter.findChildren(QLabel) if note.isVisible()]
+
+
+def test_that_the_arrow_down_goes_from_the_filter_to_what_it_finds(
+    window: MainWindow, opened: Opened, checkpoint: Path, qtbot: QtBot
+) -> None:
+    session = opened(checkpoint)
+    page = window.current_page()
+    assert page is not None
+    tree = page.tree
+    tree.filter.setFocus()
+    with qtbot.waitSignal(session.filtered):
+        tree.filter.setText("*.bias")
+    with qtbot.waitSignal(session.facts_changed, check_params_cb=lambda facts: facts["name"] == "bias"):
+        qtbot.keyClick(tree.filter, Qt.Key.Key_Down)
+    assert tree.view.hasFocus()
 
 
 def write_shards(folder: Path) -> Path:

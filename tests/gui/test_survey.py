@@ -176,15 +176,15 @@ def test_that_a_filter_by_numbers_says_of_how_many_it_can_tell(surveyed: Surveye
     tree = page.tree
     with qtbot.waitSignal(session.filtered, timeout=SLOW):
         tree.filter.setText("nan")
-    assert tree.filter._note.text() == "1 matches"
+    assert tree.filter._note.text() == "1 match"
     session.survey._say(replace(session.survey.known, state="measuring", known=3))
-    assert tree.filter._note.text() == "1 matches, of 3 / 5 measured"
+    assert tree.filter._note.text() == "1 match, of 3 / 5 measured"
     with qtbot.waitSignal(session.filtered, timeout=SLOW):
         tree.filter.setText("std:>many")
     assert "is no number such as >0.1" in tree._wrong.text()
     with qtbot.waitSignal(session.filtered, timeout=SLOW):
         tree.filter.setText("weight")
-    assert tree.filter._note.text() == "3 match"
+    assert tree.filter._note.text() == "3 matches"
 
 
 def test_that_the_status_bar_tells_how_far_it_is_and_stops_it(

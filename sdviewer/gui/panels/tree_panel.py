@@ -519,6 +519,7 @@ class TreePanel(QWidget):
         self.filter.textChanged.connect(lambda: self._pause.start())
         self.filter.escaped.connect(self._leave_filter)
         self.filter.returnPressed.connect(self._enter_tree)
+        self.filter.left_downwards.connect(self._enter_tree)
         self._problems.clicked.connect(self.problems_requested)
         self._security.clicked.connect(self.security_requested)
         session.scanned.connect(self._show_scan)
@@ -637,7 +638,7 @@ class TreePanel(QWidget):
     def _say_matched(self) -> None:
         """How many rows match, and of how many that can be told."""
         matched, survey = self._matched, self._session.survey.known
-        words = "1 matches" if matched == 1 else f"{text.count(matched)} match"
+        words = text.plural(matched, "match", "matches")
         if self._session.by_numbers and survey.known < survey.tensors:
             words += f", of {survey.counts} measured"
         self.filter.say(words if matched >= 0 else "")
@@ -863,9 +864,13 @@ class TreePanel(QWidget):
         self._choose_chip("")
 
     def _enter_tree(self) -> None:
+        """Go on to the first row that the filter finds, unless one of them is selected."""
         self.view.setFocus()
-        if not self.view.currentIndex().isValid() and self.model.rowCount():
-            self.select_row(0)
+        model, current = self.model, self.view.currentIndex()
+        wanted = MATCHED if self._matched > 0 else 0
+        if not current.isValid() or (wanted and not model.flags_of(model.node(current.row())) & wanted):
+            found = (row for row in range(model.rowCount()) if model.flags_of(model.node(row)) & wanted == wanted)
+            self.select_row(next(found, 0))
 
     def _scrolled(self) -> None:
         if not self._swapping:
