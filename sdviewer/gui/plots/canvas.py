@@ -219,6 +219,9 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
         behind.setAlphaF(0.75)
         made = pg.TextItem(words, color=resources.colour(token), anchor=anchor, fill=behind)
         made.setFont(resources.font(resources.SMALL))
+        # Its ground no taller than the words: it would cover those of the line next to it.
+        made.textItem.document().setDocumentMargin(1)
+        made.updateTextPos()
         made.setPos(x, y)
         made.setZValue(20)
         return made
