@@ -541,7 +541,11 @@ def test_that_the_arrow_down_goes_from_the_filter_to_what_it_finds(
     tree = page.tree
     tree.filter.setFocus()
     with qtbot.waitSignal(session.filtered):
+        tree.filter.setText("nowhere")
+    qtbot.keyClick(tree.filter, Qt.Key.Key_Down)
+    with qtbot.waitSignal(session.filtered):
         tree.filter.setText("*.bias")
+    assert tree.filter.hasFocus()
     with qtbot.waitSignal(session.facts_changed, check_params_cb=lambda facts: facts["name"] == "bias"):
         qtbot.keyClick(tree.filter, Qt.Key.Key_Down)
     assert tree.view.hasFocus()

@@ -865,6 +865,8 @@ class TreePanel(QWidget):
 
     def _enter_tree(self) -> None:
         """Go on to the first row that the filter finds, unless one of them is selected."""
+        if not self.view.isVisible():
+            return  # it would take the focus as soon as it is shown, from whoever types then
         self.view.setFocus()
         model, current = self.model, self.view.currentIndex()
         wanted = MATCHED if self._matched > 0 else 0
