@@ -128,9 +128,8 @@ class ExportDialog(QDialog):
         self._first = False
         self.would = would
         name = text.visible(str(would["name"]), 200)
-        self._heading.setText(
-            f"Export {text.plural(int(would['tensors']), 'tensor')} of {name}" if several else f"Export {name}"
-        )
+        what = text.plural(int(would["tensors"]), "tensor") if several else name
+        self._heading.setText(f"Export {what} of {name}" if several and len(self.rows) == 1 else f"Export {what}")
         lacking = int(would["lacking"])
         asks = bool(lacking) and self.kind in OF_NUMPY
         for widget in (self._narrow_name, self.narrow, self._lacking):
