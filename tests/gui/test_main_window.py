@@ -551,6 +551,21 @@ def test_that_the_arrow_down_goes_from_the_filter_to_what_it_finds(
     assert tree.view.hasFocus()
 
 
+def test_that_what_a_command_reveals_is_selected_alone_while_its_keys_are_down(
+    window: MainWindow, opened: Opened, checkpoint: Path, qtbot: QtBot
+) -> None:
+    session = opened(checkpoint)
+    page = window.current_page()
+    assert page is not None
+    model = page.tree.model
+    page.tree.select_row(0)
+    qtbot.keyPress(page.tree.filter, Qt.Key.Key_F12, Qt.KeyboardModifier.ControlModifier)
+    page.tree.select_row(1)
+    qtbot.keyRelease(page.tree.filter, Qt.Key.Key_F12)
+    assert session.selection == [model.node(1)]
+    assert page.tree.view.currentIndex().row() == 1
+
+
 def write_shards(folder: Path) -> Path:
     """A folder with an index, one shard that is there and one that is missing."""
     folder.mkdir()

@@ -98,6 +98,9 @@ MOST_SELECTED: Final = 2000
 _LOOK_AHEAD: Final = 4000
 
 
+_ALONE = QItemSelectionModel.SelectionFlag.ClearAndSelect | QItemSelectionModel.SelectionFlag.Rows
+
+
 class TreeView(QTableView):
     """A table that behaves like a tree: the model's rows are flat, the worker folds. It paints its rows itself."""
 
@@ -707,14 +710,14 @@ class TreePanel(QWidget):
         self._session.select(nodes)
 
     def select_row(self, row: int) -> None:
-        """Select one row of the table."""
-        self.view.selectRow(row)
+        """Select one row of the table, and that alone: `selectRow` would add it while a control key is down."""
+        self.view.selectionModel().setCurrentIndex(self.model.index(row, 0), _ALONE)
 
     def select_node(self, node: int) -> None:
         """Select a visible node and bring it into view."""
         row = self.model.row_of(node)
         if row >= 0:
-            self.view.selectRow(row)
+            self.select_row(row)
             self.view.scrollTo(self.model.index(row, 0), QAbstractItemView.ScrollHint.EnsureVisible)
 
     def select_matches(self, wanted: str) -> None:
