@@ -225,6 +225,12 @@ def _steps(out: Path) -> dict[str, Callable[[Path], str]]:
                     "slice": {"rows": 8, "columns": 8},
                     "line": {"points": 8},
                     "digest": {},
+                    "glance": {},
+                    "extreme": {"which": "max"},
+                    "rows": {"points": 8},
+                    "quantiles": {},
+                    "spectrum": {},
+                    "kernels": {},
                 }.items():
                     with contextlib.suppress(SDViewerError):  # a line is not for a matrix, a lost part has no numbers
                         numbers.requests[name]({"source": facts["source"], **params}, _no_progress)
@@ -247,6 +253,7 @@ def _steps(out: Path) -> dict[str, Callable[[Path], str]]:
         "scan": scanned,
         "show and measure": shown,
         "raw": _raw,
+        "look over": lambda path: _looked_over(path, out),
         "save": saved,
     }
 
@@ -275,6 +282,30 @@ def _raw(path: Path) -> str:
     for name in ("metadata", "clean"):
         ask(name, limit=40)
     return f"{len(rows) - 1} rows"
+
+
+def _looked_over(path: Path, out: Path) -> str:
+    """All that a window asks about a checkpoint as a whole: overview, statistics of all tensors, an export of them."""
+    from sdviewer.engine.document import Document
+    from sdviewer.engine.survey import Survey
+
+    document, survey = Document(), Survey()
+    info = document.requests["open"]({"path": str(path)}, _no_progress).body["info"]
+    begun = survey.requests["begin"]({"path": str(path), "identity": info["identity"]}, _no_progress)
+    measured = survey.requests["measure"]({"first": [], "seconds": 60.0, "most": 1 << 30}, _no_progress)
+    for part in (begun, measured):
+        buffers = {name: bytes(buffer) for name, buffer in part.buffers.items()}
+        document.requests["statistics"]({"columns": ["std"], **buffers}, _no_progress)
+    for name in ("overview", "overview_state"):
+        document.requests[name]({}, _no_progress)
+    depth = {"series": 0, "measure": "std", "kind": "weights"}
+    document.requests["overview_depth"](depth, _no_progress)
+    chosen = {"rows": list(range(len(document.tree))), "kind": "npz", "raw": False}
+    would = document.requests["would_export"](chosen, _no_progress).body
+    if would["tensors"] and not would["error"]:
+        order = {"path": str(path), "recipe": "", "identity": info["identity"], "out": str(out / "out.npz")}
+        Document().requests["export"]({**order, **chosen, "overwrite": True, "split_names": True}, _no_progress)
+    return f"{measured.body['known']} measured, {would['tensors']} to take out"
 
 
 class _Unpickler(pickle.Unpickler):
