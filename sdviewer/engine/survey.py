@@ -147,7 +147,8 @@ class Survey:
 
     def _in_order(self, first: Iterable[int]) -> Iterator[int]:
         state, own = self._table["state"], self._own
-        chosen = {index: None for index in first if state[index : index + 1] == NOT_YET and _has(own, index)}
+        # A tensor that a recipe computes is in sight too, and none of the file's.
+        chosen = {index: None for index in first if _has(own, index) and state[index] == NOT_YET}
         yield from chosen
         while self._next < len(own) and state[own[self._next]] != NOT_YET:
             self._next += 1

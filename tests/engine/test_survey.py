@@ -109,6 +109,10 @@ def test_that_what_is_in_sight_is_measured_before_the_rest_and_each_tensor_once(
     assert measure(survey, (0,)).buffers == {}
 
 
+def test_that_a_tensor_in_sight_that_is_none_of_the_file_is_passed_over(odd: Path) -> None:
+    assert indices(measure(begun(odd), (8, 5, 10**6)))[0] == 5
+
+
 def test_that_two_share_a_file_and_leave_out_what_is_known(odd: Path) -> None:
     known = bytes([1, 0, 0, 0, 0, 0, 1, 0])
     shares = [begun(odd, share=share, shares=2, measured=known) for share in range(2)]
