@@ -130,7 +130,7 @@ LONGEST_PLAN = 60.0
 """Seconds of computing after which a recipe is given up."""
 
 ABOUT_ROWS = (
-    *("rows", "facts", "children", "totals", "where"),
+    *("rows", "facts", "children", "totals", "selected", "where"),
     *("preview", "step", "cell", "keys", "common", "alike", "would_export", "row_texts", "row_value"),
 )
 """The requests whose parameters are rows."""
@@ -462,9 +462,7 @@ class Document:
             shown.expand_all(params["all"] == "expand")
         if "reveal" in params:
             shown.reveal(params["reveal"])
-        for row in params.get("rows", ()):
-            if row >= 0:
-                shown.reveal(row)
+        shown.reveal(*(row for row in params.get("rows", ()) if row >= 0))
         matched = None if shown.matched is None else len(shown.matched)
         body = {"matched": matched, "filter_error": error, "filter": shown.filter, "by_numbers": shown.by_numbers}
         return Answer(body, self._visible())
@@ -540,7 +538,7 @@ class Document:
         start, limit = params["start"], params["limit"]
         tensors: list[int] = []
         counted = 0
-        for row in sorted(params["rows"]):
+        for row in sorted(row for row in params["rows"] if row >= 0):
             tensors += [at for at in range(max(row, counted), tree.end[row]) if tree.tensor[at] >= 0]
             counted = max(counted, tree.end[row])
         page = tensors[start : start + limit]

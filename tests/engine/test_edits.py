@@ -219,6 +219,8 @@ def test_that_rows_asked_about_before_the_answer_to_an_edit_are_those_that_were_
     step = body(model, "step", act="drop", rows=[bias], sheet=before)
     assert step["step"] == {"op": "drop", "keys": ["head.bias"]}
     assert body(model, "where", rows=[block, 10_000], sheet=before)["rows"] == [moved["row"], -1]
+    selected = body(model, "selected", rows=[block, 10_000], start=0, limit=5, sheet=before)
+    assert (selected["total"], selected["rows"][0][1]) == (1, "blocks.5.mlp.bias")
     # Once somebody has seen the sheet, its numbers are meant.
     assert body(model, "facts", row=moved["row"], sheet=after)["key"] == "blocks.5.mlp.bias"
 
