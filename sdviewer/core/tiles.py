@@ -28,6 +28,8 @@ SMALL_TILE = 0.01
 """Shares, of all and of the group, below which neighbours are put together."""
 RUNS = 64
 """Groups that a module of more blocks than there may be groups is cut into."""
+MOST_CROWDED = 3 * MOST_GROUPS
+"""Groups above which neighbours are put together whatever they stand in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ def module_tiles(tree: ModuleTree, roots: Sequence[int]) -> list[Group]:
 class _Cutter:
     def __init__(self, tree: ModuleTree, roots: Sequence[int]) -> None:
         self.tree = tree
-        self.roots = list(roots)
+        self.roots = dict.fromkeys(roots)
         self.total = sum(tree.params[row] for row in self.roots) or 1
         self._children: dict[int, list[int]] = {}
 
@@ -133,8 +135,10 @@ class _Cutter:
         rows = self._open(rows)
         cap = max(1, min(MOST_IN_GROUP, MOST_TILES // max(len(rows), 1)))
         if len(rows) > MOST_GROUPS:
-            for _, neighbours in itertools.groupby(rows, key=lambda pair: pair[1]):
-                pairs = list(neighbours)
+            modules = [list(pairs) for _, pairs in itertools.groupby(rows, key=lambda pair: pair[1])]
+            if sum(min(len(pairs), RUNS) for pairs in modules) > MOST_CROWDED:
+                return [self._run(run) for run in _runs(rows, RUNS)]
+            for pairs in modules:
                 if len(pairs) > RUNS:
                     made += [self._run(run) for run in _runs(pairs, RUNS)]
                 else:
@@ -171,16 +175,19 @@ class _Cutter:
         """Open module after module, the largest first, while there is room."""
         closed: set[int] = set()
         while True:
-            candidates = [row for row, _ in rows if row not in closed and self._opens(row)]
+            # Where there are too many already, none but one that is half of all has a chance.
+            least = 0.5 * self.total if len(rows) > MOST_GROUPS else 0
+            params = self.tree.params
+            candidates = [row for row, _ in rows if row not in closed and params[row] >= least and self._opens(row)]
             if not candidates:
                 return rows
-            largest = max(candidates, key=lambda row: self.tree.params[row])
+            largest = max(candidates, key=lambda row: params[row])
             # Blocks that are alike are opened together or not at all.
             alike = [row for row in candidates if self._alike(row, largest)]
             room = MOST_GROUPS - len(rows) + len(alike)
             wanted = sum(len(self.children(row)) for row in alike)
             chosen = set(alike)
-            if wanted > room and not (len(alike) == 1 and self.tree.params[largest] >= 0.5 * self.total):
+            if wanted > room and not (len(alike) == 1 and params[largest] >= 0.5 * self.total):
                 closed |= chosen
                 continue
             rows = [
@@ -247,7 +254,9 @@ class _Cutter:
         """Many neighbours as one group and one tile."""
         tile = self._joined([row for row, _ in run])
         first = self._name(run[0][0])
-        name = first if len(run) == 1 else f"{first} – {self.tree.name[run[-1][0]]}"
+        alone = run[0][1] == run[-1][1]
+        last = self.tree.name[run[-1][0]] if alone else self._name(run[-1][0])
+        name = first if len(run) == 1 else f"{first} – {last}"
         return Group(run[0][0], name, tile.params, run[0][1], (tile,))
 
     # Tiles of a group
