@@ -76,12 +76,16 @@ class ShownRows:
         """Expand or collapse everything."""
         self.set_expanded(list(self._siblings(0, len(self.tree))), value, subtree=True)
 
-    def reveal(self, row: int) -> None:
-        """Expand what is above a row; a filter that hides it is taken away."""
-        if self.matched is not None and not self._leads_to_match()[row]:
-            self.set_filter("")
-        for above in self.tree.ancestors(row):
-            self._state()[above] = 1
+    def reveal(self, *rows: int) -> None:
+        """Expand what is above some rows; a filter that hides one of them is taken away."""
+        if self.matched is not None:
+            leads = self._leads_to_match()
+            if not all(leads[row] for row in rows):
+                self.set_filter("")
+        state = self._state()
+        for row in rows:
+            for above in self.tree.ancestors(row):
+                state[above] = 1
 
     def set_filter(self, text: str) -> None:
         """Show only the leaves that match, and what leads to them; "" shows all again.

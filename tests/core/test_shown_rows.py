@@ -97,6 +97,14 @@ def test_that_sorting_orders_siblings_only(shown: ShownRows) -> None:
     assert names(shown) == ["model", "blocks", "cls_token", "head"]
 
 
+def test_that_of_several_rows_to_reveal_none_stays_hidden_when_one_lifts_the_filter(shown: ShownRows) -> None:
+    shown.set_filter("blocks.1.")
+    rows = [shown.tree.path_text.index(key) for key in ("blocks.1.norm.bias", "blocks.2.norm.bias")]
+    shown.reveal(*rows)
+    assert shown.filter == ""
+    assert set(rows) <= set(shown.visible())
+
+
 def test_that_reveal_opens_everything_above_and_lifts_a_filter_that_hides(shown: ShownRows) -> None:
     shown.set_filter("head")
     row = shown.tree.path_text.index("blocks.2.norm.bias")
