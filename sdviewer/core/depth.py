@@ -6,6 +6,7 @@ differ by numbers alone (`layer1` to `layer4`, `stages.0.blocks` to `stages.3.bl
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -21,6 +22,8 @@ SMALL = 0.02
 SHORT = 4
 """Blocks from which a series is preferred to a larger one that is shorter."""
 LONGEST_NUMBER = 9
+MOST_NUMBERS = 16
+"""Numbers of a key that are looked at: for each, the key is kept once more without it."""
 
 _NUMBER = re.compile(r"(?:^|(?<=\.))(\d{1,9})\.")
 _DIGITS = re.compile(r"\d+")
@@ -51,7 +54,7 @@ def find_series(keys: Iterable[tuple[int, str, Sequence[int], int]]) -> list[Ser
     """The modules of numbered blocks among (tensor, key, shape, elements), that of the most elements first."""
     found: dict[str, dict[str, list[tuple[int, int, int, bool]]]] = defaultdict(lambda: defaultdict(list))
     for tensor, key, shape, elements in keys:
-        for hit in _NUMBER.finditer(key):
+        for hit in itertools.islice(_NUMBER.finditer(key), MOST_NUMBERS):
             container, rest = key[: max(hit.start() - 1, 0)], key[hit.end() :]
             found[container][rest].append((int(hit[1]), tensor, elements, len(shape) > 1))
     made = [series for container, parts in found.items() if (series := _series(container, parts)) is not None]

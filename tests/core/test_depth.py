@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterable
 
 from sdviewer.core.depth import Series, find_series
@@ -44,3 +45,12 @@ def test_that_encoder_and_decoder_are_two_and_stages_are_also_one() -> None:
 
 def test_that_numbers_that_are_no_blocks_make_no_series() -> None:
     assert series_of(["conv1.weight", "fc.weight", "only.0.weight", "a.7.weight"]) == []
+
+
+def test_that_a_key_of_thousands_of_numbers_takes_no_more_memory_than_a_few_of_its_length() -> None:
+    keys = [(at, f"{at}." * 4000 + "w", (2, 2), 4) for at in range(4)]
+    tracemalloc.start()
+    find_series(keys)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4_000_000
