@@ -126,6 +126,8 @@ def elements_of(source: ByteSource, layout: TensorLayout) -> Elements:
         shape, stride = _two_a_byte(shape, stride)
         offset *= 2
     elements = Elements(dtype, offset, shape, stride)
+    if elements.count > MOST_ELEMENTS:
+        raise CorruptCheckpoint("a tensor claims more values than can be counted")
     if elements.span and elements.nbytes(offset + elements.span) > source.nbytes:
         reach = elements.nbytes(offset + elements.span)
         raise CorruptCheckpoint(f"a tensor reaches to byte {reach:,} of a storage of {source.nbytes:,} bytes")

@@ -181,3 +181,10 @@ def test_that_more_elements_than_torch_can_count_are_refused() -> None:
 
 def test_that_an_empty_tensor_may_point_anywhere() -> None:
     assert values_of(Storage(b""), TensorLayout("float32", (0, 5), (77, 3), 10**9)).size == 0
+
+
+def test_that_more_values_than_can_be_counted_are_refused_though_two_stand_in_each_element() -> None:
+    source = Storage(bytes(8))
+    assert elements_of(source, TensorLayout("float4_e2m1fn_x2", (2**61,), (0,), 0)).count == 2**62
+    with pytest.raises(CorruptCheckpoint):
+        elements_of(source, TensorLayout("float4_e2m1fn_x2", (2**62,), (0,), 0))
