@@ -20,8 +20,19 @@ from numpy.typing import NDArray
 from sdviewer.core.progress import Progress, no_progress
 from sdviewer.core.tensor_bytes import ByteSource, TensorLayout
 from sdviewer.errors import UsageError
-from sdviewer.stats.decode import Array, Block, Blocks, Elements, Reader, elements_of, in_storage_order, refuse_bomb
+from sdviewer.stats.decode import (
+    Array,
+    Block,
+    Blocks,
+    Elements,
+    Reader,
+    elements_of,
+    in_storage_order,
+    product,
+    refuse_bomb,
+)
 from sdviewer.stats.moments import magnitude
+from sdviewer.stats.ranks import keys_of, values_of
 from sdviewer.stats.sweep import run
 
 SORTED = 1 << 24
@@ -88,7 +99,7 @@ def quantiles(source: ByteSource, layout: TensorLayout, *, progress: Progress = 
         finite, pick = _of_bits(source, layout, elements, repeats, progress)
     else:
         sample = _sample(elements)
-        sampled = sum(block.shape[0] for block in sample) if sample else 0
+        sampled = sum(product(block.shape) for block in sample)
         finite, pick = _of_all(source, layout, elements, sample, progress)
         repeats = 1
     left_out = (sampled or whole.count) - finite * repeats
@@ -99,14 +110,15 @@ def quantiles(source: ByteSource, layout: TensorLayout, *, progress: Progress = 
     low, high, part = _ranks(shares, n)
     below, above = pick(low // repeats), pick(high // repeats)
     # As shares of both, since the distance between them can be more than a float holds.
-    values = np.where(below == above, below, below * (1 - part) + above * part)
+    values = np.where(below == above, below, below * (1 - part) + above * part) + 0.0  # no -0.0
     return Quantiles(n, left_out, sampled, shares, deviates, values)
 
 
 def probabilities(n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """At which probabilities the quantiles of n values are taken, ascending, and their normal deviates."""
     normal = NormalDist()
-    edge = min(0.5 / n, 0.5)
+    # An expanded tensor can have more values than a float tells from 1.
+    edge = min(max(0.5 / n, 2.0**-53), 0.5)
     reach = -normal.inv_cdf(edge)
     steps = [reach * (2 * i / (POINTS + 1) - 1) for i in range(1, POINTS + 1)]
     inner = {normal.cdf(step) for step in steps} | {i / (POINTS + 1) for i in range(1, POINTS + 1)}
@@ -118,8 +130,8 @@ def probabilities(n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 def _ranks(shares: NDArray[np.float64], n: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """The two ranks (from 0) between which each quantile of n values lies, and how far it is from the lower one."""
     places = shares * (n - 1)
-    low = np.floor(places).astype(np.int64)
-    return low, np.minimum(low + 1, n - 1), places - low
+    low = np.array([min(int(place), n - 1) for place in places.tolist()], np.int64)
+    return low, np.minimum(low, n - 2) + 1, np.clip(places - low, 0.0, 1.0)
 
 
 Pick = Callable[[NDArray[np.int64]], NDArray[np.float64]]
@@ -147,8 +159,7 @@ def _sample(elements: Elements) -> list[Block]:
     """Runs of neighbours, spread evenly over a tensor."""
     runs = Blocks(elements, SAMPLE_RUN * elements.dtype.itemsize)
     number = min(SORTED // SAMPLE_RUN, len(runs))
-    found = [runs[i * len(runs) // number] for i in range(number)]
-    return [block for block in found if len(block.shape) == 1]
+    return [runs[i * len(runs) // number] for i in range(number)]
 
 
 def _flat(values: Array) -> Array:
@@ -183,25 +194,16 @@ def _of_codes(source: ByteSource, layout: TensorLayout, elements: Elements, prog
 # By their bits
 
 
-def _keys(values: Array) -> Array:
+def _codes(values: Array) -> Array:
     """Unsigned integers that sort as the values do."""
-    unsigned = values.view(f"u{values.dtype.itemsize}")
-    kind = unsigned.dtype.type
-    top = kind(1 << (8 * values.dtype.itemsize - 1))
-    if values.dtype.kind == "f":
-        return np.where(unsigned & top, ~unsigned, unsigned | top)
-    return unsigned ^ top if values.dtype.kind == "i" else unsigned
+    keys = keys_of(values)
+    return (keys ^ np.iinfo(keys.dtype).min).view(f"u{keys.itemsize}")
 
 
-def _values(keys: NDArray[np.uint64], dtype: np.dtype[Any]) -> NDArray[np.float64]:
-    """The values that keys of this type stand for."""
-    codes = keys.astype(f"u{dtype.itemsize}")
-    top = codes.dtype.type(1 << (8 * dtype.itemsize - 1))
-    if dtype.kind == "f":
-        codes = np.where(codes & top, codes ^ top, ~codes)
-    elif dtype.kind == "i":
-        codes = codes ^ top
-    return codes.view(dtype).astype(np.float64)
+def _values(codes: NDArray[np.uint64], dtype: np.dtype[Any]) -> NDArray[np.float64]:
+    """The values that codes of this type stand for."""
+    keys = codes.astype(f"u{dtype.itemsize}").view(f"i{dtype.itemsize}")
+    return values_of(keys ^ np.iinfo(keys.dtype).min, dtype).astype(np.float64)
 
 
 def _of_bits(
@@ -225,7 +227,7 @@ def _of_bits(
         def take(self, blocks: Blocks, index: int) -> None:
             values = _flat(self.reader.values(blocks[index]))
             finite = np.isfinite(values)
-            keys = _keys(values if finite.all() else values[finite])
+            keys = _codes(values if finite.all() else values[finite])
             kind = keys.dtype.type
             # Shifting by all bits of a type would not shift.
             slots = np.zeros(len(keys), np.int64)

@@ -68,15 +68,20 @@ def key_of(value: Any, dtype: np.dtype[Any]) -> int:
         return int(keys_of(np.array([value]).astype(dtype))[0])
 
 
+def values_of(keys: NDArray[Any], dtype: np.dtype[Any]) -> Array:
+    """The values of keys, which are signed integers of the size of the type; those of bool as uint8."""
+    dtype = np.dtype("u1") if dtype.kind == "b" else dtype
+    limits = np.iinfo(keys.dtype)
+    if dtype.kind == "f":
+        keys = np.where(keys < 0, keys ^ limits.max, keys)
+    elif dtype.kind == "u":
+        keys = keys ^ limits.min
+    return keys.view(dtype)
+
+
 def value_of(key: int, dtype: np.dtype[Any]) -> Any:
     """The value of a key as a Python number."""
-    dtype = np.dtype("u1") if dtype.kind == "b" else dtype
-    bits = 8 * dtype.itemsize
-    if dtype.kind == "f" and key < 0:
-        key ^= 2 ** (bits - 1) - 1
-    elif dtype.kind == "u":
-        key ^= -(2 ** (bits - 1))
-    return np.array([key], f"i{dtype.itemsize}").view(dtype)[0].item() + 0
+    return values_of(np.array([key], f"i{dtype.itemsize}"), dtype)[0].item() + 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,28 @@ def test_that_a_sample_is_spread_over_the_whole_tensor(monkeypatch: pytest.Monke
     np.testing.assert_allclose(found.values, found.probabilities * 299_999, atol=3000)
 
 
+def test_that_a_sample_of_a_tensor_with_gaps_is_one_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SORTED", 1 << 14)
+    monkeypatch.setattr(module, "COUNTED", 1 << 15)
+    monkeypatch.setattr(module, "SAMPLE_RUN", 64)
+    tensor = torch.arange(640_000.0).reshape(20_000, 32)[:, :16]
+    found = quantiles(*lay(tensor))
+    assert (found.sampled, found.finite, found.left_out) == (1 << 14, 1 << 14, 0)
+    np.testing.assert_allclose(found.values, found.probabilities * 640_000, atol=6000)
+
+
+@pytest.mark.parametrize("times", [2**53, 2**60, 2**62 - 1])
+def test_that_a_tensor_of_more_values_than_a_float_can_count_has_them_too(times: int) -> None:
+    found = quantiles(*lay(torch.tensor([[1.0], [2.0]]).expand(2, times)))
+    assert found.finite == 2 * times
+    assert (found.values[0], found.values[-1]) == (1.0, 2.0)
+    assert np.isfinite(found.deviates).all()
+
+
+def test_that_zero_has_no_sign() -> None:
+    assert not np.signbit(quantiles(*array(np.full(3, -0.0))).values).any()
+
+
 def test_that_bits_have_no_order() -> None:
     with pytest.raises(UsageError):
         quantiles(*array(np.zeros(4, np.uint8), "bits8"))
