@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
 from sdviewer.core.progress import Progress, no_progress
 from sdviewer.core.tensor_bytes import ByteSource, TensorLayout
-from sdviewer.stats.decode import Blocks, Reader, product, refuse_bomb
+from sdviewer.stats.decode import Blocks, Reader, refuse_bomb
 from sdviewer.stats.moments import magnitude
 from sdviewer.stats.slices import known_elements
+from sdviewer.stats.tiles import once
 
 Which = Literal["min", "max"]
 
@@ -27,10 +27,8 @@ def extreme(
         UsageError: its type is known to its container alone.
         CorruptCheckpoint: the bytes are not there.
     """
-    elements = known_elements(source, layout)
     # Along an expanded dimension the first of all is at 0.
-    steps = zip(elements.shape, elements.stride, strict=True)
-    seen = replace(elements, shape=tuple(min(size, 1) if step == 0 else size for size, step in steps))
+    seen = once(known_elements(source, layout))
     refuse_bomb(seen)
     reader = Reader(source, layout)
     total, before = seen.nbytes(seen.count), 0
@@ -51,5 +49,4 @@ def extreme(
                 found = value, before + (at if places is None else int(places[at]))
         before += size
     progress(total, total)
-    assert before == product(seen.shape)
     return None if found is None else tuple(int(i) for i in np.unravel_index(found[1], seen.shape))

@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 
 from sdviewer.core.tensor_bytes import ByteSource, TensorLayout
-from sdviewer.stats.decode import Blocks, Reader, elements_of, in_storage_order
+from sdviewer.stats.decode import Reader, elements_of, in_storage_order
 from sdviewer.stats.histogram import BINS, Histogram, histogram_of
-from sdviewer.stats.moments import magnitude
 from sdviewer.stats.summary import Summary, summary_of
-from sdviewer.stats.sweep import GOLDEN, READ_RUN, READ_RUNS, Sweep, Wanted, swept
+from sdviewer.stats.sweep import Sweep, Wanted, sample_of, swept
 
 _COUNTS = ("nan", "posinf", "neginf", "zeros")
 
@@ -47,13 +46,7 @@ def glance(source: ByteSource, layout: TensorLayout, bins: int = BINS) -> Glance
     if whole.dtype.kind == "bits" or not whole.count:
         result = Sweep(whole.count, opaque=whole.dtype.kind == "bits")
         return Glance(summary_of(result), histogram_of(result), 0)
-    reader = Reader(source, layout)
-    runs = Blocks(elements, READ_RUN * elements.dtype.itemsize)
-    number = min(READ_RUNS, len(runs))
-    places = [((i << 16) + i * GOLDEN % 2**16) * len(runs) // (number << 16) for i in range(number)]
-    values = np.concatenate([reader.values(runs[place]).reshape(-1).copy() for place in places])
-    if values.dtype.kind == "c":
-        values = magnitude(values)
+    values = sample_of(Reader(source, layout), elements)
     result = replace(swept(values, None, Wanted(bins), median=True), count=whole.count, bars=None, exact_range=False)
     times = whole.count / values.size
     return Glance(_scaled_summary(summary_of(result), times), _scaled(histogram_of(result), times), values.size)

@@ -487,7 +487,7 @@ def _streamed(
     """Read a sample, choose the range by it (or by `ends`), then measure and sort block by block."""
     loops, sample, bins = tensor.loops, ends, None
     if wanted is not None or median:
-        sample = _sample(tensor) if sample is None else sample
+        sample = sample_of(tensor.reader(), tensor.elements) if sample is None else sample
         asked = wanted or Wanted(GUIDE)
         bins = choose_bins(sample, None, asked.bins, asked.span, loops)
     few = sample is not None and sample.dtype.kind != "f" and np.unique(sample).size <= MOST_BARS
@@ -529,10 +529,9 @@ def share(progress: Progress, first: float, last: float) -> Progress:
     return tell
 
 
-def _sample(tensor: _Tensor) -> Array:
-    """About a quarter of a million values, always the same ones: short runs all over the tensor."""
-    reader = tensor.reader()
-    runs = Blocks(tensor.elements, READ_RUN * tensor.elements.dtype.itemsize)
+def sample_of(reader: Reader, elements: Elements) -> Array:
+    """About a quarter of a million values, always the same ones: short runs all over a tensor."""
+    runs = Blocks(elements, READ_RUN * elements.dtype.itemsize)
     number = min(READ_RUNS, len(runs))
     places = [((i << 16) + i * GOLDEN % 2**16) * len(runs) // (number << 16) for i in range(number)]
     return np.concatenate([_real(reader.values(runs[place])).copy() for place in places])
