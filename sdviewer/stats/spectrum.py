@@ -61,6 +61,9 @@ PIECE = 4 << 20
 MOST_POINTS = 1500
 """Values of a curve; of more, the first 200 and an even choice of the others."""
 
+LEAST_POWER = 400
+"""Pieces of magnitudes below two to minus this are as good as zero, and would overflow what brings them near 1."""
+
 SEED = 20
 """The random subspace is always the same one, so that a plot is."""
 
@@ -303,7 +306,7 @@ def _randomised(pieces: _Pieces, about: dict[str, Any], cost: Cost, progress: Pr
     shape = basis.shape
     single = np.dtype(np.complex64 if pieces.dtype.kind == "c" else np.float32)
     image: Array = np.zeros(shape, pieces.dtype)
-    squares, scale = 0.0, 0.0
+    squares = 0.0
     for turn in range(passes):
         basis = np.linalg.qr(basis if not turn else image)[0].astype(single)
         image = np.zeros(shape, pieces.dtype)
@@ -312,20 +315,17 @@ def _randomised(pieces: _Pieces, about: dict[str, Any], cost: Cost, progress: Pr
                 squares += float(np.vdot(piece, piece).real)
                 if not math.isfinite(squares):
                     return _not_finite(about)
-            if not scale:
-                # float32 is twice as quick and has a short range: the first numbers say which.
-                scale = float(np.abs(piece).max(initial=0.0))
-                scale = 2.0 ** -math.frexp(scale)[1] if scale else 0.0
+            # float32 is twice as quick and has a short range: each piece is brought into the midst of it.
+            power = max(math.frexp(float(np.abs(piece).max(initial=0.0)))[1], -LEAST_POWER)
             rows = max(1, PIECE // 4 // piece.shape[1])
             for start in range(0, len(piece), rows):
                 progress(done, total)
-                part = (piece[start : start + rows] * (scale or 1.0)).astype(single)
-                image += part.conj().T @ (part @ basis)
+                part = (piece[start : start + rows] * 2.0**-power).astype(single)
+                image += (part.conj().T @ (part @ basis)).astype(pieces.dtype) * 4.0**power
                 done += part.size
     progress(total, total)
-    scale = scale or 1.0
     eigenvalues, error = _eigenvalues(basis, image, known)
-    return _told(about, "randomised", eigenvalues / scale**2, squares, error, pieces.power)
+    return _told(about, "randomised", eigenvalues, squares, error, pieces.power)
 
 
 def _eigenvalues(basis: Array, image: Array, known: int) -> tuple[NDArray[np.float64], float]:

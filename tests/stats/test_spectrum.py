@@ -129,6 +129,16 @@ class TestRandomised:
         found, true = spectrum(*array(values), "randomised"), expected(values)
         np.testing.assert_allclose(found_values(found)[:40], true[:40], rtol=0.02)
 
+    @pytest.mark.parametrize(("tiny", "dtype"), [(1e-25, np.float32), (1e-300, np.float64)])
+    def test_that_rows_as_good_as_zero_at_its_beginning_spoil_nothing(
+        self, tiny: float, dtype: type, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "PIECE", 300 * 400)
+        values = low_rank(1200, 300, 20, 0.0).astype(dtype)
+        values[:600] *= tiny
+        true, found = expected(values), spectrum(*array(values), "randomised")
+        np.testing.assert_allclose(found_values(found)[:10], true[:10], rtol=1e-3)
+
     def test_that_it_is_the_same_every_time(self) -> None:
         values = array(low_rank(400, 300, 20, 1.0))
         first, second = (found_values(spectrum(*values, "randomised")) for _ in range(2))
