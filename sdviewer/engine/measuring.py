@@ -29,7 +29,8 @@ def measure(checkpoint: Checkpoint, indices: Sequence[int], progress: Progress =
         try:
             source = tensor_source(checkpoint, index)
             with open_storage(source) as storage:
-                found = summary(storage, source.layout, progress=within)
+                # The table has no median, which large tensors would be read twice for.
+                found = summary(storage, source.layout, median=False, progress=within)
                 write_row(columns, place, found, zero_rows(storage, source.layout, found, progress=after))
         except OpenError as error:
             if error.code == "file_changed":

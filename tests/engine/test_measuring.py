@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from sdviewer.engine import measuring
 from sdviewer.engine.measuring import measure
 from sdviewer.errors import Cancelled, CorruptCheckpoint
-from sdviewer.formats import open_checkpoint
+from sdviewer.formats import open_checkpoint, open_storage
 from sdviewer.stats.table import KNOWN, UNREADABLE
 
 
@@ -42,3 +46,27 @@ def test_that_measuring_stops_when_told_to_and_where_the_file_changed(tmp_path: 
     with pytest.raises(CorruptCheckpoint) as failure:
         measure(checkpoint, [0])
     assert failure.value.code == "file_changed"
+
+
+def test_that_a_large_tensor_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = 0
+
+    class Counting:
+        def __init__(self, storage: Any) -> None:
+            self._storage = storage
+            self.nbytes = storage.nbytes
+
+        def read_into(self, start: int, buffer: memoryview) -> None:
+            nonlocal read
+            read += buffer.nbytes
+            self._storage.read_into(start, buffer)
+
+    @contextmanager
+    def counted(source: Any) -> Iterator[Counting]:
+        with open_storage(source) as storage:
+            yield Counting(storage)
+
+    monkeypatch.setattr(measuring, "open_storage", counted)
+    torch.save({"w": torch.rand(17 << 18)}, tmp_path / "a.pth")
+    assert measure(open_checkpoint(str(tmp_path / "a.pth")), [0])["state"].tolist() == [KNOWN]
+    assert read == 17 << 20
