@@ -130,7 +130,8 @@ class Overview:
         self.checkpoint = checkpoint
         self.tree = tree
         self._result = checkpoint if result is None else result
-        self._before = before
+        # The first of them: a chain of all would keep every tree that there was.
+        self._first = before if before is None or before._first is None else before._first
         self.digests: dict[int, str] = {} if before is None else before.digests
 
     # What the header tells
@@ -328,8 +329,8 @@ class Overview:
     @cached_property
     def series(self) -> list[Series]:
         """The modules of blocks of the models; where there is no model, of all tensors with keys."""
-        if self._before is not None:
-            return self._before.series
+        if self._first is not None:
+            return self._first.series
         roles = self._roles
         wanted: Role = "model" if "model" in roles else "ema" if "ema" in roles else "other"
         return find_series(self._keys(wanted, roles.count(wanted) > 1))
@@ -346,8 +347,8 @@ class Overview:
     def _subjects(self) -> Subjects:
         from sdviewer.stats.findings import Subjects
 
-        if self._before is not None:
-            return self._before._subjects
+        if self._first is not None:
+            return self._first._subjects
         return Subjects(self.checkpoint, self.series)
 
     def state(self, table: StatisticsTable | None) -> dict[str, Any]:

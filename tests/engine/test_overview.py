@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from array import array
 from dataclasses import replace
 from pathlib import Path
@@ -224,3 +226,16 @@ def _rows(answer: Answered) -> list[int]:
     rows = array("i")
     rows.frombytes(bytes(answer.buffers["visible"]))
     return rows.tolist()
+
+
+def test_that_the_tree_before_an_edit_is_not_kept_for_the_overviews_behind_it() -> None:
+    made = training()
+    one = overview_of(made)
+    series = one.series
+    two = Overview(made, build_tree(made), made, one)
+    gone = weakref.ref(two)
+    three = Overview(made, build_tree(made), made, two)
+    del two
+    gc.collect()
+    assert gone() is None
+    assert three.series is series
