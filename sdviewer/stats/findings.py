@@ -178,14 +178,19 @@ def _not_finite(subjects: Subjects, table: StatisticsTable) -> Iterable[Finding]
         if not len(indices):
             continue
         verb = "holds" if len(indices) == 1 else "hold"
-        values = sum(int(table[name][indices].clip(0).sum()) for name in counts)
-        every = int(table["count"][indices].clip(0).sum())
+        values = sum(_total(table[name][indices]) for name in counts)
+        every = _total(table["count"][indices])
         detail = f"{subjects.where(indices)} · {values:,} of {every:,} values"
         yield _finding("error", word.lower(), f"{text.plural(len(indices), 'tensor')} {verb} {word}", detail, indices)
     indices = np.flatnonzero((nan | inf) & optimizer)
     if len(indices):
         title = f"Optimizer state is not finite in {text.plural(len(indices), 'tensor')}"
         yield _finding("error", "optimizer_not_finite", title, subjects.where(indices), indices)
+
+
+def _total(counts: NDArray[np.int64]) -> int:
+    """Their sum, which expanded tensors bring beyond 64 bits."""
+    return sum(counts.clip(0).tolist())
 
 
 def _negative(subjects: Subjects, table: StatisticsTable) -> Iterable[Finding]:
@@ -256,7 +261,7 @@ def _dead_rows(subjects: Subjects, table: StatisticsTable) -> Iterable[Finding]:
     # One row of zeros in an embedding is that of the padding.
     indices = np.flatnonzero(dead & ~((table["zero_rows"] == 1) & _named(subjects, dead, "emb")))
     if len(indices):
-        rows = int(table["zero_rows"][indices].sum())
+        rows = _total(table["zero_rows"][indices])
         every = sum(subjects.checkpoint.tensors[int(at)].shape[0] for at in indices)
         inside = "" if len(indices) == 1 else f" in {len(indices):,} tensors"
         title = f"{text.plural(rows, 'row')} {'is' if rows == 1 else 'are'} all zero{inside}"

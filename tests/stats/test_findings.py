@@ -213,3 +213,13 @@ def test_that_names_of_a_file_are_made_printable() -> None:
 def test_that_numbers_are_put_together() -> None:
     assert ranges([0, 1, 2, 3, 7]) == "0–3, 7"
     assert ranges(range(0, 20, 2)) == "0, 2, 4, 6 …"
+
+
+def test_that_the_values_of_tensors_that_repeat_theirs_add_up_beyond_64_bits() -> None:
+    made = checkpoint(MODEL)
+    table = healthy(made)
+    for i in range(4):
+        at = place(made, f"blocks.{i}.fc.weight")
+        table["nan"][at], table["count"][at] = 2**61, 2**62
+    first = found(made, table)[0]
+    assert first.detail.endswith(f"{2**63:,} of {2**64:,} values")
