@@ -16,7 +16,8 @@ are translated too.
     children  {"row", "limit"} -> {"rows": [[row, name, shape, dtype, params]], "more": n}
     find      {"text", "limit"} -> {"rows": [[row, key]]}    for "go to tensor"
     statistics {"columns": [name], "refresh"?: bool, "kept"?: bool, "keep"?: bool} and what the survey measured, as
-              buffers (engine.survey); `kept`: what is kept of this file from before is taken; `keep`: it is kept
+              buffers (engine.survey), with the "identity" (of `info`) of its file: what is of another one is left out;
+              `kept`: what is kept of this file from before is taken; `keep`: it is kept
               -> {"known": tensors measured, "tensors", "noted": tensors worth a word among the problems}; buffers: what
               the tree shows of it (engine.tree_numbers), and "measured", for each tensor whether it is; where `refresh`
               and the filter or the order look at numbers, "visible" and "flags" too with "matched" in the body, as
@@ -475,7 +476,8 @@ class Document:
         self._columns = tuple(params["columns"])
         if params.get("kept"):
             file.take_kept()
-        if "indices" in params:
+        # A worker that had to be started anew may have opened another file than the one that was measured.
+        if "indices" in params and params["identity"] == asdict(file.checkpoint.identity):
             file.put(params)
         if params.get("keep"):
             file.keep()

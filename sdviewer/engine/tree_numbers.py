@@ -68,11 +68,7 @@ class FileNumbers:
         return StatisticsTable(len(self.checkpoint.tensors))
 
     def put(self, buffers: Mapping[str, Any]) -> None:
-        """Take what the survey measured (`engine.survey`).
-
-        Raises:
-            ValueError: it is not of this file.
-        """
+        """Take what the survey measured of this file (`engine.survey`)."""
         import numpy as np
 
         from sdviewer.stats.table import COLUMNS

@@ -307,7 +307,7 @@ class Session(QObject):
 
     def _ask_numbers(self, measured: Buffers, how: Mapping[str, bool], told: Callable[[int], None]) -> None:
         """Let the document's worker have what was measured, and see what the tree shows of it."""
-        params = {"columns": list(self.columns), **how}
+        params = {"columns": list(self.columns), "identity": self.info["identity"], **how}
 
         def answered(body: Body, buffers: Buffers) -> None:
             self.numbers, self.noted, self._measured = buffers, int(body["noted"]), buffers["measured"]

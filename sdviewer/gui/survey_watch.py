@@ -149,7 +149,7 @@ class SurveyWatch(QObject):
         self._shares: list[_Share] = []
         self._asked_for = False
         self._began = self._refreshed = self._kept = 0.0
-        self._waiting = 0
+        self._waiting = self._turn = 0
         self._begin = QTimer(self, interval=QUIET, singleShot=True)
         self._begin.timeout.connect(self._begin_in_turn)
         self._look = QTimer(self, interval=QUIET, singleShot=True)
@@ -180,7 +180,7 @@ class SurveyWatch(QObject):
 
     def _look_for_kept(self) -> None:
         """See what is known from the last time that this file was open."""
-        self._tell({}, {"kept": True}, self._kept_told)
+        self._tell({}, {"kept": True}, self._of_this_turn(self._kept_told))
 
     def _kept_told(self, known: int) -> None:
         if self.known.state:
@@ -214,11 +214,17 @@ class SurveyWatch(QObject):
         self._begin.stop()
         self._look.stop()
         self._hangs.stop()
+        self._turn += 1
         _MEASURING.discard(self)
         for share in self._shares:
             self._jobs.drop(share.lane)
             share.worker.stop(wait=False)
         self._shares = []
+
+    def _of_this_turn(self, told: Callable[[int], None]) -> Callable[[int], None]:
+        """What takes an answer, unless it comes when all was stopped: it may be about the file as it was before."""
+        turn = self._turn
+        return lambda known: told(known) if turn == self._turn else None
 
     # A part at a time
 
@@ -285,7 +291,7 @@ class SurveyWatch(QObject):
             refresh, keep = over or now - self._refreshed > REFRESH, over or now - self._kept > KEEP
             self._refreshed = now if refresh else self._refreshed
             self._kept = now if keep else self._kept
-            self._tell(buffers, {"refresh": refresh, "keep": keep}, self._told)
+            self._tell(buffers, {"refresh": refresh, "keep": keep}, self._of_this_turn(self._told))
         if over and self.known.left:
             self._give_up(f"{text.size(self.known.left)} would have to be read")
         elif over:

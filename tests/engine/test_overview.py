@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from array import array
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -203,7 +203,7 @@ def test_that_what_the_survey_measured_reaches_the_overview(document: DocumentWo
     columns: dict[str, Any] = {name: np.ascontiguousarray(found) for name, found in measure(made, [6]).items()}
     answer = Answered()
     buffers = {"indices": np.array([6], "i8"), **{name: columns[name] for name in COLUMNS}}
-    params = {"columns": [], "refresh": False}
+    params = {"columns": [], "refresh": False, "identity": asdict(made.identity)}
     document.request("statistics", params, answer.done, answer.failed, answer.progressed, buffers=buffers)
     assert answer.wait().failure is None
     state = ask(document, "overview_state").body

@@ -67,12 +67,18 @@ def column(answer: Answer, name: str) -> list[Any]:
     return np.frombuffer(answer.buffers[name], COLUMNS[name]).tolist()
 
 
+def tell(document: Document, measured: Answer) -> Answer:
+    """Let a document have what was measured of its file."""
+    identity = asdict(document.checkpoint.identity)
+    return document.statistics({"columns": [], "refresh": True, "identity": identity, **measured.buffers}, no_progress)
+
+
 @pytest.fixture
 def document(odd: Path) -> Document:
     """The odd file, open, with all that was measured of it."""
     made = Document()
     made.open({"path": str(odd)}, no_progress)
-    made.statistics({"columns": [], "refresh": False, **measure(begun(odd)).buffers}, no_progress)
+    tell(made, measure(begun(odd)))
     return made
 
 
@@ -189,7 +195,8 @@ def test_that_a_module_sums_nothing_before_all_of_it_is_measured(odd: Path) -> N
     keys = [info.key for info in open_checkpoint(str(odd)).tensors]
     part = measure(survey, (keys.index("dead.bias"),), seconds=0.0, most=12)
     assert indices(part) == [keys.index("dead.bias")]
-    zeros = shown(made, "zeros", **part.buffers)["zeros"]
+    tell(made, part)
+    zeros = shown(made, "zeros")["zeros"]
     dead = next(row for row in range(len(made.tree)) if made.tree.name[row] == "dead")
     assert np.isnan(zeros[dead])
     assert zeros[row_of(made, "dead.bias")] == 3
@@ -242,9 +249,19 @@ def test_that_a_filter_by_numbers_finds_more_as_they_come(odd: Path) -> None:
     made = Document()
     made.open({"path": str(odd)}, no_progress)
     assert filtered(made, "zero") == []
-    answer = made.statistics({"columns": [], "refresh": True, **measure(begun(odd)).buffers}, no_progress)
+    answer = tell(made, measure(begun(odd)))
     assert answer.body["matched"] == 2
     assert [made.tree.name[row] for row in answer.buffers["visible"]] == ["model", "dead", "weight", "bias"]
+
+
+def test_that_what_was_measured_of_the_file_that_was_there_before_is_left_out(odd: Path) -> None:
+    document, measured = Document(), measure(begun(odd))
+    document.open({"path": str(odd)}, no_progress)
+    before = asdict(document.checkpoint.identity)
+    write_safetensors(odd, {"other": np.ones(3)})
+    document.open({"path": str(odd)}, no_progress)
+    params = {"columns": [], "identity": before, **measured.buffers}
+    assert document.statistics(params, no_progress).body["known"] == 0
 
 
 def test_that_rows_are_sorted_by_numbers_with_what_has_none_last(document: Document) -> None:
@@ -357,7 +374,7 @@ def test_that_a_survey_process_and_a_document_process_work_together(
     answer = Answered()
     document.request(
         "statistics",
-        {"columns": ["storage", "offset"], "refresh": True},
+        {"columns": ["storage", "offset"], "refresh": True, "identity": body["info"]["identity"]},
         answer.done,
         answer.failed,
         buffers=measured.buffers,

@@ -266,6 +266,21 @@ def test_that_a_large_or_slow_file_is_offered_and_not_read_whole(app: Any) -> No
     watch.stop()
 
 
+def test_that_an_answer_about_the_file_as_it_was_before_says_nothing_about_it_now(app: Any) -> None:
+    watched = Watched()
+    watch = watched.watch
+    watch.opened({}, 5, 1, 0.1)
+    watch._look_for_kept()
+    watch.forget()  # it is read anew
+    watched.told[-1](5)
+    assert watch.known == Surveyed()
+    watch.opened({}, 5, 1, 0.1)
+    watch._look_for_kept()
+    watched.told[-1](0)
+    assert watch.known.state == "measuring"
+    watch.stop()
+
+
 def test_that_what_is_known_from_before_is_not_measured_again(
     odd: Path, surveyed: Surveyed_, window: MainWindow, qtbot: QtBot
 ) -> None:
