@@ -5,6 +5,7 @@ NumPy comes in with the first of it; a document that nobody asks for numbers doe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -202,10 +203,10 @@ class TreeNumbers:
         if name in ("min", "max"):
             values = self._extreme(values, np.fmin if name == "min" else np.fmax)
         else:
-            power = 2 if name == "norm" else 1
+            # Not the root of a sum of squares, in which what is very large or small would be lost.
             with np.errstate(over="ignore"):
-                sums = self._sums(np.where(self._counted, values**power, 0.0))
-                values = np.where(self._is_leaf, values, np.sqrt(sums) if power == 2 else sums)
+                sums = self._sums(np.where(self._counted, values, 0.0), np.hypot if name == "norm" else np.add)
+            values = np.where(self._is_leaf, values, sums)
         values[~self._is_leaf & ((self._missing > 0) | (self._holding == 0))] = np.nan
         return values
 
@@ -254,14 +255,15 @@ class TreeNumbers:
             values[values < 0] = np.nan
         return values
 
-    def _sums(self, values: Floats) -> Floats:
-        """Of each row's subtree; what is no number counts nothing."""
+    def _sums(self, values: Floats, of: Any = None) -> Floats:
+        """Of each row's subtree, added up or put together by `of`; what is no number counts nothing."""
         import numpy as np
 
+        of = np.add if of is None else of
         # Not by differences of a running sum, in which a large tensor would leave nothing of the small ones behind it.
         sums = np.where(np.isnan(values), 0.0, values)
         for rows, above in self._levels:
-            np.add.at(sums, above, sums[rows])
+            of.at(sums, above, sums[rows])
         return sums
 
     def _extreme(self, values: Floats, of: Any) -> Floats:
@@ -323,14 +325,13 @@ class TreeNumbers:
         return [[None if value != value else value for value in row] for row in zip(*found, strict=True)]
 
     def sums_of(self, rows: Sequence[int]) -> dict[str, float | None]:
-        """Norm, zeros and NaN of rows of which none is below another, each null where one of them has none."""
+        """Norm, zeros and NaN of rows of which none is below another, each null where one of them has none, or all."""
         sums: dict[str, float | None] = dict.fromkeys(("norm", "zeros", "nan"))
-        if self._file.begun and rows:
+        holding = [row for row in rows if self._holding[row] > 0] if self._file.begun else []
+        if holding:
             for name in sums:
-                power = 2 if name == "norm" else 1
-                numbers = self.column(name)[list(rows)]
-                numbers = numbers[self._holding[list(rows)] > 0] ** power
-                whole = float(numbers.sum()) ** (1 / power)
+                numbers = self.column(name)[holding].tolist()
+                whole = math.hypot(*numbers) if name == "norm" else sum(numbers)
                 sums[name] = whole if whole == whole else None
         return sums
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from sdviewer.core.progress import no_progress
 from sdviewer.core.sheet import CONSTANT, INF, NAN, NOTED, OUTLIER, ZERO, Sheet
@@ -322,6 +323,29 @@ def test_that_a_selection_tells_its_tensors_and_their_sums(document: Document) -
     assert totals["zeros"] == 12
     assert totals["norm"] == pytest.approx(1e12, rel=1e-6)
     assert totals["nan"] == 0
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+def test_that_norms_of_any_magnitude_become_those_of_modules_and_selections(tmp_path: Path, scale: float) -> None:
+    path = write_safetensors(tmp_path / "a.safetensors", {"m.a": np.full(4, 1.5), "m.b": np.array([4.0])})
+    document, survey = Document(), begun(path)
+    document.open({"path": str(path)}, no_progress)
+    measured = measure(survey)
+    l2 = np.frombuffer(measured.buffers["l2"], "f8") * scale
+    tell(document, Answer(measured.body, {**measured.buffers, "l2": l2.tobytes()}))
+    rows = [row_of(document, key) for key in ("m.a", "m.b")]
+    assert shown(document, "norm")["norm"][document.tree.parent[rows[0]]] == pytest.approx(5 * scale)
+    assert document.totals({"rows": rows}, no_progress).body["norm"] == pytest.approx(5 * scale)
+
+
+def test_that_a_selection_without_tensors_has_no_sums(tmp_path: Path) -> None:
+    torch.save({"w": torch.ones(2), "epoch": 3, "step": 4}, tmp_path / "a.pth")
+    document = Document()
+    document.open({"path": str(tmp_path / "a.pth")}, no_progress)
+    tell(document, measure(begun(tmp_path / "a.pth")))
+    rows = [row for row in range(len(document.tree)) if document.tree.value[row] >= 0]
+    totals = document.totals({"rows": rows}, no_progress).body
+    assert (totals["values"], totals["norm"], totals["zeros"]) == (2, None, None)
 
 
 def test_that_what_was_measured_is_there_when_the_same_file_is_opened_again(
