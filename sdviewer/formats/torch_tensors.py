@@ -369,6 +369,8 @@ def _quantized(arguments: Arguments, depth: int) -> Tensor:
         scale, zero_point = _number(params[1]), _whole(params[2])
         if scale is None or zero_point is None:
             raise NotATensorError("its scale or zero point is no number")
+        if zero_point.bit_length() > 63:
+            raise NotATensorError("its zero point is beyond 64 bits")
         tensor.quant = {"qscheme": scheme, "scale": scale, "zero_point": zero_point}
     else:
         raise NotATensorError(f"its quantization scheme {scheme or 'without a name'} is unknown")

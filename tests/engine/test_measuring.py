@@ -70,3 +70,19 @@ def test_that_a_large_tensor_is_read_once(tmp_path: Path, monkeypatch: pytest.Mo
     torch.save({"w": torch.rand(17 << 18)}, tmp_path / "a.pth")
     assert measure(open_checkpoint(str(tmp_path / "a.pth")), [0])["state"].tolist() == [KNOWN]
     assert read == 17 << 20
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+def test_that_an_absurd_zero_point_spoils_its_own_tensor_alone(tmp_path: Path) -> None:
+    rebuild, arguments = torch.quantize_per_tensor(torch.randn(3, 4), 0.1, 5, torch.quint8).__reduce_ex__(2)
+    quantizer = (arguments[4][0], 0.1, 2**70)
+
+    class Absurd:
+        def __reduce__(self) -> tuple[Any, Any]:
+            return rebuild, (*arguments[:4], quantizer, *arguments[5:])
+
+    torch.save({"q": Absurd(), "w": torch.ones(2)}, tmp_path / "a.pth")
+    checkpoint = open_checkpoint(str(tmp_path / "a.pth"))
+    states = {str(info.key): measure(checkpoint, [at])["state"][0] for at, info in enumerate(checkpoint.tensors)}
+    assert states.get("q", UNREADABLE) == UNREADABLE
+    assert states["w"] == KNOWN
