@@ -125,6 +125,8 @@ def elements_of(source: ByteSource, layout: TensorLayout) -> Elements:
     if dtype.kind == "float4":
         shape, stride = _two_a_byte(shape, stride)
         offset *= 2
+    # A step that is never taken may be of any size, also of one that NumPy does not take.
+    stride = tuple(step if size > 1 else min(step, source.nbytes) for size, step in zip(shape, stride, strict=True))
     elements = Elements(dtype, offset, shape, stride)
     if elements.count > MOST_ELEMENTS:
         raise CorruptCheckpoint("a tensor claims more values than can be counted")

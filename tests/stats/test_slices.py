@@ -278,3 +278,12 @@ def test_that_what_stands_far_from_all_others_is_told_with_its_index() -> None:
     dead[77] = 3e-6
     assert line(*array(dead), 1000).outliers == ((77, 3e-6),), "on a logarithmic scale"
     assert line(*array(np.array([1.0, 1, 1, 50])), 10).outliers == ()
+
+
+@pytest.mark.parametrize(("shape", "stride"), [((1, 12), (2**62, 1)), ((12, 1), (1, 2**70))])
+def test_that_a_step_that_is_never_taken_may_be_of_any_size(shape: tuple[int, int], stride: tuple[int, int]) -> None:
+    source, layout = array(np.arange(12.0))
+    layout = replace(layout, shape=shape, stride=stride)
+    found = values_window(source, layout, 1, 0, None, 0, 12, 0, 12)
+    np.testing.assert_array_equal(found.numbers, np.arange(12.0).reshape(shape))
+    assert reduced_slice(source, layout, rows=20, columns=20).cells.ravel().tolist() == list(range(12))
