@@ -546,7 +546,14 @@ class Document:
         page = tensors[start : start + limit]
         numbers = self._tree_numbers.of_rows(page, SELECTED_NUMBERS)
         rows = [
-            [row, text.visible(self.key(row), 300), tree.shape[row], tree.dtype[row], tree.params[row], *found]
+            [
+                row,
+                text.visible(self.key(row), 300),
+                tree.shape[row],
+                text.visible(tree.dtype[row], 60),
+                tree.params[row],
+                *found,
+            ]
             for row, found in zip(page, numbers, strict=True)
         ]
         return Answer({"rows": rows, "total": len(tensors)})

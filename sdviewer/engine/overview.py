@@ -60,6 +60,7 @@ MOST_COMPARED: Final = 400
 LARGEST_COMPARED: Final = 4 << 30
 """Bytes of tensors that look equal and are read again to know it."""
 MOST_TOLD: Final = 3
+LONGEST_DTYPE: Final = 40
 NAMELESS: Final = "(no name)"
 
 _TOLD: Final = ("epoch", "global_step", "step", "iteration", "iter", "num_updates", "epochs")
@@ -150,7 +151,7 @@ class Overview:
                         tile.row,
                         text.visible(tile.name, 120) or NAMELESS,
                         tile.params,
-                        tensors[tile.tensor].dtype if tile.tensor >= 0 else "",
+                        text.visible(tensors[tile.tensor].dtype, LONGEST_DTYPE) if tile.tensor >= 0 else "",
                         tile.tensors,
                         tile.modules,
                     ]
@@ -310,7 +311,8 @@ class Overview:
         kinds: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
         for (_, dtype, shape, kind, running), n in self._forms.items():
             elements = math.prod(shape)
-            for counts in (dtypes[dtype or "unknown"], kinds[_kind(shape, kind, running)]):
+            name = text.visible(dtype, LONGEST_DTYPE) or "unknown"
+            for counts in (dtypes[name], kinds[_kind(shape, kind, running)]):
                 counts[0] += n
                 counts[1] += n * elements
                 counts[2] += n * _nbytes(dtype, elements)

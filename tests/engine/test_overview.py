@@ -239,3 +239,13 @@ def test_that_the_tree_before_an_edit_is_not_kept_for_the_overviews_behind_it() 
     gc.collect()
     assert gone() is None
     assert three.series is series
+
+
+def test_that_the_name_of_an_unknown_dtype_is_made_printable() -> None:
+    made = training()
+    odd = "x\n<b>\u202e" + "y" * 1000
+    made = replace(made, tensors=tuple(info._replace(dtype=odd) for info in made.tensors))
+    facts = overview_of(made).facts()
+    told = [tile[3] for group in facts["groups"] for tile in group[4]] + [row[0] for row in facts["kinds"][0][1]]
+    assert told
+    assert all(name.isprintable() and len(name) < 200 for name in told)
