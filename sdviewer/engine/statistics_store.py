@@ -45,6 +45,15 @@ def folder() -> Path:
     return platformdirs.user_cache_path("sdviewer") / "statistics"
 
 
+def is_empty() -> bool:
+    """Whether nothing is kept of any file, also because the folder cannot be read."""
+    try:
+        with os.scandir(folder()) as entries:
+            return next(entries, None) is None
+    except OSError:
+        return True
+
+
 def identity_of(checkpoint: Checkpoint) -> str:
     """Under which name the statistics of a checkpoint are kept: the same for the same unchanged files."""
     from sdviewer.stats.table import COLUMNS

@@ -85,10 +85,10 @@ class FileNumbers:
 
         What could not be read then is tried again.
         """
-        from sdviewer.engine.statistics_store import folder, identity_of, load
+        from sdviewer.engine.statistics_store import identity_of, is_empty, load
 
         # Where nothing is kept of any file, there is no need for NumPy yet.
-        if self.begun or not folder().is_dir() or next(folder().iterdir(), None) is None:
+        if self.begun or is_empty():
             return
         kept = load(identity_of(self.checkpoint), self.checkpoint.tensors)
         if kept is not None and kept.known().any():

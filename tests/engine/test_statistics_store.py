@@ -13,6 +13,7 @@ from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.engine import statistics_store
 from sdviewer.engine.measuring import measure
 from sdviewer.engine.statistics_store import folder, identity_of, load, save
+from sdviewer.engine.tree_numbers import FileNumbers
 from sdviewer.formats import open_checkpoint
 from sdviewer.stats.table import COLUMNS, StatisticsTable
 
@@ -128,3 +129,14 @@ def test_that_a_cache_that_cannot_be_written_is_no_failure(checkpoint: Checkpoin
     (tmp_path / "cache").write_text("in the way")
     assert not save(identity_of(checkpoint), measured(checkpoint, 0))
     assert load(identity_of(checkpoint), checkpoint.tensors) is None
+
+
+def test_that_a_folder_that_cannot_be_looked_into_holds_nothing(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HOME", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.setenv(name, str(tmp_path / ("x" * 300)))
+    numbers = FileNumbers(checkpoint)
+    numbers.take_kept()
+    assert numbers.known == 0
+    assert not save(identity_of(checkpoint), measured(checkpoint, 0))
