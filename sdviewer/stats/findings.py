@@ -81,8 +81,12 @@ class Subjects:
         )
         lasts = [(t.key or "").rpartition(".") for t in tensors]
         self.last = np.array([last[:32] for _, _, last in lasts] or [""])[: len(tensors)]
-        norm = re.compile(r"(?:norm|bn|(?:^|[._])ln)[^.]*$|\.ln_?\d*$|layernorm", re.IGNORECASE)
-        known = {module: bool(norm.search(module)) for module in {module for module, _, _ in lasts}}
+        norm = re.compile(r"(?:norm|bn|[._]ln)[^.]*$", re.IGNORECASE)
+        # Of its last component, with the dot: in a long path the pattern would be tried at every place.
+        known = {
+            module: "layernorm" in module.lower() or bool(norm.search(f".{module.rpartition('.')[2]}"))
+            for module in {module for module, _, _ in lasts}
+        }
         self.in_norm = np.array([known[module] for module, _, _ in lasts], bool)
         self.is_bias = np.isin(self.last, ("bias", "beta"))
         self.is_weight = np.isin(self.last, ("weight", "gamma", "scale"))

@@ -223,3 +223,10 @@ def test_that_the_values_of_tensors_that_repeat_theirs_add_up_beyond_64_bits() -
         table["nan"][at], table["count"][at] = 2**61, 2**62
     first = found(made, table)[0]
     assert first.detail.endswith(f"{2**63:,} of {2**64:,} values")
+
+
+def test_that_norms_are_told_by_the_last_part_of_their_module_however_long_its_path() -> None:
+    keys = ["ln.bias", "a.ln_1.bias", "a.post_ln.bias", "layernorm.out.bias", "a.bn2.bias", "a.plain.bias"]
+    keys.append("bn" * 200_000 + ".x.bias")  # minutes, where each "bn" is tried
+    made = checkpoint(dict.fromkeys(keys, (4,)))
+    assert subjects_of(made).in_norm.tolist() == [True, True, True, True, True, False, False]
