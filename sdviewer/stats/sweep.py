@@ -295,7 +295,12 @@ def _code_counts(
     counts = _total([counter.tallies for counter in counters])
     occurring = np.flatnonzero(counts)
     stored = occurring.astype(unsigned).view(Reader(source, layout).unit)
-    return Reader(source, layout).decode(stored), counts[occurring]
+    values = Reader(source, layout).decode(stored)
+    if values.dtype == bool:
+        # Every byte but 0 is true.
+        both = np.array([counts[0], counts[1:].sum()])
+        return np.flatnonzero(both).astype(bool), both[both > 0]
+    return values, counts[occurring]
 
 
 def _total(tallies: list[NDArray[np.int64]]) -> NDArray[np.int64]:

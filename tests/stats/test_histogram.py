@@ -289,3 +289,11 @@ def test_that_the_number_of_threads_changes_no_digit(name: str, monkeypatch: pyt
         numbers, counted = summary_and_histogram(source, layout)
         found.append((numbers, counted.to_json(), counted.edges.tolist(), counted.counts.tolist()))
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("size", [1000, 100_000])
+def test_that_bool_has_two_values_whatever_its_bytes_are(size: int) -> None:
+    raw = (np.arange(size) % 256).astype(np.uint8)
+    found = histogram(*array(raw, "bool"))
+    assert found.values == (0, 1)
+    assert found.value_counts.tolist() == [int((raw == 0).sum()), int((raw != 0).sum())]
