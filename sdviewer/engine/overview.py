@@ -61,6 +61,8 @@ LARGEST_COMPARED: Final = 4 << 30
 """Bytes of tensors that look equal and are read again to know it."""
 MOST_TOLD: Final = 3
 LONGEST_DTYPE: Final = 40
+MOST_MOMENTS: Final = 12
+"""Parts of an optimizer's state that are told by name."""
 NAMELESS: Final = "(no name)"
 
 _TOLD: Final = ("epoch", "global_step", "step", "iteration", "iter", "num_updates", "epochs")
@@ -282,7 +284,7 @@ class Overview:
         if unused > checkpoint.size:
             unused = 0  # a size that the file cannot have
         rest = checkpoint.size - sum(parts.values()) - unused
-        shown = sorted(parts.items(), key=lambda item: (order[item[0][1]], -item[1]))
+        shown = sorted(_fewer(parts).items(), key=lambda item: (order[item[0][1]], -item[1]))
         told: list[list[Any]] = [[text.visible(name, 60), nbytes, kind] for (name, kind), nbytes in shown if nbytes]
         if unused:
             told.append(["belongs to no tensor", unused, "unused"])
@@ -303,7 +305,7 @@ class Overview:
         """Name and kind of the part of an optimizer's state that a tensor belongs to."""
         last = info.path[-1]
         name = last.value if isinstance(last, TypedStep) else last
-        return (f"optimizer {name}" if info.shape and not name.isdigit() else "optimizer, others"), "optimizer"
+        return (f"optimizer {name}", "optimizer") if info.shape and not name.isdigit() else _OTHERS
 
     def _kinds(self) -> list[list[Any]]:
         """Tables of all tensors, by dtype and by what they are."""
@@ -443,6 +445,19 @@ class Overview:
         }
 
 
+def _fewer(parts: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], int]:
+    """The same bytes in few parts: an optimizer's state can have a name for each tensor."""
+    fewer: dict[tuple[str, str], int] = {}
+    room = MOST_MOMENTS
+    for part, nbytes in sorted(parts.items(), key=lambda item: -item[1]):
+        if part[1] == "optimizer":
+            part = part if room > 0 else _OTHERS
+            room -= 1
+        fewer[part] = fewer.get(part, 0) + nbytes
+    return fewer
+
+
+_OTHERS: Final = ("optimizer, others", "optimizer")
 _PARTS: Final = {"model": ("model", "model"), "ema": ("average", "average"), "other": ("other tensors", "other")}
 _LINES: Final = {"weights": True, "vectors": False}
 

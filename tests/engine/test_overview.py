@@ -249,3 +249,16 @@ def test_that_the_name_of_an_unknown_dtype_is_made_printable() -> None:
     told = [tile[3] for group in facts["groups"] for tile in group[4]] + [row[0] for row in facts["kinds"][0][1]]
     assert told
     assert all(name.isprintable() and len(name) < 200 for name in told)
+
+
+def test_that_an_optimizer_with_a_name_for_each_tensor_is_few_parts_of_the_bytes() -> None:
+    made = training()
+    names = [f"moment_{at}" for at in range(50)]
+    places = [("optim", "state", TypedStep("int", "0"), name) for name in names]
+    tensors = tuple(tensor(place, None, (8, 8), state_dict=2) for place in places)  # type: ignore[arg-type]
+    storages = {str(info.storage): StorageInfo(str(info.storage), 256, 256, 1) for info in tensors}
+    made = replace(made, tensors=tensors, storages=storages, size=50 * 256)
+    parts = overview_of(made).facts()["bytes"]["parts"]
+    assert len(parts) < 20
+    assert sum(nbytes for _, nbytes, _ in parts) == 50 * 256
+    assert "optimizer, others" in [name for name, *_ in parts]
