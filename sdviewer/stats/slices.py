@@ -234,7 +234,8 @@ def reduced_slice(
     height, width = shown[2:]
     block = (max(1, -(-height // rows)), max(1, -(-width // columns)))
     elements = _part_of(plane.elements, shown)
-    by_columns = elements.stride[0] < elements.stride[1]
+    # Of a first look whole lines of each cell are read, side by side in the storage where both ways leave some out.
+    by_columns = elements.stride[0] < elements.stride[1] if min(block) > 1 else block[1] > 1
     lines = block[1] if by_columns else block[0]
     read = lines if most is None or elements.count <= most else max(1, lines * most // elements.count)
     if read == lines:

@@ -287,3 +287,14 @@ def test_that_a_step_that_is_never_taken_may_be_of_any_size(shape: tuple[int, in
     found = values_window(source, layout, 1, 0, None, 0, 12, 0, 12)
     np.testing.assert_array_equal(found.numbers, np.arange(12.0).reshape(shape))
     assert reduced_slice(source, layout, rows=20, columns=20).cells.ravel().tolist() == list(range(12))
+
+
+@pytest.mark.parametrize("shape", [(4, 200_000), (200_000, 4), (1, 800_000)])
+def test_that_a_first_look_at_what_is_long_reads_a_part_too(shape: tuple[int, int]) -> None:
+    values = np.repeat(np.arange(100.0), 8000).reshape(shape)
+    source, layout = array(values)
+    found = reduced_slice(source, layout, x=1, y=0, rows=100, columns=100, most=40_000)
+    assert found.sampled
+    assert source.read_bytes <= 2 * 8 * 40_000
+    whole = reduced_slice(*array(values), x=1, y=0, rows=100, columns=100)
+    np.testing.assert_allclose(found.cells, whole.cells, atol=1)
