@@ -66,9 +66,11 @@ class ShownRows:
         self._state()[row] ^= 1
 
     def set_expanded(self, rows: Iterable[int], value: bool, subtree: bool = False) -> None:
-        """Expand or collapse rows, with everything below them if `subtree`."""
+        """Expand or collapse rows, with everything below them if `subtree`; -1 is a row that is gone."""
         state = self._state()
         for row in rows:
+            if row < 0:
+                continue
             end = self.tree.end[row] if subtree else row + 1
             state[row:end] = bytes([value]) * (end - row)
 

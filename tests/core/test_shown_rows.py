@@ -97,6 +97,16 @@ def test_that_sorting_orders_siblings_only(shown: ShownRows) -> None:
     assert names(shown) == ["model", "blocks", "cls_token", "head"]
 
 
+@pytest.mark.parametrize("subtree", [False, True])
+def test_that_a_row_that_an_edit_took_away_meanwhile_is_neither_opened_nor_closed(
+    shown: ShownRows, subtree: bool
+) -> None:
+    before = bytes(shown.expanded)
+    for value in (True, False):
+        shown.set_expanded([-1], value, subtree)
+        assert bytes(shown.expanded) == before
+
+
 def test_that_of_several_rows_to_reveal_none_stays_hidden_when_one_lifts_the_filter(shown: ShownRows) -> None:
     shown.set_filter("blocks.1.")
     rows = [shown.tree.path_text.index(key) for key in ("blocks.1.norm.bias", "blocks.2.norm.bias")]
