@@ -6,6 +6,7 @@ and a frozen dataclass takes three times as long to make (docs/decisions/0003).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -42,6 +43,15 @@ class StorageInfo(NamedTuple):
     crc: int | None = None
 
 
+MOST_ELEMENTS = 2**63 - 1
+"""torch counts elements in 64 bits; a shape that claims more is that of no tensor that can be read."""
+
+
+def elements_in(shape: Sequence[int]) -> int:
+    """Number of elements of a shape, at most `MOST_ELEMENTS`, so that sums of them can be compared to shares."""
+    return min(math.prod(shape), MOST_ELEMENTS)
+
+
 class TensorInfo(NamedTuple):
     """One tensor, as the header tells it.
 
@@ -75,10 +85,7 @@ class TensorInfo(NamedTuple):
     @property
     def elements(self) -> int:
         """Number of elements."""
-        n = 1
-        for size in self.shape:
-            n *= size
-        return n
+        return elements_in(self.shape)
 
 
 class ValueInfo(NamedTuple):

@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from sdviewer.core import text
-from sdviewer.core.checkpoint import Checkpoint, Role, StateDict, TensorInfo
+from sdviewer.core.checkpoint import Checkpoint, Role, StateDict, TensorInfo, elements_in
 from sdviewer.core.depth import Line, Series, find_series
 from sdviewer.core.dtypes import DTYPES
 from sdviewer.core.paths import TypedStep
@@ -242,7 +242,7 @@ class Overview:
         sizes: Counter[str] = Counter()
         for (state_dict, dtype, shape, _, _), n in self._forms.items():
             if not models or (state_dict is not None and roles[state_dict] == "model"):
-                sizes[dtype] += n * _nbytes(dtype, math.prod(shape))
+                sizes[dtype] += n * _nbytes(dtype, elements_in(shape))
         total = sum(sizes.values())
         if not total:
             return None
@@ -312,7 +312,7 @@ class Overview:
         dtypes: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
         kinds: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
         for (_, dtype, shape, kind, running), n in self._forms.items():
-            elements = math.prod(shape)
+            elements = elements_in(shape)
             name = text.visible(dtype, LONGEST_DTYPE) or "unknown"
             for counts in (dtypes[name], kinds[_kind(shape, kind, running)]):
                 counts[0] += n

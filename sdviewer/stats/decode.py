@@ -16,6 +16,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
+from sdviewer.core.checkpoint import MOST_ELEMENTS
 from sdviewer.core.dtypes import DTYPES, DType
 from sdviewer.core.tensor_bytes import ByteSource, TensorLayout
 from sdviewer.errors import CorruptCheckpoint, OpenError
@@ -39,9 +40,6 @@ LARGE = 1 << 30
 
 EXPANDED = 16
 """... if they are also more than so many times its stored bytes."""
-
-MOST_ELEMENTS = 2**63 - 1
-"""torch counts elements in 64 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +118,6 @@ def elements_of(source: ByteSource, layout: TensorLayout) -> Elements:
     shape, stride, offset = layout.shape, layout.stride, layout.offset
     if len(shape) != len(stride) or any(n < 0 for n in (*shape, *stride, offset)):
         raise CorruptCheckpoint(f"a tensor has the impossible shape {shape}, stride {stride} and offset {offset}")
-    if product(shape) > MOST_ELEMENTS:
-        raise CorruptCheckpoint("a tensor claims more elements than torch can count")
     if dtype.kind == "float4":
         shape, stride = _two_a_byte(shape, stride)
         offset *= 2
@@ -129,7 +125,7 @@ def elements_of(source: ByteSource, layout: TensorLayout) -> Elements:
     stride = tuple(step if size > 1 else min(step, source.nbytes) for size, step in zip(shape, stride, strict=True))
     elements = Elements(dtype, offset, shape, stride)
     if elements.count > MOST_ELEMENTS:
-        raise CorruptCheckpoint("a tensor claims more values than can be counted")
+        raise CorruptCheckpoint("a tensor claims more elements than torch can count")
     if elements.span and elements.nbytes(offset + elements.span) > source.nbytes:
         reach = elements.nbytes(offset + elements.span)
         raise CorruptCheckpoint(f"a tensor reaches to byte {reach:,} of a storage of {source.nbytes:,} bytes")

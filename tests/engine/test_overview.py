@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import weakref
 from array import array
 from dataclasses import asdict, replace
@@ -262,3 +263,16 @@ def test_that_an_optimizer_with_a_name_for_each_tensor_is_few_parts_of_the_bytes
     assert len(parts) < 20
     assert sum(nbytes for _, nbytes, _ in parts) == 50 * 256
     assert "optimizer, others" in [name for name, *_ in parts]
+
+
+def test_that_a_shape_that_no_tensor_has_spoils_neither_the_tiles_nor_the_tables(tmp_path: Path) -> None:
+    header = {
+        "a.w": {"dtype": "F32", "shape": [10**200, 10**200], "data_offsets": [0, 4]},
+        "b.w": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]},
+    }
+    raw = json.dumps(header).encode()
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(len(raw).to_bytes(8, "little") + raw + bytes(8))
+    facts = overview_of(open_checkpoint(str(path))).facts()
+    assert facts["head"]["tensors"] == 2
+    assert [name for _, name, *_ in facts["groups"]] == ["a.w", "b.w"]
