@@ -10,7 +10,8 @@ What names, shapes and storages tell is there at once; statistics (`Document.tab
     overview_depth   {"series": n, "measure": "std" | "norm" | "mean" | "largest", "kind": "weights" | "vectors"}
                      -> {"series": [[name, n blocks]], "chosen": n, "kind", "kinds": [those there are], "blocks":
                      [name], "every": only each n-th block is told, "lines": [LINE], "more": n lines that are not told}
-    overview_equal   {"digests": {tensor: SHA-256 or ""}} -> {}     what became of candidates
+    overview_equal   {"digests": {tensor: SHA-256 or ""}, "identity": of their file (of `info`)} -> {}
+                     what became of candidates; those of another file are left out
 
     HEAD     {"folder", "name", "container", "writer": text, "byte_order", "saved": seconds since the epoch, "files",
              "size", "parameters", "tensors", "values": n, "weights", "optimizer", "average": bytes,
@@ -29,7 +30,7 @@ import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -58,7 +59,7 @@ MOST_BLOCKS: Final = 400
 """Blocks that a line is drawn through; of more each n-th."""
 MOST_COMPARED: Final = 400
 LARGEST_COMPARED: Final = 4 << 30
-"""Bytes of tensors that look equal and are read again to know it."""
+"""Tensors of a file that look equal and are read again to know it, and their bytes."""
 MOST_TOLD: Final = 3
 LONGEST_DTYPE: Final = 40
 MOST_MOMENTS: Final = 12
@@ -112,7 +113,9 @@ class OverviewRequests:
         return Answer(self._current().depth(self._document.table, int(params["series"]), measure, kind))
 
     def _equal(self, params: Params, progress: Progress) -> Answer:
-        self._current().digests.update({int(at): str(found) for at, found in params["digests"].items()})
+        # Those of the file as it was before it was read anew say nothing.
+        if params["identity"] == asdict(self._document.checkpoint.identity):
+            self._current().digests.update({int(at): str(found) for at, found in params["digests"].items()})
         return Answer({})
 
 
@@ -396,12 +399,16 @@ class Overview:
         from sdviewer.stats.findings import look_equal
 
         made: list[list[Any]] = []
-        room = LARGEST_COMPARED
+        tensors = self.checkpoint.tensors
+        # What was compared before counts: nobody asked for it.
+        room = LARGEST_COMPARED - sum(tensors[at].nbytes for at in self.digests)
+        left = MOST_COMPARED - len(self.digests)
         for members in look_equal(self._subjects, table):
             missing = [int(at) for at in members if int(at) not in self.digests]
-            room -= sum(self.checkpoint.tensors[at].nbytes for at in missing)
-            if room < 0 or len(made) + len(missing) > MOST_COMPARED:
-                break
+            nbytes = sum(tensors[at].nbytes for at in missing)
+            if nbytes > room or len(missing) > left:
+                continue
+            room, left = room - nbytes, left - len(missing)
             for at in missing:
                 try:
                     made.append([at, tensor_source(self.checkpoint, at).to_json()])

@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from sdviewer.core.checkpoint import Checkpoint, StateDict, StorageInfo, ValueInfo
 from sdviewer.core.paths import TypedStep
+from sdviewer.core.progress import no_progress
 from sdviewer.core.tree import build_tree
+from sdviewer.engine import overview as module
 from sdviewer.engine.client import DocumentWorker
+from sdviewer.engine.document import Document
 from sdviewer.engine.measuring import measure
 from sdviewer.engine.overview import Overview, told_values
 from sdviewer.formats import open_checkpoint
@@ -276,3 +280,36 @@ def test_that_a_shape_that_no_tensor_has_spoils_neither_the_tiles_nor_the_tables
     facts = overview_of(open_checkpoint(str(path))).facts()
     assert facts["head"]["tensors"] == 2
     assert [name for _, name, *_ in facts["groups"]] == ["a.w", "b.w"]
+
+
+def test_that_no_more_is_read_to_compare_than_was_decided_however_often_it_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_COMPARED", 5)
+    rng = np.random.default_rng(0)
+    three, two, others = rng.normal(size=(6, 6)), rng.normal(size=(4, 4)), rng.normal(size=(2, 2))
+    tensors = {f"three.{at}": three for at in range(3)} | {f"two.{at}": two for at in range(2)}
+    made = open_checkpoint(write_safetensors(tmp_path / "m.safetensors", {**tensors, "o.1": others, "o.2": others}))
+    overview = overview_of(made)
+    number = len(made.tensors)
+    table = StatisticsTable(number)
+    table.put(range(number), measure(made, range(number)))
+    asked = [at for at, _ in overview.state(table)["candidates"]]
+    assert len(asked) == 5
+    overview.digests.update(dict.fromkeys(asked, "x"))
+    assert overview.state(table)["candidates"] == []
+
+
+def test_that_what_was_compared_in_the_file_before_is_left_out(tmp_path: Path) -> None:
+    same = np.random.default_rng(0).normal(size=(4, 4))
+    path = write_safetensors(tmp_path / "m.safetensors", {"a": same, "b": same})
+    document = Document()
+    document.open({"path": str(path)}, no_progress)
+    made = document.checkpoint
+    identity = asdict(made.identity)
+    columns = {name: column.tobytes() for name, column in measure(made, [0, 1]).items()}
+    params = {"columns": [], "identity": identity, "indices": np.array([0, 1], "i8").tobytes(), **columns}
+    document.statistics(params, no_progress)
+    for which, left in (({**identity, "mtime_ns": 1}, 2), (identity, 0)):
+        document.requests["overview_equal"]({"digests": {"0": "x", "1": "x"}, "identity": which}, no_progress)
+        assert len(document.requests["overview_state"]({}, no_progress).body["candidates"]) == left

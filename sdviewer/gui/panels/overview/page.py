@@ -300,10 +300,11 @@ class OverviewPage(QWidget):
         if not wanted or self.session.jobs.busy("overview digest"):
             return
         found: dict[str, str] = {}
+        answer = {"digests": found, "identity": self.session.info["identity"]}
 
         def ask(place: int) -> None:
             if place == len(wanted):
-                self.session.ask("overview_equal", {"digests": found}, self._compared_all, lane="overview equal")
+                self.session.ask("overview_equal", answer, self._compared_all, lane="overview equal")
                 return
             at, source = wanted[place]
             self._compared.add(at)
