@@ -87,11 +87,11 @@ def _together(series: list[Series]) -> list[Series]:
     for one in series:
         if _DIGITS.search(one.name):
             alike[_DIGITS.sub("*", one.name)].append(one)
-    made = list(series)
+    made: list[Series] = []
+    gone: set[str] = set()
     for pattern, members in alike.items():
         if len(members) > FEW_MEMBERS:
-            gone = {one.name for one in members}
-            made = [one for one in made if one.name not in gone]
+            gone |= {one.name for one in members}
         if len(members) < 2 or sum(len(one.blocks) for one in members) > MOST_BLOCKS:
             continue
         members = sorted(
@@ -117,7 +117,7 @@ def _together(series: list[Series]) -> list[Series]:
         ]
         if (whole := _made(pattern, tuple(blocks), joined)) is not None:
             made.append(whole)
-    return made
+    return [one for one in series if one.name not in gone] + made
 
 
 def _made(name: str, blocks: tuple[str, ...], lines: list[Line]) -> Series | None:
