@@ -9,8 +9,8 @@ import numpy as np
 from sdviewer.core.progress import Progress, no_progress
 from sdviewer.core.tensor_bytes import ByteSource, TensorLayout
 from sdviewer.stats.decode import Blocks, Reader, refuse_bomb
-from sdviewer.stats.moments import magnitude
 from sdviewer.stats.slices import known_elements
+from sdviewer.stats.sweep import flat_values
 from sdviewer.stats.tiles import once
 
 Which = Literal["min", "max"]
@@ -35,9 +35,7 @@ def extreme(
     found: tuple[float | int, int] | None = None
     for block in Blocks(seen):
         progress(seen.nbytes(before), total)
-        values = reader.values(block).reshape(-1)
-        if values.dtype.kind == "c":
-            values = magnitude(values)
+        values = flat_values(reader.values(block))
         size = values.size
         places = np.flatnonzero(np.isfinite(values)) if values.dtype.kind == "f" else None
         if places is not None:

@@ -31,9 +31,8 @@ from sdviewer.stats.decode import (
     product,
     refuse_bomb,
 )
-from sdviewer.stats.moments import magnitude
 from sdviewer.stats.ranks import keys_of, values_of
-from sdviewer.stats.sweep import run
+from sdviewer.stats.sweep import code_counts, flat_values, run
 
 SORTED = 1 << 24
 """Values up to which a tensor is sorted in memory: 64 MiB of float32."""
@@ -145,7 +144,7 @@ def _of_all(
     some: list[Array] = []
     for i, block in enumerate(blocks):
         progress(i, len(blocks))
-        values = _flat(reader.values(block))
+        values = flat_values(reader.values(block))
         finite = np.isfinite(values)
         some.append(values.copy() if finite.all() else values[finite])
     progress(len(blocks), len(blocks))
@@ -162,31 +161,12 @@ def _sample(elements: Elements) -> list[Block]:
     return [runs[i * len(runs) // number] for i in range(number)]
 
 
-def _flat(values: Array) -> Array:
-    values = np.ascontiguousarray(values).reshape(-1)
-    return magnitude(values) if values.dtype.kind == "c" else values
-
-
 def _of_codes(source: ByteSource, layout: TensorLayout, elements: Elements, progress: Progress) -> tuple[int, Pick]:
-    codes = 1 << (8 * elements.dtype.itemsize)
-    unsigned = np.dtype(f"u{elements.dtype.itemsize}")
-
-    class Counter:
-        def __init__(self) -> None:
-            self.reader = Reader(source, layout)
-            self.counts = np.zeros(codes, np.int64)
-
-        def take(self, blocks: Blocks, index: int) -> None:
-            stored = np.ascontiguousarray(self.reader.stored(blocks[index])).reshape(-1)
-            self.counts += np.bincount(stored.view(unsigned), minlength=codes)
-
-    counts = np.sum([counter.counts for counter in run(Blocks(elements), elements, Counter, progress)], axis=0)
-    occurring = np.flatnonzero(counts)
-    reader = Reader(source, layout)
-    values = reader.decode(occurring.astype(unsigned).view(reader.unit)).astype(np.float64)
+    found, counts = code_counts(source, layout, elements, None, progress)
+    values = found.astype(np.float64)
     order = np.argsort(values, kind="stable")
     order = order[np.isfinite(values[order])]
-    values, ends = values[order], np.cumsum(counts[occurring[order]])
+    values, ends = values[order], np.cumsum(counts[order])
     finite = int(ends[-1]) if ends.size else 0
     return finite, lambda ranks: values[np.searchsorted(ends, ranks, side="right")]
 
@@ -210,7 +190,7 @@ def _of_bits(
     source: ByteSource, layout: TensorLayout, elements: Elements, repeats: int, progress: Progress
 ) -> tuple[int, Pick]:
     reader = Reader(source, layout)
-    dtype = _flat(reader.values(Blocks(elements)[0])).dtype
+    dtype = flat_values(reader.values(Blocks(elements)[0])).dtype
     width = 8 * dtype.itemsize
     passes = -(-width // FIRST_BITS)
 
@@ -225,7 +205,7 @@ def _of_bits(
             self.counts = np.zeros(len(self.beginnings) << self.bits, np.int32)
 
         def take(self, blocks: Blocks, index: int) -> None:
-            values = _flat(self.reader.values(blocks[index]))
+            values = flat_values(self.reader.values(blocks[index]))
             finite = np.isfinite(values)
             keys = _codes(values if finite.all() else values[finite])
             kind = keys.dtype.type

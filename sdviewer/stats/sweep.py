@@ -155,7 +155,7 @@ def sweep(
     stored = elements.nbytes(elements.count)
     loops = _loops(stored) if compiled is None else kernels.load() if compiled else None
     if elements.dtype.itemsize <= 2 and elements.count > EXACT:
-        found = swept(*_code_counts(source, layout, elements, loops, progress), wanted, median)
+        found = swept(*code_counts(source, layout, elements, loops, progress), wanted, median)
     else:
         tensor = _Tensor(source, layout, elements, loops)
         found = (_kept if stored <= KEPT else _streamed)(tensor, wanted, median, progress)
@@ -199,13 +199,13 @@ def _all_values(source: ByteSource, layout: TensorLayout, elements: Elements, pr
     for block in Blocks(elements):
         progress(done, total)
         stored = reader.stored(block)
-        found.append(_real(reader.decode(stored)).copy())
+        found.append(flat_values(reader.decode(stored)).copy())
         done += stored.nbytes
     progress(total, total)
     return found[0] if len(found) == 1 else np.concatenate(found)
 
 
-def _real(values: Array) -> Array:
+def flat_values(values: Array) -> Array:
     """One row of real values: complex ones by their magnitude."""
     flat = np.ascontiguousarray(values).reshape(-1)
     return magnitude(flat) if flat.dtype.kind == "c" else flat
@@ -272,7 +272,7 @@ def _overlapping(
 # Types of at most 16 bits
 
 
-def _code_counts(
+def code_counts(
     source: ByteSource, layout: TensorLayout, elements: Elements, loops: kernels.Kernels | None, progress: Progress
 ) -> tuple[Array, NDArray[np.int64]]:
     """The values that occur and how often each does."""
@@ -324,7 +324,7 @@ def _kept(tensor: _Tensor, wanted: Wanted | None, median: bool, progress: Progre
     for index, block in enumerate(blocks):
         progress(total * index // len(blocks), total)
         buffer = room[index * pitch : (index + 1) * pitch]
-        values.append(_real(Reader(tensor.source, tensor.layout, buffer).values(block)))
+        values.append(flat_values(Reader(tensor.source, tensor.layout, buffer).values(block)))
         parts.append(_part(values[-1], loops))
     progress(total, total)
     whole = merge(parts)
@@ -522,7 +522,7 @@ def _streamed(
 
 def _value_type(tensor: _Tensor) -> np.dtype[Any]:
     """The type that the tensor's values come in."""
-    return _real(tensor.reader().decode(np.zeros(1, stored_type(tensor.elements.dtype)))).dtype
+    return flat_values(tensor.reader().decode(np.zeros(1, stored_type(tensor.elements.dtype)))).dtype
 
 
 def share(progress: Progress, first: float, last: float) -> Progress:
@@ -539,7 +539,7 @@ def sample_of(reader: Reader, elements: Elements) -> Array:
     runs = Blocks(elements, READ_RUN * elements.dtype.itemsize)
     number = min(READ_RUNS, len(runs))
     places = [((i << 16) + i * GOLDEN % 2**16) * len(runs) // (number << 16) for i in range(number)]
-    return np.concatenate([_real(reader.values(runs[place])).copy() for place in places])
+    return np.concatenate([flat_values(reader.values(runs[place])).copy() for place in places])
 
 
 @dataclass(frozen=True, slots=True)
@@ -560,7 +560,7 @@ class _Measurer:
         self.bars: dict[int, int] | None = {} if plan.few else None
 
     def take(self, blocks: Blocks, index: int) -> None:
-        values = _real(self._reader.values(blocks[index]))
+        values = flat_values(self._reader.values(blocks[index]))
         self.parts[index] = _part(values, self._loops)
         if self.tallier is not None:
             self.tallier.take(values)
@@ -593,7 +593,7 @@ class _Rereader:
 
     def take(self, blocks: Blocks, index: int) -> None:
         if self.wanted is None or self.wanted[index]:
-            self.taker.take(_real(self.reader.values(blocks[index])))
+            self.taker.take(flat_values(self.reader.values(blocks[index])))
 
 
 class Worker(Protocol):
