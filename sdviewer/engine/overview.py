@@ -137,7 +137,7 @@ class Overview:
         self.tree = tree
         self._result = checkpoint if result is None else result
         # The first of them: a chain of all would keep every tree that there was.
-        self._first = before if before is None or before._first is None else before._first
+        self._first: Overview | None = before if before is None or before._first is None else before._first
         self.digests: dict[int, str] = {} if before is None else before.digests
 
     # What the header tells
