@@ -38,6 +38,7 @@ from sdviewer.engine.measuring import measure
 from sdviewer.engine.watch import Watch, files_of
 from sdviewer.errors import CorruptCheckpoint, UsageError
 from sdviewer.formats import open_checkpoint
+from sdviewer.formats.sparse import MOST_DENSE, MOST_TIMES
 from sdviewer.stats.table import KNOWN, NOT_YET, Columns, StatisticsTable
 
 AT_ONCE = 64
@@ -103,15 +104,17 @@ class Survey:
         until = time.monotonic() + params["seconds"]
         measured: list[int] = []
         parts: list[Columns] = []
-        spent = 0
+        spent = nbytes = 0
 
         def tell(done: int, total: int) -> None:
-            progress(before + spent + done, self._nbytes)
+            # Of logical bytes there can be more than are read.
+            progress(before + spent + (nbytes * done // total if total else 0), self._nbytes)
 
         for batch in self._batches(params["first"], params["most"]):
+            nbytes = sum(self._sizes[index] for index in batch)
             parts.append(measure(checkpoint, batch, tell))
             measured += batch
-            spent += sum(self._sizes[index] for index in batch)
+            spent, nbytes = spent + nbytes, 0
             if time.monotonic() >= until:
                 break
         # What was read while somebody wrote to the file is worth nothing.
@@ -172,12 +175,16 @@ class Survey:
 
 
 def _bytes_to_read(checkpoint: Checkpoint) -> list[int]:
-    """For each tensor: an expanded one is read once, however often its elements stand in it."""
+    """For each tensor: an expanded one is read once, however often its elements stand in it, and one without bytes, or
+    that is refused, not at all."""
     storages = checkpoint.storages
+    most = max(MOST_DENSE, MOST_TIMES * checkpoint.size)
     sizes = []
     for info in checkpoint.tensors:
         storage = None if info.storage is None else storages.get(info.storage)
-        sizes.append(info.nbytes if storage is None else min(info.nbytes, storage.nbytes))
+        size = info.nbytes if storage is None else min(info.nbytes, storage.nbytes)
+        refused = info.unreadable or info.kind == "meta" or (storage is None and size > most)
+        sizes.append(0 if refused else size)
     return sizes
 
 

@@ -120,6 +120,23 @@ def test_that_a_tensor_in_sight_that_is_none_of_the_file_is_passed_over(odd: Pat
     assert indices(measure(begun(odd), (8, 5, 10**6)))[0] == 5
 
 
+@pytest.mark.filterwarnings("ignore:Sparse")
+def test_that_tensors_without_bytes_of_their_own_are_nothing_to_be_read(tmp_path: Path) -> None:
+    sparse = torch.sparse_coo_tensor(torch.tensor([[0, 5], [1, 2]]), torch.ones(2), (10**6, 10**6))
+    expanded = torch.ones(1, 3).expand(10**6, 3)
+    tensors = {"w": torch.ones(3), "s": sparse, "m": torch.empty(10**9, 10**3, device="meta"), "e": expanded}
+    torch.save(tensors, tmp_path / "a.pth")
+    survey = begun(tmp_path / "a.pth")
+    seen: list[float] = []
+    params = {"first": [], "seconds": 60.0, "most": 1000}
+    answer = survey.measure(params, lambda done, total: seen.append(done / total))
+    assert answer.body["known"] == answer.body["tensors"]
+    assert answer.body["left"] == 0
+    assert answer.body["nbytes"] < 1000
+    assert seen == sorted(seen)
+    assert seen[-1] == 1
+
+
 def test_that_two_share_a_file_and_leave_out_what_is_known(odd: Path) -> None:
     known = bytes([1, 0, 0, 0, 0, 0, 1, 0])
     shares = [begun(odd, share=share, shares=2, measured=known) for share in range(2)]
