@@ -87,6 +87,7 @@ class Session(QObject):
         # Which sheet the row numbers are of: a worker that has answered an edit meanwhile translates them.
         self._sheet_number = 0
         self.filter_text = ""
+        self._filter_error = ""
         self.by_numbers = False
         self.numbers: Buffers = {}
         """What the tree shows of the numbers (engine.tree_numbers)."""
@@ -281,12 +282,15 @@ class Session(QObject):
         )
 
     def _rows_answered(self, body: Body, buffers: Buffers) -> None:
-        error = body.get("filter_error") or ""
+        error = self._filter_error = body.get("filter_error") or ""
         if not error:
             self.rows_changed.emit(buffers["visible"], buffers["flags"])
-        matched = body.get("matched")
         self.by_numbers = bool(body.get("by_numbers"))
-        self.filtered.emit(-1 if matched is None else min(matched, 2**31 - 1), error)
+        self._tell_matches(body)
+
+    def _tell_matches(self, body: Body) -> None:
+        matched = body.get("matched")
+        self.filtered.emit(-1 if matched is None else min(matched, 2**31 - 1), self._filter_error)
 
     def reveal_several(self, nodes: list[int]) -> None:
         """Show nodes wherever they are folded away, and select them."""
@@ -312,7 +316,9 @@ class Session(QObject):
         def answered(body: Body, buffers: Buffers) -> None:
             self.numbers, self.noted, self._measured = buffers, int(body["noted"]), buffers["measured"]
             if "visible" in buffers:
-                self._rows_answered({**body, "by_numbers": True}, buffers)
+                # What is wrong with a filter that is being typed stays so, while the one before it finds more.
+                self.rows_changed.emit(buffers["visible"], buffers["flags"])
+                self._tell_matches(body)
             self.numbers_changed.emit()
             told(int(body["known"]))
 

@@ -187,6 +187,21 @@ def test_that_a_filter_by_numbers_says_of_how_many_it_can_tell(surveyed: Surveye
     assert tree.filter._note.text() == "3 matches"
 
 
+def test_that_what_is_wrong_with_a_filter_is_still_said_when_more_numbers_come(
+    surveyed: Surveyed_, qtbot: QtBot
+) -> None:
+    session, _ = surveyed
+    for wanted in ("nan", "std:>x"):
+        with qtbot.waitSignal(session.filtered, timeout=SLOW) as said:
+            session.set_filter(wanted)
+    assert said.args is not None
+    wrong = said.args[1]
+    assert wrong
+    with qtbot.waitSignal(session.filtered, timeout=SLOW) as said:
+        session._ask_numbers({}, {"refresh": True}, lambda known: None)
+    assert said.args == [1, wrong]
+
+
 def test_that_the_status_bar_tells_how_far_it_is_and_stops_it(
     odd: Path, window: MainWindow, opened: Opened, qtbot: QtBot
 ) -> None:
