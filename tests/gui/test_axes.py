@@ -99,11 +99,28 @@ def test_that_values_of_any_size_are_drawn_alike(axes: Axes, size: float) -> Non
     assert drawn(size) == drawn(1.0)
 
 
-def test_that_what_is_drawn_follows_the_theme(axes: Axes) -> None:
+def test_that_what_is_drawn_follows_the_theme_once_and_in_a_turn_of_its_own(
+    axes: Axes, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sdviewer.gui.plots.canvas import Canvas
+
+    drawn: list[str] = []
+    start = Canvas.start
+
+    def counted(self: Canvas, *what: Any) -> None:
+        drawn.append(resources.theme().name)
+        start(self, *what)
+
     light = axes.grab().toImage()
+    monkeypatch.setattr(Canvas, "start", counted)
     resources.theme().apply("dark")
+    assert not drawn, "the change of theme itself has enough to do"
+    qtbot.waitUntil(lambda: drawn == ["dark"])
     dark = axes.grab().toImage()
-    resources.theme().apply("light")
+    with qtbot.waitSignal(resources.theme().changed):
+        resources.theme().turn("light")
+    qtbot.waitUntil(lambda: "light" in drawn)
+    assert drawn == ["dark", "light"]
     assert dark != light
     assert axes.grab().toImage() == light
 

@@ -43,6 +43,7 @@ class Axes(QWidget):
         self._whole = False
         self._home: View | None = None
         self._stale = False
+        self._drawn_in = ""
         self._canvas: Canvas | None = None
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
@@ -162,7 +163,7 @@ class Axes(QWidget):
         if self.window().isVisible() and not self.isVisible():
             self._stale = True  # in a view that nobody sees: when it is seen
             return
-        self._stale = False
+        self._stale, self._drawn_in = False, resources.theme().name
         canvas = self._take_canvas()
         canvas.show()
         canvas.start(self._home, self._levels, self._columns, self._whole)
@@ -172,17 +173,18 @@ class Axes(QWidget):
 
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)
-        if resources.is_theme_change(event):
-            # Those of other tabs draw when they are seen: all at once, they would stall the change.
+        # A change of theme comes as several events: palette, no style sheet, another one. All plots in sight at once
+        # would stall it; those of other tabs draw when they are seen.
+        if resources.is_theme_change(event) and self._drawn_in != resources.theme().name and not self._stale:
             self._stale = True
-            self._draw_anew()
+            library().soon(self._draw_anew)
 
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
         self._draw_anew()
 
     def _draw_anew(self) -> None:
-        if self._stale and self.isVisible():
+        if isValid(self) and self._stale and self.isVisible():
             self._draw()
 
 
