@@ -14,7 +14,7 @@ from pytestqt.qtbot import QtBot
 from sdviewer.gui import resources
 from sdviewer.gui.plots import PLOTS
 from sdviewer.gui.plots.plot import Plot
-from tests.gui.plotted import answer, facts_of
+from tests.gui.plotted import answer, facts_of, shown
 
 TENSORS = {
     "matrix": torch.linspace(-1, 1, 600).reshape(20, 30),
@@ -43,6 +43,11 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
 
 def picture(plot: Plot) -> QImage:
     return plot.grab().toImage()
+
+
+def with_heads(about: dict[str, Any]) -> dict[str, Any]:
+    """A tensor of 20 rows in which somebody guessed four heads."""
+    return {**about, "role": {"heads": {"axis": 0, "count": 4, "size": 5}, "parts": []}}
 
 
 @pytest.mark.parametrize("kind", PLOTS, ids=lambda plot: plot.name)
@@ -77,6 +82,26 @@ class TestPlot:
             said = " ".join(part.accessibleDescription() for part in [plot, *plot.findChildren(QWidget)])
             assert any(sign.isdigit() for sign in said) or plot._note.text(), "who does not see it is told"
         resources.theme().apply("light")
+
+    def test_that_a_failure_leaves_nothing_of_the_tensor_before(
+        self, app: QApplication, qtbot: QtBot, kind: type[Plot], facts: dict[str, dict[str, Any]]
+    ) -> None:
+        about = next((about for about in facts.values() if kind.score(about)), None) or with_heads(facts["matrix"])
+        failure = {"message": "It cannot be read", "remedy": "Look at the disk"}
+        plot = shown(kind, about, qtbot)
+
+        def told() -> list[str]:
+            said = [part.accessibleDescription() for part in [plot, *plot.findChildren(QWidget)]]
+            return [words for words in said if any(sign.isdigit() for sign in words)]
+
+        before = picture(plot)
+        assert told()
+        plot._facts = {**about}
+        plot.begin(plot._facts)
+        plot.fail({"message": "It cannot be read", "remedy": "Look at the disk"})
+        qtbot.waitUntil(lambda: not told())
+        assert "It cannot be read" in plot._note.text()
+        assert picture(plot) != before
 
     def test_that_it_does_not_bid_for_a_tensor_without_bytes(self, kind: type[Plot]) -> None:
         assert kind.score({"shape": [2, 3], "dtype": "float32", "source": None}) == 0

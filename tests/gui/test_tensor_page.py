@@ -13,6 +13,7 @@ from sdviewer.gui.main_window import MainWindow
 from sdviewer.gui.panels.tensor_page import TensorPage
 from sdviewer.gui.plots.axes import Axes
 from sdviewer.gui.plots.overlay import _shares
+from sdviewer.gui.plots.plot import PAUSE
 from sdviewer.gui.session import Session
 from tests.gui.conftest import Opened, write_checkpoint
 
@@ -210,3 +211,46 @@ def test_that_a_statistic_that_is_pointed_at_is_shown_in_the_plots(
     canvas.clearFocus()
     assert canvas._pointed is None
     assert axes._marks == []
+
+
+def test_that_an_answer_about_another_slice_is_not_drawn(window: MainWindow, session: Session, qtbot: QtBot) -> None:
+    made = turn_to(window, session, qtbot, "c.conv", "values")
+    plot = values(made)
+    drawn: list[str] = []
+    draw = plot.draw
+
+    def told(body: Any, buffers: Any) -> None:
+        draw(body, buffers)
+        drawn.append(plot.grid.exact_text(0, 0))
+
+    plot.draw = told
+    plot.ask()
+    made.place.move(2, 1)
+    qtbot.waitUntil(lambda: not plot.pending)
+    assert drawn == ["3.0"]
+
+
+def test_that_what_is_pointed_at_is_not_told_once_a_row_without_numbers_is_selected(
+    window: MainWindow, session: Session, qtbot: QtBot
+) -> None:
+    made = turn_to(window, session, qtbot, "a.weight", "heatmap")
+    said: list[str] = []
+    made.linked.said.connect(said.append)
+    heatmap(made).cell_moved.emit((1, 2))
+    document = window.current_page()
+    assert document is not None
+    with qtbot.waitSignal(document.detail.settled):
+        session.reveal(node_of(session, "a"))
+    qtbot.wait(2 * PAUSE)
+    assert not [words for words in said if words]
+
+
+def test_that_the_place_of_the_largest_value_is_not_shown_in_the_next_tensor(
+    window: MainWindow, session: Session, qtbot: QtBot
+) -> None:
+    made = turn_to(window, session, qtbot, "a.weight", "heatmap")
+    canvas = heatmap(made).canvas
+    heatmap(made).point_out("max", 1199.0)
+    heatmap(made).show_tensor(session, {**session.facts})
+    qtbot.waitUntil(lambda: not session.jobs.busy("extreme"))
+    assert canvas._pointed is None

@@ -142,8 +142,7 @@ class DetailPanel(QWidget):
 
     def _forget(self) -> None:
         self._waiting.clear()
-        for plot in self.tensor_page.plots.values():
-            plot.forget()
+        self.tensor_page.forget()
         for lane in ("overview", "glance"):
             self._session.jobs.drop(lane)
         if "overlay" in self.__dict__:

@@ -8,6 +8,7 @@ from PySide6.QtCore import QObject, QTimer, Signal
 
 from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.plots.heatmap import cell_text
+from sdviewer.gui.plots.numbers import floats
 from sdviewer.gui.plots.place import Index, Place
 from sdviewer.gui.plots.plot import PAUSE, Facts, Plot
 from sdviewer.gui.session import Session
@@ -29,9 +30,15 @@ class LinkedCursor(QObject):
 
     def begin(self, session: Session, facts: Facts) -> None:
         """Nobody points at anything in another tensor yet."""
-        self._session, self._facts, self.at = session, facts, ()
+        self.stop()
+        self._session, self._facts = session, facts
+
+    def stop(self) -> None:
+        """Nobody points at anything any more, and nobody wants to know what is there."""
+        self.at = ()
         self._wait.stop()
-        session.jobs.drop("cell")
+        if self._session is not None:
+            self._session.jobs.drop("cell")
 
     def move(self, source: Plot, cell: Index) -> None:
         """Somebody points at an element in a plot, or () at none any more."""
@@ -59,7 +66,7 @@ class LinkedCursor(QObject):
         def answered(body: Body, buffers: Buffers) -> None:
             if self.at != cell or not body["texts"]:
                 return
-            words = cell_text(str(body["texts"][0]), memoryview(buffers["numbers"]).cast("B").cast("d")[0])
+            words = cell_text(str(body["texts"][0]), floats(buffers["numbers"])[0])
             for plot in self._shown():
                 plot.tell_value(cell, words)
             self.said.emit(f"{list(cell)} = {words}")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
-from sdviewer.core import text
 from sdviewer.gui import widgets
 from sdviewer.gui.plots.histogram import HistogramPlot
+from sdviewer.gui.plots.numbers import called
 from sdviewer.gui.plots.place import Place
 from sdviewer.gui.plots.plot import Facts, Plot
 from sdviewer.gui.session import Session
@@ -22,7 +22,7 @@ class PinnedPlot(QWidget):
     def __init__(self, kind: type[Plot], session: Session, facts: Facts, place: Place) -> None:
         super().__init__()
         self._session = session
-        name = text.visible(str(facts.get("key") or facts.get("name") or "tensor"), 200)
+        name = called(facts, 200)
         self.setAccessibleName(f"Pinned: {kind.title} of {name}")
         close = widgets.icon_button("x", "Let go of the pinned plot", 12)
         close.clicked.connect(self.closed)

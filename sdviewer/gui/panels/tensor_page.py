@@ -165,6 +165,12 @@ class TensorPage(QWidget):
         for plot in self.plots.values():
             plot.mark(())
 
+    def forget(self) -> None:
+        """Nothing is wanted any more of the tensor."""
+        for plot in self.plots.values():
+            plot.forget()
+        self.linked.stop()
+
     def offer(self, scores: Mapping[str, int]) -> None:
         """Offer only the views a tensor can have."""
         self._scores = dict(scores)

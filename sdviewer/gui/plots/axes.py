@@ -78,6 +78,7 @@ class Axes(QWidget):
         """Take everything off."""
         self._items, self._levels, self._columns, self._marks = [], [], [], []
         self._whole, self._home = False, None
+        self.setAccessibleDescription("")
         # Most often it is drawn anew at once; hidden and shown, it would be laid out and painted once more.
         QTimer.singleShot(0, self, self._hide_nothing)
 

@@ -27,17 +27,10 @@ class ChoosingPlot(Plot):
         self.add_control(self._notes)
         self.add_control(self._choices)
         self._wide = False
-        self._hint.timeout.connect(self._clear_old)
 
-    def clear(self) -> None:
-        """Take what is drawn off."""
-
-    def _clear_old(self) -> None:
-        """What takes a while to come must not be taken for what is drawn of the tensor before."""
-        if self._answer is None:
-            self.subtitle.setText("")
-            self._notes.hide()
-            self.clear()
+    def _take_off(self) -> None:
+        super()._take_off()
+        self._notes.hide()
 
     def add_choice(self, *widgets: QWidget) -> None:
         """Put choices at the right end of the head."""

@@ -11,6 +11,7 @@ from PySide6.QtGui import QPainter, QPaintEvent
 from sdviewer.core import text
 from sdviewer.gui import resources
 from sdviewer.gui.jobs import Body, Buffers
+from sdviewer.gui.plain import plain_tip
 from sdviewer.gui.plots import colours
 from sdviewer.gui.plots.boundaries import Part, parts_along
 from sdviewer.gui.plots.cell_grid import CellGrid
@@ -155,6 +156,10 @@ class HeadsPlot(ChoosingPlot):
         spans = [[head.start, head.stop] for head in self._heads]
         return "heads", {"axis": facts["role"]["heads"]["axis"], "spans": spans}
 
+    def clear(self) -> None:
+        self.grid.show_heads([], [], [])
+        self.grid.setAccessibleDescription("")
+
     def draw(self, body: Body, buffers: Buffers) -> None:
         self._values = floats(buffers[self._measure])
         dead = whole_numbers(buffers["dead"])
@@ -188,13 +193,15 @@ class HeadsPlot(ChoosingPlot):
 
     def mark(self, cell: Index) -> None:
         """Show the head of an element that is pointed at elsewhere."""
+        if self._answer is None:
+            return
         axis = (self._facts.get("role") or {}).get("heads", {}).get("axis", 0) if self._heads else 0
         at = cell[axis] if axis < len(cell) else -1
         place = next((i for i, head in enumerate(self._heads) if head.start <= at < head.stop), -1)
         self.grid.show_current(self.grid.cell_of(place))
 
     def _pointed(self, cell: int) -> None:
-        if cell < 0 or not self._values:
+        if cell < 0 or self._answer is None:
             self.cursor_moved.emit("")
             return
         place = self.grid.head_of(cell)
@@ -205,10 +212,12 @@ class HeadsPlot(ChoosingPlot):
         words = (
             f"{self._called(head)}, {which} {head.start} – {head.stop - 1}: {what} {text.value(self._values[place])}"
         )
-        self.grid.setToolTip(words)
+        self.grid.setToolTip(plain_tip(words))
         self.cursor_moved.emit(words)
 
     def _chosen(self, cell: int) -> None:
+        if self._answer is None:  # the heads are those of the tensor before
+            return
         head = self._heads[self.grid.head_of(cell)]
         along = (head.start, head.stop)
         rows, columns = (int(size) for size in self._facts["shape"])

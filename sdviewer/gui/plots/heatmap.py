@@ -103,6 +103,12 @@ class HeatmapPlot(Plot):
             params["most"] = LOOK
         return "slice", params
 
+    def clear(self) -> None:
+        self.canvas.show_nothing()
+        self.canvas.setAccessibleDescription("")
+        self.whole.hide()
+        self.reduction.setText("")
+
     def draw(self, body: Body, buffers: Buffers) -> None:
         row, column, rows, columns = (int(at) for at in body["window"])
         block = int(body["block"][0]), int(body["block"][1])
@@ -119,7 +125,7 @@ class HeatmapPlot(Plot):
         self._show_words(body, (row, column, rows, columns), block)
         if body["sampled"]:
             self._looked = True
-            QTimer.singleShot(0, self, self.ask)
+            self._soon.start()
 
     def _show_words(self, body: Body, window: Window, block: tuple[int, int]) -> None:
         row, column, rows, columns = window
@@ -202,11 +208,7 @@ class HeatmapPlot(Plot):
     def _window_changed(self) -> None:
         self.canvas.show_window(self.place.window)
         self._looked = False
-        if self._session is not None and self.isVisible():
-            self.pending = True
-            self._soon.start()
-        else:
-            self._answer = None
+        self._ask_soon()
 
     def _slice_changed(self) -> None:
         self._looked = False

@@ -91,6 +91,13 @@ class HeatmapCanvas(QWidget):
         self._window = picture.window
         self.update()
 
+    def show_nothing(self) -> None:
+        """Take the picture off."""
+        self._shown, self._divisions, self._coloured = None, Divisions(), None
+        self._window = (0, 0, 0, 0)
+        self._cursor = self._pointed = None
+        self.update()
+
     def show_window(self, window: Window | None) -> None:
         """Show a part of the slice with what is there of it, until a picture of its own comes."""
         if self._shown is not None:

@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QHBoxLayout, QWidget
 from sdviewer.core import text
 from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.plots.axes import Axes
+from sdviewer.gui.plots.numbers import floats, whole_numbers
 from sdviewer.gui.plots.picture import Column
 from sdviewer.gui.plots.plot import Facts, Plot
 from sdviewer.gui.plots.scale import Mark, power_of_ten, ticks
@@ -44,6 +45,7 @@ class HistogramPlot(Plot):
         self._span: tuple[float, float] | None = None
         self._scale = "linear"
         self._axes = Axes()
+        self._axes.setAccessibleName("Histogram")
         self._below = Chip("")
         self._above = Chip("")
         self._robust = Chip("Full range")
@@ -95,6 +97,11 @@ class HistogramPlot(Plot):
         self.pending = True
         self._hint.start()
 
+    def clear(self) -> None:
+        self._axes.start_over()
+        for part in (self._below, self._above, self._robust, self._odd_row):
+            part.hide()
+
     def draw(self, body: Body, buffers: Buffers) -> None:
         self._axes.start_over()
         summary, found = body["summary"], body["histogram"]
@@ -105,10 +112,10 @@ class HistogramPlot(Plot):
         self._show_chips(found)
         if found["values"]:
             values = [float(value) for value in found["values"]]
-            self._draw_bars(values, _numbers(buffers["value_counts"], "q"))
+            self._draw_bars(values, _counts(buffers["value_counts"]))
             self.subtitle.setText(f"counts of {text.plural(len(values), 'value')}")
         else:
-            edges, counts = _numbers(buffers["edges"], "d"), _numbers(buffers["counts"], "q")
+            edges, counts = floats(buffers["edges"]), _counts(buffers["counts"])
             self.subtitle.setText(self._words(found, summary, len(counts)))
             if counts and (sum(counts) or found["zeros"]):
                 self._draw_steps(edges, counts, summary, int(found["zeros"]))
@@ -122,8 +129,8 @@ class HistogramPlot(Plot):
             return []
         body, buffers = self._answer
         if values := body["histogram"]["values"]:
-            return [("value", values), ("count", list(map(int, _numbers(buffers["value_counts"], "q"))))]
-        edges, counts = _numbers(buffers["edges"], "d"), list(map(int, _numbers(buffers["counts"], "q")))
+            return [("value", values), ("count", whole_numbers(buffers["value_counts"]))]
+        edges, counts = floats(buffers["edges"]), whole_numbers(buffers["counts"])
         return [
             *(("from", edges[:-1]), ("to", edges[1:]), ("count", counts)),
             ("exact zeros", [int(body["histogram"]["zeros"])]),
@@ -144,7 +151,7 @@ class HistogramPlot(Plot):
         if zeros and low <= 0 <= high:
             spike = min(self._heights([float(zeros)])[0], ceiling)
             self._axes.add_line([0.0, 0.0], [base, spike], "text", 2.5)
-            words = f"  {_zero_words(zeros)} ({text.percent(zeros / self._count)})  "
+            words = f"  {self._zero_words(zeros)} ({text.percent(zeros / self._count)})  "
             self._axes.add_words(0.0, ceiling, words, "text", (0.0, 0.0))
         margin = (high - low) * 0.012
         self._axes.set_range((low - margin, high + margin), (base, ceiling))
@@ -170,7 +177,7 @@ class HistogramPlot(Plot):
         return base, ceiling
 
     def _show_chips(self, found: Facts) -> None:
-        about = "≈ " if self._sampled else ""
+        about = self._about
         for chip, words, n in (
             (self._below, "‹ {} below", int(found["below"] or 0)),
             (self._above, "{} above ›", int(found["above"] or 0)),
@@ -190,12 +197,20 @@ class HistogramPlot(Plot):
             if field == "zeros":
                 many = n / self._count >= MANY_ZEROS
                 self._odd[field].dress(self._odd[field].text(), "warn" if many else "", "warn" if many else "")
-            self._odd[field].setToolTip(f"{n:,} of {int(found['count']):,} values, {share}")
+            self._odd[field].setToolTip(f"{about}{text.count(n)} of {int(found['count']):,} values, {about}{share}")
 
     @property
     def _sampled(self) -> bool:
         """Whether this is a first look, scaled up from a sample."""
         return bool(self._summary.get("approximate"))
+
+    @property
+    def _about(self) -> str:
+        """What stands before a number of a first look."""
+        return "≈ " if self._sampled else ""
+
+    def _zero_words(self, n: int) -> str:
+        return f"{self._about}{text.count(n)} exact {'zero' if n == 1 else 'zeros'}"
 
     def _words(self, found: Facts, summary: Facts, bins: int) -> str:
         parts = [text.plural(bins, "bin")]
@@ -227,11 +242,11 @@ class HistogramPlot(Plot):
         if statistic == "std" and mean is not None and std:
             marks = [Mark(mean - std, " μ − σ "), Mark(mean + std, " μ + σ ")]
         elif statistic == "zeros":
-            marks = [Mark(0.0, f" {_zero_words(int(self._summary.get('zeros') or 0))} ")]
+            marks = [Mark(0.0, f" {self._zero_words(int(self._summary.get('zeros') or 0))} ")]
         elif statistic in ("outliers", "outliers6") and mean is not None and std:
             marks = [Mark(mean - 6 * std, " −6σ "), Mark(mean + 6 * std, " 6σ ")]
         elif statistic in _PLACES and value is not None and math.isfinite(value):
-            marks = [Mark(value, f" {_PLACES[statistic]} {text.value(value)} ")]
+            marks = [Mark(value, f" {_PLACES[statistic]} {self._about}{text.value(value)} ")]
         else:
             marks = []
         self._axes.point_out(marks)
@@ -250,10 +265,6 @@ class HistogramPlot(Plot):
         self.set_scale(scale)
 
 
-def _zero_words(n: int) -> str:
-    return f"{text.count(n)} exact {'zero' if n == 1 else 'zeros'}"
-
-
 def _normal(summary: Facts, edges: list[float], counted: float) -> tuple[list[float], list[float]]:
     """The normal curve of the same mean and deviation, as counts in bins of this width."""
     mean, std = summary.get("mean"), summary.get("std")
@@ -265,6 +276,5 @@ def _normal(summary: Facts, edges: list[float], counted: float) -> tuple[list[fl
     return x, [most * math.exp(-0.5 * ((at - mean) / std) ** 2) for at in x]
 
 
-def _numbers(buffer: memoryview, code: str) -> list[float]:
-    """A buffer of the engine (8-byte numbers of `array` code `d` or `q`) as a list; never more than a few hundred."""
-    return [float(number) for number in memoryview(buffer).cast("B").cast(code)]  # type: ignore[call-overload]
+def _counts(buffer: memoryview) -> list[float]:
+    return [float(number) for number in whole_numbers(buffer)]

@@ -180,6 +180,10 @@ class KernelsPlot(ChoosingPlot):
             "common": self._common,
         }
 
+    def clear(self) -> None:
+        self.grid.show_kernels(QImage(), 0, (1, 1))
+        self.grid.setAccessibleDescription("")
+
     def draw(self, body: Body, buffers: Buffers) -> None:
         height, width = (int(size) for size in body["size"])
         self._limits = floats(buffers["limits"])
@@ -228,16 +232,18 @@ class KernelsPlot(ChoosingPlot):
         self.grid.show_current(cell[0] - int(body["first"]) if there and cell[0] >= 0 else -1)
 
     def _pointed(self, cell: int) -> None:
-        if cell < 0:
+        if cell < 0 or self._answer is None:
             self.cursor_moved.emit("")
             return
         out, channel = self._kernel(cell)
-        where = f"[{out}, :]" if self._answer is not None and self._answer[0]["rgb"] else f"[{out}, {channel}]"
+        where = f"[{out}, :]" if self._answer[0]["rgb"] else f"[{out}, {channel}]"
         words = f"kernel {where}: largest magnitude of its scale {text.value(self._limits[cell])}"
         self.grid.setToolTip(words)
         self.cursor_moved.emit(words)
 
     def _chosen(self, cell: int) -> None:
+        if self._answer is None:  # the kernels are those of the tensor before
+            return
         out, channel = self._kernel(cell)
         height, width = self._shape[2:]
         self.slice_wanted.emit(SlicePart((2, 3), (out, channel, 0, 0), (0, height), (0, width)))

@@ -12,6 +12,7 @@ from sdviewer.core import text
 from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.plots.axes import Axes
 from sdviewer.gui.plots.boundaries import inner_edges, parts_along
+from sdviewer.gui.plots.numbers import floats
 from sdviewer.gui.plots.place import Index
 from sdviewer.gui.plots.plot import Facts, Plot
 from sdviewer.gui.plots.scale import Mark, plain_number, ticks
@@ -50,6 +51,7 @@ class LinePlot(Plot):
         self.add_control(self.log)
         self.add_control(self.shape)
         self._axes = Axes(plain_number)
+        self._axes.setAccessibleName(self.title)
         self._axes.pointed.connect(self._pointed)
         self.set_body(self._axes)
         self.setMinimumHeight(150)
@@ -87,10 +89,15 @@ class LinePlot(Plot):
         else:
             self._draw_answer()
 
+    def clear(self) -> None:
+        self._axes.start_over()
+        self.log.hide()
+        self._values = []
+
     def draw(self, body: Body, buffers: Buffers) -> None:
         self._axes.start_over()
         n, block = int(body["count"]), int(body["block"])
-        low, high = (memoryview(buffers[name]).cast("B").cast("d").tolist() for name in ("low", "high"))
+        low, high = (floats(buffers[name]) for name in ("low", "high"))
         self._block, self._count, self._sorted = block, n, bool(body["sorted"])
         self._ends = body["min_at"], body["max_at"]
         self._values = list(zip(low, high, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sdviewer.core import text
 from sdviewer.core.dtypes import DTYPES
 from sdviewer.gui.plots.plot import Facts
 
@@ -23,6 +24,11 @@ def has_numbers(facts: Facts) -> bool:
         return False
     dtype = DTYPES.get(str(facts.get("dtype")))
     return (dtype is None or dtype.kind != "bits") and 0 not in (facts.get("shape") or ())
+
+
+def called(facts: Facts, most: int) -> str:
+    """The key of a tensor, or else its name, as it is shown; at most `most` characters."""
+    return text.visible(str(facts.get("key") or facts.get("name") or "tensor"), most)
 
 
 def long_axes(facts: Facts) -> list[int]:

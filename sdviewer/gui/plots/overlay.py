@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from PySide6.QtCore import QSize, Qt
 from PySide6.QtGui import QPainter, QPaintEvent, QPen
@@ -14,6 +14,8 @@ from sdviewer.core import text
 from sdviewer.gui import resources
 from sdviewer.gui.jobs import Body, Buffers, is_cancelled
 from sdviewer.gui.plots.axes import Axes
+from sdviewer.gui.plots.numbers import called, floats, whole_numbers
+from sdviewer.gui.plots.plot import Facts
 from sdviewer.gui.plots.scale import plain_number, ticks
 from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import Card, Elided
@@ -23,8 +25,6 @@ MOST: Final = len(resources.SERIES)
 BINS: Final = 100
 DASHES: Final[tuple[tuple[float, ...], ...]] = ((), (6, 2), (2, 2), (8, 2, 2, 2), (1, 1.5), (8, 2, 2, 2, 2, 2))
 """A pattern of its own for each line, so that none is told by its colour alone."""
-
-Facts = Mapping[str, Any]
 
 
 @dataclass
@@ -65,6 +65,7 @@ class OverlaidHistograms(Card):
         self._entries: list[_Entry] = []
         self._open = 0
         self._axes = Axes(lambda share: f"{plain_number(100 * share)} %")
+        self._axes.setAccessibleName("Distributions")
         self._legend = QWidget()
         self._legend.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         self._grid = QGridLayout(self._legend)
@@ -118,8 +119,8 @@ class OverlaidHistograms(Card):
 
             def answered(body: Body, buffers: Buffers, entry: _Entry = entry) -> None:
                 entry.found = body["histogram"]
-                entry.edges = tuple(memoryview(buffers["edges"]).cast("B").cast("d"))
-                entry.counts = tuple(memoryview(buffers["counts"]).cast("B").cast("q"))
+                entry.edges = tuple(floats(buffers["edges"]))
+                entry.counts = tuple(whole_numbers(buffers["counts"]))
                 entry.span = (entry.edges[0], entry.edges[-1]) if entry.edges else None
                 self._answered(span)
 
@@ -166,7 +167,7 @@ class OverlaidHistograms(Card):
     def _said(self, entry: _Entry) -> str:
         counts, edges = entry.counts, entry.edges
         most = max(range(len(counts)), key=counts.__getitem__)
-        return f"{_name(entry.facts)} highest near {text.value((edges[most] + edges[most + 1]) / 2)}"
+        return f"{called(entry.facts, 120)} highest near {text.value((edges[most] + edges[most + 1]) / 2)}"
 
     def _show_legend(self) -> None:
         """A line, a name and what is not drawn, two tensors a row."""
@@ -176,16 +177,12 @@ class OverlaidHistograms(Card):
                 widget.deleteLater()
         for number, entry in enumerate(self._entries):
             row, column = divmod(number, 2)
-            words = _name(entry.facts)
+            words = called(entry.facts, 120)
             if entry.why or not entry.facts.get("source"):
                 words = f"{words}: {entry.why or 'no numbers'}"
             label = Elided(words, "note", Qt.TextElideMode.ElideMiddle)
             self._grid.addWidget(_Sample(number), row, 2 * column)
             self._grid.addWidget(label, row, 2 * column + 1)
-
-
-def _name(facts: Facts) -> str:
-    return text.visible(str(facts.get("key") or facts.get("name") or "tensor"), 120)
 
 
 def _shares(entry: _Entry) -> list[float]:

@@ -64,6 +64,7 @@ class Plot(Card):
         self._session: Session | None = None
         self._facts: Facts = {}
         self._answer: tuple[Body, Buffers] | None = None
+        self._drawn_of: Facts | None = None
         self._note = widgets.label("", "note")
         self._note.setWordWrap(True)
         self._note.hide()
@@ -75,7 +76,7 @@ class Plot(Card):
         self._soon = QTimer(self, interval=PAUSE, singleShot=True)
         self._soon.timeout.connect(self.ask)
         self._hint = QTimer(self, interval=500, singleShot=True)
-        self._hint.timeout.connect(lambda: self.say("Reading numbers…"))
+        self._hint.timeout.connect(self._say_waiting)
 
     @property
     def _lane(self) -> str:
@@ -95,6 +96,10 @@ class Plot(Card):
         """Show an answer."""
         raise NotImplementedError
 
+    def clear(self) -> None:
+        """Take what is drawn off."""
+        raise NotImplementedError
+
     def share(self, place: Place) -> None:
         """Look where the other plots of the page look."""
         self.place = place
@@ -103,10 +108,23 @@ class Plot(Card):
 
     def _slice_changed(self) -> None:
         """Another slice is wanted, at once where somebody sees it."""
-        self._answer, self.pending = None, False
-        if self._session is not None and self.isVisible():
+        self._answer = None
+        self._ask_soon()
+
+    def _ask_soon(self) -> None:
+        """Ask once nothing about the question changes any more; what was asked before is not drawn."""
+        if self._session is None:
+            return
+        self._session.jobs.drop(self._lane)
+        self._hint.stop()
+        if self.isVisible():
             self.pending = True
             self._soon.start()
+            return
+        self._answer = None
+        if self.pending:
+            self.pending = False
+            self.finished.emit()
 
     def begin(self, facts: Facts) -> None:
         """Get ready for another tensor, before its numbers are asked for."""
@@ -177,11 +195,17 @@ class Plot(Card):
         )
 
     def ask_aside(self, lane: str, name: str, params: dict[str, Any], done: Any) -> Job | None:
-        """Ask for something small beside the plot itself; failures are silent."""
+        """Ask for something small beside the plot itself; failures are silent, an answer about another tensor too."""
         if self._session is None:
             return None
+        facts = self._facts
+
+        def answered(body: Body, buffers: Buffers) -> None:
+            if self._facts is facts:
+                done(body, buffers)
+
         return self._session.ask_numbers(
-            name, {"source": self._facts["source"], **params}, done, lambda failure: None, lane=lane
+            name, {"source": facts["source"], **params}, answered, lambda failure: None, lane=lane
         )
 
     def forget(self) -> None:
@@ -209,6 +233,7 @@ class Plot(Card):
         if self._answer is None:
             return
         self.say("")
+        self._drawn_of = self._facts
         self.draw(*self._answer)
         if self.pending:
             self.pending = False
@@ -219,11 +244,24 @@ class Plot(Card):
         if is_cancelled(failure):
             return
         self._answer = None
+        self._take_off()
         self.say(f"{text.visible(str(failure.get('message', '')))}. {text.visible(str(failure.get('remedy', '')))}")
         self.pending = False
         self.finished.emit()
 
+    def _take_off(self) -> None:
+        """Take off what is drawn and what is said of it."""
+        self._drawn_of = None
+        self.subtitle.setText("")
+        self.clear()
+
+    def _say_waiting(self) -> None:
+        """What takes a while to come must not be taken for what is drawn of the tensor before."""
+        if self._drawn_of is not self._facts:
+            self._take_off()
+        self.say("Reading numbers…")
+
     def say(self, words: str) -> None:
-        """A line in place of the plot, or "" to show the plot."""
+        """A line above the plot, "" for none."""
         self._note.setText(words)
         self._note.setVisible(bool(words))

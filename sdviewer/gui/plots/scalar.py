@@ -83,6 +83,12 @@ class ScalarPlot(Plot):
         axes = {"x": None, "y": None} if not shape else {"x": len(shape) - 1, "y": None}
         return "values", {**axes, "index": [0] * len(shape), "row0": 0, "rows": 1, "col0": 0, "cols": 1}
 
+    def clear(self) -> None:
+        for part in (self._copy, self.big, self._exact):
+            part.hide()
+        self.big.say("")
+        self.setAccessibleDescription("")
+
     def draw(self, body: Body, buffers: Buffers) -> None:
         shape = tuple(self._facts.get("shape") or ())
         dtype = text.visible(str(self._facts.get("dtype") or ""), 40)

@@ -75,7 +75,16 @@ class SpectrumPlot(ChoosingPlot):
         return 60 if has_numbers(facts) and len(long_axes(facts)) >= 2 else 0
 
     def begin(self, facts: Facts) -> None:
+        self._job = None
         self._offer.hide()
+
+    def forget(self) -> None:
+        super().forget()
+        self._job = None
+
+    def take(self, body: Body, buffers: Buffers) -> None:
+        self._job = None
+        super().take(body, buffers)
 
     def request(self, facts: Facts) -> tuple[str, dict[str, Any]]:
         return "spectrum", {"how": "auto"}
@@ -87,7 +96,8 @@ class SpectrumPlot(ChoosingPlot):
     def draw(self, body: Body, buffers: Buffers) -> None:
         self._axes.start_over()
         self.measured.emit(body)
-        self._show_offer(body)
+        if self._job is None:  # else what is computed can still be stopped
+            self._show_offer(body)
         self.subtitle.setText(_subtitle(body, self._facts))
         self.subtitle.setToolTip(_accuracy(body))
         self._axes.setAccessibleDescription(description(body))
@@ -172,7 +182,7 @@ class SpectrumPlot(ChoosingPlot):
         if is_cancelled(failure) and self._answer is not None:
             self._show_offer(self._answer[0])
         else:
-            self._offer.hide()
+            self._job = None
             self._failed(failure)
 
 

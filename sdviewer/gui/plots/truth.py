@@ -87,6 +87,10 @@ class TruthPlot(Plot):
     def request(self, facts: Facts) -> tuple[str, dict[str, Any]]:
         return "overview", {"bins": 2}
 
+    def clear(self) -> None:
+        self._bars.show_counts(0, 0)
+        self._bars.setAccessibleDescription("")
+
     def draw(self, body: Body, buffers: Buffers) -> None:
         found = body["histogram"]
         counts = dict(zip(found["values"], whole_numbers(buffers["value_counts"]), strict=True))

@@ -95,6 +95,10 @@ class ValuesPlot(Plot):
         shape = text.shape(self.place.shape or ())
         self.subtitle.setText(f"[{', '.join(shown)}] of {shape}" if len(shown) > 2 else shape)
 
+    def clear(self) -> None:
+        self.grid.setAccessibleDescription("")
+        self._take_place()
+
     def _slice_changed(self) -> None:
         if self.editor is not None:
             self.editor.close_now()
