@@ -87,7 +87,6 @@ class TestPlot:
         self, app: QApplication, qtbot: QtBot, kind: type[Plot], facts: dict[str, dict[str, Any]]
     ) -> None:
         about = next((about for about in facts.values() if kind.score(about)), None) or with_heads(facts["matrix"])
-        failure = {"message": "It cannot be read", "remedy": "Look at the disk"}
         plot = shown(kind, about, qtbot)
 
         def told() -> list[str]:

@@ -158,6 +158,13 @@ def test_that_a_few_selected_tensors_are_drawn_over_each_other(
     heights = [max(_shares(entry)) for entry in overlay._entries]
     assert heights[0] == pytest.approx(heights[1]), "shares, not counts"
     assert heights[2] > 4 * heights[0], "the third has a fifth of the range and all of its values there"
+    # While all tensors are measured the sums come each second.
+    asked: list[Any] = []
+    overlay._measure = asked.append  # type: ignore[method-assign]
+    with qtbot.waitSignal(session.totals_changed):
+        session.request_totals()
+    qtbot.waitUntil(lambda: not session.jobs.busy())
+    assert not asked and overlay._axes.accessibleDescription() == said, "it measured them once more"
 
 
 def test_that_a_part_that_another_plot_names_is_enlarged_in_the_heatmap(

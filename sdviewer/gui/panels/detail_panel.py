@@ -141,11 +141,18 @@ class DetailPanel(QWidget):
             self._forget()
 
     def _forget(self) -> None:
+        self._forget_tensor()
+        self._forget_several()
+
+    def _forget_tensor(self) -> None:
         self._waiting.clear()
         self.tensor_page.forget()
         for lane in ("overview", "glance"):
             self._session.jobs.drop(lane)
+
+    def _forget_several(self) -> None:
         if "overlay" in self.__dict__:
+            self.overlay.hide()
             self.overlay.forget()
 
     def show_facts(self, facts: Facts) -> None:
@@ -296,7 +303,8 @@ class DetailPanel(QWidget):
         QTimer.singleShot(0, self._check_settled)
 
     def _show_totals(self, totals: Body) -> None:
-        self._forget()
+        # They come again while all tensors are measured; the distributions then go on.
+        self._forget_tensor()
         n = len(self._session.selection)
         self.path.show_sentence(f"{text.plural(n, 'row')} selected")
         words = [text.plural(int(totals["tensors"]), "tensor"), f"{text.count(int(totals['params']))} params"]
@@ -310,16 +318,18 @@ class DetailPanel(QWidget):
         self.line.show_facts([(word, False) for word in words])
         self.related.show_related(())
         if not totals["tensors"]:
+            self._forget_several()
             self._stack.setCurrentIndex(0)
             return
         self._stack.setCurrentWidget(self.selection_page)
         self.selection_page.refresh()
         chosen = self._session.selection
         few = 1 < len(chosen) <= MOST_OVERLAID and int(totals["tensors"]) == len(chosen)
-        if few or "overlay" in self.__dict__:
-            self.overlay.setVisible(few)
         if few:
+            self.overlay.show()
             self.overlay.show_rows(self._session, chosen)
+        else:
+            self._forget_several()
 
 
 class _FactsLine(QWidget):

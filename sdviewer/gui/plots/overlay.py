@@ -63,6 +63,7 @@ class OverlaidHistograms(Card):
         super().__init__("Distributions", " ")
         self._session: Session | None = None
         self._entries: list[_Entry] = []
+        self._rows: list[int] = []
         self._open = 0
         self._axes = Axes(lambda share: f"{plain_number(100 * share)} %")
         self._axes.setAccessibleName("Distributions")
@@ -83,27 +84,51 @@ class OverlaidHistograms(Card):
         """Nothing of this is wanted any more."""
         if self._session is not None:
             for i in range(MOST):
-                self._session.jobs.drop(f"overlay {i}")
+                self._session.jobs.drop(f"overlay facts {i}")
+        self._drop_measures()
+        self._rows, self._entries = [], []
 
     def show_rows(self, session: Session, rows: Sequence[int]) -> None:
-        """Draw the tensors of at most `MOST` rows over each other; others among the rows are left out."""
-        self.forget()
-        self._session, self._entries, self._open = session, [], len(rows)
-        self._axes.start_over()
-        self.subtitle.setText("Reading numbers…")
-        entries: list[_Entry | None] = [None] * len(rows)
+        """Draw the tensors of at most `MOST` rows over each other; others among the rows are left out.
+
+        Asked again about the same tensors it goes on with what it measures, and shows what they are called now.
+        """
+        if list(rows) != self._rows:
+            self.forget()
+            self._session, self._rows = session, list(rows)
+            self._start_over()
+        found: dict[int, Body] = {}
 
         def known(i: int, facts: Body) -> None:
-            if facts.get("shape") is not None:
-                entries[i] = _Entry(facts)
-            self._open -= 1
-            if not self._open:
-                self._entries = [entry for entry in entries if entry is not None]
-                self._show_legend()
-                self._measure(None)
+            found[i] = facts
+            if len(found) == len(rows):
+                self._show_facts([found[i] for i in sorted(found) if found[i].get("shape") is not None])
 
         for i, row in enumerate(rows):
-            session.ask("facts", {"row": row}, lambda facts, _, i=i: known(i, facts), lane=f"overlay {i}")
+            session.ask("facts", {"row": row}, lambda facts, _, i=i: known(i, facts), lane=f"overlay facts {i}")
+
+    def _show_facts(self, found: Sequence[Facts]) -> None:
+        """Measure these tensors, unless they are those that are drawn or measured."""
+        same = [entry.facts.get("source") for entry in self._entries] == [facts.get("source") for facts in found]
+        if same and self._entries:
+            for entry, facts in zip(self._entries, found, strict=True):
+                entry.facts = facts
+            self._show_legend()
+            return
+        self._drop_measures()
+        self._start_over()
+        self._entries = [_Entry(facts) for facts in found]
+        self._show_legend()
+        self._measure(None)
+
+    def _start_over(self) -> None:
+        self._axes.start_over()
+        self.subtitle.setText("Reading numbers…")
+
+    def _drop_measures(self) -> None:
+        if self._session is not None:
+            for i in range(MOST):
+                self._session.jobs.drop(f"overlay {i}")
 
     def _measure(self, span: tuple[float, float] | None) -> None:
         """Ask for the histograms, over their own ranges to find the common one, or over that."""
