@@ -106,6 +106,15 @@ class TestPlot:
         assert kind.score({"shape": [2, 3], "dtype": "float32", "source": None}) == 0
 
 
+def test_that_no_plot_is_offered_that_could_only_fail() -> None:
+    def offered(dtype: str, layout: dict[str, Any]) -> set[str]:
+        about = {"shape": [2, 32], "dtype": dtype, "source": {"layout": layout}}
+        return {plot.name for plot in PLOTS if plot.score(about)}
+
+    assert not offered("q4_k", {"opaque": 18}), "only the container knows what these bytes are"
+    assert offered("bits8", {}) == {"values"}, "they are no numbers"
+
+
 def test_that_every_tensor_has_a_plot(facts: dict[str, dict[str, Any]]) -> None:
     for about in facts.values():
         assert any(plot.score(about) for plot in PLOTS) or about["shape"] == [0, 5]

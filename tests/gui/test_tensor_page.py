@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PySide6.QtCore import Qt
 from pytestqt.qtbot import QtBot
@@ -261,3 +262,16 @@ def test_that_the_place_of_the_largest_value_is_not_shown_in_the_next_tensor(
     heatmap(made).show_tensor(session, {**session.facts})
     qtbot.waitUntil(lambda: not session.jobs.busy("extreme"))
     assert canvas._pointed is None
+
+
+def test_that_of_values_that_are_not_decoded_it_is_said_why_nothing_is_drawn(
+    window: MainWindow, opened: Opened, tmp_path: Path, qtbot: QtBot
+) -> None:
+    np.savez(tmp_path / "texts.npz", texts=np.array(["a", "bc"]), numbers=np.arange(4.0))
+    session = opened(tmp_path / "texts.npz")
+    made = turn_to(window, session, qtbot, "texts")
+    qtbot.waitUntil(lambda: made._note.isVisibleTo(window))
+    assert "not decoded" in made._why.text()
+    assert not made.shown()
+    turn_to(window, session, qtbot, "numbers")
+    assert made.shown() and not made._note.isVisibleTo(window)

@@ -190,9 +190,9 @@ class DetailPanel(QWidget):
                 page.say(f"{why[:1].upper()}{why[1:]}.")
             QTimer.singleShot(0, self._check_settled)
             return
-        page.say("")
         scores = {kind.name: kind.score(facts) for kind in PLOTS}
         possible = {name: score for name, score in scores.items() if score > 0}
+        page.say("" if possible else _not_decoded(facts))
         page.begin(self._session, facts)
         page.offer(possible)
         page.show_view(self._view if self._view in possible else OVERVIEW)
@@ -376,13 +376,13 @@ def _fact_words(facts: Facts, summary: Facts | None = None) -> list[tuple[str, b
         return [("only its key is known", False)]
     if facts.get("shape") is not None:
         words.append((text.shape(tuple(facts["shape"])), True))
-        words.append((str(facts["dtype"]), False))
+        words.append((text.visible(str(facts["dtype"]), 40), False))
         words.append((_params(int(facts["params"])), False))
         words.append((text.size(int(facts["nbytes"])), False))
         if 0 < float(facts.get("share") or 0) < 1:
             words.append((f"{text.percent(float(facts['share']))} of model", False))
         if facts.get("tensor_kind") not in (None, "", "tensor"):
-            words.append((str(facts["tensor_kind"]), False))
+            words.append((text.visible(str(facts["tensor_kind"]), 40), False))
         if said := (facts.get("role") or {}).get("words"):
             words.append((str(said), False))
         if summary and (facts.get("role") or {}).get("kind") == "mask" and summary.get("count"):
@@ -426,6 +426,10 @@ def _written_words(facts: Facts) -> str:
     count = sum(len(texts) for _, texts in writes)
     edited = f"{text.plural(count, 'number')} edited" if count else "Edited"
     return f"{edited}: marked among the values. Plots and statistics are of the numbers in the file until it is saved."
+
+
+def _not_decoded(facts: Facts) -> str:
+    return f"Values of type {text.visible(str(facts['dtype']), 40)} are not decoded: only their bytes are known."
 
 
 def _params(n: int) -> str:

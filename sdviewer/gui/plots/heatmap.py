@@ -15,6 +15,7 @@ from sdviewer.gui import icons, widgets
 from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.plots.boundaries import head_edges, inner_edges, parts_along
 from sdviewer.gui.plots.heatmap_canvas import Divisions, HeatmapCanvas, Picture
+from sdviewer.gui.plots.numbers import has_numbers, long_axes
 from sdviewer.gui.plots.place import Index, Place, Window
 from sdviewer.gui.plots.plot import Facts, Plot
 from sdviewer.gui.widgets import Chip
@@ -72,8 +73,7 @@ class HeatmapPlot(Plot):
 
     @staticmethod
     def score(facts: Facts) -> int:
-        shape = facts.get("shape") or ()
-        return 70 if facts.get("source") and sum(size > 1 for size in shape) >= 2 and 0 not in shape else 0
+        return 70 if has_numbers(facts) and len(long_axes(facts)) >= 2 else 0
 
     def share(self, place: Place) -> None:
         super().share(place)

@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QHBoxLayout, QWidget
 from sdviewer.core import text
 from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.plots.axes import Axes
-from sdviewer.gui.plots.numbers import floats, whole_numbers
+from sdviewer.gui.plots.numbers import floats, has_numbers, long_axes, whole_numbers
 from sdviewer.gui.plots.picture import Column
 from sdviewer.gui.plots.plot import Facts, Plot
 from sdviewer.gui.plots.scale import Mark, power_of_ten, ticks
@@ -79,8 +79,7 @@ class HistogramPlot(Plot):
 
     @staticmethod
     def score(facts: Facts) -> int:
-        elements = math.prod(facts.get("shape") or ())
-        return 80 if facts.get("source") and elements > 1 else 0
+        return 80 if has_numbers(facts) and long_axes(facts) else 0
 
     def begin(self, facts: Facts) -> None:
         self._full = False

@@ -12,7 +12,7 @@ from sdviewer.core import text
 from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.plots.axes import Axes
 from sdviewer.gui.plots.boundaries import inner_edges, parts_along
-from sdviewer.gui.plots.numbers import floats
+from sdviewer.gui.plots.numbers import floats, has_numbers, long_axes
 from sdviewer.gui.plots.place import Index
 from sdviewer.gui.plots.plot import Facts, Plot
 from sdviewer.gui.plots.scale import Mark, plain_number, ticks
@@ -62,9 +62,7 @@ class LinePlot(Plot):
 
     @staticmethod
     def score(facts: Facts) -> int:
-        shape = facts.get("shape") or ()
-        long = [size for size in shape if size != 1]
-        return 90 if facts.get("source") and len(long) == 1 and long[0] > 1 else 0
+        return 90 if has_numbers(facts) and len(long_axes(facts)) == 1 else 0
 
     def begin(self, facts: Facts) -> None:
         self.place.begin(facts.get("shape") or ())

@@ -17,13 +17,16 @@ def whole_numbers(buffer: memoryview) -> list[int]:
     return list(memoryview(buffer).cast("B").cast("q"))
 
 
+def has_values(facts: Facts) -> bool:
+    """Whether single values of a tensor can be read: those of a type that only its container knows cannot."""
+    source = facts.get("source")
+    return bool(source) and (source.get("layout") or {}).get("opaque") is None
+
+
 def has_numbers(facts: Facts) -> bool:
     """Whether the values of a tensor can be read and are numbers, and there are some."""
-    source = facts.get("source")
-    if not source or (source.get("layout") or {}).get("opaque") is not None:
-        return False
     dtype = DTYPES.get(str(facts.get("dtype")))
-    return (dtype is None or dtype.kind != "bits") and 0 not in (facts.get("shape") or ())
+    return has_values(facts) and (dtype is None or dtype.kind != "bits") and 0 not in (facts.get("shape") or ())
 
 
 def called(facts: Facts, most: int) -> str:

@@ -13,7 +13,7 @@ from sdviewer.core import text
 from sdviewer.gui import resources, widgets
 from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.plots.heatmap import cell_text
-from sdviewer.gui.plots.numbers import floats
+from sdviewer.gui.plots.numbers import floats, has_values
 from sdviewer.gui.plots.plot import Facts, Plot
 
 _SIZE = 44
@@ -76,7 +76,7 @@ class ScalarPlot(Plot):
 
     @staticmethod
     def score(facts: Facts) -> int:
-        return 85 if facts.get("source") and math.prod(facts.get("shape") or ()) <= 1 else 0
+        return 85 if has_values(facts) and math.prod(facts.get("shape") or ()) <= 1 else 0
 
     def request(self, facts: Facts) -> tuple[str, dict[str, Any]]:
         shape = facts.get("shape") or ()

@@ -18,6 +18,7 @@ from sdviewer.gui.plots.cell_editor import CellEditor
 from sdviewer.gui.plots.copying import MOST_COPIED, as_numpy, as_table
 from sdviewer.gui.plots.goto import WrongIndex, parse_index
 from sdviewer.gui.plots.heatmap import cell_text
+from sdviewer.gui.plots.numbers import has_values
 from sdviewer.gui.plots.place import Index, Place
 from sdviewer.gui.plots.plot import Facts, Plot
 from sdviewer.gui.plots.values_grid import ValuesGrid
@@ -65,7 +66,7 @@ class ValuesPlot(Plot):
 
     @staticmethod
     def score(facts: Facts) -> int:
-        return 40 if facts.get("source") and math.prod(facts.get("shape") or (1,)) > 0 else 0
+        return 40 if has_values(facts) and 0 not in (facts.get("shape") or ()) else 0
 
     def share(self, place: Place) -> None:
         super().share(place)
