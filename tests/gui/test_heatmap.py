@@ -13,6 +13,7 @@ from PySide6.QtWidgets import QApplication, QMenu
 from pytestqt.qtbot import QtBot
 
 from sdviewer.gui import resources
+from sdviewer.gui.plots.boundaries import head_edges
 from sdviewer.gui.plots.heatmap import LARGE, HeatmapPlot
 from sdviewer.gui.plots.heatmap_canvas import HeatmapCanvas
 from tests.gui.plotted import answer, facts_of, shown
@@ -231,3 +232,11 @@ def test_that_it_is_drawn_at_another_size_of_window(plot: HeatmapPlot) -> None:
     for size in (QSize(160, 130), QSize(1500, 220)):
         plot.resize(size)
         assert not plot.grab().isNull()
+
+
+def test_that_heads_beyond_number_have_no_borders() -> None:
+    def edges(size: int) -> list[int]:
+        return head_edges({"shape": [size, 4], "role": {"heads": {"axis": 0, "count": size // 2, "size": 2}}}, 0)
+
+    assert edges(8) == [2, 4, 6]
+    assert edges(1 << 50) == [], "the shape of a sparse tensor may be anything"

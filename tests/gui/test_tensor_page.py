@@ -275,3 +275,32 @@ def test_that_of_values_that_are_not_decoded_it_is_said_why_nothing_is_drawn(
     assert not made.shown()
     turn_to(window, session, qtbot, "numbers")
     assert made.shown() and not made._note.isVisibleTo(window)
+
+
+def test_that_numbers_of_the_tensor_before_do_not_stay_where_the_next_takes_a_while(
+    window: MainWindow, session: Session, qtbot: QtBot
+) -> None:
+    made = turn_to(window, session, qtbot, "a.weight")
+    document = window.current_page()
+    assert document is not None
+    mean = made.statistics._lines["mean"]
+    assert mean.isVisibleTo(made)
+    document.detail._ask_overview(session.facts)
+    document.detail._late.timeout.emit()
+    assert not mean.isVisibleTo(made)
+    assert made.statistics._note.text() == "Reading numbers…"
+    qtbot.waitUntil(lambda: mean.isVisibleTo(made))
+    assert not made.statistics._note.isVisibleTo(made)
+
+
+def test_that_a_pinned_heatmap_says_that_its_colours_are_kept(
+    window: MainWindow, session: Session, qtbot: QtBot
+) -> None:
+    made = turn_to(window, session, qtbot, "a.weight", "heatmap")
+    heatmap(made).lock.click()
+    qtbot.waitUntil(lambda: not heatmap(made).pending)
+    made.pin.click()
+    assert made.pinned is not None
+    kept: Any = made.pinned.plot
+    assert kept.lock.isChecked() and "Colours kept" in kept.lock.accessibleName()
+    made.unpin()

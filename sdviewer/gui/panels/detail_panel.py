@@ -36,6 +36,8 @@ from sdviewer.gui.widgets import Card, CodeBlock, Elided
 Facts = Mapping[str, Any]
 OVERVIEW_PLOT = "histogram"
 """The plot that is drawn from the same pass as the sums."""
+LATE = 500
+"""Milliseconds that the numbers of the tensor before stay in sight, as most tensors have theirs sooner."""
 GLANCE_FROM = 4 << 20
 """Elements of a tensor from which a sample of it is shown until all of it is measured."""
 MOST_CHILDREN = 500
@@ -59,6 +61,8 @@ class DetailPanel(QWidget):
         self._view = view
         self._scale = scale
         self._waiting: set[str] = set()
+        self._late = QTimer(self, interval=LATE, singleShot=True)
+        self._late.timeout.connect(self._say_waiting)
         self.path = PathBar()
         self.related = RelatedLinks()
         self.line = _FactsLine()
@@ -147,6 +151,7 @@ class DetailPanel(QWidget):
     def _forget_tensor(self) -> None:
         self._waiting.clear()
         self.tensor_page.forget()
+        self._late.stop()
         for lane in ("overview", "glance"):
             self._session.jobs.drop(lane)
 
@@ -220,6 +225,7 @@ class DetailPanel(QWidget):
 
         def answered(body: Body, buffers: Buffers) -> None:
             if self.waits_for_sums:
+                self._late.stop()
                 page.statistics.show_numbers(body["summary"])
                 if page.plots[OVERVIEW_PLOT].score(facts):
                     page.plots[OVERVIEW_PLOT].take(body, buffers)
@@ -232,8 +238,10 @@ class DetailPanel(QWidget):
         page = self.tensor_page
         histogram = page.plots[OVERVIEW_PLOT]
         self._waiting.add("summary")
+        self._late.start()
 
         def answered(body: Body, buffers: Buffers) -> None:
+            self._late.stop()
             self._session.jobs.drop("glance")
             page.show_summary(body["summary"])
             self.line.show_facts(_fact_words(facts, body["summary"]))
@@ -246,11 +254,16 @@ class DetailPanel(QWidget):
 
         def failed(failure: Body) -> None:
             if not is_cancelled(failure):
+                self._late.stop()
                 page.statistics.forget_numbers(f"{text.visible(str(failure['message']))}.")
                 histogram.fail(failure)
                 self._done("summary")
 
         self._session.ask_numbers("overview", {"source": facts["source"]}, answered, failed, lane="overview")
+
+    def _say_waiting(self) -> None:
+        """What takes a while to come must not be taken for the numbers of the tensor before."""
+        self.tensor_page.statistics.forget_numbers("Reading numbers…")
 
     def _plot_finished(self) -> None:
         for name, plot in self.tensor_page.plots.items():

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sdviewer.core import text
 
 Facts = Mapping[str, Any]
+
+MOST_HEADS: Final = 2048
+"""Heads along a dimension whose borders are known: more could not be told apart on a screen."""
 
 
 class Part(NamedTuple):
@@ -39,5 +42,5 @@ def head_edges(facts: Facts, axis: int) -> list[int]:
     heads = (facts.get("role") or {}).get("heads")
     if not heads or heads["axis"] != axis or int(heads["size"]) < 1:
         return []
-    size = int((facts.get("shape") or ())[axis])
-    return list(range(int(heads["size"]), size, int(heads["size"])))
+    size, step = int((facts.get("shape") or ())[axis]), int(heads["size"])
+    return list(range(step, size, step)) if size <= step * MOST_HEADS else []

@@ -79,6 +79,7 @@ class HeatmapPlot(Plot):
         super().share(place)
         place.window_changed.connect(self._window_changed)
         place.limit_changed.connect(self._limit_changed)
+        self._show_lock()
 
     def begin(self, facts: Facts) -> None:
         self.place.begin(facts.get("shape") or ())
@@ -188,6 +189,10 @@ class HeatmapPlot(Plot):
         self.place.lock(self._limit if locked and self._limit > 0 else None)
 
     def _limit_changed(self) -> None:
+        self._show_lock()
+        self._slice_changed()
+
+    def _show_lock(self) -> None:
         locked = self.place.locked
         self.lock.setChecked(locked is not None)
         self.lock.setIcon(icons.icon("unlock" if locked is None else "lock"))
@@ -198,7 +203,6 @@ class HeatmapPlot(Plot):
         )
         self.lock.setToolTip(words)
         self.lock.setAccessibleName(words)
-        self._slice_changed()
 
     # What part of it is shown
 

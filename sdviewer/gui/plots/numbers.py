@@ -20,7 +20,9 @@ def whole_numbers(buffer: memoryview) -> list[int]:
 def has_values(facts: Facts) -> bool:
     """Whether single values of a tensor can be read: those of a type that only its container knows cannot."""
     source = facts.get("source")
-    return bool(source) and (source.get("layout") or {}).get("opaque") is None
+    if not source:
+        return False
+    return (source.get("layout") or {}).get("opaque") is None
 
 
 def has_numbers(facts: Facts) -> bool:
