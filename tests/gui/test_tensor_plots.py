@@ -195,6 +195,9 @@ class TestSpectrum:
         before = curves(plot)[0][1]
         plot._compute("exact")
         assert not plot.cancel.isHidden()
+        plot.scale.buttons()[1].click()
+        plot.scale.buttons()[0].click()
+        assert not plot.cancel.isHidden(), "drawn on another scale meanwhile"
         plot.cancel.click()
         qtbot.waitUntil(lambda: not session.jobs.busy(), timeout=30_000)
         assert plot.cancel.isHidden()
@@ -394,6 +397,20 @@ class TestHeads:
         assert "K 0" in spoken(plot)
         plot.measure.buttons()[1].click()
         np.testing.assert_allclose(plot._values, [values[4 * i : 4 * i + 4].std() for i in range(6)], rtol=1e-6)
+
+    def test_that_pointing_at_heads_of_the_tensor_before_says_nothing_while_the_next_is_read(
+        self, app: QApplication, qtbot: QtBot, facts: dict[str, dict[str, Any]]
+    ) -> None:
+        plot = shown(HeadsPlot, facts["qkv"], qtbot, QSize(700, 360))
+        said: list[Any] = []
+        plot.cursor_moved.connect(said.append)
+        plot.slice_wanted.connect(said.append)
+        role = {"heads": {"axis": 0, "count": 1, "size": 4}, "parts": []}
+        plot._facts, plot._answer = {**facts["matrix"], "shape": [4, 8], "role": role}, None
+        plot.begin(plot._facts)
+        plot.grid.pointed.emit(5)
+        plot.grid.chosen.emit(5)
+        assert not any(said)
 
     def test_that_fewer_keys_than_queries_have_fewer_cells(self) -> None:
         parts = [("Q", 0, 32), ("K", 32, 40), ("V", 40, 48)]
