@@ -22,30 +22,18 @@ from PySide6.QtCore import QEventLoop, QPointF, Qt, QTimer
 from PySide6.QtGui import QMouseEvent
 from PySide6.QtWidgets import QApplication
 
-from sdviewer.engine.client import NumbersPool
-from sdviewer.gui import resources
-from sdviewer.gui.app import make_application, make_window
-from sdviewer.gui.interpreter import Collector
 from sdviewer.gui.panels.detail_panel import DetailPanel
 from sdviewer.gui.plots.heatmap import HeatmapPlot
 from sdviewer.gui.plots.histogram import HistogramPlot
 from sdviewer.gui.plots.line import LinePlot
 from sdviewer.gui.plots.values import ValuesPlot
 from sdviewer.gui.session import Session
-from sdviewer.gui.settings import Memory, Settings
-from tests.benchmarks.window_probe import LIMIT, Heartbeat, spin, wait_for
+from tests.benchmarks.window_probe import LIMIT, Heartbeat, empty_window, spin, wait_for
 
 
 def main(path: str) -> None:
     """Drive the window, print the times and gaps."""
-    app = make_application()
-    resources.dress(app, "light")
-    pool = NumbersPool()
-    window = make_window(Settings(Memory()), pool)
-    window.show()
-    pool.start()
-    Collector(window).start()
-    spin(300)
+    _app, window, pool = empty_window()
     window.open_paths([path])
     page = window.current_page()
     assert page is not None

@@ -24,11 +24,13 @@ from typing import NamedTuple
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 from PySide6.QtCore import QEventLoop, Qt, QTimer, SignalInstance
+from PySide6.QtWidgets import QApplication
 
 from sdviewer.engine.client import NumbersPool
 from sdviewer.gui import resources
 from sdviewer.gui.app import make_application, make_window
 from sdviewer.gui.interpreter import Collector
+from sdviewer.gui.main_window import MainWindow
 from sdviewer.gui.panels.find_panel import FindPanel
 from sdviewer.gui.settings import Memory, Settings
 from sdviewer.repair.operations.strip import Strip
@@ -92,8 +94,8 @@ def spin(milliseconds: int) -> None:
     loop.exec()
 
 
-def main(many: str, other: str) -> None:
-    """Drive the window, print the gaps."""
+def empty_window() -> tuple[QApplication, MainWindow, NumbersPool]:
+    """An empty window as a person has it before a file is opened; the application lives as long as it is held."""
     app = make_application()
     resources.dress(app, "light")
     pool = NumbersPool()
@@ -102,6 +104,12 @@ def main(many: str, other: str) -> None:
     pool.start()
     Collector(window).start()
     spin(300)
+    return app, window, pool
+
+
+def main(many: str, other: str) -> None:
+    """Drive the window, print the gaps."""
+    _app, window, pool = empty_window()
     beat = Heartbeat()
     beat.phase = "open"
     window.open_paths([many])

@@ -69,6 +69,8 @@ class HeatmapPlot(Plot):
         self._asked = QSize()
         self._settle = QTimer(self, interval=120, singleShot=True)
         self._settle.timeout.connect(self._ask_again)
+        self._whole_next = QTimer(self, interval=0, singleShot=True)
+        self._whole_next.timeout.connect(self.ask)
         self._description = self._pointed_at = ""
 
     @staticmethod
@@ -104,6 +106,11 @@ class HeatmapPlot(Plot):
             params["most"] = LOOK
         return "slice", params
 
+    def forget(self) -> None:
+        super().forget()
+        self._settle.stop()
+        self._whole_next.stop()
+
     def clear(self) -> None:
         self.canvas.show_nothing()
         self.canvas.setAccessibleDescription("")
@@ -126,7 +133,7 @@ class HeatmapPlot(Plot):
         self._show_words(body, (row, column, rows, columns), block)
         if body["sampled"]:
             self._looked = True
-            self._soon.start()
+            self._whole_next.start()
 
     def _show_words(self, body: Body, window: Window, block: tuple[int, int]) -> None:
         row, column, rows, columns = window

@@ -96,6 +96,10 @@ class ValuesPlot(Plot):
         shape = text.shape(self.place.shape or ())
         self.subtitle.setText(f"[{', '.join(shown)}] of {shape}" if len(shown) > 2 else shape)
 
+    def forget(self) -> None:
+        super().forget()
+        self._pause.stop()
+
     def clear(self) -> None:
         self.grid.setAccessibleDescription("")
         self._take_place()
