@@ -304,3 +304,19 @@ def test_that_a_pinned_heatmap_says_that_its_colours_are_kept(
     kept: Any = made.pinned.plot
     assert kept.lock.isChecked() and "Colours kept" in kept.lock.accessibleName()
     made.unpin()
+
+
+def test_that_in_the_smallest_window_a_plot_alone_has_its_choices_and_no_words_are_cut(
+    window: MainWindow, session: Session, qtbot: QtBot
+) -> None:
+    window.resize(1024, 700)
+    made = turn_to(window, session, qtbot, "a.weight", "rows")
+    rows: Any = made.plots["rows"]
+    qtbot.waitUntil(lambda: rows.axis.isVisibleTo(made) and rows.measure.isVisibleTo(made))
+    assert rows.measure.mapTo(rows, rows.measure.rect().topRight()).x() <= rows.width()
+    turn_to(window, session, qtbot, "a.weight", "overview")
+    chip = heatmap(made).reduction
+    qtbot.waitUntil(lambda: heatmap(made).width() < 300)
+    assert chip.width() >= chip.sizeHint().width()
+    assert chip.mapTo(heatmap(made), chip.rect().topRight()).x() < heatmap(made).width()
+    assert not rows.axis.isVisibleTo(made), "no room in a quarter of it"

@@ -241,7 +241,7 @@ class TestRows:
     def test_that_a_narrow_plot_keeps_what_it_says_and_leaves_out_what_can_be_chosen(
         self, app: QApplication, qtbot: QtBot, facts: dict[str, dict[str, Any]]
     ) -> None:
-        plot = shown(RowsPlot, facts["dead"], qtbot, QSize(420, 360))
+        plot = shown(RowsPlot, facts["dead"], qtbot, QSize(420, 200))
         assert plot._dead.isVisibleTo(plot)
         assert not plot.measure.isVisibleTo(plot)
         assert plot._dead.mapTo(plot, QPoint()).y() < plot.title_label.geometry().bottom()

@@ -1,4 +1,4 @@
-"""A plot with choices in its head, which are there where it is wide: alone, not in the overview."""
+"""A plot with choices, which are there where it has the room: alone, not in the overview."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from sdviewer.gui.widgets import Chip
 
 _SUBTITLE = 110
 """Pixels that a subtitle needs to say anything."""
+_HIGH = 240
+"""Pixels of height from which a line of choices leaves enough to the plot."""
 
 
 class ChoosingPlot(Plot):
     """`add_choice` is for controls, `add_note` for chips that only say something; both may hide for their own reasons.
 
-    In a narrow plot the notes stand in the head, in a wide one the choices do and the notes have a line of their own.
+    In a wide plot the choices stand in the head and the notes have a line of their own. In a narrow one the notes stand
+    in the head, and the choices have the line where the plot is high enough for one, as alone in a small window.
     """
 
     def __init__(self) -> None:
@@ -26,7 +29,7 @@ class ChoosingPlot(Plot):
         self._note_row.addStretch(1)
         self.add_control(self._notes)
         self.add_control(self._choices)
-        self._wide = False
+        self._room = (False, False)
 
     def _take_off(self) -> None:
         super()._take_off()
@@ -53,22 +56,19 @@ class ChoosingPlot(Plot):
 
     def make_room(self) -> None:
         """Show the choices if they have room; after one of them was shown or hidden, too."""
-        beside = (self.subtitle, self._choices, self._notes)
-        taken = 0
-        for i in range(self.head.count()):
-            item = self.head.itemAt(i)
-            other = item.widget() if item is not None else None
-            if other is not None and other not in beside and not other.isHidden():
-                taken += other.sizeHint().width() + self.head.spacing()
-        wide = self.width() >= taken + self._choices.sizeHint().width() + _SUBTITLE
-        self._choices.setVisible(wide)
+        needed = self._choices.sizeHint().width()
+        beside = self.width() >= self.taken(self.subtitle, self._choices, self._notes) + needed + _SUBTITLE
+        below = not beside and self.height() >= _HIGH and self.width() >= needed + self.taken_by_margins()
+        self._choices.setVisible(beside or below)
         self._notes.setVisible(any(not chip.isHidden() for chip in self._notes.findChildren(Chip)))
-        if wide != self._wide:
-            self._wide = wide
-            if wide:
+        if (beside, below) != self._room:
+            self._room = (beside, below)
+            if beside:
+                self.head.insertWidget(2, self._choices)
                 self.column.insertWidget(1, self._notes)
             else:
                 self.head.insertWidget(2, self._notes)
+                self.column.insertWidget(1, self._choices)
 
 
 def _row() -> tuple[QWidget, QHBoxLayout]:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Final
 
 from PySide6.QtCore import QPoint, QSize, QTimer
-from PySide6.QtGui import QImage
+from PySide6.QtGui import QImage, QResizeEvent
 from PySide6.QtWidgets import QMenu
 
 from sdviewer.core import text
@@ -33,6 +33,8 @@ REDUCTIONS: Final = {
 """How several elements become one cell: in the chip, and in its menu."""
 
 
+_SUBTITLE: Final = 40
+"""Pixels that a subtitle needs to say anything."""
 _ODD: Final = {"nan": "NaN", "inf": "Inf", "-inf": f"{text.MINUS}Inf"}
 
 
@@ -157,6 +159,18 @@ class HeatmapPlot(Plot):
             f"{', locked' if self.place.locked is not None else ''}, {beyond[:1].lower()}{beyond[1:]}"
         )
         self._describe()
+        self._make_room()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._make_room()
+
+    def _make_room(self) -> None:
+        """Where the head is short how cells were reduced is told before the shape, which is above, and the lock."""
+        room = self.width() - self.taken_by_margins() - self.taken(self.subtitle, self.lock)
+        room -= self.lock.sizeHint().width()
+        self.lock.setVisible(room >= 0)
+        self.subtitle.setVisible(room >= _SUBTITLE)
 
     def _describe(self) -> None:
         """What is shown, and what stands where somebody points, for who does not see it."""

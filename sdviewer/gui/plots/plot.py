@@ -164,6 +164,18 @@ class Plot(Card):
         """Where the file lies that is open."""
         return "" if self._session is None else str(Path(self._session.path).parent)
 
+    def taken(self, *but: QWidget) -> int:
+        """Pixels across that the head takes beside these widgets and its margins."""
+        items = [self.head.itemAt(i) for i in range(self.head.count())]
+        others = [item.widget() for item in items if item is not None]
+        shown = [other for other in others if other is not None and other not in but and not other.isHidden()]
+        return sum(other.sizeHint().width() + self.head.spacing() for other in shown)
+
+    def taken_by_margins(self) -> int:
+        """Pixels across that no widget of the plot has."""
+        margins = self.column.contentsMargins()
+        return margins.left() + margins.right()
+
     def add_control(self, widget: QWidget) -> None:
         self.head.insertWidget(self.head.count() - 1, widget)
 
