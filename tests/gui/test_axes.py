@@ -140,6 +140,24 @@ def test_that_what_was_drawn_before_the_library_came_is_shown(app: QApplication,
     assert line(early) == line(Axes())
 
 
+def test_that_numbers_of_levels_do_not_cover_each_other_where_the_plot_is_low(axes: Axes, qtbot: QtBot) -> None:
+    def written(height: int) -> list[str]:
+        axes.resize(400, height)
+        axes.start_over()
+        axes.add_levels([0.0, 1000.0, 2000.0, 3000.0, 4000.0])
+        axes.add_line([0.0, 10.0], [0.0, 4000.0], "A")
+        axes.set_range((0.0, 10.0), (0.0, 4000.0))
+        axes.grab()
+        canvas = axes.findChild(QGraphicsView)
+        axis = canvas.getAxis("left")  # type: ignore[union-attr]
+        ((_, values),) = axis.tickValues(0.0, 1.0, axis.height())
+        return list(axis.tickStrings(values, 1.0, 1.0))
+
+    assert len(written(300)) == 5
+    few = written(75)
+    assert few[0] == "0" and len(few) in (2, 3)
+
+
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-3e-30, 2e-30), (1e30, 1.1e30), (-5.0, 1e9), (0.1, 0.1)])
 def test_that_ticks_are_few_and_inside(low: float, high: float) -> None:
     found = ticks(low, high)

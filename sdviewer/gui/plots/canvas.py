@@ -7,6 +7,7 @@ Nothing that comes from a file is ever given to pyqtgraph as a title or label: i
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -58,6 +59,26 @@ class _Values(pg.AxisItem):  # type: ignore[misc]
         return [self._words.get(value, "") for value in values]
 
 
+class _Levels(pg.AxisItem):  # type: ignore[misc]
+    """The vertical axis: the numbers of the levels, each second, third ... where there is no room for all."""
+
+    def __init__(self) -> None:
+        super().__init__("left")
+        self.places: list[tuple[float, str]] = []
+
+    def tickValues(self, low: float, high: float, size: float) -> list[tuple[float, list[float]]]:
+        apart = (high - low) / max(size, 1) * QFontMetrics(resources.font(resources.SMALL)).height()
+        shown = sorted(place for place in self.places if low <= place[0] <= high)
+        step = 1
+        while any(b[0] - a[0] < apart for a, b in itertools.pairwise(shown[::step])):
+            step += 1
+        self._words = dict(shown[::step])
+        return [(1.0, list(self._words))]
+
+    def tickStrings(self, values: Sequence[float], scale: float, spacing: float) -> list[str]:
+        return [self._words.get(value, "") for value in values]
+
+
 class _Area(pg.ViewBox):  # type: ignore[misc]
     """Wheel zooms x, Shift+wheel y; a double click shows all again."""
 
@@ -88,7 +109,9 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
         self._pressed_at = QPoint()
         self._values = _Values()
         self._area = _Area(enableMenu=False)
-        super().__init__(viewBox=self._area, axisItems={"bottom": self._values}, enableMenu=False, background=None)
+        self._levels = _Levels()
+        axes = {"bottom": self._values, "left": self._levels}
+        super().__init__(viewBox=self._area, axisItems=axes, enableMenu=False, background=None)
         self.hideButtons()
         self.setFrameShape(self.Shape.NoFrame)
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
@@ -121,7 +144,7 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
         self._marks = []
         self._home = home
         self._values.home, self._values.whole, self._values.columns = home[:2], whole, list(columns)
-        left = self.getAxis("left")
+        left = self._levels
         for axis in (self._values, left):
             axis.setPen(QPen(resources.colour("border2"), 1))
             axis.setTextPen(resources.colour("text2"))
@@ -134,7 +157,7 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
         left.setWidth(max([metrics.horizontalAdvance(words) for _, words in levels], default=0) + GAP + 2)
         self._values.setHeight(metrics.height() + GAP)
         places = [(_share(level, home.bottom, home.top), words) for level, words in levels]
-        left.setTicks([places])
+        left.places = places
         # Not the axis's own grid: with that on, a number that stands half in the margin is left out.
         thin = QColor(resources.colour("text2"))
         thin.setAlphaF(0.14)
