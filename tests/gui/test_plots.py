@@ -13,6 +13,8 @@ from pytestqt.qtbot import QtBot
 
 from sdviewer.gui import resources
 from sdviewer.gui.plots import PLOTS
+from sdviewer.gui.plots.axes import Axes
+from sdviewer.gui.plots.histogram import HistogramPlot
 from sdviewer.gui.plots.plot import Plot
 from tests.gui.plotted import answer, facts_of, shown
 
@@ -79,6 +81,7 @@ class TestPlot:
             plot.take(*answer(plot, about))
             assert not plot.pending
             assert picture(plot) != blank, "nothing was drawn"
+            assert all(part.accessibleName() for part in plot.findChildren(Axes))
             said = " ".join(part.accessibleDescription() for part in [plot, *plot.findChildren(QWidget)])
             assert any(sign.isdigit() for sign in said) or plot._note.text(), "who does not see it is told"
         resources.theme().apply("light")
@@ -118,3 +121,19 @@ def test_that_no_plot_is_offered_that_could_only_fail() -> None:
 def test_that_every_tensor_has_a_plot(facts: dict[str, dict[str, Any]]) -> None:
     for about in facts.values():
         assert any(plot.score(about) for plot in PLOTS) or about["shape"] == [0, 5]
+
+
+def test_that_every_number_of_a_first_look_is_marked(
+    app: QApplication, qtbot: QtBot, facts: dict[str, dict[str, Any]]
+) -> None:
+    plot = shown(HistogramPlot, facts["matrix"], qtbot)
+    body, buffers = answer(plot, facts["matrix"])
+    histogram = {**body["histogram"], "zeros": 20, "below": 3}
+    summary = {**body["summary"], "zeros": 20, "approximate": ["zeros", "mean"], "sampled": 100}
+    plot.take({"summary": summary, "histogram": histogram}, buffers)
+    zeros = plot._odd["zeros"]
+    assert zeros.text() == "≈ 20 exact zeros"
+    assert zeros.toolTip() == "≈ 20 of 600 values, ≈ 3.33 %"
+    plot.point_out("zeros", None)
+    (mark,) = plot._axes._marks
+    assert mark.words.strip() == "≈ 20 exact zeros"

@@ -61,3 +61,12 @@ def test_that_who_points_at_a_line_is_told(column: Statistics, qtbot: QtBot) -> 
     with qtbot.waitSignal(column.hovered) as told:
         column._lines["max"].setFocus()
     assert told.args == ["max"]
+
+
+def test_that_a_rank_that_is_only_known_to_be_beyond_is_copied_as_such(app: QApplication, qtbot: QtBot) -> None:
+    column = Statistics()
+    qtbot.addWidget(column)
+    known = {"kind": "randomised", "known": 1200, "spectral": 3.0, "stable_rank": 40.0, "rank90": None}
+    column.show_spectrum(known)
+    column._lines["rank90"].copy()
+    assert QApplication.clipboard().text() == ">1200"

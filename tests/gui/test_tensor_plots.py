@@ -412,6 +412,15 @@ class TestHeads:
         plot.grid.chosen.emit(5)
         assert not any(said)
 
+    def test_that_the_name_of_a_part_is_no_html_in_a_tooltip(
+        self, app: QApplication, qtbot: QtBot, facts: dict[str, dict[str, Any]]
+    ) -> None:
+        part = {"axis": 0, "name": "<b>Q</b>", "start": 0, "stop": 8}
+        about = {**facts["qkv"], "role": {**facts["qkv"]["role"], "parts": [part]}}
+        plot = shown(HeadsPlot, about, qtbot, QSize(700, 360))
+        plot.grid.pointed.emit(0)
+        assert "&lt;b&gt;Q" in plot.grid.toolTip()
+
     def test_that_fewer_keys_than_queries_have_fewer_cells(self) -> None:
         parts = [("Q", 0, 32), ("K", 32, 40), ("V", 40, 48)]
         about = {

@@ -315,7 +315,9 @@ class Statistics(QScrollArea):
                 line.hide()
             elif value is None:
                 line.show_value(
-                    f"> {text.count(known)}", "", f"The first {known:,} hold less than 90 %, as far as is known"
+                    f"> {text.count(known)}",
+                    f">{known}",
+                    f"The first {known:,} hold less than 90 %, as far as is known",
                 )
             else:
                 shown = _count(value) if field == "rank90" else _number(float(value))
