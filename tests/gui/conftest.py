@@ -48,7 +48,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def _no_collector() -> Iterator[None]:
     """The cyclic collector is off as in the window: while something is painted it would end windows of tests before."""
     gc.collect()

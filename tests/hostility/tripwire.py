@@ -295,7 +295,7 @@ def _looked_over(path: Path, out: Path) -> str:
     measured = survey.requests["measure"]({"first": [], "seconds": 60.0, "most": 1 << 30}, _no_progress)
     for part in (begun, measured):
         buffers = {name: bytes(buffer) for name, buffer in part.buffers.items()}
-        document.requests["statistics"]({"columns": ["std"], **buffers}, _no_progress)
+        document.requests["statistics"]({"columns": ["std"], "identity": info["identity"], **buffers}, _no_progress)
     for name in ("overview", "overview_state"):
         document.requests[name]({}, _no_progress)
     depth = {"series": 0, "measure": "std", "kind": "weights"}
