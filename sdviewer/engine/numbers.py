@@ -20,9 +20,9 @@ gives it).
     heads     {"axis", "spans": [[first row, one behind the last]]} -> {}; buffers "norms" f8, "stds" f8, "dead" i8
     digest    {} -> {"sha256", "problem"}
     checksum  {} -> {"stated": CRC-32 | null, "found": likewise, "problem": "" or what is wrong}    of the whole storage
-    contents  {"path", "identity"} -> {"records", "unstated", "nbytes", "wrong", "problems": [[severity, code, message,
-              where]]}: every record read and compared with its stated checksum (formats.contents_check); asked of a
-              process of its own, which lets all others go first
+    contents  {"path", "identity"} -> {"records", "unstated", "nbytes", "wrong", "lost", "broken_off", "problems":
+              [[severity, code, message, where]]}: every record read and compared with its stated checksum
+              (formats.contents_check); asked of a process of its own, which lets all others go first
     scan      {"path"} -> what `sdviewer scan --json` says of the file, its first names, and {"counts": {class: n},
               "more": names that are not listed, "gaps": [why it is not complete]}
 

@@ -39,7 +39,9 @@ class Record(NamedTuple):
 class ContentsCheck:
     """What a check found. `records` were read (`nbytes` when unpacked), `wrong` of them are not what was written.
 
-    `unstated` records state no checksum, so nothing is known of them.
+    `unstated` records state no checksum, so nothing is known of them. `lost` are those that cannot be read: damaged,
+    cut off, or named by a pickle and not there. `broken_off`: the file ends before its zip directory, so there may have
+    been more than anybody knows of.
     """
 
     records: int
@@ -47,6 +49,8 @@ class ContentsCheck:
     nbytes: int
     wrong: int
     problems: tuple[Problem, ...]
+    lost: int = 0
+    broken_off: bool = False
 
 
 def records_to_check(checkpoint: Checkpoint) -> tuple[list[Record], int]:
@@ -78,7 +82,9 @@ def check_contents(checkpoint: Checkpoint, *, progress: Progress = no_progress) 
         if len(problems) < MOST_TOLD:
             tensors = _tensors_by_record(checkpoint) if tensors is None else tensors
             problems.append(_named(found, tensors.get((record.path, record.entry.name), [])))
-    return ContentsCheck(len(records), unstated, total, wrong, tuple(problems))
+    directory = getattr(checkpoint.source, "directory", None)
+    broken_off = isinstance(directory, ZipDirectory) and directory.broken_off
+    return ContentsCheck(len(records), unstated, total, wrong, tuple(problems), _lost(checkpoint), broken_off)
 
 
 def _from(progress: Progress, start: int, total: int, done: int, _: int) -> None:
@@ -115,8 +121,9 @@ def _members(checkpoint: Checkpoint) -> Iterator[Record]:
     """All members of an archive; of a checkpoint of several files, those that are storages."""
     directory = getattr(checkpoint.source, "directory", None)
     if isinstance(directory, ZipDirectory):
+        lost = _lost_members(directory)
         for place, entry in enumerate(directory.entries):
-            if entry.usize and place not in directory.unreadable:
+            if entry.usize and place not in lost:
                 yield Record(checkpoint.path, checkpoint.identity, entry, directory.limit_of(entry))
         return
     seen: set[tuple[str, int]] = set()
@@ -129,6 +136,26 @@ def _members(checkpoint: Checkpoint) -> Iterator[Record]:
         if (path, span.member.header_offset) not in seen:
             seen.add((path, span.member.header_offset))
             yield Record(path, identity, span.member, span.limit)
+
+
+def _lost_members(directory: ZipDirectory) -> set[int]:
+    """Places of the members whose bytes cannot be had, the one in which the file breaks off among them."""
+    return {*directory.unreadable, *([len(directory.entries) - 1] if directory.cut else ())}
+
+
+def _lost(checkpoint: Checkpoint) -> int:
+    """How many records cannot be read, of which the archive or a pickle tells."""
+    directory = getattr(checkpoint.source, "directory", None)
+    members = len(_lost_members(directory)) if isinstance(directory, ZipDirectory) else 0
+    return members + sum(1 for storage in checkpoint.storages if not _is_there(checkpoint, storage))
+
+
+def _is_there(checkpoint: Checkpoint, storage: str) -> bool:
+    try:
+        checkpoint.source.span(storage)
+    except (KeyError, OpenError):
+        return False
+    return True
 
 
 def _span(checkpoint: Checkpoint, storage: str) -> StorageSpan | None:

@@ -78,8 +78,8 @@ class ZipDirectory:
 
     `start` and `end` are the bytes of the directory, `unreadable` says per place in `entries` why a member's bytes
     cannot be had, `problems` what is odd about the archive as a whole. `salvaged`: the file breaks off before its
-    directory, or that is damaged; the members were found one behind the other, and the last may be cut. `unique`: no
-    two names are the same to torch.
+    directory, or that is damaged; the members were found one behind the other. `broken_off`: there is no directory;
+    `cut`: the last member is not whole. `unique`: no two names are the same to torch.
     """
 
     entries: list[Entry]
@@ -89,6 +89,8 @@ class ZipDirectory:
     unreadable: dict[int, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     salvaged: bool = False
+    broken_off: bool = False
+    cut: bool = False
     unique: bool = False
 
     @cached_property
@@ -232,6 +234,7 @@ def salvage_directory(file: Reader, why: str = "", *, progress: Progress = no_pr
         if entry.method & ~8 or entry.flags & _ENCRYPTED or (entry.usize != entry.csize and not entry.method)
     }
     directory = ZipDirectory(entries, file.size, file.size, file.path, unreadable, [problem], salvaged=True)
+    directory.broken_off, directory.cut = not why, cut
     _check_names(directory)
     return directory
 

@@ -49,6 +49,8 @@ class Contents:
     wrong: int = 0
     problems: tuple[tuple[str, str, str, str], ...] = ()
     why: str = ""
+    lost: int = 0
+    broken_off: bool = False
 
     @property
     def offered(self) -> bool:
@@ -60,11 +62,31 @@ class Contents:
         records = text.plural(self.records, "record")
         if self.state == "checking":
             return "checking contents" + (f", {int(self.fraction * 100)} %" if self.fraction > 0 else "")
-        if self.state == "done" and self.wrong:
-            return f"{self.wrong:,} of {records} damaged"
         if self.state == "done":
-            return f"contents verified: {records}"
+            return self._found(records)
         return "contents not checked" if self.offered else ""
+
+    def _found(self, records: str) -> str:
+        if self.wrong:
+            found = f"{self.wrong:,} of {records} damaged"
+        elif self.lost:
+            found = f"{self.records:,} of {text.plural(self.all_records, 'record')} verified"
+        elif self.broken_off:
+            found = f"{records} verified"
+        else:
+            return f"contents verified: {records}"
+        if self.lost:
+            return f"{found}, {self.lost:,} {self._what_lost}"
+        return f"{found}, the end of the file is cut off" if self.broken_off else found
+
+    @property
+    def all_records(self) -> int:
+        """All records that are known of, whether anything can be said of them or not."""
+        return self.records + self.unstated + self.lost
+
+    @property
+    def _what_lost(self) -> str:
+        return "cut off" if self.broken_off else "unreadable"
 
     def sentence(self) -> str:
         """What is known, as a sentence for the statement about the file."""
@@ -76,13 +98,24 @@ class Contents:
         if self.state == "checking":
             return "Its bytes are being compared with the checksums that it states."
         if self.state == "done" and self.wrong:
-            return f"The bytes of {self.wrong:,} of {records} are not those that were written."
+            return f"The bytes of {self.wrong:,} of {records} are not those that were written{self._rest()}."
         if self.state == "done":
-            more = f"; {self.unstated:,} state none" if self.unstated else ""
-            return f"Contents verified: {records}, {_size(self.nbytes)}, each with the checksum that it states{more}."
+            known = " that are known of" if self.broken_off else ""
+            what = f"{self.records:,} of the {self.all_records:,} records{known}" if self.lost else records
+            how = f"{_size(self.nbytes)}, each with the checksum that it states"
+            return f"Contents verified: {what}, {how}{self._rest()}."
         if self.offered:
             return f"Its contents were not checked: {self.why}."
         return ""
+
+    def _rest(self) -> str:
+        """What could not be checked, to go on with."""
+        parts = [f"{self.unstated:,} {'states' if self.unstated == 1 else 'state'} none"] if self.unstated else []
+        if self.lost:
+            parts.append(f"{self.lost:,} {'is' if self.lost == 1 else 'are'} {self._what_lost}")
+        elif self.broken_off:
+            parts.append("the end of the file is cut off")
+        return "".join(f"; {part}" for part in parts)
 
 
 def _size(nbytes: int) -> str:
@@ -216,7 +249,8 @@ class ContentsWatch(QObject):
         self._hangs.stop()
         problems = tuple((str(a), str(b), str(c), str(d)) for a, b, c, d in body["problems"])
         records, nbytes, unstated, wrong = (int(body[name]) for name in ("records", "nbytes", "unstated", "wrong"))
-        self._say(Contents("done", 1.0, records, nbytes, unstated, wrong, problems))
+        lost, broken_off = int(body["lost"]), bool(body["broken_off"])
+        self._say(Contents("done", 1.0, records, nbytes, unstated, wrong, problems, lost=lost, broken_off=broken_off))
 
     def _failed(self, failure: Body) -> None:
         self._job = None

@@ -49,6 +49,21 @@ def test_that_a_record_beside_the_tensors_is_compared_too(tmp_path: Path) -> Non
     assert problem.where == "a/.data/serialization_id"
 
 
+def test_that_what_cannot_be_read_is_counted_and_not_taken_for_verified(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    torch.save({f"l{at}.w": torch.ones(200) for at in range(4)}, path)
+    whole = path.read_bytes()
+    assert (check_contents(open_checkpoint(path)).lost, check_contents(open_checkpoint(path)).broken_off) == (0, False)
+    found = {}
+    for where, stop in {"in": whole.index(b"a/data/1") + 300, "behind": whole.index(b"PK\1\2")}.items():
+        path.write_bytes(whole[:stop])
+        checked = check_contents(open_checkpoint(path))
+        assert (checked.wrong, checked.unstated, checked.problems) == (0, 0, ())
+        found[where] = (checked.lost, checked.broken_off)
+    # Of three storages less than all is there: the cut one, and two that only the pickle names.
+    assert found == {"in": (3, True), "behind": (0, True)}
+
+
 def test_that_shards_and_numpy_archives_are_compared(tmp_path: Path) -> None:
     folder = tmp_path / "hf"
     folder.mkdir()

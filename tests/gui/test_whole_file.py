@@ -113,6 +113,22 @@ def test_that_contents_are_verified_by_themselves_and_all_places_say_so(
     assert not page_of(window).banner.isVisible()
 
 
+def test_that_of_a_file_that_breaks_off_is_told_what_was_verified_and_what_not(
+    window: MainWindow, opened: Opened, tmp_path: Path, qtbot: QtBot
+) -> None:
+    path = tmp_path / "cut.pt"
+    torch.save({f"l{at}.w": torch.ones(200) for at in range(4)}, path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: whole.index(b"cut/data/1") + 300])
+    session = opened(old(path))
+    qtbot.waitUntil(lambda: session.contents.known.state == "done", timeout=SLOW)
+    there = session.contents.known.records
+    assert f"{there} of {there + 3} records verified, 3 cut off" in window.status._document.text()
+    statement = shown(window, "security", qtbot).statements.words()[0]
+    assert f"Contents verified: {there} of the {there + 3} records that are known of" in statement
+    assert statement.endswith("3 are cut off.")
+
+
 def test_that_a_wrong_checksum_is_damage_with_record_and_tensor(
     window: MainWindow, opened: Opened, plain: Path, qtbot: QtBot
 ) -> None:
