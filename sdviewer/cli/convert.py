@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
 from sdviewer.cli.output import print_receipt, progress_for
+from sdviewer.cli.stopping import stoppable_until_named
 from sdviewer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -40,17 +41,19 @@ def run(arguments: Namespace) -> int:
     if arguments.max_shard_size and options.max_shard_bytes is None:
         raise UsageError(f"{arguments.max_shard_size} is no size", remedy="Write it as 5GB, 500MB or 2GiB.")
     container = choose_container(checkpoint, arguments.output, arguments.container)
-    receipt = save(
-        checkpoint,
-        _plan(checkpoint, arguments.state_dict, takes_tensors_alone(checkpoint, container)),
-        arguments.output,
-        container=container,
-        max_shard_bytes=options.max_shard_bytes,
-        overwrite=arguments.overwrite,
-        dry_run=arguments.dry_run,
-        progress=progress_for(arguments, "Converting"),
-    )
-    print_receipt(receipt, arguments.json)
+    with stoppable_until_named() as named:
+        receipt = save(
+            checkpoint,
+            _plan(checkpoint, arguments.state_dict, takes_tensors_alone(checkpoint, container)),
+            arguments.output,
+            container=container,
+            max_shard_bytes=options.max_shard_bytes,
+            overwrite=arguments.overwrite,
+            dry_run=arguments.dry_run,
+            progress=progress_for(arguments, "Converting"),
+            before_naming=named,
+        )
+        print_receipt(receipt, arguments.json)
     return 0
 
 

@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from sdviewer.cli.output import print_receipt, progress_for
+from sdviewer.cli.stopping import stoppable_until_named
 from sdviewer.errors import UsageError
 
 NAME = "repair"
@@ -47,19 +48,21 @@ def run(arguments: Namespace) -> int:
     container = choose_container(checkpoint, arguments.output, arguments.container, recipe.save_format)
     alone = takes_tensors_alone(checkpoint, container)
     plan = make_plan(recipe, checkpoint, state_dict=arguments.state_dict, tensors_alone=alone)
-    receipt = save(
-        checkpoint,
-        plan,
-        arguments.output,
-        container=container,
-        overwrite=arguments.overwrite,
-        dry_run=arguments.dry_run,
-        shared=recipe.save.shared,
-        max_shard_bytes=recipe.save.max_shard_bytes,
-        inputs=inputs,
-        progress=progress_for(arguments, "Saving"),
-    )
-    print_receipt(receipt, arguments.json)
+    with stoppable_until_named() as named:
+        receipt = save(
+            checkpoint,
+            plan,
+            arguments.output,
+            container=container,
+            overwrite=arguments.overwrite,
+            dry_run=arguments.dry_run,
+            shared=recipe.save.shared,
+            max_shard_bytes=recipe.save.max_shard_bytes,
+            inputs=inputs,
+            progress=progress_for(arguments, "Saving"),
+            before_naming=named,
+        )
+        print_receipt(receipt, arguments.json)
     return 0
 
 

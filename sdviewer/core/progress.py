@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
+
+from sdviewer.core.checkpoint import Identity
+
+BeforeNaming = Callable[[Identity], None]
+"""Called with the identity of a file that is complete and checked, right before it gets its name.
+
+It raises Cancelled where the work was stopped; after it returned nothing stops the work any more.
+"""
 
 
 class Progress(Protocol):
@@ -17,3 +26,7 @@ class Progress(Protocol):
 
 def no_progress(done: int, total: int) -> None:
     """Tell nobody, stop never."""
+
+
+def go_on(identity: Identity) -> None:
+    """Let every file have its name."""

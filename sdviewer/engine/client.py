@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, cast
 
 from sdviewer.engine.frames import Frame, read_frame, write_frame
+from sdviewer.engine.naming import look
 
 PATIENCE = 0.15
 """Seconds a worker has to notice a cancel before it is ended."""
@@ -75,7 +76,11 @@ def worker_environment() -> dict[str, str]:
 
 @dataclass(eq=False)
 class Request:
-    """One request on its way. After `cancel` its `failed` is called with `CANCELLED`, exactly once."""
+    """One request on its way. After `cancel` its `failed` is called with `CANCELLED`, exactly once.
+
+    `naming` is the identity of the file that it writes, once that gets its name (`engine.naming`): then it is done, and
+    a `cancel` comes too late.
+    """
 
     id: int
     name: str
@@ -86,10 +91,11 @@ class Request:
     owner: Worker | None = None
     finished: bool = False
     cancelling: bool = False
+    naming: Mapping[str, int] | None = None
     buffers: Mapping[str, Any] = field(default_factory=dict)
 
     def cancel(self) -> None:
-        """Stop the work, whatever it takes; returns at once."""
+        """Stop the work, whatever it takes, unless its file gets its name already; returns at once."""
         if self.owner is not None:
             self.owner.cancel(self)
 
@@ -211,6 +217,8 @@ class Worker:
             process = self._process
             if request.finished or request.cancelling or process is None or request.id not in process.pending:
                 return
+            if request.naming is not None:
+                return
             request.cancelling = True
             process.write(Frame(request.id, "cancel"))
         if not end:
@@ -266,6 +274,9 @@ class Worker:
         while stream is not None and (frame := read_frame(stream)) is not None:
             with self._lock:
                 request = process.pending.get(frame.id)
+                if frame.type == "naming":
+                    self._let_name(process, request, frame)
+                    continue
                 if request is not None and frame.type != "progress":
                     del process.pending[frame.id]
                     request.finished = True
@@ -277,6 +288,15 @@ class Worker:
             orphans = self._take(process)
         process.wait()
         _tell(orphans)
+
+    def _let_name(self, process: _Process, request: Request | None, frame: Frame) -> None:
+        """Let a file have its name, or not where the job was stopped; with the lock, so that it is one or the other."""
+        goes = request is not None and not request.cancelling
+        if request is not None and goes:
+            request.naming = frame.body
+            if request.progressed is not None:
+                request.progressed(1, 1)
+        process.write(Frame(frame.id, "go" if goes else "cancel"))
 
     def _end_if_pending(self, process: _Process, request: Request) -> None:
         with self._lock:
@@ -303,7 +323,14 @@ class Worker:
 
 def _tell(orphans: Iterable[Request]) -> None:
     for request in orphans:
-        request.failed(CANCELLED if request.cancelling else DIED)
+        request.failed(CANCELLED if request.cancelling else _true_failure(request, DIED))
+
+
+def _true_failure(request: Request, failure: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What became of a job that failed when its file was to get its name: the file may be there all the same."""
+    if request.naming is None:
+        return failure
+    return look(str(request.params["out"]), request.naming) or failure
 
 
 def _hand_over(request: Request, frame: Frame) -> None:
@@ -313,7 +340,7 @@ def _hand_over(request: Request, frame: Frame) -> None:
     elif frame.type == "result" and not request.cancelling:
         request.done(frame.body, frame.buffers)
     elif frame.type == "failed" and not request.cancelling:
-        request.failed(frame.body)
+        request.failed(_true_failure(request, frame.body))
     else:
         request.failed(CANCELLED)
 

@@ -96,6 +96,7 @@ from sdviewer.engine.deadline import deadline
 from sdviewer.engine.edits import Edits
 from sdviewer.engine.exports import Exports
 from sdviewer.engine.frames import Answer
+from sdviewer.engine.naming import before_naming
 from sdviewer.engine.overview import OverviewRequests
 from sdviewer.engine.planned import Planned, made_of, planned
 from sdviewer.engine.save_preview import SavePreview, is_mappable, place_of
@@ -744,6 +745,7 @@ class Document:
             shared=recipe.save.shared,
             max_shard_bytes=recipe.save.max_shard_bytes,
             progress=progress,
+            before_naming=before_naming(progress),
         )
         # The lists of keys only as bytes that the window can write to a file: parsing 100,000 of them would stall it.
         whole = receipt.to_json()

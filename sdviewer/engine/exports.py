@@ -27,6 +27,7 @@ from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.progress import Progress
 from sdviewer.core.tree import ModuleTree
 from sdviewer.engine.frames import Answer
+from sdviewer.engine.naming import before_naming
 from sdviewer.engine.worker import failure
 from sdviewer.errors import SaveError, SDViewerError, UsageError
 from sdviewer.formats.exporting import Pick, Picks, distinct, export, lacking, outlook
@@ -107,6 +108,7 @@ class Exports:
             raw=bool(params["raw"]),
             replacing=Replacing(bool(params["overwrite"]), bool(params["split_names"])),
             progress=progress,
+            before_naming=before_naming(progress),
         )
         return Answer(
             {

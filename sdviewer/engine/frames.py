@@ -19,7 +19,10 @@ _LENGTH = struct.Struct("<I")
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One message. `type` is request, cancel, progress, result, failed or cancelled; `id` names the request."""
+    """One message. `type` is request, cancel, progress, naming, go, result, failed or cancelled.
+
+    `id` names the request; `naming` and `go` are those of `engine.naming`.
+    """
 
     id: int
     type: str

@@ -16,8 +16,11 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import asdict
 from typing import Any, BinaryIO, Protocol
 
+from sdviewer.core.checkpoint import Identity
+from sdviewer.core.progress import Progress
 from sdviewer.engine.frames import Answer, Frame, read_frame, write_frame
 from sdviewer.engine.hardening import harden
 from sdviewer.errors import Cancelled, SDViewerError
@@ -26,7 +29,7 @@ PROGRESS_INTERVAL = 0.05
 """Seconds between two progress messages of one request."""
 
 
-Handler = Callable[[Mapping[str, Any], Callable[[int, int], None]], Answer]
+Handler = Callable[[Mapping[str, Any], Progress], Answer]
 
 
 class Service(Protocol):
@@ -38,37 +41,63 @@ class Service(Protocol):
 def run(service: Service, incoming: BinaryIO, outgoing: BinaryIO) -> None:
     """Answer requests until the other side closes `incoming`."""
     todo: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
+    words: queue.SimpleQueue[Frame] = queue.SimpleQueue()
     cancelled: set[int] = set()
 
     def listen() -> None:
         while (frame := read_frame(incoming)) is not None:
+            if frame.type == "request":
+                todo.put(frame)
+                continue
             if frame.type == "cancel":
                 cancelled.add(frame.id)
-            else:
-                todo.put(frame)
+            words.put(frame)
         # The window is gone: so is every reason to go on, whatever is running.
         os._exit(0)
 
     threading.Thread(target=listen, name="listen", daemon=True).start()
     while (request := todo.get()) is not None:
         try:
-            write_frame(outgoing, _answer(service, request, cancelled, outgoing))
+            write_frame(outgoing, _answer(service, request, _Progress(request.id, cancelled, words, outgoing)))
         except BrokenPipeError:
             os._exit(0)  # as in `listen`, noticed here first
 
 
-def _answer(service: Service, request: Frame, cancelled: set[int], outgoing: BinaryIO) -> Frame:
-    last = time.monotonic()
+class _Progress:
+    """The progress of one request: what is told of it, and what the window says to it."""
 
-    def progress(done: int, total: int) -> None:
-        nonlocal last
-        if request.id in cancelled:
+    def __init__(
+        self, request: int, cancelled: Collection[int], words: queue.SimpleQueue[Frame], outgoing: BinaryIO
+    ) -> None:
+        self._request = request
+        self._cancelled = cancelled
+        self._words = words
+        self._outgoing = outgoing
+        self._last = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        if self._request in self._cancelled:
             raise Cancelled
         now = time.monotonic()
-        if now - last >= PROGRESS_INTERVAL:
-            last = now
-            write_frame(outgoing, Frame(request.id, "progress", {"done": done, "total": total}))
+        if now - self._last >= PROGRESS_INTERVAL:
+            self._last = now
+            write_frame(self._outgoing, Frame(self._request, "progress", {"done": done, "total": total}))
 
+    def before_naming(self, identity: Identity) -> None:
+        """Wait until the window lets the file have its name (`engine.naming`).
+
+        Raises:
+            Cancelled: somebody stopped the job before.
+        """
+        write_frame(self._outgoing, Frame(self._request, "naming", asdict(identity)))
+        # A word that came too late for an earlier request is still in the queue.
+        while (word := self._words.get()).id != self._request:
+            pass
+        if word.type != "go":
+            raise Cancelled
+
+
+def _answer(service: Service, request: Frame, progress: Progress) -> Frame:
     try:
         progress(0, 0)
         handler = service.requests[request.body["name"]]
@@ -126,7 +155,7 @@ class _Fenced:
         fenced = False
 
         def behind(handler: Handler) -> Handler:
-            def answer(params: Mapping[str, Any], progress: Callable[[int, int], None]) -> Answer:
+            def answer(params: Mapping[str, Any], progress: Progress) -> Answer:
                 nonlocal fenced
                 if not fenced:
                     fenced = True

@@ -17,7 +17,7 @@ from sdviewer.core.arrays import array_type, has_values
 from sdviewer.core.checkpoint import Checkpoint, StateDict
 from sdviewer.core.dtypes import DTYPES
 from sdviewer.core.paths import dotted
-from sdviewer.core.progress import Progress, no_progress
+from sdviewer.core.progress import BeforeNaming, Progress, go_on, no_progress
 from sdviewer.core.text import plural, visible
 from sdviewer.errors import RepairError, UsageError
 from sdviewer.formats.converting import WRITERS, Form, prove_tensors
@@ -130,6 +130,7 @@ def export(
     raw: bool = False,
     replacing: Replacing = Replacing(),  # noqa: B008
     progress: Progress = no_progress,
+    before_naming: BeforeNaming = go_on,
 ) -> Receipt:
     """Write the picked tensors to `out` and prove them. `raw`: types that NumPy lacks as bytes without a type.
 
@@ -139,7 +140,7 @@ def export(
         UsageError: `out` is an input, there is no such kind, or it holds one tensor only.
         RepairError: nothing of it can be held.
         SaveError: it could not be written or did not verify; at `out` is what was there before.
-        Cancelled: from `progress`; likewise.
+        Cancelled: from `progress` or `before_naming`; likewise.
     """
     refuse_target(checkpoint, out, kind, replacing)
     alone = _alone(checkpoint, picks)
@@ -148,7 +149,7 @@ def export(
         chosen = _chosen(file, checkpoint, picks, kind, raw)
         return _FORMS.get(kind, _container)(chosen, kind, out, file is not None)
 
-    return write_form(alone, form, out, replacing, progress)
+    return write_form(alone, form, out, replacing, progress, before_naming)
 
 
 _NARROW = frozenset(name for name in DTYPES if name == "bfloat16" or name.startswith("float8"))

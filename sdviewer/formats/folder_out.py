@@ -15,19 +15,29 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sdviewer.core import text
+from sdviewer.core.checkpoint import Identity
 from sdviewer.errors import SaveError
-from sdviewer.formats.temporary import rename_to_new, save_error
+from sdviewer.formats.file import identity_of
+from sdviewer.formats.temporary import Loss, not_confirmed, rename_to_new, save_error
 
 
 class NewFolder:
-    """The folder in the making, at `path`; `put_in_place` gives it its name."""
+    """The folder in the making, at `path`; `put_in_place` gives it its name. `losses`: what could not be confirmed."""
 
     def __init__(self, out: str, path: Path) -> None:
         self.out = out
         self.path = path
+        self.losses: list[Loss] = []
+
+    @property
+    def identity(self) -> Identity:
+        """Which folder it is, under either name."""
+        return identity_of(self.path.stat())
 
     def put_in_place(self) -> None:
         """Rename it, in one step, to a name that nothing has.
+
+        A disk that does not confirm the name afterwards is one of `losses`: the folder is there, and right.
 
         Raises:
             SaveError: somebody made something of that name meanwhile, or the file system refused.
@@ -39,11 +49,14 @@ class NewFolder:
                 rename_to_new(self.path, target)
             else:  # elsewhere a folder with something in it is not replaced, and an empty one is nothing to lose
                 self.path.rename(target)
-            _sync(target.parent)
         except FileExistsError:
             raise _exists(self.out) from None
         except OSError as error:
             raise save_error(error, self.out) from error
+        try:
+            _sync(target.parent)
+        except OSError as error:
+            self.losses.append(not_confirmed(error))
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sdviewer.core.checkpoint import Checkpoint, Identity
 from sdviewer.core.collector import collector_off
-from sdviewer.core.progress import Progress, no_progress
+from sdviewer.core.progress import BeforeNaming, Progress, go_on, no_progress
 from sdviewer.core.text import visible
 from sdviewer.errors import KeyCollision, RepairError, SaveError, SDViewerError, UnsupportedContainer, UsageError
 from sdviewer.formats.converting import CONTAINERS, SHARDED, Form, converted
@@ -70,6 +70,7 @@ def save(
     inputs: Iterable[str] = (),
     ask_torch: bool = True,
     progress: Progress = no_progress,
+    before_naming: BeforeNaming = go_on,
 ) -> Receipt:
     """Write `checkpoint` as `plan` says to `out`, and prove it; with `dry_run` only say what would be written.
 
@@ -78,14 +79,14 @@ def save(
     "clone"; `max_shard_bytes` is how many bytes of tensors go into one shard. `overwrite`: a file at `out` may be
     replaced; with `split_names` also one that has hard links (they keep the old bytes), with `replaces` only that one
     in that state. `inputs` are further files that `out` must not be. `ask_torch`: let a child process load the result.
-    `progress` counts bytes: written, then read back.
+    `progress` counts bytes: written, then read back. `before_naming` is called once, for the file or folder at `out`.
 
     Raises:
         UsageError: `out` is an input, or there is no such container.
         UnsupportedContainer: the container can be read and not written, and no other was named.
         RepairError: the plan cannot be carried out on this file.
         SaveError: it could not be written or did not verify; at `out` is what was there before.
-        Cancelled: from `progress`; likewise.
+        Cancelled: from `progress` or `before_naming`; likewise.
     """
     name = fspath(out)
     chosen = choose_container(checkpoint, name, container, default_container)
@@ -99,8 +100,8 @@ def save(
         if dry_run:
             return _receipt(form, checkpoint)
         if form.files:
-            return _save_folder(checkpoint, form, source, name, progress)
-        return _Saving(checkpoint, form, source, name, ask_torch, progress).run(replacing)
+            return _save_folder(checkpoint, form, source, name, progress, before_naming)
+        return _Saving(checkpoint, form, source, name, ask_torch, progress, before_naming).run(replacing)
 
 
 def write_form(
@@ -109,15 +110,16 @@ def write_form(
     out: str,
     replacing: Replacing,
     progress: Progress = no_progress,
+    before_naming: BeforeNaming = go_on,
 ) -> Receipt:
     """Write and prove one file; `form` gets the open source, None where that is several files.
 
     Raises:
         SaveError: it could not be written or did not verify; at `out` is what was there before.
-        Cancelled: from `progress`; likewise.
+        Cancelled: from `progress` or `before_naming`; likewise.
     """
     with collector_off(), _named(checkpoint.path), _opened(checkpoint) as source:
-        return _Saving(checkpoint, form(source), source, out, True, progress).run(replacing)
+        return _Saving(checkpoint, form(source), source, out, True, progress, before_naming).run(replacing)
 
 
 @contextmanager
@@ -192,7 +194,14 @@ class Edited:
         return {t.key: self.evaluation.made(t.value) for t in targets if isinstance(t.value, Computed)}
 
 
-def _save_folder(checkpoint: Checkpoint, form: Form, source: File | None, out: str, progress: Progress) -> Receipt:
+def _save_folder(
+    checkpoint: Checkpoint,
+    form: Form,
+    source: File | None,
+    out: str,
+    progress: Progress,
+    before_naming: BeforeNaming,
+) -> Receipt:
     """Write and prove a new folder, file by file, its index last."""
     size = total(form.layout.pieces)
     done = 0
@@ -201,7 +210,9 @@ def _save_folder(checkpoint: Checkpoint, form: Form, source: File | None, out: s
         for name, one in form.files.items():
             try:
                 saving = _Saving(
-                    checkpoint, one, source, str(folder.path / name), False, _part_of(progress, done, 2 * size)
+                    *(checkpoint, one, source, str(folder.path / name), False),
+                    _part_of(progress, done, 2 * size),
+                    go_on,
                 )
                 receipts[name] = saving.run(Replacing())
             except SaveError as error:
@@ -212,6 +223,7 @@ def _save_folder(checkpoint: Checkpoint, form: Form, source: File | None, out: s
         with opened(index) as file:
             proof = form.prove((source, file), open_checkpoint(index), no_progress)
         progress(2 * size, 2 * size)
+        before_naming(folder.identity)
         folder.put_in_place()
     parts = list(receipts.values())
     files = [WrittenFile(name, part.size, part.sha256 or "") for name, part in receipts.items()]
@@ -228,7 +240,7 @@ def _save_folder(checkpoint: Checkpoint, form: Form, source: File | None, out: s
         checks=told_once,
         verified=Verified(True, True, True, None, unchanged),
         seconds=(sum([part.seconds_writing for part in parts]), sum([part.seconds_verifying for part in parts])),
-        warnings=_torch_warning(Verdict(None, _no_pickle(form.container))),
+        warnings=(*_torch_warning(Verdict(None, _no_pickle(form.container))), *_left_over(folder.losses)),
     )
     return replace(whole, files=tuple(files))
 
@@ -257,6 +269,7 @@ class _Saving:
         out: str,
         ask_torch: bool,
         progress: Progress,
+        before_naming: BeforeNaming,
     ) -> None:
         self.checkpoint = checkpoint
         self.form = form
@@ -265,6 +278,7 @@ class _Saving:
         self.ask_torch = ask_torch
         self.size = total(form.layout.pieces)
         self.progress = progress
+        self.before_naming = before_naming
 
     def run(self, replacing: Replacing) -> Receipt:
         with temporary_file(self.out, nbytes=self.size, replacing=replacing) as temporary:
@@ -274,15 +288,16 @@ class _Saving:
             proof, verdict = self._verify(temporary)
             unchanged = self._source_unchanged()
             verified = time.monotonic()
-            size = os.fstat(temporary.fd).st_size
+            status = os.fstat(temporary.fd)
             self._tell(self.size, self.size)
+            self.before_naming(identity_of(status))
             temporary.put_in_place()
             return _receipt(
                 self.form,
                 self.checkpoint,
                 output=self.out,
                 identity=temporary.identity,
-                size=size,
+                size=status.st_size,
                 proof=proof,
                 verified=Verified(True, True, True, verdict.loads, unchanged),
                 warnings=(*_torch_warning(verdict), *_left_over(temporary.losses)),

@@ -63,6 +63,13 @@ class Loss(NamedTuple):
     message: str
 
 
+def not_confirmed(error: OSError) -> Loss:
+    """What is said where the name could not be made durable."""
+    return Loss(
+        code=NOT_CONFIRMED, message=f"the file is written, but the disk did not confirm its name ({error.strerror})"
+    )
+
+
 class TemporaryFile:
     """The file in the making: `fd` is open for reading and writing, `target` is where it will stand.
 
@@ -250,8 +257,7 @@ class TemporaryFile:
                     os.close(folder)
             self.identity = identity_of(self.target.lstat())
         except OSError as error:
-            message = f"the file is written, but the disk did not confirm its name ({error.strerror})"
-            self.losses.append(Loss(code=NOT_CONFIRMED, message=message))
+            self.losses.append(not_confirmed(error))
 
 
 @contextmanager

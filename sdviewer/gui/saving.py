@@ -101,6 +101,9 @@ class Pace:
         """What to say at a time, in seconds of any clock, when `done` of `total` bytes are written or read back."""
         if total <= 0:
             return self.words
+        if done >= total:
+            self.words = f"Putting {self._name} in its place"
+            return self.words
         self._times.append((now, done))
         while len(self._times) > 2 and now - self._times[0][0] > self.WINDOW:
             self._times.popleft()
@@ -209,8 +212,12 @@ class Saving(QObject):
         def failed(failure: Body) -> None:
             if is_cancelled(failure):
                 self.stopped.emit(order.out)
-            else:
-                self.failed.emit(failure)
+                return
+            if failure.get("identity"):
+                # It is there, without its receipt: to save it again replaces this file, and no other.
+                self._files[order.out] = failure["identity"]
+                self.last = replace(order, overwrite=True)
+            self.failed.emit(failure)
 
         def start(done: Any, wrong: Any, told: Any) -> Any:
             return self._worker.save(
@@ -229,7 +236,7 @@ class Saving(QObject):
         return out in self._files
 
     def cancel(self) -> bool:
-        """Stop the copy under way, of which nothing is left; False where there is none."""
+        """Stop the copy under way, of which nothing is left; one that gets its name comes to its end. False: none."""
         if self._job is None or self._job.finished:
             return False
         self._job.cancel()

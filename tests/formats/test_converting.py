@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -18,7 +20,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sdviewer.core.checkpoint import Checkpoint
+from sdviewer.core.checkpoint import Checkpoint, Identity
 from sdviewer.core.progress import Progress
 from sdviewer.errors import Cancelled, RepairError, SaveError, UnsupportedContainer, UsageError
 from sdviewer.formats import FORMATS, open_checkpoint, save
@@ -308,6 +310,30 @@ class TestShards:
         (tmp_path / "run").mkdir()
         with pytest.raises(SaveError, match="never overwritten"):
             converted(training, tmp_path / "run", "hf-index", overwrite=True)
+
+    def test_that_a_folder_is_asked_for_once_and_a_name_that_is_not_confirmed_is_said(
+        self, training: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        out = tmp_path / "run"
+        asked: list[Identity] = []
+
+        def stop(identity: Identity) -> None:
+            raise Cancelled
+
+        with pytest.raises(Cancelled):
+            converted(training, out, "hf-index", max_shard_bytes=300, before_naming=stop)
+        assert not out.exists()
+        sync = os.fsync
+
+        def fails(fd: int) -> None:
+            if out.exists():
+                raise OSError(errno.EIO, "no answer")
+            sync(fd)
+
+        monkeypatch.setattr(os, "fsync", fails)
+        receipt = converted(training, out, "hf-index", max_shard_bytes=300, before_naming=asked.append)
+        assert [identity.inode for identity in asked] == [out.stat().st_ino]
+        assert "not_confirmed" in [warning.code for warning in receipt.warnings]
 
 
 @pytest.mark.filterwarnings("ignore:.*quantized tensor")

@@ -8,6 +8,7 @@ import re
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,9 @@ from pytestqt.qtbot import QtBot
 from safetensors.torch import load_file
 
 from sdviewer.cli.main import run
+from sdviewer.engine.naming import look
 from sdviewer.formats.converting import CONTAINERS
+from sdviewer.formats.file import identity_of
 from sdviewer.formats.saving import CONTAINERS_OF_SUFFIX
 from sdviewer.gui.dialogs.containers import PURPOSES, container_of, with_suffix_of
 from sdviewer.gui.dialogs.save_dialog import SaveDialog
@@ -417,6 +420,7 @@ def test_that_progress_is_told_in_bytes_rate_and_time_left() -> None:
     assert re.fullmatch(r"Writing copy\.pt: 100 MiB of 400 MiB, 100 MiB/s, 7 s left", told)
     later = pace.tell(500 * mib, 800 * mib, 5.0)
     assert later.startswith("Checking copy.pt: 100")
+    assert pace.tell(800 * mib, 800 * mib, 5.1) == "Putting copy.pt in its place"
 
 
 # What goes wrong
@@ -428,7 +432,25 @@ def test_that_each_failure_of_a_save_has_words_of_its_own() -> None:
     listed = Path(__file__).parent.parent.parent / "docs" / "problems.md"
     section = listed.read_text(encoding="utf-8").split("## Errors: saving")[1].split("\n## ")[0]
     codes = set(re.findall(r"^\| `([a-z_]+)`", section, re.MULTILINE))
-    assert codes - {"write_failed", "save_running"} <= set(FAILURES)
+    assert codes - {"write_failed", "save_running", "receipt_lost"} <= set(FAILURES)
+
+
+def test_that_a_copy_that_is_there_without_its_receipt_is_not_told_as_lost_and_can_be_saved_again(
+    window: MainWindow, opened: Opened, checkpoint: Path, tmp_path: Path, qtbot: QtBot
+) -> None:
+    session = opened(checkpoint)
+    out = tmp_path / "copy.safetensors"
+    saved(session, SaveOrder(str(out)), qtbot)
+    there = look(str(out), asdict(identity_of(out.stat())))
+    assert there is not None
+    job = session.saving._job
+    assert job is not None
+    job.failed(there)
+    banner = front(window).banner
+    assert banner.text().startswith("Saved, without a receipt.")
+    again = next(button for button in banner.findChildren(QPushButton) if button.text() == "Save again")
+    with qtbot.waitSignal(session.saved, timeout=SLOW):
+        again.click()
 
 
 @pytest.mark.parametrize(

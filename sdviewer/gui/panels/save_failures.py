@@ -55,6 +55,7 @@ FAILURES: Final[dict[str, tuple[str, tuple[tuple[str, Act], ...]]]] = {
 """What is said first, and what is offered, by the code of the failure."""
 
 RUNNING: Final = "save_running"
+WITHOUT_RECEIPT: Final = "receipt_lost"
 
 _OF_THE_FILE: Final = ("exists ", "is ", "cannot be ")
 """Beginnings of causes that tell something of the file at the place, and want its name before them."""
@@ -66,6 +67,8 @@ def words(failure: Body) -> FailureWords:
     code = str(failure.get("code"))
     if code == RUNNING:
         return FailureWords("One copy at a time.", f"{what} {why}", (("Stop the other", "stop"),), "info")
+    if code == WITHOUT_RECEIPT:
+        return FailureWords("Saved, without a receipt.", f"{what} {why}", (("Save again", "again"),), "warn")
     said, buttons = FAILURES.get(code, FAILURES["save_failed"])
     return FailureWords(f"Not saved. {said}", f"{what} {why}".strip(), buttons)
 
