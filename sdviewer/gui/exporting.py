@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from PySide6.QtCore import QObject, Signal
+from PySide6.QtCore import Signal
 
-from sdviewer.engine.client import DocumentWorker
-from sdviewer.gui.jobs import Body, Buffers, Job, Jobs, is_cancelled
-from sdviewer.gui.saving import run_paced
+from sdviewer.gui.writing import Writing
 from sdviewer.repair.history import Draft
 
 KINDS: Final[Mapping[str, tuple[str, str]]] = {
@@ -46,52 +44,23 @@ class ExportOrder:
     overwrite: bool = False
 
 
-class Exporting(QObject):
+class Exporting(Writing):
     """Runs a session's exports. Each ends with exactly one of `exported`, `failed` and `stopped`."""
 
-    job_changed = Signal(str, float)  # text ("" when nothing runs), fraction or -1
+    LANE = "export"
+    BUSY = RUNNING
+
     exported = Signal(object)  # the body of the answer (engine.exports)
-    failed = Signal(object)
-    stopped = Signal(str)  # the place where nothing was written
-
-    def __init__(self, jobs: Jobs, worker: DocumentWorker, parent: QObject) -> None:
-        super().__init__(parent)
-        self._jobs = jobs
-        self._worker = worker
-        self._job: Job | None = None
-
-    @property
-    def running(self) -> bool:
-        """Whether something is being written."""
-        return self._job is not None and not self._job.finished
 
     def begin(self, order: ExportOrder, recipe: Draft, info: Mapping[str, Any]) -> bool:
         """Write what was ordered, of the file as the recipe makes it. False: one is under way, which is told."""
-        if self.running:
-            self.failed.emit(RUNNING)
+        if not self._is_free():
             return False
-
-        def exported(body: Body, buffers: Buffers) -> None:
-            self.exported.emit(body)
-
-        def failed(failure: Body) -> None:
-            if is_cancelled(failure):
-                self.stopped.emit(order.out)
-            else:
-                self.failed.emit(failure)
 
         def start(done: Any, wrong: Any, told: Any) -> Any:
             return self._worker.export(params_of(order, recipe, info), done, wrong, told)
 
-        self._job = run_paced(self._jobs, "export", order.out, self.job_changed.emit, start, exported, failed)
-        return True
-
-    def cancel(self) -> bool:
-        """Stop what is under way, of which nothing is left; False where there is nothing."""
-        if not self.running:
-            return False
-        assert self._job is not None
-        self._job.cancel()
+        self._run(order.out, start, lambda body, buffers: self.exported.emit(body))
         return True
 
 

@@ -15,9 +15,11 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
+from sdviewer.core.sheet import Sheet
 from sdviewer.engine.client import NumbersPool
 from sdviewer.gui import resources
 from sdviewer.gui.main_window import MainWindow
+from sdviewer.gui.panels.document_page import DocumentPage
 from sdviewer.gui.plots.library import library
 from sdviewer.gui.session import Session
 from sdviewer.gui.settings import Memory, Settings
@@ -133,6 +135,26 @@ def opened(window: MainWindow, qtbot: QtBot) -> Opened:
         return session
 
     return open_file
+
+
+def front(window: MainWindow) -> DocumentPage:
+    """The page of the file in front."""
+    page = window.current_page()
+    assert page is not None
+    return page
+
+
+def sheet_of(window: MainWindow) -> Sheet:
+    """The rows of the file in front."""
+    sheet = front(window).session.sheet
+    assert sheet is not None
+    return sheet
+
+
+def expanded(session: Session, qtbot: QtBot) -> None:
+    """Show all rows of the tree."""
+    with qtbot.waitSignal(session.rows_changed):
+        session.expand_all()
 
 
 def quiet(session: Session) -> bool:

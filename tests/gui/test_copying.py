@@ -9,14 +9,11 @@ from PySide6.QtGui import QGuiApplication
 from pytestqt.qtbot import QtBot
 
 from sdviewer.gui.main_window import MainWindow
-from tests.gui.conftest import Opened
+from tests.gui.conftest import Opened, front, sheet_of
 
 
 def selected(window: MainWindow, qtbot: QtBot, name: str) -> None:
-    session = window.current_session()
-    assert session is not None
-    sheet = session.sheet
-    assert sheet is not None
+    session, sheet = front(window).session, sheet_of(window)
     row = next(row for row in range(len(sheet)) if sheet.name(row) == name)
     session.reveal(row)
     qtbot.waitUntil(lambda: session.selection == [row] and session.facts.get("row") == row, timeout=30_000)
@@ -54,8 +51,7 @@ def test_that_all_statistics_are_copied_a_line_each(
     window: MainWindow, opened: Opened, checkpoint: Path, qtbot: QtBot
 ) -> None:
     session = opened(checkpoint)
-    page = window.current_page()
-    assert page is not None
+    page = front(window)
     assert session.sheet is not None
     with qtbot.waitSignal(page.detail.settled, timeout=30_000):
         session.reveal(next(row for row in range(len(session.sheet)) if session.sheet.shape(row) == "8×8"))

@@ -16,20 +16,16 @@ from pytestqt.qtbot import QtBot
 
 from sdviewer.gui.dragged import FILES, ROWS_MIME, DraggedRows
 from sdviewer.gui.main_window import MainWindow
-from tests.gui.conftest import Opened
+from tests.gui.conftest import Opened, front, sheet_of
 
 
 def row_of(window: MainWindow, shape: str) -> int:
-    session = window.current_session()
-    assert session is not None
-    sheet = session.sheet
-    assert sheet is not None
+    sheet = sheet_of(window)
     return next(row for row in range(len(sheet)) if sheet.shape(row) == shape)
 
 
 def dragged(window: MainWindow, node: int) -> DraggedRows:
-    page = window.current_page()
-    assert page is not None
+    page = front(window)
     return page.tree.view.dragged(node)
 
 

@@ -25,19 +25,12 @@ from sdviewer.gui.dialogs.step_dialog import StepDialog
 from sdviewer.gui.main_window import MainWindow
 from sdviewer.gui.models.steps_model import StepRow
 from sdviewer.gui.models.tree_model import NAME
-from sdviewer.gui.panels.document_page import DocumentPage
 from sdviewer.gui.panels.find_panel import FILTERED, SELECTED, SUBTREE, FindPanel, Search
 from sdviewer.gui.panels.recipe_panel import button_rects
 from sdviewer.gui.panels.tree_panel import ROWS_MIME
 from sdviewer.gui.session import Session
 from sdviewer.repair.operations import OPERATIONS, Drop, Prefix, Rename, Replace, ReplacePrefix, Strip
-from tests.gui.conftest import Opened, quiet, write_checkpoint
-
-
-def front(window: MainWindow) -> DocumentPage:
-    page = window.current_page()
-    assert page is not None
-    return page
+from tests.gui.conftest import Opened, expanded, front, quiet, write_checkpoint
 
 
 def names(window: MainWindow) -> list[str]:
@@ -234,8 +227,7 @@ def test_that_keys_are_copied_as_text_as_python_and_as_code_that_runs(
     path = tmp_path / "wrapped.pth"
     torch.save({"state_dict": {"a.w": torch.ones(2), "a.b": torch.zeros(1)}, "epoch": 3}, path)
     session = opened(path)
-    with qtbot.waitSignal(session.rows_changed):
-        session.expand_all()
+    expanded(session, qtbot)
     clipboard = QGuiApplication.clipboard()
     select(window, session, qtbot, "w")
     window.editing.copy_python()

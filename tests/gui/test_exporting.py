@@ -15,7 +15,7 @@ from sdviewer.gui.dialogs import export_dialog
 from sdviewer.gui.dialogs.export_dialog import ExportDialog, file_name
 from sdviewer.gui.exporting import KINDS, ONE, ExportOrder
 from sdviewer.gui.main_window import MainWindow
-from tests.gui.conftest import Opened
+from tests.gui.conftest import Opened, front, sheet_of
 
 NARROW = {"w.weight": torch.arange(6).reshape(2, 3).bfloat16(), "w.bias": torch.zeros(2)}
 
@@ -28,10 +28,7 @@ def narrow(tmp_path: Path) -> Path:
 
 
 def row_of(window: MainWindow, name: str) -> int:
-    session = window.current_session()
-    assert session is not None
-    sheet = session.sheet
-    assert sheet is not None
+    sheet = sheet_of(window)
     return next(row for row in range(len(sheet)) if sheet.name(row) == name)
 
 
@@ -49,8 +46,7 @@ def test_that_a_module_is_exported_and_that_is_told(
     with qtbot.waitSignal(session.exporting.exported, timeout=30_000):
         session.export(order)
     assert set(np.load(out)) == {"module.head.weight", "module.head.bias"}
-    page = window.current_page()
-    assert page is not None
+    page = front(window)
     said = [label.text() for label in page.banner.findChildren(QLabel)]
     assert any("Exported 2 tensors to head.npz" in words for words in said)
 

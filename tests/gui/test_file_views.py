@@ -28,7 +28,7 @@ from sdviewer.gui.panels.security_panel import SecurityPanel
 from sdviewer.gui.panels.structure_panel import StructurePanel
 from sdviewer.gui.plain import plain_tip
 from sdviewer.gui.session import Session
-from tests.gui.conftest import Opened, write_checkpoint
+from tests.gui.conftest import Opened, front, write_checkpoint
 
 
 class Runs:
@@ -416,8 +416,7 @@ def test_that_a_tooltip_shows_text_and_never_html(text: str) -> None:
 
 def test_that_a_key_that_is_html_is_escaped_in_its_tooltips(window: MainWindow, opened: Opened, tmp_path: Path) -> None:
     opened(write_checkpoint(tmp_path / "h.safetensors", {"<img src='x'>" * 20: (2,)}))
-    page = window.current_page()
-    assert page is not None
+    page = front(window)
     model = page.tree.model
     tips = [model.index(row, 0).data(Qt.ItemDataRole.ToolTipRole) for row in range(model.rowCount())]
     assert any(tip and "&lt;img" in tip for tip in tips)

@@ -18,7 +18,7 @@ from sdviewer.gui.editing import numbered
 from sdviewer.gui.main_window import MainWindow
 from sdviewer.gui.session import Session
 from sdviewer.repair.operations import OPERATIONS, operation_from_step
-from tests.gui.conftest import Opened
+from tests.gui.conftest import Opened, expanded, front
 from tests.gui.test_editing import in_dialog, names, select
 
 STEPS: tuple[dict[str, Any], ...] = (
@@ -99,11 +99,9 @@ def test_that_only_what_belongs_to_the_choice_above_is_asked_for_and_told(window
 def test_that_shapes_are_shown_before_and_after_and_a_refusal_in_its_place(
     window: MainWindow, session: Session, qtbot: QtBot
 ) -> None:
-    with qtbot.waitSignal(session.rows_changed):
-        session.expand_all()
+    expanded(session, qtbot)
     row = names(window).index("head") + 1
-    page = window.current_page()
-    assert page is not None
+    page = front(window)
     page.tree.select_row(row)
     qtbot.waitUntil(lambda: session.facts.get("key") == "module.head.weight")
 
@@ -132,8 +130,7 @@ def test_that_shapes_are_shown_before_and_after_and_a_refusal_in_its_place(
 
 
 def test_that_several_selected_rows_are_what_a_cast_is_for(window: MainWindow, session: Session, qtbot: QtBot) -> None:
-    with qtbot.waitSignal(session.rows_changed):
-        session.expand_all()
+    expanded(session, qtbot)
     select(window, session, qtbot, "head")
 
     def fill(dialog: StepDialog) -> None:

@@ -22,13 +22,12 @@ from sdviewer.gui.models.tree_model import NAME, PARAMS
 from sdviewer.gui.settings import Settings
 from sdviewer.gui.widgets import Chip, CodeBlock
 from sdviewer.repair.operations import Drop, Prefix, Strip
-from tests.gui.conftest import Opened, write_checkpoint
+from tests.gui.conftest import Opened, expanded, front, write_checkpoint
 
 
 def names(window: MainWindow) -> list[str]:
     """The names in the tree in front, from the top."""
-    page = window.current_page()
-    assert page is not None
+    page = front(window)
     model = page.tree.model
     return [str(model.index(row, NAME).data()) for row in range(model.rowCount())]
 
@@ -50,8 +49,7 @@ def test_that_the_tree_is_used_with_the_keyboard(
     window: MainWindow, opened: Opened, checkpoint: Path, qtbot: QtBot
 ) -> None:
     session = opened(checkpoint)
-    page = window.current_page()
-    assert page is not None
+    page = front(window)
     view = page.tree.view
     view.setFocus()
     qtbot.keyClick(view, Qt.Key.Key_Down)
@@ -82,8 +80,7 @@ def test_that_a_filter_finds_and_says_when_it_cannot(
     window: MainWindow, opened: Opened, checkpoint: Path, qtbot: QtBot
 ) -> None:
     session = opened(checkpoint)
-    page = window.current_page()
-    assert page is not None
+    page = front(window)
     with qtbot.waitSignal(session.filtered, check_params_cb=lambda matched, error: matched == 5):
         page.tree.filter.setText("*.bias")
     assert "weight" not in names(window)
@@ -103,26 +100,21 @@ def test_that_the_selection_stays_when_rows_fold_away_and_come_back(
     window: MainWindow, opened: Opened, checkpoint: Path, qtbot: QtBot
 ) -> None:
     session = opened(checkpoint)
-    page = window.current_page()
-    assert page is not None
-    with qtbot.waitSignal(session.rows_changed):
-        session.expand_all()
+    page = front(window)
+    expanded(session, qtbot)
     page.tree.select_row(names(window).index("head"))
     chosen = list(session.selection)
     with qtbot.waitSignal(session.rows_changed):
         session.collapse_all()
-    with qtbot.waitSignal(session.rows_changed):
-        session.expand_all()
+    expanded(session, qtbot)
     assert session.selection == chosen
     assert [names(window)[index.row()] for index in page.tree.view.selectionModel().selectedRows()] == ["head"]
 
 
 def test_that_a_tensor_shows_its_numbers(window: MainWindow, opened: Opened, checkpoint: Path, qtbot: QtBot) -> None:
     session = opened(checkpoint)
-    page = window.current_page()
-    assert page is not None
-    with qtbot.waitSignal(session.rows_changed):
-        session.expand_all()
+    page = front(window)
+    expanded(session, qtbot)
     row = names(window).index("head") + 1
     with qtbot.waitSignal(page.detail.settled, timeout=30_000):
         page.tree.select_row(row)
@@ -153,8 +145,7 @@ def test_that_steps_show_undo_and_redo_in_tree_title_and_menu(
     assert window.isWindowModified()
     assert window.tabs.tabText(0).endswith("•")
     assert window.actions_by_id["undo"].text().endswith('Undo Strip prefix "module."')
-    page = window.current_page()
-    assert page is not None
+    page = front(window)
     assert not page.recipe.isHidden()
     with qtbot.waitSignal(session.recipe_changed):
         window.actions_by_id["undo"].trigger()
@@ -175,8 +166,7 @@ def test_that_a_step_that_cannot_be_is_refused_and_nothing_changes(
         session.apply(Strip(prefix="a.", when="any"))
     assert names(window) == before
     assert not session.history.can_undo
-    page = window.current_page()
-    assert page is not None
+    page = front(window)
     assert not page.banner.isHidden()
 
 
@@ -184,12 +174,10 @@ def test_that_dropped_rows_stay_and_are_marked(
     window: MainWindow, opened: Opened, checkpoint: Path, qtbot: QtBot
 ) -> None:
     session = opened(checkpoint)
-    with qtbot.waitSignal(session.rows_changed):
-        session.expand_all()
+    expanded(session, qtbot)
     with qtbot.waitSignal(session.recipe_changed):
         session.apply(Drop(keys=("module.head.bias",)))
-    page = window.current_page()
-    assert page is not None
+    page = front(window)
     model = page.tree.model
     dropped = [row for row in range(model.rowCount()) if "dropped" in model.sentence(model.node(row))]
     assert [names(window)[row] for row in dropped] == ["bias"]
@@ -208,8 +196,7 @@ def test_that_a_file_that_is_none_is_told_with_cause_and_remedy(
     path.write_text("these are my notes, no checkpoint\n" * 20)
     session = opened(path)
     assert session.state == "failed"
-    page = window.current_page()
-    assert page is not None
+    page = front(window)
     said = page.failed.words()
     assert "Could not read notes.pth" in said
     assert len(said) > 40
@@ -306,10 +293,8 @@ def test_that_a_click_on_the_head_sorts_and_the_third_brings_the_file_order_back
     window: MainWindow, opened: Opened, checkpoint: Path, qtbot: QtBot
 ) -> None:
     session = opened(checkpoint)
-    page = window.current_page()
-    assert page is not None
-    with qtbot.waitSignal(session.rows_changed):
-        session.expand_all()
+    page = front(window)
+    expanded(session, qtbot)
     file_order = names(window)
     head = page.tree.view.horizontalHeader()
 
@@ -339,8 +324,7 @@ def test_that_a_saved_copy_is_told_with_its_checks_and_is_no_longer_unsaved(
     out = tmp_path / "copy.safetensors"
     with qtbot.waitSignal(session.saved, timeout=30_000):
         session.save(str(out), overwrite=False)
-    page = window.current_page()
-    assert page is not None
+    page = front(window)
     said = " ".join(label.text() for label in page.receipt.findChildren(QLabel) if not label.isHidden())
     assert "Saved and read back" in said
     assert "copy.safetensors" in said
@@ -353,8 +337,7 @@ def test_that_a_file_with_hard_links_or_changed_by_somebody_else_is_asked_about_
     window: MainWindow, opened: Opened, checkpoint: Path, tmp_path: Path, qtbot: QtBot
 ) -> None:
     session = opened(checkpoint)
-    page = window.current_page()
-    assert page is not None
+    page = front(window)
     out = tmp_path / "copy.safetensors"
 
     def save_and_answer(question: str) -> str:
@@ -410,8 +393,7 @@ def test_that_the_smallest_window_keeps_the_tree_wide_enough(
 ) -> None:
     opened(checkpoint)
     window.resize(1024, 700)
-    page = window.current_page()
-    assert page is not None
+    page = front(window)
     qtbot.waitUntil(lambda: window.width() == 1024)
     assert page.tree.width() >= 320
     assert page.detail.width() >= 400
@@ -441,10 +423,8 @@ def test_that_rows_below_a_selected_one_are_not_dropped_twice_and_too_many_are_n
     window: MainWindow, opened: Opened, tmp_path: Path, qtbot: QtBot
 ) -> None:
     session = opened(write_checkpoint(tmp_path / "wide.safetensors", {f"m.k{i}": (1,) for i in range(2100)}))
-    page = window.current_page()
-    assert page is not None
-    with qtbot.waitSignal(session.rows_changed):
-        session.expand_all()
+    page = front(window)
+    expanded(session, qtbot)
     page.tree.view.selectAll()
     assert len(session.selection) == 2102
     top, module = session.outermost(), names(window).index("m")
@@ -468,10 +448,8 @@ def test_that_of_a_very_large_selection_the_current_row_stays_when_rows_change(
     window: MainWindow, opened: Opened, tmp_path: Path, qtbot: QtBot
 ) -> None:
     session = opened(write_checkpoint(tmp_path / "wide.safetensors", {f"m.k{i}": (1,) for i in range(1200)}))
-    page = window.current_page()
-    assert page is not None
-    with qtbot.waitSignal(session.rows_changed):
-        session.expand_all()
+    page = front(window)
+    expanded(session, qtbot)
     page.tree.select_row(7)
     current = session.selection[0]
     page.tree.view.selectAll()
@@ -491,8 +469,7 @@ def test_that_the_lines_that_load_a_saved_copy_take_its_state_dict_out(
         session.apply(Strip(prefix="module."))
     with qtbot.waitSignal(session.saved, timeout=30_000):
         session.save(str(out), overwrite=False)
-    page = window.current_page()
-    assert page is not None
+    page = front(window)
     code = next(
         block.toPlainText() for block in page.receipt.findChildren(CodeBlock) if block.accessibleName() == "Load it"
     )
@@ -505,8 +482,7 @@ def test_that_chips_of_large_counts_are_not_cut_off(
 ) -> None:
     many = {f"layers.{i}.{part}": (1,) for i in range(5_500) for part in ("weight", "bias", "norm.weight", "norm.bias")}
     session = opened(write_checkpoint(tmp_path / "many.safetensors", many))
-    page = window.current_page()
-    assert page is not None
+    page = front(window)
     with qtbot.waitSignal(session.filtered):
         page.tree.filter.setText("weight")
     chips = [chip for chip in page.tree.findChildren(Chip) if chip.isVisible()]
@@ -520,8 +496,7 @@ def test_that_the_filter_says_how_much_it_finds(
     window: MainWindow, opened: Opened, tmp_path: Path, qtbot: QtBot
 ) -> None:
     session = opened(write_checkpoint(tmp_path / "few.safetensors", {"a.weight": (2,), "a.bias": (2,), "b.bias": (2,)}))
-    page = window.current_page()
-    assert page is not None
+    page = front(window)
     for typed, words in (("bias", "2 matches"), ("weight", "1 match"), ("nothing", "0 matches")):
         with qtbot.waitSignal(session.filtered):
             page.tree.filter.setText(typed)
@@ -536,8 +511,7 @@ def test_that_the_arrow_down_goes_from_the_filter_to_what_it_finds(
     window: MainWindow, opened: Opened, checkpoint: Path, qtbot: QtBot
 ) -> None:
     session = opened(checkpoint)
-    page = window.current_page()
-    assert page is not None
+    page = front(window)
     tree = page.tree
     tree.filter.setFocus()
     with qtbot.waitSignal(session.filtered):
@@ -555,8 +529,7 @@ def test_that_what_a_command_reveals_is_selected_alone_while_its_keys_are_down(
     window: MainWindow, opened: Opened, checkpoint: Path, qtbot: QtBot
 ) -> None:
     session = opened(checkpoint)
-    page = window.current_page()
-    assert page is not None
+    page = front(window)
     model = page.tree.model
     page.tree.select_row(0)
     qtbot.keyPress(page.tree.filter, Qt.Key.Key_F12, Qt.KeyboardModifier.ControlModifier)
@@ -597,8 +570,7 @@ def test_that_a_missing_shard_is_told_and_keys_of_shards_cannot_be_edited(
     window: MainWindow, opened: Opened, tmp_path: Path, qtbot: QtBot
 ) -> None:
     session = opened(write_shards(tmp_path / "run"))
-    page = window.current_page()
-    assert page is not None
+    page = front(window)
     said = " ".join(label.text() for label in page.banner.findChildren(QLabel))
     assert "Parts of this checkpoint are missing" in said
     assert said.count("model-2-of-2.safetensors") == 1
@@ -616,8 +588,7 @@ def test_that_a_folder_of_several_checkpoints_names_them(window: MainWindow, ope
         write_checkpoint(tmp_path / name, {"a": (2,)})
     session = opened(tmp_path)
     assert session.state == "failed"
-    page = window.current_page()
-    assert page is not None
+    page = front(window)
     assert "first.safetensors, second.safetensors" in page.failed.words()
 
 

@@ -25,7 +25,7 @@ from sdviewer.gui.panels.overview.tiles_card import TilesCard, limits
 from sdviewer.gui.session import Session
 from sdviewer.gui.settings import Settings
 from tests.engine.conftest import write_safetensors
-from tests.gui.conftest import Opened, write_checkpoint
+from tests.gui.conftest import Opened, front, write_checkpoint
 
 SLOW = 30_000
 
@@ -52,8 +52,7 @@ def seen(window: MainWindow, settings: Settings, opened: Opened, model: Path, qt
     """The model, opened on its Overview."""
     settings.set("view/front", "overview")
     session = opened(model)
-    page = window.current_page()
-    assert page is not None
+    page = front(window)
     qtbot.waitUntil(lambda: "depth_card" in page.overview.__dict__, timeout=SLOW)
     qtbot.waitUntil(lambda: bool(page.overview.depth_card.plot.lines), timeout=SLOW)
     return session, page
@@ -200,8 +199,7 @@ def test_that_a_file_without_tensors_says_so(
 ) -> None:
     settings.set("view/front", "overview")
     window.open_paths([str(write_checkpoint(tmp_path / "none.safetensors", {}))])
-    page = window.current_page()
-    assert page is not None
+    page = front(window)
     with qtbot.waitSignal(page.tree_painted, timeout=SLOW):
         pass
     qtbot.waitUntil(lambda: "depth_card" in page.overview.__dict__, timeout=SLOW)
@@ -341,7 +339,6 @@ def test_that_a_file_that_cannot_be_read_has_no_views(
     settings.set("view/front", "overview")
     model.write_bytes(b"nothing")
     assert opened(model).state == "failed"
-    page = window.current_page()
-    assert page is not None
+    page = front(window)
     assert not page.bar.isVisible()
     assert page.failed.isVisible()

@@ -15,7 +15,7 @@ from sdviewer.engine.client import NumbersPool, worker_environment
 from sdviewer.gui.main_window import MainWindow
 from sdviewer.gui.panels.document_page import DocumentPage
 from sdviewer.gui.settings import Settings
-from tests.gui.conftest import MODEL, write_checkpoint
+from tests.gui.conftest import MODEL, front, write_checkpoint
 
 EDITOR = """
 import sys
@@ -76,8 +76,7 @@ def window(app: QApplication, settings: Settings, tmp_path: Path) -> Iterator[Ma
 
 def offered(window: MainWindow, qtbot: QtBot, path: Path) -> DocumentPage:
     window.open_paths([str(path)])
-    page = window.current_page()
-    assert page is not None
+    page = front(window)
     qtbot.waitUntil(lambda: page.offer.isVisibleTo(page), timeout=20_000)
     return page
 

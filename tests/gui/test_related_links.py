@@ -9,7 +9,7 @@ from PySide6.QtCore import Qt
 from pytestqt.qtbot import QtBot
 
 from sdviewer.gui.main_window import MainWindow
-from tests.gui.conftest import Opened, write_checkpoint
+from tests.gui.conftest import Opened, front, write_checkpoint
 
 ATTENTION = {"attn.qkv.weight": (48, 16), "attn.qkv.bias": (48,), "attn.proj.weight": (16, 16)}
 NORM = {f"bn.{name}": (4,) for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")}
@@ -19,8 +19,7 @@ def test_that_the_facts_end_with_what_a_tensor_is_for(
     window: MainWindow, opened: Opened, qtbot: QtBot, tmp_path: Path
 ) -> None:
     session = opened(write_checkpoint(tmp_path / "m.safetensors", ATTENTION))
-    page = window.current_page()
-    assert page is not None
+    page = front(window)
     sheet = session.sheet
     assert sheet is not None
     weight = next(i for i in range(len(sheet)) if sheet.shape(i) == "48×16")
@@ -52,8 +51,7 @@ def test_that_a_pruning_mask_says_how_much_it_prunes(
 
 def test_that_more_than_fits_is_in_a_menu(window: MainWindow, opened: Opened, qtbot: QtBot, tmp_path: Path) -> None:
     session = opened(write_checkpoint(tmp_path / "m.safetensors", NORM))
-    page = window.current_page()
-    assert page is not None
+    page = front(window)
     page.detail.related.show_related([{"words": f"a & {i}", "row": i} for i in range(5)])
     assert [link.text() for link in page.detail.related.links] == ["a && 0", "a && 1", "a && 2"]
     assert (page.detail.related.more.text(), len(page.detail.related.rest)) == ("2 more", 2)

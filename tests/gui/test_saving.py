@@ -26,16 +26,16 @@ from sdviewer.formats.saving import CONTAINERS_OF_SUFFIX
 from sdviewer.gui.dialogs.containers import PURPOSES, container_of, with_suffix_of
 from sdviewer.gui.dialogs.save_dialog import SaveDialog
 from sdviewer.gui.main_window import MainWindow
-from sdviewer.gui.panels.document_page import DocumentPage
 from sdviewer.gui.panels.load_code import snippets
 from sdviewer.gui.panels.receipt_page import KeysCard, RecipeCard, write_receipt
 from sdviewer.gui.panels.save_failures import FAILURES
-from sdviewer.gui.saving import Kind, Pace, SaveOrder
+from sdviewer.gui.saving import Kind, SaveOrder
 from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import CodeBlock
+from sdviewer.gui.writing import Pace
 from sdviewer.repair.history import Draft
 from sdviewer.repair.operations import Strip
-from tests.gui.conftest import MODEL, Opened, write_checkpoint
+from tests.gui.conftest import MODEL, Opened, front, write_checkpoint
 
 SLOW = 60_000
 Sheet = Callable[..., SaveDialog]
@@ -76,12 +76,6 @@ def choose(dialog: SaveDialog, container: str, qtbot: QtBot) -> None:
     dialog.container.setCurrentIndex(at)
     dialog.container.activated.emit(at)
     qtbot.waitUntil(lambda: settled(dialog), timeout=SLOW)
-
-
-def front(window: MainWindow) -> DocumentPage:
-    page = window.current_page()
-    assert page is not None
-    return page
 
 
 def keys_of(window: MainWindow, qtbot: QtBot) -> KeysCard:

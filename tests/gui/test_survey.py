@@ -25,7 +25,7 @@ from sdviewer.gui.settings import Settings
 from sdviewer.gui.survey_watch import AUTOMATIC, MOST_WAITING, Surveyed, SurveyWatch
 from sdviewer.repair.operations.prefix import Prefix
 from tests.engine.conftest import write_safetensors
-from tests.gui.conftest import Opened
+from tests.gui.conftest import Opened, front
 
 SLOW = 30_000
 
@@ -56,8 +56,7 @@ def surveyed(odd: Path, window: MainWindow, opened: Opened, qtbot: QtBot) -> Sur
     """The odd file, measured whole, all its rows in sight."""
     session = opened(odd)
     qtbot.waitUntil(lambda: session.survey.known.state == "done" and session.noted > 0, timeout=SLOW)
-    page = window.current_page()
-    assert page is not None
+    page = front(window)
     with qtbot.waitSignal(session.rows_changed, timeout=SLOW):
         session.expand_all()
     return session, page
@@ -423,8 +422,7 @@ def deep(tmp_path: Path, opened: Opened, window: MainWindow, qtbot: QtBot) -> tu
     session = opened(write_safetensors(tmp_path / "deep.safetensors", tensors))
     with qtbot.waitSignal(session.rows_changed, timeout=SLOW):
         session.expand_all()
-    page = window.current_page()
-    assert page is not None
+    page = front(window)
     return session, page.tree
 
 

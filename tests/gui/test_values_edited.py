@@ -23,8 +23,8 @@ from sdviewer.gui.session import Session
 from sdviewer.repair.operations import Transpose
 from sdviewer.repair.planning import make_plan
 from sdviewer.repair.recipe import parse_recipe
-from tests.gui.conftest import Opened, quiet
-from tests.gui.test_editing import front, names, select
+from tests.gui.conftest import Opened, expanded, front, quiet
+from tests.gui.test_editing import names, select
 
 WEIGHT = torch.arange(12.0).reshape(3, 4)
 
@@ -305,8 +305,7 @@ def test_that_the_average_of_a_model_can_be_all_that_is_kept(
     path = tmp_path / "averaged.pth"
     torch.save({"model": {"w": WEIGHT}, "ema": {"w": WEIGHT + 1}, "epoch": 3}, path)
     session = opened(path)
-    with qtbot.waitSignal(session.rows_changed):
-        session.expand_all()
+    expanded(session, qtbot)
     name = next(name for name in names(window) if name.startswith("ema"))
     select(window, session, qtbot, name)
     with qtbot.waitSignal(session.recipe_changed):

@@ -34,20 +34,14 @@ from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import Chip
 from sdviewer.repair.operations import Metadata
 from tests.formats.saved_files import damage
-from tests.gui.conftest import Opened
+from tests.gui.conftest import Opened, front
 
 SLOW = 30_000
 Dialog = TypeVar("Dialog", bound=QDialog)
 
 
-def page_of(window: MainWindow) -> DocumentPage:
-    page = window.current_page()
-    assert page is not None
-    return page
-
-
 def shown(window: MainWindow, name: str, qtbot: QtBot) -> QWidget:
-    page = page_of(window)
+    page = front(window)
     page.show_view(name)
     made = page.views[name]
     qtbot.waitUntil(lambda: made.built and not page.session.jobs.busy(), timeout=SLOW)
@@ -110,7 +104,7 @@ def test_that_contents_are_verified_by_themselves_and_all_places_say_so(
     assert isinstance(view, SecurityPanel)
     assert view.statements.words()[0].startswith("Whole.")
     assert f"Contents verified: {records} records" in view.statements.words()[0]
-    assert not page_of(window).banner.isVisible()
+    assert not front(window).banner.isVisible()
 
 
 def test_that_of_a_file_that_breaks_off_is_told_what_was_verified_and_what_not(
@@ -138,7 +132,7 @@ def test_that_a_wrong_checksum_is_damage_with_record_and_tensor(
     with qtbot.waitSignal(session.job_changed):
         window.actions_by_id["check_contents"].trigger()
     qtbot.waitUntil(lambda: session.contents.known.state == "done", timeout=SLOW)
-    page = page_of(window)
+    page = front(window)
     assert page.banner.text().startswith("This file is damaged.")
     assert "data/1" in page.banner.text()
     assert page.tree._problems.text() == "Problems  1"
@@ -239,7 +233,7 @@ def test_that_a_refused_save_offers_to_drop_what_is_lost_and_to_save_again(
     out = damaged.with_name("out.pt")
     with qtbot.waitSignal(session.save_failed, timeout=60_000):
         session.save(str(out), overwrite=False)
-    page = page_of(window)
+    page = front(window)
     assert page.banner.text().startswith("Not saved.")
     seen: list[list[Any]] = []
 
@@ -277,7 +271,7 @@ def test_that_what_is_lost_is_dropped_from_the_list_of_problems_and_undone(
         view.drop.click()
     assert session.edit["dropped"] == 2
     with qtbot.waitSignal(session.recipe_changed):
-        qtbot.mouseClick(button(page_of(window), "Undo"), Qt.MouseButton.LeftButton)
+        qtbot.mouseClick(button(front(window), "Undo"), Qt.MouseButton.LeftButton)
     assert session.recipe.steps == ()
 
 
@@ -300,7 +294,7 @@ def test_that_each_change_on_disk_is_told_in_its_own_words(
     window: MainWindow, opened: Opened, plain: Path, qtbot: QtBot
 ) -> None:
     session = opened(plain)
-    page, data = page_of(window), plain.read_bytes()
+    page, data = front(window), plain.read_bytes()
     with plain.open("ab") as stream:
         stream.write(b"more")
     just_now(plain)
@@ -335,7 +329,7 @@ def test_that_a_file_that_comes_back_takes_the_word_back(
     look(session, qtbot)
     kept.rename(plain)
     look(session, qtbot)
-    assert page_of(window).banner.isHidden()
+    assert front(window).banner.isHidden()
 
 
 def test_that_a_reload_keeps_the_steps_and_tells_the_one_that_does_not_fit(
@@ -349,13 +343,13 @@ def test_that_a_reload_keeps_the_steps_and_tells_the_one_that_does_not_fit(
             session.apply(step)
     torch.save({"a.w": torch.ones(2), "b.w": torch.zeros(2)}, plain)
     with qtbot.waitSignal(session.opened, timeout=SLOW):
-        page_of(window).reload()
+        front(window).reload()
     assert session.edit["dropped"] == 1
     assert session.failed_step is None
     # Stripping would make a key twice here.
     torch.save({"a.w": torch.ones(2), "w": torch.zeros(2)}, plain)
     with qtbot.waitSignal(session.opened, timeout=SLOW):
-        page_of(window).reload()
+        front(window).reload()
     assert [step.op for step in session.recipe.steps] == ["strip", "drop"]
     assert session.failed_step is not None and session.failed_step["step"] == 0
     assert session.modified
@@ -456,7 +450,7 @@ def test_that_an_entry_is_renamed_and_one_added_and_a_name_that_is_there_refused
 
     timer = answer(TextDialog, fill)
     with qtbot.waitSignal(session.recipe_changed, timeout=SLOW):
-        view = page_of(window).views["metadata"]
+        view = front(window).views["metadata"]
         assert isinstance(view, MetadataPanel)
         assert view.editor is not None
         view.editor.add.click()
@@ -533,7 +527,7 @@ def test_that_the_filter_and_the_list_of_problems_have_names_of_their_own(
     window: MainWindow, opened: Opened, damaged: Path
 ) -> None:
     opened(damaged)
-    tree = page_of(window).tree
+    tree = front(window).tree
     words = [chip.text().split("  ")[0] for chip in (*tree._chips.values(), tree._problems)]
     assert "Unreadable" in words
     assert len(set(words)) == len(words)

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Final
 
 from PySide6.QtCore import Qt
-from PySide6.QtGui import QKeyEvent
-from PySide6.QtWidgets import QDialog, QFileDialog, QGridLayout, QHBoxLayout, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QDialog, QFileDialog, QWidget
 
 from sdviewer.core import text
 from sdviewer.gui import widgets
+from sdviewer.gui.dialogs.asking_dialog import AskingDialog, field_grid
 from sdviewer.gui.exporting import KINDS, OF_NUMPY, ONE, ExportOrder
 from sdviewer.gui.jobs import Body, Buffers
-from sdviewer.gui.mnemonics import follow_alt
 from sdviewer.gui.panels.wording import failure_words, sentence
 from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import Choice, Elided, Segments
@@ -24,13 +23,11 @@ _NO_NAME: Final = re.compile(r"[^\w.+=@ -]+")
 _LONGEST_NAME: Final = 120
 
 
-class ExportDialog(QDialog):
+class ExportDialog(AskingDialog):
     """One small sheet. `kind`, `raw`: what was chosen; `would` is what the worker said of it, None until it has."""
 
     def __init__(self, parent: QWidget, session: Session, rows: tuple[int, ...], kind: str = "") -> None:
-        super().__init__(parent)
-        self.setWindowTitle("Export")
-        self.setModal(True)
+        super().__init__(parent, "Export")
         self.setMinimumWidth(520)
         self.session = session
         self.rows = rows
@@ -52,27 +49,12 @@ class ExportDialog(QDialog):
         self.container.setCurrentIndex(max(0, self.container.findData(kind)))
         self.container.currentIndexChanged.connect(self._ask)
         self.narrow.chosen.connect(self._narrow_chosen)
-        self.export.clicked.connect(self.accept)
         self._first = not kind
         self._ask()
 
-    def keyPressEvent(self, event: QKeyEvent) -> None:
-        follow_alt(self, event)
-        super().keyPressEvent(event)
-
-    def keyReleaseEvent(self, event: QKeyEvent) -> None:
-        follow_alt(self, event)
-        super().keyReleaseEvent(event)
-
     def _lay_out(self) -> None:
-        column = QVBoxLayout(self)
-        column.setContentsMargins(18, 16, 18, 14)
-        column.setSpacing(10)
-        column.addWidget(self._heading)
-        grid = QGridLayout()
-        grid.setHorizontalSpacing(10)
-        grid.setVerticalSpacing(6)
-        grid.setColumnStretch(1, 1)
+        column = self.make_column(self._heading)
+        grid = field_grid(6)
         name = widgets.label("&Format", "second")
         name.setBuddy(self.container)
         grid.addWidget(name, 0, 0)
@@ -85,15 +67,7 @@ class ExportDialog(QDialog):
         column.addLayout(grid)
         column.addWidget(self._said)
         column.addStretch(1)
-        cancel = widgets.button("Cancel")
-        cancel.clicked.connect(self.reject)
-        self.export.setDefault(True)
-        foot = QHBoxLayout()
-        foot.setSpacing(10)
-        foot.addWidget(self._wrong, 1)
-        foot.addWidget(cancel)
-        foot.addWidget(self.export)
-        column.addLayout(foot)
+        column.addLayout(self.make_foot(self.export, self._wrong))
 
     @property
     def kind(self) -> str:

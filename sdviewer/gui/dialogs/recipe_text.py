@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Qt, QTimer
-from PySide6.QtWidgets import QDialog, QHBoxLayout, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QDialog, QWidget
 
 from sdviewer.core import text
 from sdviewer.gui import resources, widgets
+from sdviewer.gui.dialogs.asking_dialog import AskingDialog
 from sdviewer.gui.dialogs.step_dialog import TYPING_PAUSE
 from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.session import Session
@@ -26,13 +27,11 @@ START = """format = "sdviewer-recipe/1"
 """
 
 
-class RecipeTextDialog(QDialog):
+class RecipeTextDialog(AskingDialog):
     """Edit the recipe as TOML; `draft` is what was read from it, or None."""
 
     def __init__(self, parent: QWidget, session: Session) -> None:
-        super().__init__(parent)
-        self.setWindowTitle("Recipe as text")
-        self.setModal(True)
+        super().__init__(parent, "Recipe as text")
         self.resize(860, 620)
         self._session = session
         self.draft: Draft | None = None
@@ -42,28 +41,18 @@ class RecipeTextDialog(QDialog):
         self.text.setAccessibleName("Recipe as TOML")
         self._wrong = widgets.label("", "error")
         self._wrong.setWordWrap(True)
-        cancel = widgets.button("Cancel")
-        cancel.clicked.connect(self.reject)
         self.apply = widgets.button("Apply", "check", primary=True)
         self.apply.setEnabled(False)
-        self.apply.clicked.connect(self.accept)
-        foot = QHBoxLayout()
-        foot.addWidget(self._wrong, 1)
-        foot.addWidget(cancel)
-        foot.addWidget(self.apply)
         hint = widgets.label(
             "[source] says what the file must look like: require, forbid (patterns), tensors. Every step may have "
             "keys, why and expect = { matched, changed, dead_rules }.",
             "hint",
         )
         hint.setWordWrap(True)
-        column = QVBoxLayout(self)
-        column.setContentsMargins(18, 16, 18, 14)
-        column.setSpacing(10)
-        column.addWidget(widgets.label("Recipe as text", "path"))
+        column = self.make_column(widgets.label("Recipe as text", "path"))
         column.addWidget(hint)
         column.addWidget(self.text, 1)
-        column.addLayout(foot)
+        column.addLayout(self.make_foot(self.apply, self._wrong, default=False))
         self._pause = QTimer(self, interval=TYPING_PAUSE, singleShot=True)
         self._pause.timeout.connect(self._ask)
         if session.recipe.is_empty:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from PySide6.QtCore import Qt, QTimer
-from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import (
     QCheckBox,
     QDialog,
@@ -27,6 +26,7 @@ from PySide6.QtWidgets import (
 
 from sdviewer.core import text
 from sdviewer.gui import widgets
+from sdviewer.gui.dialogs.asking_dialog import AskingDialog, field_grid
 from sdviewer.gui.dialogs.containers import (
     ALIASING,
     PURPOSES,
@@ -37,7 +37,6 @@ from sdviewer.gui.dialogs.containers import (
     with_suffix_of,
 )
 from sdviewer.gui.jobs import Body, Buffers
-from sdviewer.gui.mnemonics import follow_alt
 from sdviewer.gui.panels.file_view import scrolled
 from sdviewer.gui.panels.wording import failure_words, sentence
 from sdviewer.gui.saving import Kind, SaveOrder
@@ -70,15 +69,13 @@ _KINDS: Final[Mapping[Kind, _Words]] = {
 }
 
 
-class SaveDialog(QDialog):
+class SaveDialog(AskingDialog):
     """One sheet; `order` is what was decided, None while something stands against it."""
 
     def __init__(self, parent: QWidget, session: Session, kind: Kind, before: SaveOrder | None = None) -> None:
         """`before` is an order that could not be carried out: the sheet begins with what it said."""
-        super().__init__(parent)
         words = _KINDS[kind]
-        self.setWindowTitle(words.title)
-        self.setModal(True)
+        super().__init__(parent, words.title)
         self.setMinimumWidth(700)
         self.session = session
         self.kind: Kind = kind
@@ -123,20 +120,13 @@ class SaveDialog(QDialog):
     # Laying it out
 
     def _lay_out(self, title: str) -> None:
-        column = QVBoxLayout(self)
-        column.setContentsMargins(18, 16, 18, 14)
-        column.setSpacing(10)
-        heading = Elided(title, "path", Qt.TextElideMode.ElideMiddle)
-        column.addWidget(heading)
+        column = self.make_column(Elided(title, "path", Qt.TextElideMode.ElideMiddle))
         self.where.setProperty("mono", True)
         self.where.setMinimumHeight(30)
         self.where.setAccessibleName("Where the copy goes")
         choose = widgets.button("C&hoose…", "open")
         choose.clicked.connect(self.choose_place)
-        grid = QGridLayout()
-        grid.setHorizontalSpacing(10)
-        grid.setVerticalSpacing(6)
-        grid.setColumnStretch(1, 1)
+        grid = field_grid(6)
         self._room = widgets.label("", "hint")
         self._purpose = widgets.label("", "hint")
         self._tied = widgets.label("", "hint")
@@ -169,15 +159,7 @@ class SaveDialog(QDialog):
         column.addStretch(1)
         self._wrong = widgets.label("", "error")
         self._wrong.setWordWrap(True)
-        cancel = widgets.button("Cancel")
-        cancel.clicked.connect(self.reject)
-        self.save.setDefault(True)
-        foot = QHBoxLayout()
-        foot.setSpacing(10)
-        foot.addWidget(self._wrong, 1)
-        foot.addWidget(cancel)
-        foot.addWidget(self.save)
-        column.addLayout(foot)
+        column.addLayout(self.make_foot(self.save, self._wrong))
 
     def _row(self, grid: QGridLayout, row: int, words: str, field: QWidget, beside: QWidget | None = None) -> None:
         name = widgets.label(words, "second")
@@ -227,7 +209,6 @@ class SaveDialog(QDialog):
         self.shard_size.activated.connect(lambda _: self._ask())
         self.ties.chosen.connect(self._ties_chosen)
         self.replace_it.toggled.connect(lambda _: self._judge())
-        self.save.clicked.connect(self.accept)
 
     # What is asked for
 
@@ -551,14 +532,6 @@ class SaveDialog(QDialog):
         for lane in ("would save", "slim"):
             self.session.jobs.drop(lane)
         super().done(result)
-
-    def keyPressEvent(self, event: QKeyEvent) -> None:
-        super().keyPressEvent(event)
-        follow_alt(self, event)
-
-    def keyReleaseEvent(self, event: QKeyEvent) -> None:
-        super().keyReleaseEvent(event)
-        follow_alt(self, event)
 
 
 def ask(parent: QWidget, session: Session, kind: Kind, before: SaveOrder | None = None) -> SaveOrder | None:

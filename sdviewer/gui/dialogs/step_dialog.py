@@ -6,17 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from PySide6.QtCore import Qt, QTimer
-from PySide6.QtGui import QKeyEvent
-from PySide6.QtWidgets import QDialog, QGridLayout, QHBoxLayout, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QDialog, QGridLayout, QWidget
 
 from sdviewer.core import text
 from sdviewer.gui import icons, widgets
+from sdviewer.gui.dialogs.asking_dialog import AskingDialog, field_grid
 from sdviewer.gui.dialogs.fields import FieldWidget, FlagField, make_field
 from sdviewer.gui.dialogs.forms import Form
 from sdviewer.gui.dialogs.forms.form import ASKED, COMMON, Entry
 from sdviewer.gui.dialogs.preview import LIMIT, PreviewTable
 from sdviewer.gui.jobs import Body
-from sdviewer.gui.mnemonics import follow_alt
 from sdviewer.gui.session import Session
 from sdviewer.repair.history import Step
 
@@ -25,7 +24,7 @@ TYPING_PAUSE = 120
 """Milliseconds without a key before the preview is asked for."""
 
 
-class StepDialog(QDialog):
+class StepDialog(AskingDialog):
     """One step: a new one, with some fields filled in, or that at `at` of the recipe."""
 
     def __init__(
@@ -38,10 +37,8 @@ class StepDialog(QDialog):
         state_dict: str = "",
     ) -> None:
         """`state_dict` is the one that a first step is for, "" for the one that the selection is in."""
-        super().__init__(parent)
         title = form.title.replace("&", "").rstrip("…")
-        self.setWindowTitle(title)
-        self.setModal(True)
+        super().__init__(parent, title)
         self.resize(860, 560 if form.group != "file" else 300)
         self._session = session
         self._form = form
@@ -69,7 +66,7 @@ class StepDialog(QDialog):
     def _lay_out(self, title: str) -> None:
         own = {entry.name for entry in self._form.asked}
         more = [entry for entry in COMMON if entry.name not in own and (entry.name != "keys" or self._form.any_key)]
-        grid, common = _grid(), _grid()
+        grid, common = field_grid(8), field_grid(8)
         for entries, where in ((self._form.asked, grid), (more, common)):
             for row, entry in enumerate(entries):
                 if not _is_told(entry):
@@ -84,25 +81,14 @@ class StepDialog(QDialog):
         hint = widgets.label(self._form.hint, "hint")
         hint.setWordWrap(True)
         hint.setVisible(bool(self._form.hint))
-        cancel = widgets.button("Cancel")
-        cancel.clicked.connect(self.reject)
-        self.add.setDefault(True)
         self.add.setEnabled(False)
-        self.add.clicked.connect(self.accept)
-        foot = QHBoxLayout()
-        foot.addWidget(self._wrong, 1)
-        foot.addWidget(cancel)
-        foot.addWidget(self.add)
-        column = QVBoxLayout(self)
-        column.setContentsMargins(18, 16, 18, 14)
-        column.setSpacing(10)
-        column.addWidget(widgets.label(title, "path"))
+        column = self.make_column(widgets.label(title, "path"))
         column.addLayout(grid)
         column.addWidget(hint)
         column.addWidget(self.more, 0, Qt.AlignmentFlag.AlignLeft)
         column.addWidget(self._common)
         column.addWidget(self.preview, 1)
-        column.addLayout(foot)
+        column.addLayout(self.make_foot(self.add, self._wrong))
 
     def _lay_out_entry(self, entry: Entry, where: QGridLayout, row: int) -> None:
         field = self.fields[entry.name] = make_field(entry)
@@ -199,14 +185,6 @@ class StepDialog(QDialog):
             if entry.kind != "choice":
                 self.fields[entry.name].set_wrong(wrong)
 
-    def keyPressEvent(self, event: QKeyEvent) -> None:
-        super().keyPressEvent(event)
-        follow_alt(self, event)
-
-    def keyReleaseEvent(self, event: QKeyEvent) -> None:
-        super().keyReleaseEvent(event)
-        follow_alt(self, event)
-
     def accept(self) -> None:
         if self.step is not None:
             super().accept()
@@ -227,14 +205,6 @@ def _is_told(entry: Entry) -> bool:
 def _chosen(entry: Entry, values: Mapping[str, Any]) -> str | None:
     """Which of the fields that an entry chooses from a step has."""
     return next((value for value, _ in entry.choices if value in values), None)
-
-
-def _grid() -> QGridLayout:
-    grid = QGridLayout()
-    grid.setHorizontalSpacing(10)
-    grid.setVerticalSpacing(8)
-    grid.setColumnStretch(1, 1)
-    return grid
 
 
 def run(dialog: StepDialog) -> Step | None:

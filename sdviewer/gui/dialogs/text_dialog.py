@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from PySide6.QtWidgets import QDialog, QHBoxLayout, QLineEdit, QPlainTextEdit, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QDialog, QLineEdit, QPlainTextEdit, QWidget
 
 from sdviewer.gui import widgets
+from sdviewer.gui.dialogs.asking_dialog import AskingDialog
 
 
-class TextDialog(QDialog):
+class TextDialog(AskingDialog):
     """One text; plain, whatever it holds."""
 
     def __init__(self, parent: QWidget, title: str, text: str, *, one_line: bool = False) -> None:
-        super().__init__(parent)
-        self.setWindowTitle(title)
-        self.setModal(True)
+        super().__init__(parent, title)
         self.resize(560, 120 if one_line else 340)
         self._line = QLineEdit(text)
         self._lines = QPlainTextEdit()
@@ -23,21 +22,10 @@ class TextDialog(QDialog):
         field: QWidget = self._line if one_line else self._lines
         field.setProperty("mono", True)
         field.setAccessibleName(title)
-        cancel = widgets.button("Cancel")
-        cancel.clicked.connect(self.reject)
         ok = widgets.button("Add step" if not one_line else "Next", "check", primary=True)
-        ok.setDefault(True)
-        ok.clicked.connect(self.accept)
-        foot = QHBoxLayout()
-        foot.addStretch(1)
-        foot.addWidget(cancel)
-        foot.addWidget(ok)
-        column = QVBoxLayout(self)
-        column.setContentsMargins(18, 16, 18, 14)
-        column.setSpacing(10)
-        column.addWidget(widgets.label(title, "path"))
+        column = self.make_column(widgets.label(title, "path"))
         column.addWidget(field)
-        column.addLayout(foot)
+        column.addLayout(self.make_foot(ok))
         field.setFocus()
 
     def text(self) -> str:

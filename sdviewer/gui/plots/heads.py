@@ -11,11 +11,10 @@ from PySide6.QtGui import QPainter, QPaintEvent
 from sdviewer.core import text
 from sdviewer.gui import resources
 from sdviewer.gui.jobs import Body, Buffers
-from sdviewer.gui.plain import plain_tip
 from sdviewer.gui.plots import colours
 from sdviewer.gui.plots.boundaries import Part, parts_along
 from sdviewer.gui.plots.cell_grid import CellGrid
-from sdviewer.gui.plots.choosing import ChoosingPlot
+from sdviewer.gui.plots.cell_plot import CellPlot
 from sdviewer.gui.plots.numbers import floats, has_numbers, whole_numbers
 from sdviewer.gui.plots.plot import Facts, Index, SlicePart
 from sdviewer.gui.widgets import Chip, Segments
@@ -117,7 +116,7 @@ class HeadGrid(CellGrid):
             painter.drawText(place, int(Qt.AlignmentFlag.AlignHCenter | Qt.AlignmentFlag.AlignTop), str(column))
 
 
-class HeadsPlot(ChoosingPlot):
+class HeadsPlot(CellPlot):
     """Q, K and V of each head, where the tensor's role knows where these are."""
 
     name = "heads"
@@ -139,10 +138,7 @@ class HeadsPlot(ChoosingPlot):
         self.add_note(self._dead)
         self.add_choice(self._what, self.measure)
         self.grid = HeadGrid()
-        self.grid.pointed.connect(self._pointed)
-        self.grid.chosen.connect(self._chosen)
-        self.set_body(self.grid)
-        self.setMinimumHeight(150)
+        self.set_grid(self.grid)
 
     @staticmethod
     def score(facts: Facts) -> int:
@@ -200,30 +196,21 @@ class HeadsPlot(ChoosingPlot):
         place = next((i for i, head in enumerate(self._heads) if head.start <= at < head.stop), -1)
         self.grid.show_current(self.grid.cell_of(place))
 
-    def _pointed(self, cell: int) -> None:
-        if cell < 0 or self._answer is None:
-            self.cursor_moved.emit("")
-            return
+    def words_of(self, cell: int) -> str:
         place = self.grid.head_of(cell)
         head = self._heads[place]
         what = _MEASURES[self._measure].removesuffix(" per head")
         axis = int(self._facts["role"]["heads"]["axis"])
         which = ("rows", "columns")[axis]
-        words = (
-            f"{self._called(head)}, {which} {head.start} – {head.stop - 1}: {what} {text.value(self._values[place])}"
-        )
-        self.grid.setToolTip(plain_tip(words))
-        self.cursor_moved.emit(words)
+        return f"{self._called(head)}, {which} {head.start} – {head.stop - 1}: {what} {text.value(self._values[place])}"
 
-    def _chosen(self, cell: int) -> None:
-        if self._answer is None:  # the heads are those of the tensor before
-            return
+    def slice_of(self, cell: int) -> SlicePart:
         head = self._heads[self.grid.head_of(cell)]
         along = (head.start, head.stop)
         rows, columns = (int(size) for size in self._facts["shape"])
         by_rows = int(self._facts["role"]["heads"]["axis"]) == 0
         part = (along, (0, columns)) if by_rows else ((0, rows), along)
-        self.slice_wanted.emit(SlicePart((0, 1), (0, 0), *part))
+        return SlicePart((0, 1), (0, 0), *part)
 
 
 def heads_of(facts: Facts) -> tuple[list[str], list[Head]]:

@@ -13,7 +13,7 @@ from sdviewer.gui import resources
 from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.plots import colours
 from sdviewer.gui.plots.cell_grid import CellGrid
-from sdviewer.gui.plots.choosing import ChoosingPlot
+from sdviewer.gui.plots.cell_plot import CellPlot
 from sdviewer.gui.plots.numbers import floats, has_numbers
 from sdviewer.gui.plots.plot import Facts, Index, SlicePart
 from sdviewer.gui.widgets import Chip, Segments
@@ -112,7 +112,7 @@ class KernelGrid(CellGrid):
         return made
 
 
-class KernelsPlot(ChoosingPlot):
+class KernelsPlot(CellPlot):
     """One picture an output channel, of one input channel or, where there are three, of these as colours."""
 
     name = "kernels"
@@ -141,10 +141,7 @@ class KernelsPlot(ChoosingPlot):
         self.colour.chosen.connect(self._set_colour)
         self.scale.chosen.connect(self._set_scale)
         self.grid = KernelGrid()
-        self.grid.pointed.connect(self._pointed)
-        self.grid.chosen.connect(self._chosen)
-        self.set_body(self.grid)
-        self.setMinimumHeight(150)
+        self.set_grid(self.grid)
 
     @staticmethod
     def score(facts: Facts) -> int:
@@ -220,10 +217,12 @@ class KernelsPlot(ChoosingPlot):
         self._common = choice == "common"
         self.ask()
 
-    def _kernel(self, cell: int) -> tuple[int, int]:
-        """Output and input channel of a cell."""
-        body = self._answer[0] if self._answer is not None else {"first": 0, "channel": 0, "rgb": False}
-        return int(body["first"]) + cell, 0 if body["rgb"] else int(body["channel"])
+    def _kernel(self, cell: int) -> tuple[int, int, bool]:
+        """Output and input channel of a cell, and whether it shows all inputs as colours."""
+        assert self._answer is not None
+        body = self._answer[0]
+        rgb = bool(body["rgb"])
+        return int(body["first"]) + cell, 0 if rgb else int(body["channel"]), rgb
 
     def mark(self, cell: Index) -> None:
         """Show the kernel of an element that is pointed at elsewhere."""
@@ -231,22 +230,15 @@ class KernelsPlot(ChoosingPlot):
         there = len(cell) == 4 and bool(body) and (body["rgb"] or cell[1] in (-1, body["channel"]))
         self.grid.show_current(cell[0] - int(body["first"]) if there and cell[0] >= 0 else -1)
 
-    def _pointed(self, cell: int) -> None:
-        if cell < 0 or self._answer is None:
-            self.cursor_moved.emit("")
-            return
-        out, channel = self._kernel(cell)
-        where = f"[{out}, :]" if self._answer[0]["rgb"] else f"[{out}, {channel}]"
-        words = f"kernel {where}: largest magnitude of its scale {text.value(self._limits[cell])}"
-        self.grid.setToolTip(words)
-        self.cursor_moved.emit(words)
+    def words_of(self, cell: int) -> str:
+        out, channel, rgb = self._kernel(cell)
+        where = f"[{out}, :]" if rgb else f"[{out}, {channel}]"
+        return f"kernel {where}: largest magnitude of its scale {text.value(self._limits[cell])}"
 
-    def _chosen(self, cell: int) -> None:
-        if self._answer is None:  # the kernels are those of the tensor before
-            return
-        out, channel = self._kernel(cell)
+    def slice_of(self, cell: int) -> SlicePart:
+        out, channel, _ = self._kernel(cell)
         height, width = self._shape[2:]
-        self.slice_wanted.emit(SlicePart((2, 3), (out, channel, 0, 0), (0, height), (0, width)))
+        return SlicePart((2, 3), (out, channel, 0, 0), (0, height), (0, width))
 
 
 def _gap(size: float) -> float:
