@@ -182,8 +182,8 @@ class Theme(QObject):
         app.styleHints().colorSchemeChanged.connect(self._desktop_changed)
 
     def _desktop_changed(self) -> None:
-        if self.choice == "system" and not self._applying:
-            self._turn_to(_system_theme())
+        if self.choice == "system" and not self._applying and self.name != _system_theme():
+            self.turn("system")
 
     def _turn_to(self, name: ThemeName) -> None:
         app = QApplication.instance()

@@ -236,6 +236,38 @@ def test_that_going_to_an_index_of_another_slice_turns_to_it(
     assert plot.subtitle.text().startswith("[:, 3, :]")
 
 
+def test_that_numbers_that_the_recipe_writes_are_found_in_every_slice_the_last_one_last(
+    app: QApplication, qtbot: QtBot, facts: dict[str, dict[str, Any]]
+) -> None:
+    plot = shown(ValuesPlot, facts["cube"], qtbot)
+    rows = [f"{n}" for n in range(24)]
+    writes: list[tuple[list[int], list[str]]] = [
+        ([2], rows), ([4, 3, 5], ["x"]), ([2, 1], ["y"]), ([4, 0, 0], ["z"]), ([2, 1, 3], ["w"])
+    ]  # fmt: skip
+    plot._facts = {**facts["cube"], "made": {"writes": [list(write) for write in writes]}}
+    plot.begin(plot._facts)
+
+    def expected(index: tuple[int, ...]) -> str:
+        found = ""
+        for where, texts in writes:
+            if list(index[: len(where)]) == where:
+                found = texts[index[1] * 6 + index[2]] if len(texts) > 1 else texts[0]
+        return found
+
+    for axes, turned in (((0, 2), 1), ((1, 2), 0), ((2, 1), 0)):
+        plot.place.set_axes(*axes)
+        for at in range(TENSORS["cube"].shape[turned]):
+            plot.place.move(turned, at)
+            row, column, high, wide = 1, 0, plot.place.size[0] - 1, plot.place.size[1]
+            wanted = {
+                r * wide + c: words
+                for r in range(high)
+                for c in range(wide)
+                if (words := expected(plot.place.full_index(row + r, column + c)))
+            }
+            assert plot._written(row, column, high, wide) == wanted
+
+
 def test_that_a_place_is_kept_for_a_tensor_of_the_same_shape(
     app: QApplication, qtbot: QtBot, facts: dict[str, dict[str, Any]]
 ) -> None:

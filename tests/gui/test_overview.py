@@ -13,6 +13,7 @@ from PySide6.QtGui import QFontMetricsF
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
+from sdviewer.formats import open_checkpoint, tensor_source
 from sdviewer.gui import resources
 from sdviewer.gui.main_window import MainWindow
 from sdviewer.gui.panels.document_page import DocumentPage
@@ -182,6 +183,26 @@ def test_that_what_is_selected_and_not_seen_cannot_be_edited(seen: Seen, window:
     assert not window.actions_by_id["drop"].isEnabled()
     page.show_details()
     assert window.actions_by_id["drop"].isEnabled()
+
+
+def test_that_tensors_that_look_equal_are_read_again_only_while_somebody_looks(
+    measured: Seen, model: Path, qtbot: QtBot
+) -> None:
+    session, page = measured
+    overview, busy = page.overview, session.jobs.busy
+    checkpoint = open_checkpoint(model)
+    wanted = [(at, tensor_source(checkpoint, at).to_json()) for at in (1, 4)]
+    page.show_tree()
+    overview._compare(wanted)
+    assert not busy("overview digest")
+    page.show_overview()
+    assert busy("overview digest")
+    page.show_tree()
+    assert not busy("overview digest")
+    assert [at for at, _ in overview._to_compare] == [4, 1]
+    page.show_overview()
+    qtbot.waitUntil(lambda: not busy("overview digest") and not busy("overview equal"), timeout=SLOW)
+    assert not overview._to_compare
 
 
 def test_that_the_overview_follows_the_recipe(seen: Seen, qtbot: QtBot) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from PySide6.QtGui import QColor, QPalette
 from PySide6.QtWidgets import QApplication
+from pytestqt.qtbot import QtBot
 
 from sdviewer.gui import resources
 from sdviewer.gui.resources import TOKENS
@@ -46,7 +47,7 @@ def test_that_both_themes_have_the_same_tokens() -> None:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_that_the_style_sheet_has_no_token_left(theme: resources.ThemeName) -> None:
+def test_that_the_style_sheet_has_no_token_left(app: QApplication, theme: resources.ThemeName) -> None:
     assert "$" not in resources.style_sheet(theme)
 
 
@@ -60,6 +61,23 @@ def test_that_a_theme_turns_palette_and_colours_at_once(app: QApplication) -> No
     assert app.palette().color(QPalette.ColorRole.Window) == QColor(TOKENS["light"]["win"])
     assert told == ["dark", "light"]
     resources.theme().changed.disconnect(turned)
+
+
+def test_that_the_desktop_is_followed_one_part_in_a_turn_and_only_where_it_changed(
+    app: QApplication, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theme = resources.theme()
+    theme.apply("light")
+    monkeypatch.setattr(theme, "choice", "system")
+    monkeypatch.setattr(resources, "_system_theme", lambda: "dark")
+    theme._desktop_changed()
+    assert app.styleSheet() == "", "the widgets are dressed in a later turn"
+    with qtbot.waitSignal(theme.changed):
+        pass
+    assert app.styleSheet() == resources.style_sheet("dark")
+    theme._desktop_changed()
+    assert app.styleSheet() == resources.style_sheet("dark")
+    theme.apply("light")
 
 
 # Machado 2009, full severity: what the eyes see of linear light.

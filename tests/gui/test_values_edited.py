@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from PySide6.QtCore import Qt
+from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
@@ -217,6 +218,24 @@ def test_that_a_number_is_edited_in_its_cell_shown_as_edited_and_undone(
         window.editing.undo()
     qtbot.waitUntil(lambda: values(window).grid.exact_text(1, 2) == "6.0")
     assert page(front(window))._edited.isHidden()
+
+
+def test_that_what_is_copied_is_what_was_asked_for_also_where_another_tensor_is_shown_by_then(
+    window: MainWindow, session: Session, qtbot: QtBot
+) -> None:
+    tensor(window, session, qtbot, "counts")
+    other = session.facts
+    tensor(window, session, qtbot, "weight")
+    take(session, qtbot, cell_editor(window, session, qtbot, 0, 1), "0.5")
+    qtbot.waitUntil(lambda: values(window).grid.exact_text(0, 1) == "0.5")
+    plot, clipboard = values(window), QGuiApplication.clipboard()
+    plot.grid.select_all()
+    clipboard.setText("before")
+    plot.copy("numpy")
+    plot.show_tensor(session, other)
+    qtbot.waitUntil(lambda: clipboard.text() != "before", timeout=30_000)
+    assert "0.5" in clipboard.text() and "11.0" in clipboard.text()
+    assert "float32" in clipboard.text()
 
 
 def test_that_what_the_dtype_does_not_have_is_asked_about_and_what_it_cannot_hold_refused(

@@ -206,14 +206,19 @@ class Plot(Card):
             name, {"source": self._facts["source"], **params}, self._answered, self._failed, lane=self._lane
         )
 
-    def ask_aside(self, lane: str, name: str, params: dict[str, Any], done: Any) -> Job | None:
-        """Ask for something small beside the plot itself; failures are silent, an answer about another tensor too."""
+    def ask_aside(
+        self, lane: str, name: str, params: dict[str, Any], done: Any, *, whatever_is_shown: bool = False
+    ) -> Job | None:
+        """Ask for something small beside the plot itself; failures are silent.
+
+        So is an answer that comes when another tensor is shown, unless that does not matter.
+        """
         if self._session is None:
             return None
         facts = self._facts
 
         def answered(body: Body, buffers: Buffers) -> None:
-            if self._facts is facts:
+            if whatever_is_shown or self._facts is facts:
                 done(body, buffers)
 
         return self._session.ask_numbers(

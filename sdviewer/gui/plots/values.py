@@ -27,6 +27,10 @@ _AROUND: Final = 12
 """Rows read beyond the edge, so that a small change of size shows no gap."""
 
 
+_Write = tuple[tuple[int, int], int, list[str]]
+"""A write of the recipe: its row and column in the slice (-1: all), how many dimensions it names, its numbers."""
+
+
 class ValuesPlot(Plot):
     """The grid in its card; a vector is one column, a scalar one cell."""
 
@@ -61,6 +65,7 @@ class ValuesPlot(Plot):
         self.grid.setToolTip("F2 or a double click edits a number")
         self.editor: CellEditor | None = None
         self._editing = (0, 0)
+        self._writes: list[_Write] | None = None
         find = QShortcut(QKeySequence("Ctrl+G"), self, context=Qt.ShortcutContext.WidgetWithChildrenShortcut)
         find.activated.connect(self.goto.setFocus)
 
@@ -88,6 +93,7 @@ class ValuesPlot(Plot):
         self._take_place()
 
     def _take_place(self) -> None:
+        self._writes = None
         self.grid.set_size(*self.place.size, self.place.cell, self.place.scroll)
         index = self.place.index
         shown = [
@@ -137,17 +143,17 @@ class ValuesPlot(Plot):
             self._say_wrong(f"{rows * columns:,} values are too many to copy: at most {MOST_COPIED:,}.")
             return
         params = {**self.place.params(), "row0": row, "col0": column, "rows": rows, "cols": columns}
+        written = self._written(row, column, rows, columns)
+        dtype = str(self._facts.get("dtype") or "")
 
         def answered(body: Body, buffers: Buffers) -> None:
             texts, wide = [str(exact) for exact in body["texts"]], int(body["columns"])
-            for at, words in self._written(row, column, int(body["rows"]), wide).items():
+            for at, words in written.items():
                 texts[at] = words
-            if how == "numpy":
-                widgets.copy_text(as_numpy(texts, wide, str(self._facts.get("dtype") or "")))
-            else:
-                widgets.copy_text(as_table(texts, wide))
+            widgets.copy_text(as_numpy(texts, wide, dtype) if how == "numpy" else as_table(texts, wide))
 
-        self.ask_aside("copy", "values", params, answered)
+        # What was selected then, also where somebody goes on to another tensor before it comes.
+        self.ask_aside("copy", "values", params, answered, whatever_is_shown=True)
 
     # What is pointed at elsewhere
 
@@ -191,14 +197,26 @@ class ValuesPlot(Plot):
 
     def _written(self, row: int, column: int, rows: int, columns: int) -> dict[int, str]:
         """The numbers of a window that the recipe writes, by their places in it."""
-        writes = (self._facts.get("made") or {}).get("writes") or ()
+        if self._writes is None:
+            self._writes = self._writes_here()
         shape = self.place.shape or ()
         found: dict[int, str] = {}
-        for at in range(rows * columns if writes else 0):
-            index = list(self.place.full_index(row + at // columns, column + at % columns))
-            for where, texts in writes:
-                if index[: len(where)] == where:
-                    found[at] = texts[_place(index[len(where) :], shape[len(where) :]) if len(texts) > 1 else 0]
+        for (at_row, at_column), depth, texts in self._writes:
+            for r in _reached(at_row, row, rows):
+                for c in _reached(at_column, column, columns):
+                    inner = self.place.full_index(r, c)[depth:]
+                    words = texts[_place(inner, shape[depth:]) if len(texts) > 1 else 0]
+                    found[(r - row) * columns + c - column] = words
+        return found
+
+    def _writes_here(self) -> list[_Write]:
+        """What the recipe writes into this slice, in its order."""
+        dimensions = len(self.place.shape or ())
+        found = []
+        for where, texts in (self._facts.get("made") or {}).get("writes") or ():
+            cell = self.place.in_slice((*where, *[-1] * (dimensions - len(where))))
+            if cell is not None:
+                found.append((cell, len(where), texts))
         return found
 
     def edit_cell(self, row: int, column: int) -> None:
@@ -250,6 +268,12 @@ def _number(words: str) -> float:
         return float(complex(words).real) if words not in ("True", "False") else float(words == "True")
     except ValueError:
         return math.nan
+
+
+def _reached(at: int, start: int, count: int) -> range:
+    """The rows or columns of a window that a write at `at` reaches; it is all of them for -1."""
+    whole = range(start, start + count)
+    return whole if at < 0 else range(at, at + 1) if at in whole else range(0)
 
 
 def _place(index: Sequence[int], shape: Sequence[int]) -> int:

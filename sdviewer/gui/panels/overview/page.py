@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from PySide6.QtCore import Qt, QTimer, Signal
-from PySide6.QtGui import QResizeEvent, QShowEvent
+from PySide6.QtGui import QHideEvent, QResizeEvent, QShowEvent
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from sdviewer.core import text
@@ -58,6 +58,9 @@ class OverviewPage(QWidget):
         self._turns: list[Callable[[], object]] = []
         self._painted = self._stale = self._due = False
         self._found: list[Shown] = []
+        # What is to be read once more, the next one last; what of it was read; all that ever was.
+        self._to_compare: list[tuple[int, Any]] = []
+        self._digests: dict[str, str] = {}
         self._compared: set[int] = set()
         self._measured = (0, 0)
         self._colour, self._measure = colour, measure
@@ -191,6 +194,8 @@ class OverviewPage(QWidget):
         """Ask for everything; called when it comes to the front, and when the file was read again."""
         self._stale = False
         self._compared.clear()
+        self._to_compare.clear()
+        self._digests.clear()
         self.session.jobs.drop("overview digest")
         self._measured = (0, int(self.session.info["tensors"]))
         self._say_progress()
@@ -276,6 +281,13 @@ class OverviewPage(QWidget):
         super().showEvent(event)
         if self._stale and self.session.state == "open":
             self.show_now()
+        else:
+            self._compare_next()
+
+    def hideEvent(self, event: QHideEvent) -> None:
+        super().hideEvent(event)
+        # Nobody looks: a tensor that is half read is read again when somebody does.
+        self.session.jobs.drop("overview digest")
 
     # What was found
 
@@ -297,31 +309,33 @@ class OverviewPage(QWidget):
     def _compare(self, candidates: Any) -> None:
         """Read what looks equal once more, one after another, to know whether it is."""
         wanted = [(int(at), source) for at, source in candidates if int(at) not in self._compared]
-        if not wanted or self.session.jobs.busy("overview digest"):
+        self._compared.update(at for at, _ in wanted)
+        self._to_compare[:0] = reversed(wanted)
+        self._compare_next()
+
+    def _compare_next(self) -> None:
+        if not self.isVisible() or self.session.jobs.busy("overview digest"):
             return
-        found: dict[str, str] = {}
-        answer = {"digests": found, "identity": self.session.info["identity"]}
+        if self._to_compare:
+            self._read_once_more(*self._to_compare[-1])
+        elif self._digests:
+            answer = {"digests": self._digests, "identity": self.session.info["identity"]}
+            self._digests = {}
+            self.session.ask("overview_equal", answer, self._compared_all, lane="overview equal")
 
-        def ask(place: int) -> None:
-            if place == len(wanted):
-                self.session.ask("overview_equal", answer, self._compared_all, lane="overview equal")
-                return
-            at, source = wanted[place]
-            self._compared.add(at)
+    def _read_once_more(self, at: int, source: Any) -> None:
+        def done(sha256: str) -> None:
+            self._to_compare.pop()
+            self._digests[str(at)] = sha256
+            self._compare_next()
 
-            def done(sha256: str) -> None:
-                found[str(at)] = sha256
-                ask(place + 1)
-
-            self.session.ask_numbers(
-                "digest",
-                {"source": source},
-                lambda body, _: done(str(body["sha256"] or "")),
-                lambda failure: done(""),
-                lane="overview digest",
-            )
-
-        ask(0)
+        self.session.ask_numbers(
+            "digest",
+            {"source": source},
+            lambda body, _: done(str(body["sha256"] or "")),
+            lambda failure: done(""),
+            lane="overview digest",
+        )
 
     def _compared_all(self, body: Body, buffers: Buffers) -> None:
         self._numbers_came()
