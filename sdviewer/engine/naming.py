@@ -18,7 +18,7 @@ from sdviewer.core.progress import BeforeNaming, Progress, go_on
 RECEIPT_LOST: Final[Mapping[str, Any]] = {
     "kind": "SaveError",
     "code": "receipt_lost",
-    "message": "the file is there, complete and checked, but its receipt was lost",
+    "message": "is there, complete and checked, but its receipt was lost",
     "remedy": "Save it again to get one.",
     "key": "",
     "details": "",

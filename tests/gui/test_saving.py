@@ -28,7 +28,7 @@ from sdviewer.gui.dialogs.save_dialog import SaveDialog
 from sdviewer.gui.main_window import MainWindow
 from sdviewer.gui.panels.load_code import snippets
 from sdviewer.gui.panels.receipt_page import KeysCard, RecipeCard, write_receipt
-from sdviewer.gui.panels.save_failures import FAILURES
+from sdviewer.gui.panels.save_failures import FAILURES, words
 from sdviewer.gui.saving import Kind, SaveOrder
 from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import CodeBlock
@@ -450,9 +450,9 @@ def test_that_a_copy_that_is_there_without_its_receipt_is_not_told_as_lost_and_c
 @pytest.mark.parametrize(
     ("place", "first", "button"),
     [
-        ("no/copy.safetensors", "There can be no file there.", "Save elsewhere…"),
-        ("protected.safetensors", "It cannot be written there.", "Save elsewhere…"),
-        ("there.safetensors", "There is a file of this name.", "Replace it"),
+        ("no/copy.safetensors", "There can be no file copy.safetensors in ", "Save elsewhere…"),
+        ("protected.safetensors", "protected.safetensors cannot be written in ", "Save elsewhere…"),
+        ("there.safetensors", "There is a there.safetensors in ", "Replace it"),
     ],
 )
 def test_that_a_failed_save_names_its_cause_and_what_helps(
@@ -468,6 +468,34 @@ def test_that_a_failed_save_names_its_cause_and_what_helps(
     banner = front(window).banner
     assert f"Not saved. {first}" in banner.text()
     assert button in [made.text() for made in banner.findChildren(QPushButton)]
+
+
+def test_that_a_folder_that_is_there_is_not_offered_to_be_replaced_and_long_places_are_shortened() -> None:
+    path = f"/data/{'deep/' * 60}run"
+    said = words(
+        {
+            "code": "exists",
+            "message": "exists already, and a folder is never overwritten",
+            "remedy": "Choose another name.",
+            "path": path,
+        }
+    )
+    assert [act for _, act in said.buttons] == ["elsewhere"]
+    assert said.why.startswith('"run" exists already, and a folder is never overwritten.')
+    assert "/data/deep/" in said.what and "…" in said.what and len(said.what) < 140
+
+
+def test_that_a_receipt_does_not_stand_below_the_words_of_another_save_that_failed(
+    window: MainWindow, opened: Opened, checkpoint: Path, tmp_path: Path, qtbot: QtBot
+) -> None:
+    session = opened(checkpoint)
+    saved(session, SaveOrder(str(tmp_path / "copy.safetensors")), qtbot)
+    page = front(window)
+    assert page.receipt.isVisibleTo(page)
+    with qtbot.waitSignal(session.save_failed, timeout=SLOW):
+        session.carry_out(SaveOrder(str(tmp_path / "no" / "copy.safetensors")))
+    assert not page.receipt.isVisibleTo(page)
+    assert page.shows_tree
 
 
 def test_that_a_file_that_was_damaged_since_is_told_as_changed_and_offered_to_be_read_again(

@@ -458,6 +458,7 @@ class DocumentPage(QWidget):
 
     def _tell_save_failure(self, failure: Body) -> None:
         told = save_failures.words(failure)
+        self._leave_receipt()  # that of an earlier copy, which says that it was saved
         acts: dict[str, Callable[[], None]] = {
             "elsewhere": self.elsewhere_requested.emit,
             "again": self._save_again,
@@ -531,8 +532,8 @@ class DocumentPage(QWidget):
         young = bool(look["young"])
         what, why, reload = changed_words(self.session, look)
         more = " It may still be being written." if young else ""
-        buttons = (("Reload", self.reload),) if reload else ()
-        self.banner.tell("warn", what, f"{why}{more}", buttons=buttons)
+        buttons = ((reload, self.reload),) if reload else ()
+        self.banner.tell("warn", what, f"{why}{more}", buttons=buttons, primary=reload, icon="refresh")
 
     def _tell_standing(self) -> None:
         """What the banner says of the file itself, nothing where there is nothing to say."""

@@ -10,7 +10,7 @@ from PySide6.QtGui import QDesktopServices
 from sdviewer.core import text
 from sdviewer.gui.jobs import Body
 from sdviewer.gui.panels.banner import Banner
-from sdviewer.gui.panels.wording import failure_words
+from sdviewer.gui.panels.wording import failure_words, with_name
 from sdviewer.gui.session import Session
 
 
@@ -25,7 +25,7 @@ def tell_exports(banner: Banner, session: Session) -> None:
         banner.tell("info", what, "Written, read back and compared.", _details(body), buttons)
 
     def failed(failure: Body) -> None:
-        banner.tell("error", *failure_words(failure))
+        banner.tell("error", *failure_words(with_name(failure)))
 
     def stopped(out: str) -> None:
         banner.tell("info", "The export was stopped.", f"Nothing is left of {text.visible(Path(out).name, 80)}.")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Final, Literal, NamedTuple
 
 from sdviewer.gui.jobs import Body
 from sdviewer.gui.panels.banner import Tone
-from sdviewer.gui.panels.wording import failure_words
+from sdviewer.gui.panels.wording import failure_words, short, with_name
 
 Act = Literal["elsewhere", "again", "surely", "reload", "drop_lost", "clean", "stop"]
 
@@ -28,13 +28,16 @@ ELSEWHERE: Final = ("Save elsewhere…", "elsewhere")
 AGAIN: Final = ("Try again", "again")
 
 FAILURES: Final[dict[str, tuple[str, tuple[tuple[str, Act], ...]]]] = {
-    "no_space": ("There is not enough room.", (ELSEWHERE, ("I made room, try again", "again"))),
-    "not_writable": ("It cannot be written there.", (ELSEWHERE,)),
-    "bad_place": ("There can be no file there.", (ELSEWHERE,)),
-    "disk_failed": ("The disk failed.", (ELSEWHERE, AGAIN)),
-    "exists": ("There is a file of this name.", (ELSEWHERE, ("Replace it", "surely"))),
-    "other_names": ("The file there has other names.", (ELSEWHERE, ("Replace only this name", "surely"))),
-    "target_changed": ("The file there is not the one that was saved last.", (ELSEWHERE, ("Replace it", "surely"))),
+    "no_space": ("There is not enough room in {folder}.", (ELSEWHERE, ("I made room, try again", "again"))),
+    "not_writable": ("{name} cannot be written in {folder}.", (ELSEWHERE,)),
+    "bad_place": ("There can be no file {name} in {folder}.", (ELSEWHERE,)),
+    "disk_failed": ("The disk of {folder} failed.", (ELSEWHERE, AGAIN)),
+    "exists": ("There is a {name} in {folder} already.", (ELSEWHERE, ("Replace it", "surely"))),
+    "other_names": ("The file {name} has other names.", (ELSEWHERE, ("Replace only this name", "surely"))),
+    "target_changed": (
+        "{name} is not the file that was saved there.",
+        (ELSEWHERE, ("Replace it", "surely")),
+    ),
     "file_changed": ("This file was changed on disk.", (("Reload", "reload"),)),
     "source_damaged": ("A part of this file cannot be copied.", (("Drop what is lost…", "drop_lost"),)),
     "unreadable": ("This file cannot be read any more.", (AGAIN,)),
@@ -52,27 +55,35 @@ FAILURES: Final[dict[str, tuple[str, tuple[tuple[str, Act], ...]]]] = {
     "internal": ("sdviewer failed.", (AGAIN,)),
     "save_failed": ("It could not be written.", (ELSEWHERE, AGAIN)),
 }
-"""What is said first, and what is offered, by the code of the failure."""
+"""What is said first, and what is offered, by the code; `{name}` and `{folder}` are those of the failure's path."""
 
 RUNNING: Final = "save_running"
 WITHOUT_RECEIPT: Final = "receipt_lost"
 
-_OF_THE_FILE: Final = ("exists ", "is ", "cannot be ")
-"""Beginnings of causes that tell something of the file at the place, and want its name before them."""
+_SAID: Final = "not enough space on the disk: "
+"""What a cause need not say again."""
 
 
 def words(failure: Body) -> FailureWords:
     """A failure of a save as the banner tells it: cause, space needed and remedy are the engine's own words."""
-    what, why = failure_words(_with_name(failure))
-    code = str(failure.get("code"))
+    message = str(failure.get("message") or "").removeprefix(_SAID)
+    what, why = failure_words(with_name({**failure, "message": message}))
+    code, path = str(failure.get("code")), str(failure.get("path") or "")
     if code == RUNNING:
         return FailureWords("One copy at a time.", f"{what} {why}", (("Stop the other", "stop"),), "info")
     if code == WITHOUT_RECEIPT:
         return FailureWords("Saved, without a receipt.", f"{what} {why}", (("Save again", "again"),), "warn")
     said, buttons = FAILURES.get(code, FAILURES["save_failed"])
-    return FailureWords(f"Not saved. {said}", f"{what} {why}".strip(), buttons)
+    first = said.format(name=short(PurePath(path).name), folder=_folder(path))
+    after = f"{what} {why}".strip()
+    if code == "exists" and message == "exists already":
+        after = "It was left as it is."  # all else is said above, and the remedy is that of a command
+    elif code == "exists":
+        buttons = (ELSEWHERE,)  # a folder, which is never replaced
+    return FailureWords(f"Not saved. {first}", after, buttons)
 
 
-def _with_name(failure: Body) -> Body:
-    message, name = str(failure.get("message") or ""), PurePath(str(failure.get("path") or "")).name
-    return {**failure, "message": f"{name} {message}"} if name and message.startswith(_OF_THE_FILE) else failure
+def _folder(path: str) -> str:
+    """The folder of a path, as people write it."""
+    folder, home = PurePath(path).parent, Path.home()
+    return short(str("~" / folder.relative_to(home) if folder.is_relative_to(home) else folder))
