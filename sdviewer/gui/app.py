@@ -23,6 +23,7 @@ from sdviewer.gui.interpreter import Collector
 from sdviewer.gui.main_window import MainWindow
 from sdviewer.gui.plots.library import library
 from sdviewer.gui.settings import Settings
+from sdviewer.gui.smallest_size import room_on
 
 
 class Arrivals(QObject):
@@ -84,6 +85,7 @@ def run(paths: Sequence[str]) -> int:
     resources.dress(app, settings.get("appearance/theme"))
     pool = NumbersPool()
     window = make_window(settings, pool, user_state_path("sdviewer") / "journals")
+    window.resize(window.size().boundedTo(room_on(window.screen())))
     window.show()
     window.open_paths(list(paths))
     window.recovery.look()

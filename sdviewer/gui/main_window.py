@@ -15,6 +15,7 @@ from PySide6.QtGui import (
     QDropEvent,
     QKeyEvent,
     QMouseEvent,
+    QShowEvent,
 )
 from PySide6.QtWidgets import (
     QHBoxLayout,
@@ -50,6 +51,7 @@ from sdviewer.gui.plain import plain_tip
 from sdviewer.gui.recovery import Recovery
 from sdviewer.gui.session import Session
 from sdviewer.gui.settings import Settings
+from sdviewer.gui.smallest_size import SmallestSize
 from sdviewer.gui.widgets import Field
 
 TREE_MENU = (
@@ -86,7 +88,7 @@ class MainWindow(QMainWindow):
         self.setStatusBar(self.status)
         self.setWindowIcon(icons.icon("tensor", "accent"))
         self.setAcceptDrops(True)
-        self.setMinimumSize(SMALLEST)
+        self._smallest = SmallestSize(self, SMALLEST)
         self.resize(USUAL)
         self._make_actions()
         self._make_menus()
@@ -532,6 +534,10 @@ class MainWindow(QMainWindow):
     def keyReleaseEvent(self, event: QKeyEvent) -> None:
         super().keyReleaseEvent(event)
         follow_alt(self, event)
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        self._smallest.follow()
 
     def changeEvent(self, event: QEvent) -> None:
         super().changeEvent(event)

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from PySide6.QtCore import QItemSelection, QItemSelectionModel, QMimeData, QPoint, QPointF, Qt, QTimer, QUrl
+from PySide6.QtCore import QItemSelection, QItemSelectionModel, QMimeData, QPoint, QPointF, QSize, Qt, QTimer, QUrl
 from PySide6.QtGui import QDragEnterEvent, QDropEvent, QImage
 from PySide6.QtWidgets import QAbstractButton, QApplication, QFileDialog, QLabel, QMessageBox, QPushButton
 from pytestqt.qtbot import QtBot
 
 from sdviewer.formats.registry import FORMATS
-from sdviewer.gui import resources
+from sdviewer.gui import main_window, resources, smallest_size
 from sdviewer.gui.actions import ACTIONS, sequences
 from sdviewer.gui.files import OPEN_SUFFIXES
 from sdviewer.gui.main_window import MainWindow
@@ -397,6 +397,18 @@ def test_that_the_smallest_window_keeps_the_tree_wide_enough(
     qtbot.waitUntil(lambda: window.width() == 1024)
     assert page.tree.width() >= 320
     assert page.detail.width() >= 400
+
+
+def test_that_no_screen_is_too_small_for_the_smallest_window(
+    window: MainWindow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = smallest_size.room_on(window.screen())
+    assert room.width() < main_window.SMALLEST.width(), "the screen of these tests is a small one"
+    assert window.minimumSize() == main_window.SMALLEST.boundedTo(room)
+    for room, smallest in ((QSize(944, 560), QSize(944, 560)), (QSize(2560, 1400), main_window.SMALLEST)):
+        monkeypatch.setattr(smallest_size, "room_on", lambda screen, room=room: room)
+        window.screen().availableGeometryChanged.emit(window.screen().availableGeometry())
+        assert window.minimumSize() == smallest
 
 
 def test_that_the_theme_is_toggled_and_remembered(window: MainWindow, settings: Settings) -> None:

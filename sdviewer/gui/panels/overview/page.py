@@ -29,6 +29,9 @@ from sdviewer.gui.session import Session
 
 SIDE: Final = 346
 """Pixels of the right column."""
+NARROW: Final = 1000
+NARROW_SIDE: Final = 296
+"""Its pixels where the page is not as wide as this, on a small screen."""
 FOLD: Final = 22
 """Pixels of the margins around the cards that fill the window."""
 PAUSE: Final = 700
@@ -74,16 +77,16 @@ class OverviewPage(QWidget):
     def _lay_out(self) -> None:
         for column in (self._left, self._right):
             column.setSpacing(10)
-        side = QWidget()
-        side.setFixedWidth(SIDE)
+        self._side = QWidget()
+        self._side.setFixedWidth(SIDE)
         self._right.setContentsMargins(0, 0, 0, 0)
-        side.setLayout(self._right)
+        self._side.setLayout(self._right)
         self._above = QWidget()
         row = self._cards = QHBoxLayout(self._above)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(10)
         row.addLayout(self._left, 1)
-        row.addWidget(side)
+        row.addWidget(self._side)
         self._whole = QVBoxLayout(self._inside)
         self._whole.setContentsMargins(14, 0, 14, 12)
         self._whole.setSpacing(10)
@@ -95,6 +98,7 @@ class OverviewPage(QWidget):
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
+        self._side.setFixedWidth(SIDE if self.width() >= NARROW else NARROW_SIDE)
         self._fill_window()
 
     def _fill_window(self) -> None:
