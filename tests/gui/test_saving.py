@@ -510,6 +510,20 @@ def test_that_a_file_that_was_damaged_since_is_told_as_changed_and_offered_to_be
     assert "This file was changed on disk." in front(window).banner.text()
 
 
+def test_that_a_change_on_disk_is_told_behind_the_words_of_a_save_that_failed_for_it(
+    window: MainWindow, opened: Opened, checkpoint: Path, tmp_path: Path, qtbot: QtBot
+) -> None:
+    session = opened(checkpoint)
+    banner = front(window).banner
+    with qtbot.waitSignal(session.save_failed, timeout=SLOW):
+        session.carry_out(SaveOrder(str(tmp_path / "nowhere" / "copy.safetensors")))
+    session.changed_on_disk.emit({"state": "written", "young": False, "file": str(checkpoint)})
+    assert banner.text().startswith("Not saved.")
+    banner._dismiss()
+    assert banner.text().startswith("Changed on disk.")
+    assert not banner.isHidden()
+
+
 def test_that_saving_elsewhere_begins_with_what_was_ordered(
     window: MainWindow, opened: Opened, checkpoint: Path, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -526,7 +526,8 @@ class DocumentPage(QWidget):
         if state == self._dismissed_disk:
             return  # whoever wrote to it goes on writing
         self._told_disk, self._dismissed_disk, self._look = state, "", look
-        self._say_change(look)
+        if not self._told_save:  # which nobody has read yet; this comes behind it
+            self._say_change(look)
 
     def _say_change(self, look: Body) -> None:
         young = bool(look["young"])
