@@ -126,6 +126,23 @@ def test_that_the_sheet_says_what_is_written_and_return_saves_it(
     assert not session.modified
 
 
+def test_that_the_sheet_says_which_copies_would_still_call_what_a_hostile_file_calls(
+    window: MainWindow, opened: Opened, tmp_path: Path, sheet: Sheet, qtbot: QtBot
+) -> None:
+    class Runs:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.system, ("true",)
+
+    torch.save({"model": {"w": torch.ones(3)}, "hook": Runs()}, tmp_path / "hostile.pt")
+    session = opened(tmp_path / "hostile.pt")
+    qtbot.waitUntil(lambda: bool(session.scan), timeout=SLOW)
+    dialog = sheet(session)
+    assert "Unpickling the copy will call" in said(dialog)
+    choose(dialog, "safetensors", qtbot)
+    assert "Unpickling the copy" not in said(dialog)
+    assert "Unpickling the copy" not in said(sheet(session, "clean"))
+
+
 def test_that_return_before_the_answer_saves_as_soon_as_it_is_there(
     window: MainWindow, opened: Opened, checkpoint: Path, qtbot: QtBot
 ) -> None:

@@ -38,11 +38,13 @@ from sdviewer.gui.dialogs.containers import (
 )
 from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.panels.file_view import scrolled
+from sdviewer.gui.panels.security_words import kept_words
 from sdviewer.gui.panels.wording import failure_words, sentence
 from sdviewer.gui.saving import Kind, SaveOrder
 from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import Card, Choice, Elided, IconLabel, Segments
 from sdviewer.repair.history import Step
+from sdviewer.repair.operations.drop_objects import DropObjects
 from sdviewer.repair.operations.leave_out import LeaveOut
 
 TYPING_PAUSE: Final = 150
@@ -149,6 +151,8 @@ class SaveDialog(AskingDialog):
         self._facts = widgets.label("", "second")
         self._facts.setWordWrap(True)
         self._written.column.addWidget(self._facts)
+        self._calls = QVBoxLayout()
+        self._written.column.addLayout(self._calls)
         column.addWidget(self._written)
         self._lost = Card("What is lost", "")
         self._lost_rows = QVBoxLayout()
@@ -344,6 +348,7 @@ class SaveDialog(AskingDialog):
         self._show_row(self.shard_size, self._container == SHARDED)
         self._show_ties(would["ties"])
         self._show_written(would)
+        self._show_calls(would)
         self._show_lost(would)
         self._show_there(would)
         self._judge()
@@ -386,6 +391,15 @@ class SaveDialog(AskingDialog):
             facts.append(f"{int(would['dropped']):,} left out")
         notes = [sentence(str(note)) for note in (*would["notes"], *would["warnings"])]
         self._facts.setText("\n".join([" · ".join(facts), *notes]))
+
+    def _show_calls(self, would: Body) -> None:
+        """A copy that keeps the objects of a hostile file is as hostile as that."""
+        widgets.clear_layout(self._calls)
+        steps = (*self.session.recipe.steps, *self._base.steps)
+        clean = any(step.op == DropObjects.op and step.enabled for step in steps)
+        objects = not (would["error"] or would["tensors_alone"] or clean)
+        if objects and self.session.scan and (kept := kept_words(self.session.scan)):
+            self._calls.addWidget(_line("shieldw", "S", kept))
 
     def _show_lost(self, would: Body) -> None:
         widgets.clear_layout(self._lost_rows)

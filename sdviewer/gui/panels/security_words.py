@@ -132,6 +132,16 @@ def about_us() -> Statement:
     return Statement("info", "text2", "Opened without running anything", what)
 
 
+def kept_words(scan: Scan) -> str:
+    """That a copy of the whole file keeps what it calls, "" where it calls nothing that does harm."""
+    calls = dangerous_calls(scan)
+    if not calls:
+        return ""
+    named = _listed([str(use["name"]) for use in calls])
+    says = f"Unpickling the copy will call {named} as the file does, unless a step leaves it out."
+    return f"{says} A clean copy never does."
+
+
 def banner_words(scan: Scan, damaged: bool) -> tuple[str, str] | None:
     """What the banner says of what loading would do: the act first; None where there is nothing to say."""
     calls = dangerous_calls(scan)
