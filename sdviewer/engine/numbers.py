@@ -18,6 +18,7 @@ gives it).
     quantiles {} -> Quantiles; buffers "probabilities" f8, "deviates" f8, "values" f8
     kernels   {"first"?, "channel"?, "rgb"?: bool, "common"?: bool} -> KernelImages; buffers "limits" f8, "shades" u1
     heads     {"axis", "spans": [[first row, one behind the last]]} -> {}; buffers "norms" f8, "stds" f8, "dead" i8
+    row_band  {} -> {"band": RowBand | null}, from a part of the rows where there are many
     digest    {} -> {"sha256", "problem"}
     checksum  {} -> {"stated": CRC-32 | null, "found": likewise, "problem": "" or what is wrong}    of the whole storage
     contents  {"path", "identity"} -> {"records", "unstated", "nbytes", "wrong", "lost", "broken_off", "problems":
@@ -48,6 +49,7 @@ from sdviewer.stats.glance import glance
 from sdviewer.stats.histogram import BINS, summary_and_histogram
 from sdviewer.stats.kernel_images import kernel_images
 from sdviewer.stats.quantiles import quantiles
+from sdviewer.stats.row_band import row_band
 from sdviewer.stats.rows import heads, profiles
 from sdviewer.stats.slices import line, reduced_slice, values_window
 from sdviewer.stats.spectrum import spectrum
@@ -79,6 +81,7 @@ class Numbers:
             "quantiles": _quantiles,
             "kernels": _kernels,
             "heads": _heads,
+            "row_band": _row_band,
             "digest": _digest,
             "checksum": _checksum,
         }
@@ -190,6 +193,11 @@ def _kernels(storage: OpenStorage, source: TensorSource, params: Params, progres
 def _heads(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
     spans = [(start, stop) for start, stop in params["spans"]]
     return Answer({}, heads(storage, source.layout, params["axis"], spans, progress=progress).arrays())
+
+
+def _row_band(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
+    found = row_band(storage, source.layout)
+    return Answer({"band": None if found is None else found.to_json()})
 
 
 def _digest(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:

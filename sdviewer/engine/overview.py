@@ -10,6 +10,8 @@ What names, shapes and storages tell is there at once; statistics (`Document.tab
     overview_depth   {"series": n, "measure": "std" | "norm" | "mean" | "largest", "kind": "weights" | "vectors"}
                      -> {"series": [[name, n blocks]], "chosen": n, "kind", "kinds": [those there are], "blocks":
                      [name], "every": only each n-th block is told, "lines": [LINE], "more": n lines that are not told}
+    overview_band    {"series": n, "kind", "line": n} -> {"points": [[place, tensor, SOURCE]]} of one of those lines,
+                     where its numbers are known; for `row_band` of the pool
     overview_equal   {"digests": {tensor: SHA-256 or ""}, "identity": of their file (of `info`)} -> {}
                      what became of candidates; those of another file are left out
 
@@ -30,6 +32,7 @@ import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -93,6 +96,7 @@ class OverviewRequests:
             "overview": lambda params, _: Answer(self._current().facts()),
             "overview_state": self._state,
             "overview_depth": self._depth,
+            "overview_band": self._band,
             "overview_equal": self._equal,
         }
 
@@ -111,6 +115,12 @@ class OverviewRequests:
     def _depth(self, params: Params, progress: Progress) -> Answer:
         measure, kind = str(params["measure"]), str(params["kind"])
         return Answer(self._current().depth(self._document.table, int(params["series"]), measure, kind))
+
+    def _band(self, params: Params, progress: Progress) -> Answer:
+        found = self._current().band(
+            self._document.table, int(params["series"]), str(params["kind"]), int(params["line"])
+        )
+        return Answer({"points": found})
 
     def _equal(self, params: Params, progress: Progress) -> Answer:
         # Those of the file as it was before it was read anew say nothing.
@@ -427,8 +437,8 @@ class Overview:
         one = series[chosen]
         kinds = [name for name, matrix in _LINES.items() if any(line.matrix is matrix for line in one.lines)]
         kind = kind if kind in kinds else kinds[0]
-        lines = [line for line in one.lines if line.matrix is _LINES[kind]]
-        every = math.ceil(len(one.blocks) / MOST_BLOCKS)
+        lines = _lines(one, kind)
+        every = _every(one)
         told = range(0, len(one.blocks), every)
         column = _measure(table, measure)
         return {
@@ -442,8 +452,23 @@ class Overview:
             "more": max(0, len(lines) - MOST_LINES),
         }
 
+    def band(self, table: StatisticsTable | None, number: int, kind: str, line: int) -> list[list[Any]]:
+        """The tensors of a line, as the numbers pool takes them: those that the line is drawn through."""
+        from sdviewer.formats import tensor_source
+
+        lines = _lines(self.series[number], kind) if 0 <= number < len(self.series) else []
+        if table is None or not 0 <= line < min(len(lines), MOST_LINES):
+            return []
+        every, known = _every(self.series[number]), table.known()
+        points: list[list[Any]] = []
+        for place, at in _points(lines[line], every):
+            if known[at]:
+                with suppress(SDViewerError):
+                    points.append([place // every, at, tensor_source(self.checkpoint, at).to_json()])
+        return points
+
     def _line(self, line: Line, every: int, column: Sequence[float] | None) -> dict[str, Any]:
-        points = [pair for pair in zip(line.places, line.tensors, strict=True) if pair[0] % every == 0]
+        points = _points(line, every)
         return {
             "name": text.visible(line.name.removesuffix(".weight"), 100),
             "places": [place // every for place, _ in points],
@@ -462,6 +487,20 @@ def _fewer(parts: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], int]:
             room -= 1
         fewer[part] = fewer.get(part, 0) + nbytes
     return fewer
+
+
+def _lines(series: Series, kind: str) -> list[Line]:
+    return [line for line in series.lines if line.matrix is _LINES.get(kind)]
+
+
+def _every(series: Series) -> int:
+    """Each how manyth block is told."""
+    return math.ceil(len(series.blocks) / MOST_BLOCKS)
+
+
+def _points(line: Line, every: int) -> list[tuple[int, int]]:
+    """Places and tensors of a line at the blocks that are told."""
+    return [pair for pair in zip(line.places, line.tensors, strict=True) if pair[0] % every == 0]
 
 
 _OTHERS: Final = ("optimizer, others", "optimizer")

@@ -110,7 +110,7 @@ class Elided(QLabel):
         if role:
             self.setProperty("role", role)
         self._mode = mode
-        self._text = self._tip = ""
+        self._text = self._tip = self._hint = ""
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         self.setText(text)
 
@@ -119,6 +119,13 @@ class Elided(QLabel):
             self._text = text
             self.setAccessibleName(text)
             self.updateGeometry()
+            self.update()
+
+    def set_hint(self, hint: str) -> None:
+        """What more its tooltip tells, below the text where that is cut."""
+        if hint != self._hint:
+            self._hint = hint
+            self.setAccessibleDescription(hint)
             self.update()
 
     def text(self) -> str:
@@ -135,7 +142,7 @@ class Elided(QLabel):
         painter = QPainter(self)
         painter.setPen(self.palette().color(self.foregroundRole()))
         shown = painter.fontMetrics().elidedText(self._text, self._mode, self.width())
-        tip = self._text if shown != self._text else ""
+        tip = "\n".join(part for part in (self._text if shown != self._text else "", self._hint) if part)
         if tip != self._tip:
             self._tip = tip
             self.setToolTip(plain_tip(tip))

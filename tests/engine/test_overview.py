@@ -23,7 +23,8 @@ from sdviewer.engine.client import DocumentWorker
 from sdviewer.engine.document import Document
 from sdviewer.engine.measuring import measure
 from sdviewer.engine.overview import Overview, told_values
-from sdviewer.formats import open_checkpoint
+from sdviewer.formats import TensorSource, open_checkpoint, open_storage
+from sdviewer.stats.row_band import row_band
 from sdviewer.stats.table import COLUMNS, StatisticsTable
 from tests.core.builders import checkpoint, tensor
 from tests.engine.conftest import Answered, ask, write_safetensors
@@ -159,6 +160,27 @@ def test_that_lines_have_the_numbers_and_rows_of_their_tensors(tmp_path: Path) -
     state = overview.state(table)
     assert (state["known"], state["total"]) == (3, 3)
     np.testing.assert_allclose(state["std"], expected, rtol=1e-5)
+
+
+def test_that_the_tensors_of_a_band_are_those_that_its_line_is_drawn_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    tensors = {f"h.{i}.{name}.weight": rng.normal(size=(20, n)) for i in range(4) for name, n in (("a", 30), ("b", 10))}
+    made = open_checkpoint(write_safetensors(tmp_path / "m.safetensors", tensors))
+    overview, table = overview_of(made), StatisticsTable(8)
+    assert overview.band(table, 0, "weights", 1) == []
+    table.put([1, 3, 7], measure(made, [1, 3, 7]))
+    points = overview.band(table, 0, "weights", 1)
+    assert [(place, at) for place, at, _ in points] == [(0, 1), (1, 3), (3, 7)]
+    with open_storage(TensorSource.from_json(points[2][2])) as storage:
+        found = row_band(storage, TensorSource.from_json(points[2][2]).layout)
+    expected = np.quantile(tensors["h.3.b.weight"].astype("f4").std(axis=1), (0.05, 0.95))
+    np.testing.assert_allclose(found.std, expected, rtol=1e-5)  # type: ignore[union-attr, arg-type]
+    for series, kind, line in ((0, "weights", 2), (0, "weights", -1), (1, "weights", 0), (0, "vectors", 0), (0, "", 0)):
+        assert overview.band(table, series, kind, line) == []
+    monkeypatch.setattr(module, "MOST_BLOCKS", 2)
+    assert [(place, at) for place, at, _ in overview.band(table, 0, "weights", 1)] == [(0, 1)]
 
 
 def test_that_of_many_blocks_each_nth_is_told() -> None:

@@ -177,6 +177,31 @@ def test_that_lines_across_depth_can_be_chosen_by_key_and_number(
     qtbot.waitUntil(lambda: session.facts.get("dotted") == "blocks.2.fc2.weight", timeout=SLOW)
 
 
+def test_that_one_line_has_the_band_of_its_rows_and_another_can_have_it(measured: Seen, qtbot: QtBot) -> None:
+    _, page = measured
+    card = page.overview.depth_card
+    qtbot.waitUntil(lambda: set(card.plot.band) == {0, 1, 2, 3}, timeout=SLOW)
+    assert "band: 5–95 % of fc1 rows" in card.subtitle.text()
+    rows = np.random.default_rng(0)
+    rows.normal(size=(50, 16))
+    expected = np.quantile(rows.normal(size=(32, 16)).astype("f4").std(axis=1), (0.05, 0.95))
+    np.testing.assert_allclose(card.plot.band[0], expected, rtol=1e-5)
+    assert "band of fc1, 5 to 95 %" in card.plot.accessibleDescription()
+    assert "(5–95 %: " in card.plot.words_at(0)
+    qtbot.waitUntil(lambda: card.plot.axes.view is not None, timeout=SLOW)
+    label = next(y for words, y, _ in card.plot._labels() if words == "fc2")
+    card.plot._pressed(3.3, label)
+    qtbot.waitUntil(lambda: "band: 5–95 % of fc2 rows" in card.subtitle.text(), timeout=SLOW)
+    qtbot.waitUntil(lambda: len(card.plot.band) == 4, timeout=SLOW)
+    assert card.plot.band[2] == (0.0, 0.0)
+    before = card.plot.band
+    card.measures.buttons()[1].click()
+    qtbot.waitUntil(lambda: card.plot.band != before and len(card.plot.band) == 4, timeout=SLOW)
+    assert "times the root" in card.subtitle.accessibleDescription()
+    card.kinds.buttons()[1].click()
+    qtbot.waitUntil(lambda: "of fc1.bias values" in card.subtitle.text(), timeout=SLOW)
+
+
 def test_that_what_is_selected_and_not_seen_cannot_be_edited(seen: Seen, window: MainWindow) -> None:
     session, page = seen
     assert session.selection
@@ -289,6 +314,27 @@ def test_that_ten_thousand_numbers_of_a_line_are_no_more_than_the_window_paints(
     with qtbot.waitSignal(card.row_chosen) as chosen:
         card.plot._pressed(2.9, 2.0)
     assert chosen.args == [7]
+
+
+def test_that_a_band_of_a_part_of_the_rows_says_so_and_leaves_the_lines_their_room(
+    app: QApplication, qtbot: QtBot
+) -> None:
+    card = DepthCard("std")
+    qtbot.addWidget(card)
+    card.resize(900, 300)
+    line = {"name": "fc", "places": [0, 1], "values": [1.0, 2.0], "rows": [5, 6]}
+    shown = {"series": [["h", 2]], "chosen": 0, "kind": "weights", "kinds": ["weights"], "blocks": ["0", "1"]}
+    body: dict[str, Any] = {**shown, "every": 1, "more": 0, "lines": [line]}
+    card.show_depth(body)
+    whole = {"norm": None, "mean": None, "largest": None, "rows": 4096}
+    card.show_band({0: {**whole, "sampled": 256, "std": [-50.0, 50.0]}, 1: None})
+    assert card.plot.band == {0: (-50.0, 50.0)}
+    assert "band: ≈ 5–95 % of fc rows" in card.subtitle.text()
+    assert "from 256 of 4,096 rows" in card.subtitle.accessibleDescription()
+    assert -0.3 < card.plot._span[0] < card.plot._span[1] < 3.3
+    card.show_depth({**body, "kind": "vectors"})
+    assert not card.plot.band
+    assert "band" not in card.subtitle.text()
 
 
 def test_that_names_of_lines_are_moved_apart() -> None:

@@ -120,6 +120,10 @@ class Axes(QWidget):
         """What lies between two lines, as where many points share a pixel."""
         self._items.append(lambda canvas: canvas.add_band(x, low, high))
 
+    def add_spread(self, x: Numbers, low: Numbers, high: Numbers, token: str) -> None:
+        """Tinted from one line to the other, behind what is added after it."""
+        self._items.append(lambda canvas: canvas.add_spread(x, low, high, token))
+
     def add_points(self, x: Numbers, y: Numbers, size: float = 5, token: str = "A") -> None:
         """Dots, for few values; `size` is in pixels."""
         self._items.append(lambda canvas: canvas.add_points(x, y, size, token))

@@ -34,6 +34,10 @@ TICK_WIDTH: Final = 76
 """Pixels for a number of the horizontal axis."""
 
 
+SPREAD = 0.16
+"""How strong the tint of a band is: lines and numbers on it must stay readable."""
+
+
 class _Values(pg.AxisItem):  # type: ignore[misc]
     """The horizontal axis: round numbers of the data."""
 
@@ -221,6 +225,14 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
         # Turned at every second point, so that the next one is near.
         ends[2::4], ends[3::4] = ends[3::4].copy(), ends[2::4].copy()
         self._add_curve(places, ends, _pen("A", 1), connect="finite", antialias=False)
+
+    def add_spread(self, x: Numbers, low: Numbers, high: Numbers, token: str) -> None:
+        """Tinted from one line to the other; both are numbers throughout."""
+        across, none = self._x(x), QPen(Qt.PenStyle.NoPen)
+        lines = [pg.PlotCurveItem(across, self._y(numbers), pen=none) for numbers in (low, high)]
+        tint = QColor(resources.colour(token))
+        tint.setAlphaF(SPREAD)
+        self.addItem(pg.FillBetweenItem(*lines, brush=tint))
 
     def add_points(self, x: Numbers, y: Numbers, size: float, token: str) -> None:
         """Dots, for few values."""

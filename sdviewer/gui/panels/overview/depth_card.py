@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final
 
@@ -29,12 +29,23 @@ LABELS: Final = 0.16
 """Share of the width that the names at the ends of the lines take."""
 NEAR: Final = 14
 """Pixels from a point within which a click means it."""
+BEYOND: Final = 1.0
+"""How far a band may widen what is shown to each side, in spans of the lines: else all of them would be flat."""
+
+Ends = tuple[float, float]
+Bands = Mapping[int, Body | None]
+"""Place -> what `stats.row_band` tells of the tensor there."""
 
 
 class DepthCard(Card):
-    """The lines of one series. `asked` fires when another series, number or kind is wanted."""
+    """The lines of one series. `asked` fires when another series, number or kind is wanted.
+
+    `band_asked` fires when another line is to have its band: of the chosen line, between what numbers the middle nine
+    tenths of the rows lie.
+    """
 
     asked = Signal()
+    band_asked = Signal()
     row_chosen = Signal(int)
     pointed = Signal(str)
     measure_chosen = Signal(str)
@@ -44,6 +55,8 @@ class DepthCard(Card):
         self.measure = measure if measure in WORDS else "std"
         self.kind = "weights"
         self.number = 0
+        self.band: Bands = {}
+        self._body: Body = {}
         self.series = Choice("Blocks")
         self.series.setFixedWidth(180)
         self.kinds = Segments(KINDS, "Which tensors")
@@ -70,6 +83,7 @@ class DepthCard(Card):
         widgets.polish(made)
         made.row_chosen.connect(self.row_chosen)
         made.pointed.connect(self.pointed)
+        made.line_chosen.connect(self._choose_line)
         self.column.insertWidget(1, made, 1)
         return made
 
@@ -86,6 +100,26 @@ class DepthCard(Card):
         self.measure_chosen.emit(measure)
         self.asked.emit()
 
+    def _choose_line(self) -> None:
+        self.band = {}
+        self._show_band()
+        self.band_asked.emit()
+
+    @property
+    def line(self) -> int:
+        """The line that has the band, -1 where there is none."""
+        return min(self.plot.chosen, len(self.plot.lines) - 1)
+
+    def show_band(self, band: Bands) -> None:
+        """Show the band of the chosen line; empty while it is not known."""
+        self.band = band
+        self._show_band()
+
+    def _show_band(self) -> None:
+        self.plot.show_band(ends_of(self.band, self.measure))
+        if self._body:
+            self._say(self._body)
+
     def show_depth(self, body: Body) -> None:
         """Show the lines of a series (engine.overview, overview_depth)."""
         series = [(str(name), int(blocks)) for name, blocks in body["series"]]
@@ -98,7 +132,11 @@ class DepthCard(Card):
         if not there:
             self._nothing.setText("No module of numbered blocks is in it: there is no depth to look across.")
             self.subtitle.setText("")
+            self._body = {}
             return
+        if self._body and _which(body) != _which(self._body):
+            self.band, self.plot.chosen = {}, 0
+        self._body = body
         self.number, self.kind = int(body["chosen"]), str(body["kind"])
         self.kinds.choose(self.kind)
         labels = [f"{name or 'the top'} · {blocks:,}" for name, blocks in series]
@@ -106,10 +144,11 @@ class DepthCard(Card):
             self.series.clear()
             self.series.addItems(labels)
         self.series.setCurrentIndex(self.number)
-        self._say(body, series[self.number][0])
-        self.plot.show_lines(body, WORDS[self.measure])
+        self.plot.show_lines(body, WORDS[self.measure], ends_of(self.band, self.measure))
+        self._say(body)
 
-    def _say(self, body: Body, name: str) -> None:
+    def _say(self, body: Body) -> None:
+        name = str(body["series"][self.number][0])
         blocks = [str(block) for block in body["blocks"]]
         what = "weight" if self.kind == "weights" else "vector"
         said = [f"{WORDS[self.measure]} of each {what}, {name or 'block'} {_last(blocks[0])} to {_last(blocks[-1])}"]
@@ -119,7 +158,34 @@ class DepthCard(Card):
             said.append(f"every {int(body['every']):,}th block")
         if int(body["more"]):
             said.append(f"{int(body['more']):,} smaller ones not drawn")
-        self.subtitle.setText(" · ".join(said))
+        band, why = self._band_words()
+        self.subtitle.setText(" · ".join([*said, band] if band else said))
+        self.subtitle.set_hint(why)
+
+    def _band_words(self) -> tuple[str, str]:
+        """What the band is of, in few words and in many."""
+        told = [one for at in self.plot.band if (one := self.band.get(at)) is not None]
+        if not told:
+            return "", ""
+        name, rows = str(self.plot.lines[self.line]["name"]), "rows" if self.kind == "weights" else "values"
+        part = [one for one in told if one["sampled"] < one["rows"]]
+        why = f"Nine tenths of the {rows} of {name} lie in the band. Click the name of another line for its band."
+        if self.measure == "norm":
+            why += f" A norm of {rows} is taken times the root of their number, to stand beside that of the tensor."
+        if part:
+            why += f" ≈ from {int(part[0]['sampled']):,} of {int(part[0]['rows']):,} {rows}."
+        return f"band: {'≈ ' if part else ''}5–95 % of {name} {rows}", why
+
+
+def _which(body: Body) -> tuple[Any, ...]:
+    """What the lines are of, so that those of other numbers keep their band."""
+    return body["chosen"], body["kind"], body["blocks"], [line["name"] for line in body["lines"]]
+
+
+def ends_of(band: Bands, measure: str) -> dict[int, Ends]:
+    """Lower and upper end of one number at each place that has them."""
+    ends = {at: one[measure] for at, one in band.items() if one is not None and one[measure] is not None}
+    return {at: (float(low), float(high)) for at, (low, high) in ends.items()}
 
 
 def _last(block: str) -> str:
@@ -127,9 +193,13 @@ def _last(block: str) -> str:
 
 
 class DepthPlot(QWidget):
-    """The lines, and what pointer and keys do among them: left and right a block, up and down a line, Enter chooses."""
+    """The lines, and what pointer and keys do among them: left and right a block, up and down a line, Enter chooses.
+
+    `line_chosen` fires when another line is `chosen` to have its band: by its name at the end, or with up and down.
+    """
 
     row_chosen = Signal(int)
+    line_chosen = Signal()
     pointed = Signal(str)
 
     def __init__(self) -> None:
@@ -144,6 +214,8 @@ class DepthPlot(QWidget):
         self.blocks: list[str] = []
         self.at = (-1, -1)
         """Place and line that the keyboard is at."""
+        self.chosen = 0
+        self.band: dict[int, Ends] = {}
         self._words = ""
         self._span = (0.0, 1.0)
         self._resized = QTimer(self, interval=120, singleShot=True)
@@ -152,12 +224,18 @@ class DepthPlot(QWidget):
         self.axes.pressed.connect(self._pressed)
         self.setMinimumHeight(120)
 
-    def show_lines(self, body: Body, words: str) -> None:
+    def show_band(self, band: Mapping[int, Ends]) -> None:
+        """Draw another band."""
+        if band != self.band:
+            self.band = dict(band)
+            self._draw()
+
+    def show_lines(self, body: Body, words: str, band: Mapping[int, Ends]) -> None:
         """Draw other lines; `words` says what their number is."""
         lines, blocks = list(body["lines"]), [str(block) for block in body["blocks"]]
-        if (lines, blocks, words) == (self.lines, self.blocks, self._words):
+        if (lines, blocks, words, band) == (self.lines, self.blocks, self._words, self.band):
             return
-        self.lines, self.blocks, self._words = lines, blocks, words
+        self.lines, self.blocks, self._words, self.band = lines, blocks, words, dict(band)
         place, line = self.at
         self.at = (place, line) if place < len(blocks) and line < len(lines) else (-1, -1)
         self._draw()
@@ -168,19 +246,20 @@ class DepthPlot(QWidget):
         numbers = [value for line in self.lines for value in line["values"] if value is not None]
         if not n:
             return
-        bottom, top = (min(numbers), max(numbers)) if numbers else (0.0, 1.0)
+        bottom, top = self._ends(numbers) if numbers else (0.0, 1.0)
         pad = (top - bottom) * 0.08 or abs(top) * 0.08 or 0.5
         low, high = bottom - pad, top + pad
         self._span = (low, high)
         axes.add_levels(ticks(low, high, 4) if numbers else [])
         axes.add_columns(self._columns())
-        for line, token in zip(self.lines, TOKENS, strict=False):
+        self._draw_band()
+        for at, (line, token) in enumerate(zip(self.lines, TOKENS, strict=False)):
             points = [(place, value) for place, value in zip(line["places"], line["values"], strict=True)]
             drawn = [(float(place), math.nan if value is None else float(value)) for place, value in points]
             if not any(math.isfinite(y) for _, y in drawn):
                 continue
             x, y = [x for x, _ in drawn], [y for _, y in drawn]
-            axes.add_line(x, y, token, 1.6)
+            axes.add_line(x, y, token, 2.4 if at == self.chosen and self.band else 1.6)
             if n <= DOTTED:
                 axes.add_points(x, y, 6, token)
         last = max(n - 1, 1)
@@ -189,6 +268,20 @@ class DepthPlot(QWidget):
         axes.set_range((-0.02 * last, last * (1 + LABELS)), (low, high))
         self._describe(numbers)
         self._show_place()
+
+    def _ends(self, numbers: Sequence[float]) -> Ends:
+        """From where to where it is looked: all lines, and of a far wider band what is near them."""
+        bottom, top = min(numbers), max(numbers)
+        most = (top - bottom or abs(top)) * BEYOND
+        low = min((low for low, _ in self.band.values()), default=bottom)
+        high = max((high for _, high in self.band.values()), default=top)
+        return max(min(bottom, low), bottom - most), min(max(top, high), top + most)
+
+    def _draw_band(self) -> None:
+        places = sorted(self.band)
+        if places and self.chosen < len(self.lines):
+            low, high = ([self.band[place][end] for place in places] for end in (0, 1))
+            self.axes.add_spread(places, low, high, TOKENS[self.chosen])
 
     def _columns(self) -> list[tuple[float, str]]:
         """Names of blocks below the axis, as many as there is room for."""
@@ -225,6 +318,10 @@ class DepthPlot(QWidget):
             known = [value for value in line["values"] if value is not None]
             if known:
                 said.append(f"{line['name']} from {text.value(known[0])} to {text.value(known[-1])}")
+        if self.band and self.chosen < len(self.lines):
+            first, last = min(self.band), max(self.band)
+            ends = [f"{_between(self.band[place])} at {self.blocks[place]}" for place in dict.fromkeys((first, last))]
+            said.append(f"band of {self.lines[self.chosen]['name']}, 5 to 95 %: {', '.join(ends)}")
         self.setAccessibleDescription(f"{self._words} over {text.plural(len(self.blocks), 'block')}: {'; '.join(said)}")
 
     # Pointer and keys
@@ -235,7 +332,10 @@ class DepthPlot(QWidget):
         for at, line in enumerate(self.lines):
             if place in line["places"] and (only < 0 or at == only):
                 value = line["values"][line["places"].index(place)]
-                said.append(f"{line['name']} {text.value(value)}")
+                beside = ""
+                if at == self.chosen and place in self.band:
+                    beside = f" (5–95 %: {_between(self.band[place])})"
+                said.append(f"{line['name']} {text.value(value)}{beside}")
         return f"{self.blocks[place]}: {self._words} " + ", ".join(said)
 
     def _pointed_at(self, x: float) -> None:
@@ -253,6 +353,9 @@ class DepthPlot(QWidget):
         if view is None or not self.blocks:
             return
         high = max(self.axes.height() - 30, 1)
+        if x > len(self.blocks) - 1 + 0.005 * len(self.blocks):
+            self._choose_name(y, (view.top - view.bottom) / high * NEAR)
+            return
         best, least = -1, float(NEAR)
         for at, line in enumerate(self.lines):
             if place in line["places"]:
@@ -263,6 +366,17 @@ class DepthPlot(QWidget):
                         best, least = at, far
         if best >= 0:
             self._choose(place, best)
+
+    def _choose_name(self, y: float, near: float) -> None:
+        """Give the line whose name is at this height the band."""
+        far, token = min(((abs(place - y), token) for _, place, token in self._labels()), default=(near, ""))
+        if far < near:
+            self._choose_line(TOKENS.index(token))
+
+    def _choose_line(self, line: int) -> None:
+        if line != self.chosen:
+            self.chosen = line
+            self.line_chosen.emit()
 
     def _choose(self, place: int, line: int) -> None:
         places = self.lines[line]["places"]
@@ -282,6 +396,8 @@ class DepthPlot(QWidget):
                 min(max(place + across, 0), len(self.blocks) - 1),
                 min(max(line + down, 0), len(self.lines) - 1),
             )
+            if down:
+                self._choose_line(self.at[1])
             self._show_place()
         else:
             super().keyPressEvent(event)
@@ -309,6 +425,10 @@ class DepthPlot(QWidget):
         super().resizeEvent(event)
         if self.blocks:
             self._resized.start()  # names and numbers stand by pixels
+
+
+def _between(ends: Ends) -> str:
+    return f"{text.value(ends[0])} to {text.value(ends[1])}"
 
 
 def apart(places: Sequence[float], step: float, low: float, high: float) -> list[float]:

@@ -6,7 +6,7 @@ statistics of all tensors come in. Cards are made and filled a piece a turn of t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, Final
 
@@ -66,6 +66,10 @@ class OverviewPage(QWidget):
         self._digests: dict[str, str] = {}
         self._compared: set[int] = set()
         self._measured = (0, 0)
+        self._banded: dict[int, Body | None] = {}
+        self._banded_of: Any = None
+        self._band_wanted: dict[str, Any] = {}
+        self._band_again = False
         self._colour, self._measure = colour, measure
         self._inside = QWidget()
         self._left, self._right = QVBoxLayout(), QVBoxLayout()
@@ -189,6 +193,7 @@ class OverviewPage(QWidget):
         made.pointed.connect(self.pointed)
         made.measure_chosen.connect(self.measure_chosen)
         made.asked.connect(self._ask_depth)
+        made.band_asked.connect(self._ask_band)
         self._left.addWidget(made, 9)
         return made
 
@@ -250,6 +255,8 @@ class OverviewPage(QWidget):
             if self._due:
                 self._due = False
                 self.session.ask("overview_state", {}, self._numbers, lane="overview numbers")
+            else:
+                self._ask_band()
 
         self.session.ask("overview_depth", wanted, answered, lane="overview depth")
 
@@ -262,7 +269,55 @@ class OverviewPage(QWidget):
         self._say_progress()
         self._show_found()
         self._compare(body["candidates"])
+        self._ask_band()
         self.settled.emit()
+
+    # The band of one line
+
+    def _ask_band(self) -> None:
+        """Find out which tensors the chosen line runs through, and look at the rows of those not looked at before."""
+        depth = self.depth_card
+        if depth.line < 0:
+            return
+        if self._banded_of != self.session.info["identity"]:
+            self._banded, self._banded_of = {}, self.session.info["identity"]
+        wanted = {"series": depth.number, "kind": depth.kind, "line": depth.line}
+        if wanted == self._band_wanted and self.session.jobs.busy("overview rows"):
+            self._band_again = True
+            return
+        self._band_wanted, self._band_again = wanted, False
+        self.session.jobs.drop("overview rows")
+
+        def answered(body: Body, buffers: Buffers) -> None:
+            self._look_at_rows({int(place): (int(at), source) for place, at, source in body["points"]})
+
+        self.session.ask("overview_band", wanted, answered, lane="overview band")
+
+    def _look_at_rows(self, points: Mapping[int, tuple[int, Any]]) -> None:
+        """One tensor after another, so that who selects one has it in between; then show the band."""
+        banded = self._banded
+        missing = [(at, source) for at, source in points.values() if at not in banded]
+
+        def take(at: int, band: Body | None) -> None:
+            banded[at] = band
+            look()
+
+        def look() -> None:
+            if not missing:
+                self.depth_card.show_band({place: banded[at] for place, (at, _) in points.items()})
+                if self._band_again:
+                    self._ask_band()
+                return
+            at, source = missing.pop(0)
+            self.session.ask_numbers(
+                "row_band",
+                {"source": source},
+                lambda body, _: take(at, body["band"]),
+                lambda failure: take(at, None),
+                lane="overview rows",
+            )
+
+        look()
 
     def _say_progress(self) -> None:
         self.findings.say(*self._measured, self.session.survey.known.offer()[1])
