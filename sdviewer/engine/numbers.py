@@ -18,6 +18,9 @@ gives it).
     quantiles {} -> Quantiles; buffers "probabilities" f8, "deviates" f8, "values" f8
     kernels   {"first"?, "channel"?, "rgb"?: bool, "common"?: bool} -> KernelImages; buffers "limits" f8, "shades" u1
     heads     {"axis", "spans": [[first row, one behind the last]]} -> {}; buffers "norms" f8, "stds" f8, "dead" i8
+    slice_table   {"window", "x"?, "y"?, "index"?, "rows", "columns", "how"?, "most": numbers} -> SliceTable;
+              buffer "lines" (ASCII)
+    kernel_table  {"first"?, "channel"?, "rgb"?, "most"} -> KernelTable; buffer "lines"
     row_band  {} -> {"band": RowBand | null}, from a part of the rows where there are many
     digest    {} -> {"sha256", "problem"}
     checksum  {} -> {"stated": CRC-32 | null, "found": likewise, "problem": "" or what is wrong}    of the whole storage
@@ -53,6 +56,7 @@ from sdviewer.stats.row_band import row_band
 from sdviewer.stats.rows import heads, profiles
 from sdviewer.stats.slices import line, reduced_slice, values_window
 from sdviewer.stats.spectrum import spectrum
+from sdviewer.stats.written_tables import kernel_table, slice_table
 
 if TYPE_CHECKING:
     from sdviewer.formats import OpenStorage
@@ -81,6 +85,8 @@ class Numbers:
             "quantiles": _quantiles,
             "kernels": _kernels,
             "heads": _heads,
+            "slice_table": _slice_table,
+            "kernel_table": _kernel_table,
             "row_band": _row_band,
             "digest": _digest,
             "checksum": _checksum,
@@ -193,6 +199,35 @@ def _kernels(storage: OpenStorage, source: TensorSource, params: Params, progres
 def _heads(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
     spans = [(start, stop) for start, stop in params["spans"]]
     return Answer({}, heads(storage, source.layout, params["axis"], spans, progress=progress).arrays())
+
+
+def _slice_table(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
+    found = slice_table(
+        storage,
+        source.layout,
+        params["window"],
+        x=params.get("x"),
+        y=params.get("y"),
+        index=params.get("index"),
+        rows=params["rows"],
+        columns=params["columns"],
+        how=params.get("how", "mean"),
+        most=params["most"],
+        progress=progress,
+    )
+    return Answer(found.to_json(), {"lines": found.lines.encode("ascii")})
+
+
+def _kernel_table(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
+    found = kernel_table(
+        storage,
+        source.layout,
+        first=params.get("first", 0),
+        channel=params.get("channel", 0),
+        rgb=params.get("rgb", False),
+        most=params["most"],
+    )
+    return Answer(found.to_json(), {"lines": found.lines.encode("ascii")})
 
 
 def _row_band(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from PySide6.QtCore import QRectF, QSize, Qt, Signal
+from PySide6.QtCore import QEvent, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import (
     QAction,
     QGuiApplication,
@@ -97,6 +97,16 @@ def icon_button(icon_name: str, name: str, size: int = 16) -> QToolButton:
 def copy_text(text: str) -> None:
     """Put plain text on the clipboard."""
     QGuiApplication.clipboard().setText(text)
+
+
+def takes_copy(event: QEvent) -> bool:
+    """Whether Ctrl+C is offered to a widget before the window's own act for it; it is taken then."""
+    if event.type() != QEvent.Type.ShortcutOverride or not isinstance(event, QKeyEvent):
+        return False
+    taken = event.matches(QKeySequence.StandardKey.Copy)
+    if taken:
+        event.accept()
+    return taken
 
 
 class Elided(QLabel):

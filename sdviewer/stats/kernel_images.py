@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sdviewer.core.progress import Progress, no_progress
 from sdviewer.core.tensor_bytes import ByteSource, TensorLayout
 from sdviewer.errors import UsageError
-from sdviewer.stats.decode import Block, Reader
+from sdviewer.stats.decode import Block, Elements, Reader
 from sdviewer.stats.moments import real
 from sdviewer.stats.slices import known_elements
 
@@ -78,20 +78,11 @@ def kernel_images(
         UsageError: the tensor has not four dimensions, or has no such channel.
         CorruptCheckpoint: the bytes are not there.
     """
-    elements = known_elements(source, layout)
-    shape = elements.shape
-    if len(shape) != 4 or 0 in shape or max(shape[2:]) > MOST_SIDE:
-        raise UsageError(f"a tensor of shape {layout.shape} does not hold kernels")
-    rgb = rgb and shape[1] == COLOURS
-    if not (0 <= channel < shape[1] and 0 <= first < shape[0]):
-        raise UsageError(f"a tensor of shape {layout.shape} has no kernel [{first}, {channel}]")
-    deep = COLOURS if rgb else 1
-    area = deep * shape[2] * shape[3]
-    number = min(MOST_KERNELS, max(1, LARGEST_PAGE // area), shape[0] - first)
-    offset = elements.offset + first * elements.stride[0] + (0 if rgb else channel) * elements.stride[1]
+    elements, block = kernel_page(source, layout, first, channel, rgb)
+    shape, (number, deep) = elements.shape, block.shape[:2]
+    rgb = deep == COLOURS
     reader = Reader(source, layout)
     progress(0, 1)
-    block = Block(offset, (number, deep, *shape[2:]), elements.stride)
     values = real(reader.values(block))
     progress(1, 1)
     finite = np.isfinite(values)
@@ -108,3 +99,25 @@ def kernel_images(
     return KernelImages(
         first, shape[0], channel, shape[1], size, rgb, common, dead, odd, limits, np.ascontiguousarray(shades)
     )
+
+
+def kernel_page(
+    source: ByteSource, layout: TensorLayout, first: int, channel: int, rgb: bool
+) -> tuple[Elements, Block]:
+    """All of a tensor, and where the kernels of one page lie in it, `(kernels, inputs, height, width)`.
+
+    Raises:
+        UsageError: the tensor has not four dimensions, or has no such channel.
+    """
+    elements = known_elements(source, layout)
+    shape = elements.shape
+    if len(shape) != 4 or 0 in shape or max(shape[2:]) > MOST_SIDE:
+        raise UsageError(f"a tensor of shape {layout.shape} does not hold kernels")
+    rgb = rgb and shape[1] == COLOURS
+    if not (0 <= channel < shape[1] and 0 <= first < shape[0]):
+        raise UsageError(f"a tensor of shape {layout.shape} has no kernel [{first}, {channel}]")
+    deep = COLOURS if rgb else 1
+    area = deep * shape[2] * shape[3]
+    number = min(MOST_KERNELS, max(1, LARGEST_PAGE // area), shape[0] - first)
+    offset = elements.offset + first * elements.stride[0] + (0 if rgb else channel) * elements.stride[1]
+    return elements, Block(offset, (number, deep, *shape[2:]), elements.stride)

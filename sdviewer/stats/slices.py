@@ -446,10 +446,11 @@ def values_window(
         return ValuesWindow(row, column, (), np.zeros((height, width)))
     block = Block(plane.offset + row * plane.stride[0] + column * plane.stride[1], (height, width), plane.stride)
     values = Reader(source, layout).values(block)
-    return ValuesWindow(row, column, tuple(_texts(values, plane)), real(values))
+    return ValuesWindow(row, column, tuple(texts_of(values, plane)), real(values))
 
 
-def _texts(values: Array, elements: Elements) -> list[str]:
+def texts_of(values: Array, elements: Elements) -> list[str]:
+    """The shortest text of each value that gives it back, as in `ValuesWindow`."""
     flat = values.reshape(-1)
     if elements.dtype.kind == "bits":
         return [f"0x{value:0{2 * elements.dtype.itemsize}x}" for value in flat.tolist()]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from PySide6.QtCore import Qt
 from PySide6.QtGui import QGuiApplication
 from pytestqt.qtbot import QtBot
 
 from sdviewer.gui.main_window import MainWindow
+from sdviewer.gui.panels.statistics import _Line
 from tests.gui.conftest import Opened, front, sheet_of
 
 
@@ -59,6 +61,23 @@ def test_that_all_statistics_are_copied_a_line_each(
     qtbot.waitUntil(lambda: "63" in _all(statistics), timeout=30_000)
     lines = dict(line.split("\t") for line in _all(statistics).splitlines())
     assert (lines["max"], lines["mean"], lines["stride"]) == ("63.0", "31.5", "(8, 1)")
+
+
+def test_that_ctrl_c_in_the_statistics_copies_the_line_that_has_the_keyboard(
+    window: MainWindow, opened: Opened, checkpoint: Path, qtbot: QtBot
+) -> None:
+    session = opened(checkpoint)
+    page = window.current_page()
+    assert page is not None
+    assert session.sheet is not None
+    with qtbot.waitSignal(page.detail.settled, timeout=30_000):
+        session.reveal(next(row for row in range(len(session.sheet)) if session.sheet.shape(row) == "8×8"))
+    statistics = page.detail.tensor_page.statistics
+    qtbot.waitUntil(lambda: "63" in _all(statistics), timeout=30_000)
+    line = next(line for line in statistics.findChildren(_Line) if line.accessibleName().startswith("max"))
+    line.setFocus()
+    qtbot.keyClick(line, Qt.Key.Key_C, Qt.KeyboardModifier.ControlModifier)
+    assert QGuiApplication.clipboard().text() == "63.0"
 
 
 def _all(statistics: object) -> str:

@@ -6,11 +6,13 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from PySide6.QtCore import Qt
 from PySide6.QtGui import QGuiApplication, QImage
 from PySide6.QtWidgets import QMenu
 from pytestqt.qtbot import QtBot
 
 from sdviewer.gui.main_window import MainWindow
+from sdviewer.gui.plots.heatmap import HeatmapPlot
 from sdviewer.gui.plots.plot import Plot
 from tests.gui.conftest import Opened
 
@@ -77,12 +79,36 @@ def test_that_what_is_drawn_is_copied_as_columns(plots: dict[str, Plot]) -> None
     assert float(lines[1].split("\t")[0]) == 1.0
 
 
-def test_that_every_plot_has_the_menu_and_a_picture_alone_no_data(plots: dict[str, Plot]) -> None:
+def test_that_every_plot_has_the_menu_with_its_data(plots: dict[str, Plot]) -> None:
     for plot in plots.values():
         menu = QMenu()
         plot.menu.fill(menu)
         said = [action.text().replace("&", "") for action in menu.actions() if action.text()]
         assert said == ["Copy image", "Copy data", "Save as PNG…", "Save as SVG…"]
-        assert menu.actions()[1].isEnabled() == bool(plot.data())
+        assert menu.actions()[1].isEnabled() == plot.can_be_copied()
         assert plot.head.itemAt(plot.head.count() - 1).widget() is plot.menu.button
-    assert not plots["heatmap"].data()
+    assert plots["heatmap"].can_be_copied()
+
+
+def test_that_a_picture_is_copied_as_its_numbers_by_key_too(
+    plots: dict[str, Plot], qtbot: QtBot, window: MainWindow
+) -> None:
+    plot = plots["heatmap"]
+    assert isinstance(plot, HeatmapPlot)
+    QGuiApplication.clipboard().clear()
+    plot.canvas.setFocus()
+    qtbot.keyClick(plot.canvas, Qt.Key.Key_C, Qt.KeyboardModifier.ControlModifier)
+    qtbot.waitUntil(lambda: bool(QGuiApplication.clipboard().text()), timeout=30_000)
+    lines = QGuiApplication.clipboard().text().splitlines()
+    assert lines[0].endswith(": rows 0 to 7, columns 0 to 7, every value")
+    assert lines[1].split("\t") == ["", *(str(column) for column in range(8))]
+    assert lines[9].split("\t") == ["7", *(f"{value}.0" for value in range(56, 64))]
+    assert "every value" in window.status._cursor.text()
+
+
+def test_that_what_cannot_be_read_is_told_where_it_was_to_be_copied(plots: dict[str, Plot], qtbot: QtBot) -> None:
+    plot = plots["heatmap"]
+    plot._facts = {**plot._facts, "source": {**plot._facts["source"], "path": "/nowhere/x.pth"}}
+    with qtbot.waitSignal(plot.cursor_moved, timeout=30_000) as said:
+        plot.copy_data()
+    assert said.args[0].startswith("Not copied: ")

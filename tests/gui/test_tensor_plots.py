@@ -18,7 +18,9 @@ from sdviewer.gui.main_window import MainWindow
 from sdviewer.gui.plots import colours
 from sdviewer.gui.plots.axes import Axes
 from sdviewer.gui.plots.heads import HeadsPlot, heads_of
+from sdviewer.gui.plots.heatmap import HeatmapPlot
 from sdviewer.gui.plots.kernels import KernelsPlot
+from sdviewer.gui.plots.line import LinePlot
 from sdviewer.gui.plots.plot import SlicePart
 from sdviewer.gui.plots.quantiles import QuantilesPlot
 from sdviewer.gui.plots.rows import RowsPlot
@@ -27,7 +29,7 @@ from sdviewer.gui.plots.spectrum import SpectrumPlot
 from sdviewer.gui.plots.truth import TruthPlot
 from sdviewer.stats import spectrum as spectrum_module
 from tests.gui.conftest import Opened, write_checkpoint
-from tests.gui.plotted import facts_of, shown
+from tests.gui.plotted import answer, ask, facts_of, shown
 from tests.gui.test_tensor_page import turn_to
 
 RANDOM = torch.Generator().manual_seed(8)
@@ -518,3 +520,71 @@ class TestTruth:
         self, app: QApplication, qtbot: QtBot, facts: dict[str, dict[str, Any]]
     ) -> None:
         assert spoken(shown(TruthPlot, facts["false"], qtbot)) == "0 true (0 %) and 81 false of 81 values"
+
+
+class TestData:
+    """What is drawn, as it goes to the clipboard."""
+
+    def copied(self, plot: Any) -> list[list[str]]:
+        QGuiApplication.clipboard().clear()
+        wanted = plot.wanted_table()
+        assert plot.can_be_copied()
+        if wanted is None:
+            plot.copy_data()
+        else:
+            name, params = wanted
+            body, buffers = ask(name, {"source": plot._facts["source"], **params, "most": 50_000})
+            plot._copied(str(buffers["lines"], "ascii"), plot.table_remark(body))
+        return [line.split("\t") for line in QGuiApplication.clipboard().text().splitlines()]
+
+    def test_that_a_reduced_heatmap_says_so_in_its_first_line(
+        self, app: QApplication, qtbot: QtBot, tmp_path: Path
+    ) -> None:
+        tensor = torch.arange(600 * 500, dtype=torch.float32).reshape(600, 500)
+        plot = shown(HeatmapPlot, facts_of(tmp_path / "m.pth", {"w\n": tensor})["w\n"], qtbot)
+        block = plot._answer[0]["block"]
+        first, head, *rows = self.copied(plot)
+        assert first == [f"# w\\n: rows 0 to 599, columns 0 to 499, mean of {block[0]}×{block[1]} values each"]
+        assert len(rows) * (len(head) - 1) <= 50_000
+        np.testing.assert_allclose(float(rows[0][1]), tensor[: block[0], : block[1]].mean())
+        plot.set_reduction("max_abs")
+        plot.take(*answer(plot, plot._facts))
+        first, _, *rows = self.copied(plot)
+        assert "largest of" in first[0]
+        assert float(rows[-1][-1]) == 299999.0
+
+    def test_that_fewer_cells_than_drawn_are_said(self, app: QApplication, qtbot: QtBot, tmp_path: Path) -> None:
+        plot = shown(
+            HeatmapPlot, facts_of(tmp_path / "m.pth", {"w": torch.zeros(700, 600)})["w"], qtbot, QSize(900, 900)
+        )
+        (words,) = self.copied(plot)[0]
+        assert words.endswith("values each, fewer than drawn: at most 50,000 are copied")
+
+    def test_that_kernels_are_copied_as_they_are_stored(self, app: QApplication, qtbot: QtBot, tmp_path: Path) -> None:
+        weight = normal(300, 3, 8, 8)
+        plot = shown(KernelsPlot, facts_of(tmp_path / "m.pth", {"w": weight})["w"], qtbot)
+        (first,), head, *rows = self.copied(plot)
+        assert first.startswith("# w: values as they are stored, not scaled, the first 260 of 300 kernels drawn")
+        assert head[:4] == ["kernel", "input", "row", "0"]
+        assert np.array_equal(np.array([row[3:] for row in rows], "f4"), weight[:260].reshape(-1, 8).numpy())
+
+    def test_that_heads_counts_and_one_value_are_columns(
+        self, app: QApplication, qtbot: QtBot, facts: dict[str, dict[str, Any]]
+    ) -> None:
+        plot = shown(HeadsPlot, facts["qkv"], qtbot)
+        head, *rows = self.copied(plot)
+        assert head == ["block", "head", "first row", "last row", "mean row norm", "dead rows"]
+        assert rows[3][:4] == ["K", "1", "12", "15"]
+        assert float(rows[3][4]) == plot._values[3]
+        plot = shown(TruthPlot, facts["mask"], qtbot)
+        head, yes, no = self.copied(plot)
+        assert (head, yes[0], no[0]) == (["value", "count", "share"], "True", "False")
+        assert float(yes[2]) + float(no[2]) == pytest.approx(1)
+        assert self.copied(shown(ScalarPlot, facts["step"], qtbot)) == [["value"], ["1234567"]]
+        assert not shown(ScalarPlot, facts["empty"], qtbot).can_be_copied()
+
+    def test_that_points_of_several_values_say_so(self, app: QApplication, qtbot: QtBot, tmp_path: Path) -> None:
+        plot = shown(LinePlot, facts_of(tmp_path / "m.pth", {"b": torch.arange(9000.0)})["b"], qtbot)
+        (first,), head, *_ = self.copied(plot)
+        assert first == f"# b: lowest and highest of {plot._block:,} values each"
+        assert head == ["low", "high"]

@@ -148,6 +148,9 @@ class _Line(QWidget):
         """Put the exact value on the clipboard."""
         widgets.copy_text(self._copied)
 
+    def event(self, event: QEvent) -> bool:
+        return widgets.takes_copy(event) or super().event(event)
+
     def keyPressEvent(self, event: QKeyEvent) -> None:
         if event.matches(QKeySequence.StandardKey.Copy):
             self.copy()

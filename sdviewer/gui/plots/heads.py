@@ -16,6 +16,7 @@ from sdviewer.gui.plots.boundaries import Part, parts_along
 from sdviewer.gui.plots.cell_grid import CellGrid
 from sdviewer.gui.plots.cell_plot import CellPlot
 from sdviewer.gui.plots.numbers import floats, has_numbers, whole_numbers
+from sdviewer.gui.plots.picture import Column
 from sdviewer.gui.plots.plot import Facts, Index, SlicePart
 from sdviewer.gui.widgets import Chip, Segments
 
@@ -168,6 +169,21 @@ class HeadsPlot(CellPlot):
         self._dead.setText(f"{text.plural(whole, 'dead head')}")
         self._dead.setVisible(whole > 0)
         self.grid.setAccessibleDescription(self._description(whole))
+
+    def data(self) -> list[Column]:
+        """Of each head where it lies, what is drawn of it, and its dead rows."""
+        if self._answer is None:
+            return []
+        several = "row" if int(self._facts["role"]["heads"]["axis"]) == 0 else "column"
+        heads = self._heads
+        return [
+            ("block", [self._names[head.row] for head in heads]),
+            ("head", [head.number for head in heads]),
+            (f"first {several}", [head.start for head in heads]),
+            (f"last {several}", [head.stop - 1 for head in heads]),
+            (_MEASURES[self._measure].replace("row", several).removesuffix(" per head"), self._values),
+            (f"dead {several}s", whole_numbers(self._answer[1]["dead"])),
+        ]
 
     def _description(self, dead: int) -> str:
         words = f"{text.plural(len(self._heads), 'block')} of attention heads, {_MEASURES[self._measure]}"

@@ -14,6 +14,7 @@ from sdviewer.core import text
 from sdviewer.gui import icons, widgets
 from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.plots.boundaries import head_edges, inner_edges, parts_along
+from sdviewer.gui.plots.copying import MOST_COPIED
 from sdviewer.gui.plots.heatmap_canvas import Divisions, HeatmapCanvas, Picture
 from sdviewer.gui.plots.numbers import has_numbers, long_axes
 from sdviewer.gui.plots.place import Index, Place, Window
@@ -107,6 +108,31 @@ class HeatmapPlot(Plot):
         if rows * columns > LARGE and not self._looked:
             params["most"] = LOOK
         return "slice", params
+
+    def wanted_table(self) -> tuple[str, dict[str, Any]] | None:
+        if self._answer is None:
+            return None
+        body = self._answer[0]
+        (_, _, rows, columns), block = body["window"], body["block"]
+        cells = {"rows": -(-rows // block[0]), "columns": -(-columns // block[1])}
+        if not all(cells.values()):
+            return None
+        return "slice_table", {**self.place.params(), **cells, "how": body["how"], "window": list(body["window"])}
+
+    def table_remark(self, body: Body) -> str:
+        row, column, rows, columns = (int(at) for at in body["window"])
+        block = int(body["block"][0]), int(body["block"][1])
+        part = f"rows {row} to {row + rows - 1}, columns {column} to {column + columns - 1}"
+        if self.place.axes is not None and len(self.place.index) > 2:
+            shown = (":" if axis in self.place.axes else str(at) for axis, at in enumerate(self.place.index))
+            part = f"[{', '.join(shown)}], {part}"
+        if block == (1, 1):
+            return f"{part}, every value"
+        drawn = self._answer[0] if self._answer is not None else {}
+        how = REDUCTIONS[str(drawn.get("how", self._how))][0]
+        words = f"{part}, {how} of {block[0]}×{block[1]} values each"
+        fewer = tuple(drawn.get("block", block)) != block
+        return f"{words}, fewer than drawn: at most {MOST_COPIED:,} are copied" if fewer else words
 
     def forget(self) -> None:
         super().forget()

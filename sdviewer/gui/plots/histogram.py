@@ -135,6 +135,9 @@ class HistogramPlot(Plot):
             ("exact zeros", [int(body["histogram"]["zeros"])]),
         ]
 
+    def remark(self) -> str:
+        return f"approximate, so far from {int(self._summary['sampled']):,} values" if self._sampled else ""
+
     def _draw_steps(self, edges: list[float], counts: list[float], summary: Facts, zeros: int) -> None:
         low, high = edges[0], edges[-1]
         top = max(*counts, 1.0)

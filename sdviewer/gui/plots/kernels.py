@@ -14,6 +14,7 @@ from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.plots import colours
 from sdviewer.gui.plots.cell_grid import CellGrid
 from sdviewer.gui.plots.cell_plot import CellPlot
+from sdviewer.gui.plots.copying import MOST_COPIED
 from sdviewer.gui.plots.numbers import floats, has_numbers
 from sdviewer.gui.plots.plot import Facts, Index, SlicePart
 from sdviewer.gui.widgets import Chip, Segments
@@ -176,6 +177,18 @@ class KernelsPlot(CellPlot):
             "rgb": self._rgb and self._shape[1] == COLOURS,
             "common": self._common,
         }
+
+    def wanted_table(self) -> tuple[str, dict[str, Any]] | None:
+        if self._answer is None:
+            return None
+        return "kernel_table", {name: self._answer[0][name] for name in ("first", "channel", "rgb")}
+
+    def table_remark(self, body: Body) -> str:
+        told, shown = int(body["kernels"]), int(body["shown"])
+        words = "values as they are stored, not scaled"
+        if told == shown:
+            return words
+        return f"{words}, the first {told:,} of {shown:,} kernels drawn: at most {MOST_COPIED:,} values are copied"
 
     def clear(self) -> None:
         self.grid.show_kernels(QImage(), 0, (1, 1))

@@ -87,6 +87,9 @@ class LinePlot(Plot):
         else:
             self._draw_answer()
 
+    def remark(self) -> str:
+        return f"lowest and highest of {self._block:,} values each" if self._block > 1 else ""
+
     def clear(self) -> None:
         self._axes.start_over()
         self.log.hide()

@@ -67,11 +67,12 @@ def copy_image(card: QWidget) -> None:
 
 
 def as_text(columns: Sequence[Column]) -> str:
-    """Columns with their headings, tabs between; a shorter one ends with empty cells."""
+    """Columns with their headings, tabs between; a shorter one ends with empty cells. Texts stand as they are."""
     rows = max((len(values) for _, values in columns), default=0)
     lines = ["\t".join(heading for heading, _ in columns)]
     for row in range(rows):
-        lines.append("\t".join(repr(values[row]) if row < len(values) else "" for _, values in columns))
+        cells = (values[row] if row < len(values) else "" for _, values in columns)
+        lines.append("\t".join(cell if isinstance(cell, str) else repr(cell) for cell in cells))
     return "\n".join(lines)
 
 

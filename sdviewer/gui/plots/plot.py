@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from PySide6.QtCore import QTimer, Signal
-from PySide6.QtGui import QContextMenuEvent
+from PySide6.QtCore import QEvent, Qt, QTimer, Signal
+from PySide6.QtGui import QContextMenuEvent, QKeyEvent, QKeySequence
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from sdviewer.core import text
 from sdviewer.gui import widgets
-from sdviewer.gui.jobs import Body, Buffers, Job, is_cancelled
-from sdviewer.gui.plots.picture import Column
+from sdviewer.gui.jobs import Body, Buffers, Failed, Job, is_cancelled
+from sdviewer.gui.plots.copying import MOST_COPIED
+from sdviewer.gui.plots.picture import Column, as_text
 from sdviewer.gui.plots.place import Index as Index
 from sdviewer.gui.plots.place import Place
 from sdviewer.gui.plots.plot_menu import PlotMenu
@@ -61,6 +62,8 @@ class Plot(Card):
     def __init__(self) -> None:
         super().__init__(self.heading)
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Ignored)
+        # Who clicks it copies its data with Ctrl+C.
+        self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
         self._session: Session | None = None
         self._facts: Facts = {}
         self._answer: tuple[Body, Buffers] | None = None
@@ -154,6 +157,49 @@ class Plot(Card):
         known = [(heading, memoryview(buffers[name]).cast("B"), code) for heading, name, code in self.columns]
         return [(heading, list(view.cast("d" if code == "d" else "q"))) for heading, view, code in known]
 
+    def remark(self) -> str:
+        """What must be known of what is drawn to read its numbers right; the line above the columns."""
+        return ""
+
+    def wanted_table(self) -> tuple[str, dict[str, Any]] | None:
+        """What to ask the numbers pool for to have what a picture shows as a table; None where `data` has it.
+
+        It is asked for at most `copying.MOST_COPIED` numbers.
+        """
+        return None
+
+    def table_remark(self, body: Body) -> str:
+        """The line above such a table."""
+        raise NotImplementedError
+
+    def can_be_copied(self) -> bool:
+        """Whether there is anything to copy."""
+        return self._answer is not None and (self.wanted_table() is not None or bool(self.data()))
+
+    def copy_data(self) -> None:
+        """Put what is drawn on the clipboard, as columns of text."""
+        if not self.can_be_copied():
+            return
+        wanted = self.wanted_table()
+        if wanted is None:
+            self._copied(as_text(self.data()), self.remark())
+            return
+
+        def answered(body: Body, buffers: Buffers) -> None:
+            self._copied(str(buffers["lines"], "ascii"), self.table_remark(body))
+
+        name, params = wanted
+        self.ask_aside(f"copy {self._lane}", name, {**params, "most": MOST_COPIED}, answered, self._not_copied)
+
+    def _copied(self, lines: str, remark: str) -> None:
+        above = f"# {text.visible(self.key, 500)}: {remark}\n" if remark else ""
+        widgets.copy_text(f"{above}{lines}")
+        self.cursor_moved.emit(f"Copied the data of {self.title}{f': {remark}' if remark else ''}")
+
+    def _not_copied(self, failure: Body) -> None:
+        if not is_cancelled(failure):
+            self.cursor_moved.emit(f"Not copied: {text.visible(str(failure.get('message', '')), 300)}")
+
     @property
     def key(self) -> str:
         """The key of the tensor, or where it stands."""
@@ -178,6 +224,16 @@ class Plot(Card):
 
     def add_control(self, widget: QWidget) -> None:
         self.head.insertWidget(self.head.count() - 1, widget)
+
+    def event(self, event: QEvent) -> bool:
+        # Ctrl+C is the window's for a key; in a plot it is for what is drawn.
+        return widgets.takes_copy(event) or super().event(event)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        if event.matches(QKeySequence.StandardKey.Copy):
+            self.copy_data()
+        else:
+            super().keyPressEvent(event)
 
     def contextMenuEvent(self, event: QContextMenuEvent) -> None:
         self.menu.open(event.globalPos())
@@ -207,11 +263,18 @@ class Plot(Card):
         )
 
     def ask_aside(
-        self, lane: str, name: str, params: dict[str, Any], done: Any, *, whatever_is_shown: bool = False
+        self,
+        lane: str,
+        name: str,
+        params: dict[str, Any],
+        done: Any,
+        failed: Failed = lambda failure: None,
+        *,
+        whatever_is_shown: bool = False,
     ) -> Job | None:
-        """Ask for something small beside the plot itself; failures are silent.
+        """Ask for something small beside the plot itself.
 
-        So is an answer that comes when another tensor is shown, unless that does not matter.
+        An answer that comes when another tensor is shown is not heard of, unless that does not matter.
         """
         if self._session is None:
             return None
@@ -221,9 +284,7 @@ class Plot(Card):
             if whatever_is_shown or self._facts is facts:
                 done(body, buffers)
 
-        return self._session.ask_numbers(
-            name, {"source": facts["source"], **params}, answered, lambda failure: None, lane=lane
-        )
+        return self._session.ask_numbers(name, {"source": facts["source"], **params}, answered, failed, lane=lane)
 
     def forget(self) -> None:
         """The tensor is gone: ask nothing more about it."""

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, QPoint
+from PySide6.QtGui import QKeySequence
 from PySide6.QtWidgets import QFileDialog, QMenu
 
 from sdviewer.core import text
 from sdviewer.gui import widgets
-from sdviewer.gui.plots.picture import Kind, PictureFile, as_text, copy_image, suggested
+from sdviewer.gui.plots.picture import Kind, PictureFile, copy_image, suggested
 
 if TYPE_CHECKING:
     from sdviewer.gui.plots.plot import Plot
@@ -45,7 +46,8 @@ class PlotMenu(QObject):
         """The acts, those that are not possible now greyed."""
         menu.addAction("Copy &image", self.copy_image)
         data = menu.addAction("Copy &data", self.copy_data)
-        data.setEnabled(bool(self._plot.data()))
+        data.setShortcut(QKeySequence.StandardKey.Copy)
+        data.setEnabled(self._plot.can_be_copied())
         menu.addSeparator()
         menu.addAction("Save as &PNG…", partial(self.save, "png"))
         menu.addAction("Save as &SVG…", partial(self.save, "svg"))
@@ -56,7 +58,7 @@ class PlotMenu(QObject):
 
     def copy_data(self) -> None:
         """What is drawn, as columns of text."""
-        widgets.copy_text(as_text(self._plot.data()))
+        self._plot.copy_data()
 
     def save(self, kind: Kind) -> None:
         """Ask where, and write it."""

@@ -64,6 +64,10 @@ class QuantilesPlot(ChoosingPlot):
     def request(self, facts: Facts) -> tuple[str, dict[str, Any]]:
         return "quantiles", {}
 
+    def remark(self) -> str:
+        sampled = int(self._answer[0]["sampled"]) if self._answer is not None else 0
+        return f"approximate, from a sample of {sampled:,} values" if sampled else ""
+
     def clear(self) -> None:
         self._axes.start_over()
 

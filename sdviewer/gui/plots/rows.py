@@ -113,6 +113,10 @@ class RowsPlot(ChoosingPlot):
         first = [number * block for number in range(len(low))]
         return [("first", first), ("lowest", low), ("highest", high)] if low else []
 
+    def remark(self) -> str:
+        several = self._points[0]
+        return f"lowest and highest of {several:,} each, from the first on" if several > 1 else ""
+
     def _draw_band(self, found: Facts, low: list[float], high: list[float], bottom: float, top: float) -> None:
         n, block = int(found["count"]), int(found["block"])
         pad = (top - bottom) * 0.06 or abs(top) * 0.06 or 1.0

@@ -14,6 +14,7 @@ from sdviewer.gui import resources, widgets
 from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.plots.heatmap import cell_text
 from sdviewer.gui.plots.numbers import floats, has_values
+from sdviewer.gui.plots.picture import Column
 from sdviewer.gui.plots.plot import Facts, Plot
 
 _SIZE = 44
@@ -82,6 +83,11 @@ class ScalarPlot(Plot):
         shape = facts.get("shape") or ()
         axes = {"x": None, "y": None} if not shape else {"x": len(shape) - 1, "y": None}
         return "values", {**axes, "index": [0] * len(shape), "row0": 0, "rows": 1, "col0": 0, "cols": 1}
+
+    def data(self) -> list[Column]:
+        """The one value, all its digits."""
+        texts = self._answer[0]["texts"] if self._answer is not None else []
+        return [("value", [str(words) for words in texts])] if texts else []
 
     def clear(self) -> None:
         for part in (self._copy, self.big, self._exact):

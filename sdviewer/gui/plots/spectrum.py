@@ -89,6 +89,10 @@ class SpectrumPlot(ChoosingPlot):
     def request(self, facts: Facts) -> tuple[str, dict[str, Any]]:
         return "spectrum", {"how": "auto"}
 
+    def remark(self) -> str:
+        body = self._answer[0] if self._answer is not None else {"kind": "none"}
+        return f"randomised, the last up to {error(body)} too small" if body["kind"] == "randomised" else ""
+
     def clear(self) -> None:
         self._axes.start_over()
         self._offer.hide()

@@ -12,6 +12,7 @@ from sdviewer.core import text
 from sdviewer.gui import resources
 from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.plots.numbers import has_numbers, long_axes, whole_numbers
+from sdviewer.gui.plots.picture import Column
 from sdviewer.gui.plots.plot import Facts, Plot
 
 _HEIGHT = 26
@@ -78,6 +79,7 @@ class TruthPlot(Plot):
     def __init__(self) -> None:
         super().__init__()
         self._bars = TruthBars()
+        self._counts = (0, 0)
         self.set_body(self._bars)
 
     @staticmethod
@@ -87,6 +89,17 @@ class TruthPlot(Plot):
     def request(self, facts: Facts) -> tuple[str, dict[str, Any]]:
         return "overview", {"bins": 2}
 
+    def data(self) -> list[Column]:
+        """Both counts with their shares."""
+        if self._answer is None:
+            return []
+        total = max(sum(self._counts), 1)
+        return [
+            ("value", [True, False]),
+            ("count", list(self._counts)),
+            ("share", [count / total for count in self._counts]),
+        ]
+
     def clear(self) -> None:
         self._bars.show_counts(0, 0)
         self._bars.setAccessibleDescription("")
@@ -94,7 +107,7 @@ class TruthPlot(Plot):
     def draw(self, body: Body, buffers: Buffers) -> None:
         found = body["histogram"]
         counts = dict(zip(found["values"], whole_numbers(buffers["value_counts"]), strict=True))
-        true, false = counts.get(1, 0), counts.get(0, 0)
+        true, false = self._counts = counts.get(1, 0), counts.get(0, 0)
         self._bars.show_counts(true, false)
         self.subtitle.setText(text.plural(true + false, "value"))
         share = text.percent(true / max(true + false, 1))

@@ -136,6 +136,13 @@ class ValuesPlot(Plot):
 
     # Copying
 
+    def can_be_copied(self) -> bool:
+        return self._answer is not None and bool(self.grid.rows and self.grid.columns)
+
+    def copy_data(self) -> None:
+        """What is selected; one value alone is just that."""
+        self.copy("table")
+
     def copy(self, how: str) -> None:
         """Put what is selected on the clipboard: one value, a table with tabs, or as a NumPy expression."""
         row, column, rows, columns = self.grid.selected()
