@@ -68,7 +68,7 @@ are translated too.
            (engine.edits, engine.planned.made_of)
            "editable": "" or why its key cannot be edited, "prefix": "module.path." of a module row}
     ROLE   {"words": "" where only `related` is known, "kind", "parts": [{"axis", "name", "start", "stop"}],
-           "heads": {"axis", "count", "size", "sure"} | null, "related": [{"words", "row"}]}
+           "over": n, "heads": {"axis", "count", "size", "sure"} | null, "related": [{"words", "row"}]}
 
 Failures arrive as `failed` with {"code", "message", "remedy", "path", "key", "kind": exception class}.
 """

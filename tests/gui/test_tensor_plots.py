@@ -10,7 +10,7 @@ import pytest
 import torch
 from PySide6.QtCore import QPoint, QSize, Qt
 from PySide6.QtGui import QColor, QGuiApplication
-from PySide6.QtWidgets import QApplication, QGraphicsView, QWidget
+from PySide6.QtWidgets import QApplication, QGraphicsView, QLabel, QWidget
 from pytestqt.qtbot import QtBot
 
 from sdviewer.gui import resources
@@ -520,6 +520,18 @@ class TestTruth:
         self, app: QApplication, qtbot: QtBot, facts: dict[str, dict[str, Any]]
     ) -> None:
         assert spoken(shown(TruthPlot, facts["false"], qtbot)) == "0 true (0 %) and 81 false of 81 values"
+
+
+def test_that_an_alpha_shows_the_scale_that_it_makes(
+    app: QApplication, qtbot: QtBot, tmp_path: Path, facts: dict[str, dict[str, Any]]
+) -> None:
+    alpha = facts_of(tmp_path / "lora.pth", {"l.alpha": torch.tensor(4.0)})["l.alpha"]
+    plot = shown(ScalarPlot, {**alpha, "role": {"words": "LoRA alpha of l", "over": 16}}, qtbot)
+    assert "scale 4 / 16 = 0.25" in [label.text() for label in plot.findChildren(QLabel) if label.isVisible()]
+    assert spoken(plot) == "The value is 4.0, the scale 4 / 16 = 0.25"
+    plot._facts = facts["step"]
+    plot.take(*answer(plot, facts["step"]))
+    assert not any("scale" in label.text() for label in plot.findChildren(QLabel) if label.isVisible())
 
 
 class TestData:

@@ -18,6 +18,23 @@ _TWIN = {"A": "B", "B": "A", "embedding_A": "embedding_B", "embedding_B": "embed
 _LOHA = re.compile(r"^(?P<target>.*)\.(?:hada_w[12]_[ab]|lokr_w[12](?:_[ab])?|hada_t[12]|lokr_t2)$")
 
 
+class _Pair(NamedTuple):
+    kind: str
+    names: tuple[str, str]
+    """The factor with the rank first, `(rank, in)`, and the one with it second, `(out, rank)`."""
+
+
+_PAIRS = (
+    _Pair("LoRA", ("lora_down.weight", "lora_up.weight")),
+    _Pair("LoRA", ("lora_A.weight", "lora_B.weight")),
+    _Pair("LoRA", ("lora.down.weight", "lora.up.weight")),
+    _Pair("LoHa", ("hada_w1_b", "hada_w1_a")),
+    _Pair("LoKr", ("lokr_w2_b", "lokr_w2_a")),
+    _Pair("LoKr", ("lokr_w1_b", "lokr_w1_a")),
+)
+_DOWN_UP = (("A", "down"), ("B", "up"))
+
+
 class _Half(NamedTuple):
     target: str
     side: str
@@ -32,11 +49,29 @@ def guess(place: Place) -> TensorRole | None:
     if (magnitude := re.match(r"^(.*)\.lora_magnitude_vector(?:\..*)?$", place.key)) is not None:
         return TensorRole(f"DoRA lengths of {_target(magnitude[1])}", "adapter")
     if place.name == "alpha" and place.info.elements == 1:
-        pair = place.related(("A", "lora_down.weight"), ("B", "lora_up.weight"), ("A", "lora_A.weight"))
-        return TensorRole(f"LoRA alpha of {_target(place.module)}", "scale", related=pair) if pair else None
+        return _alpha(place)
+    if place.name == "dora_scale":
+        pair = place.related(*((words, name) for pair in _PAIRS for words, name in zip("AB", pair.names, strict=True)))
+        return TensorRole(f"DoRA lengths of {_target(place.module)}", "adapter", related=pair) if pair else None
+    if (middle := re.match(r"^(.*)\.lora_mid\.weight$", place.key)) is not None:
+        pair = place.related_at(*((words, f"{middle[1]}.lora_{name}.weight") for words, name in _DOWN_UP))
+        words = f"LoRA middle of {_target(middle[1])}, between A and B"
+        return TensorRole(words, "adapter", related=pair) if len(pair) == 2 else None
     if (other := _LOHA.match(place.key)) is not None:
         kind = "LoHa" if ".hada_" in place.key else "LoKr"
-        return TensorRole(f"{kind} factor for {_target(other['target'])}", "adapter")
+        alpha = place.related(("alpha", "alpha"))
+        return TensorRole(f"{kind} factor for {_target(other['target'])}", "adapter", related=alpha)
+    return None
+
+
+def _alpha(place: Place) -> TensorRole | None:
+    """The number that a pair is scaled by, once divided by its rank: in all trainers that write one."""
+    for kind, names in _PAIRS:
+        a, b = (place.beside(name) for name in names)
+        if a and b and len(b) > 1 and a[0] == b[1]:
+            words = f"{kind} alpha of {_target(place.module)}, scale is alpha / {text.count(a[0])}"
+            halves = place.related(*zip("AB" if kind == "LoRA" else names, names, strict=True))
+            return TensorRole(words, "scale", related=halves, over=a[0])
     return None
 
 

@@ -44,13 +44,17 @@ class Related(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TensorRole:
-    """What a tensor is for, in words for people, and what these are drawn from."""
+    """What a tensor is for, in words for people, and what these are drawn from.
+
+    `over` is for a number that scales something only when divided: by what; 0 for all others.
+    """
 
     words: str
     kind: TensorRoleKind = "parameter"
     parts: tuple[Part, ...] = ()
     heads: Heads | None = None
     related: tuple[Related, ...] = ()
+    over: int = 0
 
     def to_json(self, rows: Mapping[int, int]) -> dict[str, Any]:
         """As the facts of a row have it; `rows` are those of the tensors. What has no row is left out.
@@ -61,6 +65,7 @@ class TensorRole:
             "words": text.visible(self.words, 240),
             "kind": self.kind,
             "parts": [part._asdict() for part in self.parts],
+            "over": self.over,
             "heads": None if self.heads is None else asdict(self.heads),
             "related": [
                 {"words": text.visible(words, 80), "row": rows[tensor]}

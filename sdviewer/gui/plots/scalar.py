@@ -63,6 +63,9 @@ class ScalarPlot(Plot):
             Qt.TextInteractionFlag.TextSelectableByMouse | Qt.TextInteractionFlag.TextSelectableByKeyboard
         )
         self._exact.setWordWrap(True)
+        self._scale = widgets.label("", "second")
+        self._scale.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self._scale.hide()
         self._copy = widgets.button("Copy", "copy")
         self._copy.clicked.connect(lambda: widgets.copy_text(self._exact.text()))
         self._copy.hide()
@@ -72,6 +75,7 @@ class ScalarPlot(Plot):
         column.addStretch(1)
         column.addWidget(self.big)
         column.addWidget(self._exact)
+        column.addWidget(self._scale)
         column.addStretch(1)
         self.set_body(body)
 
@@ -90,7 +94,7 @@ class ScalarPlot(Plot):
         return [("value", [str(words) for words in texts])] if texts else []
 
     def clear(self) -> None:
-        for part in (self._copy, self.big, self._exact):
+        for part in (self._copy, self.big, self._exact, self._scale):
             part.hide()
         self.big.say("")
         self.setAccessibleDescription("")
@@ -111,5 +115,13 @@ class ScalarPlot(Plot):
             whole = exact.lstrip("-").isdigit() and len(exact) < 24
             self.big.say(text.value(int(exact)) if whole else cell_text(exact, number))
             self._exact.setText(text.visible(exact, 200))
-            sentence = f"The value is {exact}"
+            sentence = f"The value is {exact}{self._say_scale(number)}"
         self.setAccessibleDescription(text.visible(sentence, 200))
+
+    def _say_scale(self, number: float) -> str:
+        """What a number that scales something only when divided comes to, as for an alpha by the rank of its pair."""
+        over = int((self._facts.get("role") or {}).get("over") or 0)
+        words = f"{text.value(number)} / {text.count(over)} = {text.value(number / over)}" if over else ""
+        self._scale.setText(f"scale {words}")
+        self._scale.setVisible(bool(over))
+        return f", the scale {words}" if over else ""

@@ -357,6 +357,56 @@ def test_that_the_two_halves_of_an_adapter_find_each_other(a: str, b: str) -> No
     assert related(shapes, b) == {"A": a, "alpha": "q_proj.alpha"}
 
 
+KOHYA = layer(
+    "lora_unet_down_blocks_0_attn1_to_q",
+    lora_down__weight=(8, 320),
+    lora_up__weight=(640, 8),
+    alpha=(),
+    dora_scale=(640,),
+)
+LOCON = layer(
+    "c", lora_down__weight=(4, 64, 1, 1), lora_mid__weight=(4, 4, 3, 3), lora_up__weight=(32, 4, 1, 1), alpha=()
+)
+LOHA = layer("l", hada_w1_a=(32, 6), hada_w1_b=(6, 64), hada_w2_a=(32, 6), hada_w2_b=(6, 64), alpha=())
+LOKR = layer("l", lokr_w1=(4, 4), lokr_w2_a=(16, 5), lokr_w2_b=(5, 32), alpha=())
+
+
+@pytest.mark.parametrize(
+    ("shapes", "words", "over"),
+    [
+        (KOHYA, "LoRA alpha of lora_unet_down_blocks_0_attn1_to_q, scale is alpha / 8", 8),
+        (LOCON, "LoRA alpha of c, scale is alpha / 4", 4),
+        (LOHA, "LoHa alpha of l, scale is alpha / 6", 6),
+        (LOKR, "LoKr alpha of l, scale is alpha / 5", 5),
+    ],
+)
+def test_that_an_alpha_says_what_it_is_divided_by_to_be_the_scale(shapes: Shapes, words: str, over: int) -> None:
+    key = next(key for key in shapes if key.endswith(".alpha"))
+    role = role_of(shapes, key)
+    assert role is not None
+    assert (role.words, role.kind, role.over) == (words, "scale", over)
+    assert role.to_json({})["over"] == over
+    half = next(key for key in shapes if key.endswith(("lora_up.weight", "_a")))
+    assert half in related(shapes, key).values()
+    assert related(shapes, half)["alpha"] == key
+
+
+def test_that_a_number_called_alpha_without_a_pair_is_not_taken_for_one() -> None:
+    assert words_of({"act.alpha": (), "act.weight": (3, 3)}, "act.alpha") == ""
+    wrong = layer("l", lora_down__weight=(8, 320), lora_up__weight=(640, 4), alpha=())
+    assert words_of(wrong, "l.alpha") == ""
+    several = layer("l", lora_down__weight=(8, 320), lora_up__weight=(640, 8), alpha=(8,))
+    assert words_of(several, "l.alpha") == ""
+
+
+def test_that_what_stands_between_and_beside_a_pair_is_told() -> None:
+    assert words_of(LOCON, "c.lora_mid.weight") == "LoRA middle of c, between A and B"
+    assert related(LOCON, "c.lora_mid.weight") == {"A": "c.lora_down.weight", "B": "c.lora_up.weight"}
+    name = "lora_unet_down_blocks_0_attn1_to_q"
+    assert words_of(KOHYA, f"{name}.dora_scale") == f"DoRA lengths of {name}"
+    assert words_of({"x.dora_scale": (4,)}, "x.dora_scale") == ""
+
+
 def test_that_halves_that_do_not_fit_are_no_adapter() -> None:
     assert words_of({"q.lora_A.weight": (8, 64), "q.lora_B.weight": (32, 4)}, "q.lora_A.weight") == ""
     assert words_of({"q.lora_A.weight": (8, 64)}, "q.lora_A.weight") == ""
