@@ -10,6 +10,8 @@ What names, shapes and storages tell is there at once; statistics (`Document.tab
     overview_depth   {"series": n, "measure": "std" | "norm" | "mean" | "largest", "kind": "weights" | "vectors"}
                      -> {"series": [[name, n blocks]], "chosen": n, "kind", "kinds": [those there are], "blocks":
                      [name], "every": only each n-th block is told, "lines": [LINE], "more": n lines that are not told}
+    overview_place   {"row": n} -> {"tile": n | -1, its place among the tiles of all groups, "depth": {"series", "kind",
+                     "line", "place"} | null, "words": what is said where it has no tile}
     overview_band    {"series": n, "kind", "line": n} -> {"points": [[place, tensor, SOURCE]]} of one of those lines,
                      where its numbers are known; for `row_band` of the pool
     overview_equal   {"digests": {tensor: SHA-256 or ""}, "identity": of their file (of `info`)} -> {}
@@ -30,6 +32,7 @@ from __future__ import annotations
 
 import math
 import time
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -96,6 +99,7 @@ class OverviewRequests:
             "overview": lambda params, _: Answer(self._current().facts()),
             "overview_state": self._state,
             "overview_depth": self._depth,
+            "overview_place": lambda params, _: Answer(self._current().place(int(params["row"]))),
             "overview_band": self._band,
             "overview_equal": self._equal,
         }
@@ -451,6 +455,49 @@ class Overview:
             "lines": [self._line(line, every, column) for line in lines[:MOST_LINES]],
             "more": max(0, len(lines) - MOST_LINES),
         }
+
+    def place(self, row: int) -> dict[str, Any]:
+        """Where a row of the tree stands: on which tile, and at which point of a line across depth."""
+        tile = self._tile_of(row)
+        name = text.visible(self.tree.path_text[row] or self.tree.name[row], 200)
+        words = "" if tile >= 0 else f"{name} has no tile: these are of {'the model' if self._models else 'others'}"
+        return {"tile": tile, "depth": self._point_of(row), "words": words}
+
+    def _tile_of(self, row: int) -> int:
+        tree = self.tree
+        tiles = sorted(
+            (tile.row, at, tile.modules, group.row)
+            for at, (group, tile) in enumerate((group, tile) for group in self._groups for tile in group.tiles)
+        )
+        after = bisect_right(tiles, row, key=lambda tile: tile[0])
+        for first, at, _, _ in tiles[after - 1 : after]:
+            if row < tree.end[first]:
+                return at
+        # One of several modules begins at the first of them; the others are of the same block, or stand beside it.
+        for first, at, modules, group in reversed(tiles[:after]):
+            above = tree.parent[first]
+            if modules > 1 and row < max(tree.end[group], tree.end[above] if above >= 0 else len(tree)):
+                return at
+        # A module, or a fold of several, whose parts have tiles: the first of them.
+        inside = after < len(tiles) and tiles[after][0] < tree.end[row]
+        return tiles[after][1] if inside else -1
+
+    def _point_of(self, row: int) -> dict[str, Any] | None:
+        """The line and the block of a tensor, or of the largest at and below a row; None where no line that is drawn
+        runs through it."""
+        tree = self.tree
+        rows = [at for at in range(row, tree.end[row]) if tree.tensor[at] >= 0]
+        if not rows:
+            return None
+        tensor = tree.tensor[max(rows, key=lambda at: tree.params[at])]
+        for number, series in enumerate(self.series):
+            every = _every(series)
+            for kind in _LINES:
+                for at, line in enumerate(_lines(series, kind)[:MOST_LINES]):
+                    if tensor in line.tensors:
+                        place = line.places[line.tensors.index(tensor)] // every
+                        return {"series": number, "kind": kind, "line": at, "place": place}
+        return None
 
     def band(self, table: StatisticsTable | None, number: int, kind: str, line: int) -> list[list[Any]]:
         """The tensors of a line, as the numbers pool takes them: those that the line is drawn through."""

@@ -428,6 +428,16 @@ ACTIONS: Final = (
         separator=True,
     ),
     Action(
+        "show_in_overview",
+        "Sho&w in overview",
+        "&View",
+        "show_in_overview",
+        (),
+        "treemap",
+        with_selection,
+        "Where the selected row stands in the Overview: its tile, and its block across depth",
+    ),
+    Action(
         "details",
         "Tensors and deta&ils",
         "&View",

@@ -57,7 +57,7 @@ from sdviewer.gui.widgets import Field
 TREE_MENU = (
     *("copy", "copy_value", "copy_row", "copy_python", "copy_snippet", "export", ""),
     *("rename", "drop", "keep", "find", "step_strip", "step_prefix", "step_replace_prefix", ""),
-    *("select_leaf", "select_shape", "select_family", "", "expand", "collapse"),
+    *("select_leaf", "select_shape", "select_family", "show_in_overview", "", "expand", "collapse"),
 )
 """Commands of the tree's context menu; "" is a rule."""
 SMALLEST = QSize(1024, 700)
@@ -413,6 +413,12 @@ class MainWindow(QMainWindow):
     def show_overview(self) -> None:
         """The file as a whole."""
         self._show_view("overview")
+
+    def show_in_overview(self) -> None:
+        """The file as a whole, with the place of the selection marked."""
+        page = self.current_page()
+        if page is not None and page.session.state == "open":
+            page.show_in_overview()
 
     def show_details(self) -> None:
         """The selection, beside the tree."""

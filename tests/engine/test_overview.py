@@ -183,6 +183,55 @@ def test_that_the_tensors_of_a_band_are_those_that_its_line_is_drawn_through(
     assert [(place, at) for place, at, _ in overview.band(table, 0, "weights", 1)] == [(0, 1)]
 
 
+def test_that_every_row_has_its_place_among_tiles_and_across_depth() -> None:
+    keys = {f"h.{i}.{name}": shape for i in range(6) for name, shape in (("fc.weight", (20, 30)), ("fc.bias", (20,)))}
+    made = checkpoint({"embed.weight": (50, 30), **keys, "norm.weight": (4,), "norm.bias": (4,)})
+    overview = overview_of(made)
+    tree = overview.tree
+    tiles = [tile for group in overview._groups for tile in group.tiles]
+
+    def place(row: int) -> tuple[str, Any]:
+        found = overview.place(row)
+        return tree.name[tiles[found["tile"]].row] if found["tile"] >= 0 else "", found["depth"]
+
+    row = {tree.path_text[row]: row for row in range(len(tree))}
+    weight = {"series": 0, "kind": "weights", "line": 0, "place": 3}
+    assert place(row["h.3.fc.weight"]) == ("3.fc", weight)
+    assert place(row["h.3.fc.bias"]) == ("3.fc", {**weight, "kind": "vectors"})
+    assert place(row["3.fc"]) == ("3.fc", weight)
+    assert place(row["embed.weight"]) == ("embed.weight", None)
+    assert place(row["norm.bias"])[0] == "norm"
+    assert place(row["0 – 5"])[0] == "0.fc"
+
+
+def test_that_what_is_put_together_has_its_tile_and_an_optimizer_none() -> None:
+    small = {f"m{i}.{name}": (2,) for i in range(60) for name in "abc"}
+    overview = overview_of(checkpoint({"big.weight": (900, 900), **small, "end.weight": (900, 900)}))
+    tree, tiles = overview.tree, [tile for group in overview._groups for tile in group.tiles]
+    together = next(at for at, tile in enumerate(tiles) if tile.modules > 1)
+    first, last = tiles[together].row, tiles[together].row + 1
+    while last < len(tree) and last not in [tile.row for tile in tiles]:
+        last += 1
+    assert last - first > 4
+    assert {overview.place(row)["tile"] for row in range(first, last)} == {together}
+    overview = overview_of(training())
+    row = list(overview.tree.tensor).index(4)
+    found = overview.place(row)
+    assert (found["tile"], found["depth"]) == (-1, None)
+    assert "has no tile" in found["words"]
+
+
+def test_that_small_modules_of_a_block_are_found_on_the_tile_of_all_of_them() -> None:
+    block = {"n1.weight": (64,), "fc.weight": (64, 64), "n2.weight": (64,), "fd.weight": (64, 64), "n3.weight": (8,)}
+    overview = overview_of(checkpoint({f"h.{i}.{name}": shape for i in range(3) for name, shape in block.items()}))
+    tree, tiles = overview.tree, [tile for group in overview._groups for tile in group.tiles]
+    assert any(tile.modules == 3 for tile in tiles)
+    for i in range(3):
+        rows = [tree.path_text.index(f"h.{i}.n{n}.weight") for n in (1, 2, 3)]
+        (tile,) = {overview.place(row)["tile"] for row in rows}
+        assert (tiles[tile].row, tiles[tile].modules) == (rows[0], 3)
+
+
 def test_that_of_many_blocks_each_nth_is_told() -> None:
     body = overview_of(checkpoint({f"h.{i}.w.weight": (2, 2) for i in range(1000)})).depth(None, 0, "std", "weights")
     assert body["every"] == 3

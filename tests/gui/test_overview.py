@@ -25,6 +25,7 @@ from sdviewer.gui.panels.overview.tile_map import TileMap, shortened
 from sdviewer.gui.panels.overview.tiles_card import TilesCard, limits
 from sdviewer.gui.session import Session
 from sdviewer.gui.settings import Settings
+from sdviewer.repair.operations.prefix import Prefix
 from tests.engine.conftest import write_safetensors
 from tests.gui.conftest import Opened, front, write_checkpoint
 
@@ -202,6 +203,53 @@ def test_that_one_line_has_the_band_of_its_rows_and_another_can_have_it(measured
     qtbot.waitUntil(lambda: "of fc1.bias values" in card.subtitle.text(), timeout=SLOW)
 
 
+def test_that_a_tensor_is_shown_in_the_overview_and_escape_goes_back(
+    measured: Seen, window: MainWindow, qtbot: QtBot
+) -> None:
+    session, page = measured
+    card, tiles = page.overview.depth_card, page.overview.tiles.map
+    page.show_details()
+    assert session.sheet is not None
+    row = next(at for at in range(len(session.sheet)) if session.sheet.name(at) == "fc2.weight")
+    session.reveal(row)
+    qtbot.waitUntil(lambda: session.selection == [row] and session.facts.get("row") == row, timeout=SLOW)
+    key = str(session.facts["dotted"])
+    window.actions_by_id["show_in_overview"].trigger()
+    assert page.overview.isVisible()
+    qtbot.waitUntil(lambda: tiles.marked >= 0 and card.plot.marked[1] == 1, timeout=SLOW)
+    block = key.split(".")[1]
+    assert tiles.describe(tiles.marked).startswith(f"blocks.{block}: fc2")
+    assert card.plot.marked == (int(block), 1)
+    assert f"marked: {block}: std fc2" in card.plot.accessibleDescription()
+    qtbot.waitUntil(lambda: "of fc2 rows" in card.subtitle.text(), timeout=SLOW)
+    assert window.status._cursor.text().endswith("Esc goes back to it")
+    qtbot.keyClick(tiles, Qt.Key.Key_Escape)
+    assert page.shows_tree
+    qtbot.waitUntil(lambda: session.selection == [row], timeout=SLOW)
+    page.detail.tensor_page.in_overview.click()
+    assert page.overview.isVisible()
+
+
+def test_that_a_vector_is_shown_among_the_vectors_where_the_overview_was_never_open(
+    window: MainWindow, settings: Settings, opened: Opened, model: Path, qtbot: QtBot
+) -> None:
+    settings.set("view/front", "tensors")
+    session = opened(model)
+    page = window.current_page()
+    assert page is not None
+    assert session.sheet is not None
+    row = next(at for at in range(len(session.sheet)) if session.sheet.name(at) == "bias")
+    session.reveal(row)
+    qtbot.waitUntil(lambda: session.facts.get("row") == row, timeout=SLOW)
+    page.show_in_overview()
+    qtbot.waitUntil(lambda: page.overview.tiles.map.marked >= 0, timeout=SLOW)
+    qtbot.waitUntil(lambda: page.overview.depth_card.plot.marked[1] == 0, timeout=SLOW)
+    assert page.overview.depth_card.kind == "vectors"
+    session.apply(Prefix(add="net."))
+    qtbot.waitUntil(lambda: page.overview.tiles.map.marked < 0, timeout=SLOW)
+    qtbot.waitUntil(lambda: page.overview.depth_card.plot.marked == (-1, -1), timeout=SLOW)
+
+
 def test_that_what_is_selected_and_not_seen_cannot_be_edited(seen: Seen, window: MainWindow) -> None:
     session, page = seen
     assert session.selection
@@ -233,8 +281,6 @@ def test_that_tensors_that_look_equal_are_read_again_only_while_somebody_looks(
 def test_that_the_overview_follows_the_recipe(seen: Seen, qtbot: QtBot) -> None:
     session, page = seen
     session.put_recipe(session.recipe, "")
-    from sdviewer.repair.operations.prefix import Prefix
-
     session.apply(Prefix(add="net."))
     tiles = page.overview.tiles.map
     qtbot.waitUntil(lambda: bool(tiles.groups) and tiles.groups[0].name.startswith("net."), timeout=SLOW)

@@ -50,6 +50,7 @@ class DetailPanel(QWidget):
     settled = Signal()
     cursor_moved = Signal(str)
     export_requested = Signal()
+    overview_requested = Signal()
     view_chosen = Signal(str)
     scale_chosen = Signal(str)
 
@@ -89,6 +90,7 @@ class DetailPanel(QWidget):
         made.views.chosen.connect(self._choose_view)
         made.view_wanted.connect(self._choose_view)
         made.export.clicked.connect(self.export_requested)
+        made.in_overview.clicked.connect(self.overview_requested)
         made.finished.connect(self._plot_finished)
         made.cursor_moved.connect(self.cursor_moved)
         made.histogram_scale_chosen.connect(self.scale_chosen)

@@ -198,6 +198,7 @@ class DocumentPage(QWidget):
         self._make_room()
         made.cursor_moved.connect(self.cursor_moved)
         made.export_requested.connect(self.export_requested)
+        made.overview_requested.connect(self.show_in_overview)
         made.view_chosen.connect(self.view_chosen)
         made.scale_chosen.connect(self.scale_chosen)
         return made
@@ -266,6 +267,13 @@ class DocumentPage(QWidget):
         else:
             self.overview.take_focus()
         self._tell_front()
+
+    def show_in_overview(self) -> None:
+        """The file as a whole, with the place of what is selected marked."""
+        rows = self.session.selection
+        self.show_overview()
+        if rows:
+            self.overview.mark(rows[0])
 
     def show_rows(self, rows: list[int]) -> None:
         """Select rows of the tree, and show what is selected."""

@@ -103,6 +103,8 @@ class TensorPage(QWidget):
         self._fold.hide()
         self.head.addWidget(self.pin)
         self.head.addWidget(self._fold)
+        self.in_overview = widgets.icon_button("treemap", "Show in overview")
+        self.head.addWidget(self.in_overview)
         self.export = widgets.icon_button("export", "Export (Ctrl+Shift+E)")
         self.head.addWidget(self.export)
         column = QVBoxLayout(self)

@@ -57,6 +57,7 @@ class DepthCard(Card):
         self.number = 0
         self.band: Bands = {}
         self._body: Body = {}
+        self._mark: Body | None = None
         self.series = Choice("Blocks")
         self.series.setFixedWidth(180)
         self.kinds = Segments(KINDS, "Which tensors")
@@ -120,6 +121,24 @@ class DepthCard(Card):
         if self._body:
             self._say(self._body)
 
+    def mark(self, point: Body | None) -> None:
+        """Go to the line of a tensor and mark its block there; None for no tensor."""
+        self._mark = point
+        if point is not None:
+            self.number, self.kind = int(point["series"]), str(point["kind"])
+        self.asked.emit()
+
+    def forget_mark(self) -> None:
+        """Mark nothing any more; what is drawn follows."""
+        self._mark = None
+
+    def _marked(self) -> tuple[int, int]:
+        """Place and line that are marked, as far as they are of what is shown."""
+        mark, body = self._mark, self._body
+        if mark is None or (mark["series"], mark["kind"]) != (body["chosen"], body["kind"]):
+            return -1, -1
+        return int(mark["place"]), int(mark["line"])
+
     def show_depth(self, body: Body) -> None:
         """Show the lines of a series (engine.overview, overview_depth)."""
         series = [(str(name), int(blocks)) for name, blocks in body["series"]]
@@ -137,6 +156,9 @@ class DepthCard(Card):
         if self._body and _which(body) != _which(self._body):
             self.band, self.plot.chosen = {}, 0
         self._body = body
+        marked = self._marked()
+        if marked != self.plot.marked and marked[1] not in (-1, self.plot.chosen):
+            self.band, self.plot.chosen = {}, marked[1]
         self.number, self.kind = int(body["chosen"]), str(body["kind"])
         self.kinds.choose(self.kind)
         labels = [f"{name or 'the top'} · {blocks:,}" for name, blocks in series]
@@ -144,7 +166,7 @@ class DepthCard(Card):
             self.series.clear()
             self.series.addItems(labels)
         self.series.setCurrentIndex(self.number)
-        self.plot.show_lines(body, WORDS[self.measure], ends_of(self.band, self.measure))
+        self.plot.show_lines(body, WORDS[self.measure], ends_of(self.band, self.measure), marked)
         self._say(body)
 
     def _say(self, body: Body) -> None:
@@ -216,6 +238,8 @@ class DepthPlot(QWidget):
         """Place and line that the keyboard is at."""
         self.chosen = 0
         self.band: dict[int, Ends] = {}
+        self.marked = (-1, -1)
+        """Place and line that somebody wanted to see from elsewhere."""
         self._words = ""
         self._span = (0.0, 1.0)
         self._resized = QTimer(self, interval=120, singleShot=True)
@@ -230,11 +254,13 @@ class DepthPlot(QWidget):
             self.band = dict(band)
             self._draw()
 
-    def show_lines(self, body: Body, words: str, band: Mapping[int, Ends]) -> None:
+    def show_lines(self, body: Body, words: str, band: Mapping[int, Ends], marked: tuple[int, int] = (-1, -1)) -> None:
         """Draw other lines; `words` says what their number is."""
         lines, blocks = list(body["lines"]), [str(block) for block in body["blocks"]]
-        if (lines, blocks, words, band) == (self.lines, self.blocks, self._words, self.band):
+        shown = (self.lines, self.blocks, self._words, self.band, self.marked)
+        if (lines, blocks, words, band, marked) == shown:
             return
+        self.marked = marked
         self.lines, self.blocks, self._words, self.band = lines, blocks, words, dict(band)
         place, line = self.at
         self.at = (place, line) if place < len(blocks) and line < len(lines) else (-1, -1)
@@ -262,6 +288,7 @@ class DepthPlot(QWidget):
             axes.add_line(x, y, token, 2.4 if at == self.chosen and self.band else 1.6)
             if n <= DOTTED:
                 axes.add_points(x, y, 6, token)
+        self._draw_mark()
         last = max(n - 1, 1)
         for words, place, token in self._labels():
             axes.add_words(last * 1.012, place, words, token)
@@ -282,6 +309,22 @@ class DepthPlot(QWidget):
         if places and self.chosen < len(self.lines):
             low, high = ([self.band[place][end] for place in places] for end in (0, 1))
             self.axes.add_spread(places, low, high, TOKENS[self.chosen])
+
+    def _marked_value(self) -> float | None:
+        """The number of the point that is marked; None where none is, or it is not known."""
+        place, line = self.marked
+        if not 0 <= line < len(self.lines) or place not in self.lines[line]["places"]:
+            return None
+        value: float | None = self.lines[line]["values"][self.lines[line]["places"].index(place)]
+        return value
+
+    def _draw_mark(self) -> None:
+        place, line = self.marked
+        if place >= 0:
+            self.axes.add_mark(float(place), "edge", dashed=True)
+        value = self._marked_value()
+        if value is not None:
+            self.axes.add_rings([float(place)], [value], TOKENS[line])
 
     def _columns(self) -> list[tuple[float, str]]:
         """Names of blocks below the axis, as many as there is room for."""
@@ -322,6 +365,8 @@ class DepthPlot(QWidget):
             first, last = min(self.band), max(self.band)
             ends = [f"{_between(self.band[place])} at {self.blocks[place]}" for place in dict.fromkeys((first, last))]
             said.append(f"band of {self.lines[self.chosen]['name']}, 5 to 95 %: {', '.join(ends)}")
+        if self._marked_value() is not None:
+            said.append(f"marked: {self.words_at(*self.marked)}")
         self.setAccessibleDescription(f"{self._words} over {text.plural(len(self.blocks), 'block')}: {'; '.join(said)}")
 
     # Pointer and keys

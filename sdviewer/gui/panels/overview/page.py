@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from PySide6.QtCore import Qt, QTimer, Signal
-from PySide6.QtGui import QHideEvent, QResizeEvent, QShowEvent
+from PySide6.QtGui import QHideEvent, QKeyEvent, QResizeEvent, QShowEvent
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from sdviewer.core import text
@@ -66,6 +66,7 @@ class OverviewPage(QWidget):
         self._digests: dict[str, str] = {}
         self._compared: set[int] = set()
         self._measured = (0, 0)
+        self._wanted = self._marked = -1
         self._banded: dict[int, Body | None] = {}
         self._banded_of: Any = None
         self._band_wanted: dict[str, Any] = {}
@@ -208,7 +209,7 @@ class OverviewPage(QWidget):
         self.session.jobs.drop("overview digest")
         self._measured = (0, int(self.session.info["tensors"]))
         self._say_progress()
-        self.session.ask("overview", {}, self._answered, lane="overview")
+        self.session.ask("overview", {}, self._answered, lane="file overview")
 
     def _answered(self, body: Body, buffers: Buffers) -> None:
         self.head.show_head(body["head"], self.session.path)
@@ -223,6 +224,7 @@ class OverviewPage(QWidget):
             lambda: self.depth_card,
             lambda: self.depth_card.plot,
             self._fill_window,
+            self._ask_place,
             self._ask_numbers,
         )
 
@@ -271,6 +273,32 @@ class OverviewPage(QWidget):
         self._compare(body["candidates"])
         self._ask_band()
         self.settled.emit()
+
+    # What somebody wants to see from the tree
+
+    def mark(self, row: int) -> None:
+        """Mark the tile and the point across depth of a row of the tree; Escape goes back to it."""
+        self._wanted = row
+        if not self._stale and not self._turns and not self.session.jobs.busy("file overview"):
+            self._ask_place()
+
+    def _ask_place(self) -> None:
+        if self._wanted >= 0 and "depth_card" in self.__dict__:
+            self._marked, self._wanted = self._wanted, -1
+            self.session.ask("overview_place", {"row": self._marked}, self._show_place, lane="overview place")
+
+    def _show_place(self, body: Body, buffers: Buffers) -> None:
+        tiles = self.tiles.map
+        tiles.mark(int(body["tile"]))
+        self.depth_card.mark(body["depth"])
+        words = str(body["words"]) or tiles.describe(tiles.marked)
+        self.pointed.emit(f"{words} · Esc goes back to it")
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        if event.key() == Qt.Key.Key_Escape and self._marked >= 0:
+            self.rows_chosen.emit([self._marked])
+        else:
+            super().keyPressEvent(event)
 
     # The band of one line
 
@@ -331,6 +359,9 @@ class OverviewPage(QWidget):
 
     def _changed(self) -> None:
         """The rows are others now."""
+        self._wanted = self._marked = -1
+        if "depth_card" in self.__dict__:
+            self.depth_card.forget_mark()
         if self.isVisible():
             self.show_now()
         else:

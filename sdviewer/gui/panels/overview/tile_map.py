@@ -82,6 +82,8 @@ class TileMap(QWidget):
         self.layout_of_tiles: Layout | None = None
         self.current = -1
         self.hovered = -1
+        self.marked = -1
+        """What somebody wanted to see from elsewhere: seen without the keyboard here, too."""
         self._picture: QPixmap | None = None
         self._still = QTimer(self, interval=STILL, singleShot=True)
         self._still.timeout.connect(self._forget)
@@ -101,7 +103,7 @@ class TileMap(QWidget):
             self.groups.append(GroupOf(row, name, params, container, range(first, len(self.tiles))))
         self.shades = [NO_NUMBER] * len(self.tiles)
         self.words = [""] * len(self.tiles)
-        self.current = self.hovered = -1
+        self.current = self.hovered = self.marked = -1
         self.layout_of_tiles = None
         self._forget()
 
@@ -163,6 +165,13 @@ class TileMap(QWidget):
             parts.append("drawn smaller than it is")
         return " · ".join(parts)
 
+    def mark(self, tile: int) -> None:
+        """Show one that is wanted from elsewhere, -1 for none."""
+        self.marked = tile if tile < len(self.tiles) else -1
+        if self.marked >= 0:
+            self._go_to(self.marked)
+        self.update()
+
     # Painting
 
     def paintEvent(self, event: QPaintEvent) -> None:
@@ -173,7 +182,8 @@ class TileMap(QWidget):
         painter = QPainter(self)
         painter.drawPixmap(self.rect(), self._picture)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        for tile, token, width in ((self.hovered, "edge", 1.5), (self.current if self.hasFocus() else -1, "text", 2.0)):
+        current = self.current if self.hasFocus() else -1
+        for tile, token, width in ((self.hovered, "edge", 1.5), (self.marked, "text", 2.0), (current, "text", 2.0)):
             if 0 <= tile < len(self.tiles):
                 painter.setPen(QPen(resources.colour(token), width))
                 painter.setBrush(Qt.BrushStyle.NoBrush)
