@@ -178,9 +178,22 @@ def matching_rows(
     return rows
 
 
+_TOKEN = re.compile(r"-?/(?:[^/\\]|\\.)*/?|\S+")
+
+
 def _tokens(text: str) -> list[str]:
     """Cut at blanks, but not inside `/.../`."""
-    return re.findall(r"-?/(?:[^/\\]|\\.)*/?|\S+", text)
+    return _TOKEN.findall(text)
+
+
+def regexes_in(text: str) -> list[tuple[int, str]]:
+    """Where the regular expressions of a filter begin, and what they are, without their slashes."""
+    found = []
+    for token in _TOKEN.finditer(text):
+        body = token[0].removeprefix("-") if len(token[0]) > 1 else token[0]
+        if body.startswith("/"):
+            found.append((token.end() - len(body) + 1, _inside(body)))
+    return found
 
 
 def _inside(body: str) -> str:

@@ -19,11 +19,13 @@ from PySide6.QtWidgets import (
 )
 
 from sdviewer.core import text
+from sdviewer.core.regex_marks import regex_marks, replacement_marks
 from sdviewer.gui import resources, widgets
 from sdviewer.gui.dialogs.preview import LIMIT, PreviewTable
 from sdviewer.gui.dialogs.step_dialog import TYPING_PAUSE
 from sdviewer.gui.jobs import Body
 from sdviewer.gui.panels.file_view import FileView
+from sdviewer.gui.regex_highlight import RegexHighlight
 from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import Choice, IconLabel, KeyHint, Segments
 from sdviewer.repair.history import Step, place_of_step
@@ -101,6 +103,11 @@ class FindPanel(FileView):
         self.find_field = _line("Find")
         self.replace_field = _line("Replace by")
         self.syntax = Segments(SYNTAXES, "Syntax")
+        self._syntax = LITERAL
+        self.highlights = (
+            RegexHighlight(self.find_field, lambda words: regex_marks(words) if self._syntax == REGEX else ()),
+            RegexHighlight(self.replace_field, lambda words: replacement_marks(words) if self._syntax == REGEX else ()),
+        )
         self.case = _toggle("Aa", "Match case")
         self.whole = _toggle("^ab$", "Whole key")
         self.scope = Choice("Where")
@@ -288,6 +295,8 @@ class FindPanel(FileView):
         self._typed()
 
     def _show_hint(self) -> None:
+        for highlight in self.highlights:
+            highlight.refresh()
         template = self._syntax == TEMPLATE
         self.case.setEnabled(not template)
         self.whole.setEnabled(not template)

@@ -43,6 +43,7 @@ from PySide6.QtWidgets import (
 
 from sdviewer.core import text
 from sdviewer.core.key_filter import parse_filter
+from sdviewer.core.regex_marks import filter_marks
 from sdviewer.core.sheet import MATCHED, Sheet
 from sdviewer.gui import resources, widgets
 from sdviewer.gui.dragged import ROWS_MIME, DraggedRows
@@ -63,6 +64,7 @@ from sdviewer.gui.panels.tree_rows import (
     indent,
 )
 from sdviewer.gui.plain import plain_tip
+from sdviewer.gui.regex_highlight import RegexHighlight
 from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import Chip, Field
 
@@ -447,6 +449,7 @@ class TreePanel(QWidget):
         self.filter = Field("Filter — qkv   *.weight   shape:768   dtype:f32   nan", "filter", "Ctrl+F")
         self.filter.setAccessibleName("Filter the tree")
         self.filter.setToolTip(plain_tip(FILTER_HELP))
+        self.highlight = RegexHighlight(self.filter, filter_marks)
         self._pause = QTimer(self, interval=FILTER_PAUSE, singleShot=True)
         self._wrong = widgets.label("", "error")
         self._wrong.setWordWrap(True)
