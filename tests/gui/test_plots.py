@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -137,3 +138,16 @@ def test_that_every_number_of_a_first_look_is_marked(
     plot.point_out("zeros", None)
     (mark,) = plot._axes._marks
     assert mark.words.strip() == "≈ 20 exact zeros"
+
+
+def test_that_few_bars_have_their_values_below_them_and_nothing_else(
+    app: QApplication, qtbot: QtBot, tmp_path: Path
+) -> None:
+    tensors = {
+        "mask": torch.tensor([True, False, True]),
+        "ids": torch.tensor([3, 3, 4, 6]),
+        "far": torch.tensor([0, 1, 99]),
+    }
+    known = facts_of(tmp_path / "m.pth", tensors)
+    labels = {name: shown(HistogramPlot, known[name], qtbot)._axes._columns for name in tensors}
+    assert labels == {"mask": [(0.0, "false"), (1.0, "true")], "ids": [(3.0, "3"), (4.0, "4"), (6.0, "6")], "far": []}

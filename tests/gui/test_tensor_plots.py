@@ -230,7 +230,7 @@ class TestRows:
         norms = np.linalg.norm(TENSORS["tall"].double().numpy(), axis=1)
         ((_, y),) = curves(plot)
         assert (y.min(), y.max()) == (pytest.approx(norms.min(), rel=1e-6), pytest.approx(norms.max(), rel=1e-6))
-        assert "smallest and largest of each 5" in plot.subtitle.text()
+        assert "range of each 5" in plot.subtitle.text()
 
     def test_that_dead_rows_and_rows_with_nan_are_told_by_index(
         self, app: QApplication, qtbot: QtBot, facts: dict[str, dict[str, Any]]

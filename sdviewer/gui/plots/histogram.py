@@ -26,6 +26,8 @@ _PLACES = {"min": "min", "max": "max", "mean": "mean", "median": "median", "absm
 """Statistics that are a value, so that they have a place."""
 # Where an empty bin stands on a logarithmic axis: a little below one.
 _LEAST = 0.7
+_NAMED_BARS = 8
+"""Bars that there would be room for up to which each has its value below it."""
 MANY_ZEROS = 0.5
 """Share of exact zeros from which their chip warns."""
 
@@ -162,6 +164,11 @@ class HistogramPlot(Plot):
         base, ceiling = self._set_scale_of_counts(max(*counts, 1.0))
         step = min((b - a for a, b in itertools.pairwise(values)), default=1.0)
         self._axes.add_bars(values, self._heights(counts), step * 0.8, base)
+        if self._facts.get("dtype") == "bool":
+            self._axes.add_columns([(value, "true" if value else "false") for value in values])
+        elif values[-1] - values[0] < step * _NAMED_BARS:
+            # Beside them there is nothing: no numbers where no bar can be.
+            self._axes.add_columns([(value, text.value(value)) for value in values])
         self._axes.set_range((values[0] - step, values[-1] + step), (base, ceiling))
 
     def _heights(self, counts: list[float]) -> list[float]:
@@ -219,7 +226,7 @@ class HistogramPlot(Plot):
         if self._sampled:
             return f"≈ {parts[0]} · so far from {text.count(int(summary['sampled']))} values"
         if summary.get("std"):
-            parts[0] += " · dashed: normal, same μ and σ"
+            parts[0] += " · dashed: normal, same μ, σ"
         if not found["exact_range"]:
             parts.append(f"range from {text.count(int(found['sampled']))} values")
         return " · ".join(parts)

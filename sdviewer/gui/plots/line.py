@@ -172,7 +172,7 @@ class LinePlot(Plot):
         if self._sorted:
             words = "value over rank" if self._block == 1 else f"value over rank, each {self._block:,}th"
         else:
-            words = "value over index" if self._block == 1 else f"smallest and largest of each {self._block:,}"
+            words = "value over index" if self._block == 1 else f"range of each {self._block:,}"
         return f"{words} · log" if log else words
 
     def _description(self, least: float, most: float, outliers: list[list[float]], log: bool) -> str:

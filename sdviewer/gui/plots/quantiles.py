@@ -110,7 +110,7 @@ class QuantilesPlot(ChoosingPlot):
         elif body["left_out"]:
             words += f" · {text.count(int(body['left_out']))} NaN or infinite left out"
         if self._scale == "probit" and self._normal([0.0]):
-            words += " · dashed: normal, same μ and σ"
+            words += " · dashed: normal, same μ, σ"
         return words
 
     def _set_scale(self, scale: str) -> None:

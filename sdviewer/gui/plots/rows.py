@@ -167,7 +167,7 @@ class RowsPlot(ChoosingPlot):
         if len(long_axes(self._facts)) > 2:
             said += f", over {int(found['size']):,} values each"
         block = int(found["block"])
-        return f"{said} · smallest and largest of each {block:,}" if block > 1 else said
+        return f"{said} · range of each {block:,}" if block > 1 else said
 
     def _show_chips(self, found: Facts, words: Words) -> None:
         for chip, field, before, behind, why in (
