@@ -225,6 +225,7 @@ def test_that_a_tensor_is_shown_in_the_overview_and_escape_goes_back(
     assert window.status._cursor.text().endswith("Esc goes back to it")
     qtbot.keyClick(tiles, Qt.Key.Key_Escape)
     assert page.shows_tree
+    assert not window.status._cursor.text()
     qtbot.waitUntil(lambda: session.selection == [row], timeout=SLOW)
     page.detail.tensor_page.in_overview.click()
     assert page.overview.isVisible()

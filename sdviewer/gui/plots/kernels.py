@@ -216,7 +216,7 @@ class KernelsPlot(CellPlot):
         if count < int(body["of"]):
             words = f"{words}, {int(body['first']):,} – {int(body['first']) + count - 1:,} of {int(body['of']):,}"
         if body["rgb"]:
-            words += " · inputs as red, green, blue"
+            words += " · inputs as RGB"
         elif int(body["channels"]) > 1:
             words += f" · input {int(body['channel']):,} of {int(body['channels']):,}"
         return words + (" · one scale" if body["common"] else " · each scaled")

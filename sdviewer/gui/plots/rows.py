@@ -165,7 +165,7 @@ class RowsPlot(ChoosingPlot):
     def _subtitle(self, found: Facts, words: Words) -> str:
         said = f"{words.what} per {words.per}"
         if len(long_axes(self._facts)) > 2:
-            said += f", over {int(found['size']):,} values each"
+            said += f" of {int(found['size']):,}"
         block = int(found["block"])
         return f"{said} · range of each {block:,}" if block > 1 else said
 

@@ -367,6 +367,10 @@ class OverviewPage(QWidget):
         else:
             self._stale = True
 
+    def hideEvent(self, event: QHideEvent) -> None:
+        super().hideEvent(event)
+        self.pointed.emit("")
+
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
         if self._stale and self.session.state == "open":

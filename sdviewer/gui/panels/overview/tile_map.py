@@ -185,8 +185,12 @@ class TileMap(QWidget):
         current = self.current if self.hasFocus() else -1
         for tile, token, width in ((self.hovered, "edge", 1.5), (self.marked, "text", 2.0), (current, "text", 2.0)):
             if 0 <= tile < len(self.tiles):
-                painter.setPen(QPen(resources.colour(token), width))
                 painter.setBrush(Qt.BrushStyle.NoBrush)
+                if token == "text":
+                    # Seen on the strongest shade too, which is nearly that of the ring.
+                    painter.setPen(QPen(resources.colour("panel"), 2))
+                    painter.drawRoundedRect(_inset(self.rect_of(tile), 3.0), 2, 2)
+                painter.setPen(QPen(resources.colour(token), width))
                 painter.drawRoundedRect(_inset(self.rect_of(tile), 1.0), 3, 3)
         if not self._painted and self.groups:
             self._painted = True
