@@ -367,10 +367,6 @@ class OverviewPage(QWidget):
         else:
             self._stale = True
 
-    def hideEvent(self, event: QHideEvent) -> None:
-        super().hideEvent(event)
-        self.pointed.emit("")
-
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
         if self._stale and self.session.state == "open":
@@ -382,6 +378,7 @@ class OverviewPage(QWidget):
         super().hideEvent(event)
         # Nobody looks: a tensor that is half read is read again when somebody does.
         self.session.jobs.drop("overview digest")
+        self.pointed.emit("")
 
     # What was found
 
