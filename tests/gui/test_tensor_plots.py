@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from sdviewer.gui import resources
 from sdviewer.gui.main_window import MainWindow
 from sdviewer.gui.plots import colours
 from sdviewer.gui.plots.axes import Axes
-from sdviewer.gui.plots.heads import HeadsPlot, heads_of
+from sdviewer.gui.plots.heads import HeadsPlot, heads_of, texts_of
 from sdviewer.gui.plots.heatmap import HeatmapPlot
 from sdviewer.gui.plots.kernels import KernelsPlot
 from sdviewer.gui.plots.line import LinePlot
@@ -383,6 +384,19 @@ class TestKernels:
 
 
 class TestHeads:
+    @pytest.mark.parametrize(
+        ("values", "texts"),
+        [
+            ([0.5, 1.5, 20.0, 3000.0, math.nan, 0.001, -0.25], ["0.50", "1.5", "20", "3e3", "–", "1e−3", "−0.25"]),
+            ([1.4013, 1.4022, 1.4111, 1.3987], ["1.401", "1.402", "1.411", "1.399"]),
+            ([2.0, 2.0, 2.0], ["2.0", "2.0", "2.0"]),
+        ],
+    )
+    def test_that_heads_nearly_alike_get_the_digits_that_tell_them_apart(
+        self, values: list[float], texts: list[str]
+    ) -> None:
+        assert texts_of(values) == texts
+
     def test_that_a_tensor_without_heads_has_no_such_plot(self, facts: dict[str, dict[str, Any]]) -> None:
         assert HeadsPlot.score(facts["matrix"]) == 0
         assert HeadsPlot.score(facts["qkv"]) > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from PySide6.QtCore import QRectF, Qt
@@ -86,7 +87,8 @@ class HeadGrid(CellGrid):
         most = max((value for value in self._values if math.isfinite(value)), default=0.0)
         font = resources.font(resources.NOTE)
         painter.setFont(font)
-        widest = max((painter.fontMetrics().horizontalAdvance(_short(value)) for value in self._values), default=0)
+        texts = texts_of(self._values)
+        widest = max((painter.fontMetrics().horizontalAdvance(words) for words in texts), default=0)
         for cell, i in self._places.items():
             rect, value = self.cell_rect(cell), self._values[i]
             fill = colours.amount(0.75 * value / most if most else 0) if math.isfinite(value) else resources.colour("S")
@@ -95,7 +97,7 @@ class HeadGrid(CellGrid):
             painter.drawRoundedRect(rect, 3, 3)
             if widest + 4 <= rect.width():
                 painter.setPen(colours.readable(fill))
-                painter.drawText(rect, int(Qt.AlignmentFlag.AlignCenter), _short(value))
+                painter.drawText(rect, int(Qt.AlignmentFlag.AlignCenter), texts[i])
         self._paint_names(painter)
         self.paint_current(painter)
 
@@ -245,12 +247,22 @@ def heads_of(facts: Facts) -> tuple[list[str], list[Head]]:
     return ([name for name, _, _ in parts], found) if len(found) <= MOST_CELLS else ([], [])
 
 
-def _short(value: float) -> str:
-    """A number of two digits, which a cell has room for."""
+def texts_of(values: Sequence[float]) -> list[str]:
+    """Numbers of as few digits, two to four, as tell most of them apart: heads are often nearly alike."""
+    different = len({value for value in values if math.isfinite(value)})
+    texts = [_text(value, 2) for value in values]
+    for digits in (3, 4):
+        if 4 * len(set(texts)) < 3 * different:
+            texts = [_text(value, digits) for value in values]
+    return texts
+
+
+def _text(value: float, digits: int) -> str:
     if not math.isfinite(value):
         return "–"
     if 0 < abs(value) < 0.01 or abs(value) >= 1000:
-        words = f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
+        words = f"{value:.{digits - 2}e}".replace("e-0", "e-").replace("e+0", "e")
     else:
-        words = f"{value:.2f}" if value < 1 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
+        whole = len(f"{abs(value):.0f}") if abs(value) >= 1 else 0
+        words = f"{value:.{max(digits - whole, 0)}f}"
     return words.replace("-", text.MINUS)
