@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from sdviewer.core.checkpoint import Checkpoint, TensorInfo
 from sdviewer.core.dtypes import DTYPES
@@ -64,17 +64,12 @@ COUNTS = frozenset(NUMBERS[-4:])
 
 @dataclass(frozen=True, slots=True)
 class KeyFilter:
-    """A parsed filter: substrings and other tests of the lower-cased key, and tests of the tensor and its numbers.
-
-    `marked` are the texts, in lower case, that the words and globs that must hold find in a component of a key. (No
-    regular expression is carried out by a window, which it could hold up for ever.)
-    """
+    """A parsed filter: substrings and other tests of the lower-cased key, and tests of the tensor and its numbers."""
 
     words: tuple[str, ...] = ()
     key_tests: tuple[KeyTest, ...] = ()
     tensor_tests: tuple[TensorTest, ...] = ()
     number_tests: tuple[NumberTest, ...] = ()
-    marked: tuple[str, ...] = ()
 
 
 def parse_filter(text: str) -> KeyFilter:
@@ -87,34 +82,71 @@ def parse_filter(text: str) -> KeyFilter:
     key_tests: list[KeyTest] = []
     tensor_tests: list[TensorTest] = []
     number_tests: list[NumberTest] = []
-    marked: list[str] = []
+    for kind, body, negated in _parts(text):
+        field, _, argument = body.partition(":")
+        match kind:
+            case "regex":
+                key_tests.append(_regex(body, negated))
+            case "number word":
+                number_tests.append(NumberTest(body.lower(), negated=negated))
+            case "number":
+                if argument:
+                    number_tests.append(_number_test(field.lower(), argument, negated))
+            case "field":
+                if argument:
+                    tensor_tests.append(_negate(_FIELDS[field.lower()](argument), negated))
+            case "shared":
+                tensor_tests.append(_SharedTest(negated))
+            case "problem":
+                tensor_tests.append(_negate(lambda info: bool(info.unreadable), negated))
+            case "glob":
+                key_tests.append(_glob(body.lower(), negated))
+            case "word" if negated:
+                key_tests.append(_without(body.lower()))
+            case "word":
+                words.append(body.lower())
+    return KeyFilter(tuple(words), tuple(key_tests), tuple(tensor_tests), tuple(number_tests))
+
+
+def marked_words(text: str) -> tuple[str, ...]:
+    """The texts, in lower case, that the words and globs of a filter that must hold find in a component of a key.
+
+    No regular expression is carried out by a window, nor compiled, which could hold it up.
+    """
+    found: list[str] = []
+    for kind, body, negated in _parts(text):
+        if kind in ("glob", "word") and not negated:
+            found += _last_parts(re.split(r"[*?]+", body.lower()))
+    return tuple(found)
+
+
+Kind = Literal["regex", "number word", "number", "field", "shared", "problem", "glob", "word"]
+
+
+def _parts(text: str) -> Iterator[tuple[Kind, str, bool]]:
+    """The parts of a filter: what each one is, its text, and whether a minus stands before it."""
     for token in _tokens(text):
         negated = len(token) > 1 and token.startswith("-")
         body = token[1:] if negated else token
-        field, colon, argument = body.partition(":")
-        if body.startswith("/"):
-            key_tests.append(_regex(body, negated))
-        elif body.lower() in NUMBER_WORDS:
-            number_tests.append(NumberTest(body.lower(), negated=negated))
-        elif colon and field.lower() in NUMBERS:
-            if argument:
-                number_tests.append(_number_test(field.lower(), argument, negated))
-        elif colon and field.lower() in _FIELDS:
-            if argument:
-                tensor_tests.append(_negate(_FIELDS[field.lower()](argument), negated))
-        elif body.lower() == "shared":
-            tensor_tests.append(_SharedTest(negated))
-        elif body.lower() == "problem":
-            tensor_tests.append(_negate(lambda info: bool(info.unreadable), negated))
-        elif "*" in body or "?" in body:
-            key_tests.append(_glob(body.lower(), negated))
-            marked += [] if negated else _last_parts(re.split(r"[*?]+", body.lower()))
-        elif negated:
-            key_tests.append(_without(body.lower()))
-        else:
-            words.append(body.lower())
-            marked += _last_parts([body.lower()])
-    return KeyFilter(tuple(words), tuple(key_tests), tuple(tensor_tests), tuple(number_tests), tuple(marked))
+        yield _kind(body), body, negated
+
+
+def _kind(body: str) -> Kind:
+    lower = body.lower()
+    field, colon, _ = lower.partition(":")
+    if body.startswith("/"):
+        return "regex"
+    if lower in NUMBER_WORDS:
+        return "number word"
+    if colon and field in NUMBERS:
+        return "number"
+    if colon and field in _FIELDS:
+        return "field"
+    if lower == "shared":
+        return "shared"
+    if lower == "problem":
+        return "problem"
+    return "glob" if "*" in body or "?" in body else "word"
 
 
 def _last_parts(texts: Iterable[str]) -> list[str]:

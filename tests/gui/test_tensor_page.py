@@ -14,7 +14,6 @@ from sdviewer.gui.main_window import MainWindow
 from sdviewer.gui.panels.tensor_page import TensorPage
 from sdviewer.gui.plots.axes import Axes
 from sdviewer.gui.plots.overlay import _shares
-from sdviewer.gui.plots.plot import PAUSE
 from sdviewer.gui.session import Session
 from tests.gui.conftest import Opened, write_checkpoint
 
@@ -242,15 +241,13 @@ def test_that_what_is_pointed_at_is_not_told_once_a_row_without_numbers_is_selec
     window: MainWindow, session: Session, qtbot: QtBot
 ) -> None:
     made = turn_to(window, session, qtbot, "a.weight", "heatmap")
-    said: list[str] = []
-    made.linked.said.connect(said.append)
     heatmap(made).cell_moved.emit((1, 2))
     document = window.current_page()
     assert document is not None
     with qtbot.waitSignal(document.detail.settled):
         session.reveal(node_of(session, "a"))
-    qtbot.wait(2 * PAUSE)
-    assert not [words for words in said if words]
+    assert made.linked.at == ()
+    assert not made.linked.waits and not session.jobs.busy("cell")
 
 
 def test_that_the_place_of_the_largest_value_is_not_shown_in_the_next_tensor(

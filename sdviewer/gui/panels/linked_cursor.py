@@ -28,6 +28,11 @@ class LinkedCursor(QObject):
         self._wait = QTimer(self, interval=PAUSE, singleShot=True)
         self._wait.timeout.connect(self._ask)
 
+    @property
+    def waits(self) -> bool:
+        """Whether the exact value will be asked for as soon as the pointer has rested."""
+        return self._wait.isActive()
+
     def begin(self, session: Session, facts: Facts) -> None:
         """Nobody points at anything in another tensor yet."""
         self.stop()

@@ -42,7 +42,7 @@ from PySide6.QtWidgets import (
 )
 
 from sdviewer.core import text
-from sdviewer.core.key_filter import parse_filter
+from sdviewer.core.key_filter import marked_words
 from sdviewer.core.regex_marks import filter_marks
 from sdviewer.core.sheet import MATCHED, Sheet
 from sdviewer.gui import resources, widgets
@@ -626,7 +626,7 @@ class TreePanel(QWidget):
 
     def _show_matches(self, matched: int, error: str) -> None:
         widgets.set_property(self.filter, "wrong", bool(error))
-        self.view.painter.words = parse_filter(self._session.filter_text).marked if matched >= 0 and not error else ()
+        self.view.painter.words = marked_words(self._session.filter_text) if matched >= 0 and not error else ()
         self.view.viewport().update()
         self._wrong.setText(text.visible(error))
         self._wrong.setVisible(bool(error))
