@@ -139,7 +139,7 @@ def test_that_the_sheet_says_which_copies_would_still_call_what_a_hostile_file_c
     dialog = sheet(session)
     assert "Unpickling the copy will call" in said(dialog)
     choose(dialog, "safetensors", qtbot)
-    assert "Unpickling the copy" not in said(dialog)
+    qtbot.waitUntil(lambda: "Unpickling the copy" not in said(dialog), timeout=SLOW)
     assert "Unpickling the copy" not in said(sheet(session, "clean"))
 
 
