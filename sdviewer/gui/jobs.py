@@ -3,16 +3,21 @@
 A lane is exclusive: a newer job in it drops the older, whose late results nobody hears of. What may be long is
 cancelled too; what is short is not, since a worker that does not notice a cancel at once is ended, with all that it
 knows. Slots are given when a job is started; there is no way to connect afterwards.
+
+Answers are handed out one in a turn of the event loop. Qt sends all queued calls before it looks at timers and input,
+also those that arrive meanwhile and the paints that they cause: a page whose plots got their numbers one right after
+another was not heard of for 70 ms, though none of them took 8.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from PySide6.QtCore import QObject, Qt, Signal
+from PySide6.QtCore import QObject, Qt, QTimer, Signal
 
 Body = Mapping[str, Any]
 Buffers = Mapping[str, memoryview]
@@ -54,7 +59,7 @@ class Job:
 class Jobs(QObject):
     """The jobs of one session or window."""
 
-    _arrived = Signal(object)
+    _arrived = Signal()
     idle = Signal()
 
     def __init__(self, parent: QObject | None = None) -> None:
@@ -63,6 +68,8 @@ class Jobs(QObject):
         self._running: set[Job] = set()
         self._closed = False
         self._posting = threading.Lock()
+        self._calls: deque[Callable[[], None]] = deque()
+        self._handing_out = False
         self._arrived.connect(self._deliver, Qt.ConnectionType.QueuedConnection)
 
     def run(
@@ -120,17 +127,28 @@ class Jobs(QObject):
         """Hear of nothing any more; after this returns no other thread touches this object."""
         with self._posting:
             self._closed = True
+            self._calls.clear()
         self._lanes.clear()
         self._running.clear()
 
     def _post(self, call: Callable[[], None]) -> None:
         with self._posting:
-            if not self._closed:
-                self._arrived.emit(call)
+            if self._closed:
+                return
+            self._calls.append(call)
+            if not self._handing_out:
+                self._handing_out = True
+                self._arrived.emit()
 
-    def _deliver(self, call: Callable[[], None]) -> None:
-        if not self._closed:
-            call()
+    def _deliver(self) -> None:
+        with self._posting:
+            if self._closed or not self._calls:
+                self._handing_out = False
+                return
+            call = self._calls.popleft()
+        # Set before the call: a dialog that it opens runs an event loop of its own, which goes on with the others.
+        QTimer.singleShot(1, self, self._deliver)
+        call()
 
     def _finish(self, job: Job, call: Callable[[], None]) -> None:
         job.finished = True

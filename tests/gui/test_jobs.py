@@ -6,6 +6,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
+from PySide6.QtCore import QTimer
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
@@ -86,3 +87,19 @@ def test_that_nothing_is_heard_after_closing(app: QApplication, qtbot: QtBot) ->
         other.run("", later, lambda body, buffers: None, lambda body: None)
         later.answer(0, {}, {})
     assert heard == []
+
+
+def test_that_the_window_gets_a_turn_between_two_answers(app: QApplication, qtbot: QtBot) -> None:
+    jobs, heard = Jobs(), []
+    beat = QTimer(interval=0)
+    beat.timeout.connect(lambda: heard.append("turn"))
+    requests = [Answering() for _ in range(3)]
+    for name, request in enumerate(requests):
+        jobs.run("", request, lambda body, buffers, name=name: heard.append(name), lambda body: None)
+    beat.start()
+    for request in requests:
+        request.answer(0, {}, {})
+    qtbot.waitUntil(lambda: 2 in heard)
+    assert [name for name in heard if name != "turn"] == [0, 1, 2]
+    assert "turn" in heard[heard.index(0) : heard.index(1)]
+    assert "turn" in heard[heard.index(1) : heard.index(2)]

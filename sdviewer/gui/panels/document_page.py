@@ -89,7 +89,7 @@ class DocumentPage(QWidget):
         self._stack = QStackedWidget()
         self._stack.addWidget(self._opening)
         self._stack.addWidget(self.splitter)
-        self.splitter.addWidget(self._left)
+        self.splitter.addWidget(widgets.Frame(self._left))
         # The change on disk that the banner tells, the one that somebody dismissed, and the records told as damaged.
         self._told_disk = self._dismissed_disk = ""
         self._look: Body = {}
@@ -192,7 +192,7 @@ class DocumentPage(QWidget):
         made = DetailPanel(self.session, self._view, self._scale)
         widgets.polish(made)
         self.right.addWidget(made)
-        self.splitter.addWidget(self.right)
+        self.splitter.addWidget(widgets.Frame(self.right))
         self.splitter.setStretchFactor(0, 0)
         self.splitter.setStretchFactor(1, 1)
         self._make_room()
