@@ -490,12 +490,31 @@ class NumbersPool:
     def __init__(self, size: int = 2) -> None:
         self._free = [Worker("numbers") for _ in range(size)]
         self._workers = tuple(self._free)
+        self._cold = list(self._workers)
         self._waiting: deque[PoolRequest] = deque()
         self._lock = threading.RLock()
 
     def start(self) -> None:
-        """Warm up one worker."""
+        """Start the process of one worker."""
         self._workers[0].start()
+
+    def warm_up(self) -> None:
+        """Have the workers load what measures large tensors, one after another: the others can be asked meanwhile."""
+        with self._lock:
+            # The one that is asked last, so that the next request does not wait for this.
+            worker = next((worker for worker in reversed(self._free) if worker in self._cold), None)
+            if worker is None or self._waiting:
+                return
+            self._free.remove(worker)
+            self._cold.remove(worker)
+
+        def finished(*answer: Any) -> None:
+            with self._lock:
+                self._free.append(worker)
+            self._assign()
+            self.warm_up()
+
+        worker.request("warm_up", {}, finished, finished)
 
     def request(
         self,

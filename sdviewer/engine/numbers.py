@@ -1,7 +1,7 @@
 """What a worker of the numbers pool answers. It knows no document: each request says where a tensor lies.
 
-Every request but `scan` and `contents` takes "source", the JSON of a `formats.TensorSource` (`facts` of the document
-gives it).
+Every request but `scan`, `contents` and `warm_up` takes "source", the JSON of a `formats.TensorSource` (`facts` of the
+document gives it).
 
     overview  {"bins"?: n, "span"?: [low, high]} -> {"summary": Summary, "histogram": Histogram} from one pass;
               buffers "edges" f8, "counts" i8, "value_counts" i8
@@ -27,6 +27,10 @@ gives it).
     contents  {"path", "identity"} -> {"records", "unstated", "nbytes", "wrong", "lost", "broken_off", "problems":
               [[severity, code, message, where]]}: every record read and compared with its stated checksum
               (formats.contents_check); asked of a process of its own, which lets all others go first
+    contents  {"path", "identity"} -> {"records", "unstated", "nbytes", "wrong", "problems": [[severity, code, message,
+              where]]}: every record read and compared with its stated checksum (formats.contents_check); asked of a
+              process of its own, which lets all others go first
+    warm_up   {} -> {}, once all is loaded that measures a large tensor
     scan      {"path"} -> what `sdviewer scan --json` says of the file, its first names, and {"counts": {class: n},
               "more": names that are not listed, "gaps": [why it is not complete]}
 
@@ -56,6 +60,7 @@ from sdviewer.stats.row_band import row_band
 from sdviewer.stats.rows import heads, profiles
 from sdviewer.stats.slices import line, reduced_slice, values_window
 from sdviewer.stats.spectrum import spectrum
+from sdviewer.stats.warm_up import warm_up
 from sdviewer.stats.written_tables import kernel_table, slice_table
 
 if TYPE_CHECKING:
@@ -95,6 +100,7 @@ class Numbers:
             **{name: _with_storage(measure) for name, measure in measures.items()},
             "contents": _contents,
             "scan": _scan,
+            "warm_up": _warm_up,
         }
 
 
@@ -270,3 +276,8 @@ def _scan(params: Params, progress: Progress) -> Answer:
     counts = Counter(use.cls for use in found.globals)
     body = {**found.to_json(), "globals": [use.to_json() for use in names], "gaps": list(found.gaps[:MOST_NAMES])}
     return Answer({**body, "counts": dict(counts), "more": len(found.globals) - len(names)})
+
+
+def _warm_up(params: Params, progress: Progress) -> Answer:
+    warm_up()
+    return Answer({})

@@ -33,6 +33,9 @@ State = Literal["opening", "open", "failed"]
 CLEANABLE = ("torch-zip", "torch-legacy", "safetensors")
 """Containers that can be written; a safetensors file has nothing to be cleaned, which is said when it is scanned."""
 
+WARM_FROM = 4 << 20
+"""Elements of all tensors from which one is likely that takes the compiled loops."""
+
 POLL = 1500
 """Milliseconds between two looks at the file on disk."""
 
@@ -185,6 +188,8 @@ class Session(QObject):
             self.show_columns(self.columns)
         self.scan = {}
         self.request_scan()
+        if int(self.info["parameters"]) >= WARM_FROM:
+            self.pool.warm_up()
         self._end_turn()
 
     def request_scan(self) -> None:

@@ -53,6 +53,31 @@ def test_that_numba_waits_for_a_large_tensor_and_keeps_what_it_compiled(tmp_path
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nbc")} == compiled
 
 
+WARM = """
+import numpy as np
+from sdviewer.core.tensor_bytes import TensorLayout
+from sdviewer.stats import kernels
+from sdviewer.stats.histogram import summary_and_histogram
+from sdviewer.stats.warm_up import warm_up
+class Ramp:
+    nbytes = 20 << 20
+    def read_into(self, start, buffer):
+        buffer[:] = np.linspace(-1, 1, len(buffer) // 4, dtype=np.float32).tobytes()
+def compiled():
+    loops = kernels.loaded()
+    return {name: getattr(loops, name).signatures for name in loops.__slots__}
+warm_up()
+before = compiled()
+for dtype, n in (("float32", 5 << 20), ("bfloat16", 10 << 20), ("float32", 1 << 18)):
+    summary_and_histogram(Ramp(), TensorLayout(dtype, (n,), (1,), 0))
+assert compiled() == before
+"""
+
+
+def test_that_nothing_is_left_to_load_after_warming_up() -> None:
+    subprocess.run([sys.executable, "-c", WARM], check=True, timeout=300)
+
+
 def test_that_many_small_tensors_are_worth_numba_too(tmp_path: Path) -> None:
     assert run_in(tmp_path, "small").strip() == str(16 << 20)
 
