@@ -25,6 +25,9 @@ from sdviewer.engine.frames import Answer, Frame, read_frame, write_frame
 from sdviewer.engine.hardening import harden
 from sdviewer.errors import Cancelled, SDViewerError
 
+NICE = 5
+"""How far a worker stands back: the window and its event loop go first where cores are few."""
+
 PROGRESS_INTERVAL = 0.05
 """Seconds between two progress messages of one request."""
 
@@ -141,7 +144,7 @@ def _unforeseen(error: Exception) -> dict[str, str]:
 def main(service_name: str) -> None:
     """The process: frames go out on a private copy of stdout, so that nothing else can write among them."""
     if hasattr(os, "nice"):
-        os.nice(5)  # the window and its event loop go first where cores are few
+        os.nice(NICE)
     outgoing = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     service = _service(service_name)
