@@ -37,6 +37,11 @@ distribution, so that none of a thousand normal values is one."""
 FEWEST, MOST_OUTLIERS = 16, 4
 """Points below which nothing stands out, and outliers that are told."""
 
+SAFE = 400
+"""Powers of two up to which float64 can be squared and added up, and as far down: beyond, sums are kept scaled."""
+
+LARGEST = float(np.finfo(np.float64).max)
+
 HAS_NAN, HAS_INF = 1, 2
 """Flags of a cell."""
 
@@ -312,7 +317,9 @@ class _Sums:
         self.counts: NDArray[np.int64] = np.zeros(shape, np.int64)
         self.most: NDArray[np.float64] = np.full(shape, -np.inf)
         self.least: NDArray[np.float64] = np.full(shape, np.inf)
+        # The sums are of values times 2**-power: 0 but for the cells of a float64 tensor with huge or tiny values.
         self.sums: NDArray[np.float64] = np.zeros(shape)
+        self.powers: NDArray[np.int32] | None = None
 
     def add(self, values: Array, row: int, column: int, block: tuple[int, int]) -> None:
         """Take in the tile of elements that begins at `(row, column)`."""
@@ -340,10 +347,29 @@ class _Sums:
         v = real(values)
         if odd is not None:
             v[odd] = 0
-        with np.errstate(over="ignore"):
-            if self.how == "rms":
-                v *= v
-            self.sums[at] += _by_cell(np.add, v, starts)
+        if values.dtype.itemsize == 8 and values.dtype.kind == "f":
+            v = self._scaled(v, at, starts)
+        if self.how == "rms":
+            v *= v
+        self.sums[at] += _by_cell(np.add, v, starts)
+
+    def _scaled(self, v: Array, at: tuple[slice, ...], starts: tuple[NDArray[np.int64], ...]) -> Array:
+        """The values of a tile times 2**-power of their cells, each large enough for the largest value so far."""
+        sizes = np.abs(v)
+        if self.powers is None and (2.0**-SAFE < (most := sizes.max()) < 2.0**SAFE or most == 0):
+            return v
+        powers = self.powers = np.zeros(self.sums.shape, np.int32) if self.powers is None else self.powers
+        largest = _by_cell(np.maximum, sizes, starts)
+        needed = np.frexp(largest)[1]
+        needed[abs(needed) < SAFE] = 0
+        sums, before = self.sums[at], powers[at]
+        # Where there were only zeros the power may fall too.
+        power = np.where(sums == 0, np.where(largest == 0, before, needed), np.maximum(before, needed))
+        self.sums[at] = np.ldexp(sums, (before - power) * (2 if self.how == "rms" else 1))
+        powers[at] = power
+        for axis in (0, 1):
+            power = np.repeat(power, np.diff(starts[axis], append=v.shape[axis]), axis=axis)
+        return np.ldexp(v, -power)
 
     def cells(self) -> NDArray[np.float64]:
         """The cells; NaN where nothing was finite."""
@@ -352,6 +378,10 @@ class _Sums:
         else:
             cells = self.sums / np.maximum(self.counts, 1)
             cells = np.sqrt(cells) if self.how == "rms" else cells
+            if self.powers is not None:
+                with np.errstate(over="ignore"):
+                    # The mean of the largest values may be rounded to beyond them.
+                    cells = np.clip(np.ldexp(cells, self.powers), -LARGEST, LARGEST)
         return np.where(self.counts > 0, cells, np.nan)
 
 
@@ -556,6 +586,16 @@ def _outliers(
     known = known[np.isfinite(known)]
     if known.size < FEWEST:
         return ()
+    if not log and np.abs(known).max() > LARGEST / 2**10:
+        # Distances between them, and their multiples, would be infinite.
+        known, candidates = known / 2**10, [(at, value / 2**10) for at, value in candidates]
+        return tuple((at, value * 2**10) for at, value in _outliers_of(candidates, known, log))
+    return _outliers_of(candidates, known, log)
+
+
+def _outliers_of(
+    candidates: list[tuple[int, float]], known: NDArray[np.float64], log: bool
+) -> tuple[tuple[int, float], ...]:
     scaled = np.log10(known) if log else known
     first, middle, third = np.quantile(scaled, (0.25, 0.5, 0.75))
     reach = FAR * (third - first)

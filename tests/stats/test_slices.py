@@ -298,3 +298,39 @@ def test_that_a_first_look_at_what_is_long_reads_a_part_too(shape: tuple[int, in
     assert source.read_bytes <= 2 * 8 * 40_000
     whole = reduced_slice(*array(values), x=1, y=0, rows=100, columns=100)
     np.testing.assert_allclose(found.cells, whole.cells, atol=1)
+
+
+@pytest.mark.parametrize("how", ["mean", "rms"])
+def test_that_cells_of_the_largest_and_the_smallest_numbers_are_as_exact_as_others(how: str) -> None:
+    values = np.random.default_rng(3).uniform(0.5, 1.0, (90, 70))
+    values[:30] *= np.finfo(np.float64).max
+    values[30:50] *= 1e-290
+    values[50:60] = 0
+    values[0, :3] = np.nan, np.inf, -np.inf
+    found = reduced_slice(*array(values), rows=9, columns=7, how=how)  # type: ignore[arg-type]
+    # The definition, of values brought near 1 row by row of cells.
+    power = np.repeat([-1024.0] * 3 + [964.0] * 2 + [0.0] * 4, 10)[:, None].astype(int)
+    wanted = np.ldexp(by_block(np.ldexp(values, power), found.block, how), -power[::10])
+    np.testing.assert_allclose(found.cells, wanted, rtol=1e-13)
+    assert 0 < found.limit <= np.finfo(np.float64).max
+    assert found.shades().max() > 200
+
+
+@pytest.mark.parametrize("how", ["mean", "rms"])
+def test_that_huge_numbers_may_follow_tiny_ones_in_a_cell(how: str) -> None:
+    # Several tiles a cell: rows of over a block.
+    values = np.full((4, 300_000), 1e-300)
+    values[1], values[2], values[3] = 0, 1e300, 3e300
+    found = reduced_slice(*array(values), rows=1, columns=1, how=how)  # type: ignore[arg-type]
+    wanted = {"mean": 1e300, "rms": np.sqrt(10 / 4) * 1e300}[how]
+    np.testing.assert_allclose(found.cells, [[wanted]], rtol=1e-13)
+
+
+def test_that_the_largest_numbers_of_all_have_a_finite_mean_and_outliers() -> None:
+    largest = np.finfo(np.float64).max
+    found = reduced_slice(*array(np.full((7, 33), largest)), rows=2, columns=2)
+    assert np.isfinite(found.cells).all()
+    np.testing.assert_allclose(found.cells, largest)
+    values = np.random.default_rng(2).uniform(-1e305, 1e305, 200)
+    values[7] = -largest
+    assert line(*array(values), 200).outliers == ((7, -largest),)
