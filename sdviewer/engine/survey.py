@@ -47,6 +47,9 @@ AT_ONCE = 64
 BYTES_AT_ONCE = 32 << 20
 """... unless they are large: then so many bytes, or one tensor."""
 
+BEHIND = 5
+"""How much further this stands back than other workers do."""
+
 LEAST_WORK = 1 << 16
 """Bytes that could be measured in the time that any tensor takes."""
 
@@ -64,6 +67,7 @@ class Survey:
         self._own: list[int] = []
         self._nbytes = self._left = 0
         self._next = 0
+        self._stands_back = False
         self.requests: Mapping[str, Callable[[Params, Progress], Answer]] = {
             "begin": self.begin,
             "measure": self.measure,
@@ -71,9 +75,6 @@ class Survey:
 
     def begin(self, params: Params, progress: Progress) -> Answer:
         """Open the file."""
-        if hasattr(os, "nice"):
-            # Behind the selected tensor's numbers; not so far that a busy machine would never come to it.
-            os.nice(5)
         self._open(params, progress)
         return Answer(self._body(begun=True))
 
@@ -120,6 +121,7 @@ class Survey:
         # What was read while somebody wrote to the file is worth nothing.
         self._look(checkpoint.path)
         self._left -= spent
+        self._stand_back()
         if not parts:
             return Answer(self._body())
         indices = np.array(measured, np.int64)
@@ -127,6 +129,16 @@ class Survey:
         self._table.put(indices, columns)
         buffers = {name: column.tobytes() for name, column in {"indices": indices, **columns}.items()}
         return Answer(self._body(spent), buffers)
+
+    def _stand_back(self) -> None:
+        """Go behind the selected tensor's numbers; not so far that a busy machine would never come to it.
+
+        Only once the first numbers are there, which are few: to start, to open and to measure these takes each time as
+        long again as there are others who go first.
+        """
+        if hasattr(os, "nice") and not self._stands_back:
+            self._stands_back = True
+            os.nice(BEHIND)
 
     def _batches(self, first: Iterable[int], most: int) -> Iterator[list[int]]:
         """What is to be measured, in handfuls that take about as long as one large tensor."""
