@@ -33,9 +33,16 @@ def show(files: list[str], *, new_window: bool = False) -> int:
         if hand_over(paths):
             return 0
     _require_display()
+    started = None
+    if paths:
+        from sdviewer.engine.client import DocumentWorker
+
+        # The process that reads the file comes up while this one imports what it needs for a window.
+        started = DocumentWorker(paths[0])
+        started.start()
     from sdviewer.gui.app import run as run_window
 
-    return run_window(paths)
+    return run_window(paths, started)
 
 
 def _require_display() -> None:

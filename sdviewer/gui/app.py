@@ -16,7 +16,7 @@ from PySide6.QtCore import QObject, Qt, QTimer, Signal
 from PySide6.QtWidgets import QApplication
 
 from sdviewer import APP_ID, __version__
-from sdviewer.engine.client import NumbersPool
+from sdviewer.engine.client import DocumentWorker, NumbersPool
 from sdviewer.engine.instance import OpenRequest, serve
 from sdviewer.gui import resources
 from sdviewer.gui.interpreter import Collector
@@ -73,13 +73,11 @@ def make_window(settings: Settings, pool: NumbersPool, journals: Path | None = N
     surprises = Surprises(window)
     surprises.happened.connect(lambda details: _tell_surprise(window, details), Qt.ConnectionType.QueuedConnection)
     surprises.install()
-    # After the first paint; by the first click on a tensor it is there.
-    QTimer.singleShot(0, library().load)
     return window
 
 
-def run(paths: Sequence[str]) -> int:
-    """Show the window with these files until it is closed."""
+def run(paths: Sequence[str], started: DocumentWorker | None = None) -> int:
+    """Show the window with these files until it is closed; `started` is as `MainWindow.open_paths` has it."""
     app = make_application()
     settings = Settings()
     resources.dress(app, settings.get("appearance/theme"))
@@ -87,13 +85,15 @@ def run(paths: Sequence[str]) -> int:
     window = make_window(settings, pool, user_state_path("sdviewer") / "journals")
     window.resize(window.size().boundedTo(room_on(window.screen())))
     window.show()
-    window.open_paths(list(paths))
+    window.open_paths(list(paths), started)
     window.recovery.look()
     arrivals = Arrivals()
     arrivals.arrived.connect(lambda request: _take(window, request), Qt.ConnectionType.QueuedConnection)
     server = serve(arrivals.arrived.emit)
-    # The workers start after the first paint: they compete for the same cores.
-    QTimer.singleShot(0, pool.start)
+    if not paths:
+        # After the first paint: they compete for the same cores. Where there is a document, behind that.
+        QTimer.singleShot(0, pool.start)
+        QTimer.singleShot(0, library().load)
     Collector(window).start()
     # Ctrl+C in the terminal is noticed only while Python code runs.
     signal.signal(signal.SIGINT, lambda *_: window.close())

@@ -69,7 +69,7 @@ class Jobs(QObject):
         self._closed = False
         self._posting = threading.Lock()
         self._calls: deque[Callable[[], None]] = deque()
-        self._handing_out = False
+        self._handing_out = self._held = False
         self._arrived.connect(self._deliver, Qt.ConnectionType.QueuedConnection)
 
     def run(
@@ -123,6 +123,18 @@ class Jobs(QObject):
         """Whether a lane, or any, waits for an answer."""
         return lane in self._lanes if lane else bool(self._running)
 
+    def hold(self) -> None:
+        """Keep answers until `release`: there is nobody yet to show them."""
+        self._held = True
+
+    def release(self) -> None:
+        """Hand out what was kept, and what comes."""
+        with self._posting:
+            self._held = False
+            if self._calls and not self._handing_out:
+                self._handing_out = True
+                self._arrived.emit()
+
     def close(self) -> None:
         """Hear of nothing any more; after this returns no other thread touches this object."""
         with self._posting:
@@ -142,7 +154,7 @@ class Jobs(QObject):
 
     def _deliver(self) -> None:
         with self._posting:
-            if self._closed or not self._calls:
+            if self._closed or self._held or not self._calls:
                 self._handing_out = False
                 return
             call = self._calls.popleft()

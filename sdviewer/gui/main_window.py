@@ -31,7 +31,7 @@ from PySide6.QtWidgets import (
 
 import sdviewer
 from sdviewer.core import text
-from sdviewer.engine.client import NumbersPool
+from sdviewer.engine.client import DocumentWorker, NumbersPool
 from sdviewer.gui import icons, resources, widgets
 from sdviewer.gui.actions import ACTIONS, MENUS, SUBMENU_ICONS, SUBMENUS, State, sequences
 from sdviewer.gui.dialogs.forms import FORMS
@@ -48,6 +48,7 @@ from sdviewer.gui.panels.start_page import StartPage
 from sdviewer.gui.panels.status_bar import StatusBar, document_words
 from sdviewer.gui.panels.tabs import DocumentTabs
 from sdviewer.gui.plain import plain_tip
+from sdviewer.gui.plots.library import library
 from sdviewer.gui.recovery import Recovery
 from sdviewer.gui.session import Session
 from sdviewer.gui.settings import Settings
@@ -210,6 +211,7 @@ class MainWindow(QMainWindow):
         page.file_chosen.connect(lambda path: self.open_paths([path]))
         page.tree_shown.connect(self._show_front)
         page.tree_painted.connect(lambda: log_for_tests("painted", session.path))
+        page.tree_painted.connect(library().load)
         page.cursor_moved.connect(self.status.show_cursor)
         page.view_chosen.connect(lambda view: self.settings.set("view/plot", view))
         page.scale_chosen.connect(lambda scale: self.settings.set("plots/histogram_scale", scale))
@@ -219,15 +221,18 @@ class MainWindow(QMainWindow):
 
     # Documents
 
-    def open_paths(self, paths: list[str]) -> None:
-        """Open files, one tab each; a file that is open already comes to the front."""
+    def open_paths(self, paths: list[str], started: DocumentWorker | None = None) -> None:
+        """Open files, one tab each; a file that is open already comes to the front.
+
+        `started`: a worker of one of the paths whose process was started before there was a window.
+        """
         for path in paths:
             known = next((page for page in self.tabs.pages() if page.session.path == path), None)
             if known is not None:
                 self.tabs.setCurrentWidget(known)
                 continue
             log_for_tests("open", path)
-            session = Session(path, self._pool)
+            session = Session(path, self._pool, started if started is not None and started.path == path else None)
             session.columns = known_columns(str(self.settings.get("tree/columns")))
             page = DocumentPage(
                 session,
@@ -243,9 +248,10 @@ class MainWindow(QMainWindow):
             self.recovery.watch(page)
             widgets.polish(page)
             self.tabs.add_page(page)
-            # The worker starts while the page is made; it is asked when there is somebody to show the answer.
-            session.warm_up()
-            page.built.connect(session.open)
+            # The worker opens the file while the page is made, which shows the answer when it is there.
+            session.jobs.hold()
+            session.open()
+            page.built.connect(session.jobs.release)
             QTimer.singleShot(1, page.build)
         self._show_front()
 

@@ -73,7 +73,8 @@ class Session(QObject):
     save_failed = Signal(object)
     save_stopped = Signal(str)  # the place where nothing was written
 
-    def __init__(self, path: str, pool: NumbersPool) -> None:
+    def __init__(self, path: str, pool: NumbersPool, worker: DocumentWorker | None = None) -> None:
+        """`worker`: one of this path whose process was started before."""
         super().__init__()
         self.path = path
         self.pool = pool
@@ -98,7 +99,7 @@ class Session(QObject):
         """The columns that the tree has beside its own."""
         self.noted = 0
         self.jobs = Jobs(self)
-        self._worker = DocumentWorker(path)
+        self._worker = worker or DocumentWorker(path)
         self.history = History()
         # What reads or changes the recipe, one after another: each builds on what the one before it left.
         self._turns: deque[Callable[[], None]] = deque()
@@ -154,10 +155,6 @@ class Session(QObject):
             self._open_failed,
             self.opening_progressed.emit,
         )
-
-    def warm_up(self) -> None:
-        """Start the worker, so that it is there when it is asked."""
-        self._worker.start()
 
     def cancel_opening(self) -> None:
         """Give up on a file that takes long."""

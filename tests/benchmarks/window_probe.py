@@ -32,6 +32,7 @@ from sdviewer.gui.app import make_application, make_window
 from sdviewer.gui.interpreter import Collector
 from sdviewer.gui.main_window import MainWindow
 from sdviewer.gui.panels.find_panel import FindPanel
+from sdviewer.gui.plots.library import library
 from sdviewer.gui.settings import Memory, Settings
 from sdviewer.repair.operations.strip import Strip
 
@@ -102,6 +103,7 @@ def empty_window() -> tuple[QApplication, MainWindow, NumbersPool]:
     window = make_window(Settings(Memory()), pool)
     window.show()
     pool.start()
+    library().load()
     Collector(window).start()
     spin(300)
     return app, window, pool

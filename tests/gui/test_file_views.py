@@ -268,6 +268,8 @@ def test_that_the_structure_is_opened_branch_by_branch(
     model, tree = view.objects.model, view.objects.view
     qtbot.waitUntil(lambda: not session.jobs.busy(), timeout=10_000)
     root = model.index(0, 0, model.index(0, 0))
+    # What is expanded is asked for when the view lays itself out.
+    qtbot.waitUntil(lambda: model.rowCount(root) > 0, timeout=10_000)
     assert root.data() == "returns"
     assert tree.isExpanded(root)
     labels = [str(model.index(row, 0, root).data()) for row in range(model.rowCount(root))]

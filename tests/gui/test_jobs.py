@@ -103,3 +103,19 @@ def test_that_the_window_gets_a_turn_between_two_answers(app: QApplication, qtbo
     assert [name for name in heard if name != "turn"] == [0, 1, 2]
     assert "turn" in heard[heard.index(0) : heard.index(1)]
     assert "turn" in heard[heard.index(1) : heard.index(2)]
+
+
+def test_that_what_is_held_is_heard_when_there_is_somebody_to_show_it(app: QApplication, qtbot: QtBot) -> None:
+    jobs, early, late, heard = Jobs(), Answering(), Answering(), []
+    jobs.hold()
+    for name, request in (("early", early), ("late", late)):
+        jobs.run("", request, lambda body, buffers, name=name: heard.append(name), lambda body: None)
+    early.answer(0, {}, {})
+    for _ in range(5):
+        app.processEvents()
+    assert heard == []
+    assert jobs.busy()
+    jobs.release()
+    late.answer(0, {}, {})
+    qtbot.waitUntil(lambda: not jobs.busy())
+    assert heard == ["early", "late"]

@@ -51,7 +51,6 @@ class Axes(QWidget):
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         if not library().ready:
             library().loaded.connect(self._draw)
-            library().load()
         library().soon(self._prepare)
 
     def _prepare(self) -> None:
@@ -163,7 +162,10 @@ class Axes(QWidget):
         return None if self._home is None or self._canvas is None else self._canvas.view
 
     def _draw(self) -> None:
-        if self._home is None or not library().ready:
+        if self._home is None:
+            return
+        if not library().ready:
+            library().load()
             return
         if self.window().isVisible() and not self.isVisible():
             self._stale = True  # in a view that nobody sees: when it is seen
