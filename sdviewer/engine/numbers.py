@@ -27,9 +27,6 @@ document gives it).
     contents  {"path", "identity"} -> {"records", "unstated", "nbytes", "wrong", "lost", "broken_off", "problems":
               [[severity, code, message, where]]}: every record read and compared with its stated checksum
               (formats.contents_check); asked of a process of its own, which lets all others go first
-    contents  {"path", "identity"} -> {"records", "unstated", "nbytes", "wrong", "problems": [[severity, code, message,
-              where]]}: every record read and compared with its stated checksum (formats.contents_check); asked of a
-              process of its own, which lets all others go first
     warm_up   {} -> {}, once all is loaded that measures a large tensor
     scan      {"path"} -> what `sdviewer scan --json` says of the file, its first names, and {"counts": {class: n},
               "more": names that are not listed, "gaps": [why it is not complete]}
