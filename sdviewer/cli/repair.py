@@ -36,6 +36,7 @@ def run(arguments: Namespace) -> int:
     """Plan, write, verify, report."""
     from sdviewer.formats import open_checkpoint
     from sdviewer.formats.converting import takes_tensors_alone
+    from sdviewer.formats.other_files import OtherFiles
     from sdviewer.formats.saving import choose_container, save
     from sdviewer.repair.planning import make_plan
     from sdviewer.repair.recipe import parse_recipe
@@ -47,7 +48,8 @@ def run(arguments: Namespace) -> int:
     checkpoint = open_checkpoint(arguments.file, progress=progress_for(arguments, "Reading"))
     container = choose_container(checkpoint, arguments.output, arguments.container, recipe.save_format)
     alone = takes_tensors_alone(checkpoint, container)
-    plan = make_plan(recipe, checkpoint, state_dict=arguments.state_dict, tensors_alone=alone)
+    others = OtherFiles(folder_of(arguments.recipe))
+    plan = make_plan(recipe, checkpoint, state_dict=arguments.state_dict, tensors_alone=alone, others=others)
     with stoppable_until_named() as named:
         receipt = save(
             checkpoint,
@@ -64,6 +66,11 @@ def run(arguments: Namespace) -> int:
         )
         print_receipt(receipt, arguments.json)
     return 0
+
+
+def folder_of(recipe: str) -> str:
+    """The folder that the paths of a recipe are relative to: its own; "" is the current one."""
+    return "" if recipe == "-" else str(Path(recipe).parent)
 
 
 def recipe_text(source: str) -> str:

@@ -16,10 +16,12 @@ from sdviewer.core.arrays import array_type
 from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.dtypes import DTYPES
 from sdviewer.core.tensor_bytes import TensorLayout, is_contiguous
+from sdviewer.errors import OpenError
+from sdviewer.formats.other_files import cannot_take
 from sdviewer.formats.pieces import Made
-from sdviewer.formats.storage import open_storage, tensor_source
+from sdviewer.formats.storage import TensorSource, open_storage, tensor_source
 from sdviewer.repair.plan import Computed, Expression, Kept, Plan
-from sdviewer.repair.transforms import New
+from sdviewer.repair.transforms import New, Taken
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,6 +39,7 @@ class Evaluation:
     def __init__(self, checkpoint: Checkpoint, plan: Plan, order: str = "") -> None:
         self.checkpoint = checkpoint
         self.order = order or checkpoint.byte_order
+        self.others = plan.others
         self.tensor_of = () if plan.state_dict is None else checkpoint.state_dicts[plan.state_dict].tensor_of
         self._made: dict[Hashable, Made] = {}
         # (by step and tensor, for each piece by its first element: a piece that is computed again counts once)
@@ -47,7 +50,8 @@ class Evaluation:
         identity = self.identity(value)
         if identity not in self._made:
             nbytes = math.prod(value.shape) * DTYPES[value.dtype].itemsize
-            self._made[identity] = Made(nbytes, lambda: self._chunks(value))
+            origin = value.transform.file if isinstance(value.transform, Taken) else ""
+            self._made[identity] = Made(nbytes, lambda: self._chunks(value), origin=origin)
         return self._made[identity]
 
     def row_major(self, entry: int) -> Made:
@@ -76,7 +80,8 @@ class Evaluation:
     def identity(self, value: Expression) -> Hashable:
         """Equal for expressions that give the same tensor: entries that look at the same elements are one."""
         if isinstance(value, Computed):
-            return (value.transform, tuple(map(self.identity, value.inputs)), value.shape, value.dtype)
+            inputs = tuple(map(self.identity, value.inputs)) if value.transform.reads else ()
+            return (value.transform, inputs, value.shape, value.dtype)
         info = self.checkpoint.tensors[self.tensor_of[value.entry]]
         if info.storage is None:
             return value.entry
@@ -104,6 +109,9 @@ class Evaluation:
         transform = value.transform
         if isinstance(transform, New):
             yield from transform.pieces(first, count)
+            return
+        if isinstance(transform, Taken):
+            yield from self._taken(transform, first, count)
             return
         if transform.elementwise:
             for array in self._arrays(value.inputs[0], first, count):
@@ -141,7 +149,7 @@ class Evaluation:
             dtype, transform = value.dtype, value.transform
             if not math.prod(value.shape):
                 return np.empty(value.shape, array_type(dtype))
-            streams = transform.elementwise or isinstance(transform, New)
+            streams = transform.elementwise or isinstance(transform, New | Taken)
             if not streams and transform.run([self._shape(one) for one in value.inputs]) is None:
                 return self._computed(value)
         else:
@@ -159,17 +167,32 @@ class Evaluation:
 
         conj and neg are resolved.
         """
-        source = tensor_source(self.checkpoint, self.tensor_of[entry])
-        layout = source.layout
-        count = math.prod(layout.shape) - first if count is None else count
-        if not count:
-            return
-        with open_storage(source) as storage:
-            contiguous = is_contiguous(layout.shape, layout.stride)
-            runs = _runs(storage, layout, first, first + count) if contiguous else [_strided(storage, layout)]
-            for array in runs:
-                piece = array if contiguous else array.reshape(-1)[first : first + count]
-                yield piece if layout.scale is None else _dequantized(piece, layout)
+        yield from _elements_of(tensor_source(self.checkpoint, self.tensor_of[entry]), first, count)
+
+    def _taken(self, tensor: Taken, first: int, count: int) -> Iterator[NDArray[Any]]:
+        """The same of a tensor of another file.
+
+        Raises:
+            SaveError: it cannot be read, or that file has changed since it was opened.
+        """
+        try:
+            yield from _elements_of(tensor_source(self.others[tensor.file], tensor.tensor), first, count)
+        except OpenError as error:
+            raise cannot_take(tensor.key, tensor.file, error.message, error.code) from error
+
+
+def _elements_of(source: TensorSource, first: int, count: int | None) -> Iterator[NDArray[Any]]:
+    """`count` elements of a tensor from the element `first`, row by row, conj and neg resolved."""
+    layout = source.layout
+    count = math.prod(layout.shape) - first if count is None else count
+    if not count:
+        return
+    with open_storage(source) as storage:
+        contiguous = is_contiguous(layout.shape, layout.stride)
+        runs = _runs(storage, layout, first, first + count) if contiguous else [_strided(storage, layout)]
+        for array in runs:
+            piece = array if contiguous else array.reshape(-1)[first : first + count]
+            yield piece if layout.scale is None else _dequantized(piece, layout)
 
 
 def dense_dtype(checkpoint: Checkpoint, index: int) -> str:

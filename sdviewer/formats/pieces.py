@@ -41,12 +41,14 @@ class Copy(NamedTuple):
 class Made:
     """`nbytes` bytes that are computed when they are written, `chunks` by `chunks`.
 
-    `crc` is their CRC-32, None until they have been written.
+    `crc` is their CRC-32, None until they have been written. `origin` is the path of the other file that they are the
+    bytes of, "" where they are computed: those are read again when the written file is compared.
     """
 
     nbytes: int
     chunks: Callable[[], Iterator[memoryview]]
     crc: int | None = None
+    origin: str = ""
 
 
 @dataclass(slots=True, eq=False)

@@ -24,6 +24,7 @@ from sdviewer.formats.evaluation import Evaluation
 from sdviewer.formats.file import File, identity_of, opened, same_file
 from sdviewer.formats.folder_out import new_folder, refuse_existing_folder
 from sdviewer.formats.opening import open_checkpoint
+from sdviewer.formats.other_files import changed, check_others, check_taken, files_of, identity_at, is_unchanged
 from sdviewer.formats.pieces import Copy, Layout, Made, check_new_bytes, computed, copied, total, write_pieces
 from sdviewer.formats.receipt import WEIGHTS_ONLY_NOT_TRIED, WEIGHTS_ONLY_REFUSED, Receipt, Verified, WrittenFile
 from sdviewer.formats.save_safetensors import lay_out_safetensors
@@ -91,7 +92,8 @@ def save(
     name = fspath(out)
     chosen = choose_container(checkpoint, name, container, default_container)
     replacing = Replacing(overwrite, split_names, replaces)
-    refuse_target(checkpoint, name, chosen, replacing, inputs)
+    refuse_target(checkpoint, name, chosen, replacing, (*inputs, *files_of(plan.others.values())))
+    check_others(plan)
     with collector_off(), _named(checkpoint.path), _opened(checkpoint) as source:
         if source is not None and _keeps_container(checkpoint, plan, chosen, shared):
             form = _own_form(source, checkpoint, plan)
@@ -99,6 +101,7 @@ def save(
             form = converted(source, checkpoint, plan, chosen, name, shared=shared, max_shard_bytes=max_shard_bytes)
         if dry_run:
             return _receipt(form, checkpoint)
+        check_taken(plan, lambda: progress(0, 2 * total(form.layout.pieces)))
         if form.files:
             return _save_folder(checkpoint, form, source, name, progress, before_naming)
         return _Saving(checkpoint, form, source, name, ask_torch, progress, before_naming).run(replacing)
@@ -130,13 +133,13 @@ def _opened(checkpoint: Checkpoint) -> Iterator[File | None]:
         SaveError: it is another.
     """
     if checkpoint.shards:
-        if not _is_unchanged(checkpoint):
-            raise _source_changed(checkpoint.path)
+        if not is_unchanged(checkpoint):
+            raise changed(checkpoint.path)
         yield None
         return
     with opened(checkpoint.path) as source:
         if source.identity != checkpoint.identity:
-            raise _source_changed(checkpoint.path)
+            raise changed(checkpoint.path)
         yield source
 
 
@@ -357,14 +360,15 @@ class _Saving:
         Raises:
             SaveError: its content changed while it was copied.
         """
+        others = all(map(is_unchanged, self.form.plan.others.values()))
         if self.source is None:
-            return _is_unchanged(self.checkpoint)
+            return is_unchanged(self.checkpoint) and others
         status = os.fstat(self.source.fd)
         now = identity_of(status)
         # The time of the content can be set back, that of the status cannot; to lose the last name changes that alone.
         if now != self.source.identity and not (same_file(now, self.source.identity) and status.st_nlink == 0):
-            raise _source_changed(self.checkpoint.path)
-        return _identity_at(self.checkpoint.path) == self.source.identity
+            raise changed(self.checkpoint.path)
+        return identity_at(self.checkpoint.path) == self.source.identity and others
 
     def _tell(self, written: int, read_back: int) -> None:
         self.progress(written + read_back, 2 * self.size)
@@ -417,12 +421,12 @@ def refuse_target(
 
 def _refuse_input(out: str, checkpoint: Checkpoint, inputs: Iterable[str]) -> None:
     """OUT may not be a file that goes into the save, under whatever name."""
-    there = _identity_at(out)
+    there = identity_at(out)
     if there is None:
         return
     shards = [shard.path for shard in checkpoint.shards.values()]
     for path in (checkpoint.path, *shards, *inputs):
-        other = _identity_at(path)
+        other = identity_at(path)
         if other is not None and (other.device, other.inode) == (there.device, there.inode):
             raise UsageError(
                 "the output is an input, and inputs are never written", path=out, remedy="Choose another name."
@@ -559,28 +563,6 @@ def _torch_warning(verdict: Verdict) -> list[PlanWarning]:
 
 def _left_over(losses: Iterable[Loss]) -> list[PlanWarning]:
     return [PlanWarning(loss.code, (), loss.message) for loss in losses]
-
-
-def _source_changed(path: str) -> SaveError:
-    return SaveError(
-        "it was changed on disk after it was opened",
-        path=path,
-        remedy="Open it again; the recipe can be applied to it as it is now.",
-        code="file_changed",
-    )
-
-
-def _is_unchanged(checkpoint: Checkpoint) -> bool:
-    """Whether each file of a checkpoint of several is still the one that was read."""
-    found = [(_identity_at(shard.path), shard.identity) for shard in checkpoint.shards.values()]
-    return all(now is not None and same_file(now, before) for now, before in found)
-
-
-def _identity_at(path: str) -> Identity | None:
-    try:
-        return identity_of(Path(path).stat())
-    except (OSError, ValueError):
-        return None
 
 
 @contextmanager

@@ -104,9 +104,7 @@ def verify(
     sha256 = compare_bytes(runs, computed, files, progress)
     compared = sum(run.nbytes for run in runs)
     checks.append(f"{text.count(compared)} bytes of storages and other records, each equal to the source's")
-    if computed:
-        nbytes = text.count(sum(run.nbytes for run in computed))
-        checks.append(f"{nbytes} computed bytes, each storage with the checksum of what was computed")
+    checks += computed_checks(computed, "computed bytes, each storage with the checksum of what was computed")
     return Proof(sha256, tuple(checks))
 
 
@@ -559,12 +557,35 @@ def _runs(
 
 
 class ComputedRun(NamedTuple):
-    """Bytes of the written file that were computed: `nbytes` from `start`, with this CRC-32."""
+    """Bytes of the written file that were computed: `nbytes` from `start`, with this CRC-32.
+
+    Those that are another file's are read there again by `again`; `origin` is its path.
+    """
 
     what: str
     start: int
     nbytes: int
     crc: int
+    again: Callable[[], Iterator[memoryview]] | None = None
+    origin: str = ""
+
+
+def computed_run(what: str, start: int, made: Made) -> ComputedRun:
+    """Where bytes lie that were written."""
+    assert made.crc is not None
+    return ComputedRun(what, start, made.nbytes, made.crc, made.chunks if made.origin else None, made.origin)
+
+
+def computed_checks(runs: Iterable[ComputedRun], said: str) -> Iterator[str]:
+    """What held of bytes that were computed, as `said`, and of those that are other files'."""
+    nbytes: dict[str, int] = {}
+    for run in runs:
+        nbytes[run.origin] = nbytes.get(run.origin, 0) + run.nbytes
+    for origin, count in nbytes.items():
+        if origin:
+            yield f"{text.count(count)} bytes taken from {text.visible(origin, 400)}, each equal to the byte there"
+        else:
+            yield f"{text.count(count)} {said}"
 
 
 def computed_runs(written: Checkpoint, file: File, made: Mapping[str, Made]) -> list[ComputedRun]:
@@ -577,7 +598,7 @@ def computed_runs(written: Checkpoint, file: File, made: Mapping[str, Made]) -> 
         start = span.start + (payload_offset(file, span.member, span.limit) if span.member is not None else 0)
         if span.nbytes != piece.nbytes or piece.crc is None:
             raise failed(f"storage {text.visible(key, 80)} has {span.nbytes:,} bytes instead of {piece.nbytes:,}")
-        runs.append(ComputedRun(key, start, piece.nbytes, piece.crc))
+        runs.append(computed_run(key, start, piece))
     return runs
 
 
@@ -713,14 +734,29 @@ def _first_unequal(
             # Whole buffers compare with one memcmp; views of them would compare element by element.
             if (mine != theirs) if n == CHUNK else (mine[:n] != theirs[:n]):
                 return f"the bytes of {text.visible(run.what, 80)} differ"
-    for what, start, nbytes, wanted in computed:
+    for one in computed:
         crc = 0
-        for at in range(0, nbytes, CHUNK):
+        for at, expected in _expected_pieces(one):
             if stop.is_set():
                 return "stopped"
-            piece = memoryview(mine)[: min(CHUNK, nbytes - at)]
-            read_into(files[1].fd, files[1].path, start + at, piece)
+            piece = memoryview(mine)[: min(CHUNK, one.nbytes - at) if expected is None else len(expected)]
+            read_into(files[1].fd, files[1].path, one.start + at, piece)
+            if expected is not None and bytes(piece) != bytes(expected):
+                return f"the bytes of {text.visible(one.what, 80)} are not those of {text.visible(one.origin, 200)}"
             crc = zlib.crc32(piece, crc)
-        if crc != wanted:
-            return f"the bytes of {text.visible(what, 80)} are not those that were computed"
+        if crc != one.crc:
+            return f"the bytes of {text.visible(one.what, 80)} are not those that were computed"
     return ""
+
+
+def _expected_pieces(run: ComputedRun) -> Iterator[tuple[int, memoryview | None]]:
+    """Where each piece of a run begins in it, and its bytes in the file they were taken from, if they were."""
+    if run.again is None:
+        yield from [(at, None) for at in range(0, run.nbytes, CHUNK)]
+        return
+    at = 0
+    for chunk in run.again():
+        for start in range(0, len(chunk), CHUNK):
+            piece = chunk[start : start + CHUNK]
+            yield at, piece
+            at += len(piece)

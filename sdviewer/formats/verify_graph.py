@@ -15,6 +15,7 @@ from sdviewer.formats.verify import (
     Run,
     compare_bytes,
     compare_header,
+    computed_checks,
     computed_runs,
     failed,
     joined,
@@ -61,11 +62,9 @@ def verify_graph(
             raise failed(f"storage {key} has {span.nbytes:,} bytes instead of {place.nbytes:,}")
         runs.append(Run(f"storage {key}", place.start, start, place.nbytes))
     sha256 = compare_bytes(joined(runs), computed, files, progress)
-    copied, made = sum([run.nbytes for run in runs]), sum([run.nbytes for run in computed])
-    if copied:
+    if copied := sum([run.nbytes for run in runs]):
         checks.append(f"{text.count(copied)} bytes of storages, each equal to the source's")
-    if made:
-        checks.append(f"{text.count(made)} bytes of storages with the checksums that they had when they were written")
+    checks += computed_checks(computed, "bytes of storages with the checksums that they had when they were written")
     return Proof(sha256, tuple(checks))
 
 

@@ -18,7 +18,16 @@ from sdviewer.formats.pieces import Piece
 from sdviewer.formats.save_shards import INDEX
 from sdviewer.formats.tensors_out import TensorOut
 from sdviewer.formats.torch_source import StorageSpan
-from sdviewer.formats.verify import ComputedRun, Proof, Run, compare_bytes, failed, joined
+from sdviewer.formats.verify import (
+    ComputedRun,
+    Proof,
+    Run,
+    compare_bytes,
+    computed_checks,
+    computed_run,
+    failed,
+    joined,
+)
 from sdviewer.formats.zip_directory import payload_offset
 
 Names = Callable[[str], str]
@@ -69,9 +78,7 @@ def verify_tensors(
     if runs:
         copied = sum([run.nbytes for run in runs])
         checks.append(f"{text.count(copied)} bytes of tensors, each equal to the source's")
-    if computed:
-        made = sum([run.nbytes for run in computed])
-        checks.append(f"{text.count(made)} bytes of tensors with the checksums that they had when they were written")
+    checks += computed_checks(computed, "bytes of tensors with the checksums that they had when they were written")
     return Proof(sha256, tuple(checks))
 
 
@@ -174,7 +181,7 @@ def _computed(what: str, start: int, nbytes: int, one: TensorOut) -> ComputedRun
     _same_length(what, nbytes, one.nbytes)
     if one.made.crc is None:
         raise failed(f"{text.visible(what, 80)} was not written")
-    return ComputedRun(what, start, nbytes, one.made.crc)
+    return computed_run(what, start, one.made)
 
 
 def _same_length(what: str, found: int, wanted: int) -> None:

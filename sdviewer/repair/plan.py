@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
+from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.paths import KeyPath
-from sdviewer.repair.transforms import Transform
+from sdviewer.repair.transforms import Taken, Transform
 
 
 class Kept(NamedTuple):
@@ -47,15 +48,30 @@ class Target(NamedTuple):
         return self.value.entry if isinstance(self.value, Kept) else None
 
 
-def sources(value: Expression) -> Iterator[int]:
-    """The source entries that an expression is made of, in the order of its inputs; one may come again."""
+def sources(value: Expression, *, read: bool = False) -> Iterator[int]:
+    """The source entries that an expression is made of, in the order of its inputs; one may come again.
+
+    What it only stands in the place of counts too, unless only those are wanted whose numbers are `read`.
+    """
     todo = [value]
     while todo:
         one = todo.pop()
         if isinstance(one, Kept):
             yield one.entry
-        else:
+        elif one.transform.reads or not read:
             todo.extend(reversed(one.inputs))
+
+
+def taken(value: Expression) -> Iterator[Taken]:
+    """The tensors of other files that an expression is made of."""
+    todo = [value]
+    while todo:
+        one = todo.pop()
+        if isinstance(one, Computed):
+            if isinstance(one.transform, Taken):
+                yield one.transform
+            else:
+                todo.extend(reversed(one.inputs))
 
 
 class OptimizerChange(NamedTuple):
@@ -104,7 +120,8 @@ class Plan:
     (`formats.torch_clean`). `values` are plain values of the file that change, `removed` the paths outside the state
     dict that go, `wrap` the key under which the root is put, `optimizers` what follows the keys, `metadata` the
     entries of a safetensors file's text that change: the new text, None where one goes. `extract`: the state dict is a
-    pickled module's, and becomes a mapping of its own and the root (with `unwrap`).
+    pickled module's, and becomes a mapping of its own and the root (with `unwrap`). `others` are the checkpoints that
+    tensors are taken from, by their paths.
     """
 
     state_dict: int | None
@@ -124,6 +141,7 @@ class Plan:
     wrap: str = ""
     optimizers: tuple[OptimizerChange, ...] = ()
     metadata: Mapping[str, str | None] = field(default_factory=dict)
+    others: Mapping[str, Checkpoint] = field(default_factory=dict)
 
     @property
     def changes_file(self) -> bool:

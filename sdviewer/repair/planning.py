@@ -9,17 +9,18 @@ from itertools import chain
 from typing import Any
 
 from sdviewer.core import text
-from sdviewer.core.checkpoint import Checkpoint, StateDict, TensorInfo
+from sdviewer.core.checkpoint import Checkpoint, StateDict
 from sdviewer.core.dtypes import DTYPES
 from sdviewer.core.optimizer_names import parameter_names
 from sdviewer.core.paths import KeyPath, dotted, to_json
-from sdviewer.errors import KeyCollision, NoMatch, RepairError, UsageError
+from sdviewer.errors import KeyCollision, NoMatch, OpenError, RepairError, UsageError
 from sdviewer.repair.collisions import check_new_keys, find_collisions
 from sdviewer.repair.extraction import extraction_warnings, lost_tensors, module_classes
 from sdviewer.repair.operations import DropObjects, Extract, KeyChanges, Operation, Unwrap
 from sdviewer.repair.operations.file_operation import FileChanges, FileOperation
-from sdviewer.repair.operations.tensor_operation import Entry, EntryChanges, TensorOperation
+from sdviewer.repair.operations.tensor_operation import Entry, EntryChanges, TensorOperation, opaque, tied
 from sdviewer.repair.operations.unwrap import AUTO
+from sdviewer.repair.other_files import Others, no_others
 from sdviewer.repair.patterns import compile_pattern
 from sdviewer.repair.plan import (
     Computed,
@@ -33,7 +34,9 @@ from sdviewer.repair.plan import (
     sources,
 )
 from sdviewer.repair.recipe import Recipe
-from sdviewer.repair.transforms import MOST_DIMENSIONS, Narrow
+from sdviewer.repair.state_dicts import choose_state_dict as choose_state_dict
+from sdviewer.repair.state_dicts import said_of
+from sdviewer.repair.transforms import Narrow
 from sdviewer.repair.wording import listed, quoted
 
 NAMED = 10
@@ -43,44 +46,29 @@ LARGEST = (1 << 63) - 1
 """Bytes of a tensor."""
 
 
-def choose_state_dict(checkpoint: Checkpoint, name: str | None = None) -> int:
-    """The index of the state dict with the dotted path `name` ("": the root); None or "auto": the only model.
-
-    Raises:
-        UsageError: there is none of that name, or several; the message lists what there is.
-        NoMatch: the checkpoint has no state dict at all.
-    """
-    state_dicts = checkpoint.state_dicts
-    if not state_dicts:
-        raise NoMatch("there is no state dict in it", path=checkpoint.path)
-    if name is None or name == AUTO:
-        found = [i for i, state_dict in enumerate(state_dicts) if state_dict.role == "model"]
-        what = "are several model state dicts" if found else "is no state dict that is a model's"
-    else:
-        found = [i for i, state_dict in enumerate(state_dicts) if dotted(state_dict.path) == name]
-        what = f"{'are several state dicts' if found else 'is no state dict'} at {quoted(name)}"
-    if len(found) == 1:
-        return found[0]
-    shown = [state_dicts[i] for i in found] or state_dicts
-    remedy = f"Name one: {', '.join(map(_said, shown[:10]))}{' …' if len(shown) > 10 else ''}."
-    raise UsageError(f"there {what} in it", path=checkpoint.path, remedy=remedy, code="state_dict")
-
-
 def make_plan(
-    recipe: Recipe, checkpoint: Checkpoint, *, state_dict: str | None = None, tensors_alone: bool = False
+    recipe: Recipe,
+    checkpoint: Checkpoint,
+    *,
+    state_dict: str | None = None,
+    tensors_alone: bool = False,
+    others: Others = no_others,
 ) -> Plan:
     """Carry a recipe out on the names of a checkpoint.
 
     `state_dict` is the dotted path of the one to repair and goes before what the recipe says. `tensors_alone`: the
     result goes into another container and takes nothing but tensors along, so keys are not bound to their file.
+    `others` opens the files that steps take tensors from.
 
     Raises:
         UsageError: it is not clear which state dict is meant.
         RepairError: a guard, a collision or an expectation failed, or these keys cannot be edited.
+        OpenError: a file that a step takes tensors from cannot be read.
     """
     planner = _Planner.begin(recipe, checkpoint, state_dict, tensors_alone)
     if planner is None:
         return _without_state_dict(recipe, checkpoint)
+    planner.opener = others
     planner.check_guards()
     for number, step in enumerate(recipe.steps, 1):
         planner.carry_out(step, number)
@@ -214,13 +202,15 @@ def preview_operation(
     *,
     state_dict: str | None = None,
     plan: Plan | None = None,
+    others: Others = no_others,
 ) -> Preview:
     """What an operation would do after a recipe, with the shapes of its keys; `plan` is the recipe's where it is known.
 
     Raises:
         UsageError, RepairError: the recipe itself does not go through, or these keys cannot be edited.
+        OpenError: a file that tensors are taken from cannot be read.
     """
-    plan = plan or make_plan(recipe, checkpoint, state_dict=state_dict)
+    plan = plan or make_plan(recipe, checkpoint, state_dict=state_dict, others=others)
     index = plan.state_dict if plan.state_dict is not None else choose_state_dict(checkpoint, state_dict)
     source = checkpoint.state_dicts[index]
     if not plan.extract:
@@ -229,7 +219,7 @@ def preview_operation(
     if plan.state_dict is None:
         targets = tuple([Target(key, Kept(i)) for i, key in enumerate(source.keys)])
     if isinstance(operation, TensorOperation):
-        return _preview_entries(entries_of(targets, source, checkpoint), operation)
+        return _preview_entries(entries_of(targets, source, checkpoint), operation, others)
     shown: dict[tuple[int, ...] | None, str] = {None: ""}
     shapes = []
     for target in targets:
@@ -246,45 +236,25 @@ def entries_of(targets: Sequence[Target], source: StateDict, checkpoint: Checkpo
     for target in targets:
         value = target.value
         if isinstance(value, Computed):
-            tied = _identity(value, source, checkpoint)
-            entries.append(Entry(target.key, value, value.shape, value.dtype, tied=tied))
+            same = _identity(value, source, checkpoint)
+            entries.append(Entry(target.key, value, value.shape, value.dtype, tied=same))
             continue
         tensor = source.tensor_of[value.entry]
         if tensor < 0:
             entries.append(Entry(target.key, value, None))
             continue
         info = checkpoint.tensors[tensor]
-        entries.append(Entry(target.key, value, info.shape, info.dtype, _opaque(info), _tied(info)))
+        entries.append(Entry(target.key, value, info.shape, info.dtype, opaque(info), tied(info)))
     return entries
-
-
-def _tied(info: TensorInfo) -> Hashable:
-    """Equal for tensors that look at the same elements of one storage; None where it has none of its own."""
-    if info.storage is None:
-        return None
-    return (info.storage, info.storage_offset, info.shape, info.stride, info.dtype, info.flags)
 
 
 def _identity(value: Kept | Computed, source: StateDict, checkpoint: Checkpoint) -> Hashable:
     """Equal for expressions that give one tensor, as a save would write it."""
     if isinstance(value, Computed):
-        inputs = tuple([_identity(one, source, checkpoint) for one in value.inputs])
+        inputs = tuple([_identity(one, source, checkpoint) for one in value.inputs if value.transform.reads])
         return (value.transform, inputs, value.shape, value.dtype)
     tensor = source.tensor_of[value.entry]
-    return (_tied(checkpoint.tensors[tensor]) if tensor >= 0 else None) or value
-
-
-def _opaque(info: TensorInfo) -> str:
-    """Why a tensor's numbers cannot be computed with, or ""."""
-    if info.unreadable:
-        return f"it cannot be read: {info.unreadable}"
-    if info.kind in ("sparse", "nested", "quantized", "meta") or info.storage is None:
-        return f"it is a {info.kind} tensor"
-    if len(info.shape) > MOST_DIMENSIONS:
-        return f"it has {len(info.shape)} dimensions, and {MOST_DIMENSIONS} are the most to compute with"
-    if info.dtype not in DTYPES:
-        return f"it is of a type that only its container knows, {info.dtype}"
-    return ""
+    return (tied(checkpoint.tensors[tensor]) if tensor >= 0 else None) or value
 
 
 def _shape(target: Target, source: StateDict, checkpoint: Checkpoint) -> tuple[int, ...] | None:
@@ -294,9 +264,9 @@ def _shape(target: Target, source: StateDict, checkpoint: Checkpoint) -> tuple[i
     return checkpoint.tensors[tensor].shape if tensor >= 0 else None
 
 
-def _preview_entries(entries: Sequence[Entry], operation: TensorOperation) -> Preview:
+def _preview_entries(entries: Sequence[Entry], operation: TensorOperation, others: Others) -> Preview:
     """What an operation on tensors would do: a row for each entry that it changes, with shapes and dtypes after it."""
-    changes = operation.plan_entries(entries)
+    changes = operation.plan_entries(entries, others)
     problems = [str(changes.refusal)] if changes.refusal else []
     collisions = find_collisions(*_old_and_new(entries, changes))
     problems += dict.fromkeys(map(str, collisions))
@@ -386,6 +356,8 @@ class _Planner:
     drop_objects: bool = False
     extract: bool = False
     tensors_alone: bool = False
+    opener: Others = no_others
+    others: dict[str, Checkpoint] = field(default_factory=dict)
 
     @classmethod
     def begin(
@@ -471,7 +443,11 @@ class _Planner:
         """One step on entries: what stands under the keys changes too."""
         targets = tuple(map(Target, self.keys, map(_expression, self.values)))
         entries = entries_of(targets, self.source, self.checkpoint)
-        changes = step.plan_entries(entries)
+        try:
+            changes = step.plan_entries(entries, self._open)
+        except (OpenError, UsageError) as error:
+            error.message = f"{where}: {error.message}"
+            raise
         self._check(changes.refusal, *_old_and_new(entries, changes), where)
         results = list(chain.from_iterable(changes.outputs))
         twice = _twice(results)
@@ -492,6 +468,11 @@ class _Planner:
                 self._give_reasons(step.why, entries, results)
             self.keys = [new.key for new in results]
             self.values = [new.value.entry if isinstance(new.value, Kept) else new.value for new in results]
+
+    def _open(self, path: str) -> Checkpoint:
+        """A file that a step takes tensors from."""
+        other = self.opener(path)
+        return self.others.setdefault(other.path, other)
 
     def _refuse_too_large(self, results: Sequence[Entry], where: str) -> None:
         for entry in results:
@@ -591,6 +572,7 @@ class _Planner:
             optimizers=optimizers,
             metadata=self.file.metadata,
             extract=self.extract,
+            others=self.others,
         )
 
     def used(self) -> set[int]:
@@ -842,7 +824,7 @@ def _chosen(recipe: Recipe, active: Sequence[Operation], checkpoint: Checkpoint,
     if wanted is None and recipe.source.state_dict != AUTO:
         wanted = recipe.source.state_dict
     known = [dotted(state_dict.path) for state_dict in checkpoint.state_dicts]
-    there = f"There are: {', '.join(map(_said, checkpoint.state_dicts[:10]))}." if known else ""
+    there = f"There are: {', '.join(map(said_of, checkpoint.state_dicts[:10]))}." if known else ""
     edited = False
     for step in active:
         if not isinstance(step, Unwrap):
@@ -895,10 +877,6 @@ def _check_expectation(step: Operation, report: StepReport, where: str, path: st
 
 def _idle(step: Operation) -> StepReport:
     return StepReport(step.op, step.label, step.enabled, 0, 0)
-
-
-def _said(state_dict: StateDict) -> str:
-    return f"{quoted(dotted(state_dict.path))} ({state_dict.role}, {text.plural(state_dict.tensors, 'tensor')})"
 
 
 def _metadata_paths(checkpoint: Checkpoint, path: KeyPath) -> list[str]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from sdviewer.core.arrays import array_type
+from sdviewer.core.checkpoint import Identity
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,11 +36,12 @@ class Transform(ABC):
     """Computes one tensor from others.
 
     `op` is what `map` calls it (`docs/cli.md`). One that is `elementwise` has one input, keeps its shape, and may be
-    given any run of its elements.
+    given any run of its elements. One that does not read (`reads`) only stands in the place of its input.
     """
 
     op: ClassVar[str]
     elementwise: ClassVar[bool] = False
+    reads: ClassVar[bool] = True
 
     @abstractmethod
     def compute(self, arrays: Sequence[Array]) -> Array:
@@ -317,6 +319,30 @@ class Full(New):
         value = np.frombuffer(self.element, array_type(self.dtype))
         for start in range(0, count, AT_ONCE):
             yield np.repeat(value, min(AT_ONCE, count - start))
+
+
+@dataclass(frozen=True, slots=True)
+class Taken(Transform):
+    """A tensor of another file, with its dtype and its bits, in the place of the input where there is one.
+
+    `file` is the path of that checkpoint and `identity` the state of it that was opened, `tensor` an index into its
+    tensors and `key` the key there. Keys that are one tensor in that file are one here: the first stands for all.
+    Whoever carries a plan out reads it (`formats.evaluation`), from `Plan.others`.
+    """
+
+    op: ClassVar[str] = "take"
+    reads: ClassVar[bool] = False
+
+    file: str
+    identity: Identity
+    tensor: int
+    key: str
+
+    def compute(self, arrays: Sequence[Array]) -> Array:
+        raise NotImplementedError("it is read from another file")
+
+    def details(self) -> dict[str, Any]:
+        return {"file": self.file, "key": self.key}
 
 
 def in_float(array: Array) -> Array:

@@ -38,6 +38,7 @@ from sdviewer.repair.operations.split import Split
 from sdviewer.repair.operations.squeeze import Squeeze
 from sdviewer.repair.operations.stack import Stack
 from sdviewer.repair.operations.strip import Strip
+from sdviewer.repair.operations.take import Take
 from sdviewer.repair.operations.tie import Tie
 from sdviewer.repair.operations.transpose import Transpose
 from sdviewer.repair.operations.unsqueeze import Unsqueeze
@@ -83,6 +84,7 @@ __all__ = [
     "Squeeze",
     "Stack",
     "Strip",
+    "Take",
     "Tie",
     "Transpose",
     "Unsqueeze",
@@ -105,9 +107,10 @@ OPERATIONS: tuple[type[Operation], ...] = (
     *(Transpose, Permute, Reshape, Flatten, Squeeze, Unsqueeze),
     *(Rows, Add, Broadcast, Untie, Edit, Clean, Scale),
     *(Prune, WeightNorm, SpectralNorm),
+    Take,
 )
 
-NOT_BUILT = ("take", "resize")
+NOT_BUILT = ("resize",)
 """Names of the recipe language that no release carries out yet."""
 
 

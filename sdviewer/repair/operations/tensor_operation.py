@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 from sdviewer.core import text
 from sdviewer.core.arrays import has_values
+from sdviewer.core.checkpoint import TensorInfo
 from sdviewer.core.dtypes import DTYPES
 from sdviewer.errors import RepairError, UsageError
 from sdviewer.repair.operations.operation import KeyChanges, Operation, selection
+from sdviewer.repair.other_files import Others, no_others
 from sdviewer.repair.plan import Computed, Expression, PlanWarning
 from sdviewer.repair.transforms import MOST_DIMENSIONS, Shape, Transform
 from sdviewer.repair.wording import quoted
@@ -54,8 +56,14 @@ class TensorOperation(Operation):
     def change_entries(self, entries: Sequence[Entry]) -> EntryChanges:
         """What becomes of these entries, all computed from the same input."""
 
-    def plan_entries(self, entries: Sequence[Entry]) -> EntryChanges:
-        """What becomes of all entries of a state dict, where `keys` restricts the step to some of them."""
+    def plan_entries(self, entries: Sequence[Entry], others: Others = no_others) -> EntryChanges:
+        """What becomes of all entries of a state dict, where `keys` restricts the step to some of them.
+
+        `others` opens the other files that a step takes tensors from.
+
+        Raises:
+            OpenError, UsageError: as `others`.
+        """
         if not self.keys:
             return self.change_entries(entries)
         chosen = selection(self.keys)
@@ -132,6 +140,26 @@ def needs_numbers(entry: Entry, what: str) -> None:
     """
     if entry.opaque:
         raise RepairError(f"{what} {quoted(entry.key)}: {entry.opaque}", key=entry.key, remedy=_LEAVE_OUT)
+
+
+def opaque(info: TensorInfo) -> str:
+    """Why a tensor's numbers cannot be computed with, or ""."""
+    if info.unreadable:
+        return f"it cannot be read: {info.unreadable}"
+    if info.kind in ("sparse", "nested", "quantized", "meta") or info.storage is None:
+        return f"it is a {info.kind} tensor"
+    if len(info.shape) > MOST_DIMENSIONS:
+        return f"it has {len(info.shape)} dimensions, and {MOST_DIMENSIONS} are the most to compute with"
+    if info.dtype not in DTYPES:
+        return f"it is of a type that only its container knows, {info.dtype}"
+    return ""
+
+
+def tied(info: TensorInfo) -> Hashable:
+    """Equal for tensors that look at the same elements of one storage; None where it has none of its own."""
+    if info.storage is None:
+        return None
+    return (info.storage, info.storage_offset, info.shape, info.stride, info.dtype, info.flags)
 
 
 def may_be_floating(entry: Entry) -> bool:

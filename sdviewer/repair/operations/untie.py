@@ -10,6 +10,7 @@ from typing import ClassVar
 from sdviewer.repair.operations.clone import Clone
 from sdviewer.repair.operations.operation import selection
 from sdviewer.repair.operations.tensor_operation import Entry, EntryChanges
+from sdviewer.repair.other_files import Others, no_others
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class Untie(Clone):
         """What a person reads in the list of steps."""
         return "Untie all tensors" if not self.keys else "Untie tensors"
 
-    def plan_entries(self, entries: Sequence[Entry]) -> EntryChanges:
+    def plan_entries(self, entries: Sequence[Entry], others: Others = no_others) -> EntryChanges:
         """A tie to a key outside `keys` is one too; matched are the keys that get a storage."""
         count = Counter([_same(entry) for entry in entries])
         chosen = selection(self.keys) if self.keys else lambda key: True

@@ -1,0 +1,125 @@
+"""The files besides the source that tensors are taken from: opened when a recipe is planned, checked when it is saved.
+
+Law: they are inputs as the source is: never written, and what is taken is what they held when they were opened.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from sdviewer.core import text
+from sdviewer.core.checkpoint import Checkpoint, Identity
+from sdviewer.errors import OpenError, SaveError
+from sdviewer.formats.file import identity_of, same_file
+from sdviewer.formats.opening import open_checkpoint
+from sdviewer.formats.storage import checksum, tensor_source
+from sdviewer.repair.plan import Plan, taken
+
+MOST_OPEN = 8
+"""Checkpoints that are remembered."""
+
+
+class OtherFiles:
+    """Opens the checkpoints at the paths of a recipe, and remembers each as long as it stays the file that it was.
+
+    A relative path is one in `folder`: that of the recipe, else the current one.
+    """
+
+    def __init__(self, folder: str = "") -> None:
+        self._folder = folder
+        self._opened: dict[str, Checkpoint] = {}
+
+    def __call__(self, path: str) -> Checkpoint:
+        """The checkpoint at a path, header only.
+
+        Raises:
+            OpenError: it cannot be read.
+        """
+        where = os.path.abspath(os.path.join(self._folder, path))  # noqa: PTH100, PTH118  any text, and as it is written
+        known = self._opened.pop(where, None)
+        if known is None or not is_unchanged(known):
+            known = open_checkpoint(where)
+        self._opened[where] = known
+        while len(self._opened) > MOST_OPEN:
+            del self._opened[next(iter(self._opened))]
+        return known
+
+
+def files_of(checkpoints: Iterable[Checkpoint]) -> Iterator[str]:
+    """The paths of the files that checkpoints lie in."""
+    for checkpoint in checkpoints:
+        yield checkpoint.path
+        yield from [shard.path for shard in checkpoint.shards.values()]
+
+
+def is_unchanged(checkpoint: Checkpoint) -> bool:
+    """Whether the file of a checkpoint, or each of several, is still the one that was read."""
+    files = [(shard.path, shard.identity) for shard in checkpoint.shards.values()]
+    found = [(identity_at(path), identity) for path, identity in files or [(checkpoint.path, checkpoint.identity)]]
+    return all(now is not None and same_file(now, before) for now, before in found)
+
+
+def identity_at(path: str) -> Identity | None:
+    """What is at a path now, None where nothing can be asked."""
+    try:
+        return identity_of(Path(path).stat())
+    except (OSError, ValueError):
+        return None
+
+
+def changed(path: str) -> SaveError:
+    """An input is not the file any more that was opened; to be raised."""
+    return SaveError(
+        "it was changed on disk after it was opened",
+        path=path,
+        remedy="Open it again; the recipe can be applied to it as it is now.",
+        code="file_changed",
+    )
+
+
+def check_others(plan: Plan) -> None:
+    """Make sure that the files which tensors are taken from are still those that were opened.
+
+    Raises:
+        SaveError: one is not (code `file_changed`).
+    """
+    for path, other in plan.others.items():
+        if not is_unchanged(other):
+            raise changed(path)
+
+
+def check_taken(plan: Plan, tell: Callable[[], None]) -> None:
+    """Compare the checksums of the storages that tensors are taken from, where their archive states some.
+
+    A copy would get a new checksum, that of the damaged bytes: nobody could see it any more. `tell` may cancel.
+
+    Raises:
+        SaveError: the bytes cannot be read, or are not those that were written.
+        Cancelled: from `tell`.
+    """
+    seen: set[tuple[str, str | None]] = set()
+    for tensor in dict.fromkeys(one for target in plan.targets for one in taken(target.value)):
+        other = plan.others[tensor.file]
+        storage = (tensor.file, other.tensors[tensor.tensor].storage)
+        if storage in seen:
+            continue
+        seen.add(storage)
+        try:
+            problem = checksum(tensor_source(other, tensor.tensor), progress=lambda *_: tell()).problem
+        except OpenError as error:
+            raise cannot_take(tensor.key, tensor.file, error.message, error.code) from error
+        if problem:
+            raise cannot_take(tensor.key, tensor.file, problem, "source_damaged")
+
+
+def cannot_take(key: str, file: str, why: str, code: str) -> SaveError:
+    """A tensor of another file cannot be read; to be raised."""
+    return SaveError(
+        f"{text.visible(key, 80)} cannot be taken from it: {why}",
+        path=file,
+        remedy="Leave it out of the step, or get the file again.",
+        code=code,
+        key=key,
+    )

@@ -1,0 +1,38 @@
+"""Which of the state dicts of a checkpoint is meant."""
+
+from __future__ import annotations
+
+from sdviewer.core import text
+from sdviewer.core.checkpoint import Checkpoint, StateDict
+from sdviewer.core.paths import dotted
+from sdviewer.errors import NoMatch, UsageError
+from sdviewer.repair.operations.unwrap import AUTO
+from sdviewer.repair.wording import quoted
+
+
+def choose_state_dict(checkpoint: Checkpoint, name: str | None = None) -> int:
+    """The index of the state dict with the dotted path `name` ("": the root); None or "auto": the only model.
+
+    Raises:
+        UsageError: there is none of that name, or several; the message lists what there is.
+        NoMatch: the checkpoint has no state dict at all.
+    """
+    state_dicts = checkpoint.state_dicts
+    if not state_dicts:
+        raise NoMatch("there is no state dict in it", path=checkpoint.path)
+    if name is None or name == AUTO:
+        found = [i for i, state_dict in enumerate(state_dicts) if state_dict.role == "model"]
+        what = "are several model state dicts" if found else "is no state dict that is a model's"
+    else:
+        found = [i for i, state_dict in enumerate(state_dicts) if dotted(state_dict.path) == name]
+        what = f"{'are several state dicts' if found else 'is no state dict'} at {quoted(name)}"
+    if len(found) == 1:
+        return found[0]
+    shown = [state_dicts[i] for i in found] or state_dicts
+    remedy = f"Name one: {', '.join(map(said_of, shown[:10]))}{' …' if len(shown) > 10 else ''}."
+    raise UsageError(f"there {what} in it", path=checkpoint.path, remedy=remedy, code="state_dict")
+
+
+def said_of(state_dict: StateDict) -> str:
+    """`"model" (model, 12 tensors)`."""
+    return f"{quoted(dotted(state_dict.path))} ({state_dict.role}, {text.plural(state_dict.tensors, 'tensor')})"
