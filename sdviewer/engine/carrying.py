@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.engine.deadline import TooLong
-from sdviewer.errors import RepairError, UsageError
+from sdviewer.errors import OpenError, RepairError, UsageError
+from sdviewer.repair.other_files import Others, no_others
 from sdviewer.repair.plan import Plan
 from sdviewer.repair.planning import make_plan
 from sdviewer.repair.recipe import Recipe
@@ -22,17 +23,21 @@ class Failed(NamedTuple):
     key: str
 
 
-def carry_out(recipe: Recipe, checkpoint: Checkpoint, *, strict: bool) -> tuple[Plan | None, Failed | None]:
+def carry_out(
+    recipe: Recipe, checkpoint: Checkpoint, *, strict: bool, others: Others = no_others
+) -> tuple[Plan | None, Failed | None]:
     """The plan of a recipe; unless `strict`, that of the steps before the first one that fails, and what failed.
 
+    `others` opens the files that tensors are taken from.
+
     Raises:
-        RepairError, UsageError: a step or a guard failed, and `strict`.
+        RepairError, UsageError, OpenError: a step or a guard failed, and `strict`.
     """
     if recipe == Recipe(source=replace(recipe.source, require=(), forbid=(), tensors=None)):
         return None, None
     try:
-        return make_plan(recipe, checkpoint), None
-    except (RepairError, UsageError) as error:
+        return make_plan(recipe, checkpoint, others=others), None
+    except (RepairError, UsageError, OpenError) as error:
         if strict:
             raise
         failure = error
@@ -44,8 +49,8 @@ def carry_out(recipe: Recipe, checkpoint: Checkpoint, *, strict: bool) -> tuple[
     while high - low > 1:
         middle = (low + high) // 2
         try:
-            plan = make_plan(replace(recipe, steps=recipe.steps[:middle]), checkpoint)
+            plan = make_plan(replace(recipe, steps=recipe.steps[:middle]), checkpoint, others=others)
             low = middle
-        except (RepairError, UsageError) as error:
+        except (RepairError, UsageError, OpenError) as error:
             failure, high = error, middle
     return plan, Failed(high - 1, failure.message, failure.remedy, failure.key)

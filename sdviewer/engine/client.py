@@ -412,10 +412,12 @@ class DocumentWorker(Worker):
         overwrite: bool = False,
         split_names: bool = False,
         replaces: Mapping[str, int] | None = None,
+        others: Mapping[str, Any] | None = None,
     ) -> Request:
         """Save a repaired copy, in a process of its own: the document answers meanwhile, and a cancel ends only that.
 
-        `identity` is the `info` field of what is open: a file that changed since is not saved from. `container`: ""
+        `identity` is the `info` field of what is open, `others` the `edit` field of the files that tensors are taken
+        from: what changed since is not saved from. `container`: ""
         for what `out`, the recipe or the file itself suggests. A file at `out` is replaced with `overwrite`; if it has
         hard links, only with `split_names`; with `replaces`, the identity of a file, only that one.
         """
@@ -428,6 +430,7 @@ class DocumentWorker(Worker):
             "split_names": split_names,
             "replaces": None if replaces is None else dict(replaces),
             "identity": dict(identity),
+            "others": dict(others or {}),
         }
         # Where a file without a name cannot be had, one that is ended at once leaves what it wrote so far.
         return request_alone("document", "save", params, done, failed, progressed, grace=GRACE)

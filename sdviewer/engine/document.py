@@ -29,7 +29,8 @@ are translated too.
     where     {"rows": [row]} -> {"rows": [row]}    in the current sheet, -1: gone
     edit      {"recipe": text, "selected": [row], "strict": bool} -> the same as open, without "info"; not `strict`: the
               steps before one that does not go through are carried out
-    save      {"path", "recipe", "out", "overwrite", "identity", "container"?, "split_names"?, "replaces"?}
+    save      {"path", "recipe", "out", "overwrite", "identity", "others"? of EDIT, "container"?, "split_names"?,
+              "replaces"?}
               -> {"receipt": {...}, "identity": {...} or null, "place": [step] of its state dict, null where it cannot
               be told in steps, "mappable": whether torch can map its records}
               (without its lists of keys) in a process of its own, with progress in bytes; opens `path` itself and wants
@@ -54,7 +55,8 @@ are translated too.
            before, "chips": [[label, filter, count]]}
     EDIT   {"steps": [{"op", "text", "enabled", "matched", "changed", "dead_rules"}], "warnings": [[code, message,
            keys]], "written": n, "dropped": n, "renamed": n, "computed": n, "state_dict": dotted | null,
-           "metadata": {name: text | null}, what changes in a safetensors file's own text, "failed": FAILED | null}
+           "metadata": {name: text | null}, what changes in a safetensors file's own text, "failed": FAILED | null,
+           "others": {path: [identity]}, the files that tensors are taken from, each of one in several}
     FAILED {"step": index of the one that does not go through, -1 for a guard, "message", "remedy", "key"}
     FACTS  {"row", "kind", "name", "key", "old_key", "dropped", "state_dict": index | -1, "dotted",
            "path": [[text, row]], "class", "note", "tensors", "params", "nbytes", "share": of all parameters,
@@ -106,12 +108,14 @@ from sdviewer.errors import SaveError, SDViewerError, UsageError
 from sdviewer.formats import open_checkpoint, tensor_source
 from sdviewer.formats.converting import takes_tensors_alone
 from sdviewer.formats.file import identity_of
+from sdviewer.formats.other_files import OtherFiles, identities
 from sdviewer.formats.saving import choose_container, save
 from sdviewer.repair.operations import Operation
 from sdviewer.repair.operations.file_operation import FileOperation
 from sdviewer.repair.plan import Computed, Plan
 from sdviewer.repair.planning import make_plan
 from sdviewer.repair.recipe import Recipe, parse_recipe
+from sdviewer.repair.transforms import Taken
 
 if TYPE_CHECKING:
     from sdviewer.stats.table import StatisticsTable
@@ -167,6 +171,7 @@ class Document:
         self._hazard_rows: frozenset[int] = frozenset()
         self._roles: Roles | None = None
         self._row_of: dict[int, int] = {}
+        self.others = OtherFiles()
         self._edits = Edits(self)
         requests: Mapping[str, Handler] = {
             "open": self.open,
@@ -296,7 +301,7 @@ class Document:
         recipe = parse_recipe(recipe_text) if recipe_text.strip() else Recipe()
         remedy = "Look for an expression with a repetition inside a repetition."
         with deadline(LONGEST_PLAN, "the recipe takes too long on this file", remedy):
-            plan, failed = carry_out(recipe, self.checkpoint, strict=strict)
+            plan, failed = carry_out(recipe, self.checkpoint, strict=strict, others=self.others)
         made = planned(self.checkpoint, plan)
         result = made.checkpoint
         tree = build_tree(result, made.keys, made.changes)
@@ -368,7 +373,7 @@ class Document:
         waiting = [_untried(step) for step in self._recipe.steps[0 if plan is None else len(plan.steps) :]]
         if plan is None:
             counts = dict.fromkeys(("written", "dropped", "renamed", "computed"), 0)
-            nothing: dict[str, Any] = {"warnings": [], **counts, "state_dict": None, "metadata": {}}
+            nothing: dict[str, Any] = {"warnings": [], **counts, "state_dict": None, "metadata": {}, "others": {}}
             return {**nothing, "steps": waiting, "failed": failed}
         source = self.checkpoint.state_dicts[plan.state_dict] if plan.state_dict is not None else None
         computed = sum(1 for target in plan.targets if target.entry is None)
@@ -396,6 +401,7 @@ class Document:
             "computed": computed,
             "state_dict": None if source is None else _dotted(source),
             "metadata": dict(plan.metadata),
+            "others": {path: identities(other) for path, other in plan.others.items()},
         }
 
     # What is shown
@@ -632,6 +638,10 @@ class Document:
         computed = self._planned.computed.get(index) if self._planned is not None else None
         if computed is not None and self._plan is not None:
             made = facts["made"] = made_of(computed, self.checkpoint, self._plan)
+            if isinstance(computed.transform, Taken):
+                other = self._plan.others[computed.transform.file]
+                facts["source"] = tensor_source(other, computed.transform.tensor).to_json()
+                return facts
             if made["source"] is None:
                 return facts
             # Numbers are written into a tensor of the file: the others are those of the file.
@@ -732,7 +742,9 @@ class Document:
         checkpoint = _opened_again(params["path"], params["identity"])
         recipe = parse_recipe(params["recipe"]) if params["recipe"].strip() else Recipe()
         container = choose_container(checkpoint, params["out"], params.get("container") or None, recipe.save_format)
-        plan = make_plan(recipe, checkpoint, tensors_alone=takes_tensors_alone(checkpoint, container))
+        alone = takes_tensors_alone(checkpoint, container)
+        plan = make_plan(recipe, checkpoint, tensors_alone=alone, others=self.others)
+        _refuse_changed(plan, params.get("others") or {})
         receipt = save(
             checkpoint,
             plan,
@@ -760,7 +772,7 @@ class Document:
         """What a save would miss in the file."""
         from sdviewer.engine.lost import find_lost
 
-        return Answer(find_lost(self.checkpoint, self._recipe, progress).to_json())
+        return Answer(find_lost(self.checkpoint, self._recipe, progress, self.others).to_json())
 
     def changed(self, params: Params, progress: Progress = no_progress) -> Answer:
         """How the file on disk, or the worst of a checkpoint of several, stands to the one that was opened."""
@@ -790,6 +802,22 @@ def _opened_again(path: str, identity: Mapping[str, int]) -> Checkpoint:
     if asdict(checkpoint.identity) != identity:
         raise changed
     return checkpoint
+
+
+def _refuse_changed(plan: Plan, others: Mapping[str, Any]) -> None:
+    """Refuse where a file that tensors are taken from is not any more what it was when that was shown.
+
+    Raises:
+        SaveError: it is not (code `file_changed`).
+    """
+    for path, other in plan.others.items():
+        if path in others and identities(other) != others[path]:
+            raise SaveError(
+                "it was changed on disk after its tensors were taken",
+                path=path,
+                remedy="Reload (F5) and look at what is taken now; the recipe is kept.",
+                code="file_changed",
+            )
 
 
 def _is_another(path: str, identity: Mapping[str, int]) -> bool:

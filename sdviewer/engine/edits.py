@@ -11,8 +11,8 @@
     keys        {"rows", "limit"} -> {"keys": [key of a tensor at or below them], "more": n}
     common      {"rows"} -> {"text": the longest part that all their keys have in common}
     alike       {"row", "by": "leaf" | "shape" | "family"} -> {"filter": text that finds what is like it}
-    read_recipe {"path"} or {"text"} -> {"draft": DRAFT}
-    recipe_text {"recipe"} -> {"text": TOML}
+    read_recipe {"path"} or {"text"} -> {"draft": DRAFT}    with the paths of other files in full
+    recipe_text {"recipe", "path"?: where it will be written} -> {"text": TOML}
 
     SCOPE    {"kind": "rows", "rows"} or {"kind": "filter"}: what the filter of the tree finds
     PREVIEW  {"keys": n the step looks at, "changed": n, "dropped": n, "blocked": n that collide, "rows": [[old, new |
@@ -44,6 +44,7 @@ from sdviewer.engine.deadline import deadline
 from sdviewer.engine.frames import Answer
 from sdviewer.engine.planned import element_texts
 from sdviewer.errors import NoMatch, SDViewerError, UsageError
+from sdviewer.formats.other_files import OtherFiles
 from sdviewer.repair.elements import element, exact, number
 from sdviewer.repair.fields import Scalar
 from sdviewer.repair.history import Draft
@@ -63,6 +64,7 @@ from sdviewer.repair.operations.leave_out import PARTS
 from sdviewer.repair.operations.set_value import PLAIN_TYPES
 from sdviewer.repair.operations.tensor_operation import TensorOperation
 from sdviewer.repair.operations.whole_file import WholeFile
+from sdviewer.repair.other_files import anchored, beside, placed
 from sdviewer.repair.patterns import SEARCH, literal_pattern, literal_rule
 from sdviewer.repair.plan import Plan
 from sdviewer.repair.planning import Preview, PreviewRow, make_plan, preview_operation
@@ -94,6 +96,8 @@ class Opened(Protocol):
     def plan(self) -> Plan | None: ...
     @property
     def recipe_text(self) -> str: ...
+    @property
+    def others(self) -> OtherFiles: ...
     @property
     def tree(self) -> ModuleTree: ...
     @property
@@ -162,12 +166,12 @@ class Edits:
 
     def _preview(self, params: Params, limit: int) -> Answer:
         began = time.perf_counter()
-        operation = operation_from_step(params["step"])
+        operation = operation_from_step(params["step"]).with_paths(lambda path: placed(path, ""))
         checkpoint = self._document.checkpoint
         plan = self._plan_of(params["recipe"], checkpoint)
 
         def look(at: Operation) -> Preview:
-            return preview_operation(Recipe(), at, checkpoint, plan=plan)
+            return preview_operation(Recipe(), at, checkpoint, plan=plan, others=self._document.others)
 
         matched: int | None = None
         warnings: Sequence[str] = ()
@@ -210,7 +214,7 @@ class Edits:
         if recipe.steps:
             known = {warning.message for warning in self._plan_of(recipe_text, self._document.checkpoint).warnings}
         recipe = replace(recipe, steps=(*recipe.steps, replace(operation, enabled=True)))
-        plan = make_plan(recipe, self._document.checkpoint)
+        plan = make_plan(recipe, self._document.checkpoint, others=self._document.others)
         messages = [warning.message for warning in plan.warnings]
         return plan.steps[-1].matched, [message for message in messages if message not in known]
 
@@ -219,7 +223,8 @@ class Edits:
         if recipe == self._document.recipe_text and self._document.plan is not None:
             return self._document.plan
         if self._planned is None or self._planned[0] is not checkpoint or self._planned[1] != recipe:
-            made = make_plan(parse_recipe(recipe) if recipe.strip() else Recipe(), checkpoint)
+            read = parse_recipe(recipe) if recipe.strip() else Recipe()
+            made = make_plan(read, checkpoint, others=self._document.others)
             self._planned = checkpoint, recipe, made
         return self._planned[2]
 
@@ -507,11 +512,15 @@ class Edits:
         """Read a recipe, from a file or as a person typed it."""
         path = params.get("path", "")
         recipe = parse_recipe(_read(path) if path else params["text"], path)
+        recipe = anchored(recipe, os.path.dirname(path))  # noqa: PTH120  a path of any bytes
         return Answer({"draft": Draft.of(recipe).to_body()})
 
     def recipe_text(self, params: Params) -> Answer:
-        """A recipe as TOML."""
-        return Answer({"text": parse_recipe(params["recipe"]).to_text()})
+        """A recipe as TOML; in a file of its own it names what lies beside that by shorter paths."""
+        recipe, path = parse_recipe(params["recipe"]), params.get("path", "")
+        if path:
+            recipe = beside(recipe, os.path.dirname(path))  # noqa: PTH120  a path of any bytes
+        return Answer({"text": recipe.to_text()})
 
 
 def _as_scalar(typed: str) -> Scalar:

@@ -157,7 +157,7 @@ class Exports:
                 value = Kept(len(entries))
                 entries.append(index)
             picks.append(Pick(name, value))
-        return Picks(tuple(picks), tuple(entries))
+        return Picks(tuple(picks), tuple(entries), {} if plan is None else plan.others)
 
     def _name(self, rows: Sequence[int], picks: Picks) -> str:
         """What a file of them could be called: the one tensor, the one row that they are in, else the file's name."""

@@ -18,6 +18,7 @@ from sdviewer.errors import RepairError, SDViewerError, SourceDamaged, UsageErro
 from sdviewer.formats.saving import save
 from sdviewer.repair.operations import Drop
 from sdviewer.repair.operations.unwrap import AUTO
+from sdviewer.repair.other_files import Others, no_others
 from sdviewer.repair.patterns import literal_pattern
 from sdviewer.repair.plan import sources
 from sdviewer.repair.planning import choose_state_dict, make_plan
@@ -48,22 +49,22 @@ class Lost:
         }
 
 
-def find_lost(checkpoint: Checkpoint, recipe: Recipe, progress: Progress) -> Lost:
-    """What to drop after `recipe`, so that what is left can be saved.
+def find_lost(checkpoint: Checkpoint, recipe: Recipe, progress: Progress, others: Others = no_others) -> Lost:
+    """What to drop after `recipe`, so that what is left can be saved; `others` opens what tensors are taken from.
 
     Raises:
         UsageError, RepairError: the recipe does not go through.
     """
     lost = {at for at, info in enumerate(checkpoint.tensors) if _is_lost(info)}
-    chosen = _chosen(checkpoint, recipe, lost)
+    chosen = _chosen(checkpoint, recipe, lost, others)
     if chosen is None:
-        return Lost(AUTO, (), _refusal(checkpoint, recipe, progress) or "Nothing in it is lost")
+        return Lost(AUTO, (), _refusal(checkpoint, recipe, progress, others) or "Nothing in it is lost")
     name = _name(checkpoint, chosen)
     recipe = replace(recipe, source=replace(recipe.source, state_dict=name))
-    plan = make_plan(recipe, checkpoint)
+    plan = make_plan(recipe, checkpoint, others=others)
     keys: dict[int, list[str]] = {}
     for target in plan.targets:
-        for entry in sources(target.value):
+        for entry in sources(target.value, read=True):
             keys.setdefault(entry, []).append(target.key)
     state_dict = checkpoint.state_dicts[chosen]
     entries = _entries(checkpoint, state_dict)
@@ -76,7 +77,7 @@ def find_lost(checkpoint: Checkpoint, recipe: Recipe, progress: Progress) -> Los
         dropped.update(dict.fromkeys(literal_pattern(key) for entry in sorted(goes) for key in keys[entry]))
         steps = (*recipe.steps, Drop(keys=tuple(dropped), why=WHY)) if dropped else recipe.steps
         try:
-            _lay_out(checkpoint, replace(recipe, steps=steps))
+            _lay_out(checkpoint, replace(recipe, steps=steps), others)
             remaining = ""
             break
         except SourceDamaged as error:
@@ -101,10 +102,10 @@ def _storages(info: TensorInfo) -> set[str]:
     return {storage for storage in (info.storage, *parts) if storage is not None}
 
 
-def _chosen(checkpoint: Checkpoint, recipe: Recipe, lost: Iterable[int]) -> int | None:
+def _chosen(checkpoint: Checkpoint, recipe: Recipe, lost: Iterable[int], others: Others) -> int | None:
     """The state dict that the recipe edits; where it edits none yet, the first that has lost what can be dropped."""
     try:
-        index: int | None = make_plan(recipe, checkpoint).state_dict if recipe.steps else None
+        index: int | None = make_plan(recipe, checkpoint, others=others).state_dict if recipe.steps else None
     except (RepairError, UsageError):
         if recipe.steps:
             raise
@@ -145,17 +146,17 @@ def _entry(entries: dict[KeyPath, list[int]], path: KeyPath, state_dict: StateDi
     return -1
 
 
-def _refusal(checkpoint: Checkpoint, recipe: Recipe, progress: Progress) -> str:
+def _refusal(checkpoint: Checkpoint, recipe: Recipe, progress: Progress, others: Others) -> str:
     progress(0, 1)
     try:
-        _lay_out(checkpoint, recipe)
+        _lay_out(checkpoint, recipe, others)
     except SDViewerError as error:
         return error.message
     return ""
 
 
-def _lay_out(checkpoint: Checkpoint, recipe: Recipe) -> None:
+def _lay_out(checkpoint: Checkpoint, recipe: Recipe, others: Others) -> None:
     """All that a save does before it writes."""
     out = f"{checkpoint.path}.copy"  # nothing is written there
-    plan = make_plan(recipe, checkpoint)
+    plan = make_plan(recipe, checkpoint, others=others)
     save(checkpoint, plan, out, container=checkpoint.container, overwrite=True, dry_run=True)

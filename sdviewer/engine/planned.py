@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,7 +14,8 @@ from sdviewer.core.dtypes import DTYPES
 from sdviewer.core.tensor_bytes import contiguous_stride
 from sdviewer.core.tree import Changes, Edits, TensorChange, value_text
 from sdviewer.repair.operations.edit import Writing
-from sdviewer.repair.plan import Computed, Expression, Kept, Plan, StepReport, Target, sources
+from sdviewer.repair.plan import Computed, Expression, Kept, Plan, StepReport, Target, sources, taken
+from sdviewer.repair.transforms import Taken
 
 MOST_NAMED = 5
 """Keys that a tensor is said to be made of, one by one."""
@@ -138,6 +140,9 @@ def _info(target: Target, value: Computed, path: Any, like: TensorInfo | None) -
 def _change(target: Target, value: Computed, checkpoint: Checkpoint, source: StateDict, number: int) -> TensorChange:
     """What the tree says of a computed tensor beside its name; `number` counts those in one place, -1: it is alone."""
     made_of = list(dict.fromkeys(sources(value)))
+    origin_file = _file_of(value)
+    if not made_of and origin_file:
+        return TensorChange(f"from {origin_file}", shape=False, dtype=False, origin=(f"new {target.key}", 0))
     if not made_of:
         return TensorChange("new", shape=False, dtype=False, origin=(f"new {target.key}", 0))
     tensor = source.tensor_of[made_of[0]]
@@ -152,8 +157,17 @@ def _change(target: Target, value: Computed, checkpoint: Checkpoint, source: Sta
     pieces = [source.keys[made_of[0]]] if source.keys[made_of[0]] != target.key else []
     pieces += [text.shape(old.shape)] if shape else []
     pieces += [DTYPES[old.dtype].short if old.dtype in DTYPES else old.dtype] if dtype else []
+    if origin_file:
+        pieces = [f"from {origin_file}", *([f"was {' '.join(pieces)}"] if pieces else [])]
+        return TensorChange(", ".join(pieces), shape, dtype, origin)
     words = f"was {' '.join(pieces)}" if pieces else _WORDS.get(value.transform.op, "computed")
     return TensorChange(words, shape, dtype, origin)
+
+
+def _file_of(value: Expression) -> str:
+    """The name of the other file that a tensor comes from, "" for none."""
+    file = next((one.file for one in taken(value)), "")
+    return text.visible(os.path.basename(file), 60)  # noqa: PTH119  any text
 
 
 def _near(key: str, other: str) -> str:
@@ -169,22 +183,29 @@ def made_of(value: Computed, checkpoint: Checkpoint, plan: Plan) -> dict[str, An
     """What a computed tensor is made of and by which steps, for people.
 
     `{"from": [[key, shape, dtype]], "more": keys that are not listed, "steps": [[number, text]], "writes": WRITES |
-    null, "source": index of the tensor whose numbers the writes change | null}`
+    null, "source": index of the tensor whose numbers the writes change | null, "taken": whether it is one of another
+    file as it is}`
     """
     assert plan.state_dict is not None
     source = checkpoint.state_dicts[plan.state_dict]
-    entries = list(dict.fromkeys(sources(value)))
+    entries = list(dict.fromkeys(sources(value, read=True)))
+    others = list(dict.fromkeys(taken(value)))
     named = []
     for entry in entries[:MOST_NAMED]:
         info = checkpoint.tensors[source.tensor_of[entry]]
         named.append([text.visible(source.keys[entry], 200), text.shape(info.shape), info.dtype])
+    for other in others[: MOST_NAMED - len(named)]:
+        info = plan.others[other.file].tensors[other.tensor]
+        where = f"{text.visible(other.key, 200)} of {text.visible(other.file, 400)}"
+        named.append([where, text.shape(info.shape), info.dtype])
     writes = _writes(value)
     kept = _kept(value)
     return {
         "from": named,
-        "more": max(0, len(entries) - MOST_NAMED),
+        "more": max(0, len(entries) + len(others) - MOST_NAMED),
         "steps": [[number, text.visible(step.text, 200)] for number, step in _steps(value, plan.steps)],
         "writes": writes,
+        "taken": isinstance(value.transform, Taken),
         "source": None if writes is None or kept is None else source.tensor_of[kept],
     }
 
@@ -195,7 +216,7 @@ def _transforms(value: Expression) -> Iterator[str]:
         one = todo.pop()
         if isinstance(one, Computed):
             yield one.transform.op
-            todo.extend(one.inputs)
+            todo.extend(one.inputs if one.transform.reads else ())
 
 
 def _steps(value: Computed, steps: Sequence[StepReport]) -> list[tuple[int, StepReport]]:

@@ -37,12 +37,14 @@ from sdviewer.engine.slim import slim_parts
 from sdviewer.engine.worker import failure
 from sdviewer.errors import SDViewerError, UnsupportedContainer
 from sdviewer.formats.converting import CONTAINERS, takes_tensors_alone
+from sdviewer.formats.other_files import OtherFiles, files_of, is_unchanged
 from sdviewer.formats.receipt import Receipt
 from sdviewer.formats.saving import MADE_ANEW, choose_container, refuse_target, save
 from sdviewer.formats.tensors_out import ties_of
 from sdviewer.formats.torch_graph import keeps_objects
 from sdviewer.formats.torch_source import TorchZipSource
 from sdviewer.formats.zip_directory import STORED
+from sdviewer.repair.other_files import Others, no_others
 from sdviewer.repair.plan import Plan
 from sdviewer.repair.planning import make_plan
 from sdviewer.repair.recipe import Recipe, parse_recipe
@@ -62,6 +64,10 @@ class Document(Protocol):
 
     @property
     def checkpoint(self) -> Checkpoint: ...
+    @property
+    def plan(self) -> Plan | None: ...
+    @property
+    def others(self) -> OtherFiles: ...
 
 
 class _Dry(NamedTuple):
@@ -86,12 +92,15 @@ class SavePreview:
             "would_save": self.would_save,
             "save_map": self.save_map,
             "script": lambda params, _: Answer({"text": program(_recipe(params))}),
-            "slim": lambda params, _: Answer(slim_parts(self._document.checkpoint, _recipe(params))),
+            "slim": lambda params, _: Answer(
+                slim_parts(self._document.checkpoint, _recipe(params), self._document.others)
+            ),
         }
 
     def would_save(self, params: Params, progress: Progress) -> Answer:
         """What a save would write and lose, and what stands against it."""
         checkpoint, recipe, out = self._document.checkpoint, _recipe(params), str(params["out"])
+        plan = self._document.plan
         body: dict[str, Any] = {
             "own": checkpoint.container,
             "containers": containers_of(checkpoint),
@@ -103,7 +112,7 @@ class SavePreview:
         container = str(params.get("container") or "") or _suggested(checkpoint, recipe, out)
         body |= {"container": container, "tensors_alone": takes_tensors_alone(checkpoint, container)}
         try:
-            refuse_target(checkpoint, out, container)
+            refuse_target(checkpoint, out, container, inputs=() if plan is None else files_of(plan.others.values()))
         except SDViewerError as error:
             body["refused"] = failure(error)
         try:
@@ -113,10 +122,11 @@ class SavePreview:
         return Answer({**body, **_told(dry, checkpoint)})
 
     def _dry(self, recipe: Recipe, container: str, out: str, progress: Progress, *, any_name: bool = False) -> _Dry:
-        checkpoint, name, last = self._document.checkpoint, Path(out).name, self._last
+        checkpoint, others, name, last = self._document.checkpoint, self._document.others, Path(out).name, self._last
         wanted = (recipe, container, checkpoint.identity)
-        if last is None or last[:3] != wanted or (last.name != name and not any_name):
-            last = self._last = _Dry(*wanted, name, *lay_out(checkpoint, recipe, container, out, progress))
+        stale = last is None or not all(map(is_unchanged, last.plan.others.values()))
+        if last is None or stale or last[:3] != wanted or (last.name != name and not any_name):
+            last = self._last = _Dry(*wanted, name, *lay_out(checkpoint, recipe, container, out, progress, others))
         return last
 
     def save_map(self, params: Params, progress: Progress) -> Answer:
@@ -142,14 +152,14 @@ class SavePreview:
 
 
 def lay_out(
-    checkpoint: Checkpoint, recipe: Recipe, container: str, out: str, progress: Progress
+    checkpoint: Checkpoint, recipe: Recipe, container: str, out: str, progress: Progress, others: Others = no_others
 ) -> tuple[Plan, Receipt]:
     """All that a save does before it writes, with its receipt.
 
     Raises:
         SDViewerError: as `formats.saving.save`.
     """
-    plan = make_plan(recipe, checkpoint, tensors_alone=takes_tensors_alone(checkpoint, container))
+    plan = make_plan(recipe, checkpoint, tensors_alone=takes_tensors_alone(checkpoint, container), others=others)
     receipt = save(
         *(checkpoint, plan, out),
         container=container,

@@ -22,6 +22,7 @@ from sdviewer.core.paths import KeyPath, TypedStep, dotted
 from sdviewer.errors import SDViewerError
 from sdviewer.formats.torch_source import TorchSource
 from sdviewer.repair.operations.file_operation import all_paths
+from sdviewer.repair.other_files import Others, no_others
 from sdviewer.repair.patterns import literal_pattern
 from sdviewer.repair.planning import choose_state_dict, make_plan
 from sdviewer.repair.recipe import Recipe
@@ -61,13 +62,13 @@ class _Part:
     values: int = 0
 
 
-def slim_parts(checkpoint: Checkpoint, recipe: Recipe) -> dict[str, Any]:
+def slim_parts(checkpoint: Checkpoint, recipe: Recipe, others: Others = no_others) -> dict[str, Any]:
     """What stands beside the state dict that the recipe edits, or beside the largest model's."""
     nothing = {"state_dict": "", "kept": 0, "size": checkpoint.size, "parts": []}
     if not isinstance(checkpoint.source, TorchSource):
         return {**nothing, "why": f"{checkpoint.container} files hold nothing beside their tensors"}
     try:
-        plan = make_plan(recipe, checkpoint)
+        plan = make_plan(recipe, checkpoint, others=others)
         index = _largest_model(checkpoint) if plan.state_dict is None else plan.state_dict
     except SDViewerError as error:
         remedy = f" {text.visible(error.remedy)}" if error.remedy else ""

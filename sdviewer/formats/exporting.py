@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,6 +23,7 @@ from sdviewer.errors import RepairError, UsageError
 from sdviewer.formats.converting import WRITERS, Form, prove_tensors
 from sdviewer.formats.evaluation import dense_dtype
 from sdviewer.formats.file import File
+from sdviewer.formats.other_files import check_others, check_taken, files_of
 from sdviewer.formats.pieces import CHUNK, Layout, Made
 from sdviewer.formats.receipt import Receipt
 from sdviewer.formats.save_npz import npy_header, with_head
@@ -72,10 +73,14 @@ class Pick(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Picks:
-    """What is taken: `entries` are the tensors (indexes into `Checkpoint.tensors`) that the values are made of."""
+    """What is taken: `entries` are the tensors (indexes into `Checkpoint.tensors`) that the values are made of.
+
+    `others` are the checkpoints that a recipe takes tensors from, by their paths.
+    """
 
     picks: tuple[Pick, ...]
     entries: tuple[int, ...]
+    others: Mapping[str, Checkpoint] = field(default_factory=dict)
 
 
 def picks_of(checkpoint: Checkpoint, indexes: Sequence[int]) -> Picks:
@@ -142,7 +147,9 @@ def export(
         SaveError: it could not be written or did not verify; at `out` is what was there before.
         Cancelled: from `progress` or `before_naming`; likewise.
     """
-    refuse_target(checkpoint, out, kind, replacing)
+    refuse_target(checkpoint, out, kind, replacing, files_of(picks.others.values()))
+    check_others(picks.others.values())
+    check_taken([pick.value for pick in picks.picks], picks.others, lambda: progress(0, 0))
     alone = _alone(checkpoint, picks)
 
     def form(file: File | None) -> Form:
@@ -183,7 +190,7 @@ def _chosen(file: File | None, checkpoint: Checkpoint, picks: Picks, kind: str, 
         )
     widen = known.widens and (kind == "csv" or not raw)
     targets = tuple(Target(pick.name, _value(checkpoint, picks, pick.value, widen)) for pick in picks.picks)
-    plan = Plan(0, targets, unwrap=True)
+    plan = Plan(0, targets, unwrap=True, others=picks.others)
     return tensors_out(file, _alone(checkpoint, picks), plan, kind, shared="clone")
 
 

@@ -5,8 +5,8 @@ Law: they are inputs as the source is: never written, and what is taken is what 
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from sdviewer.core import text
@@ -15,7 +15,8 @@ from sdviewer.errors import OpenError, SaveError
 from sdviewer.formats.file import identity_of, same_file
 from sdviewer.formats.opening import open_checkpoint
 from sdviewer.formats.storage import checksum, tensor_source
-from sdviewer.repair.plan import Plan, taken
+from sdviewer.repair.other_files import placed
+from sdviewer.repair.plan import Expression, taken
 
 MOST_OPEN = 8
 """Checkpoints that are remembered."""
@@ -37,7 +38,7 @@ class OtherFiles:
         Raises:
             OpenError: it cannot be read.
         """
-        where = os.path.abspath(os.path.join(self._folder, path))  # noqa: PTH100, PTH118  any text, and as it is written
+        where = placed(path, self._folder)
         known = self._opened.pop(where, None)
         if known is None or not is_unchanged(known):
             known = open_checkpoint(where)
@@ -79,18 +80,23 @@ def changed(path: str) -> SaveError:
     )
 
 
-def check_others(plan: Plan) -> None:
+def identities(checkpoint: Checkpoint) -> list[dict[str, int]]:
+    """Which file it was when it was opened, or each of several, as plain values."""
+    return [asdict(one) for one in (checkpoint.identity, *[shard.identity for shard in checkpoint.shards.values()])]
+
+
+def check_others(others: Iterable[Checkpoint]) -> None:
     """Make sure that the files which tensors are taken from are still those that were opened.
 
     Raises:
         SaveError: one is not (code `file_changed`).
     """
-    for path, other in plan.others.items():
+    for other in others:
         if not is_unchanged(other):
-            raise changed(path)
+            raise changed(other.path)
 
 
-def check_taken(plan: Plan, tell: Callable[[], None]) -> None:
+def check_taken(values: Iterable[Expression], others: Mapping[str, Checkpoint], tell: Callable[[], None]) -> None:
     """Compare the checksums of the storages that tensors are taken from, where their archive states some.
 
     A copy would get a new checksum, that of the damaged bytes: nobody could see it any more. `tell` may cancel.
@@ -100,8 +106,8 @@ def check_taken(plan: Plan, tell: Callable[[], None]) -> None:
         Cancelled: from `tell`.
     """
     seen: set[tuple[str, str | None]] = set()
-    for tensor in dict.fromkeys(one for target in plan.targets for one in taken(target.value)):
-        other = plan.others[tensor.file]
+    for tensor in dict.fromkeys(one for value in values for one in taken(value)):
+        other = others[tensor.file]
         storage = (tensor.file, other.tensors[tensor.tensor].storage)
         if storage in seen:
             continue

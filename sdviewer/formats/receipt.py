@@ -34,6 +34,13 @@ class WrittenFile(NamedTuple):
     sha256: str
 
 
+class TakenFile(NamedTuple):
+    """Another file that tensors were taken from, and how many entries of the result are made of its tensors."""
+
+    file: str
+    tensors: int
+
+
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """One save. A dry run has `output`, `sha256` and `verified` None.
@@ -44,7 +51,7 @@ class Receipt:
     in bytes, `identity` is that of the file in its place, where it could be asked, `seconds_writing` ends when the
     bytes are on the disk. `checks` are sentences with numbers, one for each check that was made and held; `notes` say
     what the container made of the edit. `files` are those of a folder; then `sha256` is that of the list that
-    `sha256sum` prints of them.
+    `sha256sum` prints of them. `taken` are the other files that tensors come from.
     """
 
     output: str | None
@@ -64,6 +71,7 @@ class Receipt:
     checks: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     files: tuple[WrittenFile, ...] = ()
+    taken: tuple[TakenFile, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The document of `repair --json`, and behind it what the window's receipt shows besides."""
@@ -84,6 +92,7 @@ class Receipt:
             "checks": list(self.checks),
             "notes": list(self.notes),
             "files": [one._asdict() for one in self.files],
+            "taken": [one._asdict() for one in self.taken],
         }
 
     def lines(self) -> list[str]:
@@ -91,9 +100,12 @@ class Receipt:
         renamed = sum(1 for source, target in self.map.items() if isinstance(target, str) and target != source)
         done = f"{text.plural(self.written, 'entry', 'entries')}, {text.count(renamed)} renamed"
         done += f", {text.count(len(self.dropped))} left out; {text.size(self.size)}, {self.container}"
+        taken = [
+            f"  taken: {text.plural(one.tensors, 'tensor')} from {text.visible(one.file, 4000)}" for one in self.taken
+        ]
         if self.verified is None:
-            return [f"Would write {done}. Nothing was written.", *self._warning_lines()]
-        lines = [f"Saved {text.visible(self.output or '', 4000)}: {done}."]
+            return [f"Would write {done}. Nothing was written.", *taken, *self._warning_lines()]
+        lines = [f"Saved {text.visible(self.output or '', 4000)}: {done}.", *taken]
         lines += [f"  checked: {check}" for check in self.checks]
         lines += [f"  note: {note}" for note in self.notes]
         return [*lines, f"  sha256: {self.sha256}", *self._warning_lines()]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -26,7 +27,14 @@ from sdviewer.formats.folder_out import new_folder, refuse_existing_folder
 from sdviewer.formats.opening import open_checkpoint
 from sdviewer.formats.other_files import changed, check_others, check_taken, files_of, identity_at, is_unchanged
 from sdviewer.formats.pieces import Copy, Layout, Made, check_new_bytes, computed, copied, total, write_pieces
-from sdviewer.formats.receipt import WEIGHTS_ONLY_NOT_TRIED, WEIGHTS_ONLY_REFUSED, Receipt, Verified, WrittenFile
+from sdviewer.formats.receipt import (
+    WEIGHTS_ONLY_NOT_TRIED,
+    WEIGHTS_ONLY_REFUSED,
+    Receipt,
+    TakenFile,
+    Verified,
+    WrittenFile,
+)
 from sdviewer.formats.save_safetensors import lay_out_safetensors
 from sdviewer.formats.save_shards import INDEX
 from sdviewer.formats.save_torch_legacy import lay_out_torch_legacy
@@ -41,7 +49,7 @@ from sdviewer.formats.torch_source import TorchLegacySource, TorchSource, TorchZ
 from sdviewer.formats.verify import Proof, is_edited, verify
 from sdviewer.formats.zip_directory import STORED
 from sdviewer.pickles.emit import Edits
-from sdviewer.repair.plan import Computed, Plan, PlanWarning
+from sdviewer.repair.plan import Computed, Plan, PlanWarning, taken
 from sdviewer.repair.planning import key_map
 
 CONTAINERS_OF_SUFFIX: Mapping[str, tuple[str, ...]] = {
@@ -93,7 +101,7 @@ def save(
     chosen = choose_container(checkpoint, name, container, default_container)
     replacing = Replacing(overwrite, split_names, replaces)
     refuse_target(checkpoint, name, chosen, replacing, (*inputs, *files_of(plan.others.values())))
-    check_others(plan)
+    check_others(plan.others.values())
     with collector_off(), _named(checkpoint.path), _opened(checkpoint) as source:
         if source is not None and _keeps_container(checkpoint, plan, chosen, shared):
             form = _own_form(source, checkpoint, plan)
@@ -101,7 +109,8 @@ def save(
             form = converted(source, checkpoint, plan, chosen, name, shared=shared, max_shard_bytes=max_shard_bytes)
         if dry_run:
             return _receipt(form, checkpoint)
-        check_taken(plan, lambda: progress(0, 2 * total(form.layout.pieces)))
+        values = [target.value for target in plan.targets]
+        check_taken(values, plan.others, lambda: progress(0, 2 * total(form.layout.pieces)))
         if form.files:
             return _save_folder(checkpoint, form, source, name, progress, before_naming)
         return _Saving(checkpoint, form, source, name, ask_torch, progress, before_naming).run(replacing)
@@ -232,7 +241,7 @@ def _save_folder(
     files = [WrittenFile(name, part.size, part.sha256 or "") for name, part in receipts.items()]
     listed = "".join([f"{file.sha256}  {file.name}\n" for file in sorted(files)])
     unchanged = all(part.verified is not None and part.verified.source_unchanged for part in parts)
-    told_once = _last_checks(Verdict(None), unchanged)
+    told_once = _last_checks(Verdict(None), unchanged, form.plan.others)
     checks = [f"{name}: {check}" for name, part in receipts.items() for check in part.checks if check not in told_once]
     whole = _receipt(
         form,
@@ -305,7 +314,7 @@ class _Saving:
                 verified=Verified(True, True, True, verdict.loads, unchanged),
                 warnings=(*_torch_warning(verdict), *_left_over(temporary.losses)),
                 seconds=(written - started, verified - written),
-                checks=_last_checks(verdict, unchanged),
+                checks=_last_checks(verdict, unchanged, self.form.plan.others),
             )
 
     def _write(self, temporary: TemporaryFile) -> None:
@@ -539,15 +548,23 @@ def _receipt(
         checks=(*proof.checks, *checks) if proof else (),
         notes=(*layout.notes, *(form.evaluation.notes if form.evaluation is not None else ())),
         identity=identity,
+        taken=_taken(plan),
     )
 
 
-def _last_checks(verdict: Verdict, unchanged: bool) -> list[str]:
+def _taken(plan: Plan) -> tuple[TakenFile, ...]:
+    """How many tensors of the result come from each of the other files."""
+    files = Counter([file for target in plan.targets for file in {one.file for one in taken(target.value)}])
+    return tuple([TakenFile(file, tensors) for file, tensors in files.items()])
+
+
+def _last_checks(verdict: Verdict, unchanged: bool, others: Iterable[str]) -> list[str]:
     checks = []
     if verdict.loads:
         checks.append('torch.load(weights_only=True, map_location="cpu") opens it')
     if unchanged:
         checks.append("the source is the file it was: same inode, size and times")
+        checks += [f"{visible(path, 400)} is the file it was too" for path in others]
     return checks
 
 

@@ -275,7 +275,7 @@ class Editing:
             if write_file(session, path, toml.encode()):
                 session.mark_recipe_saved(draft)
 
-        session.recipe_text(draft, write)
+        session.recipe_text(draft, write, path=path)
 
     def export_script(self) -> None:
         """The recipe as a Python program without sdviewer; where none can be made, that is told first."""

@@ -95,8 +95,13 @@ class Saving(Writing):
         self.last: SaveOrder | None = None
         self.written: Saved | None = None
 
-    def begin(self, order: SaveOrder, recipe: Draft, info: Mapping[str, Any]) -> bool:
-        """Write a copy; `info` is that of what is open. False: another one is under way, which is told."""
+    def begin(
+        self, order: SaveOrder, recipe: Draft, info: Mapping[str, Any], others: Mapping[str, Any] | None = None
+    ) -> bool:
+        """Write a copy; `info` is that of what is open, `others` the files that tensors are taken from (EDIT).
+
+        False: another one is under way, which is told.
+        """
         if not self._is_free():
             return False
         self.last = order
@@ -117,6 +122,7 @@ class Saving(Writing):
                 overwrite=order.overwrite,
                 split_names=order.sure,
                 replaces=None if order.sure else self._files.get(order.out),
+                others=others,
             )
 
         self._run(order.out, start, saved)

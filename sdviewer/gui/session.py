@@ -481,9 +481,10 @@ class Session(QObject):
         """Carry a recipe out that lies in a file, in the place of the one there is."""
         self.ask("read_recipe", {"path": path}, lambda body, _: self.put_recipe(Draft.from_body(body["draft"]), label))
 
-    def recipe_text(self, draft: Draft, done: Callable[[str], object], lane: str = "") -> None:
-        """A recipe as people read it."""
-        self.ask("recipe_text", {"recipe": draft.to_text()}, lambda body, _: done(str(body["text"])), lane=lane)
+    def recipe_text(self, draft: Draft, done: Callable[[str], object], lane: str = "", path: str = "") -> None:
+        """A recipe as people read it; `path` is where it will be written."""
+        params = {"recipe": draft.to_text(), "path": path}
+        self.ask("recipe_text", params, lambda body, _: done(str(body["text"])), lane=lane)
 
     def mark_recipe_saved(self, draft: Draft) -> None:
         """A file holds this recipe now."""
@@ -642,7 +643,7 @@ class Session(QObject):
 
         def begin() -> None:
             try:
-                if self.saving.begin(order, self.recipe, self.info):
+                if self.saving.begin(order, self.recipe, self.info, self.edit.get("others")):
                     self._saved_recipe = self.recipe
             finally:
                 self._end_turn()

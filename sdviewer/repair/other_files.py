@@ -5,11 +5,16 @@ No room below `formats` opens a file: whoever carries a recipe out gives the pla
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from typing import TypeAlias
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeAlias
 
 from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.errors import UsageError
+
+if TYPE_CHECKING:
+    from sdviewer.repair.recipe import Recipe
 
 Others: TypeAlias = Callable[[str], Checkpoint]
 """Opens the checkpoint at a path of a recipe, header only; raises what opening raises (`OpenError`)."""
@@ -22,3 +27,27 @@ def no_others(path: str) -> Checkpoint:
         UsageError: this one does.
     """
     raise UsageError("no other file can be opened here", path=path)
+
+
+def placed(path: str, folder: str) -> str:
+    """A path that means the same everywhere, of one that is relative to a folder ("": the current one)."""
+    # (a Path would change what the user wrote)
+    return os.path.abspath(os.path.join(folder, path))  # noqa: PTH100, PTH118
+
+
+def anchored(recipe: Recipe, folder: str) -> Recipe:
+    """A recipe that lies in a folder, with paths that mean the same wherever it is carried out."""
+    return replace(recipe, steps=tuple([step.with_paths(lambda path: placed(path, folder)) for step in recipe.steps]))
+
+
+def beside(recipe: Recipe, folder: str) -> Recipe:
+    """A recipe as it is written into a folder: what lies in or below that has a path from there.
+
+    So a folder of checkpoints and recipes can be moved as a whole.
+    """
+    inside = os.path.join(placed(folder, ""), "")  # noqa: PTH118
+
+    def shorter(path: str) -> str:
+        return path[len(inside) :].replace(os.sep, "/") if path.startswith(inside) and path != inside else path
+
+    return replace(recipe, steps=tuple([step.with_paths(shorter) for step in recipe.steps]))

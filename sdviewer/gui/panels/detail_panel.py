@@ -435,7 +435,10 @@ def made_words(facts: Facts) -> str:
 
 def _written_words(facts: Facts) -> str:
     """That some of the numbers that are shown are not those in the file."""
-    writes = (facts.get("made") or {}).get("writes")
+    made = facts.get("made") or {}
+    if made.get("taken"):
+        return f"Taken from another file: {made['from'][0][0]}. Plots and statistics are of the numbers there."
+    writes = made.get("writes")
     if not writes or not facts.get("source"):
         return ""
     count = sum(len(texts) for _, texts in writes)

@@ -347,7 +347,7 @@ class RecipeCard(Card):
 def _save_recipe(parent: QWidget, saved: Saved, session: Session) -> None:
     path = _chosen(parent, "Save the recipe", saved, "toml", "Recipes (*.toml)")
     if path:
-        session.recipe_text(saved.draft, lambda toml: write_file(session, path, toml.encode()))
+        session.recipe_text(saved.draft, lambda toml: write_file(session, path, toml.encode()), path=path)
 
 
 def _load(saved: Saved) -> Card:

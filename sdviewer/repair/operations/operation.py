@@ -96,6 +96,10 @@ class Operation(ABC):
         """Where the module paths of `_metadata` go that change: their new path, None where the entry goes."""
         return follow_keys(modules, keys, new_keys)
 
+    def with_paths(self, moved: Callable[[str], str]) -> Self:
+        """The step with the paths of the files that it names as `moved` gives them."""
+        return self
+
     @classmethod
     def from_step(cls, reader: FieldReader) -> Self:
         """Read a step's table.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from sdviewer.core import text
 from sdviewer.core.checkpoint import Checkpoint, StateDict, TensorInfo
@@ -81,6 +81,10 @@ class Take(TensorOperation):
         """Without those that have their default."""
         told = stated(self, {"from": "path", "state_dict": "state_dict"})
         return told | ({"to": [list(rule) for rule in self.to]} if self.to else {})
+
+    def with_paths(self, moved: Callable[[str], str]) -> Self:
+        """The file that tensors are taken from."""
+        return replace(self, path=moved(self.path))
 
     def plan_entries(self, entries: Sequence[Entry], others: Others = no_others) -> EntryChanges:
         """Matched are the tensors that are taken; `keys` are keys of the other file and restrict nothing here."""
