@@ -7,7 +7,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from sdviewer.cli.repair import recipe_text
+from sdviewer.cli.repair import folder_of, recipe_text
 from sdviewer.errors import UsageError
 
 NAME = "script"
@@ -24,10 +24,14 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Write the program; nothing of it is run."""
     from sdviewer.formats.temporary import Replacing, temporary_file
+    from sdviewer.repair.other_files import anchored, beside
     from sdviewer.repair.recipe import parse_recipe
     from sdviewer.repair.script import program
 
-    text = program(parse_recipe(recipe_text(arguments.recipe), path=arguments.recipe))
+    recipe = parse_recipe(recipe_text(arguments.recipe), path=arguments.recipe)
+    # The program looks for the files that it takes tensors from beside itself, as the recipe does.
+    recipe = anchored(recipe, folder_of(arguments.recipe))
+    text = program(recipe if arguments.output is None else beside(recipe, folder_of(arguments.output)))
     if arguments.output is None:
         sys.stdout.write(text)
         return 0

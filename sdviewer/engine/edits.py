@@ -65,7 +65,7 @@ from sdviewer.repair.operations.set_value import PLAIN_TYPES
 from sdviewer.repair.operations.tensor_operation import TensorOperation
 from sdviewer.repair.operations.whole_file import WholeFile
 from sdviewer.repair.other_files import anchored, beside, placed
-from sdviewer.repair.patterns import SEARCH, literal_pattern, literal_rule
+from sdviewer.repair.patterns import SEARCH, literal_pattern, literal_rule, prefix_rule
 from sdviewer.repair.plan import Plan
 from sdviewer.repair.planning import Preview, PreviewRow, make_plan, preview_operation
 from sdviewer.repair.recipe import Recipe, parse_recipe
@@ -408,7 +408,7 @@ class Edits:
                 raise UsageError("a module cannot be moved into itself")
             if is_module:
                 prefixes.append((old, new))
-                rules.append(_prefix_rule(old, new))
+                rules.append(prefix_rule(old, new))
             else:
                 rules.append(literal_rule(old, new))
         if not rules:
@@ -572,13 +572,6 @@ def _row(operation: Operation, row: PreviewRow) -> list[Any]:
 
 def _visible(parts: Parts) -> list[list[str]]:
     return [[text.visible(part.text), part.kind] for part in parts]
-
-
-def _prefix_rule(old: str, new: str) -> tuple[str, str]:
-    """A rule that exchanges a module's prefix, whatever characters it holds."""
-    if any(ch in old + new for ch in "*{}") or old.startswith(("re:", "re.full:")):
-        return f"{SEARCH}^{re.escape(old)}", new.replace("\\", r"\\")
-    return f"{old}**", f"{new}**"
 
 
 def _common_part(keys: Sequence[str]) -> str:

@@ -247,6 +247,13 @@ def literal_rule(old: str, new: str) -> tuple[str, str]:
     return FULL + (re.escape(old) or "(?:)"), new.replace("\\", r"\\")
 
 
+def prefix_rule(old: str, new: str) -> tuple[str, str]:
+    """A rule that exchanges a module's prefix, with its dot, whatever characters it holds."""
+    if any(ch in old + new for ch in "*{}") or old.startswith((SEARCH, FULL)):
+        return f"{SEARCH}^{re.escape(old)}", new.replace("\\", r"\\")
+    return f"{old}**", f"{new}**"
+
+
 def split_flags(body: str) -> tuple[str, str]:
     """Flags that must stand first in a regular expression, and the rest of it."""
     flags = _FLAGS.match(body)

@@ -445,7 +445,7 @@ class _Planner:
         entries = entries_of(targets, self.source, self.checkpoint)
         try:
             changes = step.plan_entries(entries, self._open)
-        except (OpenError, UsageError) as error:
+        except (OpenError, RepairError, UsageError) as error:
             error.message = f"{where}: {error.message}"
             raise
         self._check(changes.refusal, *_old_and_new(entries, changes), where)

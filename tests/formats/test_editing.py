@@ -17,14 +17,16 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from safetensors.torch import load_file, save_file
 
 from sdviewer.core.paths import KeyPath
-from sdviewer.errors import RepairError, UsageError
+from sdviewer.errors import OpenError, RepairError, UsageError
 from sdviewer.formats import open_checkpoint, save
+from sdviewer.formats.other_files import OtherFiles
 from sdviewer.formats.saving import LAYOUTS
 from sdviewer.repair.history import History, Step
 from sdviewer.repair.operations import OPERATIONS, Operation, operation_from_step
 from sdviewer.repair.plan import Computed, Plan
 from sdviewer.repair.planning import make_plan
 from sdviewer.repair.recipe import Recipe, parse_recipe
+from sdviewer.repair.transforms import Taken
 from tests.formats.saved_files import load_every_way, records, same, tensors_in
 from tests.repair.test_recipe import OPERATION_VALUES
 
@@ -45,6 +47,18 @@ def state_dict() -> OrderedDict[str, Any]:
     paths = ["", "module", *[f"module.blocks.{i}" for i in range(3)], "module.head"]
     found._metadata = OrderedDict({path: {"version": 1 + len(path)} for path in paths})  # type: ignore[attr-defined]
     return found
+
+
+def other() -> dict[str, torch.Tensor]:
+    """What is taken: of other dtypes and shapes, tied and views, under another prefix, one that is new."""
+    tied = torch.arange(20.0).reshape(4, 5) * 3
+    return {
+        "net.blocks.0.weight": torch.tensor([[1.5, float("nan"), -0.0], [1, 2, 3]], dtype=torch.bfloat16),
+        "net.blocks.0.bias": tied,
+        "net.blocks.1.bias": tied,
+        "net.new": tied.t()[1:3],
+        "net.steps": torch.tensor(9),
+    }
 
 
 def _zip(folder: Path) -> Path:
@@ -121,6 +135,13 @@ TABLES: dict[str, st.SearchStrategy[dict[str, Any]]] = {
         {"path": st.sampled_from(["epoch", "note.1.lr"]), "value": st.sampled_from([7, 2.5, True, "text"])}
     ),
     "leave_out": st.fixed_dictionaries({"paths": st.sampled_from([["note"], ["epoch"], ["note.1.lr"]])}),
+    "take": st.fixed_dictionaries(
+        {"from": st.sampled_from(["other.pth", "nowhere.pth"])},
+        optional={
+            "keys": st.lists(st.sampled_from(["net.blocks.**", "**.bias", "net.new", "net.**"]), min_size=1, max_size=2),
+            "to": st.just([["net.**", "module.**"]]),
+        },
+    ),
     "wrap": st.fixed_dictionaries({"key": st.sampled_from(["state", "model"])}),
 }  # fmt: skip
 
@@ -149,6 +170,8 @@ class Editing(RuleBasedStateMachine):
     @initialize(kind=st.sampled_from(sorted(MADE)))
     def open(self, kind: str) -> None:
         self.source = MADE[kind](self.folder)
+        self.other = other()
+        torch.save({"model": self.other}, self.folder / "other.pth")
         self.bytes = self.source.read_bytes()
         self.checkpoint = open_checkpoint(self.source)
         self.content = loaded(self.source)
@@ -216,9 +239,9 @@ class Editing(RuleBasedStateMachine):
         out = self.folder / f"out{self.source.suffix}"
         out.unlink(missing_ok=True)
         try:
-            plan = make_plan(recipe, self.checkpoint)
+            plan = make_plan(recipe, self.checkpoint, others=OtherFiles(str(self.folder)))
             save(self.checkpoint, plan, out, ask_torch=False)
-        except (RepairError, UsageError):
+        except (OpenError, RepairError, UsageError):
             assert not out.exists()
         else:
             self.compare(plan, out)
@@ -247,6 +270,8 @@ class Editing(RuleBasedStateMachine):
             if isinstance(target.value, Computed):
                 made = tuple(value.shape), str(value.dtype), value.is_contiguous()
                 assert made == (target.value.shape, f"torch.{target.value.dtype}", True)
+                if isinstance(target.value.transform, Taken):
+                    assert same(value.detach(), self.other[target.value.transform.key])
             else:
                 kept[target.key] = before[state_dict.keys[target.value.entry]]
         assert same({key: after[key] for key in kept}, kept)

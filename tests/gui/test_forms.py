@@ -55,6 +55,8 @@ STEPS: tuple[dict[str, Any], ...] = (
     {"op": "spectral_norm"},
     {"op": "metadata", "set": {"format": "pt", "long": "two\nlines", "quoted": '"q"'}, "remove": ["author"]},
     {"op": "cast", "dtype": "float16"},
+    {"op": "take", "from": "b.pth"},
+    {"op": "take", "from": "/b/c.pth", "state_dict": "ema", "keys": ["a.**"], "to": [["a.**", "**"]]},
     {"op": "clone"},
     {"op": "tie", "from": "a", "to": ["b"]},
 )

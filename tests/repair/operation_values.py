@@ -36,6 +36,7 @@ from sdviewer.repair.operations import (
     Squeeze,
     Stack,
     Strip,
+    Take,
     Tie,
     Transpose,
     Unsqueeze,
@@ -176,4 +177,5 @@ OPERATION_VALUES = {
         **COMMON,
     ),
     Extract: st.builds(Extract, **COMMON),
+    Take: st.builds(Take, path=TEXTS, state_dict=st.just("auto") | TEXTS, to=st.just(()) | RULES, **KEYED),
 }

@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from sdviewer.errors import RepairError, SDViewerError, UsageError
 from sdviewer.formats.converting import takes_tensors_alone
 from sdviewer.formats.opening import open_checkpoint
+from sdviewer.formats.other_files import OtherFiles
 from sdviewer.formats.saving import choose_container, save
 from sdviewer.repair.operations import OPERATIONS
 from sdviewer.repair.planning import make_plan
@@ -149,14 +150,15 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
             checkpoint = open_checkpoint(str(source))
             container = choose_container(checkpoint, str(ours), None, parsed.save_format)
             alone = takes_tensors_alone(checkpoint, container)
-            plan = make_plan(parsed, checkpoint, state_dict=state_dict, tensors_alone=alone)
+            others = OtherFiles(str(source.parent))
+            plan = make_plan(parsed, checkpoint, state_dict=state_dict, tensors_alone=alone, others=others)
             save(checkpoint, plan, str(ours), container=container, shared=parsed.save.shared, ask_torch=False)
         except SDViewerError as error:
             code = error.exit_code
         text = program(parsed)
         chosen = [] if state_dict is None else ["--state-dict", state_dict]
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", ["program.py", str(source), str(theirs), *chosen])
+            patch.setattr(sys, "argv", [str(source.parent / "program.py"), str(source), str(theirs), *chosen])
             with pytest.raises(SystemExit) as ended:
                 exec(compile(text, "program.py", "exec"), {"__name__": "__main__"})
         said = capsys.readouterr().err
@@ -370,6 +372,23 @@ STEPS: dict[str, list[str]] = {
         'paths = ["nothing"]',
         'paths = ["model"]',
         'paths = ["optimizer.param_groups.0"]',
+    ],
+    "take": [
+        'from = "bare.pt"',
+        'from = "odd.pt"',
+        'from = "training.pt"\nstate_dict = "ema"\nkeys = ["**.weight", "**.norm.**"]',
+        'from = "training.pt"',
+        'from = "dtypes.pt"\nto = [["{a}", "module.blocks.{a}"]]',
+        'from = "dtypes.pt"\nkeys = ["float32", "nothing"]\nexpect = { matched = 1, changed = 1, dead_rules = 1 }',
+        'from = "dtypes.pt"\nkeys = ["turned", "tied"]\nto = [["t*", "module.head.*"], ["tied", "b"]]',
+        'from = "dtypes.pt"\nkeys = ["tied", "float32"]\nto = [["tied", "module.embed.weight"], ["float32", "x"]]',
+        'from = "dtypes.pt"\nkeys = ["float32"]\nto = [["float32", "module.head._extra_state"]]',
+        'from = "dtypes.pt"\nkeys = ["float32"]\nto = [["float32", "module.head"]]',
+        'from = "dtypes.pt"\nto = [["float*", "x"]]',
+        'from = "dtypes.pt"\nkeys = ["nothing.**"]',
+        'from = "nowhere.pt"',
+        'from = "training.pt"\nstate_dict = "optimizer"',
+        'from = "training.pt"\nstate_dict = "nowhere"',
     ],
     "metadata": ['set = { a = "b" }'],
     "wrap": ["", 'key = "a.b"'],

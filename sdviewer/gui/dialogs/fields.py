@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from PySide6.QtCore import QObject, Qt, Signal
 from PySide6.QtGui import QFontMetrics
-from PySide6.QtWidgets import QCheckBox, QCompleter, QLineEdit, QPlainTextEdit, QWidget
+from PySide6.QtWidgets import QCheckBox, QCompleter, QFileDialog, QHBoxLayout, QLineEdit, QPlainTextEdit, QWidget
 
 from sdviewer.gui import resources, widgets
 from sdviewer.gui.dialogs.forms.form import Entry
@@ -64,6 +64,31 @@ class TextField(FieldWidget):
 
     def set_value(self, value: Any) -> None:
         self.line.setText(str(value or ""))
+
+
+class FileField(TextField):
+    """The path of a file: typed, or chosen."""
+
+    def __init__(self, entry: Entry) -> None:
+        super().__init__(entry)
+        self.browse = widgets.button("Browse…", "open")
+        self.browse.setAccessibleName(f"Choose: {self.line.accessibleName()}")
+        self.browse.clicked.connect(self._choose)
+        self.widget = QWidget()
+        self.widget.setFocusProxy(self.line)
+        row = QHBoxLayout(self.widget)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(8)
+        row.addWidget(self.line, 1)
+        row.addWidget(self.browse)
+
+    def set_wrong(self, wrong: bool) -> None:
+        widgets.set_property(self.line, "wrong", wrong)
+
+    def _choose(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self.widget, "Choose a checkpoint", self.line.text())
+        if path:
+            self.line.setText(path)
 
 
 class NumberField(TextField):
@@ -250,6 +275,7 @@ FIELDS: Final[dict[str, Callable[[Entry], FieldWidget]]] = {
     "pairs": PairsField,
     "choice": ChoiceField,
     "flag": FlagField,
+    "file": FileField,
 }
 """The widget of each kind of entry."""
 

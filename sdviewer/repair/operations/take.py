@@ -91,6 +91,10 @@ class Take(TensorOperation):
         other = others(self.path)
         state_dict = other.state_dicts[choose_state_dict(other, self.state_dict)]
         try:
+            if state_dict.role == "optimizer":
+                raise RepairError(
+                    f"nothing to take: in {quoted(_name(self.path))} it is an optimizer, which has no keys"
+                )
             names, dead_rules = self._new_keys(state_dict.keys)
             found = list(self._chosen(other, state_dict, names))
             _refuse_values(found, entries)
@@ -128,9 +132,13 @@ class Take(TensorOperation):
         from_key: dict[str, str] = {}
         first: dict[Hashable, Taken] = {}
         for key, name, tensor in zip(state_dict.keys, names, state_dict.tensor_of, strict=True):
-            if tensor < 0 or (is_meant is not None and not is_meant(key)):
+            if tensor < 0:
                 continue
             info = other.tensors[tensor]
+            # (also of those that another step takes)
+            made = first.setdefault(tied(info), Taken(other.path, other.identity, tensor, key))
+            if is_meant is not None and not is_meant(key):
+                continue
             if why := _why_not(info, other):
                 raise _cannot(key, f"in {quoted(_name(other.path))} {why}")
             if name in from_key:
@@ -138,7 +146,6 @@ class Take(TensorOperation):
                 why = "it stands there twice" if from_key[name] == key else both
                 raise KeyCollision(f"cannot take {quoted(key)}: {why}", key=key, remedy=_LEAVE_OUT)
             from_key[name] = key
-            made = first.setdefault(tied(info), Taken(other.path, other.identity, tensor, key))
             yield Entry(name, Computed(made, (), info.shape, info.dtype), info.shape, info.dtype, tied=made)
         if not from_key:
             where = quoted(_name(other.path))

@@ -37,6 +37,7 @@ from sdviewer.repair.operations import (
     Squeeze,
     Stack,
     Strip,
+    Take,
     Transpose,
     Unsqueeze,
     Unstack,
@@ -95,6 +96,7 @@ SAYINGS: Mapping[str, Callable[[Any], Said]] = MappingProxyType({
     **{op: lambda step: Said(step.op, _fields(step), "NumPy") for op in ("weight_norm", "spectral_norm")},
     "leave_out": lambda step: Said("leave_out", {"paths": {path: means([path]) for path in step.paths}}),
     "wrap": lambda step: Said("wrap", {}),
+    "take": lambda step: _take(step),
     **{
         op: lambda step: Said(step.op, _fields(step))
         for op in (
@@ -130,7 +132,7 @@ _HOMES: Mapping[str, tuple[str, ...]] = MappingProxyType({
         op: (op,)
         for op in (
             *("clone", "untie", "tie", "broadcast", "add", "edit", "clean", "scale", "prune", "drop_objects"),
-            *("split", "fuse", "stack", "unstack", "rows", "metadata"),
+            *("split", "fuse", "stack", "unstack", "rows", "metadata", "take"),
         )
     },
     "files": ("run",),
@@ -279,7 +281,7 @@ def _step(found: Operation, number: int, wraps: list[str]) -> Iterator[str]:
         if wraps:
             arguments["again"] = True
         wraps.append(found.key)
-    if found.keys and not isinstance(found, Choice):
+    if found.keys and not isinstance(found, Choice | Take):
         arguments["where"] = means(found.keys)
     expect = found.to_step().get("expect")
     values = [_CHECKPOINT, label, *([expect] if expect else []), Code(call.function)]
@@ -359,6 +361,11 @@ def _unstack(step: Unstack) -> Said:
 def _broadcast(step: Broadcast) -> Said:
     code = rule_code(compile_rule(step.blocks, step.to))
     return Said("broadcast", {"from_": step.source, "pattern": code.pattern, "to": code.result, "tied": step.tied})
+
+
+def _take(step: Take) -> Said:
+    rules = [(rule.pattern, rule.result) for rule in [rule_code(compile_rule(*rule)) for rule in step.to]]
+    return Said("take", {**_without(step, "to"), **_choice(step.keys), **({"rules": rules} if rules else {})})
 
 
 _CHECKPOINT = Code("checkpoint")

@@ -19,10 +19,11 @@ Kind = Literal[
     "value",
     "scalar",
     "scalars",
+    "file",
 ]
 """One line; a list, one a line; the same where "" is one of them; rules as `pattern -> result`, one a line; texts as
 `name = text`, one a line; one of a few; yes or no; a whole number; several of them; any number; a plain value of
-Python; a number or a word; several of them.
+Python; a number or a word; several of them; the path of a file.
 """
 
 Group = Literal["keys", "shapes", "values", "file"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -34,6 +35,7 @@ class Checkpoint:
     """A file, and the `entries` of the state dict in it that the steps change.
 
     `metadata` is the text of a safetensors file. `modules` says where the paths of `_metadata` go, None for nowhere.
+    `others` are the files that tensors are taken from.
     """
 
     def __init__(self, root: Any, metadata: dict[str, str] | None = None) -> None:
@@ -44,6 +46,7 @@ class Checkpoint:
         self.modules: dict[str, str | None] = {}
         self.is_twice = False
         self.made: dict[Any, torch.Tensor] = {}
+        self.others: dict[Path, Checkpoint] = {}
         self.gone: list[tuple[dict[Any, Any], Any]] = []
 
     @property
@@ -57,7 +60,7 @@ def step(checkpoint: Checkpoint, label: str, operation: Callable[..., Done], **f
     try:
         done = operation(checkpoint, **fields)
     except (ArithmeticError, NotImplementedError, RecipeError, RuntimeError) as error:
-        raise RecipeError(f"{label}: {error}") from error
+        raise RecipeError(f"{label}: {error}", getattr(error, "exit_code", 1)) from error
     if done.dead:
         warn(f"{label}: matches nothing: {', '.join(map(repr, done.dead))}")
     return done

@@ -58,6 +58,8 @@ def load(path: Path) -> Checkpoint:
 
 def save(checkpoint: Checkpoint, out: Path, *, zipped: bool = True, aliases: bool = True) -> None:
     """Write a temporary file and rename it, so that a failure leaves what was there."""
+    if out.exists() and any(map(out.samefile, checkpoint.others)):
+        raise RecipeError("OUT is a file that tensors are taken from", 2)
     temporary = out.with_name(f".{out.name}.new")
     try:
         if out.suffix == ".safetensors":

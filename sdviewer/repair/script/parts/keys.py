@@ -54,15 +54,20 @@ def rename_in_turn(checkpoint: Checkpoint, *, rules: Sequence[tuple[str, Any]], 
 
 def rename_by_number(checkpoint: Checkpoint, *, rules: Sequence[tuple[str, Any]], where: Chosen | None = None) -> Done:
     """Rename each key by the first rule that matches it, where a rule counts what its numbers end at."""
-    old = chosen_keys(checkpoint, where)
-    new: dict[str, str | None] = {}
+    new, dead = by_first(chosen_keys(checkpoint, where), rules)
+    return Done(len(new), rekey(checkpoint, new, follow_keys), dead)
+
+
+def by_first(keys: Sequence[str], rules: Sequence[tuple[str, Any]]) -> tuple[dict[str, str], list[str]]:
+    """What each key becomes by the first rule that matches it, and the rules that are none's first."""
+    new: dict[str, str] = {}
     dead = []
     for pattern, result in rules:
-        name = renamer(pattern, result, old)
-        found = {key: renamed for key in old if key not in new and (renamed := name(key)) is not None}
+        name = renamer(pattern, result, keys)
+        found = {key: renamed for key in keys if key not in new and (renamed := name(key)) is not None}
         dead += [] if found else [pattern]
         new.update(found)
-    return Done(len(new), rekey(checkpoint, new, follow_keys), dead)
+    return new, dead
 
 
 def rename_keys(checkpoint: Checkpoint, *, names: Mapping[str, str], where: Chosen | None = None) -> Done:
