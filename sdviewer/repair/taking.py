@@ -27,7 +27,8 @@ def take_step(pairs: Sequence[tuple[str | None, str]], path: str, keys: Sequence
         raise NoMatch("there is nothing to take")
     chosen = dict.fromkeys([key for _, key in pairs])
     patterns = () if chosen.keys() >= set(keys) else _patterns(chosen, keys)
-    rules = _rules({key: here for here, key in pairs if here is not None})
+    here = {key: new for new, key in pairs if new is not None}
+    rules = _rules(here, follow=len(here) < len(pairs))
     if max(len(patterns), len(rules)) > MOST_KEYS:
         raise UsageError(
             f"more than {MOST_KEYS:,} keys would have to be named one by one",
@@ -82,14 +83,18 @@ def _family(key: str) -> str:
     return ".".join(pieces) if literal_pattern(key) == key else literal_pattern(key)
 
 
-def _rules(here: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Rules that give each key its own here: one exchange of a prefix, and before it what that does not give."""
+def _rules(here: Mapping[str, str], *, follow: bool) -> list[tuple[str, str]]:
+    """Rules that give each key its own here: one exchange of a prefix, and before it what that does not give.
+
+    Key by key where that is shorter, unless other keys shall `follow` the exchange.
+    """
     exchanges = Counter([found for key, new in here.items() if key != new and (found := _exchange(key, new))])
     common = [prefix_rule(*exchange) for exchange, _ in exchanges.most_common(1)]
     changed = Rename(rules=tuple(common)).change(list(here)).new_keys if common else list(here)
     others = [literal_rule(key, new) for (key, new), found in zip(here.items(), changed, strict=True) if found != new]
     alone = [literal_rule(key, new) for key, new in here.items() if key != new]
-    return [*others, *common] if len(others) < len(alone) else alone
+    rules = [*others, *common]
+    return rules if len(rules) < len(alone) or (follow and common) else alone
 
 
 def _exchange(key: str, new: str) -> tuple[str, str] | None:

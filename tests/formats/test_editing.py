@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from safetensors.torch import load_file, save_file
 
-from sdviewer.core.paths import KeyPath
+from sdviewer.core.paths import KeyPath, TypedStep
 from sdviewer.errors import OpenError, RepairError, UsageError
 from sdviewer.formats import open_checkpoint, save
 from sdviewer.formats.other_files import OtherFiles
@@ -271,7 +271,7 @@ class Editing(RuleBasedStateMachine):
                 made = tuple(value.shape), str(value.dtype), value.is_contiguous()
                 assert made == (target.value.shape, f"torch.{target.value.dtype}", True)
                 if isinstance(target.value.transform, Taken):
-                    assert same(value.detach(), self.other[target.value.transform.key])
+                    assert same(value.detach(), self.other[target.value.transform.key].contiguous())
             else:
                 kept[target.key] = before[state_dict.keys[target.value.entry]]
         assert same({key: after[key] for key in kept}, kept)
@@ -293,7 +293,7 @@ def _changed(plan: Plan, rest: dict[str, Any]) -> dict[str, Any]:
         *above, last = path
         found: Any = rest
         for step in above:
-            found = found[step]
+            found = found[int(step.value) if isinstance(step, TypedStep) else step]
         return found, last
 
     for path, value in plan.values.items():
