@@ -107,6 +107,7 @@ def _computed(checkpoint: Checkpoint, plan: Plan, index: int, changes: Changes) 
             old_keys.append(source.keys[entry])
             tensor_of.append(source.tensor_of[entry])
             new_keys.append(None)
+        pieces = sum(next(sources(target.value), None) is not None for target in targets)
         for number, target in enumerate(targets):
             old_keys.append(source.keys[entry] if number == 0 else target.key)
             new_keys.append(target.key)
@@ -115,7 +116,7 @@ def _computed(checkpoint: Checkpoint, plan: Plan, index: int, changes: Changes) 
                 tensor_of.append(made)
                 computed[made] = target.value
                 like = tensors[source.tensor_of[entry]] if source.tensor_of[entry] >= 0 else None
-                told[made] = _change(target, target.value, checkpoint, source, number if len(targets) > 1 else -1)
+                told[made] = _change(target, target.value, checkpoint, source, number if pieces > 1 else -1)
                 tensors.append(_info(target, target.value, (*source.path, target.key), like))
             else:
                 tensor_of.append(source.tensor_of[target.value.entry])

@@ -343,7 +343,8 @@ class _Saving:
                 self._tell(self.size, self.size)
             return proof, check.verdict() if check is not None else Verdict(None, self._why_no_torch())
         except SaveError as error:
-            error.path = self.out
+            if error.path not in self.form.plan.others:
+                error.path = self.out
             raise
         except SDViewerError as error:
             raise SaveError(
