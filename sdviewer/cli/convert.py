@@ -60,8 +60,9 @@ def run(arguments: Namespace) -> int:
 def _plan(checkpoint: Checkpoint, state_dict: str | None, tensors_alone: bool) -> Plan:
     """Everything as it is; with a state dict named, that one as the root."""
     from sdviewer.repair.operations.unwrap import Unwrap
-    from sdviewer.repair.planning import choose_state_dict, make_plan
+    from sdviewer.repair.planning import make_plan
     from sdviewer.repair.recipe import Recipe
+    from sdviewer.repair.state_dicts import choose_state_dict
 
     if state_dict is None:
         return make_plan(Recipe(), checkpoint)

@@ -44,7 +44,7 @@ def find_state_dict(checkpoint: Checkpoint, name: str) -> int:
     Raises:
         UsageError: there is none, or several; the message lists what there is.
     """
-    from sdviewer.repair.planning import choose_state_dict
+    from sdviewer.repair.state_dicts import choose_state_dict
 
     return choose_state_dict(checkpoint, name)
 

@@ -17,12 +17,12 @@ from sdviewer.core.progress import Progress
 from sdviewer.errors import RepairError, SDViewerError, SourceDamaged, UsageError
 from sdviewer.formats.saving import save
 from sdviewer.repair.operations import Drop
-from sdviewer.repair.operations.unwrap import AUTO
 from sdviewer.repair.other_files import Others, no_others
 from sdviewer.repair.patterns import literal_pattern
 from sdviewer.repair.plan import sources
-from sdviewer.repair.planning import choose_state_dict, make_plan
+from sdviewer.repair.planning import make_plan
 from sdviewer.repair.recipe import Recipe
+from sdviewer.repair.state_dicts import AUTO, choose_state_dict
 
 WHY = "cannot be read from the file"
 _MOST_ROUNDS = 200

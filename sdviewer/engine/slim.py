@@ -24,8 +24,9 @@ from sdviewer.formats.torch_source import TorchSource
 from sdviewer.repair.operations.file_operation import all_paths
 from sdviewer.repair.other_files import Others, no_others
 from sdviewer.repair.patterns import literal_pattern
-from sdviewer.repair.planning import choose_state_dict, make_plan
+from sdviewer.repair.planning import make_plan
 from sdviewer.repair.recipe import Recipe
+from sdviewer.repair.state_dicts import choose_state_dict
 
 Kind = Literal["optimizer", "ema", "scheduler", "scaler", "random", "weights", "other"]
 

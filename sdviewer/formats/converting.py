@@ -32,7 +32,7 @@ from sdviewer.formats.verify import Proof
 from sdviewer.formats.verify_graph import verify_graph
 from sdviewer.formats.verify_tensors import verify_index, verify_tensors, verify_text
 from sdviewer.repair.plan import Kept, Plan, PlanWarning, Target
-from sdviewer.repair.planning import choose_state_dict
+from sdviewer.repair.state_dicts import choose_state_dict
 
 Prove = Callable[[tuple["File | None", File], Checkpoint, Progress], Proof]
 """Compares a written file, opened again, with what was to be written; the files are the source and the written one."""

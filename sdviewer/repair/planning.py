@@ -19,7 +19,6 @@ from sdviewer.repair.extraction import extraction_warnings, lost_tensors, module
 from sdviewer.repair.operations import DropObjects, Extract, KeyChanges, Operation, Unwrap
 from sdviewer.repair.operations.file_operation import FileChanges, FileOperation
 from sdviewer.repair.operations.tensor_operation import Entry, EntryChanges, TensorOperation, opaque, tied
-from sdviewer.repair.operations.unwrap import AUTO
 from sdviewer.repair.other_files import Others, no_others
 from sdviewer.repair.patterns import compile_pattern
 from sdviewer.repair.plan import (
@@ -34,8 +33,7 @@ from sdviewer.repair.plan import (
     sources,
 )
 from sdviewer.repair.recipe import Recipe
-from sdviewer.repair.state_dicts import choose_state_dict as choose_state_dict
-from sdviewer.repair.state_dicts import said_of
+from sdviewer.repair.state_dicts import AUTO, choose_state_dict, said_state_dict
 from sdviewer.repair.transforms import Narrow
 from sdviewer.repair.wording import listed, quoted
 
@@ -824,7 +822,7 @@ def _chosen(recipe: Recipe, active: Sequence[Operation], checkpoint: Checkpoint,
     if wanted is None and recipe.source.state_dict != AUTO:
         wanted = recipe.source.state_dict
     known = [dotted(state_dict.path) for state_dict in checkpoint.state_dicts]
-    there = f"There are: {', '.join(map(said_of, checkpoint.state_dicts[:10]))}." if known else ""
+    there = f"There are: {', '.join(map(said_state_dict, checkpoint.state_dicts[:10]))}." if known else ""
     edited = False
     for step in active:
         if not isinstance(step, Unwrap):

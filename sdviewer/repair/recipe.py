@@ -18,8 +18,8 @@ from tomlkit.items import Array, InlineTable, Item, Trivia
 from sdviewer.errors import UsageError
 from sdviewer.repair.fields import FieldReader
 from sdviewer.repair.operations import Operation, read_step
-from sdviewer.repair.operations.unwrap import AUTO
 from sdviewer.repair.patterns import compile_pattern
+from sdviewer.repair.state_dicts import AUTO
 from sdviewer.repair.wording import quoted
 
 FORMAT = "sdviewer-recipe/1"

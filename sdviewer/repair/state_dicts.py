@@ -1,4 +1,4 @@
-"""Which of the state dicts of a checkpoint is meant."""
+"""Which state dict of a checkpoint is meant."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from sdviewer.core import text
 from sdviewer.core.checkpoint import Checkpoint, StateDict
 from sdviewer.core.paths import dotted
 from sdviewer.errors import NoMatch, UsageError
-from sdviewer.repair.operations.unwrap import AUTO
 from sdviewer.repair.wording import quoted
+
+AUTO = "auto"
+"""In the place of a path: the only one that can be meant."""
 
 
 def choose_state_dict(checkpoint: Checkpoint, name: str | None = None) -> int:
@@ -29,10 +31,10 @@ def choose_state_dict(checkpoint: Checkpoint, name: str | None = None) -> int:
     if len(found) == 1:
         return found[0]
     shown = [state_dicts[i] for i in found] or state_dicts
-    remedy = f"Name one: {', '.join(map(said_of, shown[:10]))}{' …' if len(shown) > 10 else ''}."
+    remedy = f"Name one: {', '.join(map(said_state_dict, shown[:10]))}{' …' if len(shown) > 10 else ''}."
     raise UsageError(f"there {what} in it", path=checkpoint.path, remedy=remedy, code="state_dict")
 
 
-def said_of(state_dict: StateDict) -> str:
-    """`"model" (model, 12 tensors)`."""
+def said_state_dict(state_dict: StateDict) -> str:
+    """A state dict in words, with its name."""
     return f"{quoted(dotted(state_dict.path))} ({state_dict.role}, {text.plural(state_dict.tensors, 'tensor')})"

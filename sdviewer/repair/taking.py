@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from sdviewer.errors import NoMatch, UsageError
 from sdviewer.repair.operations.rename import Rename
 from sdviewer.repair.operations.take import Take
-from sdviewer.repair.operations.unwrap import AUTO
 from sdviewer.repair.patterns import compile_pattern, literal_pattern, literal_rule, prefix_rule
 from sdviewer.repair.scope import MOST_KEYS, below
+from sdviewer.repair.state_dicts import AUTO
 
 
 def take_step(pairs: Sequence[tuple[str | None, str]], path: str, keys: Sequence[str], state_dict: str = AUTO) -> Take:

@@ -23,8 +23,9 @@ from sdviewer.repair.operations import (
     Unwrap,
 )
 from sdviewer.repair.plan import Plan
-from sdviewer.repair.planning import choose_state_dict, key_map, make_plan, preview, preview_operation
+from sdviewer.repair.planning import key_map, make_plan, preview, preview_operation
 from sdviewer.repair.recipe import Recipe, Source
+from sdviewer.repair.state_dicts import choose_state_dict
 from tests.repair.made import checkpoint, model
 
 

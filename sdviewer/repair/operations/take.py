@@ -24,11 +24,10 @@ from sdviewer.repair.operations.tensor_operation import (
     stated,
     tied,
 )
-from sdviewer.repair.operations.unwrap import AUTO
 from sdviewer.repair.other_files import Others, no_others
 from sdviewer.repair.patterns import compile_rule
 from sdviewer.repair.plan import Computed, PlanWarning
-from sdviewer.repair.state_dicts import choose_state_dict
+from sdviewer.repair.state_dicts import AUTO, choose_state_dict
 from sdviewer.repair.transforms import Taken
 from sdviewer.repair.wording import listed, quoted
 

@@ -8,9 +8,8 @@ from typing import Any, ClassVar
 
 from sdviewer.repair.fields import FieldReader
 from sdviewer.repair.operations.operation import KeyChanges, Operation
+from sdviewer.repair.state_dicts import AUTO
 from sdviewer.repair.wording import quoted
-
-AUTO = "auto"
 
 
 @dataclass(frozen=True, slots=True)

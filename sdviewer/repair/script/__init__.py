@@ -50,11 +50,11 @@ from sdviewer.repair.operations.file_operation import FileOperation
 from sdviewer.repair.operations.rename import FIRST
 from sdviewer.repair.operations.replace import LITERAL, REGEX
 from sdviewer.repair.operations.tensor_operation import TensorOperation
-from sdviewer.repair.operations.unwrap import AUTO
 from sdviewer.repair.patterns import SEARCH, compile_pattern, compile_rule
 from sdviewer.repair.recipe import Recipe
 from sdviewer.repair.script.pieces import gather, import_lines
 from sdviewer.repair.script.regexes import NUMBER, Code, means, raw, regex, rule_code
+from sdviewer.repair.state_dicts import AUTO
 
 WIDTH = 120
 """Characters of a line."""
