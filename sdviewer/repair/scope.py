@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from sdviewer.errors import UsageError
-from sdviewer.repair.operations import Operation, Unwrap
+from sdviewer.repair.operations import Operation, Take, Unwrap
 from sdviewer.repair.operations.choice import Choice
 from sdviewer.repair.operations.file_operation import FileOperation
 from sdviewer.repair.operations.whole_file import WholeFile
@@ -43,7 +43,7 @@ def restricted(operation: Operation, patterns: Sequence[str]) -> Operation:
 
 def can_be_restricted(operation: Operation) -> bool:
     """Whether `keys` says of this operation on which keys it works, and nothing else."""
-    return not isinstance(operation, Choice) and not is_for_file(operation)
+    return not isinstance(operation, Choice | Take) and not is_for_file(operation)
 
 
 def is_for_file(operation: Operation) -> bool:

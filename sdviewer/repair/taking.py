@@ -8,9 +8,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from sdviewer.errors import NoMatch, UsageError
 from sdviewer.repair.operations.rename import Rename
 from sdviewer.repair.operations.take import Take
-from sdviewer.repair.patterns import compile_pattern, literal_pattern, literal_rule, prefix_rule
+from sdviewer.repair.patterns import literal_pattern, literal_rule, prefix_rule
 from sdviewer.repair.scope import MOST_KEYS, below
 from sdviewer.repair.state_dicts import AUTO
+
+MOST_FAMILIES = 64
+"""Ways in which numbers stand in keys, up to which those that differ in them only are looked for."""
 
 
 def take_step(pairs: Sequence[tuple[str | None, str]], path: str, keys: Sequence[str], state_dict: str = AUTO) -> Take:
@@ -61,26 +64,37 @@ def _above(key: str) -> Iterator[str]:
 
 
 def _alike(chosen: Collection[str], keys: Sequence[str]) -> list[str]:
-    """Keys that differ in their numbers only as one pattern, where all of these are chosen."""
+    """Keys that differ in their numbers only as one pattern, where nothing else that it means stays."""
     families: dict[str, list[str]] = {}
-    for key in keys:
-        families.setdefault(_family(key), []).append(key)
+    starred: dict[Stars, None] = {}
+    for key in chosen:
+        stars = _numbers(key)
+        starred[stars] = None
+        families.setdefault(_masked(key, stars), []).append(key)
+    if len(starred) > MOST_FAMILIES:
+        return list(map(literal_pattern, chosen))
+    # A star stands for a component that is no number too.
+    stay = {_masked(key, stars) for key in keys if key not in chosen for stars in starred if key.count(".") == stars[0]}
     found: list[str] = []
     for pattern, members in families.items():
-        taken = [key for key in members if key in chosen]
-        means = compile_pattern(pattern).matches if len(taken) > 1 else None
-        # (a component that is no number matches too)
-        if means is not None and len(taken) == len(members) and all(key in chosen for key in filter(means, keys)):
-            found.append(pattern)
-        else:
-            found += map(literal_pattern, taken)
+        together = len(members) > 1 and pattern not in stay and all(literal_pattern(key) == key for key in members)
+        found += [pattern] if together else map(literal_pattern, members)
     return found
 
 
-def _family(key: str) -> str:
-    """A key with a star for each number in it; itself where it holds what a pattern reads otherwise."""
-    pieces = ["*" if piece.isdecimal() else piece for piece in key.split(".")]
-    return ".".join(pieces) if literal_pattern(key) == key else literal_pattern(key)
+Stars = tuple[int, ...]
+"""How many dots a key has, and which of its components are numbers."""
+
+
+def _numbers(key: str) -> Stars:
+    return (key.count("."), *[at for at, piece in enumerate(key.split(".")) if piece.isdecimal()])
+
+
+def _masked(key: str, stars: Stars) -> str:
+    pieces = key.split(".")
+    for at in stars[1:]:
+        pieces[at] = "*"
+    return ".".join(pieces)
 
 
 def _rules(here: Mapping[str, str], *, follow: bool) -> list[tuple[str, str]]:

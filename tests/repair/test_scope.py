@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from sdviewer.errors import UsageError
 from sdviewer.repair.marks import mark
-from sdviewer.repair.operations import Drop, Operation, Rename, Replace, Strip
+from sdviewer.repair.operations import Drop, Operation, Rename, Replace, Strip, Take
 from sdviewer.repair.scope import below, restricted, without
 
 KEYS = ["a.w", "a.b.w", "a{0}.w", "b.w", "b.c", "a.w\n"]
@@ -30,6 +30,10 @@ def test_that_a_step_cannot_lose_all_its_keys() -> None:
 
 def test_that_drop_is_not_restricted_since_its_keys_are_what_it_does() -> None:
     assert restricted(Drop(keys=("a",)), ("b",)) == Drop(keys=("a",))
+
+
+def test_that_the_keys_of_another_file_are_not_those_of_a_selection() -> None:
+    assert restricted(Take(path="b.pth", keys=("a",)), ("b",)) == Take(path="b.pth", keys=("a",))
 
 
 def test_that_too_long_a_list_of_keys_is_refused() -> None:

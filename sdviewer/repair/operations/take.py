@@ -185,8 +185,10 @@ def _put_in(found: Sequence[Entry], before: Mapping[str, str], entries: Sequence
     for new in found:
         if new.key in places:
             place = places[new.key]
-            assert isinstance(new.value, Computed)
-            standing[place] = new._replace(value=replace(new.value, inputs=(entries[place].value,)))
+            made = new.value
+            assert isinstance(made, Computed)
+            value = Computed(made.transform, (entries[place].value,), made.shape, made.dtype)
+            standing[place] = new._replace(value=value)
         else:
             # (what stands behind a new key stands where that stands)
             home = homes[new.key] = homes.get(before[new.key], last)
