@@ -458,7 +458,8 @@ class _Planner:
             )
         self._refuse_too_large(results, where)
         changed = sum([output != (entry,) for entry, output in zip(entries, changes.outputs, strict=True)])
-        self._report(step, where, changes.matched, changed, changes.dead_rules)
+        counted = changed if changes.changed is None else changes.changed
+        self._report(step, where, changes.matched, counted, changes.dead_rules)
         for warning in changes.warnings:
             self.warnings.append(warning._replace(message=f"{where}: {warning.message}"))
         if changed:

@@ -375,7 +375,7 @@ STEPS: dict[str, list[str]] = {
     ],
     "take": [
         'from = "bare.pt"',
-        'from = "odd.pt"',
+        'from = "odd.pt"\nexpect = { matched = 63, changed = 63 }',
         'from = "training.pt"\nstate_dict = "ema"\nkeys = ["**.weight", "**.norm.**"]',
         'from = "training.pt"',
         'from = "dtypes.pt"\nto = [["{a}", "module.blocks.{a}"]]',

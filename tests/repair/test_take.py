@@ -87,6 +87,11 @@ def test_that_what_is_not_here_stands_behind_the_key_before_it_there_and_else_at
     ]
 
 
+def test_that_each_tensor_that_is_taken_counts_wherever_it_is_put() -> None:
+    plan = planned(model("a"), other("a", "a2", "a3"), Take(path="b.pth"))
+    assert (plan.steps[0].matched, plan.steps[0].changed) == (3, 3)
+
+
 def test_that_rules_say_which_key_a_tensor_has_here() -> None:
     there = other("module.fc.weight", "module.fc.scale", "other.fc.bias")
     rules = (("module.{rest...}", "{rest}"), ("nothing", "x"))

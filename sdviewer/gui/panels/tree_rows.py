@@ -245,8 +245,10 @@ class RowPainter:
         if not was:
             self._text(painter, x, y, self._small.elided(note, room), self._small, "text2")
             return
-        self._text(painter, x, y, before, self._small, "text2")
         used = self._small.width(before)
+        self._text(painter, x, y, self._small.elided(before, room), self._small, "text2")
+        if used >= room:
+            return
         self._text(painter, x + used, y, self._small.elided(old, room - used), self._small, "text3", strike=True)
 
     def _paint_shape(

@@ -101,7 +101,7 @@ class Take(TensorOperation):
             return EntryChanges([(entry,) for entry in entries], 0, (), error)
         outputs = _put_in(found, dict(zip(names, ("", *names), strict=False)), entries)
         warnings = tuple(_other_shapes(found, entries, quoted(_name(self.path))))
-        return EntryChanges(outputs, len(found), dead_rules, warnings=warnings)
+        return EntryChanges(outputs, len(found), dead_rules, warnings=warnings, changed=len(found))
 
     def change_entries(self, entries: Sequence[Entry]) -> EntryChanges:
         """Entries alone do not say what is in the other file.

@@ -38,7 +38,8 @@ class Entry(NamedTuple):
 class EntryChanges(NamedTuple):
     """What an operation makes of some entries: `outputs[i]` stands in place of entry i, and may be empty.
 
-    `matched`, `dead_rules` and `refusal` are as in `KeyChanges`.
+    `matched`, `dead_rules` and `refusal` are as in `KeyChanges`. `changed` is how many keys it changes, None for that
+    of the entries that are not what they were.
     """
 
     outputs: list[Sequence[Entry]]
@@ -46,6 +47,7 @@ class EntryChanges(NamedTuple):
     dead_rules: tuple[str, ...] = ()
     refusal: RepairError | None = None
     warnings: tuple[PlanWarning, ...] = ()
+    changed: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,11 +47,12 @@ def take(
             found[key] = made(checkpoint, "take", [entry.value], partial(own, entry.value))
     if not found:
         raise RecipeError("nothing to take: no tensor there is meant")
-    return Done(len(found), put_in(checkpoint, found, before), [*dead, *dead_rules])
+    put_in(checkpoint, found, before)
+    return Done(len(found), len(found), [*dead, *dead_rules])
 
 
-def put_in(checkpoint: Checkpoint, found: dict[str, torch.Tensor], before: dict[str, str]) -> int:
-    """Put tensors in the places of their keys, or behind the key `before` theirs, else at the end. How many change."""
+def put_in(checkpoint: Checkpoint, found: dict[str, torch.Tensor], before: dict[str, str]) -> None:
+    """Put tensors in the places of their keys, or behind the key `before` theirs, else at the end."""
     if not checkpoint.entries:
         raise RecipeError("there is nothing left to put it into")
     outputs = [[entry] for entry in checkpoint.entries]
@@ -69,7 +70,7 @@ def put_in(checkpoint: Checkpoint, found: dict[str, torch.Tensor], before: dict[
             warn(f"{key!r} becomes {tuple(tensor.shape)}, and was {tuple(old.value.shape)}")
         here[key][0] = old._replace(value=as_before(tensor, old.value))
     outputs[-1] += last
-    return put_entries(checkpoint, outputs)
+    put_entries(checkpoint, outputs)
 
 
 def open_other(checkpoint: Checkpoint, path: Path, state_dict: str) -> Checkpoint:
