@@ -11,14 +11,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from sdviewer.core.progress import no_progress
 from sdviewer.core.sheet import Sheet
 from sdviewer.engine.client import DocumentWorker
 from sdviewer.engine.journal import encoded, lines_between, read
-from sdviewer.formats import open_storage
+from sdviewer.engine.lost import find_lost
+from sdviewer.formats import open_checkpoint, open_storage
+from sdviewer.formats.other_files import OtherFiles
 from sdviewer.formats.storage import TensorSource
 from sdviewer.repair.history import Draft, History, Step
 from sdviewer.repair.operations import Take, operation_from_step
+from sdviewer.repair.recipe import Recipe, parse_recipe
 from tests.engine.conftest import Answered, ask
+from tests.formats.conftest import Member, build_zip
+from tests.formats.saved_files import records
 
 
 @pytest.fixture
@@ -230,3 +236,17 @@ def test_that_the_form_of_a_step_takes_all_of_its_fields(tmp_path: Path) -> None
         path=str(tmp_path / "b.pth"), state_dict="", keys=("m.**",), to=(("m.**", "**"),)
     )
     assert step.label == 'Take "m.**" from "b.pth"'
+
+
+def test_that_what_is_taken_from_a_good_file_need_not_be_dropped(tmp_path: Path) -> None:
+    torch.save({"fc.weight": torch.zeros(2, 3), "fc.bias": torch.zeros(2)}, tmp_path / "a.pth")
+    lost = [name for name, content in records(tmp_path / "a.pth").items() if name.startswith("data/")]
+    members = [Member(f"a/{name}", data) for name, data in records(tmp_path / "a.pth").items() if name not in lost]
+    (tmp_path / "a.pth").write_bytes(build_zip(members).data)
+    write_other(tmp_path)
+    checkpoint = open_checkpoint(str(tmp_path / "a.pth"))
+    recipe = parse_recipe(History().add(take(tmp_path, keys=["m.fc.weight"])).draft.to_text())
+
+    found = find_lost(checkpoint, recipe, no_progress, OtherFiles())
+    assert (found.patterns, found.remaining) == (("fc.bias",), "")
+    assert find_lost(checkpoint, Recipe(), no_progress).patterns == ("fc.weight", "fc.bias")
