@@ -108,7 +108,7 @@ from sdviewer.errors import SaveError, SDViewerError, UsageError
 from sdviewer.formats import open_checkpoint, tensor_source
 from sdviewer.formats.converting import takes_tensors_alone
 from sdviewer.formats.file import identity_of
-from sdviewer.formats.other_files import OtherFiles, identities
+from sdviewer.formats.other_files import OTHER_CHANGED, OtherFiles, identities
 from sdviewer.formats.saving import choose_container, save
 from sdviewer.repair.operations import Operation
 from sdviewer.repair.operations.file_operation import FileOperation
@@ -808,7 +808,7 @@ def _refuse_changed(plan: Plan, others: Mapping[str, Any]) -> None:
     """Refuse where a file that tensors are taken from is not any more what it was when that was shown.
 
     Raises:
-        SaveError: it is not (code `file_changed`).
+        SaveError: it is not (code `other_changed`).
     """
     for path, other in plan.others.items():
         if path in others and identities(other) != others[path]:
@@ -816,7 +816,7 @@ def _refuse_changed(plan: Plan, others: Mapping[str, Any]) -> None:
                 "it was changed on disk after its tensors were taken",
                 path=path,
                 remedy="Reload (F5) and look at what is taken now; the recipe is kept.",
-                code="file_changed",
+                code=OTHER_CHANGED,
             )
 
 

@@ -18,6 +18,9 @@ from sdviewer.formats.storage import checksum, tensor_source
 from sdviewer.repair.other_files import placed
 from sdviewer.repair.plan import Expression, taken
 
+OTHER_CHANGED = "other_changed"
+"""The code of a save that stopped because a file that tensors are taken from is not what it was."""
+
 MOST_OPEN = 8
 """Checkpoints that are remembered."""
 
@@ -70,13 +73,13 @@ def identity_at(path: str) -> Identity | None:
         return None
 
 
-def changed(path: str) -> SaveError:
-    """An input is not the file any more that was opened; to be raised."""
+def changed(path: str, code: str = "file_changed") -> SaveError:
+    """An input is not the file any more that was opened; to be raised. `code` says which input."""
     return SaveError(
         "it was changed on disk after it was opened",
         path=path,
         remedy="Open it again; the recipe can be applied to it as it is now.",
-        code="file_changed",
+        code=code,
     )
 
 
@@ -89,11 +92,11 @@ def check_others(others: Iterable[Checkpoint]) -> None:
     """Make sure that the files which tensors are taken from are still those that were opened.
 
     Raises:
-        SaveError: one is not (code `file_changed`).
+        SaveError: one is not (code `other_changed`).
     """
     for other in others:
         if not is_unchanged(other):
-            raise changed(other.path)
+            raise changed(other.path, OTHER_CHANGED)
 
 
 def check_taken(values: Iterable[Expression], others: Mapping[str, Checkpoint], tell: Callable[[], None]) -> None:
@@ -117,15 +120,15 @@ def check_taken(values: Iterable[Expression], others: Mapping[str, Checkpoint], 
         except OpenError as error:
             raise cannot_take(tensor.key, tensor.file, error.message, error.code) from error
         if problem:
-            raise cannot_take(tensor.key, tensor.file, problem, "source_damaged")
+            raise cannot_take(tensor.key, tensor.file, problem)
 
 
-def cannot_take(key: str, file: str, why: str, code: str) -> SaveError:
-    """A tensor of another file cannot be read; to be raised."""
+def cannot_take(key: str, file: str, why: str, code: str = "") -> SaveError:
+    """A tensor of another file cannot be read, as reading it failed with this code; to be raised."""
     return SaveError(
         f"{text.visible(key, 80)} cannot be taken from it: {why}",
         path=file,
         remedy="Leave it out of the step, or get the file again.",
-        code=code,
+        code=OTHER_CHANGED if code == "file_changed" else "other_unreadable",
         key=key,
     )

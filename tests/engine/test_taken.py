@@ -155,7 +155,7 @@ def test_that_another_file_than_the_one_that_was_shown_is_not_taken_from(
     write_other(tmp_path, 7.0)
     failure = saved(worker, history, tmp_path / "out.safetensors", edit).failure
     assert failure is not None
-    assert (failure["code"], failure["path"]) == ("file_changed", str(tmp_path / "b.pth"))
+    assert (failure["code"], failure["path"]) == ("other_changed", str(tmp_path / "b.pth"))
     assert not (tmp_path / "out.safetensors").exists()
     edit, _ = edited(worker, history)  # as a reload does
     assert saved(worker, history, tmp_path / "out.safetensors", edit).failure is None

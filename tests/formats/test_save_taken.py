@@ -281,7 +281,7 @@ def test_that_damaged_bytes_are_not_given_a_new_checksum(here: Path, there: Path
     damage(there, "data/0")
     with pytest.raises(SaveError, match=r"fc\.weight cannot be taken from it: its bytes have the checksum") as caught:
         taken(here, "out.pth", 'from = "b.pth"')
-    assert (caught.value.code, caught.value.path) == ("source_damaged", str(there))
+    assert (caught.value.code, caught.value.path) == ("other_unreadable", str(there))
     assert not here.with_name("out.pth").exists()
     taken(here, "out.pth", 'from = "b.pth"\nkeys = ["new"]')
 
@@ -294,7 +294,7 @@ def test_that_a_file_that_changed_after_it_was_planned_is_not_taken_from(here: P
     torch.save({"fc.weight": torch.ones(2)}, there)
     with pytest.raises(SaveError) as caught:
         save(checkpoint, plan, here.with_name("out.pth"))
-    assert (caught.value.code, caught.value.path) == ("file_changed", str(there))
+    assert (caught.value.code, caught.value.path) == ("other_changed", str(there))
     # the same opener sees that it is another file now
     save(checkpoint, make_plan(recipe, checkpoint, others=others), here.with_name("out.pth"), ask_torch=False)
     assert torch.load(here.with_name("out.pth"))["model"]["fc.weight"].tolist() == [1, 1]
@@ -335,7 +335,7 @@ def test_that_a_file_that_changes_or_goes_while_it_is_read_stops_the_save(
         with pytest.raises(SaveError) as caught:
             taken(here, "out.pth", 'from = "b.pth"', progress=when)
         assert when.done
-        assert caught.value.code in ("file_changed", "not_found")
+        assert caught.value.code in ("other_changed", "other_unreadable")
         assert "cannot be taken" in str(caught.value)
         assert str(there) in str(caught.value)
         assert not here.with_name("out.pth").exists()

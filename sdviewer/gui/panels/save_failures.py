@@ -39,6 +39,8 @@ FAILURES: Final[dict[str, tuple[str, tuple[tuple[str, Act], ...]]]] = {
         (ELSEWHERE, ("Replace it", "surely")),
     ),
     "file_changed": ("This file was changed on disk.", (("Reload", "reload"),)),
+    "other_changed": ("{name} was changed on disk.", (("Reload", "reload"),)),
+    "other_unreadable": ("{name} cannot be read.", (AGAIN,)),
     "source_damaged": ("A part of this file cannot be copied.", (("Drop what is lost…", "drop_lost"),)),
     "unreadable": ("This file cannot be read any more.", (AGAIN,)),
     "unfaithful": ("This file cannot be edited without changing more than was asked for.", (ELSEWHERE,)),
