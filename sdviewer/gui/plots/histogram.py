@@ -13,9 +13,8 @@ from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.plots.axes import Axes
 from sdviewer.gui.plots.numbers import floats, has_numbers, long_axes, whole_numbers
 from sdviewer.gui.plots.picture import Column
-from sdviewer.gui.plots.plot import Facts, Plot
+from sdviewer.gui.plots.plot import Asker, Facts, Plot
 from sdviewer.gui.plots.scale import Mark, power_of_ten, ticks
-from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import Chip, Segments
 
 BINS = 140
@@ -90,7 +89,7 @@ class HistogramPlot(Plot):
         span = {"span": list(self._span)} if self._full and self._span else {}
         return "overview", {"bins": BINS, **span}
 
-    def show_tensor(self, session: Session, facts: Facts) -> None:
+    def show_tensor(self, session: Asker, facts: Facts) -> None:
         # The panel asks for sums and histogram in one pass and hands the answer to `take`.
         self._session, self._facts = session, facts
         self._answer = None

@@ -4,27 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from PySide6.QtCore import QEvent, Qt, QTimer, Signal
 from PySide6.QtGui import QContextMenuEvent, QKeyEvent, QKeySequence
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from sdviewer.core import text
+from sdviewer.engine.client import NumbersPool
 from sdviewer.gui import widgets
-from sdviewer.gui.jobs import Body, Buffers, Failed, Job, is_cancelled
+from sdviewer.gui.jobs import Body, Buffers, Failed, Job, Jobs, is_cancelled
 from sdviewer.gui.plots.copying import MOST_COPIED
 from sdviewer.gui.plots.picture import Column, as_text
 from sdviewer.gui.plots.place import Index as Index
 from sdviewer.gui.plots.place import Place
 from sdviewer.gui.plots.plot_menu import PlotMenu
-from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import Card
 
 Facts = Mapping[str, Any]
 
 PAUSE = 40
 """Milliseconds that a slider, a wheel or a pointer rests before numbers are asked for."""
+
+
+class Asker(Protocol):
+    """Who asks the numbers pool for a plot: the session of a document, or a comparison."""
+
+    jobs: Jobs
+    pool: NumbersPool
+    path: str
+
+    def ask_numbers(self, name: str, params: Mapping[str, Any], done: Any, failed: Any, *, lane: str) -> Job:
+        """Ask; an older question in the same lane is dropped."""
 
 
 class SlicePart(NamedTuple):
@@ -64,7 +75,7 @@ class Plot(Card):
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Ignored)
         # Who clicks it copies its data with Ctrl+C.
         self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
-        self._session: Session | None = None
+        self._session: Asker | None = None
         self._facts: Facts = {}
         self._answer: tuple[Body, Buffers] | None = None
         self._drawn_of: Facts | None = None
@@ -242,7 +253,7 @@ class Plot(Card):
         """Whether this tensor is what is drawn, or asked for."""
         return self._facts is facts and (self.pending or self._answer is not None)
 
-    def show_tensor(self, session: Session, facts: Facts) -> None:
+    def show_tensor(self, session: Asker, facts: Facts) -> None:
         """Ask for the numbers of a tensor and draw them when they come; what is drawn stays until then."""
         self._session, self._facts = session, facts
         self._answer = None

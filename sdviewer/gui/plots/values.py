@@ -22,6 +22,7 @@ from sdviewer.gui.plots.numbers import has_values
 from sdviewer.gui.plots.place import Index, Place
 from sdviewer.gui.plots.plot import Facts, Plot
 from sdviewer.gui.plots.values_grid import ValuesGrid
+from sdviewer.gui.session import Session
 
 _AROUND: Final = 12
 """Rows read beyond the edge, so that a small change of size shows no gap."""
@@ -230,7 +231,7 @@ class ValuesPlot(Plot):
         """Edit a number in place, where its tensor can be edited and it is in sight."""
         session, facts = self._session, self._facts
         shown = self.grid.exact_text(row, column)
-        if session is None or not shown or facts.get("row") != session.facts.get("row"):
+        if not isinstance(session, Session) or not shown or facts.get("row") != session.facts.get("row"):
             return
         why = str(facts.get("editable") or "") or ("" if facts.get("key") else "It is in no state dict")
         if why or facts.get("dropped"):
