@@ -1,7 +1,7 @@
 """What a worker of the numbers pool answers. It knows no document: each request says where a tensor lies.
 
 Every request but `scan`, `contents` and `warm_up` takes "source", the JSON of a `formats.TensorSource` (`facts` of the
-document gives it).
+document gives it); those of a pair take "a" and "b" instead, one of which may be missing where that is said.
 
     overview  {"bins"?: n, "span"?: [low, high]} -> {"summary": Summary, "histogram": Histogram} from one pass;
               buffers "edges" f8, "counts" i8, "value_counts" i8
@@ -22,6 +22,14 @@ document gives it).
               buffer "lines" (ASCII)
     kernel_table  {"first"?, "channel"?, "rgb"?, "most"} -> KernelTable; buffer "lines"
     row_band  {} -> {"band": RowBand | null}, from a part of the rows where there are many
+    pair_slice      as `slice`, "limits"?: of the values and of B - A -> PairSlice; buffers "a", "b", "d" u1
+    pair_sides      {"sides": [what `slice` takes of where and how large, a side], "how"?} -> {"a"?, "b"?: ReducedSlice}
+                    of one limit; buffers "a", "b" u1, each as far as there is a tensor
+    pair_line       {"points"} -> PairLine; buffers "low_a", "high_a", ... f8
+    pair_histogram  {"bins"?, "glance"?: bool} -> {"a"?, "b"?: Histogram} over one range; buffers "edges_a" f8,
+                    "counts_a" i8, "value_counts_a" i8, ...
+    pair_scatter    {"points"?} -> Scatter; buffers "x" f8, "y" f8
+    pair_value      {"places": [index in A | null, index in B | null]} -> PairValue
     digest    {} -> {"sha256", "problem"}
     checksum  {} -> {"stated": CRC-32 | null, "found": likewise, "problem": "" or what is wrong}    of the whole storage
     contents  {"path", "identity"} -> {"records", "unstated", "nbytes", "wrong", "lost", "broken_off", "problems":
@@ -39,6 +47,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +61,16 @@ from sdviewer.stats.extremes import extreme
 from sdviewer.stats.glance import glance
 from sdviewer.stats.histogram import BINS, summary_and_histogram
 from sdviewer.stats.kernel_images import kernel_images
+from sdviewer.stats.pair_views import (
+    POINTS,
+    Side,
+    pair_histograms,
+    pair_line,
+    pair_slice,
+    pair_value,
+    scatter,
+    slices_beside,
+)
 from sdviewer.stats.quantiles import quantiles
 from sdviewer.stats.row_band import row_band
 from sdviewer.stats.rows import heads, profiles
@@ -65,6 +84,7 @@ if TYPE_CHECKING:
 
 Params = Mapping[str, Any]
 Measure = Callable[["OpenStorage", TensorSource, Params, Progress], Answer]
+Compare = Callable[[Mapping[str, Side], Params, Progress], Answer]
 
 
 MOST_NAMES = 2000
@@ -93,8 +113,17 @@ class Numbers:
             "digest": _digest,
             "checksum": _checksum,
         }
+        comparisons: dict[str, Compare] = {
+            "pair_slice": _pair_slice,
+            "pair_sides": _pair_sides,
+            "pair_line": _pair_line,
+            "pair_histogram": _pair_histogram,
+            "pair_scatter": _pair_scatter,
+            "pair_value": _pair_value,
+        }
         self.requests: Mapping[str, Callable[[Params, Progress], Answer]] = {
             **{name: _with_storage(measure) for name, measure in measures.items()},
+            **{name: _with_sides(compare) for name, compare in comparisons.items()},
             "contents": _contents,
             "scan": _scan,
             "warm_up": _warm_up,
@@ -106,6 +135,19 @@ def _with_storage(measure: Measure) -> Callable[[Params, Progress], Answer]:
         source = TensorSource.from_json(params["source"])
         with open_storage(source) as storage:
             return measure(storage, source, params, progress)
+
+    return answer
+
+
+def _with_sides(compare: Compare) -> Callable[[Params, Progress], Answer]:
+    def answer(params: Params, progress: Progress) -> Answer:
+        with ExitStack() as stack:
+            sides = {}
+            for name in ("a", "b"):
+                if params.get(name) is not None:
+                    source = TensorSource.from_json(params[name])
+                    sides[name] = Side(stack.enter_context(open_storage(source)), source.layout)
+            return compare(sides, params, progress)
 
     return answer
 
@@ -247,6 +289,55 @@ def _digest(storage: OpenStorage, source: TensorSource, params: Params, progress
 
 def _checksum(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
     return Answer(checksum(source, progress=progress).to_json())
+
+
+def _pair_slice(sides: Mapping[str, Side], params: Params, progress: Progress) -> Answer:
+    limits = params.get("limits")
+    found = pair_slice(
+        sides["a"],
+        sides["b"],
+        x=params.get("x"),
+        y=params.get("y"),
+        index=params.get("index"),
+        rows=params["rows"],
+        columns=params["columns"],
+        how=params.get("how", "mean"),
+        window=params.get("window"),
+        limits=None if limits is None else (limits[0], limits[1]),
+        most=params.get("most"),
+        progress=progress,
+    )
+    return Answer(found.to_json(), found.shades())
+
+
+def _pair_sides(sides: Mapping[str, Side], params: Params, progress: Progress) -> Answer:
+    fields = ("x", "y", "index", "rows", "columns", "window", "most")
+    asked = [{name: one[name] for name in fields if name in one} for one in params["sides"]]
+    found = slices_beside(list(sides.values()), asked, params.get("how", "mean"), progress)
+    named = list(zip(sides, found, strict=True))
+    return Answer({name: one.to_json() for name, one in named}, {name: one.shades() for name, one in named})
+
+
+def _pair_line(sides: Mapping[str, Side], params: Params, progress: Progress) -> Answer:
+    found = pair_line(sides.get("a"), sides.get("b"), params["points"], progress)
+    return Answer(found.to_json(), found.arrays())
+
+
+def _pair_histogram(sides: Mapping[str, Side], params: Params, progress: Progress) -> Answer:
+    glance = bool(params.get("glance"))
+    found = pair_histograms(list(sides.values()), params.get("bins", BINS), glance=glance, progress=progress)
+    named = list(zip(sides, found, strict=True))
+    arrays = {f"{key}_{name}": array for name, one in named for key, array in one.arrays().items()}
+    return Answer({name: one.to_json() for name, one in named}, arrays)
+
+
+def _pair_scatter(sides: Mapping[str, Side], params: Params, progress: Progress) -> Answer:
+    found = scatter(sides["a"], sides["b"], params.get("points", POINTS), progress)
+    return Answer(found.to_json(), found.arrays())
+
+
+def _pair_value(sides: Mapping[str, Side], params: Params, progress: Progress) -> Answer:
+    return Answer(pair_value([sides.get("a"), sides.get("b")], params["places"]).to_json())
 
 
 def _contents(params: Params, progress: Progress) -> Answer:

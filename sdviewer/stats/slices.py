@@ -6,7 +6,7 @@ while it streams past; how many elements stand in a cell is always told.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -41,6 +41,9 @@ SAFE = 400
 """Powers of two up to which float64 can be squared and added up, and as far down: beyond, sums are kept scaled."""
 
 LARGEST = float(np.finfo(np.float64).max)
+
+Window = tuple[int, int, int, int]
+"""A part of a plane: first row, first column, rows, columns."""
 
 HAS_NAN, HAS_INF = 1, 2
 """Flags of a cell."""
@@ -79,10 +82,8 @@ class ReducedSlice:
         return fields | {name: list(getattr(self, name)) for name in listed}
 
     def shades(self) -> NDArray[np.uint8]:
-        """The cells on a scale of colours: 0 is -`limit` or less, 127 zero, 254 `limit` or more, 255 no number."""
-        with np.errstate(invalid="ignore", over="ignore"):
-            scaled = np.clip(self.cells / (self.limit or 1.0), -1.0, 1.0) * 127 + 127
-        return np.where(np.isnan(self.cells), 255.0, np.rint(scaled)).astype(np.uint8)
+        """The cells as `shades_of` their limit."""
+        return shades_of(self.cells, self.limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class _Plane:
+class Plane:
     """Two dimensions of a tensor with the others fixed; `elements` is `(rows, columns)`."""
 
     elements: Elements
@@ -171,9 +172,14 @@ def default_axes(shape: Sequence[int]) -> tuple[int | None, int | None]:
     return (largest[0] if largest else None), None
 
 
-def _plane(
+def plane_of(
     source: ByteSource, layout: TensorLayout, x: int | None, y: int | None, index: Sequence[int] | None
-) -> _Plane:
+) -> Plane:
+    """Two dimensions of a tensor, as `reduced_slice` names them.
+
+    Raises:
+        UsageError: there is no such slice.
+    """
     elements = known_elements(source, layout)
     shape, stride = elements.shape, elements.stride
     if x is None and y is None:
@@ -198,7 +204,7 @@ def _plane(
     columns, along = (1, 0) if x is None else (shape[x], stride[x])
     if empty and rows and columns:
         rows = 0
-    return _Plane(Elements(elements.dtype, offset, (rows, columns), (down, along)), x, y, tuple(place))
+    return Plane(Elements(elements.dtype, offset, (rows, columns), (down, along)), x, y, tuple(place))
 
 
 # A reduced slice
@@ -233,12 +239,12 @@ def reduced_slice(
     """
     if rows < 1 or columns < 1:
         raise UsageError(f"a slice cannot be reduced to {rows} by {columns} cells")
-    plane = _plane(source, layout, x, y, index)
+    plane = plane_of(source, layout, x, y, index)
     shape = plane.elements.shape
-    shown = _inside(window, shape)
+    shown = inside(window, shape)
     height, width = shown[2:]
     block = (max(1, -(-height // rows)), max(1, -(-width // columns)))
-    elements = _part_of(plane.elements, shown)
+    elements = part_of(plane.elements, shown)
     # Of a first look whole lines of each cell are read, side by side in the storage where both ways leave some out.
     by_columns = elements.stride[0] < elements.stride[1] if min(block) > 1 else block[1] > 1
     lines = block[1] if by_columns else block[0]
@@ -251,13 +257,7 @@ def reduced_slice(
         cells, flags = np.ascontiguousarray(cells.T), np.ascontiguousarray(flags.T)
     else:
         cells, flags = _reduce_some(source, layout, elements, block, read, how, progress)
-    sizes = np.abs(cells[np.isfinite(cells)])
-    if limit is None:
-        limit = float(np.quantile(sizes, SHOWN)) if sizes.size else 0.0
-        if limit == 0 and sizes.size:
-            # Nearly everything is zero: what is not has to be seen.
-            limit = float(sizes.max())
-    clipped = int(np.count_nonzero(sizes > limit))
+    limit, clipped = limit_of(cells, limit)
     return ReducedSlice(
         plane.x,
         plane.y,
@@ -274,7 +274,25 @@ def reduced_slice(
     )
 
 
-def _inside(window: Sequence[int] | None, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+def limit_of(cells: NDArray[np.float64], limit: float | None = None) -> tuple[float, int]:
+    """The limit of the colours of some cells, or what was asked for, and how many cells are beyond it."""
+    sizes = np.abs(cells[np.isfinite(cells)])
+    if limit is None:
+        limit = float(np.quantile(sizes, SHOWN)) if sizes.size else 0.0
+        if limit == 0 and sizes.size:
+            # Nearly everything is zero: what is not has to be seen.
+            limit = float(sizes.max())
+    return limit, int(np.count_nonzero(sizes > limit))
+
+
+def shades_of(cells: NDArray[np.float64], limit: float) -> NDArray[np.uint8]:
+    """Cells on a scale of colours: 0 is -`limit` or less, 127 zero, 254 `limit` or more, 255 no number."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        scaled = np.clip(cells / (limit or 1.0), -1.0, 1.0) * 127 + 127
+    return np.where(np.isnan(cells), 255.0, np.rint(scaled)).astype(np.uint8)
+
+
+def inside(window: Sequence[int] | None, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
     """A window kept inside of a slice; the whole slice without one."""
     if window is None:
         return 0, 0, shape[0], shape[1]
@@ -282,7 +300,8 @@ def _inside(window: Sequence[int] | None, shape: tuple[int, ...]) -> tuple[int, 
     return row, column, max(0, min(window[2], shape[0] - row)), max(0, min(window[3], shape[1] - column))
 
 
-def _part_of(plane: Elements, window: tuple[int, int, int, int]) -> Elements:
+def part_of(plane: Elements, window: Window) -> Elements:
+    """The elements of a part of a plane."""
     row, column, height, width = window
     offset = plane.offset + row * plane.stride[0] + column * plane.stride[1]
     return replace(plane, offset=offset, shape=(height, width))
@@ -302,13 +321,13 @@ def _reduce_some(
     found = []
     for row in range(0, height, block[0]):
         progress(row, height)
-        some = _part_of(elements, (row, 0, min(read, height - row), width))
+        some = part_of(elements, (row, 0, min(read, height - row), width))
         found.append(_reduce(source, layout, some, (read, block[1]), how, no_progress))
     progress(height, height)
     return np.concatenate([cells for cells, _ in found]), np.concatenate([flags for _, flags in found])
 
 
-class _Sums:
+class CellSums:
     """The cells while the elements stream past."""
 
     def __init__(self, shape: tuple[int, int], how: How) -> None:
@@ -416,7 +435,7 @@ def _reduce(
         elements = replace(elements, shape=seen[::-1], stride=elements.stride[::-1])
         steps = steps[::-1]
     rows, columns = (-(-n // step) for n, step in zip(elements.shape, steps, strict=True))
-    sums = _Sums((rows, columns), how)
+    sums = CellSums((rows, columns), how)
     reader = Reader(source, layout)
     total, done = elements.nbytes(elements.count), 0
     for row, column, tile in _tiles(elements):
@@ -433,15 +452,25 @@ def _reduce(
 
 def _tiles(elements: Elements) -> Iterator[tuple[int, int, Block]]:
     """The plane in tiles of about a block: as wide as the plane, or parts of one row."""
-    height, width = elements.shape
-    down, along = elements.stride
     most = max(1, BLOCK * elements.dtype.per_byte // elements.dtype.itemsize)
+    for row, column, rows, columns in tile_places(elements.shape, most):
+        yield row, column, block_of(elements, (row, column, rows, columns))
+
+
+def tile_places(shape: tuple[int, ...], most: int) -> Iterator[Window]:
+    """A plane in tiles of at most `most` values: as wide as the plane, or parts of one row."""
+    height, width = shape
     columns = min(width, most)
-    rows = max(1, most // columns)
+    rows = max(1, most // max(columns, 1))
     for row in range(0, height, rows):
         for column in range(0, width, columns):
-            shape = (min(rows, height - row), min(columns, width - column))
-            yield row, column, Block(elements.offset + row * down + column * along, shape, elements.stride)
+            yield row, column, min(rows, height - row), min(columns, width - column)
+
+
+def block_of(plane: Elements, window: Window) -> Block:
+    """A part of a plane, to be read."""
+    part = part_of(plane, window)
+    return Block(part.offset, part.shape, part.stride)
 
 
 # Exact values
@@ -466,7 +495,7 @@ def values_window(
         UsageError: there is no such slice, or the window is too large.
         CorruptCheckpoint: the bytes are not there.
     """
-    plane = _plane(source, layout, x, y, index).elements
+    plane = plane_of(source, layout, x, y, index).elements
     row, column = (min(max(0, at), size) for at, size in zip((row0, col0), plane.shape, strict=True))
     height = max(0, min(row0 + rows, plane.shape[0]) - row)
     width = max(0, min(col0 + cols, plane.shape[1]) - column)
@@ -541,16 +570,23 @@ def _sorted(source: ByteSource, layout: TensorLayout, vector: Elements, points: 
 
 
 def _envelope(source: ByteSource, layout: TensorLayout, vector: Elements, block: int, progress: Progress) -> Line:
-    size = vector.shape[0]
+    reader, size = Reader(source, layout), vector.shape[0]
+
+    def pieces() -> Iterator[tuple[int, NDArray[np.float64]]]:
+        for start, _, tile in _tiles(replace(vector, shape=(size, 1), stride=(vector.stride[0], 0))):
+            progress(vector.nbytes(start), vector.nbytes(size))
+            yield start, real(reader.values(tile).reshape(-1))
+        progress(vector.nbytes(size), vector.nbytes(size))
+
+    return envelope(pieces(), size, block)
+
+
+def envelope(pieces: Iterable[tuple[int, NDArray[np.float64]]], size: int, block: int) -> Line:
+    """The line through `size` values, which come in pieces with the index of their first value."""
     points = -(-size // block)
     low, high, flags = np.full(points, np.inf), np.full(points, -np.inf), np.zeros(points, np.uint8)
     least, most = (np.inf, 0), (-np.inf, 0)
-    reader = Reader(source, layout)
-    total = vector.nbytes(size)
-    for start, _, tile in _tiles(replace(vector, shape=(size, 1), stride=(vector.stride[0], 0))):
-        progress(vector.nbytes(start), total)
-        values = reader.values(tile).reshape(-1)
-        v = real(values)
+    for start, v in pieces:
         starts = _starts(start, v.size, block)
         at = slice(start // block, (start + v.size - 1) // block + 1)
         finite = np.isfinite(v)
@@ -564,7 +600,6 @@ def _envelope(source: ByteSource, layout: TensorLayout, vector: Elements, block:
         first, last = int(smaller.argmin()), int(larger.argmax())
         least = min(least, (float(smaller[first]), start + first), key=lambda pair: pair[0])
         most = max(most, (float(larger[last]), start + last), key=lambda pair: pair[0])
-    progress(total, total)
     low[np.isinf(low)], high[np.isinf(high)] = np.nan, np.nan
     ends = [(at, value) for value, at in (least, most) if np.isfinite(value)]
     min_at, max_at = (ends[0][0], ends[1][0]) if ends else (None, None)
