@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, QRect, Qt, QTimer, Signal
-from PySide6.QtGui import QPainter, QPaintEvent
+from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, Qt, QTimer, Signal
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QHBoxLayout,
@@ -22,11 +21,11 @@ from sdviewer.core import sheet as sheets
 from sdviewer.core import text
 from sdviewer.gui import resources, widgets
 from sdviewer.gui.jobs import Body, Buffers, is_cancelled
+from sdviewer.gui.panels.facts_line import FactsLine
 from sdviewer.gui.panels.path_bar import PathBar
 from sdviewer.gui.panels.related_links import RelatedLinks
 from sdviewer.gui.panels.selection_page import SelectionPage
 from sdviewer.gui.panels.tensor_page import OVERVIEW, TensorPage
-from sdviewer.gui.plain import plain_tip
 from sdviewer.gui.plots import PLOTS
 from sdviewer.gui.plots.overlay import MOST as MOST_OVERLAID
 from sdviewer.gui.plots.overlay import OverlaidHistograms
@@ -41,7 +40,6 @@ LATE = 500
 GLANCE_FROM = 4 << 20
 """Elements of a tensor from which a sample of it is shown until all of it is measured."""
 MOST_CHILDREN = 500
-_LEFT = int(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter | Qt.TextFlag.TextSingleLine)
 
 
 class DetailPanel(QWidget):
@@ -66,7 +64,7 @@ class DetailPanel(QWidget):
         self._late.timeout.connect(self._say_waiting)
         self.path = PathBar()
         self.related = RelatedLinks()
-        self.line = _FactsLine()
+        self.line = FactsLine()
         self._stack = QStackedWidget()
         self._stack.addWidget(QWidget())
         column = QVBoxLayout(self)
@@ -345,43 +343,6 @@ class DetailPanel(QWidget):
             self.overlay.show_rows(self._session, chosen)
         else:
             self._forget_several()
-
-
-class _FactsLine(QWidget):
-    """Short facts with dots between; the shape in the fixed font. What does not fit is cut from the right."""
-
-    _gap = 9
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.setFixedHeight(22)
-        self._words: list[tuple[str, bool]] = []
-
-    def show_facts(self, words: list[tuple[str, bool]]) -> None:
-        """`words` are (text, whether in the fixed font)."""
-        if words != self._words:
-            self._words = words
-            said = " · ".join(shown for shown, _ in words)
-            self.setAccessibleName(said)
-            self.setToolTip(plain_tip(said))
-            self.update()
-
-    def paintEvent(self, event: QPaintEvent) -> None:
-        painter = QPainter(self)
-        painter.setPen(resources.colour("text2"))
-        x, end = 2, self.width()
-        for i, (shown, mono) in enumerate(self._words):
-            if i:
-                painter.setFont(resources.font())
-                painter.drawText(QRect(x, 0, end - x, self.height()), _LEFT, "·")
-                x += painter.fontMetrics().horizontalAdvance("·") + self._gap
-            painter.setFont(resources.font(resources.NOTE, mono=True) if mono else resources.font())
-            painter.setPen(resources.colour("text" if mono and not i else "text2"))
-            metrics = painter.fontMetrics()
-            fitting = metrics.elidedText(shown, Qt.TextElideMode.ElideRight, max(end - x, 0))
-            painter.drawText(QRect(x, 0, end - x, self.height()), _LEFT, fitting)
-            x += metrics.horizontalAdvance(fitting) + self._gap
-            painter.setPen(resources.colour("text2"))
 
 
 def _fact_words(facts: Facts, summary: Facts | None = None) -> list[tuple[str, bool]]:

@@ -115,9 +115,9 @@ class Axes(QWidget):
         """A line through points, filled to `base`."""
         self._items.append(lambda canvas: canvas.add_area(x, y, base))
 
-    def add_band(self, x: Numbers, low: Numbers, high: Numbers) -> None:
+    def add_band(self, x: Numbers, low: Numbers, high: Numbers, token: str = "A") -> None:
         """What lies between two lines, as where many points share a pixel."""
-        self._items.append(lambda canvas: canvas.add_band(x, low, high))
+        self._items.append(lambda canvas: canvas.add_band(x, low, high, token))
 
     def add_spread(self, x: Numbers, low: Numbers, high: Numbers, token: str) -> None:
         """Tinted from one line to the other, behind what is added after it."""

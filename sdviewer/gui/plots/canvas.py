@@ -215,7 +215,7 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
         ground = float(self._y([base])[0])
         self._add_curve(self._x(x), self._y(y), _pen("A", 1.5), fillLevel=ground, brush=_fill())
 
-    def add_band(self, x: Numbers, low: Numbers, high: Numbers) -> None:
+    def add_band(self, x: Numbers, low: Numbers, high: Numbers, token: str) -> None:
         """What lies between two lines, as where many points share a pixel.
 
         A line up and down, without soft edges: filled as an area with thousands of corners it takes Qt 100 ms to paint.
@@ -224,7 +224,7 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
         ends[0::2], ends[1::2] = self._y(low), self._y(high)
         # Turned at every second point, so that the next one is near.
         ends[2::4], ends[3::4] = ends[3::4].copy(), ends[2::4].copy()
-        self._add_curve(places, ends, _pen("A", 1), connect="finite", antialias=False)
+        self._add_curve(places, ends, _pen(token, 1), connect="finite", antialias=False)
 
     def add_spread(self, x: Numbers, low: Numbers, high: Numbers, token: str) -> None:
         """Tinted from one line to the other; both are numbers throughout."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from PySide6.QtCore import QPoint, QSize, QTimer
 from PySide6.QtGui import QImage, QResizeEvent
@@ -47,6 +47,7 @@ class HeatmapPlot(Plot):
     heading = "Values"
     icon = "heat"
     uses_slice = True
+    canvas_kind: ClassVar[type[HeatmapCanvas]] = HeatmapCanvas
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,7 +64,7 @@ class HeatmapPlot(Plot):
         self.whole.hide()
         for control in (self.whole, self.reduction, self.lock):
             self.add_control(control)
-        self.canvas = HeatmapCanvas()
+        self.canvas = self.canvas_kind()
         self.canvas.hovered.connect(self._hovered)
         self.canvas.chosen.connect(self._chosen)
         self.canvas.window_wanted.connect(self._zoom)
@@ -146,19 +147,15 @@ class HeatmapPlot(Plot):
         self.reduction.setText("")
 
     def draw(self, body: Body, buffers: Buffers) -> None:
-        row, column, rows, columns = (int(at) for at in body["window"])
-        block = int(body["block"][0]), int(body["block"][1])
-        height, width = -(-rows // block[0]), -(-columns // block[1])
         self._limit = float(body["limit"])
-        # The image only looks into the bytes: `copy` takes them over before they go.
-        image = QImage(buffers["shades"], width, height, width, QImage.Format.Format_Indexed8).copy()
-        size = int(body["shape"][0]), int(body["shape"][1])
-        one_sided = body["how"] == "rms"
-        self.canvas.show_picture(
-            Picture(image, (row, column, rows, columns), block, size, self._limit, one_sided), self._divisions(size)
-        )
+        picture = picture_of(body, buffers["shades"], self._limit)
+        self.canvas.show_picture(picture, self._divisions(picture.size))
+        self._drawn(body, picture)
+
+    def _drawn(self, body: Body, picture: Picture) -> None:
+        """Say what is drawn, and ask for all of it after a first look."""
         self.canvas.set_cell(self.place.cell if self.place.cell != (0, 0) else None)
-        self._show_words(body, (row, column, rows, columns), block)
+        self._show_words(body, picture.window, picture.block)
         if body["sampled"]:
             self._looked = True
             self._whole_next.start()
@@ -304,6 +301,17 @@ class HeatmapPlot(Plot):
             self.canvas.point_out(cell, f"{statistic} {text.value(value)}")
 
         self.ask_aside("extreme", "extreme", {"which": statistic}, answered)
+
+
+def picture_of(body: Body, shades: memoryview, limit: float) -> Picture:
+    """The picture of a reduced slice, from what is told of it and its shades."""
+    row, column, rows, columns = (int(at) for at in body["window"])
+    block = int(body["block"][0]), int(body["block"][1])
+    height, width = -(-rows // block[0]), -(-columns // block[1])
+    # The image only looks into the bytes: `copy` takes them over before they go.
+    image = QImage(shades, width, height, width, QImage.Format.Format_Indexed8).copy()
+    size = int(body["shape"][0]), int(body["shape"][1])
+    return Picture(image, (row, column, rows, columns), block, size, limit, body["how"] == "rms")
 
 
 def cell_text(exact: str, number: float) -> str:

@@ -52,6 +52,22 @@ class Picture(NamedTuple):
     one_sided: bool = False
 
 
+class Coloured:
+    """A picture in the colours of the theme that is on, kept until that changes."""
+
+    def __init__(self, picture: Picture) -> None:
+        self.picture = picture
+        self._made: tuple[str, QImage] | None = None
+
+    def image(self) -> QImage:
+        """The picture, to be painted."""
+        theme = resources.theme().name
+        if self._made is None or self._made[0] != theme:
+            self.picture.image.setColorTable(colours.table())
+            self._made = theme, self.picture.image.convertToFormat(QImage.Format.Format_RGB32)
+        return self._made[1]
+
+
 class Divisions(NamedTuple):
     """Named parts, the edges between them and the edges of heads; each along the rows and along the columns."""
 
@@ -78,7 +94,7 @@ class HeatmapCanvas(QWidget):
         self._shown: Picture | None = None
         self._window: Window = (0, 0, 0, 0)
         self._divisions = Divisions()
-        self._coloured: tuple[str, QImage] | None = None
+        self._coloured: Coloured | None = None
         self._cursor: tuple[int, int] | None = None
         self._cell: tuple[int, int] | None = None
         self._value = ""
@@ -87,7 +103,7 @@ class HeatmapCanvas(QWidget):
 
     def show_picture(self, picture: Picture, divisions: Divisions) -> None:
         """Show another picture."""
-        self._shown, self._divisions, self._coloured = picture, divisions, None
+        self._shown, self._divisions, self._coloured = picture, divisions, Coloured(picture)
         self._window = picture.window
         self.update()
 
@@ -162,14 +178,14 @@ class HeatmapCanvas(QWidget):
     # Painting
 
     def paintEvent(self, event: QPaintEvent) -> None:
-        if self._shown is None or self._shown.image.isNull():
+        if self._shown is None or self._coloured is None or self._shown.image.isNull():
             return
         painter = QPainter(self)
         painter.setFont(resources.font(resources.SMALL))
         rect = self._picture()
         painter.save()
         painter.setClipRect(rect)
-        self._paint_image(painter, rect, self._shown)
+        self._paint_pictures(painter, rect, self._coloured)
         self._paint_divisions(painter, rect)
         painter.restore()
         painter.setPen(QPen(resources.colour("accent" if self.hasFocus() else "border2"), 1))
@@ -182,18 +198,18 @@ class HeatmapCanvas(QWidget):
         if self._cursor is not None:
             self._paint_cursor(painter, rect, *self._cursor)
 
-    def _paint_image(self, painter: QPainter, rect: QRect, shown: Picture) -> None:
-        theme = resources.theme().name
-        if self._coloured is None or self._coloured[0] != theme:
-            shown.image.setColorTable(colours.table())
-            self._coloured = theme, shown.image.convertToFormat(QImage.Format.Format_RGB32)
+    def _paint_pictures(self, painter: QPainter, rect: QRect, coloured: Coloured) -> None:
+        self._paint_image(painter, rect, coloured)
+
+    def _paint_image(self, painter: QPainter, rect: QRect, coloured: Coloured) -> None:
+        shown = coloured.picture
         row, column = shown.window[:2]
         # The last cells may stand for fewer elements than the others: they are cut, not squeezed.
         bottom = row + shown.image.height() * shown.block[0]
         right = column + shown.image.width() * shown.block[1]
         corner = QPointF(self._x(column, rect), self._y(row, rect))
         # Enlarged cells stay squares with sharp edges; reduced ones were averaged by the worker.
-        painter.drawImage(QRectF(corner, QPointF(self._x(right, rect), self._y(bottom, rect))), self._coloured[1])
+        painter.drawImage(QRectF(corner, QPointF(self._x(right, rect), self._y(bottom, rect))), coloured.image())
 
     def _paint_divisions(self, painter: QPainter, rect: QRect) -> None:
         strong, faint = QColor(resources.colour("text")), QColor(resources.colour("text2"))

@@ -102,6 +102,11 @@ class Plot(Card):
         """How well this suits a tensor: 0 not at all, 100 best."""
         raise NotImplementedError
 
+    @staticmethod
+    def sources(facts: Facts) -> dict[str, Any]:
+        """Where the bytes lie that a request is about."""
+        return {"source": facts["source"]}
+
     def request(self, facts: Facts) -> tuple[str, dict[str, Any]]:
         """What to ask the numbers pool."""
         raise NotImplementedError
@@ -270,7 +275,7 @@ class Plot(Card):
         self.pending = True
         self._hint.start()
         self._session.ask_numbers(
-            name, {"source": self._facts["source"], **params}, self._answered, self._failed, lane=self._lane
+            name, {**self.sources(self._facts), **params}, self._answered, self._failed, lane=self._lane
         )
 
     def ask_aside(
@@ -295,7 +300,7 @@ class Plot(Card):
             if whatever_is_shown or self._facts is facts:
                 done(body, buffers)
 
-        return self._session.ask_numbers(name, {"source": facts["source"], **params}, answered, failed, lane=lane)
+        return self._session.ask_numbers(name, {**self.sources(facts), **params}, answered, failed, lane=lane)
 
     def forget(self) -> None:
         """The tensor is gone: ask nothing more about it."""
