@@ -73,6 +73,14 @@ def percent(ratio: float) -> str:
     return f"{ratio * 100:.2f} %"
 
 
+def cosine(x: float) -> str:
+    """A cosine or a correlation with four decimals; how far it is from one where that would be rounded away."""
+    if math.isnan(x) or abs(x) < 0.99995 or abs(x) >= 1:
+        return "nan" if math.isnan(x) else f"{x:.4f}".replace("-", MINUS) if abs(x) < 1 else value(round(x))
+    away = f"{1 - abs(x):.1e}".replace("-", MINUS)
+    return f"1 {MINUS} {away}" if x > 0 else f"{MINUS}1 + {away}"
+
+
 def shape(sizes: tuple[int, ...]) -> str:
     """`768×3072`, `scalar` for no dimension."""
     if not sizes:

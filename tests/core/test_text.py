@@ -101,3 +101,21 @@ def test_that_visible_text_is_always_printable_and_encodable(raw: str) -> None:
 def test_that_a_megabyte_key_is_cut() -> None:
     shown = text.visible("k" * 1_000_000, 100)
     assert shown == "k" * 100 + "… (1,000,000 characters)"
+
+
+@pytest.mark.parametrize(
+    ("x", "shown"),
+    [
+        (0.99104, "0.9910"),
+        (-0.5, "−0.5000"),
+        (1.0, "1"),
+        (1 + 1e-12, "1"),
+        (-1.0, "−1"),
+        (1 - 3.2e-7, "1 − 3.2e−07"),
+        (-1 + 3.2e-7, "−1 + 3.2e−07"),
+        (0.0, "0.0000"),
+        (float("nan"), "nan"),
+    ],
+)
+def test_that_a_cosine_near_one_tells_how_near(x: float, shown: str) -> None:
+    assert text.cosine(x) == shown
