@@ -10,8 +10,7 @@ from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.plots.heatmap import cell_text
 from sdviewer.gui.plots.numbers import floats
 from sdviewer.gui.plots.place import Index, Place
-from sdviewer.gui.plots.plot import PAUSE, Facts, Plot
-from sdviewer.gui.session import Session
+from sdviewer.gui.plots.plot import PAUSE, Asker, Facts, Plot
 
 
 class LinkedCursor(QObject):
@@ -22,7 +21,7 @@ class LinkedCursor(QObject):
     def __init__(self, place: Place, shown: Callable[[], Iterable[Plot]]) -> None:
         super().__init__()
         self._place, self._shown = place, shown
-        self._session: Session | None = None
+        self._session: Asker | None = None
         self._facts: Facts = {}
         self.at: Index = ()
         self._wait = QTimer(self, interval=PAUSE, singleShot=True)
@@ -33,7 +32,7 @@ class LinkedCursor(QObject):
         """Whether the exact value will be asked for as soon as the pointer has rested."""
         return self._wait.isActive()
 
-    def begin(self, session: Session, facts: Facts) -> None:
+    def begin(self, session: Asker, facts: Facts) -> None:
         """Nobody points at anything in another tensor yet."""
         self.stop()
         self._session, self._facts = session, facts

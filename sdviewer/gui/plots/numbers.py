@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sdviewer.core import text
 from sdviewer.core.dtypes import DTYPES
 from sdviewer.gui.plots.plot import Facts
@@ -15,6 +17,12 @@ def floats(buffer: memoryview) -> list[float]:
 def whole_numbers(buffer: memoryview) -> list[int]:
     """A buffer of int64, of at most a few thousand, as a list."""
     return list(memoryview(buffer).cast("B").cast("q"))
+
+
+def with_zeros(edges: Sequence[float], counts: Sequence[int], zeros: int) -> list[int]:
+    """Counts in bins, where exact zeros are in none, with these in the bin of zero."""
+    at = next((i for i in range(len(counts)) if edges[i] <= 0 < edges[i + 1]), None)
+    return [count + zeros if i == at else count for i, count in enumerate(counts)]
 
 
 def has_values(facts: Facts) -> bool:

@@ -14,7 +14,7 @@ from sdviewer.core import text
 from sdviewer.gui import resources
 from sdviewer.gui.jobs import Body, Buffers, is_cancelled
 from sdviewer.gui.plots.axes import Axes
-from sdviewer.gui.plots.numbers import called, floats, whole_numbers
+from sdviewer.gui.plots.numbers import called, floats, whole_numbers, with_zeros
 from sdviewer.gui.plots.plot import Facts
 from sdviewer.gui.plots.scale import plain_number, ticks
 from sdviewer.gui.session import Session
@@ -217,10 +217,7 @@ def _shares(entry: _Entry) -> list[float]:
     """
     assert entry.found is not None
     found = entry.found
-    counts = list(entry.counts)
-    zero = next((i for i in range(len(counts)) if entry.edges[i] <= 0 < entry.edges[i + 1]), None)
-    if zero is not None:
-        counts[zero] += int(found["zeros"] or 0)
+    counts = with_zeros(entry.edges, entry.counts, int(found["zeros"] or 0))
     odd = sum(int(found[field] or 0) for field in ("nan", "posinf", "neginf"))
     total = max(int(found["count"]) - odd, 1)
     return [count / total * len(counts) / BINS for count in counts]
