@@ -123,9 +123,9 @@ class Axes(QWidget):
         """Tinted from one line to the other, behind what is added after it."""
         self._items.append(lambda canvas: canvas.add_spread(x, low, high, token))
 
-    def add_points(self, x: Numbers, y: Numbers, size: float = 5, token: str = "A") -> None:
-        """Dots, for few values; `size` is in pixels."""
-        self._items.append(lambda canvas: canvas.add_points(x, y, size, token))
+    def add_points(self, x: Numbers, y: Numbers, size: float = 5, token: str = "A", *, opacity: float = 1.0) -> None:
+        """Dots, for few values; `size` is in pixels. Many over each other are told apart if they let some through."""
+        self._items.append(lambda canvas: canvas.add_points(x, y, size, token, opacity))
 
     def add_rings(self, x: Numbers, y: Numbers, token: str = "S") -> None:
         """Circles around what stands out."""

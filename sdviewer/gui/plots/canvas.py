@@ -30,8 +30,10 @@ GAP: Final = 6
 """Pixels between an axis and its numbers."""
 CLICK: Final = 5
 """Pixels that the pointer may move between press and release of a click."""
-TICK_WIDTH: Final = 76
-"""Pixels for a number of the horizontal axis."""
+LEAST_WIDTH: Final = 40
+"""Pixels for the shortest number of the horizontal axis ..."""
+APART: Final = 24
+"""... and pixels between two of them."""
 
 
 SPREAD = 0.16
@@ -52,12 +54,23 @@ class _Values(pg.AxisItem):  # type: ignore[misc]
             self._words = {_share(place, *self.home): words for place, words in self.columns}
             return [(1.0, list(self._words))]
         left, right = (_value(share, *self.home) for share in (low, high))
-        numbers = ticks(left, right, max(int(size // TICK_WIDTH), 1))
-        if self.whole:
-            numbers = [number for number in numbers if number == round(number)]
+        numbers = self._fitting(left, right, size)
         shares = [_share(number, *self.home) for number in numbers]
         self._words = dict(zip(shares, map(plain_number, numbers), strict=True))
         return [(1.0, shares)]
+
+    def _fitting(self, left: float, right: float, size: float) -> list[float]:
+        """As many round numbers as have room beside each other."""
+        metrics = QFontMetrics(resources.font(resources.SMALL))
+        numbers: list[float] = []
+        for most in range(max(int(size // LEAST_WIDTH), 1), 0, -1):
+            numbers = ticks(left, right, most)
+            if self.whole:
+                numbers = [number for number in numbers if number == round(number)]
+            widest = max((metrics.horizontalAdvance(plain_number(number)) for number in numbers), default=0)
+            if len(numbers) * (widest + APART) <= size:
+                break
+        return numbers
 
     def tickStrings(self, values: Sequence[float], scale: float, spacing: float) -> list[str]:
         return [self._words.get(value, "") for value in values]
@@ -234,11 +247,13 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
         tint.setAlphaF(SPREAD)
         self.addItem(pg.FillBetweenItem(*lines, brush=tint))
 
-    def add_points(self, x: Numbers, y: Numbers, size: float, token: str) -> None:
+    def add_points(self, x: Numbers, y: Numbers, size: float, token: str, opacity: float) -> None:
         """Dots, for few values."""
         across, up = self._x(x), self._y(y)
         there = np.isfinite(up)
-        self.addItem(pg.ScatterPlotItem(across[there], up[there], size=size, pen=None, brush=resources.colour(token)))
+        brush = QColor(resources.colour(token))
+        brush.setAlphaF(opacity)
+        self.addItem(pg.ScatterPlotItem(across[there], up[there], size=size, pen=None, brush=brush))
 
     def add_rings(self, x: Numbers, y: Numbers, token: str) -> None:
         """Circles around what stands out."""

@@ -14,7 +14,7 @@ from sdviewer.gui.plots.heatmap_canvas import Picture
 from sdviewer.gui.plots.numbers import long_axes
 from sdviewer.gui.plots.pair.pair_canvas import PairCanvas
 from sdviewer.gui.plots.pair.pair_plot import PairPlot, is_same, same_shape
-from sdviewer.gui.plots.pair.scatter import POINTS, draw_scatter
+from sdviewer.gui.plots.pair.scatter import POINTS, amount, draw_scatter, in_words, numbers_of
 from sdviewer.gui.plots.picture import Column
 from sdviewer.gui.plots.place import Window
 from sdviewer.gui.plots.plot import Facts
@@ -109,7 +109,9 @@ class DifferencePlot(PairPlot, HeatmapPlot):
             control.setVisible(not scatter)
         if scatter:
             self.title_label.setText("B against A")
-            self.subtitle.setText(draw_scatter(self.axes, body, buffers))
+            draw_scatter(self.axes, body, buffers)
+            self.subtitle.setText(f"{amount(body)} · {numbers_of(body)}")
+            self.subtitle.setToolTip(in_words(body))
             self.subtitle.setVisible(True)
             if not body["finite"]:
                 self.say("No element is finite on both sides.")
@@ -147,6 +149,8 @@ class DifferencePlot(PairPlot, HeatmapPlot):
     def _show_words(self, body: Body, window: Window, block: tuple[int, int]) -> None:
         clipped = body["clipped_d" if self.mode == "d" else "clipped"]
         super()._show_words({**body, "clipped": clipped}, window, block)
+        if window == (0, 0, *(int(n) for n in body["shape"])):
+            self.subtitle.setText("")  # the shape is above
         what = {
             "a": "the values of A",
             "b": "the values of B",

@@ -26,8 +26,6 @@ LARGE: Final = 1 << 22
 _BAR: Final = 0.8
 """Width of the bar of one whole number."""
 _ODD: Final = {"nan": "NaN", "posinf": "Inf", "neginf": f"{text.MINUS}Inf"}
-_ROOM: Final = 300
-"""Pixels of width below which the legend is not beside the title."""
 
 
 class _Counted(NamedTuple):
@@ -185,16 +183,15 @@ class HistogramsPlot(PairPlot):
 
     def _say(self, bars: bool, sampled: bool) -> None:
         number = max((len(one.values if bars else one.counts) for one in self._counted.values()), default=0)
-        words = [text.plural(number, "value" if bars else "bin")]
-        if self._shares:
-            words.append("share of each side")
+        words = ["share of each side"] if self._shares else []
         if sampled:
             words = [f"so far from {text.count(max(one.total for one in self._counted.values()))} values"]
         words += [f"{NAMES[side]} has {said}" for side, one in self._counted.items() if (said := _odd(one.found))]
         self.subtitle.setText(" · ".join(words))
         about = "; ".join(self._described(side, bars) for side in self._counted)
         self._axes.setAccessibleDescription(
-            f"{'Approximate distributions' if sampled else 'Distributions'} over one range. {about}"
+            f"{'Approximate distributions' if sampled else 'Distributions'} over one range in "
+            f"{text.plural(number, 'value' if bars else 'bin')}. {about}"
         )
 
     def _described(self, side: str, bars: bool) -> str:

@@ -12,17 +12,18 @@ from sdviewer.gui.plots.numbers import floats
 from sdviewer.gui.plots.pair.pair_plot import PairPlot, comparable, is_same, is_scalar
 from sdviewer.gui.plots.plot import Facts
 from sdviewer.gui.plots.scale import plain_number, ticks
+from sdviewer.gui.widgets import Elided
 
 POINTS: Final = 3000
 _CLOSENESS: Final = (
-    (0.99999, "lie on a line"),
-    (0.99, "follow A closely"),
-    (0.9, "follow A"),
-    (0.5, "follow A loosely"),
-    (0.1, "hardly follow A"),
-    (0.0, "do not follow A"),
+    (0.99999, "follows A exactly"),
+    (0.99, "follows A closely"),
+    (0.9, "follows A"),
+    (0.5, "follows A loosely"),
+    (0.1, "hardly follows A"),
+    (0.0, "does not follow A"),
 )
-"""What is said of values of B by how large r is."""
+"""What is said of B by how large r is."""
 
 
 class ScatterPlot(PairPlot):
@@ -38,6 +39,8 @@ class ScatterPlot(PairPlot):
         super().__init__()
         self.axes = Axes(plain_number)
         self.axes.setAccessibleName(self.title)
+        self.words = Elided("", "note")
+        self.column.addWidget(self.words)
         self.set_body(self.axes)
         self.setMinimumHeight(120)
 
@@ -50,9 +53,13 @@ class ScatterPlot(PairPlot):
 
     def clear(self) -> None:
         self.axes.start_over()
+        self.words.setText("")
 
     def draw(self, body: Body, buffers: Buffers) -> None:
-        self.subtitle.setText(draw_scatter(self.axes, body, buffers))
+        draw_scatter(self.axes, body, buffers)
+        self.subtitle.setText(amount(body))
+        self.words.setText(numbers_of(body))
+        self.words.setToolTip(in_words(body))
         if not body["finite"]:
             self.say("No element is finite on both sides.")
 
@@ -62,32 +69,44 @@ def _few(facts: Facts) -> bool:
     return any(facts[side]["dtype"] == "bool" for side in ("a", "b"))
 
 
-def draw_scatter(axes: Axes, body: Body, buffers: Buffers) -> str:
-    """Draw a scatter (`stats.pair_views.Scatter`) with its description; what is said of it in a few words."""
+def draw_scatter(axes: Axes, body: Body, buffers: Buffers) -> None:
+    """Draw a scatter (`stats.pair_views.Scatter`) with its description."""
     axes.start_over()
     x, y = floats(buffers["x"]), floats(buffers["y"])
     if not x:
         axes.setAccessibleDescription("No element is finite on both sides")
-        return ""
+        return
     low, high = min(itertools.chain(x, y)), max(itertools.chain(x, y))
     pad = (high / 2 - low / 2) * 0.08 or abs(high) * 0.1 or 1.0
     low, high = max(low - pad, -1.7e308), min(high + pad, 1.7e308)
     axes.add_levels(ticks(low, high, 5))
     axes.add_line([low, high], [low, high], "text2", 1.2, dashed=True)
-    axes.add_points(x, y, 3, "neutral")
+    axes.add_points(x, y, 3, "text2", opacity=0.45)
     axes.set_range((low, high), (low, high))
     axes.setAccessibleDescription(
-        f"B against A, {_amount(body, len(x))} around the diagonal, from {text.value(low)} to {text.value(high)}. "
+        f"B against A, {amount(body)} around the diagonal, from {text.value(low)} to {text.value(high)}. "
         + in_words(body)
     )
-    numbers = "" if body["r"] is None else f" · r {text.cosine(float(body['r']))}, slope {text.value(body['slope'])}"
-    return f"{_amount(body, len(x))}{numbers}"
 
 
-def _amount(body: Body, shown: int) -> str:
-    if shown == int(body["count"]):
-        return text.plural(shown, "point")
-    return f"{shown:,} of {text.count(int(body['count']))} sampled"
+def amount(body: Body) -> str:
+    """How many points there are."""
+    shown = min(int(body["finite"]), POINTS)
+    return text.plural(shown, "point") if shown == int(body["count"]) else f"{shown:,} sampled"
+
+
+def numbers_of(body: Body) -> str:
+    """r and slope, with a word for how close B is to A."""
+    if body["r"] is None:
+        return "no line: a side is constant"
+    r = float(body["r"])
+    return f"B {closeness(r)} · r {text.cosine(r)} · slope {text.value(body['slope'])}"
+
+
+def closeness(r: float) -> str:
+    """What a correlation means for the values of B."""
+    words = next(words for least, words in _CLOSENESS if abs(r) >= least)
+    return f"{words}, turned round" if r <= -_CLOSENESS[-2][0] else words
 
 
 def in_words(body: Body) -> str:
@@ -95,12 +114,10 @@ def in_words(body: Body) -> str:
     if body["r"] is None:
         return "The values of a side are all the same, so no line is fitted."
     r, slope = float(body["r"]), float(body["slope"])
-    how = next(words for least, words in _CLOSENESS if abs(r) >= least)
-    turned = ", turned round," if r <= -0.1 else ""
     steep = f"{text.percent(abs(abs(slope) - 1))} {'steeper' if abs(slope) > 1 else 'flatter'} than the diagonal"
     if abs(abs(slope) - 1) < 5e-5:
         steep = "as steep as the diagonal"
     looked, equal = int(body["looked"]), int(body["equal"])
     sample = "" if looked == int(body["count"]) else f", from a sample of {text.count(looked)}"
     same = f" {text.percent(equal / max(looked, 1))} are equal." if equal else ""
-    return f"The values of B {how}{turned} (r {text.cosine(r)}), {steep} (slope {text.value(slope)}){sample}.{same}"
+    return f"B {closeness(r)} (r {text.cosine(r)}), {steep} (slope {text.value(slope)}){sample}.{same}"
