@@ -7,10 +7,16 @@ from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.panels.linked_cursor import LinkedCursor
 from sdviewer.gui.plots.heatmap import cell_text
 from sdviewer.gui.plots.pair.pair_plot import NAMES, PairPlot, index_in
+from sdviewer.gui.plots.plot import Facts
 
 
 class PairCursor(LinkedCursor):
     """Follows the plots of a pair whose elements stand at the same places."""
+
+    @property
+    def facts(self) -> Facts:
+        """The pair that it follows the plots of."""
+        return self._facts
 
     def _ask(self) -> None:
         session, cell, facts = self._session, self.at, self._facts

@@ -18,7 +18,8 @@ from sdviewer.gui.panels.path_bar import PathBar
 from sdviewer.gui.plots.numbers import called
 from sdviewer.gui.plots.pair import PAIR_PLOTS
 from sdviewer.gui.plots.pair.difference import DifferencePlot
-from sdviewer.gui.plots.pair.pair_plot import PairPlot, pair_facts
+from sdviewer.gui.plots.pair.pair_plot import SIDES, PairPlot, pair_facts
+from sdviewer.gui.plots.pair.scatter import ScatterPlot
 from sdviewer.gui.plots.place import Place
 from sdviewer.gui.plots.plot import Asker, Plot
 from sdviewer.gui.plots.slices import SliceStrip
@@ -54,7 +55,8 @@ class PairPage(QWidget):
         self.path.node_chosen.connect(self.node_chosen)
         self.line = FactsLine()
         self._icon = IconLabel("eq", 14)
-        self._words = Elided("", "second")
+        self._words = widgets.label("", "second")
+        self._words.setWordWrap(True)
         self._other = Elided("", "note")
         self._note = QWidget()
         note = QHBoxLayout(self._note)
@@ -97,18 +99,18 @@ class PairPage(QWidget):
         The columns are those of `stats.pair_table`, "cast" as its word. Numbers that come later for the pair that is
         shown are put in their places; None shows nothing.
         """
-        before, self._facts = self._facts, {} if facts is None else pair_facts(facts)
-        if not self._facts or not (self._facts["a"] or self._facts["b"]):
+        if facts is None or not (facts.get("a") or facts.get("b")):
             self._facts = {}
             self.forget()
             self._say_nothing("Choose a pair to see it in detail.")
             return
-        again = bool(before) and all(_source(before, side) == _source(self._facts, side) for side in ("a", "b"))
+        made = pair_facts(facts)
+        if self._facts and all(_source(self._facts, side) == _source(made, side) for side in SIDES):
+            self._facts.update(made)  # what is drawn stays
+        else:
+            self._facts = made
         self._show_words()
-        chosen = self._choose()
-        if again and chosen == [plot.name for plot in self.shown()]:
-            return  # only its numbers are new
-        self._show_plots(chosen)
+        self._show_plots(self._choose())
 
     def forget(self) -> None:
         """Nothing is wanted any more of the pair."""
@@ -166,7 +168,19 @@ class PairPage(QWidget):
         scores = {kind.name: kind.score(self._facts) for kind in PAIR_PLOTS}
         upper = [kind.name for kind in PAIR_PLOTS if kind.main and scores[kind.name]]
         below = [kind.name for kind in PAIR_PLOTS if not kind.main and scores[kind.name]]
-        return [*sorted(upper, key=lambda name: -scores[name])[:1], *below]
+        best = sorted(upper, key=lambda name: -scores[name])[:1]
+        if best == [DifferencePlot.name] and self._mode == "scatter":
+            below.remove(ScatterPlot.name)  # it is drawn above
+        return [*best, *below]
+
+    @property
+    def _mode(self) -> str:
+        plot = self.plots.get(DifferencePlot.name)
+        return plot.mode if isinstance(plot, DifferencePlot) else ""
+
+    def _mode_chosen(self) -> None:
+        if self._facts:
+            self._show_plots(self._choose())
 
     def _show_plots(self, chosen: list[str]) -> None:
         for name, plot in self.plots.items():
@@ -174,7 +188,8 @@ class PairPage(QWidget):
                 plot.forget()
                 plot.hide()
         self.place.begin(self._facts.get("shape") or ())
-        self.linked.begin(self._session, self._facts)
+        if self.linked.facts is not self._facts:
+            self.linked.begin(self._session, self._facts)
         if not chosen:
             self._show_why()
             self.finished.emit()
@@ -187,9 +202,10 @@ class PairPage(QWidget):
         self._column.setStretchFactor(self._tail, 0)
         self._tail.hide()
         for plot in made:
-            plot.mark(())
             plot.show()
-            plot.show_tensor(self._session, self._facts)
+            if not plot.shows(self._facts):
+                plot.mark(())
+                plot.show_tensor(self._session, self._facts)
 
     def _show_why(self) -> None:
         """Why there is nothing to draw."""
@@ -211,6 +227,8 @@ class PairPage(QWidget):
             plot.finished.connect(self._check_finished)
             plot.cursor_moved.connect(self.cursor_moved)
             plot.cell_moved.connect(partial(self._cell_moved, plot))
+            if isinstance(plot, DifferencePlot):
+                plot.mode_chosen.connect(self._mode_chosen)
             if kind.main:
                 self._upper.addWidget(plot)
             else:

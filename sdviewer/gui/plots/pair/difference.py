@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from PySide6.QtCore import QTimer
+from PySide6.QtCore import QTimer, Signal
 
 from sdviewer.core import text
 from sdviewer.gui.jobs import Body, Buffers
@@ -14,7 +14,7 @@ from sdviewer.gui.plots.heatmap_canvas import Picture
 from sdviewer.gui.plots.numbers import long_axes
 from sdviewer.gui.plots.pair.pair_canvas import PairCanvas
 from sdviewer.gui.plots.pair.pair_plot import PairPlot, is_same, same_shape
-from sdviewer.gui.plots.pair.scatter import POINTS, amount, draw_scatter, in_words, numbers_of
+from sdviewer.gui.plots.pair.scatter import POINTS, amount, draw_scatter, in_words, numbers_of, of_flags
 from sdviewer.gui.plots.picture import Column
 from sdviewer.gui.plots.place import Window
 from sdviewer.gui.plots.plot import Facts
@@ -42,6 +42,8 @@ class DifferencePlot(PairPlot, HeatmapPlot):
     main = True
     canvas_kind = PairCanvas
     canvas: PairCanvas
+
+    mode_chosen = Signal(str)
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,6 +74,11 @@ class DifferencePlot(PairPlot, HeatmapPlot):
 
     def begin(self, facts: Facts) -> None:
         self._stop_blinking()
+        offered = [mode for mode, _, _ in MODES if mode != "scatter" or not of_flags(facts)]
+        self.modes.offer(offered)
+        if self.mode not in offered:
+            self.mode = "d"
+        self.modes.choose(self.mode)
         super().begin(facts)
 
     def request(self, facts: Facts) -> tuple[str, dict[str, Any]]:
@@ -95,6 +102,7 @@ class DifferencePlot(PairPlot, HeatmapPlot):
             self.ask()
         else:
             self._draw_answer()
+        self.mode_chosen.emit(mode)
 
     def clear(self) -> None:
         super().clear()

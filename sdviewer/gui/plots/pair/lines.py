@@ -52,6 +52,7 @@ class LinesPlot(PairPlot):
         self._lines: dict[str, list[tuple[float, float]]] = {}
         self._blocks: dict[str, int] = {}
         self._count, self._at = 0, -1
+        self._two = False
 
     @staticmethod
     def score(facts: Facts) -> int:
@@ -59,8 +60,8 @@ class LinesPlot(PairPlot):
 
     def begin(self, facts: Facts) -> None:
         self._at = -1
-        two = len(self.sources(facts)) == 2
-        self.modes.setVisible(two)
+        self._two = len(self.sources(facts)) == 2
+        self.modes.setVisible(self._two and self.width() >= _ROOM)
         self.modes.offer(["a", "b", "both", "d"] if comparable(facts) else ["a", "b", "both"])
         if not comparable(facts) and self.mode == "d":
             self.mode = "both"
@@ -189,4 +190,4 @@ class LinesPlot(PairPlot):
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
-        self.modes.setVisible(event.size().width() >= _ROOM and len(self.sources(self._facts or {})) == 2)
+        self.modes.setVisible(event.size().width() >= _ROOM and self._two)

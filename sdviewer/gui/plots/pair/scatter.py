@@ -46,7 +46,7 @@ class ScatterPlot(PairPlot):
 
     @staticmethod
     def score(facts: Facts) -> int:
-        return 50 if comparable(facts) and not is_same(facts) and not is_scalar(facts) and not _few(facts) else 0
+        return 50 if comparable(facts) and not is_same(facts) and not is_scalar(facts) and not of_flags(facts) else 0
 
     def request(self, facts: Facts) -> tuple[str, dict[str, Any]]:
         return "pair_scatter", {"points": POINTS}
@@ -64,8 +64,8 @@ class ScatterPlot(PairPlot):
             self.say("No element is finite on both sides.")
 
 
-def _few(facts: Facts) -> bool:
-    """Whether the values are flags, of which thousands would be the same four points."""
+def of_flags(facts: Facts) -> bool:
+    """Whether values of a side are flags, of which thousands would be the same four points."""
     return any(facts[side]["dtype"] == "bool" for side in ("a", "b"))
 
 
