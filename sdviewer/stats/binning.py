@@ -138,6 +138,11 @@ def tally(bins: Bins, values: Array, weights: Array | None = None) -> NDArray[np
     return counts.astype(np.int64)
 
 
+def number_of_bins(count: int, most: int) -> int:
+    """How many bins so many values get, `most` of them from `FEW` values on."""
+    return most if count >= FEW else max(min(8, most), round(most * math.sqrt(count / FEW)))
+
+
 def choose_bins(
     values: Array,
     weights: Array | None,
@@ -164,7 +169,7 @@ def choose_bins(
         return None
     if middle is None:
         middle = _middle(values, weights)
-    bins = most if count >= FEW else max(min(8, most), round(most * math.sqrt(count / FEW)))
+    bins = number_of_bins(count, most)
     if values.dtype.kind != "f":
         first, last = math.floor(middle[0]), math.ceil(middle[1])
         number = int(last) - int(first) + 1

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sdviewer.core.progress import Progress, no_progress
 from sdviewer.core.tensor_bytes import ByteSource, TensorLayout
 from sdviewer.errors import UsageError
-from sdviewer.stats.binning import IntBins, choose_bins
+from sdviewer.stats.binning import FEW, IntBins, choose_bins, number_of_bins
 from sdviewer.stats.decode import Array, Block, Elements, Reader, in_storage_order, product, refuse_bomb
 from sdviewer.stats.histogram import BINS, Histogram, histogram, histogram_of
 from sdviewer.stats.moments import magnitude, real
@@ -356,19 +356,34 @@ def pair_histograms(
     for side in sides:
         elements, _ = in_storage_order(known_elements(*side))
         samples.append(sample_of(Reader(*side), elements) if elements.count else np.empty(0))
-    spans = []
-    for sample in samples:
-        values = magnitude(sample) if sample.dtype.kind == "c" else sample
-        found = choose_bins(values, None, bins, None) if values.size and values.dtype.kind != "b" else None
-        if found is not None:
-            # The last integer of bins of integers may be beyond all of them.
-            spans.append((found.low, min(found.high, int(values.max())) if isinstance(found, IntBins) else found.high))
+    counts = [int(np.count_nonzero(np.isfinite(sample))) for sample in samples]
+    number = number_of_bins(max(counts), bins)
+    # So that fewer values get no fewer bins than the other side has.
+    asked = [number if n >= FEW or not n else round(number / math.sqrt(n / FEW)) for n in counts]
+    spans = [span for span in (_span_of(sample, bins) for sample in samples) if span is not None]
     span = (min(low for low, _ in spans), max(high for _, high in spans)) if spans else None
+    if span is not None and span[0] == span[1]:
+        span = None  # all are one value, around which each side has the same range
     if glance:
         some = [magnitude(sample) if sample.dtype.kind == "c" else sample for sample in samples]
-        sweeps = [swept(values, None, Wanted(bins, span), median=False) for values in some]
+        sweeps = [swept(v, None, Wanted(n, span), median=False) for v, n in zip(some, asked, strict=True)]
         return [histogram_of(replace(found, count=values.size)) for found, values in zip(sweeps, some, strict=True)]
-    return [histogram(*side, bins, span=span, progress=progress) for side in sides]
+    return [histogram(*side, n, span=span, progress=progress) for side, n in zip(sides, asked, strict=True)]
+
+
+def _span_of(sample: Array, bins: int) -> tuple[float, float] | None:
+    """The range of the middle of some values, no wider than they are; None when none is finite."""
+    values = magnitude(sample) if sample.dtype.kind == "c" else sample
+    if values.dtype.kind == "f":
+        values = values[np.isfinite(values)]
+    found = choose_bins(values, None, bins, None) if values.size and values.dtype.kind != "b" else None
+    if found is None:
+        return None
+    low, high = values.min().item(), values.max().item()
+    # One value has a range around it, and the last bin of integers may reach beyond them.
+    return (
+        (low, high) if low == high else (found.low, min(found.high, high) if isinstance(found, IntBins) else found.high)
+    )
 
 
 # B against A

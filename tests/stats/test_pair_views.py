@@ -165,6 +165,22 @@ def test_that_two_histograms_have_the_same_edges_and_count_all_values() -> None:
     assert first.edges[-1] > 5
 
 
+def test_that_a_side_of_one_value_does_not_widen_the_range() -> None:
+    values = normal(3000) * 0.001
+    first, second = pair_histograms([side(torch.zeros(3000)), side(values)])
+    assert first.zeros == 3000 and second.edges[-1] < 0.01
+    np.testing.assert_array_equal(first.edges, second.edges)
+    same = pair_histograms([side(torch.ones(9)), side(torch.ones(5))])
+    np.testing.assert_array_equal(same[0].edges, same[1].edges)
+
+
+@pytest.mark.parametrize(("n", "m"), [(1000, 37), (1999, 5000), (3, 1500), (1, 2)])
+def test_that_a_side_of_fewer_values_has_the_bins_of_the_other(n: int, m: int) -> None:
+    first, second = pair_histograms([side(normal(n)), side(normal(m, seed=2))])
+    np.testing.assert_array_equal(first.edges, second.edges)
+    assert first.count == n and second.count == m
+
+
 def test_that_integers_of_few_values_are_counted_one_by_one_on_both_sides() -> None:
     a, b = torch.tensor([1, 1, 2, 5]), torch.tensor([2, 2, 9, 1])
     first, second = pair_histograms([side(a), side(b)])

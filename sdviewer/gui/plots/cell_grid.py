@@ -105,10 +105,14 @@ class CellGrid(QWidget):
     def _step(self, down: int, across: int) -> None:
         rows, columns = self.shape
         if self.current < 0:
-            next_one = 0
-        else:
-            row, column = divmod(self.current, columns)
-            row, column = row + down, column + across
-            next_one = row * columns + column if 0 <= row < rows and 0 <= column < columns else -1
-        if next_one >= 0 and self.has_cell(next_one):
-            self._point_at(next_one)
+            first = next((cell for cell in range(rows * columns) if self.has_cell(cell)), -1)
+            if first >= 0:
+                self._point_at(first)
+            return
+        row, column = divmod(self.current, columns)
+        row, column = row + down, column + across
+        while 0 <= row < rows and 0 <= column < columns:
+            if self.has_cell(row * columns + column):
+                self._point_at(row * columns + column)
+                return
+            row, column = row + down, column + across  # over a gap

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
 
-from PySide6.QtCore import Signal
+from PySide6.QtCore import QTimer, Signal
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from sdviewer.core import text
@@ -192,7 +192,7 @@ class PairPage(QWidget):
             self.linked.begin(self._session, self._facts)
         if not chosen:
             self._show_why()
-            self.finished.emit()
+            QTimer.singleShot(0, self, self._check_finished)
             return
         made = [self._made(name) for name in chosen]
         uses_slice = any(plot.uses_slice for plot in made)

@@ -64,7 +64,7 @@ def _number_words(facts: Facts, shape: tuple[int, ...]) -> list[str]:
     if cosine is not None:
         words.append(f"cos {text.cosine(cosine)}")
     if largest is not None:
-        place = f" at {place_of(int(at), shape)}" if at is not None and shape else ""
+        place = f" at {place_of(int(at), shape)}" if at is not None and shape and largest else ""
         words.append(f"max |\u0394| {text.value(float(largest))}{place}")
     if (share_changed := known("changed_share")) is not None and share_changed < 1:
         words.append(f"{text.percent(share_changed)} of values changed")

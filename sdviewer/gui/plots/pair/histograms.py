@@ -11,7 +11,7 @@ from PySide6.QtGui import QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QHBoxLayout, QSizePolicy, QWidget
 
 from sdviewer.core import text
-from sdviewer.gui import resources, widgets
+from sdviewer.gui import resources
 from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.plots.axes import Axes
 from sdviewer.gui.plots.numbers import floats, whole_numbers, with_zeros
@@ -19,6 +19,7 @@ from sdviewer.gui.plots.pair.pair_plot import NAMES, SIDES, PairPlot, is_same, i
 from sdviewer.gui.plots.picture import Column
 from sdviewer.gui.plots.plot import Facts
 from sdviewer.gui.plots.scale import plain_number, short_number, ticks
+from sdviewer.gui.widgets import Elided
 
 BINS: Final = 140
 LARGE: Final = 1 << 22
@@ -80,7 +81,7 @@ class HistogramsPlot(PairPlot):
         row = QHBoxLayout(self._legend)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(5)
-        self._names = {side: widgets.label("", "note") for side in SIDES}
+        self._names = {side: Elided("", "note") for side in SIDES}
         self._badges = {side: Badge(side) for side in SIDES}
         for side in SIDES:
             row.addWidget(self._badges[side])
@@ -88,6 +89,9 @@ class HistogramsPlot(PairPlot):
             row.addSpacing(4)
         self._legend.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
         self.add_control(self._legend)
+        self.words = Elided("", "note")
+        self.words.hide()
+        self.column.addWidget(self.words)
         self._axes = Axes()
         self._axes.setAccessibleName(self.title)
         self.set_body(self._axes)
@@ -120,6 +124,7 @@ class HistogramsPlot(PairPlot):
 
     def clear(self) -> None:
         self._axes.start_over()
+        self.words.setText("")
         self._counted = {}
 
     def draw(self, body: Body, buffers: Buffers) -> None:
@@ -129,7 +134,6 @@ class HistogramsPlot(PairPlot):
         sampled = large and not self._looked
         bars = all(one.values for one in self._counted.values())
         if not any(one.values if bars else one.counts for one in self._counted.values()):
-            self.subtitle.setText("")
             self.say("No finite values.")
         elif bars:
             self._draw_bars()
@@ -187,7 +191,8 @@ class HistogramsPlot(PairPlot):
         if sampled:
             words = [f"so far from {text.count(max(one.total for one in self._counted.values()))} values"]
         words += [f"{NAMES[side]} has {said}" for side, one in self._counted.items() if (said := _odd(one.found))]
-        self.subtitle.setText(" · ".join(words))
+        self.words.setText(" · ".join(words))
+        self.words.setVisible(bool(words))
         about = "; ".join(self._described(side, bars) for side in self._counted)
         self._axes.setAccessibleDescription(
             f"{'Approximate distributions' if sampled else 'Distributions'} over one range in "
