@@ -44,7 +44,7 @@ def ask(name: str, params: Mapping[str, Any]) -> tuple[Any, dict[str, memoryview
 def answer(plot: Plot, about: Mapping[str, Any]) -> tuple[Any, dict[str, memoryview]]:
     """The pool's answer to what a plot asks now."""
     name, params = plot.request(about)
-    return ask(name, {"source": about["source"], **params})
+    return ask(name, {**plot.sources(about), **params})
 
 
 def shown(kind: type[Plot], about: Mapping[str, Any], qtbot: QtBot, size: QSize = QSize(460, 360)) -> Any:  # noqa: B008

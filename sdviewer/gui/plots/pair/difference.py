@@ -116,6 +116,7 @@ class DifferencePlot(PairPlot, HeatmapPlot):
         for control in (self.reduction, self.lock, self.whole):
             control.setVisible(not scatter)
         if scatter:
+            self.canvas.setAccessibleDescription("")  # a picture is described by what is in sight
             self.title_label.setText("B against A")
             draw_scatter(self.axes, body, buffers)
             self.subtitle.setText(f"{amount(body)} · {numbers_of(body)}")
@@ -124,6 +125,7 @@ class DifferencePlot(PairPlot, HeatmapPlot):
             if not body["finite"]:
                 self.say("No element is finite on both sides.")
             return
+        self.axes.setAccessibleDescription("")
         self.title_label.setText({"a": "Values of A", "b": "Values of B", "d": "Difference"}.get(self.mode, "A and B"))
         self._limits = float(body["limit"]), float(body["limit_d"])
         limits = {"a": self._limits[0], "b": self._limits[0], "d": self._limits[1]}
