@@ -203,6 +203,9 @@ class PairPage(QWidget):
         self._tail.hide()
         for plot in made:
             plot.show()
+        # Before anything is asked for that depends on how large it is.
+        self._column.activate()
+        for plot in made:
             if not plot.shows(self._facts):
                 plot.mark(())
                 plot.show_tensor(self._session, self._facts)
