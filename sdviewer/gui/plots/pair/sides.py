@@ -181,6 +181,9 @@ class SidesPlot(PairPlot):
             self._settle.start()
 
     def _ask_again(self) -> None:
+        if self.pending:
+            self._settle.start()
+            return
         for view in self.views.values():
             size, before = view.canvas.picture_size(), view.asked
             away = max(abs(size.width() - before.width()), abs(size.height() - before.height()))
