@@ -313,7 +313,7 @@ def test_that_one_side_alone_has_its_own_distribution(app: QApplication, qtbot: 
 
 def test_that_a_scatter_says_how_b_follows_a(app: QApplication, qtbot: QtBot, sides: Sides) -> None:
     plot = drawn(ScatterPlot, pair(sides, "bias"), qtbot)
-    assert plot.words.text() == f"B follows A exactly, turned round · r {chr(0x2212)}1 · slope {chr(0x2212)}1"
+    assert plot.words.text() == f"r {chr(0x2212)}1 · slope {chr(0x2212)}1 · B follows A exactly, turned round"
     plot = drawn(ScatterPlot, pair(sides, "const"), qtbot)
     assert plot.words.text() == "no line: a side is constant"
 

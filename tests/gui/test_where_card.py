@@ -141,6 +141,8 @@ def test_that_names_out_of_a_file_cannot_play_tricks(card: WhereCard) -> None:
         ([f"blocks.{i}" for i in (0, 1, 2, 5, 7, 8)], "blocks 0–2, 5, 7–8 are identical"),
         (["layer1", "layer2", "fc"], "layer 1–2 and fc are identical"),
         (["blocks.3"], "blocks.3 is identical"),
+        (["blocks.0 – 3"], "blocks 0–3 are identical"),
+        (["embed", "a.b.0 – 3", "a.b.7", "a.b.8"], "embed, a.b 0–3 and a.b 7–8 are identical"),
         ([f"part{c}" for c in "abcdefghi"], "parta, partb, partc, partd, parte, partf and 3 other parts are identical"),
     ],
 )

@@ -283,6 +283,8 @@ class HeatmapCanvas(QWidget):
             marks = [(1.0, text.value(limit)), (0.0, text.value(limit / 2)), (-1.0, "0")]
         else:
             marks.append((-1.0, text.value(-limit)))
+        if limit == 0:
+            marks = [(-1.0 if shown.one_sided else 0.0, "0")]
         for share, words in marks:
             place = bar.top() + (1 - share) / 2 * bar.height()
             middle = min(max(place, bar.top() + height / 2 - 2), bar.bottom() - height / 2 + 2)

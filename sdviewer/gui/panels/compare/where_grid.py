@@ -218,7 +218,7 @@ class Matrix(ChangeGrid):
         painter.setFont(resources.font(resources.SMALL))
         painter.setPen(resources.colour("text2"))
         high = painter.fontMetrics().height()
-        for share in (1.0, 0.5, 0.0):
+        for share in (1.0, 0.5, 0.0) if self.limit > 0 else (0.0,):
             middle = bar.top() + (1 - share) * bar.height()
             middle = min(max(middle, bar.top() + high / 2 - 2), bar.bottom() - high / 2 + 2)
             beside = QRectF(bar.right() + 5, middle - high / 2, self.width() - bar.right() - 5, high)

@@ -13,6 +13,8 @@ from sdviewer.core import text
 MOST_NAMED: Final = 6
 """Frozen parts that are named; of more the number is told."""
 _NUMBERED: Final = re.compile(r"(.*?)\.?(\d{1,9})$")
+_FOLDED: Final = re.compile(r"(.*?)\.?(\d{1,9}) \u2013 (\d{1,9})$")
+"""Alike blocks that are one row: `blocks.0 – 5`."""
 
 
 def frozen_words(names: Sequence[str]) -> str:
@@ -31,12 +33,12 @@ def frozen_words(names: Sequence[str]) -> str:
 def _runs(names: Sequence[str]) -> list[str]:
     """The names, those that differ by a number that is counted up as one."""
     parts: list[str] = []
-    keyed = [(name, _NUMBERED.fullmatch(name)) for name in names]
+    keyed = [(name, None if _FOLDED.fullmatch(name) else _NUMBERED.fullmatch(name)) for name in names]
     for stem, group in itertools.groupby(keyed, key=lambda entry: entry[1][1] if entry[1] else entry[0]):
         members = list(group)
         numbers = [int(hit[2]) for _, hit in members if hit is not None]
         if len(numbers) < 2 or len(numbers) != len(members):
-            parts += [name for name, _ in members]
+            parts += [_FOLDED.sub("\\1 \\2\u2013\\3", name).strip() for name, _ in members]
             continue
         spans = []
         for _, run in itertools.groupby(enumerate(numbers), key=lambda entry: entry[1] - entry[0]):

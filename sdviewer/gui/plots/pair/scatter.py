@@ -100,7 +100,7 @@ def numbers_of(body: Body) -> str:
     if body["r"] is None:
         return "no line: a side is constant"
     r = float(body["r"])
-    return f"B {closeness(r)} · r {text.cosine(r)} · slope {text.value(body['slope'])}"
+    return f"r {text.cosine(r)} · slope {text.value(body['slope'])} · B {closeness(r)}"
 
 
 def closeness(r: float) -> str:
