@@ -205,8 +205,13 @@ def test_that_space_shows_a_and_b_in_turn_while_it_is_held(plot: DifferencePlot,
     assert canvas._shown is pictures["a"] and canvas._corners == ("A",)
     plot._turn()
     assert canvas._shown is pictures["b"] and canvas._corners == ("B",)
+    for _ in range(3):  # a held key that is repeated by a display which does not say so
+        QTest.keyRelease(canvas, Qt.Key.Key_Space)
+        QTest.keyPress(canvas, Qt.Key.Key_Space)
+        assert canvas._shown is pictures["b"]
     QTest.keyRelease(canvas, Qt.Key.Key_Space)
-    assert canvas._shown is pictures["d"] and not plot._blink.isActive()
+    qtbot.waitUntil(lambda: canvas._shown is pictures["d"])
+    assert not plot._blink.isActive()
     assert BLINK >= 334, "no faster than three times a second"
     plot.set_mode("a")
     plot.blink(True)
