@@ -27,10 +27,18 @@ A = {
     "conv": torch.randn(4, 3, 5, 5, generator=SEED),
     "head": torch.randn(9, 4, generator=SEED),
     "bias": torch.randn(1, 30, generator=SEED),
+    "mask": W > 0,
     "none": torch.zeros(0, 3),
     "gone": W[:3],
 }
-B = {**A, "blocks.0.fc.weight": W * 2, "conv": A["conv"] * 2, "head": torch.zeros(3, 4), "bias": A["bias"][0] + 1}
+B = {
+    **A,
+    "mask": W < 0,
+    "blocks.0.fc.weight": W * 2,
+    "conv": A["conv"] * 2,
+    "head": torch.zeros(3, 4),
+    "bias": A["bias"][0] + 1,
+}
 del B["gone"]
 
 
@@ -149,6 +157,9 @@ def test_that_a_scatter_that_is_drawn_above_is_not_drawn_below_too(page: PairPag
     difference.set_mode("scatter")
     assert sorted(names(page)) == ["difference", "distributions"]
     qtbot.waitUntil(lambda: not difference.pending)
+    turn_to(page, pair(sides, "mask"), qtbot)
+    assert sorted(names(page)) == ["difference", "distributions"], "flags have none at all"
+    turn_to(page, pair(sides, "blocks.0.fc.weight"), qtbot)
     difference.set_mode("d")
     assert "scatter" in names(page)
     qtbot.waitUntil(lambda: not any(plot.pending for plot in page.shown()), timeout=30_000)

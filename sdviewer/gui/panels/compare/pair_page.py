@@ -170,7 +170,7 @@ class PairPage(QWidget):
         below = [kind.name for kind in PAIR_PLOTS if not kind.main and scores[kind.name]]
         best = sorted(upper, key=lambda name: -scores[name])[:1]
         if best == [DifferencePlot.name] and self._mode == "scatter":
-            below.remove(ScatterPlot.name)  # it is drawn above
+            below = [name for name in below if name != ScatterPlot.name]  # it is drawn above
         return [*best, *below]
 
     @property
