@@ -217,6 +217,7 @@ def test_that_space_shows_a_and_b_in_turn_while_it_is_held(plot: DifferencePlot,
     plot.blink(True)
     assert canvas._shown is plot._pictures["b"], "from A to B at once"
     plot.blink(False)
+    qtbot.waitUntil(lambda: canvas._shown is plot._pictures["a"])
 
 
 def test_that_colours_are_kept_for_the_next_pair(plot: DifferencePlot, sides: Sides) -> None:

@@ -22,6 +22,8 @@ from sdviewer.gui.widgets import Segments
 
 BLINK: Final = 500
 """Milliseconds that each side is shown while Space is held: slower than three times a second, which can do harm."""
+RELEASE: Final = 60
+"""Milliseconds without another press after which a key is let go: some displays repeat a held key as if it was not."""
 MODES: Final = (
     ("a", "A", "The values of A"),
     ("b", "B", "The values of B, in the colours of A"),
@@ -54,6 +56,8 @@ class DifferencePlot(PairPlot, HeatmapPlot):
         self._blinking = ""
         self._blink = QTimer(self, interval=BLINK)
         self._blink.timeout.connect(self._turn)
+        self._released = QTimer(self, interval=RELEASE, singleShot=True)
+        self._released.timeout.connect(self._stop_blinking)
         self.modes = Segments([(mode, words, "") for mode, words, _ in MODES], "What is shown of the pair")
         for mode, _, tip in MODES:
             self.modes.set_tooltip(mode, tip)
@@ -189,8 +193,10 @@ class DifferencePlot(PairPlot, HeatmapPlot):
     def blink(self, on: bool) -> None:
         """Show A and B in turn, or go back to what was shown."""
         if not on:
-            self._stop_blinking()
-        elif not self._blinking and self._pictures and self.mode != "scatter":
+            self._released.start()
+            return
+        self._released.stop()
+        if not self._blinking and self._pictures and self.mode != "scatter":
             self._blinking = "b" if self.mode == "a" else "a"
             self._show(self._blinking)
             self._blink.start()
@@ -201,6 +207,7 @@ class DifferencePlot(PairPlot, HeatmapPlot):
 
     def _stop_blinking(self) -> None:
         self._blink.stop()
+        self._released.stop()
         if self._blinking:
             self._blinking = ""
             self._show(self.mode)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from PySide6.QtCore import QPointF, QRect, QRectF, Qt, QTimer, Signal
+from PySide6.QtCore import QPointF, QRect, QRectF, Qt, Signal
 from PySide6.QtGui import QFocusEvent, QKeyEvent, QMouseEvent, QPainter, QPen
 
 from sdviewer.gui import resources
@@ -14,8 +14,6 @@ GRIP: Final = 5
 """Pixels beside the divider at which it can be taken."""
 STEP: Final = 0.05
 """How far a key moves the divider, as a share of the picture's width."""
-RELEASE: Final = 60
-"""Milliseconds without another press after which a key is let go: some displays repeat a held key as if it was not."""
 _CENTRE = int(Qt.AlignmentFlag.AlignCenter)
 
 
@@ -34,9 +32,6 @@ class PairCanvas(HeatmapCanvas):
         self._right: Coloured | None = None
         self._corners: tuple[str, ...] = ()
         self._dragging = False
-        self._held = False
-        self._released = QTimer(self, interval=RELEASE, singleShot=True)
-        self._released.timeout.connect(self._let_go)
 
     def show_split(self, left: Picture, right: Picture, divisions: Divisions) -> None:
         """Show two pictures of one slice, the second one right of the divider."""
@@ -143,7 +138,7 @@ class PairCanvas(HeatmapCanvas):
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         if event.key() == Qt.Key.Key_Space:
-            self._hold()
+            self.blinked.emit(True)
         elif self.is_split and event.text() in ("[", "]"):
             self.set_divider(self.divider + (STEP if event.text() == "]" else -STEP))
         else:
@@ -152,22 +147,10 @@ class PairCanvas(HeatmapCanvas):
     def keyReleaseEvent(self, event: QKeyEvent) -> None:
         if event.key() == Qt.Key.Key_Space:
             if not event.isAutoRepeat():
-                self._released.start()
+                self.blinked.emit(False)
         else:
             super().keyReleaseEvent(event)
 
     def focusOutEvent(self, event: QFocusEvent) -> None:
         super().focusOutEvent(event)
-        self._let_go()
-
-    def _hold(self) -> None:
-        self._released.stop()
-        if not self._held:
-            self._held = True
-            self.blinked.emit(True)
-
-    def _let_go(self) -> None:
-        self._released.stop()
-        if self._held:
-            self._held = False
-            self.blinked.emit(False)
+        self.blinked.emit(False)
