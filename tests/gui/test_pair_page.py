@@ -17,6 +17,7 @@ from sdviewer.engine.client import NumbersPool
 from sdviewer.gui.jobs import Job, Jobs
 from sdviewer.gui.panels.compare.pair_page import PairPage
 from sdviewer.gui.panels.compare.pair_words import fact_words, place_of, sentence
+from sdviewer.gui.plots.pair.difference import DifferencePlot
 from tests.gui.plotted import facts_of
 
 SEED = torch.Generator().manual_seed(3)
@@ -261,3 +262,22 @@ def test_that_a_sentence_says_what_no_picture_does(
 def test_that_a_place_is_told_in_each_dimension() -> None:
     assert place_of(43, (30, 20)) == [2, 3]
     assert place_of(7, ()) == [] and place_of(119, (4, 5, 6)) == [3, 4, 5]
+
+
+def _cut(plot: DifferencePlot) -> list[str]:
+    """The choices whose words have no room."""
+    return [b.text() for b in plot.modes.buttons() if b.width() < b.fontMetrics().horizontalAdvance(b.text())]
+
+
+def test_that_a_low_page_has_the_upper_plot_alone_and_a_high_one_all(
+    page: PairPage, sides: Sides, qtbot: QtBot
+) -> None:
+    page.resize(420, 300)
+    turn_to(page, pair(sides, "blocks.0.fc.weight"), qtbot)
+    assert names(page) == ["difference"]
+    plot = page.plots["difference"]
+    assert isinstance(plot, DifferencePlot)
+    qtbot.waitUntil(lambda: not _cut(plot))
+    page.resize(620, 700)
+    qtbot.waitUntil(lambda: names(page) == ["difference", "distributions", "scatter"])
+    qtbot.waitUntil(lambda: not any(shown.pending for shown in page.shown()), timeout=30_000)

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Final
 
 from PySide6.QtCore import QTimer, Signal
+from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from sdviewer.core import text
@@ -27,6 +28,8 @@ from sdviewer.gui.widgets import Elided, IconLabel
 
 _SHARES: Final = {"distributions": 3, "scatter": 2}
 """The widths of the plots below, in proportion."""
+_LOW: Final = 330
+"""Pixels of height below which the upper plot has all of it, as in a small window."""
 _UPPER: Final = 10
 _LOWER: Final = 9
 """The heights of the upper plot and of those below, in proportion."""
@@ -47,6 +50,7 @@ class PairPage(QWidget):
         super().__init__()
         self._session, self.names = session, names
         self._facts: dict[str, Any] = {}
+        self._low = False
         self.plots: dict[str, PairPlot] = {}
         self.place = Place()
         self.linked = PairCursor(self.place, self.shown)
@@ -171,14 +175,22 @@ class PairPage(QWidget):
         best = sorted(upper, key=lambda name: -scores[name])[:1]
         if best == [DifferencePlot.name] and self._mode == "scatter":
             below = [name for name in below if name != ScatterPlot.name]  # it is drawn above
-        return [*best, *below]
+        return best if best and self._low else [*best, *below]
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        low = event.size().height() < _LOW
+        if low != self._low:
+            self._low = low
+            QTimer.singleShot(0, self, self._arrange)
 
     @property
     def _mode(self) -> str:
         plot = self.plots.get(DifferencePlot.name)
         return plot.mode if isinstance(plot, DifferencePlot) else ""
 
-    def _mode_chosen(self) -> None:
+    def _arrange(self) -> None:
+        """Show the plots that there is room for, and that are wanted, now."""
         if self._facts:
             self._show_plots(self._choose())
 
@@ -231,7 +243,7 @@ class PairPage(QWidget):
             plot.cursor_moved.connect(self.cursor_moved)
             plot.cell_moved.connect(partial(self._cell_moved, plot))
             if isinstance(plot, DifferencePlot):
-                plot.mode_chosen.connect(self._mode_chosen)
+                plot.mode_chosen.connect(self._arrange)
             if kind.main:
                 self._upper.addWidget(plot)
             else:

@@ -176,6 +176,17 @@ class DifferencePlot(PairPlot, HeatmapPlot):
         self._description = f"{self._description}. Shown: {what}{more}. Space shows A and B in turn"
         self._describe()
 
+    def _make_room(self) -> None:
+        """Where the head is short the choice of what is shown comes before how cells were reduced and the title."""
+        if self.axes.isVisible():
+            return
+        super()._make_room()
+        for part in (self.title_label, self.reduction):
+            part.show()
+        for part in (self.reduction, self.title_label):
+            if self.taken(self.subtitle) > self.width() - self.taken_by_margins():
+                part.hide()
+
     def data(self) -> list[Column]:
         if self._answer is None or self.mode != "scatter":
             return []

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from PySide6.QtCore import QRectF, QSize, QTimer
-from PySide6.QtGui import QPainter, QPaintEvent, QPen
+from PySide6.QtGui import QPainter, QPaintEvent, QPen, QResizeEvent
 from PySide6.QtWidgets import QHBoxLayout, QSizePolicy, QWidget
 
 from sdviewer.core import text
@@ -26,6 +26,8 @@ LARGE: Final = 1 << 22
 """Elements of a side from which a sample of both is shown until all is counted."""
 _BAR: Final = 0.8
 """Width of the bar of one whole number."""
+_ROOM: Final = 270
+"""Pixels of width below which the names of the files are left out."""
 _ODD: Final = {"nan": "NaN", "posinf": "Inf", "neginf": f"{text.MINUS}Inf"}
 
 
@@ -109,10 +111,9 @@ class HistogramsPlot(PairPlot):
             name = self.names[SIDES.index(side)]
             self._names[side].setText("" if name == NAMES[side] else text.visible(name, 16))
             self._badges[side].setVisible(side in shown)
-            self._names[side].setVisible(side in shown and name != NAMES[side])
         if is_same(facts):
             self._names["a"].setText("and B, the same")
-            self._names["a"].setVisible(True)
+        self._show_names()
 
     def forget(self) -> None:
         super().forget()
@@ -121,6 +122,16 @@ class HistogramsPlot(PairPlot):
     def request(self, facts: Facts) -> tuple[str, dict[str, Any]]:
         large = max(int(facts[side].get("params") or 0) for side in self.sources(facts)) >= LARGE
         return "pair_histogram", {"bins": BINS, "glance": large and not self._looked}
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._show_names()
+
+    def _show_names(self) -> None:
+        """The names of the files beside their letters, where there is room."""
+        for side in SIDES:
+            there = self._badges[side].isVisibleTo(self._legend) and bool(self._names[side].text())
+            self._names[side].setVisible(there and self.width() >= _ROOM)
 
     def clear(self) -> None:
         self._axes.start_over()

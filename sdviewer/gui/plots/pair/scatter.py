@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 from typing import Any, Final
 
+from PySide6.QtGui import QResizeEvent
+
 from sdviewer.core import text
 from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.plots.axes import Axes
@@ -15,6 +17,8 @@ from sdviewer.gui.plots.scale import plain_number, ticks
 from sdviewer.gui.widgets import Elided
 
 POINTS: Final = 3000
+_ROOM: Final = 190
+"""Pixels of width below which how many points there are is not beside the title."""
 _CLOSENESS: Final = (
     (0.99999, "follows A exactly"),
     (0.99, "follows A closely"),
@@ -50,6 +54,10 @@ class ScatterPlot(PairPlot):
 
     def request(self, facts: Facts) -> tuple[str, dict[str, Any]]:
         return "pair_scatter", {"points": POINTS}
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self.subtitle.setVisible(event.size().width() >= _ROOM)
 
     def clear(self) -> None:
         self.axes.start_over()

@@ -44,6 +44,7 @@ class SideView(QWidget):
         self.place = Place()
         self.strip = SliceStrip(self.place)
         self.canvas = HeatmapCanvas()
+        self.canvas.setMinimumSize(100, 60)  # two stand beside each other
         self.canvas.setAccessibleName(f"Heatmap of {NAMES[side]}")
         self._badge = Badge(side)
         self.head = Elided("", "note")
