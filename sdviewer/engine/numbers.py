@@ -29,6 +29,8 @@ document gives it); those of a pair take "a" and "b" instead, one of which may b
     pair_histogram  {"bins"?, "glance"?: bool} -> {"a"?, "b"?: Histogram} over one range; buffers "edges_a" f8,
                     "counts_a" i8, "value_counts_a" i8, ...
     pair_scatter    {"points"?} -> Scatter; buffers "x" f8, "y" f8
+    pair_table      {"tables": [[side "a" | "b" | "d", what `slice_table` takes]], "how"?, "most"} -> {"tables": [[side,
+                    SliceTable]]}; buffer "lines": a table a side, each below its name where there are several
     pair_value      {"places": [index in A | null, index in B | null]} -> PairValue
     digest    {} -> {"sha256", "problem"}
     checksum  {} -> {"stated": CRC-32 | null, "found": likewise, "problem": "" or what is wrong}    of the whole storage
@@ -77,7 +79,7 @@ from sdviewer.stats.rows import heads, profiles
 from sdviewer.stats.slices import line, reduced_slice, values_window
 from sdviewer.stats.spectrum import spectrum
 from sdviewer.stats.warm_up import warm_up
-from sdviewer.stats.written_tables import kernel_table, slice_table
+from sdviewer.stats.written_tables import difference_table, kernel_table, slice_table
 
 if TYPE_CHECKING:
     from sdviewer.formats import OpenStorage
@@ -119,6 +121,7 @@ class Numbers:
             "pair_line": _pair_line,
             "pair_histogram": _pair_histogram,
             "pair_scatter": _pair_scatter,
+            "pair_table": _pair_table,
             "pair_value": _pair_value,
         }
         self.requests: Mapping[str, Callable[[Params, Progress], Answer]] = {
@@ -334,6 +337,20 @@ def _pair_histogram(sides: Mapping[str, Side], params: Params, progress: Progres
 def _pair_scatter(sides: Mapping[str, Side], params: Params, progress: Progress) -> Answer:
     found = scatter(sides["a"], sides["b"], params.get("points", POINTS), progress)
     return Answer(found.to_json(), found.arrays())
+
+
+def _pair_table(sides: Mapping[str, Side], params: Params, progress: Progress) -> Answer:
+    made = []
+    for side, asked in params["tables"]:
+        wanted = {name: asked[name] for name in ("window", "x", "y", "index", "rows", "columns") if name in asked}
+        wanted |= {"how": params.get("how", "mean"), "progress": progress}
+        wanted["most"] = params["most"] // len(params["tables"])
+        both = side == "d"
+        table = difference_table(sides["a"], sides["b"], **wanted) if both else slice_table(*sides[side], **wanted)
+        made.append((side, table))
+    heads = {"a": "A\n", "b": "B\n", "d": "B - A\n"} if len(made) > 1 else {}
+    lines = "\n\n".join(f"{heads.get(side, '')}{table.lines}" for side, table in made)
+    return Answer({"tables": [[side, table.to_json()] for side, table in made]}, {"lines": lines.encode("ascii")})
 
 
 def _pair_value(sides: Mapping[str, Side], params: Params, progress: Progress) -> Answer:

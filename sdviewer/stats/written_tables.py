@@ -15,9 +15,8 @@ from sdviewer.core.tensor_bytes import ByteSource, TensorLayout
 from sdviewer.errors import UsageError
 from sdviewer.stats.decode import Block, Reader
 from sdviewer.stats.kernel_images import kernel_page
-from sdviewer.stats.slices import How, reduced_slice, texts_of, values_window
-
-Window = tuple[int, int, int, int]
+from sdviewer.stats.pair_views import Side, pair_slice
+from sdviewer.stats.slices import How, Window, reduced_slice, texts_of, values_window
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +55,7 @@ def slice_table(
         UsageError: there is no such slice, or it has no cells.
         CorruptCheckpoint: the bytes are not there.
     """
-    rows, columns = min(rows, window[2]), min(columns, window[3])
-    if rows < 1 or columns < 1:
-        raise UsageError("a part without values is no table")
-    if rows * columns > most:
-        # Both by the same factor, but none to less than one.
-        rows = min(max(1, int(rows / math.sqrt(rows * columns / most))), most)
-        columns = min(columns, most // rows)
+    rows, columns = _at_most(rows, columns, window, most)
     found = reduced_slice(
         source, layout, x=x, y=y, index=index, rows=rows, columns=columns, how=how, window=window, progress=progress
     )
@@ -71,11 +64,57 @@ def slice_table(
         texts: Sequence[str] = values_window(source, layout, x, y, index, row, height, column, width).texts
     else:
         texts = [repr(value) for value in found.cells.reshape(-1).tolist()]
-    across = range(column, column + width, found.block[1])
+    return SliceTable(found.window, found.block, _lines(found.window, found.block, texts))
+
+
+def difference_table(
+    a: Side,
+    b: Side,
+    window: Sequence[int],
+    *,
+    x: int | None = None,
+    y: int | None = None,
+    index: Sequence[int] | None = None,
+    rows: int,
+    columns: int,
+    how: How = "mean",
+    most: int,
+    progress: Progress = no_progress,
+) -> SliceTable:
+    """B - A in a part of a slice, as `slice_table` has a part of one tensor; each number in float64.
+
+    Raises:
+        UsageError: there is no such slice, it has no cells, or the shapes differ.
+        CorruptCheckpoint: the bytes are not there.
+    """
+    rows, columns = _at_most(rows, columns, window, most)
+    found = pair_slice(
+        a, b, x=x, y=y, index=index, rows=rows, columns=columns, how=how, window=window, progress=progress
+    )
+    texts = [repr(value) for value in found.cells[2].reshape(-1).tolist()]
+    return SliceTable(found.window, found.block, _lines(found.window, found.block, texts))
+
+
+def _at_most(rows: int, columns: int, window: Sequence[int], most: int) -> tuple[int, int]:
+    """So many rows and columns of cells of a part, fewer where these are more than `most`."""
+    rows, columns = min(rows, window[2]), min(columns, window[3])
+    if rows < 1 or columns < 1:
+        raise UsageError("a part without values is no table")
+    if rows * columns > most:
+        # Both by the same factor, but none to less than one.
+        rows = min(max(1, int(rows / math.sqrt(rows * columns / most))), most)
+        columns = min(columns, most // rows)
+    return rows, columns
+
+
+def _lines(window: Window, block: tuple[int, int], texts: Sequence[str]) -> str:
+    """Cells with the element at which each begins in the first line and the first column."""
+    row, column, height, width = window
+    across = range(column, column + width, block[1])
     lines = ["\t".join(["", *map(str, across)])]
-    for at, first in enumerate(range(row, row + height, found.block[0])):
+    for at, first in enumerate(range(row, row + height, block[0])):
         lines.append("\t".join([str(first), *texts[at * len(across) : (at + 1) * len(across)]]))
-    return SliceTable(found.window, found.block, "\n".join(lines))
+    return "\n".join(lines)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from sdviewer.gui.plots.pair.scalars import ScalarsPlot
 from sdviewer.gui.plots.pair.scatter import ScatterPlot, in_words
 from sdviewer.gui.plots.pair.sides import SidesPlot
 from sdviewer.gui.plots.picture import description_of
-from tests.gui.plotted import answer, facts_of, shown
+from tests.gui.plotted import answer, ask, facts_of, shown
 
 SEED = torch.Generator().manual_seed(1)
 
@@ -281,6 +281,45 @@ def test_that_r_and_slope_are_told_in_words(r: float, slope: float, words: str) 
     body = {"r": r, "slope": slope, "offset": 0.0, "looked": 90, "count": 1000, "equal": 45, "finite": 90}
     assert in_words(body).startswith(words)
     assert in_words(body).endswith("50.00 % are equal.")
+
+
+def copied(plot: Any, about: Any, most: int = 10_000) -> tuple[list[list[str]], str]:
+    """What "Copy data" would put on the clipboard: the lines, and what is said of them."""
+    wanted = plot.wanted_table()
+    assert wanted is not None and plot.can_be_copied()
+    body, buffers = ask(wanted[0], {**plot.sources(about), **wanted[1], "most": most})
+    lines = [line.split("\t") for line in str(buffers["lines"], "ascii").split("\n")]
+    return lines, plot.table_remark(body)
+
+
+def test_that_what_the_picture_shows_is_copied_as_a_table(plot: DifferencePlot, sides: Sides) -> None:
+    about = pair(sides, "w")
+    lines, remark = copied(plot, about)
+    assert remark == f"B {chr(0x2212)} A, rows 0 to 39, columns 0 to 59, every value"
+    assert lines[0][1:] == [str(column) for column in range(60)] and [line[0] for line in lines[1:]] == [
+        str(row) for row in range(40)
+    ]
+    difference = B["w"].double() - A["w"].double()
+    assert float(lines[4][8]) == difference[3, 7].item()
+    plot.set_mode("a")
+    lines, _ = copied(plot, about)
+    assert np.float32(lines[4][8]) == A["w"][3, 7].item(), "the value as it is stored"
+    plot.set_mode("split")
+    lines, remark = copied(plot, about)
+    assert remark.startswith("A and B, ") and lines[0] == ["A"] and ["B"] in lines
+    lines, remark = copied(plot, about, most=200)
+    assert sum(len(line) - 1 for line in lines) < 400 and "fewer than drawn" in remark
+
+
+def test_that_both_sides_of_unlike_shapes_are_copied(app: QApplication, qtbot: QtBot, sides: Sides) -> None:
+    about = pair(sides, "head", "shape")
+    plot = drawn(SidesPlot, about, qtbot)
+    lines, remark = copied(plot, about)
+    assert remark == "A: rows 0 to 9, columns 0 to 5, every value; B: rows 0 to 3, columns 0 to 5, every value"
+    assert lines[0] == ["A"] and len(lines) == 1 + 11 + 1 + 1 + 5
+    about = pair(sides, "new", "only_b")
+    lines, _ = copied(drawn(SidesPlot, about, qtbot), about)
+    assert np.float32(lines[1][1]) == B["new"][0, 0].item()
 
 
 # Below and instead of it

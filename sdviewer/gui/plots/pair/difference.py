@@ -187,6 +187,17 @@ class DifferencePlot(PairPlot, HeatmapPlot):
             if self.taken(self.subtitle) > self.width() - self.taken_by_margins():
                 part.hide()
 
+    def wanted_table(self) -> tuple[str, dict[str, Any]] | None:
+        wanted = None if self.mode == "scatter" else super().wanted_table()
+        if wanted is None:
+            return None
+        sides = ("a", "b") if self.mode == "split" else (self.mode,)
+        return "pair_table", {"tables": [[side, wanted[1]] for side in sides], "how": wanted[1]["how"]}
+
+    def table_remark(self, body: Body) -> str:
+        sides = " and ".join(_SIDES[side][0] for side, _ in body["tables"])
+        return f"{sides}, {super().table_remark(body['tables'][0][1])}"
+
     def data(self) -> list[Column]:
         if self._answer is None or self.mode != "scatter":
             return []

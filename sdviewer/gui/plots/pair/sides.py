@@ -172,6 +172,29 @@ class SidesPlot(PairPlot):
         if again:
             self._whole_next.start()
 
+    def wanted_table(self) -> tuple[str, dict[str, Any]] | None:
+        if self._answer is None:
+            return None
+        tables = []
+        for side, view in self.views.items():
+            shown = self._answer[0].get(side)
+            if not shown:
+                continue
+            (_, _, rows, columns), block = shown["window"], shown["block"]
+            cells = {"rows": -(-rows // block[0]), "columns": -(-columns // block[1])}
+            if all(cells.values()):
+                tables.append([side, {**view.place.params(), **cells, "window": list(shown["window"])}])
+        return ("pair_table", {"tables": tables}) if tables else None
+
+    def table_remark(self, body: Body) -> str:
+        said = []
+        for side, table in body["tables"]:
+            (row, column, rows, columns), block = table["window"], table["block"]
+            cells = "every value" if block == [1, 1] else f"mean of {block[0]}×{block[1]} values each"
+            part = f"rows {row} to {row + rows - 1}, columns {column} to {column + columns - 1}"
+            said.append(f"{NAMES[side]}: {part}, {cells}")
+        return "; ".join(said)
+
     def _changed(self) -> None:
         """Another slice or part of one side is wanted."""
         self._answer = None
