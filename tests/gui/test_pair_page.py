@@ -223,7 +223,7 @@ def test_that_the_line_of_facts_tells_shape_type_and_how_far_apart(sides: Sides)
 def test_that_numbers_that_are_not_known_are_left_out(sides: Sides) -> None:
     facts = pair(sides, "blocks.0.fc.weight", rel_l2=math.nan, cosine=None, max_abs=0.0, max_at=-1, nan_a=-1)
     assert [said for said, _ in fact_words(facts)] == ["30×20", "float32", "max |Δ| 0"]
-    infinite = pair(sides, "blocks.0.fc.weight", rel_l2=math.inf, nan_b=3, nan_a=0, inf_a=2, inf_b=2)
+    infinite = pair(sides, "blocks.0.fc.weight", rel_l2="inf", nan_b=3, nan_a=0, inf_a=2, inf_b=2)
     assert [said for said, _ in fact_words(infinite)][2:] == ["‖B−A‖ / ‖A‖ ∞", "3 NaN in B"]
     opposite = pair(sides, "blocks.0.fc.weight", cosine=-1.0)
     assert [said for said, _ in fact_words(opposite)][2:] == ["cos −1"]

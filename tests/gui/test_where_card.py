@@ -105,7 +105,7 @@ def test_that_the_pair_in_detail_is_framed(card: WhereCard) -> None:
 
 def test_that_where_there_is_no_depth_the_most_changed_are_bars(card: WhereCard, qtbot: QtBot) -> None:
     names = [[f"layer{i}.conv.weight", 40 + i, 0.1 / (i + 1)] for i in range(20)]
-    names[0][2] = None  # infinite, which JSON has no number for
+    names[0][2] = "inf"  # JSON has no number for it
     card.show_where(body(components=[], depths=[], limit=0.05, bars=names), {"cells": memoryview(b"")})
     assert card.bars.isVisible() and not card.matrix.isVisible()
     assert card.bars.said(0) == "layer0.conv.weight: ∞" and card.bars.said(1) == "layer1.conv.weight: 5.00 %"

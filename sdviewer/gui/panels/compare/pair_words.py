@@ -51,8 +51,9 @@ def _number_words(facts: Facts, shape: tuple[int, ...]) -> list[str]:
     numbers = facts.get("numbers") or {}
 
     def known(name: str) -> float | None:
-        value = numbers.get(name)
-        return None if value is None or math.isnan(value) or (value == -1 and name != "cosine") else value
+        told = numbers.get(name)
+        value = math.nan if told is None else float(told)  # JSON has infinity as a word
+        return None if math.isnan(value) or (value == -1 and name != "cosine") else value
 
     words: list[str] = []
     relative, cosine, largest, at = (known(name) for name in ("rel_l2", "cosine", "max_abs", "max_at"))

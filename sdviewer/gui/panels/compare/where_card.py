@@ -70,7 +70,8 @@ class WhereCard(Card):
         """Show {"components", "depths", "limit", "frozen", "pairs"?, "bars": [[text, row, value]] | None}.
 
         Buffers "cells" f8 (components, depths; NaN for what is not compared) and "rows" i4 likewise, -1 for no pair.
-        "frozen" are the names of parts of which nothing changed, "pairs" how many pairs did.
+        "frozen" are the names of parts of which nothing changed, "pairs" how many pairs did. An infinite
+        value of a bar is "inf".
         """
         limit = body.get("limit")
         most = float(limit) if limit is not None and math.isfinite(float(limit)) else 0.0
@@ -84,7 +85,7 @@ class WhereCard(Card):
             self._about = "relative L2 per tensor, depth \u2192"
             self._show(self.matrix)
         elif bars:
-            values = [math.inf if value is None else float(value) for _, _, value in bars]
+            values = [math.nan if value is None else float(value) for _, _, value in bars]
             names = [text.visible(str(name), 200) for name, _, _ in bars]
             self.bars.show_bars(names, most, values, [int(row) for _, row, _ in bars])
             self._about = "relative L2 of the most changed"
