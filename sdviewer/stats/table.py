@@ -48,8 +48,30 @@ Columns = dict[str, NDArray[Any]]
 
 def none_measured(number: int) -> Columns:
     """The columns of so many tensors of which nothing is known."""
+    return no_numbers(COLUMNS, number)
+
+
+def no_numbers(kinds: Mapping[str, str], number: int) -> Columns:
+    """Columns of so many entries, by name and NumPy type, in which every number is missing."""
     empty = {"u1": 0, "i8": -1, "f8": np.nan}
-    return {name: np.full(number, empty[kind], kind) for name, kind in COLUMNS.items()}
+    return {name: np.full(number, empty[kind], kind) for name, kind in kinds.items()}
+
+
+def columns_from(buffers: Mapping[str, Any], kinds: Mapping[str, str], number: int) -> Columns:
+    """Columns of so many entries, by name and NumPy type, from their raw bytes.
+
+    Raises:
+        ValueError: a column is missing or has another length.
+    """
+    columns = {}
+    for name, kind in kinds.items():
+        if name not in buffers:
+            raise ValueError(f"the column {name} is missing")
+        raw = memoryview(buffers[name]).cast("B")
+        if raw.nbytes != number * np.dtype(kind).itemsize:
+            raise ValueError(f"the column {name} has {raw.nbytes} bytes for {number} entries")
+        columns[name] = np.frombuffer(raw, kind).copy()
+    return columns
 
 
 def write_row(columns: Columns, place: int, found: Summary, zero_rows: int) -> None:
@@ -99,11 +121,5 @@ class StatisticsTable:
             ValueError: a column is missing or has another length.
         """
         table = cls(tensors)
-        for name, kind in COLUMNS.items():
-            if name not in buffers:
-                raise ValueError(f"the column {name} is missing")
-            raw = memoryview(buffers[name]).cast("B")
-            if raw.nbytes != tensors * np.dtype(kind).itemsize:
-                raise ValueError(f"the column {name} has {raw.nbytes} bytes for {tensors} tensors")
-            table._columns[name] = np.frombuffer(raw, kind).copy()
+        table._columns = columns_from(buffers, COLUMNS, tensors)
         return table
