@@ -58,8 +58,8 @@ COLUMNS: Final[Mapping[str, str]] = MappingProxyType(
 many are finite on both sides, which all that follows is over except the `nan` and `inf` counts of each side. `changed`:
 values that differ; `changed_share` is that over `finite`. `sign_flips`: values that went through zero. `max_abs`,
 `mean_abs`: of |b - a|; `max_at`: the first place of the largest, counted in row-major order, -1 where it is 0.
-`rel_l2`: ||b - a|| / ||a||, infinite where A is zero and B is not. `norm_a`, `norm_b`, `norm_d`: ||a||, ||b||, ||b - a||;
-`dot` is the sum of a times b, of complex values its real part; so those of several tensors together can be told.
+`rel_l2`: ||b - a|| / ||a||, infinite where A is zero and B is not. `norm_a`, `norm_b`, `norm_d`: ||a||, ||b|| and
+||b - a||; `dot` is the sum of a times b, of complex values its real part: with these several tensors are taken as one.
 
 Of identical tensors only bytes are compared: there `nan_a`, `nan_b`, `inf_a`, `inf_b`, the norms and `dot` are not
 known, but `norm_d` is 0."""
