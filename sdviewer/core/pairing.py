@@ -194,10 +194,12 @@ class _Pairing:
                     break
 
     def by_prefix(self, most: int) -> None:
-        """Exchange prefixes, the best first, as long as what comes together has mostly the same shape."""
-        for _ in range(most):
+        """Exchange prefixes, the best first, as long as each pairs some of the same shape, and mostly such."""
+        for number in range(most):
             left_a, left_b = self._left()
-            found = self._best_exchange(left_a, left_b)
+            # One more tensor that ends alike says little: `weight` of some head and `weight` of some other.
+            least = 2 if number else 1
+            found = self._best_exchange(left_a, left_b, least)
             if found is None:
                 return
             exchange, pairs = found
@@ -213,7 +215,7 @@ class _Pairing:
         for exchange in _candidates([names_a[i] for i in left_a], [names_b[j] for j in left_b]):
             pairs = self._exchanged(exchange, left_a, places)
             alike = sum([self._a.shapes[i] == self._b.shapes[j] for i, j in pairs])
-            if (alike, len(pairs)) > most and 2 * alike >= len(pairs):
+            if alike >= least and 2 * alike >= len(pairs) and (alike, len(pairs)) > most:
                 best, most = (exchange, pairs), (alike, len(pairs))
         return best
 
