@@ -207,7 +207,9 @@ class _Pairing:
             for i, j in pairs:
                 self.take(i, j, "prefix")
 
-    def _best_exchange(self, left_a: list[int], left_b: list[int]) -> tuple[Exchange, list[tuple[int, int]]] | None:
+    def _best_exchange(
+        self, left_a: list[int], left_b: list[int], least: int
+    ) -> tuple[Exchange, list[tuple[int, int]]] | None:
         names_a, names_b = self._names
         best: tuple[Exchange, list[tuple[int, int]]] | None = None
         most = (0, 0)
