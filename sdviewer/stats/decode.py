@@ -149,18 +149,29 @@ def product(shape: tuple[int, ...]) -> int:
 
 def merged(shape: tuple[int, ...], stride: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The same elements in the same order with the fewest dimensions; a scalar keeps none."""
+    sizes, steps = merged_together(shape, stride)
+    return sizes, steps
+
+
+def merged_together(shape: tuple[int, ...], *strides: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """One shape and several strides with the fewest dimensions that are the same elements in the same order in each."""
     sizes: list[int] = []
-    steps: list[int] = []
-    for size, step in zip(shape, stride, strict=True):
+    steps: list[tuple[int, ...]] = []
+    for size, *at in zip(shape, *strides, strict=True):
         if size == 1:
             continue
-        if sizes and steps[-1] == step * size:
+        if sizes and all(before == step * size for before, step in zip(steps[-1], at, strict=True)):
             sizes[-1] *= size
-            steps[-1] = step
+            steps[-1] = tuple(at)
         else:
             sizes.append(size)
-            steps.append(step)
-    return tuple(sizes), tuple(steps)
+            steps.append(tuple(at))
+    return tuple(sizes), *(tuple(step[i] for step in steps) for i in range(len(strides)))
+
+
+def in_order(stride: tuple[int, ...]) -> bool:
+    """Whether the order of the elements is that of the storage."""
+    return list(stride) == sorted(stride, reverse=True)
 
 
 def in_storage_order(elements: Elements) -> tuple[Elements, int]:
@@ -185,11 +196,27 @@ class Blocks(Sequence[Block]):
     """
 
     def __init__(self, elements: Elements, nbytes: int = 0) -> None:
-        self._offset = elements.offset
         shape, stride = merged(elements.shape, elements.stride)
         if not nbytes:
-            nbytes = BLOCK if list(stride) == sorted(stride, reverse=True) else GATHER_BLOCK
+            nbytes = BLOCK if in_order(stride) else GATHER_BLOCK
         limit = max(1, nbytes * elements.dtype.per_byte // elements.dtype.itemsize)
+        self._cut_up(elements, shape, stride, limit)
+
+    @classmethod
+    def alike(cls, one: Elements, other: Elements) -> tuple[Blocks, Blocks]:
+        """Two tensors of one shape, cut at the same places."""
+        shape, *strides = merged_together(one.shape, one.stride, other.stride)
+        nbytes = BLOCK if all(map(in_order, strides)) else GATHER_BLOCK
+        limit = min(max(1, nbytes * each.dtype.per_byte // each.dtype.itemsize) for each in (one, other))
+        found = []
+        for elements, stride in zip((one, other), strides, strict=True):
+            blocks = cls.__new__(cls)
+            blocks._cut_up(elements, shape, stride, limit)
+            found.append(blocks)
+        return found[0], found[1]
+
+    def _cut_up(self, elements: Elements, shape: tuple[int, ...], stride: tuple[int, ...], limit: int) -> None:
+        self._offset = elements.offset
         axis = len(shape)
         inner = 1
         while axis and inner * shape[axis - 1] <= limit:
@@ -204,6 +231,11 @@ class Blocks(Sequence[Block]):
 
     def __len__(self) -> int:
         return self._len
+
+    def start(self, index: int) -> int:
+        """How many values the blocks before this one have."""
+        outer, piece = divmod(index, self._pieces)
+        return (outer * self._shape[self._cut] + piece * self._rows) * product(self._shape[self._cut + 1 :])
 
     @overload
     def __getitem__(self, index: int) -> Block: ...
