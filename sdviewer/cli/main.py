@@ -14,13 +14,13 @@ from sdviewer import __version__
 from sdviewer.core.collector import collector_off
 from sdviewer.errors import Cancelled, SDViewerError, UsageError
 
-COMMANDS = ("open", "info", "stats", "repair", "convert", "script", "scan", "demo", "register", "unregister")
+COMMANDS = ("open", "info", "stats", "diff", "repair", "convert", "script", "scan", "demo", "register", "unregister")
 """Each is the module `sdviewer.cli.NAME`, imported when it is called."""
 
 WINDOW = ("open", "demo")
 """Commands that show the window."""
 
-NOT_BUILT = ("compare", "diff", "fit")
+NOT_BUILT = ("compare", "fit")
 """Commands of the contract that come later."""
 
 

@@ -73,10 +73,11 @@ class Pairing:
     exchanges: tuple[Exchange, ...] = ()
 
 
-def side_of_state_dict(checkpoint: Checkpoint, index: int) -> Side:
-    """The tensors of one state dict by their keys."""
+def side_of_state_dict(checkpoint: Checkpoint, index: int, keys: Sequence[str | None] | None = None) -> Side:
+    """The tensors of one state dict by their keys, or by those that a plan gives its entries, None where one goes."""
     state_dict = checkpoint.state_dicts[index]
-    entries = [(key, at) for key, at in zip(state_dict.keys, state_dict.tensor_of, strict=True) if at >= 0]
+    found = zip(state_dict.keys if keys is None else keys, state_dict.tensor_of, strict=True)
+    entries = [(key, at) for key, at in found if at >= 0 and key is not None]
     names = {}
     if state_dict.role == "optimizer":
         parameters = parameter_names(checkpoint, index)
@@ -129,6 +130,18 @@ def _by_parameter(key: str, parameters: Mapping[str, str]) -> str:
     first, _, rest = key.partition(".")
     number, _, what = rest.partition(".")
     return f"state.{parameters[number]}.{what}" if first == "state" and number in parameters else ""
+
+
+def statuses(a: Side, b: Side, pairs: Sequence[Pair]) -> list[str]:
+    """What the headers tell of each pair: only_a, only_b, shape or dtype; "" where the bytes have to be compared."""
+    return [
+        "only_a" if j < 0
+        else "only_b" if i < 0
+        else "shape" if tuple(a.shapes[i]) != tuple(b.shapes[j])
+        else "dtype" if a.dtypes[i] != b.dtypes[j]
+        else ""
+        for i, j, _ in pairs
+    ]  # fmt: skip
 
 
 def pair_up(

@@ -30,3 +30,12 @@ def no_progress(done: int, total: int) -> None:
 
 def go_on(identity: Identity) -> None:
     """Let every file have its name."""
+
+
+def within(before: int, size: int, whole: int, progress: Progress) -> Progress:
+    """How far the whole work is, told by how far a part of it is that comes after `before` and is of this `size`."""
+
+    def tell(done: int, total: int) -> None:
+        progress(before + (size * done // total if total else 0), whole)
+
+    return tell

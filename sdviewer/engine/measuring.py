@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sdviewer.core.checkpoint import Checkpoint
-from sdviewer.core.progress import Progress, no_progress
+from sdviewer.core.progress import Progress, no_progress, within
 from sdviewer.errors import OpenError
 from sdviewer.formats import open_storage, tensor_source
 from sdviewer.stats.summary import summary
@@ -25,12 +25,12 @@ def measure(checkpoint: Checkpoint, indices: Sequence[int], progress: Progress =
     sizes = [checkpoint.tensors[index].nbytes for index in indices]
     total, done = sum(sizes), 0
     for place, (index, size) in enumerate(zip(indices, sizes, strict=True)):
-        within, after = _within(done, size, total, progress), _within(done + size, 0, total, progress)
+        inside, after = within(done, size, total, progress), within(done + size, 0, total, progress)
         try:
             source = tensor_source(checkpoint, index)
             with open_storage(source) as storage:
                 # The table has no median, which large tensors would be read twice for.
-                found = summary(storage, source.layout, median=False, progress=within)
+                found = summary(storage, source.layout, median=False, progress=inside)
                 write_row(columns, place, found, zero_rows(storage, source.layout, found, progress=after))
         except OpenError as error:
             if error.code == "file_changed":
@@ -39,12 +39,3 @@ def measure(checkpoint: Checkpoint, indices: Sequence[int], progress: Progress =
         done += size
     progress(total, total)
     return columns
-
-
-def _within(before: int, size: int, all_bytes: int, progress: Progress) -> Progress:
-    """How far all is, told by how far one tensor is."""
-
-    def tell(done: int, total: int) -> None:
-        progress(before + (size * done // total if total else 0), all_bytes)
-
-    return tell

@@ -1,0 +1,142 @@
+"""The tensors of two checkpoints compared, pair by pair: where the bytes of two files and their numbers meet."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from sdviewer.core.checkpoint import Checkpoint, TensorInfo
+from sdviewer.core.pairing import Contents, Side
+from sdviewer.core.progress import Progress, no_progress, within
+from sdviewer.core.tensor_bytes import ByteSource, TensorLayout
+from sdviewer.engine.planned import Planned, planned
+from sdviewer.errors import OpenError
+from sdviewer.formats import open_storage, tensor_source
+from sdviewer.formats.computed_storage import ComputedStorage
+from sdviewer.formats.evaluation import Evaluation
+from sdviewer.stats.digest import sha256
+from sdviewer.stats.pair_sums import Tolerance
+from sdviewer.stats.pair_table import STATUSES, none_compared
+from sdviewer.stats.pairs import compare, write_row
+from sdviewer.stats.table import KNOWN, UNREADABLE, Columns
+
+if TYPE_CHECKING:
+    from sdviewer.repair.plan import Plan
+
+
+class Opened(NamedTuple):
+    """A tensor whose bytes can be read."""
+
+    storage: ByteSource
+    layout: TensorLayout
+
+
+class Tensors:
+    """The tensors of a checkpoint, also those that a plan computes; an index is one into `checkpoint.tensors`.
+
+    `planned` is the checkpoint as the plan makes it: tensors of the file keep their indexes.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, plan: Plan | None = None) -> None:
+        self.planned: Planned = planned(checkpoint, plan)
+        self._file = checkpoint
+        self._evaluation = None if plan is None else Evaluation(checkpoint, plan)
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """As the plan makes it."""
+        return self.planned.checkpoint
+
+    def __getitem__(self, index: int) -> TensorInfo:
+        return self.checkpoint.tensors[index]
+
+    @contextmanager
+    def open(self, index: int) -> Iterator[Opened]:
+        """The bytes of a tensor, for a `with`.
+
+        Raises:
+            OpenError: it cannot be read.
+        """
+        computed = self.planned.computed.get(index)
+        if computed is not None and self._evaluation is not None:
+            with ComputedStorage(self._evaluation, computed) as made:
+                yield Opened(made, made.layout)
+            return
+        source = tensor_source(self._file, index)
+        with open_storage(source) as storage:
+            yield Opened(storage, source.layout)
+
+
+class Refusal(NamedTuple):
+    """Why a pair could not be compared: its place among those asked for."""
+
+    place: int
+    error: OpenError
+
+
+def compare_pairs(
+    a: Tensors,
+    b: Tensors,
+    pairs: Sequence[tuple[int, int]],
+    tolerance: Tolerance | None = None,
+    progress: Progress = no_progress,
+) -> tuple[Columns, list[Refusal]]:
+    """The columns of `stats.pair_table` for pairs of equal shape, in their order. Progress is in logical bytes of A.
+
+    One that cannot be read says so in its `state`. Two tensors of the meta device are as equal as they can be.
+
+    Raises:
+        CorruptCheckpoint: a file is another one now than when it was opened (code `file_changed`).
+    """
+    columns = none_compared(len(pairs))
+    refusals: list[Refusal] = []
+    total, done = sum(a[i].nbytes for i, _ in pairs), 0
+    for place, (i, j) in enumerate(pairs):
+        info, other = a[i], b[j]
+        inside = within(done, info.nbytes, total, progress)
+        differ = info.dtype != other.dtype
+        try:
+            if info.kind == other.kind == "meta":
+                columns["state"][place] = KNOWN
+                columns["status"][place] = STATUSES.index("dtype" if differ else "identical")
+            else:
+                with a.open(i) as one, b.open(j) as two:
+                    found = compare(*one, *two, tolerance, progress=inside)
+                write_row(columns, place, found, dtypes_differ=differ)
+        except OpenError as error:
+            if error.code == "file_changed":
+                raise
+            columns["state"][place] = UNREADABLE
+            refusals.append(Refusal(place, error))
+        done += info.nbytes
+    progress(total, total)
+    return columns, refusals
+
+
+def contents_of(a: Tensors, side_a: Side, b: Tensors, side_b: Side, progress: Progress = no_progress) -> Contents:
+    """How `core.pairing` finds equal tensors under other names: by the hash of their elements."""
+
+    def contents(of_a: Sequence[int], of_b: Sequence[int]) -> tuple[list[Hashable], list[Hashable]]:
+        wanted = [(a, side_a.tensors[i]) for i in of_a] + [(b, side_b.tensors[j]) for j in of_b]
+        total, done = sum(tensors[index].nbytes for tensors, index in wanted), 0
+        found: list[Hashable] = []
+        for tensors, index in wanted:
+            size = tensors[index].nbytes
+            found.append(_digest(tensors, index, within(done, size, total, progress)))
+            done += size
+        progress(total, total)
+        return found[: len(of_a)], found[len(of_a) :]
+
+    return contents
+
+
+def _digest(tensors: Tensors, index: int, progress: Progress) -> Hashable:
+    """The hash of a tensor's elements, None where they cannot be read."""
+    try:
+        with tensors.open(index) as opened:
+            return sha256(*opened, progress=progress).sha256
+    except OpenError as error:
+        if error.code == "file_changed":
+            raise
+        return None
