@@ -22,7 +22,6 @@ from sdviewer.errors import UsageError
 
 if TYPE_CHECKING:
     from sdviewer.engine.comparing import Refusal, Tensors
-    from sdviewer.stats.pair_sums import Tolerance
     from sdviewer.stats.table import Columns
 
 NAME = "diff"
@@ -97,6 +96,7 @@ def run(arguments: Namespace) -> int:
 
 def _compare(arguments: Namespace) -> _Compared:
     from sdviewer.engine.comparing import compare_pairs, contents_of
+    from sdviewer.stats.pair_sums import tolerance_of
     from sdviewer.stats.pair_table import STATUSES as WORDS
     from sdviewer.stats.pair_table import none_compared
 
@@ -113,21 +113,15 @@ def _compare(arguments: Namespace) -> _Compared:
         return _Compared(a, b, side_a, side_b, pairing.pairs, words, {}, none_compared(0), {}, values)
     measured = [row for row, word in enumerate(words) if word in ("", "dtype")]
     indices = [(side_a.tensors[pairing.pairs[row].a], side_b.tensors[pairing.pairs[row].b]) for row in measured]
-    columns, refused = compare_pairs(a, b, indices, _asked(arguments), progress_for(arguments, "Comparing"))
+    columns, refused = compare_pairs(
+        a, b, indices, tolerance_of(arguments.atol, arguments.rtol), progress_for(arguments, "Comparing")
+    )
     for row, code in zip(measured, columns["status"].tolist(), strict=True):
         # What cannot be read is not known to be the same.
         words[row] = words[row] or WORDS[code] or "changed"
     places = {row: place for place, row in enumerate(measured)}
     refusals = {measured[refusal.place]: refusal for refusal in refused}
     return _Compared(a, b, side_a, side_b, pairing.pairs, words, places, columns, refusals, values)
-
-
-def _asked(arguments: Namespace) -> Tolerance | None:
-    from sdviewer.stats.pair_sums import Tolerance
-
-    if arguments.atol is None and arguments.rtol is None:
-        return None
-    return Tolerance(arguments.atol or 0.0, arguments.rtol or 0.0)
 
 
 def _side_a(arguments: Namespace) -> tuple[Tensors, Side]:

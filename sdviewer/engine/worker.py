@@ -211,6 +211,10 @@ def _service(name: str) -> Service:
         from sdviewer.engine.survey import Survey
 
         return Survey()
+    if name == "pair_survey":
+        from sdviewer.engine.pair_survey import PairSurvey
+
+        return PairSurvey()
     from sdviewer.engine.numbers import Numbers
 
     return Numbers()

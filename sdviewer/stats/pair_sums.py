@@ -25,6 +25,13 @@ class Tolerance:
     relative: float = 0.0
 
 
+def tolerance_of(absolute: float | None, relative: float | None) -> Tolerance | None:
+    """How far two values may be apart; None where nobody said."""
+    if absolute is None and relative is None:
+        return None
+    return Tolerance(absolute or 0.0, relative or 0.0)
+
+
 class PairSums(NamedTuple):
     """Counts and sums of a part of a pair.
 
