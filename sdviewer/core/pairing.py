@@ -157,7 +157,7 @@ def pair_up(
     """Bring the entries of both sides together.
 
     `key`: equal keys. `prefix`: then those that are equal after the one exchange of prefixes that pairs most of what is
-    left. `auto`: after as many exchanges as there are good ones, and then by equal contents under another name, where
+    left. `auto`: after as many exchanges as there are good ones, and by equal contents under another name, where
     `contents` can be asked. Pairs made by `hand` come first; `broken` ones are not made. The names of optimizer entries
     are taken if both sides have them and `by_parameter`. A key that stands twice is paired in order.
     """
@@ -166,11 +166,14 @@ def pair_up(
         pairing.take(one, other, "hand")
     pairing.by_key()
     if match == "prefix":
-        pairing.by_prefix(1)
+        pairing.by_prefix(1, least=1)
     elif match == "auto":
-        pairing.by_prefix(EXCHANGES)
+        # One tensor that ends alike says less than equal contents: `weight` of some head and `weight` of some other.
+        pairing.by_prefix(EXCHANGES, least=2)
         if contents is not None:
             pairing.by_content(contents)
+        if not pairing.exchanges:
+            pairing.by_prefix(1, least=1)
     return pairing.result()
 
 
@@ -182,7 +185,7 @@ class _Pairing:
         self._names = [_names(side, named) for side in (a, b)]
         self._of: dict[int, tuple[int, By]] = {}
         self._taken: set[int] = set()
-        self._exchanges: list[Exchange] = []
+        self.exchanges: list[Exchange] = []
 
     def take(self, a: int, b: int, by: By) -> None:
         """Make a pair, if both are free."""
@@ -206,17 +209,15 @@ class _Pairing:
                     self.take(i, j, "key")
                     break
 
-    def by_prefix(self, most: int) -> None:
-        """Exchange prefixes, the best first, as long as each pairs some of the same shape, and mostly such."""
-        for number in range(most):
+    def by_prefix(self, most: int, least: int) -> None:
+        """Exchange prefixes, the best first, as long as each pairs at least so many of one shape, and mostly such."""
+        for _ in range(most):
             left_a, left_b = self._left()
-            # One more tensor that ends alike says little: `weight` of some head and `weight` of some other.
-            least = 2 if number else 1
             found = self._best_exchange(left_a, left_b, least)
             if found is None:
                 return
             exchange, pairs = found
-            self._exchanges.append(exchange)
+            self.exchanges.append(exchange)
             for i, j in pairs:
                 self.take(i, j, "prefix")
 
@@ -291,7 +292,7 @@ class _Pairing:
     def result(self) -> Pairing:
         pairs = [Pair(i, *self._of.get(i, (-1, ""))) for i in range(len(self._a))]
         pairs += [Pair(-1, j, "") for j in range(len(self._b)) if j not in self._taken]
-        return Pairing(tuple(pairs), tuple(self._exchanges))
+        return Pairing(tuple(pairs), tuple(self.exchanges))
 
 
 def _names(side: Side, named: bool) -> Sequence[str]:

@@ -205,7 +205,7 @@ def test_that_a_file_that_is_none_ends_with_one_line(sdviewer: Command, tmp_path
 
 
 @pytest.mark.parametrize(
-    "argv", [["info"], ["info", "a", "b"], ["repair", "x"], ["--nonsense"], ["diff", "a", "b"], ["info", "--js", "x"]]
+    "argv", [["info"], ["info", "a", "b"], ["repair", "x"], ["--nonsense"], ["diff", "a"], ["info", "--js", "x"]]
 )
 def test_that_wrong_usage_is_one_line_and_exit_2(sdviewer: Command, argv: list[str]) -> None:
     failed = sdviewer(*argv)
