@@ -53,9 +53,11 @@ def loaded() -> Kernels | None:
     return load() if load.cache_info().currsize else None
 
 
-@lru_cache(maxsize=1)
-def load() -> Kernels | None:
-    """The compiled loops, or None where numba does not work; compiles on the first call of the first run."""
+def compiler(fastmath: set[str] | None = None) -> Callable[[Any], Any] | None:
+    """What compiles a loop and keeps it in the user's cache folder; None where numba does not work.
+
+    `fastmath` are the liberties that a loop may take with the order and rounding of its sums.
+    """
     # numba asks for a place beside the sources, which an installed program cannot write to.
     import platformdirs
 
@@ -71,15 +73,24 @@ def load() -> Kernels | None:
         import numba
     except ImportError:
         return None
-    narrowest, widest = _bits(1 / WIDE, "f8"), _bits(WIDE, "f8")
-    plain = numba.njit(nogil=True, cache=keep)
+    made: Callable[[Any], Any] = numba.njit(nogil=True, cache=keep, fastmath=fastmath or False)
+    return made
+
+
+@lru_cache(maxsize=1)
+def load() -> Kernels | None:
+    """The compiled loops, or None where numba does not work; compiles on the first call of the first run."""
+    plain = compiler()
     # Sums may be taken in any order; nothing may assume that NaN and infinity do not occur.
-    summing = numba.njit(nogil=True, cache=keep, fastmath={"reassoc", "nsz", "contract"})
+    summing = compiler({"reassoc", "nsz", "contract"})
+    if plain is None or summing is None:
+        return None
+    narrowest, widest = bits_of(1 / WIDE, "f8"), bits_of(WIDE, "f8")
     return Kernels(
         # The float32 nearest to TINY is below it.
-        summing(_measure(np.int32, 0x7FFFFFFF, 0x7F800000, _bits(TINY, "f4") + 1, 0, 0x7F800000, 31)),
+        summing(_measure(np.int32, 0x7FFFFFFF, 0x7F800000, bits_of(TINY, "f4") + 1, 0, 0x7F800000, 31)),
         # Beyond these fourth powers overflow or lose all digits: NumPy scales such a block first.
-        summing(_measure(np.int64, 2**63 - 1, 2047 << 52, _bits(TINY, "f8"), narrowest, widest, 63)),
+        summing(_measure(np.int64, 2**63 - 1, 2047 << 52, bits_of(TINY, "f8"), narrowest, widest, 63)),
         plain(_middle(np.int32, 0x7FFFFFFF, 0x7F800000, 31, 20)),
         plain(_middle(np.int64, 2**63 - 1, 2047 << 52, 63, 52)),
         plain(_look(np.int32)),
@@ -90,7 +101,7 @@ def load() -> Kernels | None:
     )
 
 
-def _bits(value: float, dtype: str) -> int:
+def bits_of(value: float, dtype: str) -> int:
     """The bits of a float."""
     return int(np.array([value], dtype).view(f"i{dtype[1]}")[0])
 

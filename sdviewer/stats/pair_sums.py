@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sdviewer.stats.decode import Array
 from sdviewer.stats.moments import AT_ONCE, exponent_of, scaled_up
@@ -111,6 +112,21 @@ def _measure(a: Array, b: Array, tolerance: Tolerance) -> PairSums:
         values, x.size, odd, nan_a, nan_b, inf_a, inf_b, changed, flips, outside, most, at if most else -1,
         _sum(apart), _sum(apart * apart), _sum(p * p), _sum(q * q), _sum(p * q), exponent,
     )  # fmt: skip
+
+
+def first_apart(a: Array, b: Array, distance: float) -> int:
+    """The first position at which |b - a| is that of the largest difference of the arrays."""
+    for start in range(0, a.size, AT_ONCE):
+        places = all_apart(a[start : start + AT_ONCE], b[start : start + AT_ONCE], distance)
+        if places.size:
+            return start + int(places[0])
+    raise AssertionError("nothing is so far apart")
+
+
+def all_apart(a: Array, b: Array, distance: float) -> NDArray[np.int64]:
+    """All positions at which |b - a| is this."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.flatnonzero(_apart(a, b, *_wide(a, b)) == distance)
 
 
 def _wide(a: Array, b: Array) -> tuple[Array, Array]:

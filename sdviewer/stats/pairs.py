@@ -19,11 +19,12 @@ from sdviewer.core.arrays import array_type, has_values
 from sdviewer.core.dtypes import DTYPES
 from sdviewer.core.progress import Progress, no_progress
 from sdviewer.core.tensor_bytes import ByteSource, TensorLayout
+from sdviewer.stats import pair_kernels
 from sdviewer.stats.decode import Array, Blocks, Elements, Reader, elements_of, overlaps, refuse_bomb
 from sdviewer.stats.pair_metrics import METRICS
-from sdviewer.stats.pair_sums import PairSums, Tolerance, measure, merge, repeated
+from sdviewer.stats.pair_sums import PairSums, Tolerance, all_apart, first_apart, merge, repeated
 from sdviewer.stats.pair_table import CASTS, STATUSES
-from sdviewer.stats.sweep import run, share
+from sdviewer.stats.sweep import COMPILED_AFTER, COMPILED_FROM, TINY, run, share
 from sdviewer.stats.table import KNOWN, Columns
 
 FIRST_LOOK = 0.3
@@ -71,8 +72,11 @@ def compare(
     tolerance: Tolerance | None = None,
     *,
     progress: Progress = no_progress,
+    compiled: bool | None = None,
 ) -> PairNumbers:
     """Compare two tensors of one shape. Progress is in bytes of A.
+
+    `compiled` forces or forbids the compiled loops; without it the bytes that were measured decide.
 
     Raises:
         CorruptCheckpoint: one reaches outside of its storage, or its bytes cannot be read.
@@ -98,8 +102,20 @@ def compare(
             return PairNumbers(whole_a.count, True, opaque, finite, nonzero)
     if opaque:
         return PairNumbers(whole_a.count, opaque=True)
-    found = _measured(pair, share(progress, FIRST_LOOK, 1))
+    nbytes = course.a.nbytes(course.a.count)
+    loops = _loops(nbytes) if compiled is None else pair_kernels.load() if compiled else None
+    found = _measured(replace(pair, loops=loops), share(progress, FIRST_LOOK, 1))
     return replace(found, close=tolerance is not None and not found.sums.outside and not found.sums.odd)
+
+
+_measured_bytes = 0
+
+
+def _loops(nbytes: int) -> pair_kernels.PairKernels | None:
+    """The compiled loops for a pair of so many bytes a side, when it is worth it; as `sweep` decides it."""
+    global _measured_bytes
+    _measured_bytes += COMPILED_AFTER if nbytes >= COMPILED_FROM else nbytes
+    return pair_kernels.load() if nbytes >= TINY and _measured_bytes >= COMPILED_AFTER else None
 
 
 def _bytes_of(layout: TensorLayout) -> TensorLayout:
@@ -172,6 +188,7 @@ class _Pair:
     b: _Tensor
     course: _Course
     tolerance: Tolerance
+    loops: pair_kernels.PairKernels | None = None
 
 
 class _Looked:
@@ -246,7 +263,7 @@ class _Measurer:
         pair = self._pair
         a = _flat(self._a.values(blocks[index]))
         b = _flat(self._b.values(pair.course.blocks_b[index]))
-        part = measure(a, b, pair.tolerance)
+        part = pair_kernels.compared(a, b, pair.tolerance, pair.loops)
         self.parts[index] = part
         self._look_for_largest(a, b, part, blocks.start(index))
         for word, cast in list(self.rounding.items()):
@@ -257,19 +274,15 @@ class _Measurer:
         course = self._pair.course
         if not part.most or part.most < self.most:
             return
+        if part.most == self.most and course.in_order and int(course.places(np.array([start]))[0]) > self.at:
+            return
         if course.in_order:
-            at = int(course.places(np.array([start + part.at]))[0])
+            place = part.at if part.at >= 0 else first_apart(a, b, part.most)
+            at = int(course.places(np.array([start + place]))[0])
         else:
-            at = int(course.places(start + _largest_at(a, b, part.most)).min())
+            at = int(course.places(start + all_apart(a, b, part.most)).min())
         if part.most > self.most or at < self.at:
             self.most, self.at = part.most, at
-
-
-def _largest_at(a: Array, b: Array, most: float) -> NDArray[np.int64]:
-    """All positions that have the largest difference."""
-    wide = np.complex128 if "c" in (a.dtype.kind, b.dtype.kind) else np.float64
-    with np.errstate(over="ignore", invalid="ignore"):
-        return np.flatnonzero(np.abs(b.astype(wide) - a.astype(wide)) == most)
 
 
 def _flat(values: Array) -> Array:
