@@ -64,7 +64,9 @@ def _compare(integer: Any, magnitude: int, smallest: int, largest: int) -> Kerne
     def compare(a: Any, b: Any, bits_a: Any, bits_b: Any, atol: float, rtol: float, counts: Any, sums: Any) -> float:
         widest: Any = none
         most: Any = np.int64(0)
-        changed, flips, outside = 0, 0, 0
+        changed: Any = 0
+        flips: Any = 0
+        outside: Any = 0
         absolute, differences, squares_a, squares_b, dot = 0.0, 0.0, 0.0, 0.0, 0.0
         for start in range(0, a.size, PIECE):
             end = min(a.size, start + PIECE)
@@ -107,7 +109,7 @@ def _compare(integer: Any, magnitude: int, smallest: int, largest: int) -> Kerne
             return -1.0
         counts[0], counts[1], counts[2] = changed, flips, outside if atol + rtol > 0 else changed
         sums[0], sums[1], sums[2], sums[3], sums[4] = absolute, differences, squares_a, squares_b, dot
-        return float(most.view(np.float64))
+        return float(np.int64(most).view(np.float64))
 
     return compare
 
