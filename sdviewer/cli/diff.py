@@ -96,9 +96,11 @@ def run(arguments: Namespace) -> int:
 
 def _compare(arguments: Namespace) -> _Compared:
     from sdviewer.engine.comparing import compare_pairs, contents_of
+    from sdviewer.stats.pair_kernels import WORTH
     from sdviewer.stats.pair_sums import tolerance_of
     from sdviewer.stats.pair_table import STATUSES as WORDS
     from sdviewer.stats.pair_table import none_compared
+    from sdviewer.stats.sweep import THREADS
 
     if arguments.keys_only and (arguments.atol is not None or arguments.rtol is not None):
         raise UsageError("--keys-only reads no values, so nothing can be close", remedy="Leave --atol and --rtol out.")
@@ -114,7 +116,13 @@ def _compare(arguments: Namespace) -> _Compared:
     measured = [row for row, word in enumerate(words) if word in ("", "dtype")]
     indices = [(side_a.tensors[pairing.pairs[row].a], side_b.tensors[pairing.pairs[row].b]) for row in measured]
     columns, refused = compare_pairs(
-        a, b, indices, tolerance_of(arguments.atol, arguments.rtol), progress_for(arguments, "Comparing")
+        a,
+        b,
+        indices,
+        tolerance_of(arguments.atol, arguments.rtol),
+        compiled=sum(a[i].nbytes for i, _ in indices) >= WORTH,
+        threads=THREADS,
+        progress=progress_for(arguments, "Comparing"),
     )
     for row, code in zip(measured, columns["status"].tolist(), strict=True):
         # What cannot be read is not known to be the same.

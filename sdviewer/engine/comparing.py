@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate, compress
 from typing import TYPE_CHECKING, NamedTuple
 
 from sdviewer.core.checkpoint import Checkpoint, TensorInfo
@@ -19,6 +20,7 @@ from sdviewer.stats.digest import sha256
 from sdviewer.stats.pair_sums import Tolerance
 from sdviewer.stats.pair_table import STATUSES, none_compared
 from sdviewer.stats.pairs import compare, write_row
+from sdviewer.stats.sweep import KEPT, each
 from sdviewer.stats.table import KNOWN, UNREADABLE, Columns
 
 if TYPE_CHECKING:
@@ -51,6 +53,10 @@ class Tensors:
     def __getitem__(self, index: int) -> TensorInfo:
         return self.checkpoint.tensors[index]
 
+    def computes(self, index: int) -> bool:
+        """Whether the plan computes a tensor."""
+        return index in self.planned.computed
+
     @contextmanager
     def open(self, index: int) -> Iterator[Opened]:
         """The bytes of a tensor, for a `with`.
@@ -80,38 +86,50 @@ def compare_pairs(
     b: Tensors,
     pairs: Sequence[tuple[int, int]],
     tolerance: Tolerance | None = None,
+    *,
+    compiled: bool = False,
+    threads: int = 1,
     progress: Progress = no_progress,
 ) -> tuple[Columns, list[Refusal]]:
     """The columns of `stats.pair_table` for pairs of equal shape, in their order. Progress is in logical bytes of A.
 
-    One that cannot be read says so in its `state`. Two tensors of the meta device are as equal as they can be.
+    One that cannot be read says so in its `state`. Two tensors of the meta device are as equal as they can be. Pairs of
+    a few MiB are compared by so many `threads`, one each; larger ones by a thread a core.
 
     Raises:
         CorruptCheckpoint: a file is another one now than when it was opened (code `file_changed`).
     """
     columns = none_compared(len(pairs))
     refusals: list[Refusal] = []
-    total, done = sum(a[i].nbytes for i, _ in pairs), 0
-    for place, (i, j) in enumerate(pairs):
-        info, other = a[i], b[j]
-        inside = within(done, info.nbytes, total, progress)
-        differ = info.dtype != other.dtype
+    sizes = [a[i].nbytes for i, _ in pairs]
+    total, done = sum(sizes), 0
+    alone = [size > KEPT or a.computes(i) for size, (i, _) in zip(sizes, pairs, strict=True)]
+
+    def take(place: int, tell: Progress = no_progress) -> None:
+        (i, j), differ = pairs[place], a[pairs[place][0]].dtype != b[pairs[place][1]].dtype
         try:
-            if info.kind == other.kind == "meta":
+            if a[i].kind == b[j].kind == "meta":
                 columns["state"][place] = KNOWN
                 columns["status"][place] = STATUSES.index("dtype" if differ else "identical")
             else:
                 with a.open(i) as one, b.open(j) as two:
-                    found = compare(*one, *two, tolerance, progress=inside)
+                    found = compare(*one, *two, tolerance, compiled=compiled, progress=tell)
                 write_row(columns, place, found, dtypes_differ=differ)
         except OpenError as error:
             if error.code == "file_changed":
                 raise
             columns["state"][place] = UNREADABLE
             refusals.append(Refusal(place, error))
-        done += info.nbytes
+
+    together = [place for place in range(len(pairs)) if not alone[place]]
+    before = [0, *accumulate(sizes[place] for place in together)]
+    each(len(together), lambda at: take(together[at]), lambda taken: progress(before[taken], total), threads)
+    done = before[-1]
+    for place in compress(range(len(pairs)), alone):
+        take(place, within(done, sizes[place], total, progress))
+        done += sizes[place]
     progress(total, total)
-    return columns, refusals
+    return columns, sorted(refusals, key=lambda refusal: refusal.place)
 
 
 def contents_of(a: Tensors, side_a: Side, b: Tensors, side_b: Side, progress: Progress = no_progress) -> Contents:

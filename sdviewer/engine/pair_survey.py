@@ -33,6 +33,7 @@ from sdviewer.engine.watch import Watch, files_of
 from sdviewer.errors import UsageError
 from sdviewer.repair.planning import make_plan
 from sdviewer.repair.recipe import parse_recipe
+from sdviewer.stats.pair_kernels import WORTH
 from sdviewer.stats.pair_sums import Tolerance, tolerance_of
 from sdviewer.stats.pair_table import NOTHING, PairTable
 from sdviewer.stats.table import KNOWN, Columns
@@ -48,6 +49,7 @@ class PairSurvey:
         self._watches: list[tuple[Watch, str]] = []
         self._pairs: list[tuple[int, int]] = []
         self._tolerance: Tolerance | None = None
+        self._compiled = False
         self._table = PairTable([])
         self._queue = SurveyQueue((), self._table["state"])
         self._stand_back = StandingBack()
@@ -72,6 +74,8 @@ class PairSurvey:
         state[[place for place, (i, j) in enumerate(self._pairs) if not _comparable(a, i, b, j)]] = NOTHING
         sizes_a, sizes_b = bytes_to_read(a.checkpoint), bytes_to_read(b.checkpoint)
         sizes = [0 if state[place] == NOTHING else sizes_a[i] + sizes_b[j] for place, (i, j) in enumerate(self._pairs)]
+        # Decided once, so that the last digits do not depend on what was measured together.
+        self._compiled = sum(sizes) // 2 >= WORTH
         self._queue = SurveyQueue(sizes, state, params.get("share", 0), params.get("shares", 1))
         self._sides = a, b
         return Answer(self._queue.body(begun=True))
@@ -84,7 +88,8 @@ class PairSurvey:
         self._look()
 
         def measured(batch: list[int], tell: Progress) -> Columns:
-            columns, _ = compare_pairs(*sides, [self._pairs[place] for place in batch], self._tolerance, tell)
+            pairs = [self._pairs[place] for place in batch]
+            columns, _ = compare_pairs(*sides, pairs, self._tolerance, compiled=self._compiled, progress=tell)
             return columns
 
         indices, columns = self._queue.measure(params, measured, progress)

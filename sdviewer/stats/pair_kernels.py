@@ -5,6 +5,7 @@ As in `kernels`: where numba is missing, NumPy does the same (`pair_sums`) at a 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +21,9 @@ from sdviewer.stats.pair_sums import PairSums, Tolerance, measure
 PIECE = 4096
 """Elements of both sides that are gone through together: they stay in the first-level cache between two loops."""
 
+WORTH = 64 << 20
+"""Bytes of all that is to be compared from which the loops are worth their loading."""
+
 Kernel = Callable[..., float]
 
 
@@ -31,14 +35,17 @@ class PairKernels:
     compare64: Kernel
 
 
-def loaded() -> PairKernels | None:
-    """The compiled loops when this process has loaded them already."""
-    return load() if load.cache_info().currsize else None
+def load() -> PairKernels | None:
+    """The compiled loops, or None where numba does not work; compiles on the first call of the first run."""
+    with _loading:
+        return _load()
+
+
+_loading = threading.Lock()
 
 
 @lru_cache(maxsize=1)
-def load() -> PairKernels | None:
-    """The compiled loops, or None where numba does not work; compiles on the first call of the first run."""
+def _load() -> PairKernels | None:
     summing = kernels.compiler({"reassoc", "nsz", "contract"})
     if summing is None:
         return None

@@ -24,7 +24,7 @@ from sdviewer.stats.decode import Array, Blocks, Elements, Reader, elements_of, 
 from sdviewer.stats.pair_metrics import METRICS
 from sdviewer.stats.pair_sums import PairSums, Tolerance, all_apart, first_apart, merge, repeated
 from sdviewer.stats.pair_table import CASTS, STATUSES
-from sdviewer.stats.sweep import COMPILED_AFTER, COMPILED_FROM, TINY, run, share
+from sdviewer.stats.sweep import TINY, run, share
 from sdviewer.stats.table import KNOWN, Columns
 
 FIRST_LOOK = 0.3
@@ -72,11 +72,11 @@ def compare(
     tolerance: Tolerance | None = None,
     *,
     progress: Progress = no_progress,
-    compiled: bool | None = None,
+    compiled: bool = False,
 ) -> PairNumbers:
     """Compare two tensors of one shape. Progress is in bytes of A.
 
-    `compiled` forces or forbids the compiled loops; without it the bytes that were measured decide.
+    `compiled`: by the compiled loops, except for a tiny tensor; loading them is worth it from `pair_kernels.WORTH` on.
 
     Raises:
         CorruptCheckpoint: one reaches outside of its storage, or its bytes cannot be read.
@@ -102,20 +102,10 @@ def compare(
             return PairNumbers(whole_a.count, True, opaque, finite, nonzero)
     if opaque:
         return PairNumbers(whole_a.count, opaque=True)
-    nbytes = course.a.nbytes(course.a.count)
-    loops = _loops(nbytes) if compiled is None else pair_kernels.load() if compiled else None
-    found = _measured(replace(pair, loops=loops), share(progress, FIRST_LOOK, 1))
+    if compiled and course.a.nbytes(course.a.count) >= TINY:
+        pair = replace(pair, loops=pair_kernels.load())
+    found = _measured(pair, share(progress, FIRST_LOOK, 1))
     return replace(found, close=tolerance is not None and not found.sums.outside and not found.sums.odd)
-
-
-_measured_bytes = 0
-
-
-def _loops(nbytes: int) -> pair_kernels.PairKernels | None:
-    """The compiled loops for a pair of so many bytes a side, when it is worth it; as `sweep` decides it."""
-    global _measured_bytes
-    _measured_bytes += COMPILED_AFTER if nbytes >= COMPILED_FROM else nbytes
-    return pair_kernels.load() if nbytes >= TINY and _measured_bytes >= COMPILED_AFTER else None
 
 
 def _bytes_of(layout: TensorLayout) -> TensorLayout:

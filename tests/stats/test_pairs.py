@@ -24,7 +24,7 @@ RELATIVE = 1e-12
 ODD = odd_tensors()
 
 
-def row(a: Any, b: Any, tolerance: Tolerance | None = None, *, compiled: bool | None = False) -> dict[str, Any]:
+def row(a: Any, b: Any, tolerance: Tolerance | None = None, *, compiled: bool = False) -> dict[str, Any]:
     """The columns of one pair; of two torch tensors or of two storages with their layouts."""
     one, other = (lay(side) if isinstance(side, torch.Tensor) else side for side in (a, b))
     columns = none_compared(1)
