@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from sdviewer.cli.output import print_json, print_line, progress_for, table
 from sdviewer.cli.repair import recipe_text
 from sdviewer.core import text
-from sdviewer.core.checkpoint import TensorInfo
+from sdviewer.core.checkpoint import Checkpoint, TensorInfo
 from sdviewer.core.dtypes import DTYPES
 from sdviewer.core.pairing import MATCHES, Pair, Side, pair_up, side_of_state_dict, statuses
 from sdviewer.core.paths import to_json
 from sdviewer.core.tree import value_text
 from sdviewer.core.value_diff import ValueDifference, value_differences
 from sdviewer.errors import UsageError
+from sdviewer.repair.state_dicts import choose_state_dict
 
 if TYPE_CHECKING:
     from sdviewer.engine.comparing import Refusal, Tensors
@@ -136,26 +137,33 @@ def _side_a(arguments: Namespace) -> tuple[Tensors, Side]:
     """A, as the recipe makes it."""
     from sdviewer.engine.comparing import Tensors
     from sdviewer.formats import open_checkpoint
-    from sdviewer.repair.planning import choose_state_dict, make_plan
-    from sdviewer.repair.recipe import parse_recipe
 
-    recipe = None if arguments.map is None else parse_recipe(recipe_text(arguments.map), path=arguments.map)
+    recipe = None
+    if arguments.map is not None:
+        from sdviewer.repair.planning import make_plan
+        from sdviewer.repair.recipe import parse_recipe
+
+        recipe = parse_recipe(recipe_text(arguments.map), path=arguments.map)
     checkpoint = open_checkpoint(arguments.a, progress=progress_for(arguments, "Reading A"))
     if recipe is None:
-        return Tensors(checkpoint), side_of_state_dict(checkpoint, choose_state_dict(checkpoint, arguments.state_dict))
+        return _as_it_is(checkpoint, arguments.state_dict)
     plan = make_plan(recipe, checkpoint, state_dict=arguments.state_dict, tensors_alone=True)
     index = choose_state_dict(checkpoint, arguments.state_dict) if plan.state_dict is None else plan.state_dict
     tensors = Tensors(checkpoint, plan)
-    return tensors, side_of_state_dict(tensors.checkpoint, index, tensors.planned.keys.get(index))
+    return tensors, side_of_state_dict(tensors.checkpoint, index, tensors.keys.get(index))
+
+
+def _as_it_is(checkpoint: Checkpoint, state_dict: str | None) -> tuple[Tensors, Side]:
+    from sdviewer.engine.comparing import Tensors
+
+    return Tensors(checkpoint), side_of_state_dict(checkpoint, choose_state_dict(checkpoint, state_dict))
 
 
 def _side_b(arguments: Namespace) -> tuple[Tensors, Side]:
-    from sdviewer.engine.comparing import Tensors
     from sdviewer.formats import open_checkpoint
-    from sdviewer.repair.planning import choose_state_dict
 
     checkpoint = open_checkpoint(arguments.b, progress=progress_for(arguments, "Reading B"))
-    return Tensors(checkpoint), side_of_state_dict(checkpoint, choose_state_dict(checkpoint, arguments.state_dict_b))
+    return _as_it_is(checkpoint, arguments.state_dict_b)
 
 
 def _as_json(found: _Compared, summary: dict[str, int], keys_only: bool) -> dict[str, Any]:

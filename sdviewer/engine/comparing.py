@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import accumulate, compress
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,11 +11,8 @@ from sdviewer.core.checkpoint import Checkpoint, TensorInfo
 from sdviewer.core.pairing import Contents, Side
 from sdviewer.core.progress import Progress, no_progress, within
 from sdviewer.core.tensor_bytes import ByteSource, TensorLayout
-from sdviewer.engine.planned import Planned, planned
 from sdviewer.errors import OpenError
 from sdviewer.formats import open_storage, tensor_source
-from sdviewer.formats.computed_storage import ComputedStorage
-from sdviewer.formats.evaluation import Evaluation
 from sdviewer.stats.digest import sha256
 from sdviewer.stats.pair_sums import Tolerance
 from sdviewer.stats.pair_table import STATUSES, none_compared
@@ -24,7 +21,8 @@ from sdviewer.stats.sweep import KEPT, each
 from sdviewer.stats.table import KNOWN, UNREADABLE, Columns
 
 if TYPE_CHECKING:
-    from sdviewer.repair.plan import Plan
+    from sdviewer.core.tree import Edits
+    from sdviewer.repair.plan import Computed, Plan
 
 
 class Opened(NamedTuple):
@@ -37,25 +35,29 @@ class Opened(NamedTuple):
 class Tensors:
     """The tensors of a checkpoint, also those that a plan computes; an index is one into `checkpoint.tensors`.
 
-    `planned` is the checkpoint as the plan makes it: tensors of the file keep their indexes.
+    `checkpoint` is as the plan makes it, `keys` are the new keys of the state dicts that it edits (by index), None for
+    an entry that goes. Tensors of the file keep their indexes.
     """
 
     def __init__(self, checkpoint: Checkpoint, plan: Plan | None = None) -> None:
-        self.planned: Planned = planned(checkpoint, plan)
-        self._file = checkpoint
-        self._evaluation = None if plan is None else Evaluation(checkpoint, plan)
+        self.checkpoint = self._file = checkpoint
+        self.keys: Edits = {}
+        self._computed: Mapping[int, Computed] = {}
+        if plan is not None:
+            # What a comparison of two files as they are can do without.
+            from sdviewer.engine.planned import planned
+            from sdviewer.formats.evaluation import Evaluation
 
-    @property
-    def checkpoint(self) -> Checkpoint:
-        """As the plan makes it."""
-        return self.planned.checkpoint
+            made = planned(checkpoint, plan)
+            self.checkpoint, self.keys, self._computed = made.checkpoint, made.keys, made.computed
+            self._evaluation = Evaluation(checkpoint, plan)
 
     def __getitem__(self, index: int) -> TensorInfo:
         return self.checkpoint.tensors[index]
 
     def computes(self, index: int) -> bool:
         """Whether the plan computes a tensor."""
-        return index in self.planned.computed
+        return index in self._computed
 
     @contextmanager
     def open(self, index: int) -> Iterator[Opened]:
@@ -64,9 +66,10 @@ class Tensors:
         Raises:
             OpenError: it cannot be read.
         """
-        computed = self.planned.computed.get(index)
-        if computed is not None and self._evaluation is not None:
-            with ComputedStorage(self._evaluation, computed) as made:
+        if index in self._computed:
+            from sdviewer.formats.computed_storage import ComputedStorage
+
+            with ComputedStorage(self._evaluation, self._computed[index]) as made:
                 yield Opened(made, made.layout)
             return
         source = tensor_source(self._file, index)

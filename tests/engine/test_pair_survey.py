@@ -124,7 +124,7 @@ def test_that_a_is_compared_as_its_recipe_makes_it(files: tuple[Path, Path]) -> 
     a, _ = files
     checkpoint = open_checkpoint(str(a))
     made = Tensors(checkpoint, make_plan(parse_recipe(SCALE), checkpoint))
-    (computed,) = made.planned.computed
+    (computed,) = [index for index in range(len(made.checkpoint.tensors)) if made.computes(index)]
     pairs = request(a, a, [[computed, 1], [0, 0]])
     pairs["a"]["recipe"] = SCALE
     survey = PairSurvey()
