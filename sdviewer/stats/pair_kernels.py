@@ -16,7 +16,7 @@ import numpy as np
 from sdviewer.stats import kernels
 from sdviewer.stats.decode import Array
 from sdviewer.stats.moments import WIDE
-from sdviewer.stats.pair_sums import PairSums, Tolerance, measure
+from sdviewer.stats.pair_sums import PairSums, Tolerance, all_apart, measure
 
 PIECE = 4096
 """Elements of both sides that are gone through together: they stay in the first-level cache between two loops."""
@@ -62,8 +62,9 @@ def _compare(integer: Any, magnitude: int, smallest: int, largest: int) -> Kerne
 
     It returns the largest |b - a|, or -1 with nothing done when a block holds a magnitude of `largest` or more (NaN and
     infinity among them) or none but such below `smallest`. `counts` gets how many values changed, went through zero and
-    are outside of the tolerance, `sums` what `PairSums` calls absolute to dot. The largest is taken of the bits as
-    integers, as the processor has no vector maximum of floats that heeds NaN.
+    are outside of the tolerance, and where the piece begins that has the first of the largest; `sums` gets what
+    `PairSums` calls absolute to dot. The largest is taken of the bits as integers, as the processor has no vector
+    maximum of floats that heeds NaN.
     """
     magnitude, smallest, largest = integer(magnitude), integer(smallest), integer(largest)
     none = integer(0)
@@ -71,6 +72,7 @@ def _compare(integer: Any, magnitude: int, smallest: int, largest: int) -> Kerne
     def compare(a: Any, b: Any, bits_a: Any, bits_b: Any, atol: float, rtol: float, counts: Any, sums: Any) -> float:
         widest: Any = none
         most: Any = np.int64(0)
+        where: Any = 0
         changed: Any = 0
         flips: Any = 0
         outside: Any = 0
@@ -91,6 +93,7 @@ def _compare(integer: Any, magnitude: int, smallest: int, largest: int) -> Kerne
                 return -1.0
             changed += differ
             flips += turned
+            before = most
             linear, apart, long_a, long_b, product = 0.0, 0.0, 0.0, 0.0, 0.0
             for i in range(part_a.size):
                 x, y = np.float64(part_a[i]), np.float64(part_b[i])
@@ -102,6 +105,7 @@ def _compare(integer: Any, magnitude: int, smallest: int, largest: int) -> Kerne
                 long_b += y * y
                 product += x * y
                 most = max(most, np.float64(size).view(np.int64))
+            where = start if most > before else where
             # Sums of sums: each has few terms, so that little is lost by rounding.
             absolute += linear
             differences += apart
@@ -114,7 +118,8 @@ def _compare(integer: Any, magnitude: int, smallest: int, largest: int) -> Kerne
                     outside += np.int64(abs(np.float64(part_b[i]) - x) > atol + rtol * abs(x))
         if none < widest < smallest:
             return -1.0
-        counts[0], counts[1], counts[2] = changed, flips, outside if atol + rtol > 0 else changed
+        counts[0], counts[1], counts[3] = changed, flips, where
+        counts[2] = outside if atol + rtol > 0 else changed
         sums[0], sums[1], sums[2], sums[3], sums[4] = absolute, differences, squares_a, squares_b, dot
         return float(np.int64(most).view(np.float64))
 
@@ -122,21 +127,20 @@ def _compare(integer: Any, magnitude: int, smallest: int, largest: int) -> Kerne
 
 
 def compared(a: Array, b: Array, tolerance: Tolerance, loops: PairKernels | None) -> PairSums:
-    """`pair_sums.measure` by the compiled loop where there is one for these values.
-
-    `at` is -1 where it was not looked for.
-    """
+    """`pair_sums.measure` by the compiled loop where there is one for these values."""
     if loops is None or a.dtype != b.dtype or a.dtype.kind != "f":
         return measure(a, b, tolerance)
     integer = np.dtype(f"i{a.itemsize}")
-    counts, sums = np.empty(3, np.int64), np.empty(5)
+    counts, sums = np.empty(4, np.int64), np.empty(5)
     kernel = loops.compare32 if a.itemsize == 4 else loops.compare64
     most = kernel(a, b, a.view(integer), b.view(integer), tolerance.absolute, tolerance.relative, counts, sums)
     if most < 0:
         return measure(a, b, tolerance)
-    changed, flips, outside = counts.tolist()
+    changed, flips, outside, where = counts.tolist()
+    piece = slice(where, where + PIECE)
+    at = where + int(all_apart(a[piece], b[piece], most)[0]) if most else -1
     absolute, differences, squares_a, squares_b, dot = sums.tolist()
     return PairSums(
-        a.size, a.size, changed=changed, flips=flips, outside=outside, most=most, absolute=absolute,
+        a.size, a.size, changed=changed, flips=flips, outside=outside, most=most, at=at, absolute=absolute,
         differences=differences, squares_a=squares_a, squares_b=squares_b, dot=dot,
     )  # fmt: skip

@@ -38,9 +38,9 @@ class PairSums(NamedTuple):
 
     `values` are all positions; those that are finite on both sides are `finite`; all that follows `inf_b` is over
     these. `odd` are positions where NaN or infinity has no like on the other side. `outside` are those not within the
-    tolerance. `most` is the largest |b - a| and `at` the first position that has it, -1 where it is 0 or not looked
-    for. `absolute` is the sum of |b - a|, `differences`, `squares_a` and `squares_b` those of the squares of b - a, a
-    and b, `dot` that of the products; these five are of values divided by 2**exponent.
+    tolerance. `most` is the largest |b - a| and `at` the first position that has it, -1 where it is 0. `absolute` is
+    the sum of |b - a|, `differences`, `squares_a` and `squares_b` those of the squares of b - a, a and b, `dot` that of
+    the products; these five are of values divided by 2**exponent.
     """
 
     values: int
@@ -112,15 +112,6 @@ def _measure(a: Array, b: Array, tolerance: Tolerance) -> PairSums:
         values, x.size, odd, nan_a, nan_b, inf_a, inf_b, changed, flips, outside, most, at if most else -1,
         _sum(apart), _sum(apart * apart), _sum(p * p), _sum(q * q), _sum(p * q), exponent,
     )  # fmt: skip
-
-
-def first_apart(a: Array, b: Array, distance: float) -> int:
-    """The first position at which |b - a| is that of the largest difference of the arrays."""
-    for start in range(0, a.size, AT_ONCE):
-        places = all_apart(a[start : start + AT_ONCE], b[start : start + AT_ONCE], distance)
-        if places.size:
-            return start + int(places[0])
-    raise AssertionError("nothing is so far apart")
 
 
 def all_apart(a: Array, b: Array, distance: float) -> NDArray[np.int64]:

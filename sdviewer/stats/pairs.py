@@ -22,7 +22,7 @@ from sdviewer.core.tensor_bytes import ByteSource, TensorLayout
 from sdviewer.stats import pair_kernels
 from sdviewer.stats.decode import Array, Blocks, Elements, Reader, elements_of, overlaps, refuse_bomb
 from sdviewer.stats.pair_metrics import METRICS
-from sdviewer.stats.pair_sums import PairSums, Tolerance, all_apart, first_apart, merge, repeated
+from sdviewer.stats.pair_sums import PairSums, Tolerance, all_apart, merge, repeated
 from sdviewer.stats.pair_table import CASTS, STATUSES
 from sdviewer.stats.sweep import TINY, run, share
 from sdviewer.stats.table import KNOWN, Columns
@@ -264,11 +264,8 @@ class _Measurer:
         course = self._pair.course
         if not part.most or part.most < self.most:
             return
-        if part.most == self.most and course.in_order and int(course.places(np.array([start]))[0]) > self.at:
-            return
         if course.in_order:
-            place = part.at if part.at >= 0 else first_apart(a, b, part.most)
-            at = int(course.places(np.array([start + place]))[0])
+            at = int(course.places(np.array([start + part.at]))[0])
         else:
             at = int(course.places(start + all_apart(a, b, part.most)).min())
         if part.most > self.most or at < self.at:

@@ -1,6 +1,6 @@
 """Measure every budget of docs/benchmarks.md that is built, print one table of ratios.
 
-    python tests/benchmarks/run.py [open] [folders] [stats] [save] [window] [plots]
+    python tests/benchmarks/run.py [open] [folders] [stats] [compare] [save] [window] [plots]
 
 Everything is measured in this run, on this machine, files in the page cache; nothing here is a test.
 """
@@ -143,6 +143,29 @@ torch.save({"w": matrix, "b": torch.randn(4096), "w2": matrix * 2, "v": torch.ra
 """
 
 
+MOVED = """
+import sys, torch
+tensors = torch.load(sys.argv[1], weights_only=True)
+torch.save({key: tensor + torch.randn_like(tensor) * 0.01 for key, tensor in tensors.items()}, sys.argv[2])
+"""
+# Loading is part of it: without the files there is nothing to compare.
+EQUAL = """
+import sys, time, torch
+start = time.perf_counter()
+a, b = (torch.load(path, mmap=True, weights_only=True) for path in sys.argv[1:])
+a, b = a.get("state_dict", a), b.get("state_dict", b)
+same = [torch.equal(a[key], b[key]) for key in a]
+print(time.perf_counter() - start)
+"""
+ALL_CLOSE = """
+import sys, time, torch
+start = time.perf_counter()
+a, b = (torch.load(path, mmap=True, weights_only=True) for path in sys.argv[1:])
+same = [(torch.allclose(a[key], b[key]), (b[key] - a[key]).abs().max().item()) for key in a]
+print(time.perf_counter() - start)
+"""
+
+
 SAVE = """
 import sys
 from sdviewer.formats import open_checkpoint
@@ -230,6 +253,33 @@ def statistics(folder: Path) -> Iterator[Row]:
             1 / 0.3,
         )
     path.unlink()
+
+
+def comparing(folder: Path) -> Iterator[Row]:
+    """Two files of 2 GiB, whole processes: the same bytes, and values that differ in every tensor."""
+    a = files.large(folder, 2)
+    same, other = folder / "same.pth", folder / "other.pth"
+    shutil.copyfile(a, same)
+    subprocess.run([sys.executable, "-c", MOVED, str(a), str(other)], check=True)
+
+    def cmp() -> None:
+        subprocess.run(["cmp", str(a), str(same)], check=True)
+
+    for what, file, reach, aim in (("identical", same, 1.0, 0.5), ("all different", other, 2.0, 1.0)):
+        ours, reference = both(python("-m", "sdviewer", "diff", str(a), str(file)), cmp, 5)
+        name = f"compare two files of 2 GiB, {what}"
+        yield Row(name, f"{ours:.2f} s", f"cmp {reference:.2f} s", ours / reference, reach, aim)
+        for title, program in (("torch.equal", EQUAL), ("allclose + max", ALL_CLOSE)):
+            theirs = float(subprocess.check_output([sys.executable, "-c", program, str(a), str(file)]))
+            yield Row("  the same", f"{ours:.2f} s", f"{title} {theirs:.2f} s", ours / theirs, 1.0, 0.25)
+    memory = peak_mib("-m", "sdviewer", "diff", str(a), str(other))
+    yield Row("  peak memory of it", f"{memory:.0f} MiB", "200 MiB", memory / 200, 1.0, 0.75)
+    same.unlink()
+    other.unlink()
+    many = files.many_tensors(folder)
+    ours = seconds(python("-m", "sdviewer", "diff", str(many), str(many)), 1)
+    loaded = float(subprocess.check_output([sys.executable, "-c", EQUAL, str(many), str(many)]))
+    yield Row("compare 100,000 tensors", f"{ours:.2f} s", f"torch.equal {loaded:.2f} s", ours / loaded, 1.0, 0.5)
 
 
 def saving(folder: Path) -> Iterator[Row]:
@@ -364,6 +414,7 @@ SECTIONS: dict[str, Callable[[Path], Iterator[Row]]] = {
     "open": opening,
     "folders": folders,
     "stats": statistics,
+    "compare": comparing,
     "save": saving,
     "window": window,
     "plots": plots,
