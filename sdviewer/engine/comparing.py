@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import accumulate, compress
+from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 from sdviewer.core.checkpoint import Checkpoint, TensorInfo
@@ -17,7 +17,7 @@ from sdviewer.stats.digest import sha256
 from sdviewer.stats.pair_sums import Tolerance
 from sdviewer.stats.pair_table import STATUSES, none_compared
 from sdviewer.stats.pairs import compare, write_row
-from sdviewer.stats.sweep import KEPT, each
+from sdviewer.stats.sweep import KEPT, TINY, each
 from sdviewer.stats.table import KNOWN, UNREADABLE, Columns
 
 if TYPE_CHECKING:
@@ -97,7 +97,8 @@ def compare_pairs(
     """The columns of `stats.pair_table` for pairs of equal shape, in their order. Progress is in logical bytes of A.
 
     One that cannot be read says so in its `state`. Two tensors of the meta device are as equal as they can be. Pairs of
-    a few MiB are compared by so many `threads`, one each; larger ones by a thread a core.
+    a few MiB are compared by so many `threads`, one each, which would only wait for each other over tiny ones; larger
+    ones by a thread a core.
 
     Raises:
         CorruptCheckpoint: a file is another one now than when it was opened (code `file_changed`).
@@ -105,11 +106,11 @@ def compare_pairs(
     columns = none_compared(len(pairs))
     refusals: list[Refusal] = []
     sizes = [a[i].nbytes for i, _ in pairs]
-    total, done = sum(sizes), 0
-    alone = [size > KEPT or a.computes(i) for size, (i, _) in zip(sizes, pairs, strict=True)]
+    total = sum(sizes)
 
     def take(place: int, tell: Progress = no_progress) -> None:
-        (i, j), differ = pairs[place], a[pairs[place][0]].dtype != b[pairs[place][1]].dtype
+        i, j = pairs[place]
+        differ = a[i].dtype != b[j].dtype
         try:
             if a[i].kind == b[j].kind == "meta":
                 columns["state"][place] = KNOWN
@@ -124,11 +125,20 @@ def compare_pairs(
             columns["state"][place] = UNREADABLE
             refusals.append(Refusal(place, error))
 
-    together = [place for place in range(len(pairs)) if not alone[place]]
-    before = [0, *accumulate(sizes[place] for place in together)]
-    each(len(together), lambda at: take(together[at]), lambda taken: progress(before[taken], total), threads)
-    done = before[-1]
-    for place in compress(range(len(pairs)), alone):
+    tiny: list[int] = []
+    together: list[int] = []
+    alone: list[int] = []
+    for place, size in enumerate(sizes):
+        by_itself = size > KEPT or a.computes(pairs[place][0])
+        (alone if by_itself else together if size > TINY else tiny).append(place)
+
+    def take_all(some: list[int], done: int, at_once: int) -> int:
+        ends = list(accumulate([sizes[place] for place in some], initial=done))
+        each(len(some), lambda at: take(some[at]), lambda taken: progress(ends[taken], total), at_once)
+        return ends[-1]
+
+    done = take_all(together, take_all(tiny, 0, 1), threads)
+    for place in alone:
         take(place, within(done, sizes[place], total, progress))
         done += sizes[place]
     progress(total, total)

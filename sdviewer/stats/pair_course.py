@@ -1,0 +1,67 @@
+"""The way through two tensors of one shape: both cut at the same places, in an order that suits their storages."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdviewer.stats.decode import Blocks, Elements, overlaps, refuse_bomb
+
+
+@dataclass(frozen=True, slots=True)
+class PairCourse:
+    """How both are gone through.
+
+    `a` and `b` are the elements in that order; each stands `repeats` times in the tensors. `dims` are the dimensions of
+    `shape` in that order, without those that are repeated; None where the order is row-major and nothing is repeated.
+    """
+
+    a: Elements
+    b: Elements
+    repeats: int
+    blocks_a: Blocks
+    blocks_b: Blocks
+    shape: tuple[int, ...]
+    dims: tuple[int, ...] | None
+
+    @property
+    def in_order(self) -> bool:
+        """Whether what comes first stands first."""
+        return self.dims is None or list(self.dims) == sorted(self.dims)
+
+    def places(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where the elements at these positions of the way first stand in the tensors, counted in row-major order."""
+        if self.dims is None or not self.shape:
+            return positions
+        index = [np.zeros_like(positions) for _ in self.shape]
+        for dim, at in zip(self.dims, np.unravel_index(positions, [self.shape[dim] for dim in self.dims]), strict=True):
+            index[dim] = at
+        return np.asarray(np.ravel_multi_index(index, self.shape), np.int64)
+
+
+def course_through(a: Elements, b: Elements) -> PairCourse:
+    """The way through two tensors of one shape that are not empty.
+
+    What both expand is gone through once; where the strides are alike, the order is that of the storage.
+
+    Raises:
+        OpenError: both repeat so few elements so often that it would take days (code `too_large`).
+    """
+    shape = a.shape
+    long = [dim for dim, size in enumerate(shape) if size > 1]
+    dims = [dim for dim in long if a.stride[dim] or b.stride[dim]]
+    repeats = math.prod([shape[dim] for dim in long if dim not in dims])
+    if all(a.stride[dim] == b.stride[dim] for dim in dims):
+        dims.sort(key=lambda dim: -a.stride[dim])
+    plain = dims == long
+    if not plain:
+        a, b = (
+            replace(each, shape=tuple(shape[dim] for dim in dims), stride=tuple(each.stride[dim] for dim in dims))
+            for each in (a, b)
+        )
+    if overlaps(a) and overlaps(b):
+        refuse_bomb(a)
+    return PairCourse(a, b, repeats, *Blocks.alike(a, b), shape, None if plain else tuple(dims))
