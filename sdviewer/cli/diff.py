@@ -3,36 +3,34 @@
 from __future__ import annotations
 
 import math
+import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sdviewer.cli.output import print_json, print_line, progress_for, table
 from sdviewer.cli.repair import recipe_text
 from sdviewer.core import text
-from sdviewer.core.checkpoint import Checkpoint, TensorInfo
-from sdviewer.core.dtypes import DTYPES
-from sdviewer.core.pairing import MATCHES, Pair, Side, pair_up, side_of_state_dict, statuses
-from sdviewer.core.paths import to_json
-from sdviewer.core.tree import value_text
-from sdviewer.core.value_diff import ValueDifference, value_differences
+from sdviewer.core.checkpoint import Checkpoint
+from sdviewer.core.pairing import MATCHES, Pairing, Side, pair_up, side_of_state_dict, statuses
+from sdviewer.core.value_diff import value_differences
 from sdviewer.errors import UsageError
 from sdviewer.repair.state_dicts import choose_state_dict
 
 if TYPE_CHECKING:
-    from sdviewer.engine.comparing import Refusal, Tensors
-    from sdviewer.stats.table import Columns
+    from sdviewer.engine.compare_reports import CompareReport, PairProblem
+    from sdviewer.engine.comparing import Tensors
+    from sdviewer.stats.pair_table import PairTable
 
 NAME = "diff"
 HELP = "how two checkpoints differ: keys, shapes, types and values"
 
-STATUSES = ("identical", "close", "changed", "shape", "dtype", "only_a", "only_b")
-NUMBERS = ("max_abs", "mean_abs", "rel_l2", "cosine", "changed_share")
 HEAD = ("", "key", "shape", "type", "‖B−A‖/‖A‖", "cosine", "max |B−A|", "")
 DIFFERENT = 1
 """Exit code with `--exit-code`."""
+
+FORMS = ("lines", "markdown", "csv", "html")
+"""Of `--as`."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -52,7 +50,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--exit-code", action="store_true", help="1 unless all is identical or close")
     parser.add_argument("--state-dict", metavar="DOTTED", help="the state dict of A")
     parser.add_argument("--state-dict-b", metavar="DOTTED", help="the state dict of B")
-    parser.add_argument("--json", action="store_true")
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true")
+    shape.add_argument("--as", dest="form", choices=FORMS, help="a few lines, Markdown, a table, or a page to keep")
 
 
 def _tolerance(word: str) -> float:
@@ -65,43 +65,47 @@ def _tolerance(word: str) -> float:
     return number
 
 
-@dataclass(frozen=True, slots=True)
-class _Compared:
-    """The rows of the answer: pairs with their words, the columns of those that were measured by their places."""
-
-    a: Tensors
-    b: Tensors
-    side_a: Side
-    side_b: Side
-    pairs: tuple[Pair, ...]
-    words: list[str]
-    places: dict[int, int]
-    columns: Columns
-    refusals: dict[int, Refusal]
-    values: list[ValueDifference]
-
-
 def run(arguments: Namespace) -> int:
     """Pair the keys, compare, print a line a pair."""
-    found = _compare(arguments)
-    counts = Counter(found.words)
-    summary = {status: counts[status] for status in STATUSES} | {"values_changed": len(found.values)}
+    from sdviewer.engine.compare_reports import as_json
+
+    report = _compare(arguments)
     if arguments.json:
-        print_json(_as_json(found, summary, arguments.keys_only))
+        print_json(as_json(report))
+    elif arguments.form:
+        _print(_form(arguments.form)(report))
     else:
-        for line in _as_text(found, summary, arguments.keys_only):
+        for line in _as_text(report):
             print_line(line)
-    same = not found.values and all(word in ("identical", "close") for word in found.words)
+    same = not report.values and all(word in ("identical", "close") for word in report.statuses())
     return DIFFERENT if arguments.exit_code and not same else 0
 
 
-def _compare(arguments: Namespace) -> _Compared:
-    from sdviewer.engine.comparing import compare_pairs, contents_of
-    from sdviewer.stats.pair_kernels import WORTH
-    from sdviewer.stats.pair_sums import tolerance_of
-    from sdviewer.stats.pair_table import STATUSES as WORDS
-    from sdviewer.stats.pair_table import none_compared
-    from sdviewer.stats.sweep import THREADS
+def _form(name: str) -> Callable[[CompareReport], str]:
+    from sdviewer.engine.compare_page import as_html
+    from sdviewer.engine.compare_reports import as_csv, as_lines, as_markdown
+
+    forms: dict[str, Callable[[CompareReport], str]] = {
+        "lines": lambda report: "\n".join(as_lines(report)) + "\n",
+        "markdown": as_markdown,
+        "csv": as_csv,
+        "html": as_html,
+    }
+    return forms[name]
+
+
+def _print(document: str) -> None:
+    """A document that states or means UTF-8, whatever the terminal has."""
+    sys.stdout.flush()
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8")
+    sys.stdout.write(document)
+
+
+def _compare(arguments: Namespace) -> CompareReport:
+    from sdviewer.engine.compare_reports import CompareReport, ReportedPair
+    from sdviewer.engine.comparing import contents_of
+    from sdviewer.stats.pair_table import PairTable
 
     if arguments.keys_only and (arguments.atol is not None or arguments.rtol is not None):
         raise UsageError("--keys-only reads no values, so nothing can be close", remedy="Leave --atol and --rtol out.")
@@ -109,14 +113,44 @@ def _compare(arguments: Namespace) -> _Compared:
     contents = None if arguments.keys_only else contents_of(a, side_a, b, side_b, progress_for(arguments, "Matching"))
     by_parameter = arguments.match != "key"
     pairing = pair_up(side_a, side_b, arguments.match, by_parameter=by_parameter, contents=contents)
-    words = statuses(side_a, side_b, pairing.pairs)
+    pair_table = PairTable(statuses(side_a, side_b, pairing.pairs))
+    problems: list[PairProblem] = []
+    if not arguments.keys_only:
+        problems = _measure(arguments, a, side_a, b, side_b, pairing, pair_table)
+    pairs = [
+        ReportedPair(
+            side_a.keys[i] if i >= 0 else None,
+            a[side_a.tensors[i]] if i >= 0 else None,
+            side_b.keys[j] if j >= 0 else None,
+            b[side_b.tensors[j]] if j >= 0 else None,
+            by,
+        )
+        for i, j, by in pairing.pairs
+    ]
     values = [] if arguments.keys_only else value_differences(a.checkpoint.values, b.checkpoint.values)
-    if arguments.keys_only:
-        words = [word or "identical" for word in words]
-        return _Compared(a, b, side_a, side_b, pairing.pairs, words, {}, none_compared(0), {}, values)
-    measured = [row for row, word in enumerate(words) if word in ("", "dtype")]
-    indices = [(side_a.tensors[pairing.pairs[row].a], side_b.tensors[pairing.pairs[row].b]) for row in measured]
-    columns, refused = compare_pairs(
+    return CompareReport(a.checkpoint, b.checkpoint, pairs, pair_table, values, problems, arguments.keys_only)
+
+
+def _measure(
+    arguments: Namespace,
+    a: Tensors,
+    side_a: Side,
+    b: Tensors,
+    side_b: Side,
+    pairing: Pairing,
+    pair_table: PairTable,
+) -> list[PairProblem]:
+    """Compare the bytes of all pairs of equal shape; what could not be."""
+    from sdviewer.engine.compare_reports import PairProblem
+    from sdviewer.engine.comparing import compare_pairs
+    from sdviewer.stats.pair_kernels import WORTH
+    from sdviewer.stats.pair_sums import tolerance_of
+    from sdviewer.stats.sweep import THREADS
+    from sdviewer.stats.table import NOT_YET
+
+    measured = [at for at, state in enumerate(pair_table["state"].tolist()) if state == NOT_YET]
+    indices = [(side_a.tensors[pairing.pairs[at].a], side_b.tensors[pairing.pairs[at].b]) for at in measured]
+    columns, refusals = compare_pairs(
         a,
         b,
         indices,
@@ -125,12 +159,12 @@ def _compare(arguments: Namespace) -> _Compared:
         threads=THREADS,
         progress=progress_for(arguments, "Comparing"),
     )
-    for row, code in zip(measured, columns["status"].tolist(), strict=True):
-        # What cannot be read is not known to be the same.
-        words[row] = words[row] or WORDS[code] or "changed"
-    places = {row: place for place, row in enumerate(measured)}
-    refusals = {measured[refusal.place]: refusal for refusal in refused}
-    return _Compared(a, b, side_a, side_b, pairing.pairs, words, places, columns, refusals, values)
+    # What cannot be read has the status that its header tells.
+    told = pair_table["status"][measured]
+    pair_table.put(measured, columns)
+    unknown = columns["status"] == 0
+    pair_table["status"][[at for at, without in zip(measured, unknown, strict=True) if without]] = told[unknown]
+    return [PairProblem(measured[place], error.code, error.message) for place, error in refusals]
 
 
 def _side_a(arguments: Namespace) -> tuple[Tensors, Side]:
@@ -153,12 +187,6 @@ def _side_a(arguments: Namespace) -> tuple[Tensors, Side]:
     return tensors, side_of_state_dict(tensors.checkpoint, index, tensors.keys.get(index))
 
 
-def _as_it_is(checkpoint: Checkpoint, state_dict: str | None) -> tuple[Tensors, Side]:
-    from sdviewer.engine.comparing import Tensors
-
-    return Tensors(checkpoint), side_of_state_dict(checkpoint, choose_state_dict(checkpoint, state_dict))
-
-
 def _side_b(arguments: Namespace) -> tuple[Tensors, Side]:
     from sdviewer.formats import open_checkpoint
 
@@ -166,145 +194,46 @@ def _side_b(arguments: Namespace) -> tuple[Tensors, Side]:
     return _as_it_is(checkpoint, arguments.state_dict_b)
 
 
-def _as_json(found: _Compared, summary: dict[str, int], keys_only: bool) -> dict[str, Any]:
-    """The document of `docs/cli.md`."""
-    return {
-        "summary": summary,
-        "keys_only": keys_only,
-        "pairs": [_row(found, row) for row in range(len(found.pairs))],
-        "values": [
-            {
-                "dotted": one.dotted,
-                "a": None if one.a is None else one.a.value,
-                "b": None if one.b is None else one.b.value,
-                "only": _only(one),
-            }
-            for one in found.values
-        ],
-        "problems": [
-            {
-                "severity": "warning",
-                "code": refusal.error.code,
-                "message": refusal.error.message,
-                "where": _key(found, row),
-            }
-            for row, refusal in found.refusals.items()
-        ],
-    }
+def _as_it_is(checkpoint: Checkpoint, state_dict: str | None) -> tuple[Tensors, Side]:
+    from sdviewer.engine.comparing import Tensors
+
+    return Tensors(checkpoint), side_of_state_dict(checkpoint, choose_state_dict(checkpoint, state_dict))
 
 
-def _only(one: ValueDifference) -> str | None:
-    return "b" if one.a is None else "a" if one.b is None else None
+def _as_text(report: CompareReport) -> list[str]:
+    """For people: one line a pair, one a value, the sum."""
+    from sdviewer.engine.compare_reports import counts_in_words, value_in_words
 
-
-def _key(found: _Compared, row: int) -> str:
-    pair = found.pairs[row]
-    return found.side_a.keys[pair.a] if pair.a >= 0 else found.side_b.keys[pair.b]
-
-
-def _infos(found: _Compared, row: int) -> tuple[TensorInfo | None, TensorInfo | None]:
-    """The tensor of either side."""
-    pair = found.pairs[row]
-    return (
-        None if pair.a < 0 else found.a[found.side_a.tensors[pair.a]],
-        None if pair.b < 0 else found.b[found.side_b.tensors[pair.b]],
-    )
-
-
-def _row(found: _Compared, row: int) -> dict[str, Any]:
-    pair, infos = found.pairs[row], _infos(found, row)
-    keys = (found.side_a.keys[pair.a] if pair.a >= 0 else None, found.side_b.keys[pair.b] if pair.b >= 0 else None)
-
-    def both(name: str, values: Iterable[Any]) -> dict[str, Any]:
-        return {name.format(side): value for side, value in zip("ab", values, strict=True)}
-
-    return {
-        **both("{}", [info and to_json(info.path) for info in infos]),
-        **both("key_{}", keys),
-        "status": found.words[row],
-        **both("shape_{}", [info and list(info.shape) for info in infos]),
-        **both("dtype_{}", [info and info.dtype for info in infos]),
-        **_numbers(found, row),
-        "matched_by": pair.by or None,
-    }
-
-
-def _numbers(found: _Compared, row: int) -> dict[str, Any]:
-    """The metrics of a pair, all null where it was not measured."""
-    from sdviewer.stats.pair_table import CASTS
-    from sdviewer.stats.table import KNOWN
-
-    place = found.places.get(row)
-    if place is None or found.columns["state"][place] != KNOWN:
-        return dict.fromkeys((*NUMBERS[:1], "max_at", *NUMBERS[1:], "nonfinite_differs", "sign_flips", "cast"))
-    numbers = {name: None if math.isnan(x := float(found.columns[name][place])) else x for name in NUMBERS}
-    flips = int(found.columns["sign_flips"][place])
-    return {
-        "max_abs": numbers["max_abs"],
-        "max_at": _index(found, row, int(found.columns["max_at"][place])),
-        **numbers,
-        "nonfinite_differs": bool(found.columns["nonfinite_differs"][place]),
-        "sign_flips": None if flips < 0 else flips,
-        "cast": CASTS[found.columns["cast"][place]] or None,
-    }
-
-
-def _index(found: _Compared, row: int, at: int) -> list[int] | None:
-    """A position in row-major order as an index; where values share a byte, their own number in the last dimension."""
-    info, _ = _infos(found, row)
-    if at < 0 or info is None:
-        return None
-    shape = list(info.shape)
-    per_byte = DTYPES[info.dtype].per_byte if info.dtype in DTYPES else 1
-    if shape:
-        shape[-1] *= per_byte
-    index = []
-    for size in reversed(shape):
-        at, place = divmod(at, size)
-        index.append(place)
-    return index[::-1]
-
-
-def _as_text(found: _Compared, summary: dict[str, int], keys_only: bool) -> list[str]:
-    """The same for people: one line a pair, one a value, the sum."""
-    rows = [_line(found, row, keys_only) for row in range(len(found.pairs))]
+    unread = {problem.pair for problem in report.problems}
+    words = report.statuses()
+    rows = [_line(report, at, word, at in unread) for at, word in enumerate(words)]
     lines = table([HEAD, *rows], right=(4, 5, 6)) if rows else []
-    for one in found.values:
-        name = text.visible(one.dotted, 200)
-        a, b = ("–" if info is None else value_text(info.value, 80) for info in (one.a, one.b))
-        only = _only(one)
-        lines.append(
-            f"value      {name}: " + (f"only in {only.upper()}: {b if only == 'b' else a}" if only else f"{a} → {b}")
-        )
+    lines += [f"value      {value_in_words(one)}" for one in report.values]
     lines += [
-        f"warning: {text.visible(_key(found, row), 200)}: {text.visible(refusal.error.message)}"
-        for row, refusal in found.refusals.items()
+        f"warning: {text.visible(report.pairs[problem.pair].key, 200)}: {text.visible(problem.message)}"
+        for problem in report.problems
     ]
-    words = {"shape": "shape differs", "dtype": "type differs", "only_a": "only in A", "only_b": "only in B"}
-    counts = [f"{summary[word]:,} {words.get(word, word)}" for word in STATUSES if summary[word]]
-    if keys_only and summary["identical"]:
-        counts[0] = f"{summary['identical']:,} equal in key, shape and type"
-    if summary["values_changed"]:
-        counts.append(f"{text.plural(summary['values_changed'], 'value')} changed")
-    return [*lines, ", ".join(counts) or "nothing to compare"]
+    return [*lines, counts_in_words(report)]
 
 
-def _line(found: _Compared, row: int, keys_only: bool) -> list[str]:
+def _line(report: CompareReport, at: int, word: str, unread: bool) -> list[str]:
     """A pair in the columns of `HEAD`."""
-    pair, word = found.pairs[row], found.words[row]
-    keys = [side.keys[at] for side, at in ((found.side_a, pair.a), (found.side_b, pair.b)) if at >= 0]
-    infos = [info for info in _infos(found, row) if info is not None]
-    numbers = _numbers(found, row)
-    share = numbers["rel_l2"]
+    from sdviewer.engine.compare_reports import change_in_words
+
+    pair, numbers = report.pairs[at], report.numbers(at)
+    keys = [key for key in (pair.key_a, pair.key_b) if key is not None]
+    infos = [info for info in (pair.a, pair.b) if info is not None]
+    cosine, most = numbers["cosine"], numbers["max_abs"]
+    told = word != "identical"
     return [
-        "same" if keys_only and word == "identical" else word,
+        "same" if report.keys_only and not told else word,
         _either([text.visible(key, 200) for key in keys]),
         _either([text.shape(info.shape) for info in infos]),
         _either([info.dtype for info in infos]),
-        "" if share is None or word == "identical" else text.value(share) if math.isinf(share) else text.percent(share),
-        "" if word == "identical" or numbers["cosine"] is None else f"{numbers['cosine']:.4f}",
-        "" if word == "identical" or numbers["max_abs"] is None else text.value(numbers["max_abs"]),
-        _notes(found, row, numbers),
+        change_in_words(numbers) if told else "",
+        f"{cosine:.4f}" if told and cosine is not None else "",
+        text.value(most) if told and most is not None else "",
+        _notes(numbers, unread, by_content=pair.by == "content"),
     ]
 
 
@@ -312,18 +241,13 @@ def _either(sides: list[str]) -> str:
     return sides[0] if len(set(sides)) == 1 else " → ".join(sides)
 
 
-def _notes(found: _Compared, row: int, numbers: dict[str, Any]) -> str:
+def _notes(numbers: Mapping[str, Any], unread: bool, by_content: bool) -> str:
     """What the columns do not say."""
-    casts = {"equal": "equal values", "rounded_b": "B is A rounded", "rounded_a": "A is B rounded"}
-    notes = []
-    if numbers["max_at"]:
-        notes.append(f"at {numbers['max_at']}")
-    if numbers["nonfinite_differs"]:
-        notes.append("NaN or infinity differs")
-    if numbers["cast"]:
-        notes.append(casts[numbers["cast"]])
-    if row in found.refusals:
-        notes.append("not readable")
-    if found.pairs[row].by == "content":
-        notes.append("by content")
+    from sdviewer.engine.compare_reports import CAST_WORDS
+
+    notes = [f"at {numbers['max_at']}"] if numbers["max_at"] else []
+    notes += ["NaN or infinity differs"] if numbers["nonfinite_differs"] else []
+    notes += [CAST_WORDS[numbers["cast"]]] if numbers["cast"] else []
+    notes += ["not readable"] if unread else []
+    notes += ["equal under another name"] if by_content else []
     return ", ".join(notes)

@@ -261,6 +261,19 @@ def test_that_a_line_a_pair_is_printed_and_hostile_keys_are_escaped(sdviewer: Co
     assert lines[4] == "1 changed, 1 only in A, 1 only in B"
 
 
+def test_that_what_was_found_can_be_kept_in_other_forms(sdviewer: Command, files: Any) -> None:
+    a, b = made(), made()
+    b["stem.bias"] = a["stem.bias"] * 3
+    paths = files(a, b)
+    begins = {"lines": "a.pth → b.pth: ", "markdown": "**`a.pth` → ", "csv": "key_a,", "html": "<!doctype html>"}
+    for form, begin in begins.items():
+        ran = sdviewer("diff", *paths, "--as", form, "--exit-code")
+        assert ran.code == 1
+        assert ran.out.startswith(begin)
+        assert "stem.bias" in ran.out
+    assert sdviewer("diff", *paths, "--as", "html", "--json").code == 2
+
+
 def test_that_a_pair_that_cannot_be_read_is_not_said_to_be_the_same(sdviewer: Command, tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", w=np.ones(2), o=np.array([{}, None], object))
     ran = sdviewer("diff", tmp_path / "a.npz", tmp_path / "a.npz", "--json", "--exit-code")
