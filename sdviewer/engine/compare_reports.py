@@ -117,11 +117,16 @@ class CompareReport:
         }
 
     def most_changed(self, most: int = MOST_NAMED) -> list[int]:
-        """The pairs that changed, those with the largest relative difference first."""
+        """The pairs that changed, those with the largest relative difference first; counters tell nothing and go last."""
         change = self.table["rel_l2"]
         known = np.flatnonzero(change > 0)
-        order: list[int] = known[np.argsort(-change[known], kind="stable")][:most].tolist()
-        return order
+        order: list[int] = known[np.argsort(-change[known], kind="stable")].tolist()
+        return sorted(order, key=lambda at: _counts(self.pairs[at].a))[:most]
+
+
+def _counts(info: TensorInfo | None) -> bool:
+    """Whether a tensor counts something: `num_batches_tracked`, `step`."""
+    return info is not None and not info.shape and info.dtype in DTYPES and DTYPES[info.dtype].kind in ("int", "uint")
 
 
 def _index(info: TensorInfo | None, at: int) -> list[int] | None:
@@ -228,6 +233,20 @@ def value_in_words(one: ValueDifference) -> str:
     return f"{name}: only in {only.upper()}: {b if only == 'b' else a}" if only else f"{name}: {a} → {b}"
 
 
+def values_in_words(report: CompareReport) -> list[str]:
+    """The values of both sides that differ, in a few lines, and how many only one side has."""
+    both = [one for one in report.values if _only(one) is None]
+    lines = [value_in_words(one) for one in both[:MOST_VALUES]]
+    if len(both) > MOST_VALUES:
+        lines.append(f"{len(both) - MOST_VALUES:,} more values changed")
+    for side in "ab":
+        some = [one for one in report.values if _only(one) == side]
+        if some:
+            named = ", ".join([text.visible(one.dotted, 60) for one in some[:3]]) + (", …" if len(some) > 3 else "")
+            lines.append(f"{text.plural(len(some), 'value')} only in {side.upper()}: {named}")
+    return lines
+
+
 def change_in_words(numbers: Mapping[str, Any]) -> str:
     """How far a pair is apart: `13.49 %`, `from zero`; "" where nobody knows."""
     share = numbers["rel_l2"]
@@ -255,10 +274,7 @@ def as_lines(report: CompareReport) -> list[str]:
     frozen = unchanged_parts(report)
     if frozen:
         lines.append(f"Unchanged: {', '.join(frozen)}")
-    lines += [value_in_words(one) for one in report.values[:MOST_VALUES]]
-    if len(report.values) > MOST_VALUES:
-        lines.append(f"and {len(report.values) - MOST_VALUES:,} more values")
-    return lines
+    return lines + values_in_words(report)
 
 
 def as_markdown(report: CompareReport) -> str:
@@ -277,9 +293,7 @@ def as_markdown(report: CompareReport) -> str:
     frozen = unchanged_parts(report)
     if frozen:
         lines += [f"Unchanged: {', '.join(map(_marked, frozen))}", ""]
-    lines += [f"- {_marked(value_in_words(one))}" for one in report.values[:MOST_VALUES]]
-    if len(report.values) > MOST_VALUES:
-        lines.append(f"- and {len(report.values) - MOST_VALUES:,} more values")
+    lines += [f"- {_marked(words)}" for words in values_in_words(report)]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -87,6 +87,7 @@ def test_that_a_few_lines_name_what_changed_what_did_not_and_values(report: Comp
     assert lines[2].endswith("%")
     assert lines[3] == "Unchanged: stem, blocks.0"
     assert lines[4] == "epoch: 1 → 42"
+    assert lines[5].startswith("1 value only in B: <img")
     assert "\u202e" not in "\n".join(lines)
 
 
