@@ -117,7 +117,7 @@ class CompareReport:
         }
 
     def most_changed(self, most: int = MOST_NAMED) -> list[int]:
-        """The pairs that changed, those with the largest relative difference first; counters tell nothing and go last."""
+        """The pairs that changed, the largest relative difference first; counters tell nothing and go last."""
         change = self.table["rel_l2"]
         known = np.flatnonzero(change > 0)
         order: list[int] = known[np.argsort(-change[known], kind="stable")].tolist()
