@@ -270,6 +270,7 @@ class Reader:
         self.dtype = dtype_of(layout)
         self.unit = stored_type(self.dtype)
         self.decode = decoder(layout)
+        self.plain_half = self.dtype.name == "float16" and not layout.neg
         self._buffer: NDArray[np.uint8] = np.empty(0, np.uint8) if buffer is None else buffer
 
     def values(self, block: Block) -> Array:

@@ -255,8 +255,8 @@ class _Measurer:
 
     def take(self, blocks: Blocks, index: int) -> None:
         pair = self._pair
-        a = _flat(self._a.values(blocks[index]))
-        b = _flat(self._b.values(self._course.blocks_b[index]))
+        a = pair_kernels.values_of(self._a, blocks[index], pair.loops)
+        b = pair_kernels.values_of(self._b, self._course.blocks_b[index], pair.loops)
         part = pair_kernels.compared(a, b, pair.tolerance, pair.loops)
         self.parts[index] = part
         if part.most and part.most >= self.most:
@@ -270,10 +270,6 @@ class _Measurer:
         course = self._course
         positions: NDArray[np.int64] = np.array([part.at]) if course.in_order else all_apart(a, b, part.most)
         return int(course.places(start + positions).min())
-
-
-def _flat(values: Array) -> Array:
-    return np.ascontiguousarray(values).reshape(-1)
 
 
 def _roundings(pair: _Pair) -> Roundings:

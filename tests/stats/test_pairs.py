@@ -166,6 +166,14 @@ def test_that_magnitudes_whose_squares_overflow_or_vanish_have_norms(scale: floa
         assert far[name] == pytest.approx(near[name] * scale, rel=RELATIVE)
 
 
+def test_that_every_half_precision_number_is_itself_in_the_compiled_loop() -> None:
+    codes = np.arange(1 << 16, dtype=np.uint16)
+    a = np.concatenate([codes.view(np.float16)] * 2)
+    b = np.concatenate([codes[::-1].view(np.float16)] * 2)
+    assert row(array(a), array(b), compiled=True) == row(array(a), array(b))
+    assert_like(row(array(a), array(b), compiled=True), a.astype(float), b.astype(float))
+
+
 def test_that_differences_of_large_integers_are_exact() -> None:
     a = np.array([2**62, -(2**63), 5, 2**60], np.int64)
     b = np.array([2**62 + 1, 2**63 - 1, 5, 2**60], np.int64)
