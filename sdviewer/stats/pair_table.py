@@ -7,12 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from sdviewer.stats.table import KNOWN, NOT_YET, Columns, columns_from, no_numbers
+from sdviewer.stats.table import NOT_YET, Columns, ColumnTable, no_numbers
 
 NOTHING: Final = 3
 """A `state` beside those of `stats.table`: there is nothing to measure, as one side is missing or shapes differ."""
@@ -70,45 +67,14 @@ def none_compared(number: int) -> Columns:
     return no_numbers(COLUMNS, number)
 
 
-class PairTable:
+class PairTable(ColumnTable):
     """The columns of all pairs of a comparison; an index is one into its pairs."""
+
+    kinds = COLUMNS
 
     def __init__(self, statuses: Sequence[str]) -> None:
         """Of what the headers tell: a word of `STATUSES` a pair, "" where the bytes decide."""
-        self._columns = none_compared(len(statuses))
+        super().__init__(len(statuses))
         code = {word: number for number, word in enumerate(STATUSES)}
         self._columns["status"][:] = [code[word] for word in statuses]
         self._columns["state"][:] = [NOT_YET if word in ("", "dtype") else NOTHING for word in statuses]
-
-    def __len__(self) -> int:
-        return len(self._columns["state"])
-
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        """The whole column, not a copy of it."""
-        return self._columns[name]
-
-    def put(self, indices: Sequence[int] | NDArray[np.int64], columns: Mapping[str, NDArray[Any]]) -> None:
-        """Set what was measured of some pairs, one entry of each column an index."""
-        places = np.asarray(indices, np.int64)
-        for name in COLUMNS:
-            self._columns[name][places] = columns[name]
-
-    def known(self) -> NDArray[np.bool_]:
-        """Which pairs have been measured."""
-        known: NDArray[np.bool_] = self._columns["state"] == KNOWN
-        return known
-
-    def to_buffers(self) -> Columns:
-        """The columns by name, as they go into a frame."""
-        return dict(self._columns)
-
-    @classmethod
-    def from_buffers(cls, buffers: Mapping[str, Any], pairs: int) -> PairTable:
-        """The table of so many pairs, from the raw bytes of its columns.
-
-        Raises:
-            ValueError: a column is missing or has another length.
-        """
-        table = cls([""] * pairs)
-        table._columns = columns_from(buffers, COLUMNS, pairs)
-        return table

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,11 +85,13 @@ def write_row(columns: Columns, place: int, found: Summary, zero_rows: int) -> N
     columns["constant"][place] = found.count > 1 and found.count == found.finite and found.min == found.max
 
 
-class StatisticsTable:
-    """The columns of all tensors of a checkpoint as it was opened; an index is one into `Checkpoint.tensors`."""
+class ColumnTable:
+    """Columns of numbers that come in bit by bit; `kinds` is the NumPy type of each by its name, with a `state`."""
 
-    def __init__(self, tensors: int) -> None:
-        self._columns = none_measured(tensors)
+    kinds: ClassVar[Mapping[str, str]]
+
+    def __init__(self, number: int) -> None:
+        self._columns = no_numbers(self.kinds, number)
 
     def __len__(self) -> int:
         return len(self._columns["state"])
@@ -99,13 +101,13 @@ class StatisticsTable:
         return self._columns[name]
 
     def put(self, indices: Sequence[int] | NDArray[np.int64], columns: Mapping[str, NDArray[Any]]) -> None:
-        """Set what was measured of some tensors, one entry of each column an index."""
+        """Set what was measured of some entries, one number of each column an index."""
         places = np.asarray(indices, np.int64)
-        for name in COLUMNS:
+        for name in self.kinds:
             self._columns[name][places] = columns[name]
 
     def known(self) -> NDArray[np.bool_]:
-        """Which tensors have been measured."""
+        """Which entries have been measured."""
         known: NDArray[np.bool_] = self._columns["state"] == KNOWN
         return known
 
@@ -114,12 +116,18 @@ class StatisticsTable:
         return dict(self._columns)
 
     @classmethod
-    def from_buffers(cls, buffers: Mapping[str, Any], tensors: int) -> StatisticsTable:
-        """The table of so many tensors, from the raw bytes of its columns.
+    def from_buffers(cls, buffers: Mapping[str, Any], number: int) -> Self:
+        """The table of so many entries, from the raw bytes of its columns.
 
         Raises:
             ValueError: a column is missing or has another length.
         """
-        table = cls(tensors)
-        table._columns = columns_from(buffers, COLUMNS, tensors)
+        table = cls.__new__(cls)
+        table._columns = columns_from(buffers, cls.kinds, number)
         return table
+
+
+class StatisticsTable(ColumnTable):
+    """The columns of all tensors of a checkpoint as it was opened; an index is one into `Checkpoint.tensors`."""
+
+    kinds = COLUMNS

@@ -182,7 +182,7 @@ def _steps(out: Path) -> dict[str, Callable[[Path], str]]:
     import argparse
     from dataclasses import asdict
 
-    from sdviewer.cli import info, scan, stats
+    from sdviewer.cli import diff, info, scan, stats
     from sdviewer.engine.document import Document
     from sdviewer.engine.numbers import Numbers
     from sdviewer.errors import SDViewerError
@@ -205,6 +205,13 @@ def _steps(out: Path) -> dict[str, Callable[[Path], str]]:
                 quiet.json = as_json
                 command(argparse.Namespace(**vars(quiet), file=str(path), **more))
         return f"{len(lines.getvalue()) > 0}"
+
+    def compared(path: Path) -> str:
+        """With itself, by all ways to pair and in all forms."""
+        both = {"a": str(path), "b": str(path), "state_dict_b": None, "map": None, "rtol": None, "exit_code": False}
+        for form in diff.FORMS:
+            printed(diff.run, path, **both, match="auto", atol=0.1, keys_only=False, form=form)
+        return printed(diff.run, path, **both, match="key", atol=None, keys_only=True, form=None)
 
     def scanned(path: Path) -> str:
         found = scan_file(path)
@@ -251,6 +258,7 @@ def _steps(out: Path) -> dict[str, Callable[[Path], str]]:
         "info": lambda path: printed(info.run, path),
         "stats": lambda path: printed(stats.run, path, key=None, hash=True),
         "scan": scanned,
+        "compare": compared,
         "show and measure": shown,
         "raw": _raw,
         "look over": lambda path: _looked_over(path, out),
