@@ -58,6 +58,12 @@ def test_that_no_prefix_is_exchanged_for_what_only_ends_alike() -> None:
     assert len(pair_up(a, b, "auto").pairs) == 2
 
 
+def test_that_no_prefix_is_exchanged_where_most_shapes_differ() -> None:
+    a = side("x.a", "x.b", "x.c", shapes=[(2,), (3,), (4,)])
+    assert pair_up(a, side("y.a", "y.b", "y.c", shapes=[(2,), (9,), (9,)]), "prefix").exchanges == ()
+    assert pair_up(a, side("y.a", "y.b", "y.c", shapes=[(2,), (3,), (9,)]), "prefix").exchanges == (("x.", "y."),)
+
+
 def test_that_one_exchange_is_made_for_prefix_and_several_for_auto() -> None:
     a = side("m.enc.0", "m.enc.1", "m.enc.2", "m.dec.0", "m.dec.1", "m.x.w")
     b = side("encoder.0", "encoder.1", "encoder.2", "decoder.0", "decoder.1", "y.w")

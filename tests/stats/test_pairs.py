@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sdviewer.core.tensor_bytes import TensorLayout
 from sdviewer.errors import OpenError
-from sdviewer.stats import decode, sweep
+from sdviewer.stats import decode, pairs, sweep
 from sdviewer.stats.pair_metrics import METRICS
 from sdviewer.stats.pair_sums import PairSums, Tolerance
 from sdviewer.stats.pair_table import CASTS, COLUMNS, NOTHING, STATUSES, PairTable, none_compared
@@ -25,10 +25,13 @@ ODD = odd_tensors()
 
 
 def row(a: Any, b: Any, tolerance: Tolerance | None = None, *, compiled: bool = False) -> dict[str, Any]:
-    """The columns of one pair; of two torch tensors or of two storages with their layouts."""
+    """The columns of one pair: of two torch tensors, or of two storages with their layouts."""
     one, other = (lay(side) if isinstance(side, torch.Tensor) else side for side in (a, b))
     columns = none_compared(1)
-    found = compare(*one, *other, tolerance, compiled=compiled)
+    with pytest.MonkeyPatch.context() as patched:
+        if compiled:
+            patched.setattr(pairs, "TINY", 0)  # small tensors take the way of large ones, block by block
+        found = compare(*one, *other, tolerance, compiled=compiled)
     write_row(columns, 0, found, dtypes_differ=one[1].dtype != other[1].dtype)
     result = {name: column[0].item() for name, column in columns.items()}
     return {**result, "status": STATUSES[result["status"]], "cast": CASTS[result["cast"]]}
@@ -118,6 +121,33 @@ def test_that_several_threads_tell_what_one_tells(monkeypatch: pytest.MonkeyPatc
     assert row(array(a), array(b), compiled=compiled) == alone
     assert_like(alone, a.astype(float), b.astype(float))
     assert alone["max_at"] == 1000
+
+
+def test_that_the_first_of_the_largest_is_found_whatever_the_order_of_the_storage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(decode, "BLOCK", 1 << 10)
+    a = torch.zeros(8, 6, 9, 7).to(memory_format=torch.channels_last)
+    b = a.clone()
+    for place in ((7, 5, 8, 6), (3, 0, 8, 0), (3, 1, 0, 0), (5, 0, 0, 0)):
+        b[place] = 2
+    assert b.stride() == a.stride()
+    found = row(a, b)
+    assert np.unravel_index(found["max_at"], a.shape) == (3, 0, 8, 0)
+    assert np.unravel_index(row(a, b.contiguous())["max_at"], a.shape) == (3, 0, 8, 0)
+    everywhere = row(a, a + 1)
+    assert everywhere["max_at"] == 0
+
+
+def test_that_what_one_thread_sees_is_no_cast_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    a = torch.randn(1 << 16, generator=torch.Generator().manual_seed(3))
+    other = a.clone()
+    other[-1] += 1
+    monkeypatch.setattr(decode, "BLOCK", 1 << 12)
+    monkeypatch.setattr(sweep, "KEPT", 0)
+    monkeypatch.setattr(sweep, "THREADS", 4)
+    assert row(a, a.half())["cast"] == "rounded_b"
+    assert row(other, a.half())["cast"] == ""
 
 
 def test_that_compiled_loops_and_numpy_tell_the_same() -> None:
