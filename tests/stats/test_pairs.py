@@ -123,10 +123,11 @@ def test_that_several_threads_tell_what_one_tells(monkeypatch: pytest.MonkeyPatc
     assert alone["max_at"] == 1000
 
 
+@pytest.mark.parametrize("block", [1 << 10, 1 << 20])
 def test_that_the_first_of_the_largest_is_found_whatever_the_order_of_the_storage(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:
-    monkeypatch.setattr(decode, "BLOCK", 1 << 10)
+    monkeypatch.setattr(decode, "BLOCK", block)
     a = torch.zeros(8, 6, 9, 7).to(memory_format=torch.channels_last)
     b = a.clone()
     for place in ((7, 5, 8, 6), (3, 0, 8, 0), (3, 1, 0, 0), (5, 0, 0, 0)):
@@ -216,7 +217,8 @@ def test_that_differences_of_large_integers_are_exact() -> None:
 
 
 def test_that_values_that_went_through_zero_are_counted() -> None:
-    a, b = np.array([1, -1, 0, -0.0, 2, -3], np.float32), np.array([-1, 1, -1, 1, 2, -4], np.float32)
+    a = np.array([1, -1, 0, -0.0, 2, -3, -5, 5], np.float32)
+    b = np.array([-1, 1, -1, 1, 2, -4, 0.0, -0.0], np.float32)
     for compiled in (False, True):
         assert row(array(a), array(b), compiled=compiled)["sign_flips"] == 2
 
