@@ -207,11 +207,10 @@ def _steps(out: Path) -> dict[str, Callable[[Path], str]]:
         return f"{len(lines.getvalue()) > 0}"
 
     def compared(path: Path) -> str:
-        """With itself, by all ways to pair and in all forms."""
-        both = {"a": str(path), "b": str(path), "state_dict_b": None, "map": None, "rtol": None, "exit_code": False}
-        for form in diff.FORMS:
-            printed(diff.run, path, **both, match="auto", atol=0.1, keys_only=False, form=form)
-        return printed(diff.run, path, **both, match="key", atol=None, keys_only=True, form=None)
+        """With itself: by contents too, as a page and as a document."""
+        both = {"a": str(path), "b": str(path), "state_dict_b": None, "map": None, "match": "auto"}
+        options = {"atol": 0.1, "rtol": None, "keys_only": False, "exit_code": False, "form": "html"}
+        return printed(diff.run, path, **both, **options)
 
     def scanned(path: Path) -> str:
         found = scan_file(path)
