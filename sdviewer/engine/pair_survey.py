@@ -3,7 +3,8 @@
 Requests (name: parameters -> body of the result, and its buffers):
 
     begin    {"a": FILE, "b": FILE, "pairs": [[index in A, index in B]], "atol"?: x | null, "rtol"?: x | null, "share"?,
-             "shares"?}, buffer "measured"?: for each pair whether somebody knows it already -> BODY
+             "shares"?}, buffer "measured"?: for each pair whether somebody knows it already; "pairs" may
+             come as a buffer too (int32) -> BODY
     measure  {"first": [pair], "seconds", "most"} -> BODY; buffers: the columns of `stats.pair_table` over what was
              measured now, and "indices" (int64). Pairs of `first` come first, then the others in order, until so many
              seconds have passed; one of more than `most` bytes is passed over, and the bytes of all together do not
@@ -65,7 +66,10 @@ class PairSurvey:
         self._watches = [
             (Watch(files_of(side.checkpoint)), which["path"]) for side, which in ((a, params["a"]), (b, params["b"]))
         ]
-        self._pairs = [(i, j) for i, j in params["pairs"]]
+        pairs = params["pairs"]
+        if not isinstance(pairs, list):
+            pairs = np.frombuffer(pairs, np.int32).reshape(-1, 2).tolist()
+        self._pairs = [(i, j) for i, j in pairs]
         self._table = PairTable([""] * len(self._pairs))
         state = self._table["state"]
         measured = np.frombuffer(params.get("measured", b""), np.uint8)
