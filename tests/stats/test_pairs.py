@@ -259,6 +259,12 @@ def test_that_a_cast_is_told_from_other_changes() -> None:
     assert row(a, a + 1)["cast"] == ""
 
 
+def test_that_what_is_read_as_the_same_from_two_types_has_equal_values() -> None:
+    columns = none_compared(1)
+    write_row(columns, 0, compare(*array(large(4, 1)), *array(large(4, 1))), dtypes_differ=True)
+    assert (STATUSES[columns["status"][0]], CASTS[columns["cast"][0]]) == ("dtype", "equal")
+
+
 def test_that_both_byte_orders_and_lazy_flags_are_resolved() -> None:
     values = large(50, 9)
     big = Storage(values.astype(">f4").tobytes()), TensorLayout("float32", (50,), (1,), 0, swap=True)
