@@ -25,6 +25,9 @@ VOTERS = 4000
 CANDIDATES = 8
 """Exchanges that are tried on all keys, those with most votes; and prefixes that one key may vote for."""
 
+DEEPEST = 32
+"""Components of a prefix, at most: a key of a hostile file can have a million."""
+
 EXCHANGES = 16
 """Prefix exchanges that `auto` makes one after the other, at most."""
 
@@ -334,9 +337,11 @@ def _candidates(of_a: Sequence[str], of_b: Sequence[str]) -> list[Exchange]:
 
 
 def _cuts(name: str) -> Iterator[int]:
-    """Where a component of a key begins, from the front."""
+    """Where a component of a key begins, from the front; a prefix has no more than `DEEPEST`."""
     yield 0
     at = name.find(".")
-    while at >= 0:
+    for _ in range(DEEPEST):
+        if at < 0:
+            return
         yield at + 1
         at = name.find(".", at + 1)

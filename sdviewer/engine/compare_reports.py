@@ -19,7 +19,7 @@ import numpy as np
 from sdviewer.core import text
 from sdviewer.core.checkpoint import Checkpoint, TensorInfo
 from sdviewer.core.dtypes import DTYPES
-from sdviewer.core.pairing import By
+from sdviewer.core.pairing import DEEPEST, By
 from sdviewer.core.paths import to_json
 from sdviewer.core.tree import value_text
 from sdviewer.core.value_diff import ValueDifference
@@ -317,7 +317,9 @@ def unchanged_parts(report: CompareReport, most: int = MOST_NAMED) -> list[str]:
             continue
         same = word in ("identical", "close")
         at = pair.key_a.find(".")
-        while at >= 0:
+        for _ in range(DEEPEST):
+            if at < 0:
+                break
             module = pair.key_a[:at]
             alike[module] = alike.get(module, True) and same
             at = pair.key_a.find(".", at + 1)

@@ -15,8 +15,9 @@ from sdviewer.stats.decode import Blocks, Elements, overlaps, refuse_bomb
 class PairCourse:
     """How both are gone through.
 
-    `a` and `b` are the elements in that order; each stands `repeats` times in the tensors. `dims` are the dimensions of
-    `shape` in that order, without those that are repeated; None where the order is row-major and nothing is repeated.
+    `a` and `b` are the elements in that order; each stands `repeats` times in the tensors. `shape` has the sizes above
+    1. `dims` are its dimensions in that order, without those that are repeated; None where the order is row-major and
+    nothing is repeated.
     """
 
     a: Elements
@@ -50,17 +51,20 @@ def course_through(a: Elements, b: Elements) -> PairCourse:
     Raises:
         OpenError: both repeat so few elements so often that it would take days (code `too_large`).
     """
-    shape = a.shape
-    long = [dim for dim, size in enumerate(shape) if size > 1]
-    dims = [dim for dim in long if a.stride[dim] or b.stride[dim]]
-    repeats = math.prod([shape[dim] for dim in long if dim not in dims])
-    if all(a.stride[dim] == b.stride[dim] for dim in dims):
-        dims.sort(key=lambda dim: -a.stride[dim])
-    plain = dims == long
+    # A tensor may have more dimensions of size 1 than NumPy can count places in.
+    long = [dim for dim, size in enumerate(a.shape) if size > 1]
+    shape = tuple(a.shape[dim] for dim in long)
+    strides = [tuple(side.stride[dim] for dim in long) for side in (a, b)]
+    dims = [dim for dim in range(len(shape)) if strides[0][dim] or strides[1][dim]]
+    repeats = math.prod([size for dim, size in enumerate(shape) if dim not in dims])
+    if all(strides[0][dim] == strides[1][dim] for dim in dims):
+        dims.sort(key=lambda dim: -strides[0][dim])
+    plain = dims == list(range(len(shape)))
     if not plain:
+        sizes = tuple(shape[dim] for dim in dims)
         a, b = (
-            replace(each, shape=tuple(shape[dim] for dim in dims), stride=tuple(each.stride[dim] for dim in dims))
-            for each in (a, b)
+            replace(side, shape=sizes, stride=tuple(stride[dim] for dim in dims))
+            for side, stride in zip((a, b), strides, strict=True)
         )
     if overlaps(a) and overlaps(b):
         refuse_bomb(a)

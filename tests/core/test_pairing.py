@@ -64,6 +64,11 @@ def test_that_no_prefix_is_exchanged_where_most_shapes_differ() -> None:
     assert pair_up(a, side("y.a", "y.b", "y.c", shapes=[(2,), (3,), (9,)]), "prefix").exchanges == (("x.", "y."),)
 
 
+def test_that_keys_of_a_million_components_are_not_cut_at_each() -> None:
+    a, b = side("m." * 10**6 + "w", "module.w"), side("n." * 10**6 + "w", "w")
+    assert pair_up(a, b, "auto").exchanges == (("module.", ""),)
+
+
 def test_that_one_exchange_is_made_for_prefix_and_several_for_auto() -> None:
     a = side("m.enc.0", "m.enc.1", "m.enc.2", "m.dec.0", "m.dec.1", "m.x.w")
     b = side("encoder.0", "encoder.1", "encoder.2", "decoder.0", "decoder.1", "y.w")

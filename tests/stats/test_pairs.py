@@ -140,6 +140,15 @@ def test_that_the_first_of_the_largest_is_found_whatever_the_order_of_the_storag
     assert everywhere["max_at"] == 0
 
 
+def test_that_more_dimensions_than_numpy_has_are_gone_through() -> None:
+    ones = (1,) * 70
+    layout = TensorLayout("float32", (*ones, 3, 4), (*ones, 1, 3), 0)
+    a, b = np.arange(12, dtype=np.float32), np.arange(12, dtype=np.float32)
+    b[[5, 7]] += 2
+    found = row((Storage(a.tobytes()), layout), (Storage(b.tobytes()), layout))
+    assert found["max_at"] == min(2 * 4 + 1, 1 * 4 + 2)
+
+
 def test_that_what_one_thread_sees_is_no_cast_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     a = torch.randn(1 << 16, generator=torch.Generator().manual_seed(3))
     other = a.clone()
