@@ -231,7 +231,7 @@ def _line(report: CompareReport, at: int, word: str, unread: bool) -> list[str]:
         _either([text.shape(info.shape) for info in infos]),
         _either([info.dtype for info in infos]),
         change_in_words(numbers) if told else "",
-        f"{cosine:.4f}" if told and cosine is not None else "",
+        text.cosine(cosine) if told and cosine is not None else "",
         text.value(most) if told and most is not None else "",
         _notes(numbers, unread, by_content=pair.by == "content"),
     ]

@@ -128,7 +128,7 @@ def _pair(pair: ReportedPair, word: str, numbers: Mapping[str, Any], limit: floa
         f"<td><code>{_both(keys)}</code></td><td>{_both(map(_shape, infos))}</td>"
         f"<td>{_both([info.dtype for info in infos])}</td>"
         f'<td class="n">{bar}{escape(change_in_words(numbers)) if told else ""}</td>'
-        f'<td class="n">{f"{cosine:.4f}" if told and cosine is not None else ""}</td>'
+        f'<td class="n">{text.cosine(cosine) if told and cosine is not None else ""}</td>'
         f'<td class="n">{text.value(most) if told and most is not None else ""}</td>'
         f"<td>{escape(', '.join(notes))}</td></tr>"
     )

@@ -286,7 +286,7 @@ def as_markdown(report: CompareReport) -> str:
         lines += ["| changed most | ‖B − A‖ / ‖A‖ | cosine | max \\|B − A\\| |", "|---|---:|---:|---:|"]
         for at in changed:
             numbers = report.numbers(at)
-            cosine = "" if numbers["cosine"] is None else f"{numbers['cosine']:.4f}"
+            cosine = "" if numbers["cosine"] is None else text.cosine(numbers["cosine"])
             key = _marked(text.visible(report.pairs[at].key, 200))
             lines.append(f"| {key} | {change_in_words(numbers)} | {cosine} | {text.value(numbers['max_abs'])} |")
         lines.append("")
