@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sdviewer.cli.output import print_json, print_line, progress_for, table
-from sdviewer.cli.repair import recipe_text
+from sdviewer.cli.repair import folder_of, recipe_text
 from sdviewer.core import text
 from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.pairing import MATCHES, Pairing, Side, pair_up, side_of_state_dict, statuses
@@ -174,6 +174,7 @@ def _side_a(arguments: Namespace) -> tuple[Tensors, Side]:
 
     recipe = None
     if arguments.map is not None:
+        from sdviewer.formats.other_files import OtherFiles
         from sdviewer.repair.planning import make_plan
         from sdviewer.repair.recipe import parse_recipe
 
@@ -181,7 +182,8 @@ def _side_a(arguments: Namespace) -> tuple[Tensors, Side]:
     checkpoint = open_checkpoint(arguments.a, progress=progress_for(arguments, "Reading A"))
     if recipe is None:
         return _as_it_is(checkpoint, arguments.state_dict)
-    plan = make_plan(recipe, checkpoint, state_dict=arguments.state_dict, tensors_alone=True)
+    others = OtherFiles(folder_of(arguments.map))
+    plan = make_plan(recipe, checkpoint, state_dict=arguments.state_dict, tensors_alone=True, others=others)
     index = choose_state_dict(checkpoint, arguments.state_dict) if plan.state_dict is None else plan.state_dict
     tensors = Tensors(checkpoint, plan)
     return tensors, side_of_state_dict(tensors.checkpoint, index, tensors.keys.get(index))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
@@ -42,21 +42,31 @@ class Tensors:
     def __init__(self, checkpoint: Checkpoint, plan: Plan | None = None) -> None:
         self.checkpoint = self._file = checkpoint
         self.keys: Edits = {}
-        self._computed: Mapping[int, Computed] = {}
+        self._computed: dict[int, Computed] = {}
+        self._taken: dict[int, tuple[Checkpoint, int]] = {}
         if plan is not None:
-            # What a comparison of two files as they are can do without.
-            from sdviewer.engine.planned import planned
-            from sdviewer.formats.evaluation import Evaluation
+            self._carry_out(plan)
 
-            made = planned(checkpoint, plan)
-            self.checkpoint, self.keys, self._computed = made.checkpoint, made.keys, made.computed
-            self._evaluation = Evaluation(checkpoint, plan)
+    def _carry_out(self, plan: Plan) -> None:
+        # What a comparison of two files as they are can do without.
+        from sdviewer.engine.planned import planned
+        from sdviewer.formats.evaluation import Evaluation
+        from sdviewer.repair.transforms import Taken
+
+        made = planned(self._file, plan)
+        self.checkpoint, self.keys = made.checkpoint, made.keys
+        self._evaluation = Evaluation(self._file, plan)
+        for index, computed in made.computed.items():
+            if isinstance(computed.transform, Taken):
+                self._taken[index] = plan.others[computed.transform.file], computed.transform.tensor
+            else:
+                self._computed[index] = computed
 
     def __getitem__(self, index: int) -> TensorInfo:
         return self.checkpoint.tensors[index]
 
     def computes(self, index: int) -> bool:
-        """Whether the plan computes a tensor."""
+        """Whether the plan computes a tensor, so that it has to be made before it is read."""
         return index in self._computed
 
     @contextmanager
@@ -72,7 +82,8 @@ class Tensors:
             with ComputedStorage(self._evaluation, self._computed[index]) as made:
                 yield Opened(made, made.layout)
             return
-        source = tensor_source(self._file, index)
+        # What a step takes from another file is read where it is.
+        source = tensor_source(*self._taken.get(index, (self._file, index)))
         with open_storage(source) as storage:
             yield Opened(storage, source.layout)
 

@@ -10,7 +10,8 @@ Requests (name: parameters -> body of the result, and its buffers):
              seconds have passed; one of more than `most` bytes is passed over, and the bytes of all together do not
              pass that
 
-    FILE  {"path", "identity", "recipe"?: text | null, "state_dict"?: the one that the recipe edits}
+    FILE  {"path", "identity", "recipe"?: text, with paths that mean the same everywhere, | null, "state_dict"?: the one
+          that it edits}
 
 BODY is that of `engine.survey`, with pairs for tensors; bytes are those of both sides. An index is one into the tensors
 of a file as it was opened, or as `engine.planned` makes them of the recipe; a pair is a place in `pairs`. One that has
@@ -32,6 +33,7 @@ from sdviewer.engine.survey import StandingBack, bytes_to_read, look, open_again
 from sdviewer.engine.survey_queue import SurveyQueue
 from sdviewer.engine.watch import Watch, files_of
 from sdviewer.errors import UsageError
+from sdviewer.formats.other_files import OtherFiles
 from sdviewer.repair.planning import make_plan
 from sdviewer.repair.recipe import parse_recipe
 from sdviewer.stats.pair_kernels import WORTH
@@ -111,7 +113,8 @@ def _open(which: Mapping[str, Any], progress: Progress) -> Tensors:
     recipe = which.get("recipe")
     if not recipe:
         return Tensors(checkpoint)
-    plan = make_plan(parse_recipe(recipe), checkpoint, state_dict=which.get("state_dict"), tensors_alone=True)
+    state_dict = which.get("state_dict")
+    plan = make_plan(parse_recipe(recipe), checkpoint, state_dict=state_dict, tensors_alone=True, others=OtherFiles())
     return Tensors(checkpoint, plan)
 
 

@@ -203,6 +203,19 @@ def test_that_a_recipe_is_applied_to_a_first_with_what_it_computes(
     assert by_key(sdviewer("diff", *files(a, b), "--map", recipe, "--json"))["net.stem.weight"]["max_at"] == [4, 1]
 
 
+def test_that_a_recipe_that_takes_from_another_file_is_compared_with_what_it_takes(
+    sdviewer: Command, files: Any, tmp_path: Path
+) -> None:
+    a, b = made(), made()
+    b["head.weight"] = a["head.weight"] + 1
+    paths = files(a, b)
+    recipe = tmp_path / "take.toml"
+    recipe.write_text('format = "sdviewer-recipe/1"\n[[step]]\nop = "take"\nfrom = "b.pth"\nkeys = ["head.weight"]\n')
+    assert sdviewer("diff", *paths, "--exit-code").code == 1
+    ran = sdviewer("diff", *paths, "--map", recipe, "--exit-code", "--json")
+    assert (ran.code, ran.json["summary"]["identical"]) == (0, 5)
+
+
 def test_that_auto_finds_equal_contents_under_other_names(sdviewer: Command, files: Any) -> None:
     a = made()
     names = {"stem.weight": "first", "stem.bias": "second.b", "head.weight": "last"}
