@@ -258,7 +258,8 @@ def test(arguments: Sequence[str]) -> int:
                 ("ruff format --check", step(tool("ruff"), "format", "--check")),
                 ("mypy", step(tool("mypy"))),
                 ("lint-imports", step(tool("lint-imports"))),
-                ("pytest", step(tool("python"), "-m", "pytest", *arguments)),
+                # By files: those of the window share what is costly to make.
+                ("pytest", step(tool("python"), "-m", "pytest", "-n", "auto", "--dist", "loadfile", *arguments)),
             ),
             "test",
         )
