@@ -7,7 +7,7 @@ integers over rows in pre-order; texts are (offset, length) pairs in bytes into 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,30 +85,41 @@ class Sheet:
         return Sheet(columns, buffers["text"], dtypes)
 
 
+class TextBlob:
+    """Texts one behind another in one run of bytes; what repeats stands there once."""
+
+    def __init__(self) -> None:
+        self._blob = bytearray()
+        self._known: dict[str, tuple[int, int]] = {}
+
+    def put(self, texts: Iterable[str]) -> tuple[array[int], array[int]]:
+        """The place and the length of each text, in bytes."""
+        at, length = array("I"), array("I")
+        for text in texts:
+            place = self._known.get(text)
+            if place is None:
+                raw = text.encode("utf-8", "surrogatepass")
+                place = self._known[text] = (len(self._blob), len(raw))
+                self._blob.extend(raw)
+            at.append(place[0])
+            length.append(place[1])
+        return at, length
+
+    def to_bytes(self) -> bytes:
+        """All of them."""
+        return bytes(self._blob)
+
+
 def pack(tree: ModuleTree) -> tuple[dict[str, bytes], tuple[str, ...]]:
     """The buffers of a tree (column name -> raw bytes, and `text`) and its short dtype names.
 
     Texts that repeat (`weight`, `3×768`) stand in the blob once. The expanded bit starts as 0 everywhere.
     """
-    blob = bytearray()
-    known: dict[str, tuple[int, int]] = {}
-
-    def put(texts: list[str]) -> tuple[array[int], array[int]]:
-        at, length = array("I"), array("I")
-        for text in texts:
-            place = known.get(text)
-            if place is None:
-                raw = text.encode("utf-8", "surrogatepass")
-                place = known[text] = (len(blob), len(raw))
-                blob.extend(raw)
-            at.append(place[0])
-            length.append(place[1])
-        return at, length
-
+    texts = TextBlob()
     dtypes: dict[str, int] = {"": 0}
     columns: dict[str, array[int] | array[float]] = {}
-    for name, texts in (("name", tree.name), ("note", tree.note), ("shape", tree.shape)):
-        columns[f"{name}_at"], columns[f"{name}_length"] = put(texts)
+    for name, words in (("name", tree.name), ("note", tree.note), ("shape", tree.shape)):
+        columns[f"{name}_at"], columns[f"{name}_length"] = texts.put(words)
     kinds = {kind: i for i, kind in enumerate(KINDS)}
     columns["kind"] = array("B", [kinds[kind] for kind in tree.kind])
     columns["dtype"] = array("H", [min(dtypes.setdefault(name, len(dtypes)), 65535) for name in tree.dtype])
@@ -120,7 +131,7 @@ def pack(tree: ModuleTree) -> tuple[dict[str, bytes], tuple[str, ...]]:
     columns["share"] = array("f", _shares(tree))
     columns["flags"] = array("B", _flags(tree))
     buffers = {name: column.tobytes() for name, column in columns.items()}
-    buffers["text"] = bytes(blob)
+    buffers["text"] = texts.to_bytes()
     return buffers, tuple(dtypes)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, TypeVar, get_args
 
 from sdviewer.core import text
 from sdviewer.core.checkpoint import Checkpoint, TensorInfo
@@ -22,6 +22,8 @@ RowKind = Literal["module", "dict", "list", "object", "optimizer", "fold", "tens
 KINDS: tuple[RowKind, ...] = get_args(RowKind)
 LEAVES = frozenset({"tensor", "vector", "scalar", "value"})
 SHORTEST_FOLD = 3
+
+T = TypeVar("T")
 
 Edits = Mapping[int, Sequence[str | None]]
 """For a state dict (index into `Checkpoint.state_dicts`): each entry's new key, None where it is dropped."""
@@ -362,7 +364,7 @@ class _Builder:
             order.extend(child for child in node.children if child.children)
         for node in reversed(order):
             if len(node.children) > 1:
-                node.children = _natural(node.children)
+                node.children = in_number_order(node.children, [child.name for child in node.children])
             likeness = [(child.name, child.signature) for child in node.children]
             if node.tensor >= 0:
                 # What it is made of counts as itself.
@@ -621,15 +623,15 @@ def _leaf_count(node: _Node) -> int:
     return total
 
 
-def _natural(children: list[_Node]) -> list[_Node]:
-    """File order, with the numbered ones in numeric order among the places they hold."""
-    places = [i for i, child in enumerate(children) if child.name.isascii() and child.name.isdigit()]
+def in_number_order(things: list[T], names: Sequence[str]) -> list[T]:
+    """Siblings in file order, with the numbered ones in numeric order among the places they hold."""
+    places = [i for i, name in enumerate(names) if name.isascii() and name.isdigit()]
     if len(places) < 2:
-        return children
-    numbered = sorted((children[i] for i in places), key=lambda child: (len(child.name.lstrip("0")), child.name))
-    ordered = list(children)
-    for place, child in zip(places, numbered, strict=True):
-        ordered[place] = child
+        return things
+    numbered = sorted(places, key=lambda i: (len(names[i].lstrip("0")), names[i]))
+    ordered = list(things)
+    for place, i in zip(places, numbered, strict=True):
+        ordered[place] = things[i]
     return ordered
 
 
@@ -640,7 +642,7 @@ def _folded(children: list[_Node]) -> list[_Node]:
     result: list[_Node] = []
     run: list[_Node] = []
     for child in children:
-        if run and not (child.children and child.signature == run[0].signature and _follows(run[-1].name, child.name)):
+        if run and not (child.children and child.signature == run[0].signature and follows(run[-1].name, child.name)):
             result.extend(_fold(run))
             run = []
         if child.children and child.name.isascii() and child.name.isdigit() and child.tensors:
@@ -651,7 +653,8 @@ def _folded(children: list[_Node]) -> list[_Node]:
     return result
 
 
-def _follows(before: str, after: str) -> bool:
+def follows(before: str, after: str) -> bool:
+    """Whether the name of a numbered sibling is the next number."""
     return after.isascii() and after.isdigit() and len(after) < 19 and int(after) == int(before) + 1
 
 
