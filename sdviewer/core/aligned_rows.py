@@ -1,0 +1,261 @@
+"""Which rows of an aligned tree are shown: expanding, filtering, chips, sorting; the answer is an array of row numbers.
+
+Nothing is rebuilt for any of them. While a filter or a chip is on, what leads to a match is expanded, in a state of its
+own: taking it away gives the tree back as it was. Hiding what is alike only takes rows away.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any, Final
+
+from sdviewer.core.aligned import EXPANDED, MATCHED, AlignedTree
+from sdviewer.core.checkpoint import Checkpoint
+from sdviewer.core.key_filter import KeyFilter, matching_rows, parse_filter
+from sdviewer.errors import UsageError
+
+NATURAL: Final = "natural"
+"""The order of A, with what only B has among it."""
+
+OPEN_AT_FIRST: Final = 60
+"""Rows that are in sight at first, as far as whole modules can be opened."""
+
+
+class AlignedRows:
+    """The state of one aligned tree on the screen.
+
+    `statuses` has a code for each row (0 where it is no leaf, or not known); `keys` says by what rows are sorted, None
+    for what comes last.
+    """
+
+    def __init__(self, tree: AlignedTree, a: Checkpoint, b: Checkpoint) -> None:
+        self.tree = tree
+        self.statuses: bytes = bytes(len(tree))
+        self.expanded = bytearray(len(tree))
+        self.filter = ""
+        self.chips: frozenset[int] = frozenset()
+        self.hidden: frozenset[int] = frozenset()
+        self.sort = NATURAL
+        self.descending = False
+        self.keys: Callable[[str, bool], Sequence[Any]] = lambda column, descending: [None] * len(tree)
+        self._sides = ((a, tree.side(False)), (b, tree.side(True)))
+        self._lower: list[list[str]] = []
+        self._found: list[int] | None = None
+        self._shown: bytearray | None = None
+        self._filtered_expanded = bytearray()
+        self._expand_first()
+
+    def _expand_first(self) -> None:
+        """Open modules from the top, as long as all rows have room."""
+        tree = self.tree
+        level = deque(self._siblings(0, len(tree)))
+        room = OPEN_AT_FIRST - len(level)
+        while level:
+            row = level.popleft()
+            below = list(self._siblings(row + 1, tree.end[row]))
+            if below and len(below) <= room:
+                self.expanded[row] = 1
+                room -= len(below)
+                level.extend(below)
+
+    # What one can do
+
+    def toggle(self, row: int) -> None:
+        """Expand a collapsed row, collapse an expanded one."""
+        self._state()[row] ^= 1
+
+    def set_expanded(self, rows: Iterable[int], value: bool, subtree: bool = False) -> None:
+        """Expand or collapse rows, with everything below them if `subtree`."""
+        state = self._state()
+        for row in rows:
+            end = self.tree.end[row] if subtree else row + 1
+            state[row:end] = bytes([value]) * (end - row)
+
+    def expand_all(self, value: bool) -> None:
+        """Expand or collapse everything."""
+        state = self._state()
+        state[:] = bytes([value]) * len(state)
+
+    def reveal(self, *rows: int) -> None:
+        """Expand what is above some rows; what hides one of them is taken away."""
+        if self._shown is not None and not all(self._shown[row] for row in rows):
+            self.set_filter("")
+            self.set_chips(())
+            if self._shown is not None and not all(self._shown[row] for row in rows):
+                self.set_hidden(())
+        state = self._state()
+        for row in rows:
+            for above in self.tree.ancestors(row):
+                state[above] = 1
+
+    def set_filter(self, text: str) -> None:
+        """Show only the leaves that match on either side, and what leads to them; "" shows all again.
+
+        Raises:
+            UsageError: the filter cannot be read, or is about numbers of one file; what is shown stays.
+        """
+        parsed = parse_filter(text)
+        if parsed.number_tests:
+            what = parsed.number_tests[0].what
+            remedy = "Sort by a column, or filter by names, shapes and types."
+            raise UsageError(f"a comparison has no numbers of one file: {what}", remedy=remedy, code="bad_filter")
+        self.filter = text if text.strip() else ""
+        self._found = self._matching(parsed) if self.filter else None
+        self._look()
+
+    def set_chips(self, statuses: Collection[int]) -> None:
+        """Show only leaves with one of these statuses; none shows all."""
+        self.chips = frozenset(statuses)
+        self._look()
+
+    def set_hidden(self, statuses: Collection[int]) -> None:
+        """Hide leaves with one of these statuses."""
+        self.hidden = frozenset(statuses)
+        self._look()
+
+    def set_statuses(self, statuses: bytes) -> None:
+        """More is known; what somebody closed stays closed."""
+        if statuses == self.statuses:
+            return
+        self.statuses = statuses
+        if self.chips or self.hidden:
+            opened, led = self._filtered_expanded, self._shown
+            self._look()
+            if opened and led is not None and self._filtered_expanded and self._shown is not None:
+                self._filtered_expanded = bytearray(
+                    was if before else now
+                    for was, before, now in zip(opened, led, self._filtered_expanded, strict=True)
+                )
+
+    def set_sort(self, sort: str, descending: bool) -> None:
+        """Order siblings: as they stand, or by what `keys` has for this name."""
+        self.sort, self.descending = sort, descending
+
+    @property
+    def matched(self) -> int | None:
+        """How many leaves are shown, None where all are."""
+        if self._shown is None:
+            return None
+        leaf = self.tree.leaf
+        return sum(1 for row, shown in enumerate(self._shown) if shown and leaf[row] >= 0)
+
+    # What is shown
+
+    def visible(self) -> array[int]:
+        """The rows on the screen, top to bottom (int32)."""
+        return self._in_order(self._state())
+
+    def flags(self, base: bytes) -> bytes:
+        """`base` (the sheet's flags) with the expanded and matched bits of now."""
+        result = int.from_bytes(base, "little")
+        result |= int.from_bytes(self._state().translate(bytes([0, EXPANDED]) + bytes(254)), "little")
+        if self._found is not None:
+            bits = bytearray(len(self.tree))
+            for row in self._found:
+                bits[row] = MATCHED
+            result |= int.from_bytes(bits, "little")
+        return result.to_bytes(len(base), "little")
+
+    def next_of(self, row: int, statuses: Collection[int], *, forwards: bool) -> int:
+        """The next leaf with one of these statuses before or behind a row, wherever it is folded away; -1: none.
+
+        A row of -1 is before the first and behind the last.
+        """
+        wanted, own = frozenset(statuses), self.statuses
+        order: Sequence[int]
+        if self.sort == NATURAL:
+            order = range(len(self.tree))
+            at = row
+        else:
+            order = self._in_order(bytearray(b"\1") * len(self.tree))
+            at = order.index(row) if row in order else -1
+        if at < 0 and not forwards:
+            at = len(order)
+        places = range(at + 1, len(order)) if forwards else range(at - 1, -1, -1)
+        shown = self._shown
+        for place in places:
+            found = order[place]
+            if own[found] in wanted and (shown is None or shown[found]):
+                return found
+        return -1
+
+    def _in_order(self, state: bytearray) -> array[int]:
+        if self.sort == NATURAL:
+            return self._scan(state)
+        keys = self.keys(self.sort, self.descending)
+        shown = self._shown
+        rows = array("i")
+        stack = [self._sorted(0, len(self.tree), keys)]
+        while stack:
+            row = next(stack[-1], None)
+            if row is None:
+                stack.pop()
+            elif shown is None or shown[row]:
+                rows.append(row)
+                if state[row] and self.tree.end[row] > row + 1:
+                    stack.append(self._sorted(row + 1, self.tree.end[row], keys))
+        return rows
+
+    def _scan(self, state: bytearray) -> array[int]:
+        rows = array("i")
+        end, shown = self.tree.end, self._shown
+        row, total = 0, len(self.tree)
+        while row < total:
+            if shown is None or shown[row]:
+                rows.append(row)
+                row = row + 1 if state[row] else end[row]
+            else:
+                row = end[row]
+        return rows
+
+    def _state(self) -> bytearray:
+        return self._filtered_expanded if self._found is not None or self.chips else self.expanded
+
+    def _look(self) -> None:
+        """Find out which rows are shown."""
+        if self._found is None and not self.chips and not self.hidden:
+            self._shown = None
+            return
+        tree, statuses = self.tree, self.statuses
+        leaves: Iterable[int] = self._found if self._found is not None else _leaves(tree)
+        if self.chips:
+            leaves = [row for row in leaves if statuses[row] in self.chips]
+        if self.hidden:
+            leaves = [row for row in leaves if statuses[row] not in self.hidden]
+        marks = bytearray(len(tree))
+        parent = tree.parent
+        for row in leaves:
+            while row >= 0 and not marks[row]:
+                marks[row] = 1
+                row = parent[row]
+        self._shown = marks
+        if self._found is not None or self.chips:
+            self._filtered_expanded = bytearray(marks)
+
+    def _matching(self, parsed: KeyFilter) -> list[int]:
+        """The leaves that pass on either side, from the top."""
+        if not self._lower:
+            self._lower = [[path.lower() for path in side.path_text] for _, side in self._sides]
+        found: set[int] = set()
+        for (checkpoint, side), lower in zip(self._sides, self._lower, strict=True):
+            found.update(matching_rows(side, checkpoint, parsed, lower))
+        return sorted(found)
+
+    def _siblings(self, row: int, end: int) -> Iterator[int]:
+        while row < end:
+            yield row
+            row = self.tree.end[row]
+
+    def _sorted(self, row: int, end: int, keys: Sequence[Any]) -> Iterator[int]:
+        """Siblings in order; those without what is sorted by come last, either way."""
+        rows = list(self._siblings(row, end))
+        ordered = sorted((r for r in rows if keys[r] is not None), key=keys.__getitem__, reverse=self.descending)
+        if len(ordered) < len(rows):
+            ordered += [r for r in rows if keys[r] is None]
+        return iter(ordered)
+
+
+def _leaves(tree: AlignedTree) -> list[int]:
+    return [row for row, leaf in enumerate(tree.leaf) if leaf >= 0]
