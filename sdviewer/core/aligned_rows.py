@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from sdviewer.core.aligned import EXPANDED, MATCHED, AlignedTree
+from sdviewer.core.aligned import EXPANDED, FOLD, MATCHED, AlignedTree
 from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.key_filter import KeyFilter, matching_rows, parse_filter
 from sdviewer.errors import UsageError
@@ -140,6 +140,50 @@ class AlignedRows:
             return None
         leaf = self.tree.leaf
         return sum(1 for row, shown in enumerate(self._shown) if shown and leaf[row] >= 0)
+
+    # From one tree of the same leaves to the next
+
+    def adopt(self, old: AlignedRows, selected: Iterable[int]) -> list[int]:
+        """Take over what was open, filtered and sorted in `old`; where its `selected` rows are now, -1: gone.
+
+        A selected row that was in sight stays so, also in a fold that is new.
+        """
+        row_of = {leaf: row for row, leaf in enumerate(self.tree.leaf) if leaf >= 0}
+        self.filter, self._found = "", None
+        self.expanded = bytearray(len(self.tree))
+        for row, is_open in enumerate(old.expanded):
+            if is_open and (place := self._place_of(old.tree, row, row_of)) >= 0:
+                self.expanded[place] = 1
+        self.chips, self.hidden = old.chips, old.hidden
+        self.set_sort(old.sort, old.descending)
+        self.set_filter(old.filter)
+        state = self._state()
+        places = []
+        for row in selected:
+            place = self._place_of(old.tree, row, row_of) if 0 <= row < len(old.tree) else -1
+            places.append(place)
+            if place >= 0 and all(old._state()[above] for above in old.tree.ancestors(row)):
+                for above in self.tree.ancestors(place):
+                    state[above] = 1
+        return places
+
+    def _place_of(self, old: AlignedTree, row: int, row_of: dict[int, int]) -> int:
+        """The row that holds the same first leaf as far above it, folds not counted; -1 where there is none."""
+        leaf, height, is_fold = row, 0, bool(old.flags[row] & FOLD)
+        while old.end[leaf] > leaf + 1:
+            leaf += 1
+        above = leaf
+        while above != row:
+            above = old.parent[above]
+            height += not old.flags[above] & FOLD
+        place = row_of.get(old.leaf[leaf], -1)
+        flags, parent = self.tree.flags, self.tree.parent
+        while place >= 0 and height:
+            place = parent[place]
+            height -= place >= 0 and not flags[place] & FOLD
+        if is_fold and place >= 0:
+            return parent[place] if parent[place] >= 0 and flags[parent[place]] & FOLD else -1
+        return place
 
     # What is shown
 

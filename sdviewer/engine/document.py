@@ -210,6 +210,17 @@ class Document:
         """The checkpoint as the recipe makes it: what the rows of the tree mean."""
         return self._result or self.checkpoint
 
+    def keys_of(self, state_dict: int) -> Sequence[str | None] | None:
+        """The keys that the recipe gives to the entries of a state dict, None for one that goes; None: as they are."""
+        return self._planned.keys.get(state_dict) if self._planned is not None else None
+
+    @property
+    def row_of(self) -> Mapping[int, int]:
+        """For each tensor of `result` the row that shows it; put together once."""
+        if not self._row_of:
+            self._row_of = {index: row for row, index in enumerate(self._tree.tensor) if index >= 0}
+        return self._row_of
+
     @property
     def edited(self) -> int | None:
         """The state dict whose keys the recipe edits, None where it edits none."""
@@ -312,7 +323,7 @@ class Document:
         self._sheet, self._sheet_before = self._sheet + 1, self._shown
         self._recipe, self._plan, self._tree, self._shown, self._result = recipe, plan, tree, shown, result
         self._failed, self._planned = failed, made
-        self._roles = None
+        self._roles, self._row_of = None, {}
         # A step is looked at after the steps before it: with one that failed among them there is no plan to look from.
         self.recipe_text = recipe_text if failed is None else ""
         buffers, dtypes = sheets.pack(tree)
@@ -661,9 +672,8 @@ class Document:
         """What a tensor is for, under the keys that the recipe gives; what that takes is put together once."""
         if self._roles is None:
             self._roles = Roles(self.result, self._planned.keys if self._planned is not None else None)
-            self._row_of = {index: row for row, index in enumerate(self._tree.tensor) if index >= 0}
         role = self._roles.of(tensor)
-        return None if role is None else role.to_json(self._row_of)
+        return None if role is None else role.to_json(self.row_of)
 
     def _storage_facts(self, index: int, info: TensorInfo) -> dict[str, Any] | None:
         if info.storage is None or info.storage not in self.checkpoint.storages:

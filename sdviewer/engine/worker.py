@@ -179,7 +179,7 @@ def _fence(name: str, service: Service) -> tuple[Collection[str], list[str]]:
     """
     import tempfile
 
-    if name == "document":
+    if name in ("document", "comparison"):
         from sdviewer.engine.statistics_store import folder
 
         # An HDF5 file is read by a process of its own, from a temporary copy where it is packed. What was measured is
@@ -207,6 +207,11 @@ def _service(name: str) -> Service:
 
         gc.disable()  # a checkpoint has no cycles worth finding, and a collection over 100,000 rows costs 0.1 s
         return Document()
+    if name == "comparison":
+        from sdviewer.engine.comparison import Comparison
+
+        gc.disable()
+        return Comparison()
     if name == "survey":
         from sdviewer.engine.survey import Survey
 

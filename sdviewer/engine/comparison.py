@@ -1,0 +1,513 @@
+"""What the worker of a comparison answers. It owns both files, their pairs and the aligned tree.
+
+A *row* is a row number of the current sheet, a *pair* a number that stays as long as the comparison: pairs are those of
+`core.pairing`, A's order and then what only B has. Rows are numbered anew by `open`, `pair` and `fold`, which tell the
+number of the sheet, "sheet", and translate `selected`; a question about rows of another sheet is not answered.
+
+    open      {"a": path, "b": path, "recipe"?: text, carried out on A first, "state_dict_a"?, "state_dict_b"?: index,
+              "match"?: "key" | "prefix" | "auto", "hand"?, "broken"?: [[tensor of A, tensor of B]], "ignored"?:
+              IGNORED}
+              -> SHEET and {"a": CARD, "b": CARD, "one": whether both are one file, in words, "match", "exchanges":
+              [[prefix in A, prefix in B]], "renamed": n pairs of other names, "alone": [text, text] what of each side
+              nothing is compared with}; buffers: those of SHEET, and "pairs" (int32, tensor of A, of B, pair by pair)
+    match     {"match", "hand", "broken", "state_dict_a", "state_dict_b", "selected"} -> as open, of the files as opened
+    fold      {"selected": [row]} -> SHEET: blocks that turned out alike are folded, others are not any more
+    rows      {"toggle"?, "expand"?, "collapse"?, "subtree"?, "all"?, "filter"?, "sort"?, "descending"?, "reveal"?: row,
+              as those of a document; "chips"?: [status], shown alone; "hide"?: hide what is alike}
+              -> {"matched": n pairs shown | null, "filter_error"}; buffers: "visible" (int32 rows), "flags" (all rows)
+    step      {"row": row | -1, "forwards": bool} -> as rows and {"row": the next difference, -1: there is none}
+    numbers   buffers: "indices" and columns of `stats.pair_table`; {"identities": [of A, of B], "refresh": bool}
+              -> NUMBERS; where `refresh` and chips or order look at numbers, "visible" and "flags" too
+    ignore    IGNORED -> NUMBERS with "visible" and "flags"
+    facts     {"row"} -> FACTS
+    where     {} -> {"components": [text], "depths": [text], "limit", "frozen": [text], "bars": [[text, row, value]] |
+              null, "pairs": n}; buffers: "cells" (float64, components by depths, NaN for none), "rows" (int32 likewise)
+    map       {"height": n} -> buffers "status" (uint8) and "change" (float32): of the rows that are visible, in so many
+              parts at most, the gravest status and the largest change
+    find      {"text", "limit"} -> {"rows": [[row, key]]}
+    changed   {} -> {"state", "young", "file", "side": "a" | "b"}    as that of a document, of the worse of both files
+
+    SHEET     {"sheet", "rows_total", "selected": [row | -1], "counts", "limit", "known", "to_measure"}; buffers: the
+              columns of `core.aligned.COLUMNS`, "text", "visible", "flags", and those of NUMBERS
+    NUMBERS   {"known": pairs that are measured, "to_measure", "counts": {status: n pairs}, "values": n that differ,
+              "limit": the largest change}; buffers over rows: "status" (uint8, `engine.pair_numbers.WORDS`), "change"
+              and "cosine" (float32)
+    CARD      {"path", "name", "container", "size", "tensors", "parameters", "identity", "state_dicts": [[dotted, role,
+              tensors]], "chosen": index, "problems": n, "steps": n of a recipe}
+    IGNORED   {"dtype": bool, "most": largest |b - a|, "optimizer": bool}
+    FACTS     {"row", "kind": "pair" | "value" | "module", "name", "key_a", "key_b", "by", "path": [[text, row]],
+              "pair": {"a": FACTS of a document | null, "b": likewise, "status", "numbers": {column: value}, "relation"}
+              | null, "values": [text, text] | null, "counts": of the pairs below, "leaves": n}
+
+Failures arrive as those of a document; where only one side cannot be read the `path` says which.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from sdviewer.core import aligned, text
+from sdviewer.core.aligned import AlignedTree, align
+from sdviewer.core.aligned_rows import AlignedRows
+from sdviewer.core.depth import Series, find_series
+from sdviewer.core.paths import dotted
+from sdviewer.core.progress import Progress, no_progress
+from sdviewer.core.shape_relation import relation
+from sdviewer.engine.compared import Choice, Compared, compare, told
+from sdviewer.engine.document import Document
+from sdviewer.engine.frames import Answer
+from sdviewer.engine.pair_numbers import (
+    ALIKE,
+    BY_RANK,
+    CODES,
+    DIFFERENT,
+    RANKS,
+    WORDS,
+    Ignored,
+    PairNumbers,
+    RowNumbers,
+)
+from sdviewer.errors import UsageError
+from sdviewer.stats.pair_table import COLUMNS, PairTable
+from sdviewer.stats.table import KNOWN, NOT_YET
+
+MOST_COMPONENTS: Final = 40
+MOST_DEPTHS: Final = 200
+MOST_BARS: Final = 12
+MOST_FROZEN: Final = 6
+"""Of "Where did it change?": what there is room for."""
+
+Params = Mapping[str, Any]
+Handler = Callable[[Params, Progress], Answer]
+
+
+class Comparison:
+    """The service of one comparison; every request but `open` needs an open one."""
+
+    def __init__(self) -> None:
+        self._a, self._b = Document(), Document()
+        self._choice = Choice()
+        self._compared = Compared()
+        self._numbers: PairNumbers | None = None
+        self._shown: AlignedRows | None = None
+        self._rows: RowNumbers | None = None
+        self._sheet = 0
+        self._base_flags = b""
+        self._folded: tuple[str, ...] = ()
+        requests: Mapping[str, Handler] = {
+            "open": self.open,
+            "match": self.match,
+            "fold": self.fold,
+            "rows": self.rows,
+            "step": self.step,
+            "numbers": self.numbers,
+            "ignore": self.ignore,
+            "facts": self.facts,
+            "where": self.where,
+            "map": self.map,
+            "find": self.find,
+            "changed": self.changed,
+        }
+        self.requests = requests
+
+    @property
+    def shown(self) -> AlignedRows:
+        if self._shown is None:
+            raise UsageError("no files are open")
+        return self._shown
+
+    @property
+    def tree(self) -> AlignedTree:
+        return self.shown.tree
+
+    @property
+    def known(self) -> PairNumbers:
+        assert self._numbers is not None
+        return self._numbers
+
+    @property
+    def row_numbers(self) -> RowNumbers:
+        assert self._rows is not None
+        return self._rows
+
+    # Opening
+
+    def open(self, params: Params, progress: Progress) -> Answer:
+        """Read both headers, pair up."""
+        self._shown = None
+        self._a.open({"path": params["a"], "recipe": params.get("recipe", "")}, _half(progress, 0))
+        self._b.open({"path": params["b"]}, _half(progress, 1))
+        return self._pair_up(params, Ignored(**params.get("ignored", {})))
+
+    def match(self, params: Params, progress: Progress) -> Answer:
+        """Pair up in another way."""
+        return self._pair_up(params, self.known.ignored)
+
+    def _pair_up(self, params: Params, ignored: Ignored) -> Answer:
+        self._choice = Choice(
+            params.get("match") or None,
+            params.get("state_dict_a"),
+            params.get("state_dict_b"),
+            [(int(i), int(j)) for i, j in params.get("hand", ())],
+            [(int(i), int(j)) for i, j in params.get("broken", ())],
+        )
+        compared = self._compared = compare(self._a, self._b, self._choice)
+        roles = [compared.roles[leaf.group] for leaf in compared.leaves if leaf.pair >= 0]
+        self._numbers = PairNumbers(PairTable(compared.statuses), roles)
+        self._numbers.ignored = ignored
+        self._shown, self._folded = None, ()
+        answer = self._make_sheet(())
+        pairs = np.array([compared.tensors_a, compared.tensors_b], np.int32).T
+        body = {
+            "a": self._card(self._a, compared.chosen_a),
+            "b": self._card(self._b, compared.chosen_b),
+            "one": self._one(),
+            "match": compared.match,
+            "exchanges": [[exchange.a, exchange.b] for exchange in compared.exchanges],
+            "renamed": compared.renamed,
+            "alone": [told(self._a, compared.alone_a), told(self._b, compared.alone_b)],
+        }
+        return Answer({**answer.body, **body}, {**answer.buffers, "pairs": np.ascontiguousarray(pairs).tobytes()})
+
+    def fold(self, params: Params, progress: Progress) -> Answer:
+        """Fold what turned out alike."""
+        return self._make_sheet(params.get("selected", ()))
+
+    def _make_sheet(self, selected: Sequence[int]) -> Answer:
+        """Build the tree with what is known, and keep what was open, filtered, sorted."""
+        compared, before = self._compared, self._shown
+        words = self._alike()
+        if before is None or words != self._folded:
+            tree = align(compared.groups, compared.leaves, words)
+            shown = AlignedRows(tree, self._a.result, self._b.result)
+            self._rows = RowNumbers(self.known, tree, 0)
+            shown.keys = self._rows.sort_keys
+            shown.set_statuses(self._rows.statuses().tobytes())
+            selected = [-1] * len(selected) if before is None else shown.adopt(before, selected)
+            self._shown, self._folded = shown, words
+            self._sheet += 1
+        buffers = aligned.pack(self.tree)
+        self._base_flags = buffers["flags"]
+        body = {**self._told(), "sheet": self._sheet, "rows_total": len(self.tree), "selected": list(selected)}
+        return Answer(body, {**buffers, **self._visible(), **self._row_buffers()})
+
+    def _alike(self) -> tuple[str, ...]:
+        """For each leaf a word that blocks which are alike have in common, "" for one that is like no other."""
+        codes = self.known.statuses().tolist()
+        unlike = {0, CODES["changed"], CODES["unreadable"]}
+        return tuple(
+            "" if leaf.pair < 0 or codes[leaf.pair] in unlike else WORDS[codes[leaf.pair]]
+            for leaf in self._compared.leaves
+        )
+
+    def _card(self, document: Document, chosen: int) -> dict[str, Any]:
+        checkpoint = document.checkpoint
+        dicts = checkpoint.state_dicts
+        return {
+            "path": checkpoint.path,
+            "name": text.visible(Path(checkpoint.path).name, 120),
+            "container": checkpoint.container,
+            "size": checkpoint.size,
+            "tensors": dicts[chosen].tensors if chosen >= 0 else len(checkpoint.tensors),
+            "parameters": dicts[chosen].parameters
+            if chosen >= 0
+            else sum(info.elements for info in checkpoint.tensors),
+            "identity": asdict(checkpoint.identity),
+            "state_dicts": [[text.visible(dotted(d.path), 60), d.role, d.tensors] for at, d in enumerate(dicts)],
+            "chosen": chosen,
+            "problems": sum(problem.severity != "info" for problem in checkpoint.problems),
+        }
+
+    def _one(self) -> str:
+        """That both are the same file, "" where they are not."""
+        a, b = self._a.checkpoint, self._b.checkpoint
+        if (a.identity.device, a.identity.inode) != (b.identity.device, b.identity.inode):
+            return ""
+        if Path(a.path) == Path(b.path):
+            return "A and B are the same file."
+        return "A and B are one file that has two names."
+
+    # What is shown
+
+    def _visible(self) -> dict[str, Any]:
+        return {"visible": self.shown.visible(), "flags": self.shown.flags(self._base_flags)}
+
+    def _told(self) -> dict[str, Any]:
+        known = self.known
+        table = known.table
+        return {
+            "known": known.known,
+            "to_measure": int(np.count_nonzero(table["state"] == NOT_YET)),
+            "pairs": len(table),
+            "counts": known.counts(),
+            "values": self.row_numbers.values,
+            "limit": known.limit(),
+        }
+
+    def _row_buffers(self) -> dict[str, Any]:
+        rows = self.row_numbers
+        return {
+            "status": rows.statuses().tobytes(),
+            "change": rows.changes().astype(np.float32).tobytes(),
+            "cosine": rows.cosines().astype(np.float32).tobytes(),
+        }
+
+    def rows(self, params: Params, progress: Progress) -> Answer:
+        """Expand, collapse, filter, sort; which rows are shown after it."""
+        self._check(params)
+        shown = self.shown
+        error = ""
+        if "filter" in params:
+            try:
+                shown.set_filter(params["filter"])
+            except UsageError as failed:
+                error = failed.message
+        if "chips" in params:
+            shown.set_chips([CODES[word] for word in params["chips"]])
+        if "hide" in params:
+            shown.set_hidden(ALIKE if params["hide"] else ())
+        if "sort" in params:
+            shown.set_sort(params["sort"], params.get("descending", False))
+        if "toggle" in params:
+            shown.toggle(params["toggle"])
+        if "expand" in params:
+            shown.set_expanded(params["expand"], True, params.get("subtree", False))
+        if "collapse" in params:
+            shown.set_expanded(params["collapse"], False, params.get("subtree", False))
+        if "all" in params:
+            shown.expand_all(params["all"] == "expand")
+        if "reveal" in params:
+            shown.reveal(params["reveal"])
+        return Answer({"matched": shown.matched, "filter_error": error}, self._visible())
+
+    def step(self, params: Params, progress: Progress) -> Answer:
+        """Go on to the next difference."""
+        self._check(params)
+        row = self.shown.next_of(params["row"], DIFFERENT, forwards=params["forwards"])
+        if row >= 0:
+            self.shown.reveal(row)
+        return Answer({"matched": self.shown.matched, "filter_error": "", "row": row}, self._visible())
+
+    def _check(self, params: Params) -> None:
+        if params.get("sheet", self._sheet) != self._sheet:
+            raise UsageError("the rows were numbered anew", code="old_sheet")
+
+    # Numbers
+
+    def numbers(self, params: Params, progress: Progress) -> Answer:
+        """Take more of what was measured, say what the tree shows of it."""
+        identities = [asdict(document.checkpoint.identity) for document in (self._a, self._b)]
+        if "indices" in params and params["identities"] == identities:
+            columns = {name: np.frombuffer(params[name], kind) for name, kind in COLUMNS.items()}
+            self.known.table.put(np.frombuffer(params["indices"], np.int64), columns)
+        return self._answer_numbers(bool(params.get("refresh")))
+
+    def ignore(self, params: Params, progress: Progress) -> Answer:
+        """Look at other differences."""
+        self.known.ignored = Ignored(bool(params["dtype"]), float(params["most"]), bool(params["optimizer"]))
+        return self._answer_numbers(True)
+
+    def _answer_numbers(self, refresh: bool) -> Answer:
+        shown = self.shown
+        buffers = self._row_buffers()
+        body = self._told()
+        if refresh:
+            shown.set_statuses(buffers["status"])
+            body["matched"] = shown.matched
+            buffers |= self._visible()
+        return Answer(body, buffers)
+
+    # One row
+
+    def facts(self, params: Params, progress: Progress) -> Answer:
+        """What is known of one row."""
+        self._check(params)
+        tree, row = self.tree, params["row"]
+        pair = tree.pair[row]
+        leaf = tree.leaf[row]
+        kind = "module" if leaf < 0 else "pair" if pair >= 0 else "value"
+        path = [
+            [text.visible(tree.name_a[at] or tree.name_b[at], 200), at]
+            for at in [*tree.ancestors(row), row]
+            if not tree.flags[at] & aligned.FOLD
+        ]
+        body: dict[str, Any] = {
+            "row": row,
+            "kind": kind,
+            "name": text.visible(tree.name_a[row] or tree.name_b[row], 300),
+            "key_a": tree.key_a[row],
+            "key_b": tree.key_b[row],
+            "by": self._compared.by[pair] if pair >= 0 else "",
+            "path": path,
+            "pair": self._pair_facts(pair, path, row) if pair >= 0 else None,
+            "values": [tree.shape_a[row], tree.shape_b[row]] if kind == "value" else None,
+            "counts": self._counts_below(row),
+            "leaves": tree.leaves[row],
+        }
+        return Answer(body)
+
+    def _pair_facts(self, pair: int, path: list[list[Any]], row: int) -> dict[str, Any]:
+        known, compared = self.known, self._compared
+        table = known.table
+        numbers = {name: _number(table[name][pair].item()) for name in COLUMNS} if table["state"][pair] == KNOWN else {}
+        sides = [
+            None if tensor < 0 else {**_facts_of(document, tensor), "path": path, "row": row}
+            for document, tensor in ((self._a, compared.tensors_a[pair]), (self._b, compared.tensors_b[pair]))
+        ]
+        words = ""
+        if sides[0] is not None and sides[1] is not None and sides[0]["shape"] is not None:
+            words = relation(sides[0]["shape"], sides[1]["shape"] or ())
+        return {
+            "a": sides[0],
+            "b": sides[1],
+            "status": WORDS[known.statuses()[pair]],
+            "numbers": numbers,
+            "relation": words,
+        }
+
+    def _counts_below(self, row: int) -> dict[str, int]:
+        tree = self.tree
+        statuses = self.shown.statuses[row : tree.end[row]]
+        leaves = [code for code, leaf in zip(statuses, tree.leaf[row : tree.end[row]], strict=True) if leaf >= 0]
+        return {word: leaves.count(code) for word, code in CODES.items() if word and code in leaves}
+
+    # The whole
+
+    def where(self, params: Params, progress: Progress) -> Answer:
+        """Component by depth, or the most changed."""
+        series = self._series()
+        change = self.known.table["rel_l2"]
+        row_of = {pair: row for row, pair in enumerate(self.tree.pair) if pair >= 0}
+        frozen = list(self._frozen())
+        body: dict[str, Any] = {
+            "limit": self.known.limit(),
+            "frozen": frozen[:MOST_FROZEN],
+            "pairs": self.known.counts()["changed"],
+            "components": [],
+            "depths": [],
+            "bars": None,
+        }
+        if series is None:
+            body["bars"] = self._bars(row_of)
+            return Answer(body, {"cells": b"", "rows": b""})
+        every = math.ceil(len(series.blocks) / MOST_DEPTHS)
+        lines = sorted(series.lines[:MOST_COMPONENTS], key=lambda line: line.tensors[0])
+        cells = np.full((len(lines), math.ceil(len(series.blocks) / every)), np.nan)
+        rows = np.full(cells.shape, -1, np.int32)
+        for at, line in enumerate(lines):
+            for place, pair in zip(line.places, line.tensors, strict=True):
+                if place % every == 0:
+                    cells[at, place // every] = change[pair]
+                    rows[at, place // every] = row_of.get(pair, -1)
+        body["components"] = [text.visible(line.name, 60) for line in lines]
+        body["depths"] = [text.visible(block, 40) for block in series.blocks[::every]]
+        return Answer(body, {"cells": cells.tobytes(), "rows": rows.tobytes()})
+
+    def _series(self) -> Series | None:
+        """The blocks of the chosen state dicts; the "tensors" of its lines are pairs."""
+        tensors = self._a.result.tensors
+        keys = [
+            (leaf.pair, leaf.a.key, tensors[leaf.a.tensor].shape, tensors[leaf.a.tensor].elements)
+            for leaf in self._compared.leaves
+            if leaf.group == 0 and leaf.compared and leaf.a is not None
+        ]
+        return next(iter(find_series(keys)), None)
+
+    def _bars(self, row_of: Mapping[int, int]) -> list[list[Any]]:
+        change = self.known.table["rel_l2"]
+        known = np.flatnonzero(change > 0)
+        order = known[np.argsort(-change[known], kind="stable")][:MOST_BARS]
+        leaves = self._compared.leaves
+        return [
+            [text.visible(side.key, 200), row_of.get(int(pair), -1), _number(float(change[pair]))]
+            for pair in order
+            if (side := leaves[pair].a) is not None
+        ]
+
+    def _frozen(self) -> Iterator[str]:
+        """Modules of which nothing changed, the outermost; nothing where all is alike."""
+        tree, statuses = self.tree, self.row_numbers.statuses()
+        alike = np.isin(statuses, list(ALIKE))
+        if not len(tree) or alike[np.array(tree.leaf, np.int64) >= 0].all():
+            return
+        row = 0
+        while row < len(tree):
+            if alike[row]:
+                if tree.leaf[row] < 0:
+                    above = tree.parent[row]
+                    inside = tree.key_a[above] if above >= 0 else ""
+                    name = tree.name_a[row] if tree.flags[row] & aligned.FOLD else tree.key_a[row]
+                    yield text.visible(f"{inside}.{name}" if inside and tree.flags[row] & aligned.FOLD else name, 80)
+                row = tree.end[row]
+            else:
+                row += 1
+
+    def map(self, params: Params, progress: Progress) -> Answer:
+        """The rows that are visible, in so many parts."""
+        visible = np.frombuffer(self.shown.visible(), np.int32)
+        if not len(visible):
+            return Answer({"parts": 0}, {"status": b"", "change": b""})
+        parts = min(int(params["height"]), len(visible))
+        rows = self.row_numbers
+        opened = np.frombuffer(self.shown.flags(self._base_flags), np.uint8)[visible]
+        both = aligned.EXPANDED | aligned.CHILDREN
+        status = RANKS[rows.worst()[visible]]
+        change = np.nan_to_num(rows.changes()[visible], posinf=np.inf)
+        inside = opened & both == both
+        status[inside], change[inside] = 0, 0.0
+        starts = np.arange(parts) * len(visible) // parts
+        return Answer(
+            {"parts": parts},
+            {
+                "status": BY_RANK[np.maximum.reduceat(status, starts)].tobytes(),
+                "change": np.maximum.reduceat(change, starts).astype(np.float32).tobytes(),
+            },
+        )
+
+    def find(self, params: Params, progress: Progress) -> Answer:
+        """Pairs whose key on either side holds the words, shortest key first."""
+        words = params["text"].lower().split()
+        tree = self.tree
+        hits = []
+        for row, leaf in enumerate(tree.leaf):
+            if leaf >= 0:
+                key = tree.key_a[row] or tree.key_b[row]
+                both = f"{tree.key_a[row]} {tree.key_b[row]}".lower()
+                if all(word in both for word in words):
+                    hits.append((len(key), row, key))
+        hits.sort()
+        return Answer({"rows": [[row, text.visible(key)] for _, row, key in hits[: params["limit"]]]})
+
+    def changed(self, params: Params, progress: Progress) -> Answer:
+        """Whether both files are still those that were opened."""
+        looks = [{**document.changed({}).body, "side": side} for side, document in (("a", self._a), ("b", self._b))]
+        return Answer(max(looks, key=lambda look: _WORSE.index(str(look["state"]))))
+
+
+_WORSE: Final = ("same", "silent", "written", "replaced", "gone")
+
+
+def _facts_of(document: Document, tensor: int) -> Mapping[str, Any]:
+    return document.facts({"row": document.row_of[tensor]}, no_progress).body
+
+
+def _half(progress: Progress, which: int) -> Progress:
+    def told(done: int, total: int) -> None:
+        progress(round((which + (done / total if total else 0)) * 500), 1000)
+
+    return told
+
+
+def _number(value: float) -> float | str | None:
+    """A number as JSON has it."""
+    if value != value:
+        return None
+    if value in (math.inf, -math.inf):
+        return "inf" if value > 0 else "-inf"
+    return value
