@@ -77,6 +77,7 @@ class Surveyed:
     left: int = 0
     fraction: float = -1.0
     why: str = ""
+    words: tuple[str, str] = ("Statistics", "Measure")
 
     @property
     def offered(self) -> bool:
@@ -93,7 +94,8 @@ class Surveyed:
         if not self.offered:
             return "", ""
         rest = f", {text.size(self.left)}" if self.left else ""
-        return f"Statistics {self.counts} · Measure {'the rest' if self.known else 'all'}{rest}", f"{self.why}."
+        what, act = self.words
+        return f"{what} {self.counts} · {act} {'the rest' if self.known else 'all'}{rest}", f"{self.why}."
 
 
 @dataclass(eq=False, slots=True)
@@ -137,9 +139,13 @@ class SurveyWatch(QObject):
     changed = Signal()
     job_changed = Signal(str, float)
 
+    service = "survey"
+    nothing = Surveyed()
+    """What is known before anything is."""
+
     def __init__(self, jobs: Jobs, tell: Callable[..., Any], path: str, parent: QObject) -> None:
         super().__init__(parent)
-        self.known = Surveyed()
+        self.known = self.nothing
         self.sight: Callable[[], list[int]] = list
         self.measured: Callable[[], Buffers] = dict
         self._jobs, self._tell, self._path = jobs, tell, path
@@ -167,7 +173,7 @@ class SurveyWatch(QObject):
     def forget(self) -> None:
         """The file is read anew."""
         self.stop()
-        self._say(Surveyed())
+        self._say(self.nothing)
 
     def opened(self, identity: Mapping[str, int], tensors: int, nbytes: int, seconds: float) -> None:
         """The file is there, after so many seconds."""
@@ -186,9 +192,10 @@ class SurveyWatch(QObject):
         if self.known.state:
             return  # somebody asked for it meanwhile
         if known == self._tensors:
-            self._say(Surveyed("done", known, known, self._nbytes, 0, 1.0))
+            self._say(replace(self.nothing, state="done", known=known, tensors=known, nbytes=self._nbytes, fraction=1.0))
         elif self._slow:
-            self._say(Surveyed("offered", known, self._tensors, why="It took long to open"))
+            why = "It took long to open"
+            self._say(replace(self.nothing, state="offered", known=known, tensors=self._tensors, why=why))
         else:
             self._begin_in_turn()
 
@@ -202,7 +209,7 @@ class SurveyWatch(QObject):
         """The document's worker was started anew and knows nothing any more."""
         if self.known.known:
             self.stop()
-            self._say(Surveyed())
+            self._say(self.nothing)
             self._look_for_kept()
 
     def cancel(self) -> None:
@@ -245,11 +252,14 @@ class SurveyWatch(QObject):
         if not self._shares:
             several = min(self._nbytes, MOST_SHARES * BYTES_A_SHARE) // BYTES_A_SHARE
             number = max(1, min(several, MOST_SHARES, os.cpu_count() or 1))
-            self._shares = [_Share(at, Worker("survey")) for at in range(number)]
+            self._shares = [_Share(at, Worker(self.service)) for at in range(number)]
         for share in self._shares:
-            asked: dict[str, Any] = {"path": self._path, "identity": dict(self._identity)}
-            asked |= {"share": share.number, "shares": len(self._shares)}
+            asked = {**self._files(), "share": share.number, "shares": len(self._shares)}
             self._request(share, "begin", asked, self.measured())
+
+    def _files(self) -> dict[str, Any]:
+        """Of what file a process measures tensors."""
+        return {"path": self._path, "identity": dict(self._identity)}
 
     def _request(self, share: _Share, name: str, params: Mapping[str, Any], buffers: Buffers | None = None) -> None:
         ask = partial(share.worker.request, name, params, buffers=buffers)
@@ -341,5 +351,5 @@ class SurveyWatch(QObject):
             return
         self.known = known
         running = known.state == "measuring" and known.tensors > 0
-        self.job_changed.emit(f"Statistics {known.counts}" if running else "", known.fraction if running else -1.0)
+        self.job_changed.emit(f"{known.words[0]} {known.counts}" if running else "", known.fraction if running else -1.0)
         self.changed.emit()

@@ -6,22 +6,16 @@ it whole. Rows of the table are numbers into that array; a row of the sheet is a
 
 from __future__ import annotations
 
-import sys
-from array import array
-from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-from PySide6.QtCore import QAbstractTableModel, QModelIndex, QObject, QPersistentModelIndex, Qt
+from PySide6.QtCore import QObject, Qt
 
 from sdviewer.core import sheet as sheets
 from sdviewer.core import text
 from sdviewer.core.sheet import Sheet
+from sdviewer.gui.models.flat_tree import ROOT, FlatTreeModel, Index
 from sdviewer.gui.plain import plain_tip
-
-Index = QModelIndex | QPersistentModelIndex
-
-_ROOT: Final = QModelIndex()
 
 NAME, SHAPE, PARAMS, DTYPE = range(4)
 HEADERS: Final = ("Name", "Shape", "Params", "dtype")
@@ -105,15 +99,12 @@ STATES: Final = (
 """Bits of a row's flags, as a screen reader says them."""
 
 
-class TreeModel(QAbstractTableModel):
+class TreeModel(FlatTreeModel):
     """The visible rows of one document."""
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self.sheet: Sheet | None = None
-        self._rows: array[int] = array("i")
-        self._raw = b""
-        self._flags: memoryview = memoryview(b"")
         self.columns: tuple[str, ...] = ()
         """The names of the columns behind the first four."""
         self._numbers: dict[str, Any] = {}
@@ -126,31 +117,18 @@ class TreeModel(QAbstractTableModel):
         """Show another sheet: nodes are numbered anew."""
         self.beginResetModel()
         self.sheet = sheet
-        self._flags = sheet.columns["flags"]
-        self._set_rows(visible)
+        self._set_columns(sheet.columns, visible)
         self.endResetModel()
-
-    def set_rows(self, visible: memoryview, flags: memoryview) -> None:
-        """Show other rows of the same sheet."""
-        self.beginResetModel()
-        self._set_rows(visible)
-        self._flags = flags.cast("B")
-        self.endResetModel()
-
-    def _set_rows(self, visible: memoryview) -> None:
-        self._raw = bytes(visible)
-        self._rows = array("i")
-        self._rows.frombytes(self._raw)
 
     def set_columns(self, columns: tuple[str, ...]) -> None:
         """Have other columns behind the first four."""
         first = len(HEADERS)
         if self.columns:
-            self.beginRemoveColumns(_ROOT, first, first + len(self.columns) - 1)
+            self.beginRemoveColumns(ROOT, first, first + len(self.columns) - 1)
             self.columns = ()
             self.endRemoveColumns()
         if columns:
-            self.beginInsertColumns(_ROOT, first, first + len(columns) - 1)
+            self.beginInsertColumns(ROOT, first, first + len(columns) - 1)
             self.columns = columns
             self.endInsertColumns()
 
@@ -165,70 +143,11 @@ class TreeModel(QAbstractTableModel):
             if f"column {name}" in buffers
         }
 
-    # Nodes and rows
-
-    def node(self, row: int) -> int:
-        """The node shown in a table row."""
-        return self._rows[row]
-
-    def nodes(self, top: int, bottom: int) -> list[int]:
-        """The nodes shown in the table rows from `top` to `bottom`."""
-        return self._rows[top : bottom + 1].tolist()
-
-    def rows_of(self, nodes: Sequence[int]) -> list[int]:
-        """The table rows that show these nodes, from the top; those not visible are left out."""
-        if len(nodes) < 4:
-            return sorted(row for node in nodes if (row := self.row_of(node)) >= 0)
-        wanted = frozenset(nodes)
-        return [row for row, node in enumerate(self._rows) if node in wanted]
-
-    def row_of(self, node: int) -> int:
-        """The table row that shows a node, -1 where it is not visible."""
-        # In the order of the file the nodes ascend; in another, bytes are searched twenty times faster than numbers.
-        at = bisect_left(self._rows, node)
-        if at < len(self._rows) and self._rows[at] == node:
-            return at
-        size = self._rows.itemsize
-        wanted = node.to_bytes(size, sys.byteorder, signed=True)
-        at = self._raw.find(wanted)
-        while at >= 0 and at % size:
-            at = self._raw.find(wanted, at + 1)
-        return at // size if at >= 0 else -1
-
-    def visible_ancestor(self, node: int) -> int:
-        """The table row of a node, or of the nearest above it that is visible; -1 where none is."""
-        while node >= 0:
-            row = self.row_of(node)
-            if row >= 0:
-                return row
-            node = self.parent_of(node)
-        return -1
-
-    def parent_of(self, node: int) -> int:
-        """The node above, -1 at the top."""
-        return -1 if self.sheet is None else int(self.sheet.columns["parent"][node])
-
-    def depth(self, node: int) -> int:
-        """How many nodes are above."""
-        return 0 if self.sheet is None else int(self.sheet.columns["depth"][node])
+    # Cells, for the painter and for Qt
 
     def kind(self, node: int) -> str:
         """One of `core.tree.KINDS`."""
         return "" if self.sheet is None else self.sheet.kind(node)
-
-    def flags_of(self, node: int) -> int:
-        """The bits of `core.sheet`."""
-        return self._flags[node]
-
-    def has_children(self, node: int) -> bool:
-        """Whether there is anything below."""
-        return bool(self._flags[node] & sheets.CHILDREN)
-
-    def is_expanded(self, node: int) -> bool:
-        """Whether what is below is shown."""
-        return bool(self._flags[node] & sheets.EXPANDED)
-
-    # Cells, for the painter and for Qt
 
     def name(self, node: int) -> str:
         """The name, printable."""
@@ -317,10 +236,7 @@ class TreeModel(QAbstractTableModel):
 
     # Qt's questions
 
-    def rowCount(self, parent: Index = _ROOT) -> int:
-        return 0 if parent.isValid() else len(self._rows)
-
-    def columnCount(self, parent: Index = _ROOT) -> int:
+    def columnCount(self, parent: Index = ROOT) -> int:
         return 0 if parent.isValid() else len(HEADERS) + len(self.columns)
 
     def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> object:

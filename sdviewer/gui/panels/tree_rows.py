@@ -88,7 +88,7 @@ class Columns(NamedTuple):
         return sum(width for _, width in (self.name, self.shape, self.params, self.dtype, *self.added))
 
 
-class _Font:
+class RowFont:
     """A font, where its baseline is in a row, and the widths of texts."""
 
     def __init__(self, font: QFont) -> None:
@@ -124,9 +124,9 @@ class RowPainter:
 
     def update_fonts(self) -> None:
         """Take fonts and their metrics again, after a change of the platform's."""
-        self._bold, self._plain = _Font(resources.font(resources.BASE, 600)), _Font(resources.font(resources.BASE))
-        self._small = _Font(resources.font(resources.NOTE))
-        self._mono = _Font(resources.font(resources.NOTE, mono=True))
+        self._bold, self._plain = RowFont(resources.font(resources.BASE, 600)), RowFont(resources.font(resources.BASE))
+        self._small = RowFont(resources.font(resources.NOTE))
+        self._mono = RowFont(resources.font(resources.NOTE, mono=True))
 
     def paint(
         self, painter: QPainter, row: int, y: int, columns: Columns, *, selected: bool = False, hovered: bool = False
@@ -218,7 +218,7 @@ class RowPainter:
         painter.setRenderHint(QPainter.RenderHint.Antialiasing, False)
         self._text(painter, x + 6, y, word, self._small, "warn" if noted else "text2")
 
-    def _mark_words(self, painter: QPainter, x: int, y: int, name: str, font: _Font) -> None:
+    def _mark_words(self, painter: QPainter, x: int, y: int, name: str, font: RowFont) -> None:
         """A soft ground behind what the filter's words found."""
         lower = name.lower()
         for word in self.words:
@@ -297,7 +297,7 @@ class RowPainter:
         painter.drawRoundedRect(rect, radius, radius)
 
     def _text(
-        self, painter: QPainter, x: int, y: int, shown: str, font: _Font, token: str, *, strike: bool = False
+        self, painter: QPainter, x: int, y: int, shown: str, font: RowFont, token: str, *, strike: bool = False
     ) -> None:
         painter.setFont(font.font)
         painter.setPen(resources.colour(token))
