@@ -14,13 +14,16 @@ from sdviewer import __version__
 from sdviewer.core.collector import collector_off
 from sdviewer.errors import Cancelled, SDViewerError, UsageError
 
-COMMANDS = ("open", "info", "stats", "diff", "repair", "convert", "script", "scan", "demo", "register", "unregister")
+COMMANDS = (
+    *("open", "compare", "info", "stats", "diff", "repair", "convert", "script", "scan", "demo", "register"),
+    "unregister",
+)
 """Each is the module `sdviewer.cli.NAME`, imported when it is called."""
 
-WINDOW = ("open", "demo")
+WINDOW = ("open", "compare", "demo")
 """Commands that show the window."""
 
-NOT_BUILT = ("compare", "fit")
+NOT_BUILT = ("fit",)
 """Commands of the contract that come later."""
 
 

@@ -24,17 +24,20 @@ def run(arguments: Namespace) -> int:
     return show(arguments.files, new_window=arguments.new_window)
 
 
-def show(files: list[str], *, new_window: bool = False) -> int:
-    """Hand the files to a window that is open already, or open one and return when it is closed."""
+def show(files: list[str], *, new_window: bool = False, compare: bool = False) -> int:
+    """Hand the files to a window that is open already, or open one and return when it is closed.
+
+    `compare`: they are two that are compared.
+    """
     paths = [str(Path(file).absolute()) for file in files]
     if not new_window:
         from sdviewer.engine.instance import hand_over
 
-        if hand_over(paths):
+        if hand_over(paths, compare=compare):
             return 0
     _require_display()
     started = None
-    if paths:
+    if paths and not compare:
         from sdviewer.engine.client import DocumentWorker
 
         # The process that reads the file comes up while this one imports what it needs for a window.
@@ -42,7 +45,7 @@ def show(files: list[str], *, new_window: bool = False) -> int:
         started.start()
     from sdviewer.gui.app import run as run_window
 
-    return run_window(paths, started)
+    return run_window(paths, started, compare=compare)
 
 
 def _require_display() -> None:
@@ -56,9 +59,9 @@ def _require_display() -> None:
 
 
 def screenshot(out: str, files: list[str], theme: str, select: str | None) -> int:
-    """Draw the window with a file in it, offscreen, into a PNG file."""
-    if len(files) > 1:
-        raise UsageError("a picture of a comparison is not built yet", code="not_built")
+    """Draw the window with a file, or two compared, in it, offscreen, into a PNG file."""
+    if len(files) > 2:
+        raise UsageError("a picture is of one file, or of two that are compared")
     from sdviewer.gui.screenshot import screenshot as draw
 
-    return draw(out, str(Path(files[0]).absolute()) if files else None, theme=theme, select=select)
+    return draw(out, [str(Path(file).absolute()) for file in files], theme=theme, select=select)

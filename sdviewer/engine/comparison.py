@@ -24,7 +24,7 @@ number of the sheet, "sheet", and translate `selected`; a question about rows of
               null, "pairs": n}; buffers: "cells" (float64, components by depths, NaN for none), "rows" (int32 likewise)
     map       {"height": n} -> buffers "status" (uint8) and "change" (float32): of the rows that are visible, in so many
               parts at most, the gravest status and the largest change
-    find      {"text", "limit"} -> {"rows": [[row, key]]}
+    find      {"text", "limit"} -> {"rows": [[row, key]]}; {"most_changed": true, "limit"}: the pairs that changed most
     changed   {} -> {"state", "young", "file", "side": "a" | "b"}    as that of a document, of the worse of both files
 
     SHEET     {"sheet", "rows_total", "selected": [row | -1], "counts", "limit", "known", "to_measure"}; buffers: the
@@ -36,8 +36,10 @@ number of the sheet, "sheet", and translate `selected`; a question about rows of
               tensors]], "chosen": index, "problems": n, "steps": n of a recipe}
     IGNORED   {"dtype": bool, "most": largest |b - a|, "optimizer": bool}
     FACTS     {"row", "kind": "pair" | "value" | "module", "name", "key_a", "key_b", "by", "path": [[text, row]],
-              "pair": {"a": FACTS of a document | null, "b": likewise, "status", "numbers": {column: value}, "relation"}
-              | null, "values": [text, text] | null, "counts": of the pairs below, "leaves": n}
+              "tensors": [of A, of B] by their
+              indexes, null for what is no pair, "pair": {"a": FACTS of a document | null, "b": likewise, "status",
+              "numbers": {column: value}, "relation": text} | null, "values": [text, text] | null, "counts": of the
+              pairs below by status, "leaves": n}
 
 Failures arrive as those of a document; where only one side cannot be read the `path` says which.
 """
@@ -345,6 +347,7 @@ class Comparison:
             "key_b": tree.key_b[row],
             "by": self._compared.by[pair] if pair >= 0 else "",
             "path": path,
+            "tensors": [self._compared.tensors_a[pair], self._compared.tensors_b[pair]] if pair >= 0 else None,
             "pair": self._pair_facts(pair, path, row) if pair >= 0 else None,
             "values": [tree.shape_a[row], tree.shape_b[row]] if kind == "value" else None,
             "counts": self._counts_below(row),
@@ -472,8 +475,11 @@ class Comparison:
 
     def find(self, params: Params, progress: Progress) -> Answer:
         """Pairs whose key on either side holds the words, shortest key first."""
-        words = params["text"].lower().split()
         tree = self.tree
+        if params.get("most_changed"):
+            row_of = {pair: row for row, pair in enumerate(tree.pair) if pair >= 0}
+            return Answer({"rows": [[row, key] for key, row, _ in self._bars(row_of)[: params["limit"]]]})
+        words = params["text"].lower().split()
         hits = []
         for row, leaf in enumerate(tree.leaf):
             if leaf >= 0:

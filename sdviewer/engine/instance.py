@@ -40,13 +40,15 @@ _AVAILABLE = hasattr(socket, "AF_UNIX")
 class OpenRequest:
     """What a second start asks of the running window.
 
-    `paths` are absolute; none means "show yourself". `activation_token` (Wayland) and `startup_id` (X11) let the window
-    come to the front without being taken for one that steals the focus; "" where the desktop gave none.
+    `paths` are absolute; none means "show yourself", with `compare` they are two to be compared. `activation_token`
+    (Wayland) and `startup_id` (X11) let the window come to the front without being taken for one that steals the focus;
+    "" where the desktop gave none.
     """
 
     paths: tuple[str, ...]
     activation_token: str = ""
     startup_id: str = ""
+    compare: bool = False
 
 
 class Server:
@@ -100,8 +102,10 @@ class Server:
         connection.sendall(_OK)
 
 
-def hand_over(paths: Sequence[str]) -> bool:
+def hand_over(paths: Sequence[str], *, compare: bool = False) -> bool:
     """Give `paths` to the window that runs on this display; False if this process is to be that window.
+
+    `compare`: they are two files to be compared.
 
     After False this process holds the start lock, and other starts wait for its `serve` (or its end).
     """
@@ -112,6 +116,7 @@ def hand_over(paths: Sequence[str]) -> bool:
         tuple(os.path.abspath(path) for path in paths),  # noqa: PTH100 - resolves "..", which Path.absolute() keeps
         os.environ.get("XDG_ACTIVATION_TOKEN", ""),
         os.environ.get("DESKTOP_STARTUP_ID", ""),
+        compare,
     )
     deadline = time.monotonic() + PATIENCE
     while True:
@@ -237,6 +242,7 @@ def _send(address: Path, request: OpenRequest) -> bool:
         "paths": list(request.paths),
         "activation_token": request.activation_token,
         "startup_id": request.startup_id,
+        "compare": request.compare,
     }
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(PATIENCE)
@@ -277,4 +283,5 @@ def _request_from(fields: Any) -> OpenRequest:
         raise ValueError("not a list of absolute paths")
     if not isinstance(token, str) or not isinstance(startup, str):
         raise ValueError("not a request")
-    return OpenRequest(tuple(paths), token, startup)
+    compare = fields.get("compare") is True and len(paths) == 2
+    return OpenRequest(tuple(paths), token, startup, compare)

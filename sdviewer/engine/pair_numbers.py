@@ -29,6 +29,10 @@ ALIKE: Final = frozenset(CODES[word] for word in ("identical", "close", "ignored
 
 _SEVERITY: Final = ("", "identical", "ignored", "close", "unreadable", "dtype", "changed", "only_a", "only_b", "shape")
 
+MOST_PAIRS: Final = 0.9
+FAR: Final = 4.0
+"""What is so many times larger than most pairs changed does not set the scale."""
+
 Floats = NDArray[np.float64]
 Codes = NDArray[np.uint8]
 
@@ -83,10 +87,16 @@ class PairNumbers:
         return {word: int(found[CODES[word]]) for word in COUNTED}
 
     def limit(self) -> float:
-        """The largest relative change of a pair that is a number, 0 where there is none."""
+        """The relative change that bars and colours go up to: the largest that is not far beyond most; 0 for none.
+
+        Where almost nothing was before, a change is a thousand times as large as what was there.
+        """
         values = self.table["rel_l2"]
-        values = values[np.isfinite(values)]
-        return float(values.max()) if values.size else 0.0
+        values = values[np.isfinite(values) & (values > 0)]
+        if not values.size:
+            return 0.0
+        usual = float(np.quantile(values, MOST_PAIRS))
+        return float(values[values <= max(FAR * usual, float(values.min()))].max())
 
 
 class RowNumbers:

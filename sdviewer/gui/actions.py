@@ -12,7 +12,7 @@ from sdviewer.gui.dialogs.forms import FORMS
 
 Key = QKeySequence.StandardKey
 
-MENUS: Final = ("&File", "&Edit", "&View", "&Repair", "&Help")
+MENUS: Final = ("&File", "&Edit", "&View", "&Compare", "&Repair", "&Help")
 SUBMENUS: Final = {"keys": "", "shapes": "S&hapes", "values": "Va&lues", "file": "&Whole file"}
 """The submenu of the Repair menu for each group of operations; "" is the menu itself."""
 SUBMENU_ICONS: Final = {"shapes": "shape", "values": "value", "file": "file"}
@@ -37,6 +37,8 @@ class State:
     not_checkable: str = ""
     not_measurable: str = ""
     tabs: int = 0
+    comparison: bool = False
+    pair: bool = False
 
 
 Condition = Callable[[State], str]
@@ -56,6 +58,26 @@ def with_document(state: State) -> str:
 def with_tree(state: State) -> str:
     """The tree is on the screen."""
     return "" if state.tree else with_document(state) or "Show the tensors first (Ctrl+1)."
+
+
+def with_files(state: State) -> str:
+    """A file is open, or two are compared."""
+    return "" if state.comparison else with_document(state)
+
+
+def with_rows(state: State) -> str:
+    """A tree is on the screen, of a file or of two."""
+    return "" if state.comparison else with_tree(state)
+
+
+def with_comparison(state: State) -> str:
+    """Two files are compared."""
+    return "" if state.comparison else "Compare two files first (Ctrl+D)."
+
+
+def with_pair(state: State) -> str:
+    """A pair of two tensors is selected."""
+    return with_comparison(state) or ("" if state.pair else "Select a pair of two tensors first.")
 
 
 def with_selection(state: State) -> str:
@@ -107,7 +129,7 @@ def with_checksums(state: State) -> str:
 
 def with_unmeasured(state: State) -> str:
     """There are tensors whose numbers are not known."""
-    return with_document(state) or state.not_measurable
+    return with_files(state) or state.not_measurable
 
 
 def with_undo(state: State) -> str:
@@ -221,7 +243,7 @@ ACTIONS: Final = (
         "files.reload",
         ("F5", "Ctrl+R"),
         "refresh",
-        with_document,
+        with_files,
         "Read the file again",
     ),
     Action(
@@ -234,7 +256,7 @@ ACTIONS: Final = (
         with_checksums,
         "Compare all bytes with the checksums that the file states",
     ),
-    Action("close", "&Close tab", "&File", "files.close_tab", (Key.Close,), "x", with_tabs, separator=True),
+    Action("close", "&Close tab", "&File", "close_tab", (Key.Close,), "x", with_tabs, separator=True),
     Action("reopen", "Reopen closed &tab", "&File", "files.reopen_tab", ("Ctrl+Shift+T",), "history"),
     Action("quit", "&Quit", "&File", "close", ("Ctrl+Q",), "", separator=True),
     Action("undo", "&Undo", "&Edit", "editing.undo", (Key.Undo,), "undo", with_undo),
@@ -392,10 +414,69 @@ ACTIONS: Final = (
         with_document,
         "Steps, notes, what the file must look like and what is expected of each step",
     ),
-    Action("filter", "&Filter", "&View", "focus_filter", (Key.Find,), "filter", with_tree),
+    Action(
+        "compare",
+        "&Compare…",
+        "&Compare",
+        "comparisons.ask",
+        ("Ctrl+D",),
+        "compare",
+        tip="Two checkpoints side by side: which keys pair, where the weights moved and by how much",
+    ),
+    Action(
+        "swap",
+        "&Swap A and B",
+        "&Compare",
+        "comparisons.swap",
+        ("Ctrl+Shift+X",),
+        "swap",
+        with_comparison,
+    ),
+    Action(
+        "next_difference",
+        "&Next difference",
+        "&Compare",
+        "comparisons.next_difference",
+        ("Alt+Down", "F7"),
+        "next",
+        with_comparison,
+        separator=True,
+    ),
+    Action(
+        "previous_difference",
+        "&Previous difference",
+        "&Compare",
+        "comparisons.previous_difference",
+        ("Alt+Up", "Shift+F7"),
+        "prev",
+        with_comparison,
+    ),
+    Action(
+        "hide_alike",
+        "&Hide what is alike",
+        "&Compare",
+        "comparisons.hide_alike",
+        (),
+        "eyeoff",
+        with_comparison,
+        "Show only pairs that differ, or all again",
+    ),
+    Action("file_order", "&File order", "&Compare", "comparisons.file_order", (), "list", with_comparison),
+    Action(
+        "break_pair",
+        "&Break this pair",
+        "&Compare",
+        "comparisons.break_pair",
+        (),
+        "x",
+        with_pair,
+        "Both tensors stand alone then, and can be paired with others",
+        separator=True,
+    ),
+    Action("filter", "&Filter", "&View", "focus_filter", (Key.Find,), "filter", with_rows),
     Action("go", "&Go to tensor or command…", "&View", "go_to", ("Ctrl+K", "Ctrl+P"), "search"),
-    Action("expand", "&Expand all", "&View", "expand_all", ("Ctrl++",), "chevd", with_tree, separator=True),
-    Action("collapse", "&Collapse all", "&View", "collapse_all", ("Ctrl+-",), "chev", with_tree),
+    Action("expand", "&Expand all", "&View", "expand_all", ("Ctrl++",), "chevd", with_rows, separator=True),
+    Action("collapse", "&Collapse all", "&View", "collapse_all", ("Ctrl+-",), "chev", with_rows),
     Action(
         "columns",
         "Col&umns…",
@@ -489,7 +570,7 @@ ACTIONS: Final = (
     ),
     Action("next_tab", "&Next tab", "&View", "next_tab", ("Ctrl+Tab",), "next", with_tabs, separator=True),
     Action("previous_tab", "&Previous tab", "&View", "previous_tab", ("Ctrl+Shift+Tab",), "prev", with_tabs),
-    Action("next_pane", "Next p&ane", "&View", "next_pane", ("F6",), "arrow", with_tree),
+    Action("next_pane", "Next p&ane", "&View", "next_pane", ("F6",), "arrow", with_rows),
     Action("theme", "Light or &dark", "&View", "toggle_theme", ("Ctrl+Shift+L",), "moon", separator=True),
     Action("theme_system", "&Theme of the desktop", "&View", "follow_system_theme", (), ""),
     Action("full_screen", "F&ull screen", "&View", "toggle_full_screen", ("F11",), ""),

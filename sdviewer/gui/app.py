@@ -76,8 +76,11 @@ def make_window(settings: Settings, pool: NumbersPool, journals: Path | None = N
     return window
 
 
-def run(paths: Sequence[str], started: DocumentWorker | None = None) -> int:
-    """Show the window with these files until it is closed; `started` is as `MainWindow.open_paths` has it."""
+def run(paths: Sequence[str], started: DocumentWorker | None = None, *, compare: bool = False) -> int:
+    """Show the window with these files until it is closed; `started` is as `MainWindow.open_paths` has it.
+
+    `compare`: with two beside each other.
+    """
     app = make_application()
     settings = Settings()
     resources.dress(app, settings.get("appearance/theme"))
@@ -85,7 +88,7 @@ def run(paths: Sequence[str], started: DocumentWorker | None = None) -> int:
     window = make_window(settings, pool, user_state_path("sdviewer") / "journals")
     window.resize(window.size().boundedTo(room_on(window.screen())))
     window.show()
-    window.open_paths(list(paths), started)
+    window.take(list(paths), started, compare=compare)
     window.recovery.look()
     arrivals = Arrivals()
     arrivals.arrived.connect(lambda request: _take(window, request), Qt.ConnectionType.QueuedConnection)
@@ -111,14 +114,14 @@ def _take(window: MainWindow, request: OpenRequest) -> None:
     """Open what another start was asked for, and come to the front."""
     if request.activation_token:
         os.environ["XDG_ACTIVATION_TOKEN"] = request.activation_token
-    window.open_paths(list(request.paths))
+    window.take(list(request.paths), compare=request.compare)
     window.setWindowState(window.windowState() & ~Qt.WindowState.WindowMinimized)
     window.raise_()
     window.activateWindow()
 
 
 def _tell_surprise(window: MainWindow, details: str) -> None:
-    page = window.current_page()
+    page = window.current_page() or window.comparisons.page
     if page is not None:
         page.banner.tell(
             "error", "Something went wrong in sdviewer.", "Your file was not changed and no edit is lost.", details

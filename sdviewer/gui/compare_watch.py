@@ -1,4 +1,4 @@
-"""The numbers of all pairs of a comparison: measured at once, what is in sight first, as a document's statistics are."""
+"""The numbers of all pairs of a comparison: measured at once, what is in sight first, as those of a document are."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WORDS: Final = ("Compared", "Compare")
 class CompareWatch(SurveyWatch):
     """The one survey of a comparison. Its "tensors" are pairs."""
 
-    service = "pair survey"
+    service = "pair_survey"
     nothing = Surveyed(words=WORDS)
 
     def __init__(self, jobs: Jobs, tell: Callable[..., Any], parent: QObject) -> None:
@@ -25,14 +25,13 @@ class CompareWatch(SurveyWatch):
         self._pairs: Buffers = {}
         self.measured = self._begins_with
 
-    def compare(self, a: tuple[str, Mapping[str, int]], b: tuple[str, Mapping[str, int]], pairs: memoryview) -> None:
-        """Begin with the pairs of two files, each a path and an identity."""
+    def compare(self, a: Mapping[str, Any], b: Mapping[str, Any], pairs: memoryview, nbytes: int) -> None:
+        """Begin with the pairs of two files (engine.pair_survey), which hold so many bytes together."""
         self.stop()
         self._say(self.nothing)
-        self._sides = {name: {"path": path, "identity": dict(identity)} for name, (path, identity) in
-                       (("a", a), ("b", b))}
+        self._sides = {"a": dict(a), "b": dict(b)}
         self._pairs = {"pairs": pairs}
-        self._nbytes = int(a[1]["size"]) + int(b[1]["size"])
+        self._nbytes = nbytes
         self._asked_for = False
         self._begin_now()
 

@@ -5,7 +5,7 @@ The only mutable object of its tab, as `session` is of a document's. Nothing of 
 
 from __future__ import annotations
 
-import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -92,6 +92,8 @@ class ComparisonSession(QObject):
     def __init__(self, a: str, b: str, pool: NumbersPool, recipe: str = "") -> None:
         super().__init__()
         self.a, self.b = a, b
+        self.path = a
+        """Of which file a plot is when it is kept as a file."""
         self.recipe = recipe
         """What is carried out on A first, as text."""
         self.pool = pool
@@ -113,6 +115,9 @@ class ComparisonSession(QObject):
         self._opening: Job | None = None
         self._died = False
         self._told_job = ("", -1.0)
+        self.took = ""
+        """How long all pairs took, in words."""
+        self._began = 0.0
         self.watch = CompareWatch(self.jobs, self._take_numbers, self)
         self.watch.changed.connect(self._surveyed)
         self.watch.job_changed.connect(self._tell_job)
@@ -124,11 +129,6 @@ class ComparisonSession(QObject):
         self._poll.timeout.connect(self.look_at_disk)
 
     # What it is called
-
-    @property
-    def path(self) -> str:
-        """The file that is compared."""
-        return self.a
 
     @property
     def names(self) -> tuple[str, str]:
@@ -189,9 +189,12 @@ class ComparisonSession(QObject):
     def _take_pairs(self, body: Body, buffers: Buffers) -> None:
         """The pairs are there: measure them."""
         self.info = body
-        a, b = ((str(card["path"]), card["identity"]) for card in (body["a"], body["b"]))
+        self._began, self.took = time.monotonic(), ""
+        a, b = ({name: card[name] for name in ("path", "identity")} for card in (body["a"], body["b"]))
+        if self.recipe:
+            a["recipe"] = self.recipe
         if int(body["to_measure"]):
-            self.watch.compare(a, b, buffers["pairs"])
+            self.watch.compare(a, b, buffers["pairs"], int(body["a"]["size"]) + int(body["b"]["size"]))
         else:
             self.watch.stop()
 
@@ -217,6 +220,7 @@ class ComparisonSession(QObject):
         """A is B and B is A."""
         turned = self.matching
         self.a, self.b = self.b, self.a
+        self.path = self.a
         self.recipe = ""
         self.matching = replace(
             turned,
@@ -359,6 +363,8 @@ class ComparisonSession(QObject):
         self.numbers = {name: buffers[name] for name in ("status", "change", "cosine")}
 
     def _surveyed(self) -> None:
+        if self.watch.known.state == "done":
+            self.took = f" in {text.seconds(time.monotonic() - self._began)}"
         self.survey_changed.emit()
         if self.watch.known.state in ("done", "offered"):
             self.ask("fold", {"selected": self._chosen()}, self._folded, lane="fold")
@@ -409,6 +415,16 @@ class ComparisonSession(QObject):
     # Anything else
 
     @property
+    def is_settled(self) -> bool:
+        """Whether all that will be compared by itself is."""
+        return self.state == "open" and self.watch.known.state != "measuring" and not self.jobs.busy("fold")
+
+    @property
+    def has_pair(self) -> bool:
+        """Whether what is selected is a pair of two tensors."""
+        return bool(self.facts.get("tensors")) and min(self.facts["tensors"]) >= 0
+
+    @property
     def job(self) -> tuple[str, float]:
         """What runs that is worth a word, and how far it is."""
         return self._told_job
@@ -423,9 +439,7 @@ class ComparisonSession(QObject):
 
     def ask(self, name: str, params: Mapping[str, Any], done: Any, failed: Any = None, *, lane: str = "") -> Job:
         """Ask the worker; `params` are about rows of the sheet that is shown."""
-        return self.jobs.run(
-            lane, lambda d, f, p: self._request(name, params, d, f, p), done, failed or self._trouble
-        )
+        return self.jobs.run(lane, lambda d, f, p: self._request(name, params, d, f, p), done, failed or self._trouble)
 
     def _request(self, name: str, params: Mapping[str, Any], done: Any, failed: Any, progressed: Any) -> Request:
         return self._worker.request(name, {**params, "sheet": self._sheet_number}, done, failed, progressed)
@@ -485,7 +499,7 @@ def short_names(a: str, b: str) -> tuple[str, str]:
         names = [one.name, other.name]
     else:
         names = [one.stem or a, other.stem or b]
-        alike = len(os.path.commonprefix(names))
+        alike = next((at for at, (x, y) in enumerate(zip(*names, strict=False)) if x != y), min(map(len, names)))
         cut = max(names[0].rfind(mark, 0, alike) for mark in "_-. ") + 1
         names = [name[cut:] or name for name in names]
     return text.visible(names[0], 60), text.visible(names[1], 60)

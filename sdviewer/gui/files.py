@@ -57,6 +57,7 @@ class Documents(Protocol):
     def current_session(self) -> Session | None: ...
     def reload_current(self) -> None: ...
     def remove_tab(self, session: Session) -> None: ...
+    def compare(self, a: str, b: str) -> None: ...
 
 
 class Files:
@@ -66,7 +67,7 @@ class Files:
         self._window = window
         self._documents = documents
         self._settings = settings
-        self._closed: list[str] = []
+        self._closed: list[tuple[str, ...]] = []
         # Sessions that go as soon as their copy is saved.
         self._leaving: set[Session] = set()
 
@@ -149,15 +150,18 @@ class Files:
             session.check_contents()
 
     def reopen_tab(self) -> None:
-        """The file closed last."""
-        if self._closed:
-            self._documents.open_paths([self._closed.pop()])
+        """The file, or the comparison, closed last."""
+        if not self._closed:
+            return
+        paths = self._closed.pop()
+        if len(paths) == 2:
+            self._documents.compare(*paths)
+        else:
+            self._documents.open_paths(list(paths))
 
-    def close_tab(self) -> None:
-        """Close the tab in front."""
-        session = self._documents.current_session()
-        if session is not None:
-            self.close_session(session)
+    def closed(self, paths: tuple[str, ...]) -> None:
+        """A tab of one file, or of two that were compared, is gone."""
+        self._closed.append(paths)
 
     def close_session(self, session: Session) -> bool:
         """Close a tab, after one question where steps would be lost. False: it stays, or goes when it is saved."""
@@ -175,7 +179,7 @@ class Files:
             return False
         if answer == "cancel":
             return False
-        self._closed.append(session.path)
+        self.closed((session.path,))
         self._documents.remove_tab(session)
         return True
 
@@ -200,7 +204,7 @@ class Files:
     def _saved(self, session: Session) -> None:
         if session in self._leaving:
             self._leaving.discard(session)
-            self._closed.append(session.path)
+            self.closed((session.path,))
             self._documents.remove_tab(session)
 
     def ask_about_loss(self, session: Session) -> Answer:

@@ -34,6 +34,8 @@ from sdviewer.core import text
 from sdviewer.engine.client import DocumentWorker, NumbersPool
 from sdviewer.gui import icons, resources, widgets
 from sdviewer.gui.actions import ACTIONS, MENUS, SUBMENU_ICONS, SUBMENUS, State, sequences
+from sdviewer.gui.comparison import ComparisonSession
+from sdviewer.gui.comparisons import Comparisons, comparison_words
 from sdviewer.gui.dialogs.forms import FORMS
 from sdviewer.gui.dialogs.palette import CommandPalette
 from sdviewer.gui.dialogs.shortcuts import ShortcutsDialog
@@ -42,6 +44,7 @@ from sdviewer.gui.editing import Editing, has_value
 from sdviewer.gui.files import Files, log_for_tests
 from sdviewer.gui.mnemonics import follow_alt, show_letters
 from sdviewer.gui.models.tree_model import known_columns
+from sdviewer.gui.panels.compare.page import ComparePage
 from sdviewer.gui.panels.document_page import DocumentPage
 from sdviewer.gui.panels.recipe_panel import RecipePanel
 from sdviewer.gui.panels.start_page import StartPage
@@ -79,6 +82,8 @@ class MainWindow(QMainWindow):
         self.actions_by_id: dict[str, QAction] = {}
         self.start = StartPage(settings)
         self.tabs = DocumentTabs()
+        self.comparisons = Comparisons(self, self.tabs, pool, settings)
+        self.comparisons.open_paths = self.open_paths
         self.status = StatusBar()
         self._survey_state = ""
         self._go_field = _GoField()
@@ -152,6 +157,8 @@ class MainWindow(QMainWindow):
         row.setContentsMargins(14, 0, 18, 0)
         row.setSpacing(8)
         row.addWidget(self._tool_button("open", with_text=True))
+        row.addSpacing(8)
+        row.addWidget(self._tool_button("compare", with_text=True))
         row.addSpacing(16)
         row.addWidget(self._tool_button("undo"))
         row.addWidget(self._tool_button("redo"))
@@ -180,7 +187,11 @@ class MainWindow(QMainWindow):
         self.start.shortcuts_requested.connect(self.show_shortcuts)
         self.recovery.left_behind.connect(self.start.show_unsaved)
         self.tabs.open_requested.connect(self.files.open_dialog)
-        self.tabs.close_requested.connect(lambda page: self.files.close_session(page.session))
+        self.tabs.close_requested.connect(self._close_page)
+        self.tabs.compare_requested.connect(self.comparisons.ask_with)
+        self.comparisons.changed.connect(self._comparison_changed)
+        self.comparisons.cursor_moved.connect(self.status.show_cursor)
+        self.comparisons.job_changed.connect(self._show_comparison_job)
         self.tabs.currentChanged.connect(self._show_front)
         self.status.cancel_requested.connect(self._cancel_job)
         self.status.security_requested.connect(self.show_security)
@@ -267,7 +278,7 @@ class MainWindow(QMainWindow):
 
     def reload_current(self) -> None:
         """Read the file in front again."""
-        page = self.current_page()
+        page = self.current_page() or self.comparisons.page
         if page is not None:
             page.reload()
 
@@ -280,6 +291,29 @@ class MainWindow(QMainWindow):
                 session.close()
                 page.deleteLater()
         self._show_front()
+
+    def _close_page(self, page: DocumentPage | ComparePage) -> None:
+        if isinstance(page, ComparePage):
+            self.files.closed(self.comparisons.close(page))
+        else:
+            self.files.close_session(page.session)
+
+    def close_tab(self) -> None:
+        """The tab in front."""
+        page = self.tabs.currentWidget()
+        if isinstance(page, (DocumentPage, ComparePage)):
+            self._close_page(page)
+
+    def take(self, paths: list[str], started: DocumentWorker | None = None, *, compare: bool = False) -> None:
+        """What somebody asked for on the command line, or by a drop; `started` is as `open_paths` has it."""
+        if compare and len(paths) == 2:
+            self.compare(*paths)
+        else:
+            self.open_paths(paths, started)
+
+    def compare(self, a: str, b: str) -> None:
+        """Two files beside each other."""
+        self.comparisons.compare(a, b)
 
     def _opened(self, page: DocumentPage) -> None:
         session = page.session
@@ -298,8 +332,11 @@ class MainWindow(QMainWindow):
     def _show_front(self) -> None:
         """Title, status and commands of the document in front; the start page where there is none."""
         page = self.current_page()
-        self._stack.setCurrentWidget(self.tabs if page is not None else self.start)
-        if page is None:
+        comparison = self.comparisons.session
+        self._stack.setCurrentWidget(self.tabs if self.tabs.count() else self.start)
+        if comparison is not None:
+            self._show_comparison(comparison)
+        elif page is None:
             self.setWindowTitle("sdviewer")
             self.setWindowModified(False)
             self.status.hide()
@@ -315,6 +352,23 @@ class MainWindow(QMainWindow):
             self.status.show()
         self._refresh_actions()
 
+    def _show_comparison(self, session: ComparisonSession) -> None:
+        self.setWindowTitle(f"{session.name} — sdviewer")
+        self.setWindowModified(False)
+        opened = session.state == "open"
+        self.status.show_document(comparison_words(session) if opened else "", opened)
+        self.status.show_job(*session.job)
+        self.status.show_offer(*session.watch.known.offer())
+        self.status.show()
+
+    def _comparison_changed(self) -> None:
+        if self.comparisons.page is not None or not self.tabs.count():
+            self._show_front()
+
+    def _show_comparison_job(self, session: ComparisonSession, words: str, fraction: float) -> None:
+        if session is self.comparisons.session:
+            self.status.show_job(words, fraction)
+
     def _show_survey(self, page: DocumentPage) -> None:
         if page is self.current_page():
             known = page.session.survey.known
@@ -327,17 +381,26 @@ class MainWindow(QMainWindow):
         if page is self.current_page():
             self.status.show_job(words, fraction)
 
+    def _front(self) -> Session | ComparisonSession | None:
+        """What is in front, a document or a comparison."""
+        return self.current_session() or self.comparisons.session
+
     def _cancel_job(self) -> None:
-        session = self.current_session()
-        if session is not None:
-            session.cancel_job()
+        if (front := self._front()) is not None:
+            front.cancel_job()
 
     # Commands
 
     def _refresh_actions(self) -> None:
         page = self.current_page()
         session = page.session if page is not None else None
-        state = State(tabs=self.tabs.count())
+        comparison = self.comparisons.session
+        state = State(
+            tabs=self.tabs.count(),
+            comparison=comparison is not None and comparison.state == "open",
+            pair=comparison is not None and comparison.has_pair,
+            not_measurable=comparison.watch.not_measurable if comparison is not None else "",
+        )
         if page is not None and session is not None and session.state == "open":
             # What is selected and not seen is not edited.
             hidden = "" if page.shows_tree else "Show the tensors first (Ctrl+1)."
@@ -390,15 +453,18 @@ class MainWindow(QMainWindow):
 
     def focus_filter(self) -> None:
         """The field above the tree."""
-        page = self.current_page()
-        if page is not None:
-            page.tree.filter.setFocus(Qt.FocusReason.ShortcutFocusReason)
-            page.tree.filter.selectAll()
+        page, comparison = self.current_page(), self.comparisons.page
+        field = page.tree.filter if page is not None else comparison.pairs.filter if comparison is not None else None
+        if field is not None:
+            field.setFocus(Qt.FocusReason.ShortcutFocusReason)
+            field.selectAll()
 
     def measure_all(self) -> None:
         """The statistics of every tensor of the file in front."""
         if session := self.current_session():
             session.survey.measure()
+        elif comparison := self.comparisons.session:
+            comparison.measure()
 
     def choose_columns(self) -> None:
         """Which columns the tree has."""
@@ -408,13 +474,13 @@ class MainWindow(QMainWindow):
 
     def expand_all(self) -> None:
         """All rows of the tree."""
-        if session := self.current_session():
-            session.expand_all()
+        if front := self._front():
+            front.expand_all()
 
     def collapse_all(self) -> None:
         """Only the top rows."""
-        if session := self.current_session():
-            session.collapse_all()
+        if front := self._front():
+            front.collapse_all()
 
     def show_overview(self) -> None:
         """The file as a whole."""
@@ -463,6 +529,8 @@ class MainWindow(QMainWindow):
         """From the tree to the details and back."""
         page = self.current_page()
         if page is None:
+            if (comparison := self.comparisons.page) is not None:
+                comparison.next_pane()
             return
         if page.tree.view.hasFocus():
             page.detail.tensor_page.views.segments.setFocus()
@@ -555,10 +623,8 @@ class MainWindow(QMainWindow):
         super().changeEvent(event)
         if event.type() == QEvent.Type.ActivationChange:
             show_letters(self, False)
-        if event.type() == QEvent.Type.ActivationChange and self.isActiveWindow():
-            session = self.current_session()
-            if session is not None:
-                session.look_at_disk()
+        if event.type() == QEvent.Type.ActivationChange and self.isActiveWindow() and (front := self._front()):
+            front.look_at_disk()
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         if event.mimeData().hasFormat(ROWS_MIME):
@@ -577,7 +643,8 @@ class MainWindow(QMainWindow):
             return
         event.acceptProposedAction()
         recipes = [path for path in paths if path.endswith(".toml")]
-        self.open_paths([path for path in paths if path not in recipes])
+        checkpoints = [path for path in paths if path not in recipes]
+        self.take(checkpoints, compare=len(checkpoints) == 2)
         for path in recipes[:1]:
             self.editing.take_recipe(path)
 
@@ -591,6 +658,8 @@ class MainWindow(QMainWindow):
         self.settings.set_state("geometry", QByteArray(self.saveGeometry()))
         for page in self.tabs.pages():
             self.remove_tab(page.session)
+        for comparison in self.tabs.comparisons():
+            self.comparisons.close(comparison)
         event.accept()
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 
 from PySide6.QtCore import QEventLoop, QSize, QTimer
 
 from sdviewer.engine.client import NumbersPool
 from sdviewer.errors import SaveError, UsageError
+from sdviewer.gui.comparison import ComparisonSession
+from sdviewer.gui.jobs import Body
 from sdviewer.gui.main_window import MainWindow
 from sdviewer.gui.panels.document_page import DocumentPage
 from sdviewer.gui.plots.library import library
@@ -18,11 +21,17 @@ LONGEST = 120_000
 
 
 def screenshot(
-    out: str, path: str | None, *, theme: str = "light", select: str | None = None, size: tuple[int, int] = (1440, 900)
+    out: str,
+    paths: Sequence[str],
+    *,
+    theme: str = "light",
+    select: str | None = None,
+    size: tuple[int, int] = (1440, 900),
 ) -> int:
-    """Draw the window with the file at `path` (none: the start page) into a PNG at `out`; the exit code.
+    """Draw the window with a file, or with two that are compared, (none: the start page) into a PNG at `out`.
 
-    `select` is a key; without it the largest tensor with two dimensions is shown. `size` is in pixels.
+    `select` is a key; without it the largest tensor with two dimensions is shown, of two files the pair that changed
+    most. `size` is in pixels. Returns the exit code.
 
     Raises:
         UsageError: no theme of this name, no such key.
@@ -45,7 +54,7 @@ def screenshot(
     window.resize(QSize(*size))
     window.show()
     try:
-        code = _show_file(window, path, select) if path is not None else 0
+        code = _show(window, paths, select)
         app.processEvents()
         picture = window.grab()
         if not picture.save(out, "PNG"):
@@ -54,6 +63,57 @@ def screenshot(
         window.close()
         pool.stop()
     return code
+
+
+def _show(window: MainWindow, paths: Sequence[str], select: str | None) -> int:
+    if len(paths) == 2:
+        return _show_comparison(window, paths[0], paths[1], select)
+    return _show_file(window, paths[0], select) if paths else 0
+
+
+def _show_comparison(window: MainWindow, a: str, b: str, select: str | None) -> int:
+    """Compare two files and wait until all pairs are compared and one of them is drawn; 3 where one cannot be read."""
+    page = window.comparisons.compare(a, b)
+    session = page.session
+    loop = QEventLoop()
+    timer = QTimer(singleShot=True)
+    timer.timeout.connect(loop.quit)
+    timer.start(LONGEST)
+    session.open_failed.connect(loop.quit)
+
+    def settle(body: object, buffers: object) -> None:
+        if session.is_settled:
+            loop.quit()
+
+    session.where_changed.connect(settle)
+    loop.exec()
+    session.where_changed.disconnect(settle)
+    if session.state != "open":
+        path = session.failure.get("path") or a
+        sys.stderr.write(f"sdviewer: {path}: {session.failure.get('message', 'it could not be opened')}.\n")
+        return 3
+    row = _pair_of(session, select, loop)
+    if row >= 0 and row != session.selected:
+        session.reveal(row)
+    page.pair.finished.connect(lambda: loop.quit() if row < 0 or session.facts.get("row") == row else None)
+    loop.exec()
+    return 0
+
+
+def _pair_of(session: ComparisonSession, select: str | None, loop: QEventLoop) -> int:
+    """The row of a key; without one the pair that changed most."""
+    found: list[int] = []
+
+    def answered(body: Body, buffers: object) -> None:
+        found.extend(int(row) for row, key in body["rows"] if select is None or key == select)
+        loop.quit()
+
+    params = {"most_changed": True, "limit": 1} if select is None else {"text": select, "limit": 10_000}
+    session.ask("find", params, answered)
+    loop.exec()
+    if not found and select is not None:
+        raise UsageError(f"there is no tensor {select!r}", path=session.a)
+    return found[0] if found else -1
 
 
 def _show_file(window: MainWindow, path: str, select: str | None) -> int:

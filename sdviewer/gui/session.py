@@ -135,6 +135,11 @@ class Session(QObject):
         """The file's own name, printable."""
         return text.visible(Path(self.path).name or self.path, 120)
 
+    @property
+    def tip(self) -> str:
+        """Where the file lies, printable."""
+        return text.visible(self.path, 400)
+
     # Opening
 
     def open(self) -> None:

@@ -192,7 +192,8 @@ class SurveyWatch(QObject):
         if self.known.state:
             return  # somebody asked for it meanwhile
         if known == self._tensors:
-            self._say(replace(self.nothing, state="done", known=known, tensors=known, nbytes=self._nbytes, fraction=1.0))
+            done = replace(self.nothing, state="done", known=known, tensors=known)
+            self._say(replace(done, nbytes=self._nbytes, fraction=1.0))
         elif self._slow:
             why = "It took long to open"
             self._say(replace(self.nothing, state="offered", known=known, tensors=self._tensors, why=why))
@@ -351,5 +352,6 @@ class SurveyWatch(QObject):
             return
         self.known = known
         running = known.state == "measuring" and known.tensors > 0
-        self.job_changed.emit(f"{known.words[0]} {known.counts}" if running else "", known.fraction if running else -1.0)
+        words = f"{known.words[0]} {known.counts}" if running else ""
+        self.job_changed.emit(words, known.fraction if running else -1.0)
         self.changed.emit()

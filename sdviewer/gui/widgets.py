@@ -244,7 +244,7 @@ class Chip(QPushButton):
         self.setText(text)
         set_property(self, "tone", tone or None)
         if icon_name:
-            token = {"warn": "warn", "shape": "S", "ok": "ok"}.get(tone, "text2")
+            token = {"warn": "warn", "shape": "S", "ok": "ok", "a": "A", "b": "B"}.get(tone, "text2")
             self.setIcon(icons.icon(icon_name, token))
             self.setIconSize(QSize(13, 13))
 

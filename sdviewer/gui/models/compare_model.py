@@ -19,7 +19,7 @@ HEADERS: Final = (
     "",
     "Name in B",
     "Shape",
-    "\N{DOUBLE VERTICAL LINE}B \N{MINUS SIGN} A\N{DOUBLE VERTICAL LINE} / \N{DOUBLE VERTICAL LINE}A\N{DOUBLE VERTICAL LINE}",
+    "‖B \N{MINUS SIGN} A‖ / ‖A‖",
     "cos",
 )
 SORT_KEYS: Final = ("name", "shape_a", "status", "name", "shape_b", "rel_l2", "cosine")

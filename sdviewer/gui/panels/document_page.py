@@ -83,7 +83,7 @@ class DocumentPage(QWidget):
         self.bar = DocumentBar()
         self.bar.chosen.connect(self.show_view)
         self.bar.hide()
-        self._opening = _OpeningPage(session.name)
+        self._opening = OpeningPage(session.name)
         self._left = _splitter(Qt.Orientation.Vertical)
         self.splitter = _splitter(Qt.Orientation.Horizontal)
         self._stack = QStackedWidget()
@@ -577,7 +577,7 @@ def _splitter(orientation: Qt.Orientation) -> QSplitter:
     return made
 
 
-class _OpeningPage(QWidget):
+class OpeningPage(QWidget):
     """Nothing at first, then words, then a bar and Cancel."""
 
     def __init__(self, name: str) -> None:

@@ -6,8 +6,8 @@ from PySide6.QtCore import QEvent, QPoint, QSize, Qt, Signal
 from PySide6.QtGui import QEnterEvent, QMouseEvent
 from PySide6.QtWidgets import QHBoxLayout, QMenu, QTabBar, QTabWidget, QToolButton, QWidget
 
-from sdviewer.core import text
 from sdviewer.gui import icons, widgets
+from sdviewer.gui.panels.compare.page import ComparePage
 from sdviewer.gui.panels.document_page import DocumentPage
 from sdviewer.gui.plain import plain_tip
 
@@ -41,7 +41,8 @@ class _Bar(QTabBar):
 class DocumentTabs(QTabWidget):
     """One tab a document."""
 
-    close_requested = Signal(object)  # DocumentPage
+    close_requested = Signal(object)  # DocumentPage or ComparePage
+    compare_requested = Signal(str)  # the file that is compared with another
     open_requested = Signal()
 
     def __init__(self) -> None:
@@ -68,10 +69,10 @@ class DocumentTabs(QTabWidget):
         holder.setFixedHeight(38)
         self.setCornerWidget(holder)
 
-    def add_page(self, page: DocumentPage) -> None:
-        """Put a document into a tab and to the front."""
-        index = self.addTab(page, icons.icon("file"), _escaped(page.session.name))
-        self.setTabToolTip(index, plain_tip(text.visible(page.session.path, 400)))
+    def add_page(self, page: DocumentPage | ComparePage, icon: str = "file") -> None:
+        """Put a document or a comparison into a tab and to the front."""
+        index = self.addTab(page, icons.icon(icon), _escaped(page.session.name))
+        self.setTabToolTip(index, plain_tip(page.session.tip))
         cross = widgets.icon_button("x", f"Close {page.session.name}", 11)
         cross.setIconSize(QSize(0, 0))
         cross.setFixedSize(18, 18)
@@ -84,6 +85,17 @@ class DocumentTabs(QTabWidget):
         """All documents, from the left."""
         return [page for i in range(self.count()) if isinstance(page := self.widget(i), DocumentPage)]
 
+    def comparisons(self) -> list[ComparePage]:
+        """All comparisons, from the left."""
+        return [page for i in range(self.count()) if isinstance(page := self.widget(i), ComparePage)]
+
+    def rename(self, page: ComparePage) -> None:
+        """Its files may stand the other way round."""
+        index = self.indexOf(page)
+        if index >= 0:
+            self.setTabText(index, _escaped(page.session.name))
+            self.setTabToolTip(index, plain_tip(page.session.tip))
+
     def mark(self, page: DocumentPage, modified: bool) -> None:
         """A dot behind the name of what is not saved."""
         index = self.indexOf(page)
@@ -93,11 +105,14 @@ class DocumentTabs(QTabWidget):
     def _show_menu(self, position: QPoint) -> None:
         index = self._bar.tabAt(position)
         page = self.widget(index)
-        if not isinstance(page, DocumentPage):
+        if not isinstance(page, (DocumentPage, ComparePage)):
             return
         menu = QMenu(self)
+        if isinstance(page, DocumentPage):
+            path = page.session.path
+            menu.addAction("Compare with…", lambda: self.compare_requested.emit(path))
+            menu.addAction("Copy path", lambda: widgets.copy_text(path))
         menu.addAction("Close", lambda: self.close_requested.emit(page))
-        menu.addAction("Copy path", lambda: widgets.copy_text(page.session.path))
         menu.exec(self._bar.mapToGlobal(position))
 
 

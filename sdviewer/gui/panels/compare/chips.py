@@ -1,0 +1,81 @@
+"""How many pairs have which status; a click shows only those."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QWidget
+
+from sdviewer.core import text
+from sdviewer.gui.flow import FlowLayout
+from sdviewer.gui.models.compare_model import BY_NAME
+from sdviewer.gui.widgets import Chip
+
+TITLES: Final[Mapping[str, str]] = {
+    "changed": "Changed",
+    "identical": "Identical",
+    "close": "Close",
+    "shape": "Shape differs",
+    "dtype": "Type differs",
+    "only_a": "Only in A",
+    "only_b": "Only in B",
+    "ignored": "Ignored",
+    "unreadable": "Unreadable",
+}
+TONES: Final[Mapping[str, str]] = {"shape": "shape", "only_a": "a", "only_b": "b", "unreadable": "shape"}
+ALWAYS: Final = ("changed", "identical")
+ROOM_FOR_ALL_DIGITS: Final = 10_000
+
+
+class StatusChips(QWidget):
+    """`chosen` tells the statuses that are to be shown alone, none for all."""
+
+    chosen = Signal(object)
+
+    def __init__(self) -> None:
+        super().__init__()
+        row = FlowLayout(6)
+        self.setLayout(row)
+        self.all = Chip("All")
+        self.all.setCheckable(True)
+        self.all.setChecked(True)
+        self.all.clicked.connect(lambda: self.choose(()))
+        row.addWidget(self.all)
+        self.chips: dict[str, Chip] = {}
+        for name, title in TITLES.items():
+            chip = self.chips[name] = Chip(title, TONES.get(name, ""), BY_NAME[name].icon)
+            chip.setCheckable(True)
+            chip.clicked.connect(self._clicked)
+            chip.setVisible(name in ALWAYS)
+            row.addWidget(chip)
+
+    def show_counts(self, counts: Mapping[str, int], pairs: int) -> None:
+        """How many there are of each."""
+        self.all.setText(f"All  {self._number(pairs)}")
+        for name, chip in self.chips.items():
+            n = int(counts.get(name, 0))
+            words = f"{TITLES[name]}  {self._number(n)}"
+            if chip.text() != words:
+                chip.setText(words)
+                chip.setAccessibleName(f"{TITLES[name]}, {text.plural(n, 'pair')}")
+            chip.setVisible(bool(n) or name in ALWAYS or chip.isChecked())
+
+    def _number(self, n: int) -> str:
+        return text.count(n) if n < 100 * ROOM_FOR_ALL_DIGITS else text.short_count(n)
+
+    def choose(self, names: tuple[str, ...]) -> None:
+        """Show only pairs of these statuses."""
+        for name, chip in self.chips.items():
+            chip.setChecked(name in names)
+        self._clicked()
+
+    def showing(self) -> list[str]:
+        """The statuses that are shown alone."""
+        return [name for name, chip in self.chips.items() if chip.isChecked()]
+
+    def _clicked(self) -> None:
+        names = self.showing()
+        self.all.setChecked(not names)
+        self.chosen.emit(names)

@@ -1,0 +1,243 @@
+"""One tab of a comparison: both trees at the left, where they differ and one pair at the right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Final
+
+from PySide6.QtCore import QPoint, Qt, QTimer, Signal
+from PySide6.QtWidgets import QSplitter, QStackedWidget, QVBoxLayout, QWidget
+
+from sdviewer.core import text
+from sdviewer.gui import widgets
+from sdviewer.gui.comparison import ComparisonSession
+from sdviewer.gui.jobs import Body, Buffers
+from sdviewer.gui.panels.banner import Banner
+from sdviewer.gui.panels.compare.pair_page import PairPage
+from sdviewer.gui.panels.compare.pairs_panel import PairsPanel
+from sdviewer.gui.panels.compare.where_card import WhereCard
+from sdviewer.gui.panels.document_page import FailedPage, OpeningPage
+from sdviewer.gui.panels.status_bar import CONTAINERS
+from sdviewer.gui.panels.wording import failure_words, sentence
+
+TREE_SHARE: Final = 0.585
+"""Of the width of the page that both trees take at first."""
+
+
+class ComparePage(QWidget):
+    """All that is shown of one comparison."""
+
+    built = Signal()
+    close_requested = Signal()
+    file_chosen = Signal(str)
+    other_requested = Signal(str)
+    menu_requested = Signal(QPoint)
+    cursor_moved = Signal(str)
+    first_painted = Signal()
+
+    def __init__(self, session: ComparisonSession) -> None:
+        super().__init__()
+        self.setObjectName("page")
+        self.session = session
+        self.banner = Banner()
+        self._opening = OpeningPage(session.name)
+        self._opening.cancel.clicked.connect(session.cancel_opening)
+        self.splitter = QSplitter(Qt.Orientation.Horizontal)
+        self.splitter.setChildrenCollapsible(False)
+        self.splitter.setHandleWidth(1)
+        self._stack = QStackedWidget()
+        self._stack.addWidget(self._opening)
+        self._stack.addWidget(self.splitter)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(0)
+        column.addWidget(self.banner)
+        column.addWidget(self._stack, 1)
+        self._told_one = False
+        self._steps: list[Callable[[], object]] = [lambda: self.pairs, lambda: self.where, lambda: self.pair]
+        self._connect()
+
+    # Made one a turn of the event loop: all at once would stall the window
+
+    def build(self) -> None:
+        """Make what a comparison needs, piece by piece; `built` when it is there."""
+        if self._steps:
+            self._steps.pop(0)()
+            QTimer.singleShot(1, self.build)
+        else:
+            self._make_room()
+            self.built.emit()
+
+    @cached_property
+    def pairs(self) -> PairsPanel:
+        """Both trees."""
+        made = PairsPanel(self.session)
+        widgets.polish(made)
+        self.splitter.insertWidget(0, made)
+        made.cards.file_chosen.connect(self.file_chosen)
+        made.cards.other_requested.connect(self.other_requested)
+        made.menu_requested.connect(self.menu_requested)
+        made.view.first_painted.connect(self.first_painted)
+        return made
+
+    @cached_property
+    def _right(self) -> QWidget:
+        made = QWidget()
+        made.setObjectName("page")
+        column = QVBoxLayout(made)
+        column.setContentsMargins(14, 12, 14, 12)
+        column.setSpacing(10)
+        made.setMinimumWidth(380)
+        self.splitter.addWidget(made)
+        self.splitter.setStretchFactor(0, 3)
+        self.splitter.setStretchFactor(1, 2)
+        return made
+
+    @cached_property
+    def where(self) -> WhereCard:
+        """Where they differ."""
+        made = WhereCard()
+        widgets.polish(made)
+        layout = self._right.layout()
+        assert layout is not None
+        layout.addWidget(made)
+        made.pair_chosen.connect(self.session.reveal)
+        return made
+
+    @cached_property
+    def pair(self) -> PairPage:
+        """The pair that is selected."""
+        made = PairPage(self.session, self.session.names)
+        widgets.polish(made)
+        layout = self._right.layout()
+        assert isinstance(layout, QVBoxLayout)
+        layout.addWidget(made, 1)
+        made.cursor_moved.connect(self.cursor_moved)
+        made.node_chosen.connect(self.session.reveal)
+        return made
+
+    def _make_room(self) -> None:
+        width = self.width() or self.window().width()
+        left = round(width * TREE_SHARE)
+        self.splitter.setSizes([left, width - left])
+
+    @cached_property
+    def failed(self) -> FailedPage:
+        """Why the files could not be opened."""
+        made = FailedPage()
+        self._stack.addWidget(made)
+        made.again.clicked.connect(self._open_again)
+        made.close_tab.clicked.connect(self.close_requested)
+        return made
+
+    def _connect(self) -> None:
+        session = self.session
+        session.opened.connect(self._show)
+        session.open_failed.connect(self._show_failure)
+        session.opening_progressed.connect(self._opening.show_progress)
+        session.facts_changed.connect(self._show_facts)
+        session.selection_changed.connect(lambda node: self.pair.show_pair(None) if node < 0 else None)
+        session.where_changed.connect(self._show_where)
+        session.survey_changed.connect(self._tell_one)
+        session.trouble.connect(self._tell_trouble)
+        session.changed_on_disk.connect(self._tell_change)
+        session.no_more_differences.connect(self._tell_no_more)
+
+    def _show(self) -> None:
+        self._opening.end()
+        self._stack.setCurrentWidget(self.splitter)
+        self.pairs.view.setFocus()
+        self.banner.hide()
+        self._told_one = False
+        self._tell_pairing()
+
+    def _open_again(self) -> None:
+        self._opening.begin()
+        self._stack.setCurrentWidget(self._opening)
+        self.session.open()
+
+    def reload(self) -> None:
+        """Read both files again."""
+        self.banner.hide()
+        self.session.open()
+
+    def next_pane(self) -> None:
+        """From the trees to the pair and back."""
+        if self.pairs.view.hasFocus():
+            self.pair.setFocus()
+            self.pair.focusNextChild()
+        else:
+            self.pairs.view.setFocus()
+
+    def _show_failure(self) -> None:
+        self._opening.end()
+        failure = self.session.failure
+        path = str(failure.get("path") or "")
+        name = text.visible(path.rpartition("/")[2], 120) if path else self.session.name
+        self.failed.show_failure(name, path or self.session.tip, failure)
+        self._stack.setCurrentWidget(self.failed)
+
+    def _show_facts(self, facts: Body) -> None:
+        self.pair.show_pair(facts["pair"])
+
+    def _show_where(self, body: Body, buffers: Buffers) -> None:
+        self.where.show_where(body, buffers)
+
+    # The banner
+
+    def _tell_pairing(self) -> None:
+        """What was found out about the files as such."""
+        info = self.session.info
+        if info["one"]:
+            self.banner.tell("info", str(info["one"]), "There is nothing to be compared.")
+        elif info["match"] == "prefix" and info["exchanges"] and not self.session.matching.match:
+            a, b = (text.visible(str(prefix), 60) for prefix in info["exchanges"][0])
+            self.banner.tell("info", _exchange_words(a, b), "Pairs are made after that.")
+
+    def _tell_one(self) -> None:
+        """That both hold the same, once all is compared."""
+        session = self.session
+        counts = session.told.get("counts") or {}
+        pairs = int(session.told.get("pairs", 0))
+        if session.watch.known.state != "done" or self._told_one or session.info.get("one") or not pairs:
+            return
+        if int(counts.get("identical", 0)) == pairs:
+            self._told_one = True
+            a, b = (str(session.info[side]["container"]) for side in "ab")
+            containers = f" in two containers, {CONTAINERS.get(a, a)} and {CONTAINERS.get(b, b)}" if a != b else ""
+            self.banner.tell(
+                "info",
+                f"A and B hold the same tensors{containers}.",
+                f"All {text.plural(pairs, 'pair')} are identical.",
+            )
+
+    def _tell_trouble(self, failure: Body) -> None:
+        what, why = failure_words(failure)
+        self.banner.tell("error", what, why, str(failure.get("details") or ""))
+
+    def _tell_change(self, look: Body) -> None:
+        side = str(look["side"]).upper()
+        words = {
+            "written": "was written to",
+            "replaced": "was replaced",
+            "gone": "is gone",
+            "silent": "does not answer",
+        }
+        if (state := str(look["state"])) in words:
+            why = sentence("what is shown is what was read before")
+            again = () if state in ("gone", "silent") else (("Reload", self.reload),)
+            self.banner.tell("warn", f"File {side} {words[state]}.", why, buttons=again)
+        else:
+            self.banner.hide()
+
+    def _tell_no_more(self, forwards: bool) -> None:
+        self.cursor_moved.emit(f"No difference {'below' if forwards else 'above'}")
+
+
+def _exchange_words(a: str, b: str) -> str:
+    if not a:
+        return f"Keys of B begin with “{b}”, which those of A lack."
+    if not b:
+        return f"Keys of A begin with “{a}”, which those of B lack."
+    return f"Keys that begin with “{a}” in A begin with “{b}” in B."
