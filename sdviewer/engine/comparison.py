@@ -60,7 +60,7 @@ from sdviewer.core.aligned_rows import AlignedRows
 from sdviewer.core.depth import Series, find_series
 from sdviewer.core.paths import dotted
 from sdviewer.core.progress import Progress, no_progress
-from sdviewer.core.shape_relation import relation
+from sdviewer.core.relation import relation
 from sdviewer.engine.compared import Choice, Compared, compare, told
 from sdviewer.engine.document import Document
 from sdviewer.engine.frames import Answer
@@ -76,7 +76,7 @@ from sdviewer.engine.pair_numbers import (
     RowNumbers,
 )
 from sdviewer.errors import UsageError
-from sdviewer.stats.pair_table import COLUMNS, PairTable
+from sdviewer.stats.pair_table import CASTS, COLUMNS, PairTable
 from sdviewer.stats.table import KNOWN, NOT_YET
 
 MOST_COMPONENTS: Final = 40
@@ -84,6 +84,9 @@ MOST_DEPTHS: Final = 200
 MOST_BARS: Final = 12
 MOST_FROZEN: Final = 6
 """Of "Where did it change?": what there is room for."""
+
+MOST_PARTS: Final = 12
+"""Components of a name that are told one by one."""
 
 Params = Mapping[str, Any]
 Handler = Callable[[Params, Progress], Answer]
@@ -334,11 +337,7 @@ class Comparison:
         pair = tree.pair[row]
         leaf = tree.leaf[row]
         kind = "module" if leaf < 0 else "pair" if pair >= 0 else "value"
-        path = [
-            [text.visible(tree.name_a[at] or tree.name_b[at], 200), at]
-            for at in [*tree.ancestors(row), row]
-            if not tree.flags[at] & aligned.FOLD
-        ]
+        path = self._path(row)
         body: dict[str, Any] = {
             "row": row,
             "kind": kind,
@@ -355,10 +354,28 @@ class Comparison:
         }
         return Answer(body)
 
+    def _path(self, row: int) -> list[list[Any]]:
+        """The components of a row's key, each with the row that it leads to; the state dict first, as in a document."""
+        tree = self.tree
+        path: list[list[Any]] = []
+        for at in [*tree.ancestors(row), row]:
+            if tree.flags[at] & aligned.FOLD:
+                continue
+            name = tree.name_a[at] or tree.name_b[at]
+            parts = name.split(".", MOST_PARTS) if tree.leaf[at] < 0 or tree.pair[at] >= 0 else [name]
+            path += [[text.visible(part, 200), at] for part in parts]
+        leaf = tree.leaf[row]
+        if leaf >= 0 and self._compared.leaves[leaf].group == 0:
+            path.insert(0, [self._compared.groups[0].name_a, -1])
+        return path
+
     def _pair_facts(self, pair: int, path: list[list[Any]], row: int) -> dict[str, Any]:
         known, compared = self.known, self._compared
         table = known.table
-        numbers = {name: _number(table[name][pair].item()) for name in COLUMNS} if table["state"][pair] == KNOWN else {}
+        numbers: dict[str, Any] = {}
+        if table["state"][pair] == KNOWN:
+            numbers = {name: _number(table[name][pair].item()) for name in COLUMNS}
+            numbers["cast"] = CASTS[table["cast"][pair]]
         sides = [
             None if tensor < 0 else {**_facts_of(document, tensor), "path": path, "row": row}
             for document, tensor in ((self._a, compared.tensors_a[pair]), (self._b, compared.tensors_b[pair]))
