@@ -14,11 +14,15 @@ from sdviewer.core import text
 from sdviewer.core.aligned import Group, Leaf, Side
 from sdviewer.core.pairing import By, Exchange, Match, Pairing, pair_up, side_of_file, side_of_state_dict
 from sdviewer.core.pairing import Side as Entries
-from sdviewer.core.paths import dotted
-from sdviewer.core.tree import RowKind
+from sdviewer.core.paths import KeyPath, dotted
+from sdviewer.core.tree import RowKind, value_text
+from sdviewer.core.value_diff import value_differences
 from sdviewer.engine.document import Document
 
 ROLES: Final = ("model", "ema", "optimizer", "other")
+
+MOST_VALUE: Final = 200
+"""Characters of a value's text."""
 
 FEWEST: Final = 4
 """Pairs that a prefix exchange must make for being made without being asked for."""
@@ -68,6 +72,7 @@ def compare(a: Document, b: Document, choice: Choice) -> Compared:
     made = Compared()
     for dicts_a, dicts_b in _partners(a, b, choice, made):
         _add_group(made, a, b, dicts_a, dicts_b, choice)
+    _add_values(made, a, b)
     return made
 
 
@@ -162,6 +167,28 @@ def _is_plain(pairing: Pairing, a: Entries, b: Entries) -> bool:
     exchanged = sum(pair.by == "prefix" for pair in pairing.pairs)
     others = sum(pair.by in ("key", "hand") for pair in pairing.pairs)
     return exchanged >= FEWEST and 2 * exchanged >= min(len(a), len(b)) - others
+
+
+def _add_values(made: Compared, a: Document, b: Document) -> None:
+    """The leaves that are no tensors and differ, but for those of state dicts that nothing is compared with."""
+    group = len(made.groups)
+    made.groups.append(Group("values", "values", "dict"))
+    made.roles.append("values")
+    values = [
+        [info for info in document.result.values if not _starts(info.path, document, alone)]
+        for document, alone in ((a, made.alone_a), (b, made.alone_b))
+    ]
+    for order, found in enumerate(value_differences(*values)):
+        sides = [
+            None if info is None else Side(found.dotted, "value", value_text(info.value, MOST_VALUE), order)
+            for info in (found.a, found.b)
+        ]
+        made.leaves.append(Leaf(group, sides[0], sides[1], -1))
+
+
+def _starts(path: KeyPath, document: Document, alone: Sequence[int]) -> bool:
+    dicts = document.checkpoint.state_dicts
+    return any(dicts[at].path and path[: len(dicts[at].path)] == dicts[at].path for at in alone)
 
 
 def _status(a: Entries, i: int, b: Entries, j: int) -> str:

@@ -191,7 +191,7 @@ class Comparison:
         if before is None or words != self._folded:
             tree = align(compared.groups, compared.leaves, words)
             shown = AlignedRows(tree, self._a.result, self._b.result)
-            self._rows = RowNumbers(self.known, tree, 0)
+            self._rows = RowNumbers(self.known, tree)
             shown.keys = self._rows.sort_keys
             shown.set_statuses(self._rows.statuses().tobytes())
             selected = [-1] * len(selected) if before is None else shown.adopt(before, selected)

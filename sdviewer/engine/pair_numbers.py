@@ -18,16 +18,19 @@ from sdviewer.core.aligned import AlignedTree
 from sdviewer.stats.pair_table import CASTS, STATUSES, PairTable
 from sdviewer.stats.table import KNOWN, NOT_YET, UNREADABLE
 
-WORDS: Final = (*STATUSES, "ignored", "mixed", "unreadable")
+WORDS: Final = (*STATUSES, "ignored", "mixed", "unreadable", "value")
 """The word of each code: after those of the table a difference that is not looked at, a module of which parts have
-different statuses, and a pair of which one side cannot be read."""
+different statuses, a pair of which one side cannot be read, and a leaf that is no tensor and differs."""
 
 CODES: Final = {word: code for code, word in enumerate(WORDS)}
 COUNTED: Final = ("identical", "close", "changed", "shape", "dtype", "only_a", "only_b", "ignored", "unreadable")
-DIFFERENT: Final = frozenset(CODES[word] for word in ("changed", "shape", "dtype", "only_a", "only_b"))
+DIFFERENT: Final = frozenset(CODES[word] for word in ("changed", "shape", "dtype", "only_a", "only_b", "value"))
 ALIKE: Final = frozenset(CODES[word] for word in ("identical", "close", "ignored"))
 
-_SEVERITY: Final = ("", "identical", "ignored", "close", "unreadable", "dtype", "changed", "only_a", "only_b", "shape")
+_SEVERITY: Final = (
+    *("", "identical", "ignored", "close", "unreadable", "value"),
+    *("dtype", "changed", "only_a", "only_b", "shape"),
+)
 
 MOST_PAIRS: Final = 0.9
 FAR: Final = 4.0
@@ -102,11 +105,15 @@ class PairNumbers:
 class RowNumbers:
     """The numbers of the rows of one aligned tree."""
 
-    def __init__(self, numbers: PairNumbers, tree: AlignedTree, different_values: int) -> None:
+    def __init__(self, numbers: PairNumbers, tree: AlignedTree) -> None:
         """Leaves that are no pair are values that differ."""
         self._numbers = numbers
         self._tree = tree
-        self.values = different_values
+
+    @property
+    def values(self) -> int:
+        """How many values differ."""
+        return int(np.count_nonzero(self._pair[self._leaf_rows] < 0))
 
     @cached_property
     def _pair(self) -> NDArray[np.int64]:
@@ -149,7 +156,7 @@ class RowNumbers:
 
     def statuses(self) -> Codes:
         """The status of each row: of a module that of all its parts, where they have the same."""
-        leaves = self._of_leaves(self._numbers.statuses(), CODES["changed"])
+        leaves = self._of_leaves(self._numbers.statuses(), CODES["value"])
         least = self._below(np.minimum, leaves, 255)
         most = self._below(np.maximum, leaves, 0)
         made: Codes = np.where(least == most, most, CODES["mixed"]).astype(np.uint8)
@@ -157,7 +164,7 @@ class RowNumbers:
 
     def worst(self) -> Codes:
         """The gravest status at and below each row."""
-        leaves = RANKS[self._of_leaves(self._numbers.statuses(), CODES["changed"])]
+        leaves = RANKS[self._of_leaves(self._numbers.statuses(), CODES["value"])]
         made: Codes = BY_RANK[self._below(np.maximum, leaves, 0)]
         return made
 

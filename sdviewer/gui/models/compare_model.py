@@ -54,6 +54,7 @@ STATUSES: Final = (
     Status("ignored", "eyeoff", "ignored"),
     Status("mixed", "", "several differences"),
     Status("unreadable", "warn", "cannot be read", "S"),
+    Status("value", "neq", "values differ", "text"),
 )
 """By the codes that the worker has for them (engine.pair_numbers.WORDS)."""
 BY_NAME: Final = {status.name: status for status in STATUSES}
@@ -156,7 +157,7 @@ class CompareModel(FlatTreeModel):
         """The cosine with four decimals, and how far it is from 1 where these would not tell."""
         if node >= len(self._cosine) or (found := float(self._cosine[node])) != found:
             return ""
-        return cosine(found)
+        return text.cosine(found)
 
     def sentence(self, node: int) -> str:
         """A row in words, for a screen reader."""
@@ -234,11 +235,3 @@ def percent(ratio: float) -> str:
     if ratio == float("inf"):
         return "\N{INFINITY}"
     return text.percent(ratio) if ratio < 10 else f"{ratio * 100:,.0f} %" if ratio < 1e6 else f"{text.value(ratio)}×"
-
-
-def cosine(found: float) -> str:
-    """`0.9927`; `1 − 3.2e−07` where it would read 1.0000 and is not."""
-    rest = 1 - found
-    if 0 < rest < 5e-5:
-        return f"1 \N{MINUS SIGN} {rest:.1e}".replace("e-", f"e{text.MINUS}")
-    return f"{found:.4f}".replace("-", text.MINUS)

@@ -21,6 +21,7 @@ TITLES: Final[Mapping[str, str]] = {
     "dtype": "Type differs",
     "only_a": "Only in A",
     "only_b": "Only in B",
+    "value": "Values",
     "ignored": "Ignored",
     "unreadable": "Unreadable",
 }
@@ -59,7 +60,7 @@ class StatusChips(QWidget):
             words = f"{TITLES[name]}  {self._number(n)}"
             if chip.text() != words:
                 chip.setText(words)
-                chip.setAccessibleName(f"{TITLES[name]}, {text.plural(n, 'pair')}")
+                chip.setAccessibleName(f"{TITLES[name]}, {text.plural(n, 'value' if name == 'value' else 'pair')}")
             chip.setVisible(bool(n) or name in ALWAYS or chip.isChecked())
 
     def _number(self, n: int) -> str:

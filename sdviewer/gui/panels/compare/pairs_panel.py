@@ -224,7 +224,7 @@ class PairsPanel(QWidget):
         told = self._session.told
         self.model.set_numbers(self._session.numbers, float(told["limit"]))
         self.view.viewport().update()
-        self.chips.show_counts(told["counts"], int(told["pairs"]))
+        self.chips.show_counts({**told["counts"], "value": int(told["values"])}, int(told["pairs"]))
         self._say_place()
 
     def _show_map(self, buffers: Buffers) -> None:

@@ -18,8 +18,8 @@ from sdviewer.gui.plots import colours
 
 SHAPE_WIDTH: Final = 90
 MARK_WIDTH: Final = 34
-CHANGE_WIDTH: Final = 148
-COSINE_WIDTH: Final = 68
+CHANGE_WIDTH: Final = 144
+COSINE_WIDTH: Final = 88
 BAR_WIDTH: Final = 80
 NARROWEST_NAME: Final = 120
 WIDE_ENOUGH: Final = 700
