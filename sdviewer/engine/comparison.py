@@ -25,6 +25,8 @@ number of the sheet, "sheet", and translate `selected`; a question about rows of
     map       {"height": n} -> buffers "status" (uint8) and "change" (float32): of the rows that are visible, in so many
               parts at most, the gravest status and the largest change
     find      {"text", "limit"} -> {"rows": [[row, key]]}; {"most_changed": true, "limit"}: the pairs that changed most
+    partners  {"row", "text", "limit"} -> {"rows": [[tensor, key, shape, whether the shape fits, key of its partner or
+              ""]]}    what of the other side the tensor of a row could be paired with, what fits and is alone first
     changed   {} -> {"state", "young", "file", "side": "a" | "b"}    as that of a document, of the worse of both files
 
     SHEET     {"sheet", "rows_total", "selected": [row | -1], "counts", "limit", "known", "to_measure"}; buffers: the
@@ -55,11 +57,11 @@ from typing import Any, Final
 import numpy as np
 
 from sdviewer.core import aligned, text
-from sdviewer.core.aligned import AlignedTree, align
+from sdviewer.core.aligned import AlignedTree, Side, align
 from sdviewer.core.aligned_rows import AlignedRows
 from sdviewer.core.depth import Series, find_series
 from sdviewer.core.paths import dotted
-from sdviewer.core.progress import Progress, no_progress
+from sdviewer.core.progress import Progress
 from sdviewer.core.relation import relation
 from sdviewer.engine.compared import Choice, Compared, compare, told
 from sdviewer.engine.document import Document
@@ -117,6 +119,7 @@ class Comparison:
             "where": self.where,
             "map": self.map,
             "find": self.find,
+            "partners": self.partners,
             "changed": self.changed,
         }
         self.requests = requests
@@ -146,8 +149,8 @@ class Comparison:
     def open(self, params: Params, progress: Progress) -> Answer:
         """Read both headers, pair up."""
         self._shown = None
-        self._a.open({"path": params["a"], "recipe": params.get("recipe", "")}, _half(progress, 0))
-        self._b.open({"path": params["b"]}, _half(progress, 1))
+        self._a.read(params["a"], params.get("recipe", ""), _half(progress, 0))
+        self._b.read(params["b"], "", _half(progress, 1))
         return self._pair_up(params, Ignored(**params.get("ignored", {})))
 
     def match(self, params: Params, progress: Progress) -> Answer:
@@ -227,6 +230,7 @@ class Comparison:
             "state_dicts": [[text.visible(dotted(d.path), 60), d.role, d.tensors] for at, d in enumerate(dicts)],
             "chosen": chosen,
             "problems": sum(problem.severity != "info" for problem in checkpoint.problems),
+            "steps": sum(step.enabled for step in document.plan.steps) if document.plan is not None else 0,
         }
 
     def _one(self) -> str:
@@ -377,8 +381,11 @@ class Comparison:
             numbers = {name: _number(table[name][pair].item()) for name in COLUMNS}
             numbers["cast"] = CASTS[table["cast"][pair]]
         sides = [
-            None if tensor < 0 else {**_facts_of(document, tensor), "path": path, "row": row}
-            for document, tensor in ((self._a, compared.tensors_a[pair]), (self._b, compared.tensors_b[pair]))
+            None if tensor < 0 else {**_facts_of(document, tensor), "key": key, "path": path, "row": row}
+            for document, tensor, key in (
+                (self._a, compared.tensors_a[pair], self.tree.key_a[row]),
+                (self._b, compared.tensors_b[pair], self.tree.key_b[row]),
+            )
         ]
         words = ""
         if sides[0] is not None and sides[1] is not None and sides[0]["shape"] is not None:
@@ -507,6 +514,36 @@ class Comparison:
         hits.sort()
         return Answer({"rows": [[row, text.visible(key)] for _, row, key in hits[: params["limit"]]]})
 
+    def partners(self, params: Params, progress: Progress) -> Answer:
+        """What could be paired with a tensor by hand."""
+        self._check(params)
+        leaves = self._compared.leaves
+        own = leaves[self.tree.leaf[params["row"]]]
+        in_a = own.a is None  # where the partner is looked for
+        side = own.b if own.a is None else own.a
+        words = params["text"].lower().split()
+        found: list[tuple[bool, bool, int, int, Side, Side | None]] = []
+        for leaf in leaves:
+            other, partner = (leaf.a, leaf.b) if in_a else (leaf.b, leaf.a)
+            if other is None or side is None or leaf.group != own.group or leaf is own:
+                continue
+            if all(word in other.key.lower() for word in words):
+                fits = other.shape == side.shape
+                likeness = _common_end(other.key, side.key)
+                found.append((not fits, partner is not None, -likeness, len(found), other, partner))
+        found.sort(key=lambda one: one[:4])
+        rows = [
+            [
+                other.tensor,
+                text.visible(other.key, 200),
+                other.shape,
+                not unlike,
+                "" if partner is None else partner.key,
+            ]
+            for unlike, _, _, _, other, partner in found[: params["limit"]]
+        ]
+        return Answer({"rows": rows})
+
     def changed(self, params: Params, progress: Progress) -> Answer:
         """Whether both files are still those that were opened."""
         looks = [{**document.changed({}).body, "side": side} for side, document in (("a", self._a), ("b", self._b))]
@@ -516,8 +553,18 @@ class Comparison:
 _WORSE: Final = ("same", "silent", "written", "replaced", "gone")
 
 
-def _facts_of(document: Document, tensor: int) -> Mapping[str, Any]:
-    return document.facts({"row": document.row_of[tensor]}, no_progress).body
+def _facts_of(document: Document, tensor: int) -> dict[str, Any]:
+    """Of the facts that a document tells of a tensor those that do not depend on its tree."""
+    info = document.result.tensors[tensor]
+    facts: dict[str, Any] = {"source": None, "made": None, "params": info.elements, "nbytes": info.nbytes}
+    named = {"name": "" if info.key is None else text.visible(info.key, 300), "dotted": dotted(info.path)}
+    return {**facts, **named, **document.tensor_facts(tensor)}
+
+
+def _common_end(a: str, b: str) -> int:
+    """How many components two keys have in common at their ends."""
+    parts = zip(reversed(a.split(".")), reversed(b.split(".")), strict=False)
+    return next((n for n, (x, y) in enumerate(parts) if x != y), min(a.count("."), b.count(".")) + 1)
 
 
 def _half(progress: Progress, which: int) -> Progress:

@@ -215,13 +215,6 @@ class Document:
         return self._planned.keys.get(state_dict) if self._planned is not None else None
 
     @property
-    def row_of(self) -> Mapping[int, int]:
-        """For each tensor of `result` the row that shows it; put together once."""
-        if not self._row_of:
-            self._row_of = {index: row for row, index in enumerate(self._tree.tensor) if index >= 0}
-        return self._row_of
-
-    @property
     def edited(self) -> int | None:
         """The state dict whose keys the recipe edits, None where it edits none."""
         on_keys = any(step.enabled and not isinstance(step, FileOperation) for step in self._recipe.steps)
@@ -290,10 +283,20 @@ class Document:
 
     def open(self, params: Params, progress: Progress) -> Answer:
         """Read the header, build the tree."""
+        self._read(params["path"], progress)
+        answer = self._replan(params.get("recipe", ""), params.get("selected", ()), strict=False)
+        return Answer({**answer.body, "info": self._info()}, answer.buffers)
+
+    def read(self, path: str, recipe: str, progress: Progress) -> None:
+        """Read the header and carry a recipe out; there is no tree, for somebody who has one of his own."""
+        self._read(path, progress)
+        self._carry_out(recipe, strict=True)
+
+    def _read(self, path: str, progress: Progress) -> None:
         try:
-            checkpoint = open_checkpoint(params["path"], progress=progress)
+            checkpoint = open_checkpoint(path, progress=progress)
         except SDViewerError as error:
-            if _was_just_changed(params["path"]):
+            if _was_just_changed(path):
                 written = "It was changed a moment ago and may still be being written: try again when that is done."
                 error.remedy = f"{error.remedy} {written}".strip()
             raise
@@ -301,36 +304,39 @@ class Document:
         self._numbers = FileNumbers(checkpoint)
         self._hazards, self._damaged = (), ()
         self._watch = Watch(files_of(checkpoint))
-        answer = self._replan(params.get("recipe", ""), params.get("selected", ()), strict=False)
-        return Answer({**answer.body, "info": self._info()}, answer.buffers)
 
     def edit(self, params: Params, progress: Progress) -> Answer:
         """Put another recipe in place of the one there is; where `strict`, one that does not go through is refused."""
         return self._replan(params["recipe"], params.get("selected", ()), strict=params.get("strict", True))
 
     def _replan(self, recipe_text: str, selected: Sequence[int], *, strict: bool) -> Answer:
-        recipe = parse_recipe(recipe_text) if recipe_text.strip() else Recipe()
-        remedy = "Look for an expression with a repetition inside a repetition."
-        with deadline(LONGEST_PLAN, "the recipe takes too long on this file", remedy):
-            plan, failed = carry_out(recipe, self.checkpoint, strict=strict, others=self.others)
-        made = planned(self.checkpoint, plan)
-        result = made.checkpoint
+        self._carry_out(recipe_text, strict=strict)
+        made, result = self._planned, self.result
+        assert made is not None
         tree = build_tree(result, made.keys, made.changes)
         assert self._numbers is not None
         self._tree_numbers = TreeNumbers(self._numbers, tree, result)
         shown = ShownRows(tree, result, self._tree_numbers)
         rows = shown.adopt(self._shown, selected) if self._shown is not None else []
         self._sheet, self._sheet_before = self._sheet + 1, self._shown
-        self._recipe, self._plan, self._tree, self._shown, self._result = recipe, plan, tree, shown, result
-        self._failed, self._planned = failed, made
-        self._roles, self._row_of = None, {}
-        # A step is looked at after the steps before it: with one that failed among them there is no plan to look from.
-        self.recipe_text = recipe_text if failed is None else ""
+        self._tree, self._shown = tree, shown
+        self._roles = None
         buffers, dtypes = sheets.pack(tree)
         self._base_flags = self._marked(buffers["flags"])
         body = {"dtypes": list(dtypes), "rows_total": len(tree), "edit": self._edit_summary(), "selected": rows}
         body["sheet"] = self._sheet
         return Answer(body, {**buffers, **self._visible(), **self._tree_numbers.buffers(self._columns)})
+
+    def _carry_out(self, recipe_text: str, *, strict: bool) -> None:
+        recipe = parse_recipe(recipe_text) if recipe_text.strip() else Recipe()
+        remedy = "Look for an expression with a repetition inside a repetition."
+        with deadline(LONGEST_PLAN, "the recipe takes too long on this file", remedy):
+            plan, failed = carry_out(recipe, self.checkpoint, strict=strict, others=self.others)
+        made = planned(self.checkpoint, plan)
+        self._recipe, self._plan, self._result = recipe, plan, made.checkpoint
+        self._failed, self._planned = failed, made
+        # A step is looked at after the steps before it: with one that failed among them there is no plan to look from.
+        self.recipe_text = recipe_text if failed is None else ""
 
     def _visible(self) -> dict[str, Any]:
         return {"visible": self.shown.visible(), "flags": self.shown.flags(self._base_flags)}
@@ -615,7 +621,7 @@ class Document:
             "leaves": "" if tree.dropped[row] else self._edits.leaves(row),
         }
         if tree.tensor[row] >= 0:
-            facts.update(self._tensor_facts(tree.tensor[row]))
+            facts.update(self.tensor_facts(tree.tensor[row]))
         if tree.entry[row] >= 0:
             facts["key"] = self.key(row)
         if tree.value[row] >= 0:
@@ -631,7 +637,8 @@ class Document:
                 facts["value"] = None if said is None else value_text(said, 20_000)
         return Answer(facts)
 
-    def _tensor_facts(self, index: int) -> dict[str, Any]:
+    def tensor_facts(self, index: int) -> dict[str, Any]:
+        """What the header tells of a tensor of `result`, by its index, and where its bytes lie."""
         info = self.result.tensors[index]
         facts: dict[str, Any] = {
             "class": info.cls,
@@ -672,8 +679,9 @@ class Document:
         """What a tensor is for, under the keys that the recipe gives; what that takes is put together once."""
         if self._roles is None:
             self._roles = Roles(self.result, self._planned.keys if self._planned is not None else None)
+            self._row_of = {index: row for row, index in enumerate(self._tree.tensor) if index >= 0}
         role = self._roles.of(tensor)
-        return None if role is None else role.to_json(self.row_of)
+        return None if role is None else role.to_json(self._row_of)
 
     def _storage_facts(self, index: int, info: TensorInfo) -> dict[str, Any] | None:
         if info.storage is None or info.storage not in self.checkpoint.storages:

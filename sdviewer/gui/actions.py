@@ -39,6 +39,7 @@ class State:
     tabs: int = 0
     comparison: bool = False
     pair: bool = False
+    paired_tensor: bool = False
 
 
 Condition = Callable[[State], str]
@@ -78,6 +79,11 @@ def with_comparison(state: State) -> str:
 def with_pair(state: State) -> str:
     """A pair of two tensors is selected."""
     return with_comparison(state) or ("" if state.pair else "Select a pair of two tensors first.")
+
+
+def with_tensor(state: State) -> str:
+    """A tensor of a comparison is selected, on one side or both."""
+    return with_comparison(state) or ("" if state.paired_tensor else "Select a tensor first.")
 
 
 def with_selection(state: State) -> str:
@@ -463,6 +469,17 @@ ACTIONS: Final = (
     ),
     Action("file_order", "&File order", "&Compare", "comparisons.file_order", (), "list", with_comparison),
     Action(
+        "pair_by_hand",
+        "Pair with another &key…",
+        "&Compare",
+        "comparisons.pair_by_hand",
+        ("Ctrl+L",),
+        "link",
+        with_tensor,
+        "Choose which tensor of the other side belongs to the selected one",
+        separator=True,
+    ),
+    Action(
         "break_pair",
         "&Break this pair",
         "&Compare",
@@ -471,7 +488,6 @@ ACTIONS: Final = (
         "x",
         with_pair,
         "Both tensors stand alone then, and can be paired with others",
-        separator=True,
     ),
     Action("filter", "&Filter", "&View", "focus_filter", (Key.Find,), "filter", with_rows),
     Action("go", "&Go to tensor or command…", "&View", "go_to", ("Ctrl+K", "Ctrl+P"), "search"),

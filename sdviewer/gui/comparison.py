@@ -425,6 +425,11 @@ class ComparisonSession(QObject):
         return bool(self.facts.get("tensors")) and min(self.facts["tensors"]) >= 0
 
     @property
+    def can_pair(self) -> bool:
+        """Whether what is selected is a tensor, of one side or both."""
+        return bool(self.facts.get("tensors"))
+
+    @property
     def job(self) -> tuple[str, float]:
         """What runs that is worth a word, and how far it is."""
         return self._told_job

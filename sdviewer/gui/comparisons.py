@@ -14,6 +14,7 @@ from sdviewer.engine.client import NumbersPool
 from sdviewer.gui import widgets
 from sdviewer.gui.comparison import ComparisonSession
 from sdviewer.gui.dialogs import compare_dialog
+from sdviewer.gui.dialogs.partner_dialog import PartnerDialog
 from sdviewer.gui.files import OPEN_FILTER, log_for_tests
 from sdviewer.gui.panels.compare.page import ComparePage
 from sdviewer.gui.panels.document_page import DocumentPage
@@ -146,6 +147,26 @@ class Comparisons(QObject):
         """As the tensors stand in A."""
         if (page := self.page) is not None:
             page.pairs.sort("natural", False)
+
+    def pair_by_hand(self) -> None:
+        """Choose what the selected tensor is paired with."""
+        session = self.session
+        if session is None or not session.can_pair:
+            return
+        row, (a, b) = session.selected, session.facts["tensors"]
+        in_a = int(a) >= 0
+        dialog = PartnerDialog(self._window, session, row, "B" if in_a else "A")
+
+        def choose(partner: int) -> None:
+            chosen = (int(a), partner) if in_a else (partner, int(b))
+            matching = session.matching
+            hand = tuple(pair for pair in matching.hand if pair[0] != chosen[0] and pair[1] != chosen[1])
+            broken = tuple(pair for pair in matching.broken if pair != chosen)
+            session.match(replace(matching, hand=(*hand, chosen), broken=broken))
+
+        dialog.partner_chosen.connect(choose)
+        dialog.exec()
+        dialog.deleteLater()
 
     def break_pair(self) -> None:
         """Take the selected pair apart."""

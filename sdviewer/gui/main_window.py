@@ -12,6 +12,7 @@ from PySide6.QtGui import (
     QCloseEvent,
     QDragEnterEvent,
     QDragLeaveEvent,
+    QDragMoveEvent,
     QDropEvent,
     QKeyEvent,
     QMouseEvent,
@@ -46,6 +47,7 @@ from sdviewer.gui.mnemonics import follow_alt, show_letters
 from sdviewer.gui.models.tree_model import known_columns
 from sdviewer.gui.panels.compare.page import ComparePage
 from sdviewer.gui.panels.document_page import DocumentPage
+from sdviewer.gui.panels.drop_targets import DropTargets
 from sdviewer.gui.panels.recipe_panel import RecipePanel
 from sdviewer.gui.panels.start_page import StartPage
 from sdviewer.gui.panels.status_bar import StatusBar, document_words
@@ -90,6 +92,7 @@ class MainWindow(QMainWindow):
         self._stack = QStackedWidget()
         self._stack.addWidget(self.start)
         self._stack.addWidget(self.tabs)
+        self._targets = DropTargets(self._stack)
         self.setCentralWidget(self._stack)
         self.setStatusBar(self.status)
         self.setWindowIcon(icons.icon("tensor", "accent"))
@@ -184,6 +187,7 @@ class MainWindow(QMainWindow):
         self.start.open_requested.connect(self.files.open_dialog)
         self.start.folder_requested.connect(self.files.open_folder_dialog)
         self.start.file_chosen.connect(lambda path: self.open_paths([path]))
+        self.start.compare_requested.connect(self.comparisons.ask_with)
         self.start.shortcuts_requested.connect(self.show_shortcuts)
         self.recovery.left_behind.connect(self.start.show_unsaved)
         self.tabs.open_requested.connect(self.files.open_dialog)
@@ -220,6 +224,7 @@ class MainWindow(QMainWindow):
         page.clean_copy_requested.connect(lambda: self.files.ask_and_save(session, "clean"))
         page.elsewhere_requested.connect(lambda: self.files.ask_and_save(session, again=True))
         page.file_chosen.connect(lambda path: self.open_paths([path]))
+        page.compare_requested.connect(self.compare)
         page.tree_shown.connect(self._show_front)
         page.tree_painted.connect(lambda: log_for_tests("painted", session.path))
         page.tree_painted.connect(library().load)
@@ -399,6 +404,7 @@ class MainWindow(QMainWindow):
             tabs=self.tabs.count(),
             comparison=comparison is not None and comparison.state == "open",
             pair=comparison is not None and comparison.has_pair,
+            paired_tensor=comparison is not None and comparison.can_pair,
             not_measurable=comparison.watch.not_measurable if comparison is not None else "",
         )
         if page is not None and session is not None and session.state == "open":
@@ -439,10 +445,13 @@ class MainWindow(QMainWindow):
 
     def go_to(self) -> None:
         """The palette of tensors and commands."""
-        page = self.current_page()
+        page, comparison = self.current_page(), self.comparisons.session
         session = page.session if page is not None and page.session.state == "open" else None
+        compared = comparison if comparison is not None and comparison.state == "open" else None
         commands = [(self.actions_by_id[e.id], e.icon) for e in ACTIONS if e.id in self.actions_by_id and e.id != "go"]
-        palette = CommandPalette(self, session, commands)
+        palette = CommandPalette(self, session or compared, commands)
+        if compared is not None:
+            palette.node_chosen.connect(compared.reveal)
         if page is not None and session is not None:
             palette.node_chosen.connect(page.show_tree)
             palette.node_chosen.connect(session.reveal)
@@ -629,22 +638,35 @@ class MainWindow(QMainWindow):
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         if event.mimeData().hasFormat(ROWS_MIME):
             return  # one of our own tensors: to ask for its file would write it
-        if _local_files(event.mimeData().urls()):
+        if paths := _local_files(event.mimeData().urls()):
             event.acceptProposedAction()
             self.start.set_over(True)
+            page = self.current_page()
+            if len(paths) == 1 and not paths[0].endswith(".toml") and page is not None:
+                self._targets.begin(page.session.name)
+
+    def dragMoveEvent(self, event: QDragMoveEvent) -> None:
+        self._targets.point(self._stack.mapFrom(self, event.position().toPoint()))
 
     def dragLeaveEvent(self, event: QDragLeaveEvent) -> None:
         self.start.set_over(False)
+        self._targets.hide()
 
     def dropEvent(self, event: QDropEvent) -> None:
         self.start.set_over(False)
+        onto = self.current_page() if self._targets.isVisible() else None
+        compares = self._targets.compares(self._stack.mapFrom(self, event.position().toPoint()))
+        self._targets.hide()
         paths = _local_files(event.mimeData().urls())
         if not paths:
             return
         event.acceptProposedAction()
         recipes = [path for path in paths if path.endswith(".toml")]
         checkpoints = [path for path in paths if path not in recipes]
-        self.take(checkpoints, compare=len(checkpoints) == 2)
+        if onto is not None and compares and len(checkpoints) == 1:
+            self.compare(onto.session.path, checkpoints[0])
+        else:
+            self.take(checkpoints, compare=len(checkpoints) == 2)
         for path in recipes[:1]:
             self.editing.take_recipe(path)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from PySide6.QtCore import (
     QAbstractListModel,
@@ -29,7 +29,6 @@ from PySide6.QtWidgets import (
 )
 
 from sdviewer.gui import icons, resources
-from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import Field
 
 MOST_TENSORS: Final = 60
@@ -45,13 +44,20 @@ class Hit:
     icon: str
     node: int = -1
     action: QAction | None = None
+    note: str = ""
 
     @property
     def hint(self) -> str:
-        """The shortcut of a command."""
+        """The shortcut of a command, or what is said of a tensor."""
         if self.action is None:
-            return ""
+            return self.note
         return self.action.shortcut().toString(QKeySequence.SequenceFormat.NativeText)
+
+
+class Finder(Protocol):
+    """Whose tensors are found: the session of a document, or of a comparison."""
+
+    def ask(self, name: str, params: Any, done: Any, failed: Any = None, *, lane: str = "") -> Any: ...
 
 
 class _Hits(QAbstractListModel):
@@ -87,7 +93,7 @@ class _HitDelegate(QStyledItemDelegate):
         icons.paint(painter, hit.icon, rect.left() + 12, rect.center().y() - 7, 15, "text2")
         painter.setFont(resources.font(resources.BASE, mono=hit.node >= 0))
         painter.setPen(resources.colour("text"))
-        room = rect.adjusted(38, 0, -100, 0)
+        room = rect.adjusted(38, 0, -max(100, 24 + 7 * len(hit.hint)), 0)
         shown = painter.fontMetrics().elidedText(hit.words, Qt.TextElideMode.ElideMiddle, room.width())
         painter.drawText(room, int(Qt.AlignmentFlag.AlignVCenter | Qt.TextFlag.TextSingleLine), shown)
         painter.setFont(resources.font(resources.NOTE))
@@ -105,7 +111,7 @@ class CommandPalette(QDialog):
 
     node_chosen = Signal(int)
 
-    def __init__(self, parent: QWidget, session: Session | None, actions: Sequence[tuple[QAction, str]]) -> None:
+    def __init__(self, parent: QWidget, session: Finder | None, actions: Sequence[tuple[QAction, str]]) -> None:
         super().__init__(parent)
         self.setWindowTitle("Go to tensor or command")
         self.setModal(True)

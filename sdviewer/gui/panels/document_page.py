@@ -59,6 +59,7 @@ class DocumentPage(QWidget):
     clean_copy_requested = Signal()
     elsewhere_requested = Signal()
     file_chosen = Signal(str)
+    compare_requested = Signal(str, str)
     tree_shown = Signal()
     columns_chosen = Signal(object)
     tree_painted = Signal()
@@ -327,6 +328,7 @@ class DocumentPage(QWidget):
         self._stack.addWidget(made)
         made.back_requested.connect(self.show_tree)
         made.file_chosen.connect(self.file_chosen)
+        made.compare_requested.connect(self.compare_requested)
         return made
 
     @cached_property

@@ -39,6 +39,7 @@ class ReceiptPage(QScrollArea):
 
     back_requested = Signal()
     file_chosen = Signal(str)
+    compare_requested = Signal(str, str)  # the file that was saved from, and the copy
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,6 +107,7 @@ class ReceiptPage(QScrollArea):
         for name, icon, act, primary in (
             ("Save receipt…", "save", lambda: self._save_receipt(saved, session), False),
             ("Show in folder", "open", lambda: _show_folder(output), False),
+            ("Compare with original", "compare", lambda: self.compare_requested.emit(session.path, output), False),
             ("Keep editing", "undo", self.back_requested.emit, False),
             ("Open saved file", "file", lambda: self.file_chosen.emit(output), True),
         ):

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QKeyEvent, QKeySequence, QMouseEvent
-from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+from PySide6.QtGui import QContextMenuEvent, QKeyEvent, QKeySequence, QMouseEvent
+from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QMenu, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 from sdviewer.core import text
 from sdviewer.gui import widgets
@@ -26,6 +26,7 @@ class StartPage(QScrollArea):
     open_requested = Signal()
     folder_requested = Signal()
     file_chosen = Signal(str)
+    compare_requested = Signal(str)
     shortcuts_requested = Signal()
 
     def __init__(self, settings: Settings) -> None:
@@ -149,6 +150,7 @@ class StartPage(QScrollArea):
         for recent in recents:
             row = _RecentRow(recent, self._unsaved.get(recent.path, 0))
             row.chosen.connect(self.file_chosen)
+            row.compare_requested.connect(self.compare_requested)
             self._list.column.addWidget(row)
 
 
@@ -156,6 +158,7 @@ class _RecentRow(Card):
     """One file opened before: name, folder, numbers, size, when."""
 
     chosen = Signal(str)
+    compare_requested = Signal(str)
 
     def __init__(self, recent: Recent, unsaved: int) -> None:
         super().__init__()
@@ -185,6 +188,14 @@ class _RecentRow(Card):
             grid.setColumnStretch(column, stretch)
         self.column.setContentsMargins(10, 7, 10, 7)
         self.column.addLayout(grid)
+
+    def contextMenuEvent(self, event: QContextMenuEvent) -> None:
+        menu = QMenu(self)
+        menu.addAction("Open", lambda: self.chosen.emit(self._path))
+        menu.addAction("Compare with…", lambda: self.compare_requested.emit(self._path))
+        menu.addAction("Copy path", lambda: widgets.copy_text(self._path))
+        menu.exec(event.globalPos())
+        menu.deleteLater()
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
         if event.button() == Qt.MouseButton.LeftButton and self.rect().contains(event.position().toPoint()):

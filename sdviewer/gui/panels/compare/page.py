@@ -16,6 +16,7 @@ from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.panels.banner import Banner
 from sdviewer.gui.panels.compare.pair_page import PairPage
 from sdviewer.gui.panels.compare.pairs_panel import PairsPanel
+from sdviewer.gui.panels.compare.row_summary import RowSummary
 from sdviewer.gui.panels.compare.where_card import WhereCard
 from sdviewer.gui.panels.document_page import FailedPage, OpeningPage
 from sdviewer.gui.panels.status_bar import CONTAINERS
@@ -79,6 +80,7 @@ class ComparePage(QWidget):
         made.cards.other_requested.connect(self.other_requested)
         made.menu_requested.connect(self.menu_requested)
         made.view.first_painted.connect(self.first_painted)
+        made.view.blinked.connect(lambda on: self.pair.blink(on))
         return made
 
     @cached_property
@@ -110,10 +112,25 @@ class ComparePage(QWidget):
         """The pair that is selected."""
         made = PairPage(self.session, self.session.names)
         widgets.polish(made)
+        self._details.addWidget(made)
+        made.cursor_moved.connect(self.cursor_moved)
+        made.node_chosen.connect(self.session.reveal)
+        return made
+
+    @cached_property
+    def _details(self) -> QStackedWidget:
+        made = QStackedWidget()
         layout = self._right.layout()
         assert isinstance(layout, QVBoxLayout)
         layout.addWidget(made, 1)
-        made.cursor_moved.connect(self.cursor_moved)
+        return made
+
+    @cached_property
+    def summary(self) -> RowSummary:
+        """What is selected and no pair."""
+        made = RowSummary()
+        widgets.polish(made)
+        self._details.addWidget(made)
         made.node_chosen.connect(self.session.reveal)
         return made
 
@@ -151,6 +168,7 @@ class ComparePage(QWidget):
         self.banner.hide()
         self._told_one = False
         self._tell_pairing()
+        self.pair.set_names(self.session.names)
 
     def _open_again(self) -> None:
         self._opening.begin()
@@ -179,7 +197,13 @@ class ComparePage(QWidget):
         self._stack.setCurrentWidget(self.failed)
 
     def _show_facts(self, facts: Body) -> None:
-        self.pair.show_pair(facts["pair"])
+        if facts["pair"] is not None:
+            self._details.setCurrentWidget(self.pair)
+            self.pair.show_pair(facts["pair"])
+        else:
+            self.pair.forget()
+            self.summary.show_row(facts, self.pairs.model.change(int(facts["row"])))
+            self._details.setCurrentWidget(self.summary)
 
     def _show_where(self, body: Body, buffers: Buffers) -> None:
         self.where.show_where(body, buffers)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from PySide6.QtCore import QRect, QRectF, Qt
-from PySide6.QtGui import QBrush, QPainter, QPixmap
+from PySide6.QtCore import QRect, QRectF, Qt, Signal
+from PySide6.QtGui import QBrush, QKeyEvent, QPainter, QPixmap
 from PySide6.QtWidgets import QAbstractItemView
 
 from sdviewer.gui import icons, resources
@@ -188,7 +188,9 @@ def _tile(token: str, strength: float) -> QPixmap:
 
 
 class AlignedView(FlatTreeView):
-    """Both trees, one scroll."""
+    """Both trees, one scroll. `blinked` tells that the key is down that shows A and B in turn."""
+
+    blinked = Signal(bool)
 
     def __init__(self, model: CompareModel) -> None:
         self.painter = AlignedPainter(model)
@@ -196,6 +198,18 @@ class AlignedView(FlatTreeView):
         self.setAccessibleName("Both trees, aligned")
         self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.share_room()
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        if event.key() == Qt.Key.Key_Space and not event.modifiers():
+            if not event.isAutoRepeat():
+                self.blinked.emit(True)
+            return
+        super().keyPressEvent(event)
+
+    def keyReleaseEvent(self, event: QKeyEvent) -> None:
+        if event.key() == Qt.Key.Key_Space and not event.isAutoRepeat():
+            self.blinked.emit(False)
+        super().keyReleaseEvent(event)
 
     def places(self) -> Places:
         count = len(compare_model.HEADERS)
