@@ -104,9 +104,12 @@ class Comparisons(QObject):
         """Ask what a file is compared with."""
         known = [page.session.path for page in self._tabs.pages()]
         known += [recent.path for recent in self._settings.recents()]
-        chosen = compare_dialog.ask(self._window, known, a, b, self._browse)
+        recipes = {page.session.path: page.session.recipe for page in self._tabs.pages()}
+        steps = {path: sum(step.enabled for step in recipe.steps) for path, recipe in recipes.items()}
+        chosen = compare_dialog.ask(self._window, known, a, b, self._browse, steps)
         if chosen is not None:
-            self.compare(*chosen)
+            a, b, carries_out = chosen
+            self.compare(a, b, recipes[a].to_text() if carries_out else "")
 
     def _browse(self) -> str:
         folder = str(self._settings.get("files/last_folder"))

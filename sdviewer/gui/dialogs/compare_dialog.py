@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QDialog, QGridLayout, QHBoxLayout, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QCheckBox, QDialog, QGridLayout, QHBoxLayout, QVBoxLayout, QWidget
 
 from sdviewer.core import text
 from sdviewer.gui import widgets
@@ -21,8 +22,20 @@ MOST_OFFERED = 16
 class CompareDialog(QDialog):
     """A and B; `browse` asks for any file and answers with its path or ""."""
 
-    def __init__(self, parent: QWidget, known: Sequence[str], a: str, b: str, browse: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        parent: QWidget,
+        known: Sequence[str],
+        a: str,
+        b: str,
+        browse: Callable[[], str],
+        steps: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
+        """`steps`: how many steps the recipe of an open file has, which can be carried out on A first."""
         super().__init__(parent)
+        self._steps = steps
+        self.with_recipe = QCheckBox()
+        self.with_recipe.setChecked(True)
         self.setWindowTitle("Compare")
         self.setModal(True)
         self.setMinimumWidth(620)
@@ -43,6 +56,7 @@ class CompareDialog(QDialog):
             other.setAccessibleName(f"Choose a file as {letter}")
             other.clicked.connect(lambda _=False, letter=letter: self._choose(letter))
             grid.addWidget(other, row, 2)
+        grid.addWidget(self.with_recipe, len(self._fields), 1)
         grid.setColumnStretch(1, 1)
         foot = QHBoxLayout()
         hint = widgets.label("Both files are only read, and nothing in them is run.", "hint")
@@ -83,16 +97,26 @@ class CompareDialog(QDialog):
     def _changed(self) -> None:
         if hasattr(self, "compare"):
             self.compare.setEnabled(all(self.paths()))
+            n = self._steps.get(self.paths()[0], 0)
+            self.with_recipe.setVisible(bool(n))
+            self.with_recipe.setText(f"&Carry out the recipe of A first ({text.plural(n, 'step')})")
 
     def paths(self) -> tuple[str, str]:
         """A and B, "" for one that is not chosen."""
         a, b = (str(field.currentData() or "") for field in self._fields.values())
         return a, b
 
+    @property
+    def carries_out(self) -> bool:
+        """Whether the recipe of A is carried out on it first."""
+        return self.with_recipe.isChecked() and self._steps.get(self.paths()[0], 0) > 0
 
-def ask(parent: QWidget, known: Sequence[str], a: str, b: str, browse: Callable[[], str]) -> tuple[str, str] | None:
-    """Both paths, None where nothing is compared."""
-    dialog = CompareDialog(parent, known, a, b, browse)
-    chosen = dialog.paths() if dialog.exec() else None
+
+def ask(
+    parent: QWidget, known: Sequence[str], a: str, b: str, browse: Callable[[], str], steps: Mapping[str, int]
+) -> tuple[str, str, bool] | None:
+    """Both paths and whether the recipe of A is carried out first; None where nothing is compared."""
+    dialog = CompareDialog(parent, known, a, b, browse, steps)
+    chosen = (*dialog.paths(), dialog.carries_out) if dialog.exec() else None
     dialog.deleteLater()
     return chosen

@@ -98,6 +98,8 @@ class FileCards(QWidget):
         menu.addAction("Open in a tab of its own", lambda: self.file_chosen.emit(path))
         menu.addAction("Another file in its place…", lambda: self.other_requested.emit(side))
         menu.addAction("Copy path", lambda: widgets.copy_text(path))
+        if side == "a" and session.recipe:
+            menu.addAction("Without its recipe", self._leave_recipe)
         dicts = session.info[side]["state_dicts"] if session.state == "open" else []
         if len(dicts) > 1:
             menu.addSection("Compare its")
@@ -109,6 +111,10 @@ class FileCards(QWidget):
                 action.setCheckable(True)
                 action.setChecked(index == int(session.info[side]["chosen"]))
                 action.triggered.connect(lambda _=False, index=index: self._choose(side, index))
+
+    def _leave_recipe(self) -> None:
+        self._session.recipe = ""
+        self._session.open()
 
     def _choose(self, side: str, index: int) -> None:
         matching = replace(self._session.matching, hand=(), broken=())
