@@ -1,0 +1,357 @@
+"""The worker of a comparison, asked directly: pairs, rows, numbers, the matrix, the map."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sdviewer.core.aligned import CHILDREN, FOLD
+from sdviewer.core.progress import no_progress
+from sdviewer.engine.comparison import Comparison
+from sdviewer.engine.frames import Answer
+from sdviewer.engine.pair_numbers import CODES, WORDS
+from sdviewer.engine.pair_survey import PairSurvey
+from sdviewer.errors import SDViewerError, UsageError
+
+Tensors = dict[str, torch.Tensor]
+
+
+def model(blocks: int = 5) -> Tensors:
+    """Blocks of two tensors and a head."""
+    made = torch.Generator().manual_seed(1)
+    tensors: Tensors = {"embed.weight": torch.randn(7, 4, generator=made)}
+    for block in range(blocks):
+        tensors[f"blocks.{block}.fc.weight"] = torch.randn(4, 4, generator=made)
+        tensors[f"blocks.{block}.fc.bias"] = torch.randn(4, generator=made)
+    tensors["head.weight"] = torch.randn(3, 4, generator=made)
+    return tensors
+
+
+class Compared:
+    """Two files that are compared; `ask` answers as the worker does."""
+
+    def __init__(self, folder: Path, a: Any, b: Any, **params: Any) -> None:
+        self.paths = [str(folder / name) for name in ("a.pth", "b.pth")]
+        torch.save(a, self.paths[0])
+        torch.save(b, self.paths[1])
+        self.service = Comparison()
+        self.opened = self.ask("open", a=self.paths[0], b=self.paths[1], **params)
+
+    def ask(self, name: str, **params: Any) -> Answer:
+        return self.service.requests[name](params, no_progress)
+
+    def measure(self) -> Answer:
+        """Let all pairs be measured, and hand the numbers on."""
+        survey = PairSurvey()
+        sides = {side: {name: self.opened.body[side][name] for name in ("path", "identity")} for side in "ab"}
+        survey.begin({**sides, "pairs": memoryview(self.opened.buffers["pairs"])}, no_progress)
+        found = survey.measure({"first": [], "seconds": 60, "most": 1 << 40}, no_progress)
+        identities = [self.opened.body[side]["identity"] for side in "ab"]
+        return self.ask("numbers", identities=identities, refresh=True, **found.buffers)
+
+    def keys(self, answer: Answer) -> list[str]:
+        tree = self.service.tree
+        rows = array("i")
+        rows.frombytes(bytes(answer.buffers["visible"]))
+        return [tree.key_a[row] or tree.key_b[row] or tree.name_a[row] or tree.name_b[row] for row in rows]
+
+    def row(self, key: str) -> int:
+        tree = self.service.tree
+        return next(
+            row for row in range(len(tree)) if key in (tree.key_a[row], tree.key_b[row]) and tree.leaf[row] >= 0
+        )
+
+    def facts(self, key: str) -> Mapping[str, Any]:
+        return self.ask("facts", row=self.row(key)).body
+
+    def statuses(self, answer: Answer) -> dict[str, str]:
+        """The status of each leaf by its key."""
+        tree, codes = self.service.tree, bytes(answer.buffers["status"])
+        return {
+            tree.key_a[row] or tree.key_b[row]: WORDS[codes[row]] for row in range(len(tree)) if tree.leaf[row] >= 0
+        }
+
+
+def test_that_each_kind_of_difference_is_told(tmp_path: Path) -> None:
+    a, b = model(), model()
+    b["blocks.2.fc.weight"] = b["blocks.2.fc.weight"] + 1
+    b["head.weight"] = torch.randn(5, 4)
+    b["embed.weight"] = b["embed.weight"].double()
+    del b["blocks.3.fc.bias"]
+    b["extra"] = torch.ones(2)
+    compared = Compared(tmp_path, a, b)
+    counts = compared.opened.body["counts"]
+    assert {name: n for name, n in counts.items() if n} == {"shape": 1, "dtype": 1, "only_a": 1, "only_b": 1}
+    told = compared.measure()
+    statuses = compared.statuses(told)
+    assert statuses["blocks.2.fc.weight"] == "changed"
+    assert statuses["blocks.2.fc.bias"] == "identical"
+    assert statuses["head.weight"] == "shape"
+    assert statuses["embed.weight"] == "dtype"
+    assert statuses["blocks.3.fc.bias"] == "only_a"
+    assert statuses["extra"] == "only_b"
+    assert told.body["counts"]["identical"] == 8
+    assert told.body["to_measure"] == 0
+
+
+def test_that_a_module_sums_up_what_changed_below_it(tmp_path: Path) -> None:
+    a, b = model(), model()
+    for name in ("weight", "bias"):
+        b[f"blocks.1.fc.{name}"] = b[f"blocks.1.fc.{name}"] * 1.5
+    compared = Compared(tmp_path, a, b)
+    told = compared.measure()
+    tree = compared.service.tree
+    changes = np.frombuffer(told.buffers["change"], np.float32)
+    block = next(row for row in range(len(tree)) if tree.key_a[row] == "blocks.1")
+    assert changes[block] == pytest.approx(0.5)
+    assert changes[compared.row("blocks.2.fc.weight")] == 0
+    other = next(row for row in range(len(tree)) if tree.key_a[row] == "blocks.2")
+    assert changes[other] == 0
+    codes = np.frombuffer(told.buffers["status"], np.uint8)
+    assert WORDS[codes[other]] == "identical"
+    blocks = next(row for row in range(len(tree)) if tree.key_a[row] == "blocks")
+    assert WORDS[codes[blocks]] == "mixed"
+
+
+def test_that_blocks_that_turn_out_alike_fold_once_they_are_measured(tmp_path: Path) -> None:
+    a, b = model(8), model(8)
+    b["blocks.5.fc.weight"] = b["blocks.5.fc.weight"] + 1
+    compared = Compared(tmp_path, a, b)
+    before = compared.opened.body["sheet"]
+    compared.measure()
+    chosen = compared.row("blocks.5.fc.weight")
+    folded = compared.ask("fold", selected=[chosen])
+    tree = compared.service.tree
+    names = [tree.name_a[row] for row, flags in enumerate(tree.flags) if flags & FOLD]
+    assert names == ["0 – 4"]
+    assert folded.body["sheet"] > before
+    assert tree.key_a[folded.body["selected"][0]] == "blocks.5.fc.weight"
+    with pytest.raises(UsageError):
+        compared.ask("rows", toggle=0, sheet=before)
+
+
+def test_that_a_prefix_that_one_side_has_is_seen_without_being_asked_for(tmp_path: Path) -> None:
+    compared = Compared(tmp_path, {f"module.{key}": value for key, value in model().items()}, model())
+    body = compared.opened.body
+    assert body["match"] == "prefix"
+    assert body["exchanges"] == [["module.", ""]]
+    assert compared.measure().body["counts"]["identical"] == 12
+    by_name = compared.ask("match", match="key", selected=[])
+    assert by_name.body["counts"]["only_a"] == by_name.body["counts"]["only_b"] == 12
+
+
+def test_that_one_renamed_tensor_is_no_prefix_exchange(tmp_path: Path) -> None:
+    a, b = model(), model()
+    b["neck.weight"] = b.pop("head.weight")
+    compared = Compared(tmp_path, a, b)
+    assert compared.opened.body["match"] == "key"
+    assert compared.opened.body["counts"]["only_a"] == 1
+
+
+def test_that_a_pair_is_made_and_broken_by_hand(tmp_path: Path) -> None:
+    a, b = model(), model()
+    b["neck.kernel"] = b.pop("head.weight")
+    compared = Compared(tmp_path, a, b)
+    only = compared.row("head.weight")
+    found = compared.ask("partners", row=only, text="", limit=3).body["rows"]
+    assert found[0][1:] == ["neck.kernel", "3×4", True, ""]
+    hand = [[compared.facts("head.weight")["tensors"][0], found[0][0]]]
+    paired = compared.ask("match", match="key", hand=hand, selected=[only])
+    assert paired.body["counts"]["only_a"] == 0
+    facts = compared.facts("head.weight")
+    assert facts["key_b"] == "neck.kernel"
+    assert facts["by"] == "hand"
+    compared.ask("match", match="key", broken=[facts["tensors"]], selected=[])
+    assert compared.facts("neck.kernel")["key_a"] == ""
+
+
+def test_that_averages_and_optimizers_are_compared_and_what_stands_alone_is_told(tmp_path: Path) -> None:
+    net = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.Adam(net.parameters())
+    net(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    weights = {key: value.detach().clone() for key, value in net.state_dict().items()}
+    training = {"model": weights, "optimizer": optimizer.state_dict(), "ema": dict(weights), "epoch": 3}
+    compared = Compared(tmp_path, training, {**training, "epoch": 4})
+    tree = compared.service.tree
+    tops = [tree.name_a[row] for row, depth in enumerate(tree.depth) if depth == 0]
+    assert tops[:2] == ["weight", "bias"]
+    assert {"ema", "optimizer", "values"} <= set(tops)
+    assert compared.facts("epoch")["values"] == ["3", "4"]
+    assert compared.opened.body["values"] == 1
+    alone = Compared(tmp_path, training, {"model": weights, "epoch": 3})
+    assert "optimizer (6 tensors)" in alone.opened.body["alone"][0]
+    assert alone.opened.body["values"] == 0
+    assert alone.opened.body["pairs"] == 2
+
+
+def test_that_differences_can_be_ignored(tmp_path: Path) -> None:
+    a, b = model(), model()
+    b["blocks.2.fc.weight"] = b["blocks.2.fc.weight"] + 1e-7
+    b["blocks.3.fc.weight"] = b["blocks.3.fc.weight"] + 1
+    b["embed.weight"] = b["embed.weight"].double()
+    compared = Compared(tmp_path, a, b)
+    compared.measure()
+    told = compared.ask("ignore", dtype=True, most=1e-5, optimizer=False)
+    statuses = compared.statuses(told)
+    assert statuses["blocks.2.fc.weight"] == statuses["embed.weight"] == "ignored"
+    assert statuses["blocks.3.fc.weight"] == "changed"
+    assert told.body["counts"]["ignored"] == 2
+    back = compared.ask("ignore", dtype=False, most=0.0, optimizer=False)
+    assert back.body["counts"]["ignored"] == 0
+
+
+def test_that_rows_are_sorted_by_change_and_come_back_to_file_order(tmp_path: Path) -> None:
+    a, b = model(), model()
+    b["blocks.1.fc.weight"] = b["blocks.1.fc.weight"] * 1.1
+    b["blocks.4.fc.weight"] = b["blocks.4.fc.weight"] * 3
+    compared = Compared(tmp_path, a, b)
+    compared.measure()
+    order = [key for key in compared.keys(compared.ask("rows", sort="rel_l2", descending=True)) if key.count(".") == 1]
+    assert order[:2] == ["blocks.4", "blocks.1"]
+    order = [key for key in compared.keys(compared.ask("rows", sort="natural")) if key.startswith("blocks.")]
+    assert order[:3] == ["blocks.0", "blocks.0.fc.weight", "blocks.0.fc.bias"]
+
+
+def test_that_stepping_goes_from_difference_to_difference(tmp_path: Path) -> None:
+    a, b = model(), model()
+    b["blocks.1.fc.weight"] = b["blocks.1.fc.weight"] + 1
+    del b["head.weight"]
+    compared = Compared(tmp_path, a, b)
+    compared.measure()
+    compared.ask("rows", all="collapse")
+    first = compared.ask("step", row=-1, forwards=True)
+    assert first.body["row"] == compared.row("blocks.1.fc.weight")
+    assert "blocks.1.fc.weight" in compared.keys(first)
+    second = compared.ask("step", row=first.body["row"], forwards=True)
+    assert second.body["row"] == compared.row("head.weight")
+    assert compared.ask("step", row=second.body["row"], forwards=True).body["row"] == -1
+
+
+def test_that_the_matrix_has_components_by_depth_and_names_what_is_frozen(tmp_path: Path) -> None:
+    a, b = model(), model()
+    for block in (3, 4):
+        b[f"blocks.{block}.fc.weight"] = b[f"blocks.{block}.fc.weight"] * 1.25
+    compared = Compared(tmp_path, a, b)
+    compared.measure()
+    compared.ask("fold", selected=[])
+    where = compared.ask("where")
+    assert where.body["components"] == ["fc.weight", "fc.bias"]
+    assert where.body["depths"] == ["0", "1", "2", "3", "4"]
+    cells = np.frombuffer(where.buffers["cells"]).reshape(2, 5)
+    assert cells[0].tolist() == pytest.approx([0, 0, 0, 0.25, 0.25])
+    assert cells[1].tolist() == [0] * 5
+    rows = np.frombuffer(where.buffers["rows"], np.int32).reshape(2, 5)
+    assert rows[0, 3] == compared.row("blocks.3.fc.weight")
+    assert "blocks.0 – 2" in where.body["frozen"]
+    assert where.body["bars"] is None
+
+
+def test_that_the_most_changed_are_listed_where_there_is_no_depth(tmp_path: Path) -> None:
+    compared = Compared(tmp_path, {"a": torch.ones(3), "b": torch.ones(3)}, {"a": torch.ones(3), "b": torch.zeros(3)})
+    compared.measure()
+    where = compared.ask("where")
+    assert where.body["bars"] == [["b", compared.row("b"), pytest.approx(1.0)]]
+    assert compared.ask("find", most_changed=True, limit=1).body["rows"] == [[compared.row("b"), "b"]]
+
+
+def test_that_the_map_shows_the_gravest_of_what_shares_a_pixel(tmp_path: Path) -> None:
+    a, b = model(), model()
+    b["head.weight"] = torch.ones(9, 4)
+    compared = Compared(tmp_path, a, b)
+    compared.measure()
+    compared.ask("rows", all="collapse")
+    answer = compared.ask("map", height=500)
+    assert [WORDS[code] for code in bytes(answer.buffers["status"])] == ["identical", "identical", "shape"]
+    assert [WORDS[code] for code in bytes(compared.ask("map", height=1).buffers["status"])] == ["shape"]
+    compared.ask("rows", all="expand")
+    opened = compared.ask("map", height=500)
+    tree = compared.service.tree
+    parents = [row for row in range(len(tree)) if tree.flags[row] & CHILDREN]
+    assert all(bytes(opened.buffers["status"])[row] == 0 for row in parents)
+
+
+def test_that_the_scale_is_not_set_by_one_tensor_that_was_almost_zero(tmp_path: Path) -> None:
+    a, b = model(20), model(20)
+    for key in list(b)[1:]:
+        b[key] = b[key] * 1.1
+    a["embed.weight"] = torch.full((7, 4), 1e-9)
+    b["embed.weight"] = torch.ones(7, 4)
+    compared = Compared(tmp_path, a, b)
+    assert compared.measure().body["limit"] == pytest.approx(0.1)
+
+
+def test_that_facts_of_a_pair_have_both_sides_and_the_numbers(tmp_path: Path) -> None:
+    a, b = model(), model()
+    b["blocks.1.fc.weight"] = b["blocks.1.fc.weight"] * 2
+    compared = Compared(tmp_path, a, b)
+    assert compared.facts("blocks.1.fc.weight")["pair"]["numbers"] == {}
+    compared.measure()
+    facts = compared.facts("blocks.1.fc.weight")
+    pair = facts["pair"]
+    assert pair["status"] == "changed"
+    assert pair["numbers"]["rel_l2"] == pytest.approx(1.0)
+    assert pair["a"]["source"] != pair["b"]["source"]
+    assert pair["a"]["shape"] == [4, 4]
+    assert [part for part, _ in facts["path"]][1:] == ["blocks", "1", "fc", "weight"]
+    shapes = compared.facts("embed.weight")["pair"]
+    assert shapes["relation"] == ""
+    above = compared.ask("facts", row=facts["path"][1][1]).body
+    assert above["kind"] == "module"
+    assert above["counts"] == {"identical": 9, "changed": 1}
+
+
+def test_that_a_recipe_is_carried_out_on_a_first(tmp_path: Path) -> None:
+    wrapped = {f"net.{key}": value for key, value in model().items()}
+    recipe = 'format = "sdviewer-recipe/1"\n[[step]]\nop = "strip"\nprefix = "net."\n'
+    compared = Compared(tmp_path, wrapped, model(), recipe=recipe)
+    assert compared.opened.body["match"] == "key"
+    assert compared.opened.body["a"]["steps"] == 1
+    assert compared.facts("head.weight")["key_a"] == "head.weight"
+
+
+def test_that_two_names_of_one_file_are_told(tmp_path: Path) -> None:
+    compared = Compared(tmp_path, model(), model())
+    link = tmp_path / "link.pth"
+    link.symlink_to(compared.paths[0])
+    assert compared.opened.body["one"] == ""
+    assert "one file" in compared.ask("open", a=compared.paths[0], b=str(link)).body["one"]
+    assert "the same file" in compared.ask("open", a=compared.paths[0], b=compared.paths[0]).body["one"]
+
+
+def test_that_a_side_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    compared = Compared(tmp_path, model(), model())
+    bad = tmp_path / "bad.pth"
+    bad.write_bytes(b"nothing")
+    with pytest.raises(SDViewerError) as failed:
+        compared.ask("open", a=compared.paths[0], b=str(bad))
+    assert failed.value.path == str(bad)
+
+
+def test_that_a_file_that_is_replaced_is_told_with_its_side(tmp_path: Path) -> None:
+    compared = Compared(tmp_path, model(), model())
+    assert compared.ask("changed").body["state"] == "same"
+    Path(compared.paths[1]).unlink()
+    look = compared.ask("changed").body
+    assert (look["state"], look["side"]) == ("gone", "b")
+
+
+def test_that_numbers_of_other_files_are_left_out(tmp_path: Path) -> None:
+    compared = Compared(tmp_path, model(), model())
+    found = {**compared.measure().body}
+    assert found["counts"]["identical"] == 12
+    again = compared.ask("match", match="key", selected=[])
+    assert again.body["counts"]["identical"] == 0
+    survey = PairSurvey()
+    sides = {side: {name: again.body[side][name] for name in ("path", "identity")} for side in "ab"}
+    survey.begin({**sides, "pairs": memoryview(again.buffers["pairs"])}, no_progress)
+    numbers = survey.measure({"first": [], "seconds": 60, "most": 1 << 40}, no_progress)
+    told = compared.ask("numbers", identities=[{}, {}], refresh=True, **numbers.buffers)
+    assert told.body["counts"]["identical"] == 0
+    assert CODES["identical"] == 1
