@@ -156,6 +156,7 @@ class ComparePage(QWidget):
         session.facts_changed.connect(self._show_facts)
         session.selection_changed.connect(lambda node: self.pair.show_pair(None) if node < 0 else None)
         session.where_changed.connect(self._show_where)
+        session.numbers_changed.connect(self._tell_one)
         session.survey_changed.connect(self._tell_one)
         session.trouble.connect(self._tell_trouble)
         session.changed_on_disk.connect(self._tell_change)
