@@ -12,11 +12,12 @@ from typing import Final
 
 from sdviewer.core import text
 from sdviewer.core.aligned import Group, Leaf, Side
-from sdviewer.core.pairing import By, Exchange, Match, Pairing, pair_up, side_of_file, side_of_state_dict
+from sdviewer.core.pairing import By, Contents, Exchange, Match, Pairing, pair_up, side_of_file, side_of_state_dict
 from sdviewer.core.pairing import Side as Entries
 from sdviewer.core.paths import KeyPath, dotted
+from sdviewer.core.progress import Progress, no_progress
 from sdviewer.core.tree import RowKind, value_text
-from sdviewer.core.value_diff import value_differences
+from sdviewer.core.value_diff import ValueDifference, value_differences
 from sdviewer.engine.document import Document
 
 ROLES: Final = ("model", "ema", "optimizer", "other")
@@ -58,6 +59,7 @@ class Compared:
     tensors_b: list[int] = field(default_factory=list)
     by: list[By] = field(default_factory=list)
     statuses: list[str] = field(default_factory=list)
+    values: list[ValueDifference] = field(default_factory=list)
     match: Match | None = None
     renamed: int = 0
     exchanges: list[Exchange] = field(default_factory=list)
@@ -67,11 +69,11 @@ class Compared:
     alone_b: list[int] = field(default_factory=list)
 
 
-def compare(a: Document, b: Document, choice: Choice) -> Compared:
-    """Pair up everything."""
+def compare(a: Document, b: Document, choice: Choice, progress: Progress = no_progress) -> Compared:
+    """Pair up everything; progress is that of reading what is paired by its contents."""
     made = Compared()
     for dicts_a, dicts_b in _partners(a, b, choice, made):
-        _add_group(made, a, b, dicts_a, dicts_b, choice)
+        _add_group(made, a, b, dicts_a, dicts_b, choice, progress)
     _add_values(made, a, b)
     return made
 
@@ -131,7 +133,9 @@ def entries(document: Document, index: int) -> Entries:
     )
 
 
-def _add_group(made: Compared, a: Document, b: Document, of_a: int, of_b: int, choice: Choice) -> None:
+def _add_group(
+    made: Compared, a: Document, b: Document, of_a: int, of_b: int, choice: Choice, progress: Progress
+) -> None:
     side_a, side_b = entries(a, of_a), entries(b, of_b)
     place_a = {tensor: position for position, tensor in enumerate(side_a.tensors)}
     place_b = {tensor: position for position, tensor in enumerate(side_b.tensors)}
@@ -139,7 +143,8 @@ def _add_group(made: Compared, a: Document, b: Document, of_a: int, of_b: int, c
         [(place_a[i], place_b[j]) for i, j in pairs if i in place_a and j in place_b]
         for pairs in (choice.hand, choice.broken)
     )
-    pairing = pair_up(side_a, side_b, choice.match or "prefix", hand=hand, broken=broken)
+    contents = _contents(a, side_a, b, side_b, progress) if choice.match == "auto" else None
+    pairing = pair_up(side_a, side_b, choice.match or "prefix", hand=hand, broken=broken, contents=contents)
     if choice.match is None and not _is_plain(pairing, side_a, side_b):
         pairing = pair_up(side_a, side_b, "key", hand=hand, broken=broken)
     group = len(made.groups)
@@ -162,6 +167,13 @@ def _add_group(made: Compared, a: Document, b: Document, of_a: int, of_b: int, c
         made.statuses.append(status)
 
 
+def _contents(a: Document, side_a: Entries, b: Document, side_b: Entries, progress: Progress) -> Contents:
+    from sdviewer.engine.comparing import Tensors, contents_of
+
+    tensors = [Tensors(document.checkpoint, document.plan) for document in (a, b)]
+    return contents_of(tensors[0], side_a, tensors[1], side_b, progress)
+
+
 def _is_plain(pairing: Pairing, a: Entries, b: Entries) -> bool:
     """Whether a prefix exchange pairs so much that nobody has to be asked."""
     exchanged = sum(pair.by == "prefix" for pair in pairing.pairs)
@@ -178,7 +190,8 @@ def _add_values(made: Compared, a: Document, b: Document) -> None:
         [info for info in document.result.values if not _starts(info.path, document, alone)]
         for document, alone in ((a, made.alone_a), (b, made.alone_b))
     ]
-    for order, found in enumerate(value_differences(*values)):
+    made.values = value_differences(*values)
+    for order, found in enumerate(made.values):
         sides = [
             None if info is None else Side(found.dotted, "value", value_text(info.value, MOST_VALUE), order)
             for info in (found.a, found.b)

@@ -27,6 +27,8 @@ number of the sheet, "sheet", and translate `selected`; a question about rows of
     find      {"text", "limit"} -> {"rows": [[row, key]]}; {"most_changed": true, "limit"}: the pairs that changed most
     partners  {"row", "text", "limit"} -> {"rows": [[tensor, key, shape, whether the shape fits, key of its partner or
               ""]]}    what of the other side the tensor of a row could be paired with, what fits and is alone first
+    report    {"form": "json" | "csv" | "lines" | "markdown" | "html"} -> {}; buffer "text": what was found
+              (`engine.compare_reports`)
     changed   {} -> {"state", "young", "file", "side": "a" | "b"}    as that of a document, of the worse of both files
 
     SHEET     {"sheet", "rows_total", "selected": [row | -1], "counts", "limit", "known", "to_measure"}; buffers: the
@@ -48,6 +50,7 @@ Failures arrive as those of a document; where only one side cannot be read the `
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -120,6 +123,7 @@ class Comparison:
             "map": self.map,
             "find": self.find,
             "partners": self.partners,
+            "report": self.report,
             "changed": self.changed,
         }
         self.requests = requests
@@ -151,13 +155,13 @@ class Comparison:
         self._shown = None
         self._a.read(params["a"], params.get("recipe", ""), _half(progress, 0))
         self._b.read(params["b"], "", _half(progress, 1))
-        return self._pair_up(params, Ignored(**params.get("ignored", {})))
+        return self._pair_up(params, Ignored(**params.get("ignored", {})), progress)
 
     def match(self, params: Params, progress: Progress) -> Answer:
         """Pair up in another way."""
-        return self._pair_up(params, self.known.ignored)
+        return self._pair_up(params, self.known.ignored, progress)
 
-    def _pair_up(self, params: Params, ignored: Ignored) -> Answer:
+    def _pair_up(self, params: Params, ignored: Ignored, progress: Progress) -> Answer:
         self._choice = Choice(
             params.get("match") or None,
             params.get("state_dict_a"),
@@ -165,7 +169,7 @@ class Comparison:
             [(int(i), int(j)) for i, j in params.get("hand", ())],
             [(int(i), int(j)) for i, j in params.get("broken", ())],
         )
-        compared = self._compared = compare(self._a, self._b, self._choice)
+        compared = self._compared = compare(self._a, self._b, self._choice, progress)
         roles = [compared.roles[leaf.group] for leaf in compared.leaves if leaf.pair >= 0]
         self._numbers = PairNumbers(PairTable(compared.statuses), roles)
         self._numbers.ignored = ignored
@@ -543,6 +547,40 @@ class Comparison:
             for unlike, _, _, _, other, partner in found[: params["limit"]]
         ]
         return Answer({"rows": rows})
+
+    def report(self, params: Params, progress: Progress) -> Answer:
+        """What was found so far, to be kept."""
+        from sdviewer.engine.compare_page import as_html
+        from sdviewer.engine.compare_reports import (
+            CompareReport,
+            ReportedPair,
+            as_csv,
+            as_json,
+            as_lines,
+            as_markdown,
+        )
+
+        compared, tensors = self._compared, (self._a.result.tensors, self._b.result.tensors)
+        pairs = [
+            ReportedPair(
+                leaf.a.key if leaf.a else None,
+                tensors[0][leaf.a.tensor] if leaf.a else None,
+                leaf.b.key if leaf.b else None,
+                tensors[1][leaf.b.tensor] if leaf.b else None,
+                compared.by[leaf.pair],
+            )
+            for leaf in compared.leaves
+            if leaf.pair >= 0
+        ]
+        found = CompareReport(self._a.checkpoint, self._b.checkpoint, pairs, self.known.table, tuple(compared.values))
+        made = {
+            "json": lambda: json.dumps(as_json(found), indent=2),
+            "csv": lambda: as_csv(found),
+            "lines": lambda: "\n".join(as_lines(found)) + "\n",
+            "markdown": lambda: as_markdown(found),
+            "html": lambda: as_html(found),
+        }[str(params["form"])]()
+        return Answer({}, {"text": made.encode("utf-8", "backslashreplace")})
 
     def changed(self, params: Params, progress: Progress) -> Answer:
         """Whether both files are still those that were opened."""

@@ -6,7 +6,7 @@ The only mutable object of its tab, as `session` is of a document's. Nothing of 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -113,6 +113,7 @@ class ComparisonSession(QObject):
         self._worker = Worker("comparison")
         self._sheet_number = 0
         self._opening: Job | None = None
+        self._pairing: Job | None = None
         self._died = False
         self._told_job = ("", -1.0)
         self.took = ""
@@ -235,13 +236,30 @@ class ComparisonSession(QObject):
         """Make pairs in another way."""
         if self.state != "open":
             return
-        self.matching = matching
+        before, self.matching = self.matching, matching
 
         def paired(body: Body, buffers: Buffers) -> None:
+            self._tell_job("", -1.0)
             self._take_pairs(body, buffers)
             self._show_sheet(body, buffers)
 
-        self.ask("match", {**matching.params(), "selected": self._chosen()}, paired, lane="match")
+        def over(failure: Body) -> None:
+            """As it was before: the worker may have been ended with its pairs half made."""
+            self.matching = before
+            self._tell_job("", -1.0)
+            self._trouble(failure)
+            self.open()
+
+        params = {**matching.params(), "selected": self._chosen(), "sheet": self._sheet_number}
+        self.watch.stop()
+        self._pairing = self.jobs.run(
+            "match",
+            lambda done, failed, progressed: self._worker.request("match", params, done, failed, progressed),
+            paired,
+            over,
+            lambda fraction: self._tell_job("Looking for equal tensors", fraction) if fraction >= 0 else None,
+            long=True,
+        )
 
     def ignore(self, ignoring: Ignoring) -> None:
         """Look at other differences."""
@@ -436,7 +454,14 @@ class ComparisonSession(QObject):
 
     def cancel_job(self) -> None:
         """Stop what the status bar tells."""
-        self.watch.cancel()
+        if self._pairing is not None and self.jobs.busy("match"):
+            self._pairing.cancel()
+        else:
+            self.watch.cancel()
+
+    def report(self, form: str, done: Callable[[bytes], object]) -> None:
+        """What was found so far, in one of the forms of `engine.comparison`."""
+        self.ask("report", {"form": form}, lambda _, buffers: done(bytes(buffers["text"])), lane="report")
 
     def _tell_job(self, words: str, fraction: float) -> None:
         self._told_job = (words, fraction)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from PySide6.QtCore import QObject, QTimer, Signal
 from PySide6.QtWidgets import QFileDialog, QWidget
@@ -20,6 +20,13 @@ from sdviewer.gui.panels.compare.page import ComparePage
 from sdviewer.gui.panels.document_page import DocumentPage
 from sdviewer.gui.panels.tabs import DocumentTabs
 from sdviewer.gui.settings import Settings
+from sdviewer.gui.small_files import choose_place, write_file
+
+FORMS: Final = {".csv": "csv", ".json": "json", ".html": "html", ".htm": "html", ".md": "markdown", ".txt": "lines"}
+"""The form of a report by the suffix of its file."""
+REPORT_FILTER: Final = (
+    "Table of all pairs (*.csv);;JSON (*.json);;Page for a browser (*.html);;Markdown (*.md);;Text (*.txt)"
+)
 
 
 class Comparisons(QObject):
@@ -150,6 +157,30 @@ class Comparisons(QObject):
         """As the tensors stand in A."""
         if (page := self.page) is not None:
             page.pairs.sort("natural", False)
+
+    def export_report(self) -> None:
+        """Write what was found into a file, in the form of its suffix."""
+        session = self.session
+        if session is None:
+            return
+        a, b = session.names
+        proposed = Path(session.a).with_name(f"{a}_{b}.csv".replace("/", "_"))
+        path = choose_place(self._window, "Export the comparison", proposed, REPORT_FILTER)
+        if path:
+            form = FORMS.get(Path(path).suffix.lower(), "lines")
+            session.report(form, lambda made: write_file(session, path, made))
+
+    def copy_summary(self) -> None:
+        """A few lines, for a commit message."""
+        self._copy("lines")
+
+    def copy_markdown(self) -> None:
+        """The same as Markdown."""
+        self._copy("markdown")
+
+    def _copy(self, form: str) -> None:
+        if (session := self.session) is not None:
+            session.report(form, lambda made: widgets.copy_text(made.decode()))
 
     def pair_by_hand(self) -> None:
         """Choose what the selected tensor is paired with."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
-from PySide6.QtCore import QSaveFile
+from PySide6.QtCore import QSaveFile, SignalInstance
 from PySide6.QtWidgets import QFileDialog, QWidget
 
 from sdviewer.core import text
-from sdviewer.gui.session import Session
 
 
 def choose_place(parent: QWidget, title: str, proposed: Path, filters: str) -> str:
@@ -19,9 +19,8 @@ def choose_place(parent: QWidget, title: str, proposed: Path, filters: str) -> s
     dialog = QFileDialog(parent, title)
     dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
     dialog.setNameFilters(filters.split(";;"))
-    usual = proposed.suffix.removeprefix(".")
-    dialog.setDefaultSuffix(usual)
-    dialog.filterSelected.connect(lambda chosen: dialog.setDefaultSuffix("txt" if "txt" in chosen else usual))
+    dialog.setDefaultSuffix(proposed.suffix.removeprefix("."))
+    dialog.filterSelected.connect(lambda chosen: dialog.setDefaultSuffix(_suffix(chosen)))
     dialog.setDirectory(str(proposed.parent))
     dialog.selectFile(proposed.name)
     accepted = dialog.exec() == QFileDialog.DialogCode.Accepted
@@ -30,7 +29,18 @@ def choose_place(parent: QWidget, title: str, proposed: Path, filters: str) -> s
     return found
 
 
-def write_file(session: Session, path: str, content: bytes) -> bool:
+def _suffix(chosen: str) -> str:
+    """The first suffix of a filter: `json` of `JSON (*.json)`."""
+    return chosen.partition("*.")[2].partition(")")[0].partition(" ")[0]
+
+
+class Teller(Protocol):
+    """Who tells that a file was not written: the session of a document, or of a comparison."""
+
+    trouble: SignalInstance
+
+
+def write_file(session: Teller, path: str, content: bytes) -> bool:
     """Write a file whole or not at all: on a full disk the one that was there before stays. A failure is told."""
     file = QSaveFile(path)
     if file.open(QSaveFile.OpenModeFlag.WriteOnly) and file.write(content) == len(content) and file.commit():

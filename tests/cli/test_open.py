@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there a session can be without a display")
-@pytest.mark.parametrize("words", [["open", "a.pth"], []], ids=["open", "none"])
+@pytest.mark.parametrize("words", [["open", "a.pth"], ["compare", "a.pth", "b.pth"], []], ids=["open", "two", "none"])
 def test_that_a_machine_without_a_display_is_told_in_a_line(words: list[str]) -> None:
     gone = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
     environment = {name: value for name, value in os.environ.items() if name not in gone}
@@ -18,3 +20,14 @@ def test_that_a_machine_without_a_display_is_told_in_a_line(words: list[str]) ->
     assert ended.returncode == 2
     assert ended.stderr.startswith("sdviewer: there is no display")
     assert ended.stderr.count("\n") == 1
+
+
+def test_that_a_comparison_is_drawn_into_a_picture(tmp_path: Path) -> None:
+    for name, value in (("a", 1.0), ("b", 2.0)):
+        torch.save({"fc.weight": torch.full((3, 4), value)}, tmp_path / f"{name}.pth")
+    out = tmp_path / "out.png"
+    environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen"}
+    words = ["--screenshot", str(out), str(tmp_path / "a.pth"), str(tmp_path / "b.pth")]
+    ended = subprocess.run([sys.executable, "-m", "sdviewer", *words], env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert out.read_bytes().startswith(b"\x89PNG")

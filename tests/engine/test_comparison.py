@@ -171,6 +171,32 @@ def test_that_a_pair_is_made_and_broken_by_hand(tmp_path: Path) -> None:
     assert compared.facts("neck.kernel")["key_a"] == ""
 
 
+def test_that_equal_contents_are_paired_under_other_names_where_that_is_asked_for(tmp_path: Path) -> None:
+    a, b = model(), model()
+    b["neck.kernel"] = b.pop("head.weight")
+    compared = Compared(tmp_path, a, b)
+    paired = compared.ask("match", match="auto", selected=[])
+    assert paired.body["counts"]["only_a"] == paired.body["counts"]["only_b"] == 0
+    facts = compared.facts("neck.kernel")
+    assert (facts["key_a"], facts["by"]) == ("head.weight", "content")
+
+
+@pytest.mark.parametrize("form", ["json", "csv", "lines", "markdown", "html"])
+def test_that_what_was_found_is_told_in_every_form(tmp_path: Path, form: str) -> None:
+    a, b = {"model": model(), "epoch": 1}, {"model": model(), "epoch": 2}
+    b["model"]["blocks.2.fc.weight"] = b["model"]["blocks.2.fc.weight"] * 2
+    del b["model"]["head.weight"]
+    compared = Compared(tmp_path, a, b)
+    compared.measure()
+    made = bytes(compared.ask("report", form=form).buffers["text"]).decode()
+    assert "blocks.2.fc.weight" in made
+    assert ("only in A" in made) or ("only_a" in made)
+    if form == "csv":
+        assert len(made.splitlines()) == 13
+    else:
+        assert "epoch" in made
+
+
 def test_that_averages_and_optimizers_are_compared_and_what_stands_alone_is_told(tmp_path: Path) -> None:
     net = torch.nn.Linear(3, 2)
     optimizer = torch.optim.Adam(net.parameters())

@@ -287,6 +287,21 @@ def test_that_a_pair_is_made_by_hand_and_broken_again(
     qtbot.waitUntil(lambda: ("head.weight", "neck.kernel") not in rows(page), timeout=WAIT)
 
 
+def test_that_a_summary_is_copied_and_a_table_written(
+    window: MainWindow, compared: Compared, files: tuple[Path, Path], qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared(*files)
+    QApplication.clipboard().clear()
+    window.actions_by_id["copy_summary"].trigger()
+    qtbot.waitUntil(lambda: "blocks.4.fc.weight" in QApplication.clipboard().text())
+    assert QApplication.clipboard().text().startswith("net_base.pth → net_tuned.pth: 9 identical, 2 changed")
+    out = files[0].with_name("table.csv")
+    monkeypatch.setattr("sdviewer.gui.comparisons.choose_place", lambda *_: str(out))
+    window.actions_by_id["export_report"].trigger()
+    qtbot.waitUntil(out.exists)
+    assert len(out.read_text().splitlines()) == 15
+
+
 def test_that_a_prefix_difference_is_told_and_matching_by_name_alone_is_offered(
     compared: Compared, tmp_path: Path, qtbot: QtBot
 ) -> None:
