@@ -222,7 +222,7 @@ def test_that_an_opened_file_is_remembered_with_its_numbers(
     opened(checkpoint)
     recent = settings.recents()[0]
     assert (recent.path, recent.tensors, recent.size) == (str(checkpoint), 10, checkpoint.stat().st_size)
-    window.files.close_tab()
+    window.close_tab()
     assert window.current_session() is None
     said = " ".join(label.text() for label in window.start.findChildren(QLabel))
     assert "model.safetensors" in said
@@ -284,7 +284,7 @@ def test_that_steps_can_be_given_up_on_closing(
     with qtbot.waitSignal(session.recipe_changed):
         session.apply(Prefix(add="model."))
     give_up = Presser("Close without saving")
-    window.files.close_tab()
+    window.close_tab()
     assert window.tabs.count() == 0
     assert len(give_up.asked) == 1
 

@@ -402,7 +402,7 @@ def test_that_a_tab_whose_copy_is_being_written_is_closed_only_when_that_may_sto
     window.close()
     assert window.isVisible()
     assert session.saving.running
-    window.files.close_tab()
+    window.close_tab()
     assert not window.tabs.pages()
     assert asked == ["A copy of model.safetensors is still being written."] * 2
     qtbot.waitUntil(lambda: sorted(tmp_path.iterdir()) == before)
