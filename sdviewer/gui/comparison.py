@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from PySide6.QtCore import QObject, QTimer, Signal
+from PySide6.QtCore import QTimer, Signal
 
 from sdviewer.core import text
 from sdviewer.core.aligned import AlignedSheet
@@ -19,6 +19,7 @@ from sdviewer.engine.client import NumbersPool, Request, Worker
 from sdviewer.gui.compare_watch import CompareWatch
 from sdviewer.gui.jobs import Body, Buffers, Job, Jobs, is_cancelled
 from sdviewer.gui.session import POLL, SILENT_LOOKS
+from sdviewer.gui.shown_tree import ShownTree
 
 State = Literal["opening", "open", "failed"]
 
@@ -67,7 +68,7 @@ class Ignoring:
         return self.dtype or self.most > 0 or self.optimizer
 
 
-class ComparisonSession(QObject):
+class ComparisonSession(ShownTree):
     """Two files in a tab. `info`, `facts` and `told` are bodies of the worker's answers (engine.comparison)."""
 
     opened = Signal()
@@ -76,7 +77,6 @@ class ComparisonSession(QObject):
     sheet_changed = Signal(object, object, int)  # AlignedSheet, visible rows, the selected row or -1
     rows_changed = Signal(object, object)  # visible rows, flags
     filtered = Signal(int, str)  # pairs shown or -1 for all, what is wrong with the filter
-    reveal_requested = Signal(int)
     selection_changed = Signal(int)
     facts_changed = Signal(object)
     numbers_changed = Signal()
@@ -274,26 +274,6 @@ class ComparisonSession(QObject):
 
     # The tree
 
-    def toggle(self, node: int) -> None:
-        """Expand or collapse."""
-        self._ask_rows(toggle=node)
-
-    def expand(self, node: int, *, subtree: bool = False) -> None:
-        """Show what is below a node."""
-        self._ask_rows(expand=[node], subtree=subtree)
-
-    def collapse(self, node: int, *, subtree: bool = False) -> None:
-        """Hide what is below a node."""
-        self._ask_rows(collapse=[node], subtree=subtree)
-
-    def expand_all(self) -> None:
-        """Show every row."""
-        self._ask_rows(all="expand")
-
-    def collapse_all(self) -> None:
-        """Show the top rows only."""
-        self._ask_rows(all="collapse")
-
     def set_filter(self, wanted: str) -> None:
         """Show only what matches on either side, and what is above it."""
         self._ask_rows(lane="filter", filter=wanted)
@@ -305,19 +285,6 @@ class ComparisonSession(QObject):
     def hide_alike(self, on: bool) -> None:
         """Hide what is alike, or show it again."""
         self._ask_rows(lane="hide", hide=on)
-
-    def sort(self, by: str, descending: bool) -> None:
-        """Sort siblings by "natural" (file order) or a column."""
-        self._ask_rows(sort=by, descending=descending)
-
-    def reveal(self, node: int) -> None:
-        """Show a node wherever it is folded away, and select it."""
-
-        def shown(body: Body, buffers: Buffers) -> None:
-            self._rows_answered(body, buffers)
-            self.reveal_requested.emit(node)
-
-        self.ask("rows", {"reveal": node}, shown)
 
     def step(self, *, forwards: bool) -> None:
         """Go to the next difference, or the one before."""
@@ -331,9 +298,6 @@ class ComparisonSession(QObject):
                 self.no_more_differences.emit(forwards)
 
         self.ask("step", {"row": self.selected, "forwards": forwards}, found, lane="step")
-
-    def _ask_rows(self, lane: str = "", **params: Any) -> None:
-        self.ask("rows", params, self._rows_answered, lane=lane)
 
     def _rows_answered(self, body: Body, buffers: Buffers) -> None:
         error = str(body.get("filter_error") or "")

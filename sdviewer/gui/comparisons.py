@@ -35,6 +35,7 @@ class Comparisons(QObject):
     changed = Signal()
     cursor_moved = Signal(str)
     job_changed = Signal(object, str, float)  # whose session, words, fraction
+    menu_requested = Signal(object, object)  # page, place on the screen
 
     def __init__(self, window: QWidget, tabs: DocumentTabs, pool: NumbersPool, settings: Settings) -> None:
         super().__init__(window)
@@ -85,6 +86,7 @@ class Comparisons(QObject):
         session.job_changed.connect(lambda words, fraction: self.job_changed.emit(session, words, fraction))
         page.close_requested.connect(lambda: self._tabs.close_requested.emit(page))
         page.cursor_moved.connect(self.cursor_moved)
+        page.menu_requested.connect(lambda place: self.menu_requested.emit(page, place))
         page.file_chosen.connect(lambda path: self.open_paths([path]))
         page.other_requested.connect(lambda side: self._ask_other(page, side))
 

@@ -66,6 +66,8 @@ TREE_MENU = (
     *("select_leaf", "select_shape", "select_family", "show_in_overview", "", "expand", "collapse"),
 )
 """Commands of the tree's context menu; "" is a rule."""
+COMPARE_MENU = ("pair_by_hand", "break_pair", "", "next_difference", "previous_difference", "hide_alike", "", "expand")
+"""Those of the aligned trees of a comparison, behind copying."""
 SMALLEST = QSize(1024, 700)
 USUAL = QSize(1440, 900)
 
@@ -196,6 +198,7 @@ class MainWindow(QMainWindow):
         self.comparisons.changed.connect(self._comparison_changed)
         self.comparisons.cursor_moved.connect(self.status.show_cursor)
         self.comparisons.job_changed.connect(self._show_comparison_job)
+        self.comparisons.menu_requested.connect(self._show_compare_menu)
         self.tabs.currentChanged.connect(self._show_front)
         self.status.cancel_requested.connect(self._cancel_job)
         self.status.security_requested.connect(self.show_security)
@@ -597,6 +600,20 @@ class MainWindow(QMainWindow):
             else:
                 menu.addSeparator()
         menu.exec(position)
+
+    def _show_compare_menu(self, page: ComparePage, position: QPoint) -> None:
+        menu = QMenu(self)
+        facts = page.session.facts
+        for side in ("a", "b"):
+            if facts.get(f"key_{side}"):
+                menu.addAction(f"Copy key in {side.upper()}", partial(page.copy_key, side))
+        for name in ("", *COMPARE_MENU, "collapse"):
+            if name:
+                menu.addAction(self.actions_by_id[name])
+            else:
+                menu.addSeparator()
+        menu.exec(position)
+        menu.deleteLater()
 
     def _fill_recipe_menus(self, panel: RecipePanel) -> None:
         named = ("undo", "redo", "open_recipe", "save_recipe", "export_script", "edit_recipe", "save_as")

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from PySide6.QtCore import QObject, QTime, QTimer, Signal
+from PySide6.QtCore import QTime, QTimer, Signal
 
 from sdviewer.core import text
 from sdviewer.core.sheet import Sheet
@@ -22,6 +22,7 @@ from sdviewer.gui.contents_watch import ContentsWatch
 from sdviewer.gui.exporting import Exporting, ExportOrder, params_of
 from sdviewer.gui.jobs import Body, Buffers, Job, Jobs, is_cancelled
 from sdviewer.gui.saving import Saved, SaveOrder, Saving
+from sdviewer.gui.shown_tree import ShownTree
 from sdviewer.gui.survey_watch import SurveyWatch
 from sdviewer.repair.extraction import only_model_is_module
 from sdviewer.repair.history import Draft, History, Step, place_of_step
@@ -46,7 +47,7 @@ SILENT_LOOKS = 3
 """Looks without an answer after which the drive is said not to answer."""
 
 
-class Session(QObject):
+class Session(ShownTree):
     """A document in a tab. `info`, `facts` and `edit` are bodies of the worker's answers (engine.document)."""
 
     opened = Signal()
@@ -55,7 +56,6 @@ class Session(QObject):
     sheet_changed = Signal(object, object, object, int)  # Sheet, visible rows, nodes to select, node at the top
     rows_changed = Signal(object, object)  # visible rows, flags
     filtered = Signal(int, str)  # matches or -1 without a filter, what is wrong with it
-    reveal_requested = Signal(int)
     several_requested = Signal(object)  # nodes to select, wherever they were folded away
     selection_changed = Signal(object)  # nodes; a list that Qt is not to copy
     facts_changed = Signal(object)
@@ -237,56 +237,10 @@ class Session(QObject):
 
     # The tree
 
-    def toggle(self, node: int) -> None:
-        """Expand or collapse."""
-        self._ask_rows(toggle=node)
-
-    def expand(self, node: int, *, subtree: bool = False) -> None:
-        """Show what is below a node."""
-        self._ask_rows(expand=[node], subtree=subtree)
-
-    def collapse(self, node: int, *, subtree: bool = False) -> None:
-        """Hide what is below a node."""
-        self._ask_rows(collapse=[node], subtree=subtree)
-
-    def expand_all(self) -> None:
-        """Show every row."""
-        self._ask_rows(all="expand")
-
-    def collapse_all(self) -> None:
-        """Show the top rows only."""
-        self._ask_rows(all="collapse")
-
     def set_filter(self, wanted: str) -> None:
         """Show only what matches, and what is above it."""
         self.filter_text = wanted
         self._ask_rows(lane="filter", filter=wanted)
-
-    def sort(self, by: str, descending: bool) -> None:
-        """Sort siblings by "natural" (file order) or a column."""
-        self._ask_rows(sort=by, descending=descending)
-
-    def reveal(self, node: int) -> None:
-        """Show a node wherever it is folded away, and select it."""
-
-        def shown(body: Body, buffers: Buffers) -> None:
-            self._rows_answered(body, buffers)
-            self.reveal_requested.emit(node)
-
-        self.jobs.run(
-            "",
-            lambda done, failed, progressed: self._request("rows", {"reveal": node}, done, failed, progressed),
-            shown,
-            self._trouble,
-        )
-
-    def _ask_rows(self, lane: str = "", **params: Any) -> None:
-        self.jobs.run(
-            lane,
-            lambda done, failed, progressed: self._request("rows", params, done, failed, progressed),
-            self._rows_answered,
-            self._trouble,
-        )
 
     def _rows_answered(self, body: Body, buffers: Buffers) -> None:
         error = self._filter_error = body.get("filter_error") or ""

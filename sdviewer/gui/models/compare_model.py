@@ -226,7 +226,8 @@ class CompareModel(FlatTreeModel):
             if role == Qt.ItemDataRole.ToolTipRole and section in _ABOUT:
                 return _ABOUT[section]
             if role == Qt.ItemDataRole.TextAlignmentRole:
-                return Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
+                side = Qt.AlignmentFlag.AlignRight if section == COSINE else Qt.AlignmentFlag.AlignLeft
+                return side | Qt.AlignmentFlag.AlignVCenter
         return None
 
 

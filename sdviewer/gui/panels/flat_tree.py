@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QTableView
 from sdviewer.gui import resources
 from sdviewer.gui.models.flat_tree import FlatTreeModel
 from sdviewer.gui.panels.tree_rows import ROW_HEIGHT, chevron_rect
+from sdviewer.gui.shown_tree import ShownTree
 
 MOST_PINNED: Final = 4
 """Rows above the first one in sight that stay at the top while one scrolls."""
@@ -75,6 +76,14 @@ class FlatTreeView(QTableView):
         head.customContextMenuRequested.connect(lambda at: self.head_menu_requested.emit(head.mapToGlobal(at)))
         # A head asks for every section whether every row of it is selected: of a selection of its own, which is empty.
         head.setSelectionModel(QItemSelectionModel(model, head))
+
+    def follow(self, tree: ShownTree) -> None:
+        """Have rows open and close in a tree."""
+        self.toggle_requested.connect(tree.toggle)
+        self.step_requested.connect(lambda node, expand: (tree.expand if expand else tree.collapse)(node))
+        self.subtree_requested.connect(
+            lambda node, expand: (tree.expand if expand else tree.collapse)(node, subtree=True)
+        )
 
     def places(self) -> Any:
         """Where the columns stand, as the painter wants it."""

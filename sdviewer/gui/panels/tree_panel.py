@@ -44,6 +44,7 @@ from sdviewer.gui.models import tree_model
 from sdviewer.gui.models.tree_model import TreeModel
 from sdviewer.gui.panels.flat_tree import FlatTreeView
 from sdviewer.gui.panels.key_editor import InPlace, KeyEditor, ValueEditor
+from sdviewer.gui.panels.nothing_found import NothingFound
 from sdviewer.gui.panels.tree_rows import (
     CHEVRON,
     PARAMS_WIDTH,
@@ -229,19 +230,11 @@ class TreePanel(QWidget):
         top.addWidget(self.filter)
         top.addWidget(self._wrong)
         top.addLayout(self._chip_row)
-        empty = QWidget()
-        inside = QVBoxLayout(empty)
-        self._nothing = widgets.Elided("", "second", Qt.TextElideMode.ElideMiddle)
-        self._nothing.setAlignment(Qt.AlignmentFlag.AlignHCenter)
-        clear = widgets.button("Clear filter")
-        clear.clicked.connect(self._show_all)
-        inside.addSpacing(36)
-        inside.addWidget(self._nothing)
-        inside.addWidget(clear, 0, Qt.AlignmentFlag.AlignHCenter)
-        inside.addStretch(1)
+        self._nothing = NothingFound("Clear filter")
+        self._nothing.left.connect(self._show_all)
         self._stack = QStackedWidget()
         self._stack.addWidget(self.view)
-        self._stack.addWidget(empty)
+        self._stack.addWidget(self._nothing)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(0)
@@ -258,11 +251,7 @@ class TreePanel(QWidget):
         session.filtered.connect(self._show_matches)
         session.reveal_requested.connect(self.select_node)
         session.several_requested.connect(self.select_nodes)
-        view.toggle_requested.connect(session.toggle)
-        view.step_requested.connect(lambda node, expand: (session.expand if expand else session.collapse)(node))
-        view.subtree_requested.connect(
-            lambda node, expand: (session.expand if expand else session.collapse)(node, subtree=True)
-        )
+        view.follow(session)
         view.edit_requested.connect(self.edit_value)
         session.facts_changed.connect(self._facts_known)
         view.drop_requested.connect(self._drop)
@@ -384,7 +373,7 @@ class TreePanel(QWidget):
         if error:
             return
         nothing = matched == 0
-        self._nothing.setText(f"Nothing matches “{text.visible(self._session.filter_text, 80)}”")
+        self._nothing.say(f"Nothing matches “{text.visible(self._session.filter_text, 80)}”")
         self._stack.setCurrentIndex(1 if nothing else 0)
         if self._select_matches:
             self._select_matches = False

@@ -80,6 +80,7 @@ class ComparePage(QWidget):
         made.cards.other_requested.connect(self.other_requested)
         made.menu_requested.connect(self.menu_requested)
         made.view.first_painted.connect(self.first_painted)
+        made.view.copy_requested.connect(lambda: self.copy_key("a"))
         made.view.blinked.connect(lambda on: self.pair.blink(on))
         return made
 
@@ -154,7 +155,7 @@ class ComparePage(QWidget):
         session.open_failed.connect(self._show_failure)
         session.opening_progressed.connect(self._opening.show_progress)
         session.facts_changed.connect(self._show_facts)
-        session.selection_changed.connect(lambda node: self.pair.show_pair(None) if node < 0 else None)
+        session.selection_changed.connect(lambda node: self.where.show_chosen(node))
         session.where_changed.connect(self._show_where)
         session.numbers_changed.connect(self._tell_one)
         session.survey_changed.connect(self._tell_one)
@@ -180,6 +181,13 @@ class ComparePage(QWidget):
         """Read both files again."""
         self.banner.hide()
         self.session.open()
+
+    def copy_key(self, side: str) -> None:
+        """The key of the selected row on a side, of the other where it has none there."""
+        facts = self.session.facts
+        other = "b" if side == "a" else "a"
+        if key := facts.get(f"key_{side}") or facts.get(f"key_{other}"):
+            widgets.copy_text(str(key))
 
     def next_pane(self) -> None:
         """From the trees to the pair and back."""
@@ -208,6 +216,7 @@ class ComparePage(QWidget):
 
     def _show_where(self, body: Body, buffers: Buffers) -> None:
         self.where.show_where(body, buffers)
+        self.where.show_chosen(self.session.selected)
 
     # The banner
 

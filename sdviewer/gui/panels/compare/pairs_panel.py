@@ -22,10 +22,11 @@ from sdviewer.gui.panels.compare.cards import FileCards
 from sdviewer.gui.panels.compare.chips import StatusChips
 from sdviewer.gui.panels.compare.difference_map import DifferenceMap
 from sdviewer.gui.panels.compare.tree import AlignedView
+from sdviewer.gui.panels.nothing_found import NothingFound
 from sdviewer.gui.panels.tree_panel import FILTER_PAUSE
 from sdviewer.gui.panels.tree_rows import ROW_HEIGHT
 from sdviewer.gui.plain import plain_tip
-from sdviewer.gui.widgets import Elided, Field
+from sdviewer.gui.widgets import Field
 
 FILTER_HELP: Final = """qkv  attn.3  —  words: a key on either side holds all of them
 *.weight  —  a glob over the whole key
@@ -97,19 +98,11 @@ class PairsPanel(QWidget):
         top.addWidget(self.chips)
         top.addLayout(tools)
         top.addWidget(self._wrong)
-        empty = QWidget()
-        inside = QVBoxLayout(empty)
-        self._nothing = Elided("", "second", Qt.TextElideMode.ElideMiddle)
-        self._nothing.setAlignment(Qt.AlignmentFlag.AlignHCenter)
-        clear = widgets.button("Show all")
-        clear.clicked.connect(self.show_all)
-        inside.addSpacing(36)
-        inside.addWidget(self._nothing)
-        inside.addWidget(clear, 0, Qt.AlignmentFlag.AlignHCenter)
-        inside.addStretch(1)
+        self._nothing = NothingFound("Show all")
+        self._nothing.left.connect(self.show_all)
         self._stack = QStackedWidget()
         self._stack.addWidget(self.view)
-        self._stack.addWidget(empty)
+        self._stack.addWidget(self._nothing)
         below = QHBoxLayout()
         below.setSpacing(0)
         below.addWidget(self._stack, 1)
@@ -132,11 +125,7 @@ class PairsPanel(QWidget):
         session.numbers_changed.connect(self._show_numbers)
         session.map_changed.connect(self._show_map)
         session.watch.sight = self._in_sight
-        view.toggle_requested.connect(session.toggle)
-        view.step_requested.connect(lambda node, expand: (session.expand if expand else session.collapse)(node))
-        view.subtree_requested.connect(
-            lambda node, expand: (session.expand if expand else session.collapse)(node, subtree=True)
-        )
+        view.follow(session)
         view.menu_requested.connect(self.menu_requested)
         view.verticalScrollBar().valueChanged.connect(self._scrolled)
         view.verticalScrollBar().rangeChanged.connect(self._scrolled)
@@ -208,7 +197,7 @@ class PairsPanel(QWidget):
         self._wrong.setText(text.visible(error[:1].upper() + error[1:], 300))
         self._wrong.setVisible(bool(error))
         self._matched = matched
-        self._nothing.setText("Nothing is shown: no pair is like that.")
+        self._nothing.say("Nothing is shown: no pair is like that.")
         self._stack.setCurrentIndex(1 if matched == 0 and not error else 0)
         self._mark_words()
         self._say_place()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from PySide6.QtCore import QRect, QRectF, Qt, Signal
-from PySide6.QtGui import QBrush, QKeyEvent, QPainter, QPixmap
+from PySide6.QtGui import QBrush, QKeyEvent, QKeySequence, QPainter, QPixmap
 from PySide6.QtWidgets import QAbstractItemView
 
 from sdviewer.gui import icons, resources
@@ -188,9 +188,11 @@ def _tile(token: str, strength: float) -> QPixmap:
 
 
 class AlignedView(FlatTreeView):
-    """Both trees, one scroll. `blinked` tells that the key is down that shows A and B in turn."""
+    """Both trees, one scroll. `blinked` tells that the key is down that shows A and B in turn, `copy_requested` that
+    the key of the current row is to be copied."""
 
     blinked = Signal(bool)
+    copy_requested = Signal()
 
     def __init__(self, model: CompareModel) -> None:
         self.painter = AlignedPainter(model)
@@ -200,6 +202,9 @@ class AlignedView(FlatTreeView):
         self.share_room()
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
+        if event.matches(QKeySequence.StandardKey.Copy):
+            self.copy_requested.emit()
+            return
         if event.key() == Qt.Key.Key_Space and not event.modifiers():
             if not event.isAutoRepeat():
                 self.blinked.emit(True)

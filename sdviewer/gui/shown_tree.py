@@ -1,0 +1,59 @@
+"""What one asks of a tree whose rows a worker keeps: the same of a document and of a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from PySide6.QtCore import QObject, Signal
+
+from sdviewer.gui.jobs import Body, Buffers, Job
+
+
+class ShownTree(QObject):
+    """Asks for other rows; `_rows_answered` shows them."""
+
+    reveal_requested = Signal(int)
+
+    def toggle(self, node: int) -> None:
+        """Expand or collapse."""
+        self._ask_rows(toggle=node)
+
+    def expand(self, node: int, *, subtree: bool = False) -> None:
+        """Show what is below a node."""
+        self._ask_rows(expand=[node], subtree=subtree)
+
+    def collapse(self, node: int, *, subtree: bool = False) -> None:
+        """Hide what is below a node."""
+        self._ask_rows(collapse=[node], subtree=subtree)
+
+    def expand_all(self) -> None:
+        """Show every row."""
+        self._ask_rows(all="expand")
+
+    def collapse_all(self) -> None:
+        """Show the top rows only."""
+        self._ask_rows(all="collapse")
+
+    def sort(self, by: str, descending: bool) -> None:
+        """Sort siblings by "natural" (file order) or a column."""
+        self._ask_rows(sort=by, descending=descending)
+
+    def reveal(self, node: int) -> None:
+        """Show a node wherever it is folded away, and select it."""
+
+        def shown(body: Body, buffers: Buffers) -> None:
+            self._rows_answered(body, buffers)
+            self.reveal_requested.emit(node)
+
+        self.ask("rows", {"reveal": node}, shown)
+
+    def _ask_rows(self, lane: str = "", **params: Any) -> None:
+        self.ask("rows", params, self._rows_answered, lane=lane)
+
+    def _rows_answered(self, body: Body, buffers: Buffers) -> None:
+        raise NotImplementedError
+
+    def ask(self, name: str, params: Mapping[str, Any], done: Any, failed: Any = None, *, lane: str = "") -> Job:
+        """Ask the worker about rows of the sheet that is shown."""
+        raise NotImplementedError
