@@ -6,24 +6,21 @@ own: taking it away gives the tree back as it was. Hiding what is alike only tak
 
 from __future__ import annotations
 
-from array import array
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final
 
 from sdviewer.core.aligned import EXPANDED, FOLD, MATCHED, AlignedTree
 from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.key_filter import KeyFilter, matching_rows, parse_filter
+from sdviewer.core.row_state import NATURAL, RowState, still_open, with_bits
 from sdviewer.errors import UsageError
-
-NATURAL: Final = "natural"
-"""The order of A, with what only B has among it."""
 
 OPEN_AT_FIRST: Final = 60
 """Rows that are in sight at first, as far as whole modules can be opened."""
 
 
-class AlignedRows:
+class AlignedRows(RowState):
     """The state of one aligned tree on the screen.
 
     `statuses` has a code for each row (0 where it is no leaf, or not known); `keys` says by what rows are sorted, None
@@ -31,20 +28,17 @@ class AlignedRows:
     """
 
     def __init__(self, tree: AlignedTree, a: Checkpoint, b: Checkpoint) -> None:
+        super().__init__(tree.end, tree.parent)
         self.tree = tree
         self.statuses: bytes = bytes(len(tree))
-        self.expanded = bytearray(len(tree))
         self.filter = ""
         self.chips: frozenset[int] = frozenset()
         self.hidden: frozenset[int] = frozenset()
-        self.sort = NATURAL
-        self.descending = False
         self.keys: Callable[[str, bool], Sequence[Any]] = lambda column, descending: [None] * len(tree)
         self._sides = ((a, tree.side(False)), (b, tree.side(True)))
         self._lower: list[list[str]] = []
         self._found: list[int] | None = None
         self._shown: bytearray | None = None
-        self._filtered_expanded = bytearray()
         self._expand_first()
 
     def _expand_first(self) -> None:
@@ -61,22 +55,6 @@ class AlignedRows:
                 level.extend(below)
 
     # What one can do
-
-    def toggle(self, row: int) -> None:
-        """Expand a collapsed row, collapse an expanded one."""
-        self._state()[row] ^= 1
-
-    def set_expanded(self, rows: Iterable[int], value: bool, subtree: bool = False) -> None:
-        """Expand or collapse rows, with everything below them if `subtree`."""
-        state = self._state()
-        for row in rows:
-            end = self.tree.end[row] if subtree else row + 1
-            state[row:end] = bytes([value]) * (end - row)
-
-    def expand_all(self, value: bool) -> None:
-        """Expand or collapse everything."""
-        state = self._state()
-        state[:] = bytes([value]) * len(state)
 
     def reveal(self, *rows: int) -> None:
         """Expand what is above some rows; what hides one of them is taken away."""
@@ -124,10 +102,7 @@ class AlignedRows:
             opened, led = self._filtered_expanded, self._shown
             self._look()
             if opened and led is not None and self._filtered_expanded and self._shown is not None:
-                self._filtered_expanded = bytearray(
-                    was if before else now
-                    for was, before, now in zip(opened, led, self._filtered_expanded, strict=True)
-                )
+                self._filtered_expanded = still_open(opened, led, self._filtered_expanded)
 
     def set_sort(self, sort: str, descending: bool) -> None:
         """Order siblings: as they stand, or by what `keys` has for this name."""
@@ -187,20 +162,9 @@ class AlignedRows:
 
     # What is shown
 
-    def visible(self) -> array[int]:
-        """The rows on the screen, top to bottom (int32)."""
-        return self._in_order(self._state())
-
     def flags(self, base: bytes) -> bytes:
         """`base` (the sheet's flags) with the expanded and matched bits of now."""
-        result = int.from_bytes(base, "little")
-        result |= int.from_bytes(self._state().translate(bytes([0, EXPANDED]) + bytes(254)), "little")
-        if self._found is not None:
-            bits = bytearray(len(self.tree))
-            for row in self._found:
-                bits[row] = MATCHED
-            result |= int.from_bytes(bits, "little")
-        return result.to_bytes(len(base), "little")
+        return with_bits(base, bytes(self._state()), EXPANDED, self._found, MATCHED)
 
     def next_of(self, row: int, statuses: Collection[int], *, forwards: bool) -> int:
         """The next leaf with one of these statuses before or behind a row, wherever it is folded away; -1: none.
@@ -225,37 +189,14 @@ class AlignedRows:
                 return found
         return -1
 
-    def _in_order(self, state: bytearray) -> array[int]:
-        if self.sort == NATURAL:
-            return self._scan(state)
-        keys = self.keys(self.sort, self.descending)
-        shown = self._shown
-        rows = array("i")
-        stack = [self._sorted(0, len(self.tree), keys)]
-        while stack:
-            row = next(stack[-1], None)
-            if row is None:
-                stack.pop()
-            elif shown is None or shown[row]:
-                rows.append(row)
-                if state[row] and self.tree.end[row] > row + 1:
-                    stack.append(self._sorted(row + 1, self.tree.end[row], keys))
-        return rows
+    def _is_filtered(self) -> bool:
+        return self._found is not None or bool(self.chips)
 
-    def _scan(self, state: bytearray) -> array[int]:
-        rows = array("i")
-        end, shown = self.tree.end, self._shown
-        row, total = 0, len(self.tree)
-        while row < total:
-            if shown is None or shown[row]:
-                rows.append(row)
-                row = row + 1 if state[row] else end[row]
-            else:
-                row = end[row]
-        return rows
+    def _marks(self) -> bytearray | None:
+        return self._shown
 
-    def _state(self) -> bytearray:
-        return self._filtered_expanded if self._found is not None or self.chips else self.expanded
+    def _sort_keys(self) -> Sequence[Any]:
+        return self.keys(self.sort, self.descending)
 
     def _look(self) -> None:
         """Find out which rows are shown."""
@@ -268,15 +209,9 @@ class AlignedRows:
             leaves = [row for row in leaves if statuses[row] in self.chips]
         if self.hidden:
             leaves = [row for row in leaves if statuses[row] not in self.hidden]
-        marks = bytearray(len(tree))
-        parent = tree.parent
-        for row in leaves:
-            while row >= 0 and not marks[row]:
-                marks[row] = 1
-                row = parent[row]
-        self._shown = marks
-        if self._found is not None or self.chips:
-            self._filtered_expanded = bytearray(marks)
+        self._shown = self._leading_to(leaves)
+        if self._is_filtered():
+            self._filtered_expanded = bytearray(self._shown)
 
     def _matching(self, parsed: KeyFilter) -> list[int]:
         """The leaves that pass on either side, from the top."""
@@ -286,19 +221,6 @@ class AlignedRows:
         for (checkpoint, side), lower in zip(self._sides, self._lower, strict=True):
             found.update(matching_rows(side, checkpoint, parsed, lower))
         return sorted(found)
-
-    def _siblings(self, row: int, end: int) -> Iterator[int]:
-        while row < end:
-            yield row
-            row = self.tree.end[row]
-
-    def _sorted(self, row: int, end: int, keys: Sequence[Any]) -> Iterator[int]:
-        """Siblings in order; those without what is sorted by come last, either way."""
-        rows = list(self._siblings(row, end))
-        ordered = sorted((r for r in rows if keys[r] is not None), key=keys.__getitem__, reverse=self.descending)
-        if len(ordered) < len(rows):
-            ordered += [r for r in rows if keys[r] is None]
-        return iter(ordered)
 
 
 def _leaves(tree: AlignedTree) -> list[int]:

@@ -6,37 +6,31 @@ taking the filter away gives the tree back as it was.
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.key_filter import KeyFilter, Numbers, matching_rows, parse_filter
+from sdviewer.core.row_state import NATURAL, RowState, still_open, with_bits
 from sdviewer.core.sheet import EXPANDED, MATCHED
 from sdviewer.core.tree import LEAVES, ModuleTree
-
-NATURAL = "natural"
-"""The order of the file."""
 
 OF_THE_TREE = ("name", "params", "shape", "dtype")
 """What rows can be sorted by without their numbers."""
 
 
-class ShownRows:
+class ShownRows(RowState):
     """The state of one tree on the screen. `numbers` are what filters and sorts by numbers look at."""
 
     def __init__(self, tree: ModuleTree, checkpoint: Checkpoint, numbers: Numbers | None = None) -> None:
+        super().__init__(tree.end, tree.parent)
         self.tree = tree
         self.checkpoint = checkpoint
         self.numbers = numbers
-        self.expanded = bytearray(len(tree))
         self.filter = ""
         self.matched: list[int] | None = None
-        self.sort = NATURAL
-        self.descending = False
         self._parsed = KeyFilter()
         self._keys: Sequence[Any] | None = None
-        self._filtered_expanded = bytearray()
         self._lower: list[str] | None = None
         self._expand_first()
 
@@ -60,23 +54,6 @@ class ShownRows:
         return row < end and self.tree.end[row] == end
 
     # What one can do
-
-    def toggle(self, row: int) -> None:
-        """Expand a collapsed row, collapse an expanded one."""
-        self._state()[row] ^= 1
-
-    def set_expanded(self, rows: Iterable[int], value: bool, subtree: bool = False) -> None:
-        """Expand or collapse rows, with everything below them if `subtree`; -1 is a row that is gone."""
-        state = self._state()
-        for row in rows:
-            if row < 0:
-                continue
-            end = self.tree.end[row] if subtree else row + 1
-            state[row:end] = bytes([value]) * (end - row)
-
-    def expand_all(self, value: bool) -> None:
-        """Expand or collapse everything."""
-        self.set_expanded(list(self._siblings(0, len(self.tree))), value, subtree=True)
 
     def reveal(self, *rows: int) -> None:
         """Expand what is above some rows; a filter that hides one of them is taken away."""
@@ -122,85 +99,30 @@ class ShownRows:
             return
         opened, leads = self._filtered_expanded, self._leads_to_match()
         self.matched = matching_rows(self.tree, self.checkpoint, self._parsed, self._lower, self.numbers)
-        # What somebody closed stays closed; what leads to a new match is open.
-        self._filtered_expanded = bytearray(
-            was if led else now for was, led, now in zip(opened, leads, self._leads_to_match(), strict=True)
-        )
+        self._filtered_expanded = still_open(opened, leads, self._leads_to_match())
 
     # What is shown
 
-    def visible(self) -> array[int]:
-        """The rows on the screen, top to bottom (int32)."""
-        state = self._state()
-        shown: Callable[[int], int] = self._leads_to_match().__getitem__ if self.matched is not None else lambda row: 1
-        if self.sort == NATURAL:
-            return self._scan(state, shown)
-        rows = array("i")
-        stack = [self._sorted(0, len(self.tree))]
-        while stack:
-            row = next(stack[-1], None)
-            if row is None:
-                stack.pop()
-            elif shown(row):
-                rows.append(row)
-                if state[row] and self.tree.end[row] > row + 1:
-                    stack.append(self._sorted(row + 1, self.tree.end[row]))
-        return rows
-
     def flags(self, base: bytes) -> bytes:
         """`base` (the sheet's flags) with the expanded and matched bits of now."""
-        result = int.from_bytes(base, "little")
-        result |= int.from_bytes(self._state().translate(_as_bit(EXPANDED)), "little")
-        if self.matched is not None:
-            bits = bytearray(len(self.tree))
-            for row in self.matched:
-                bits[row] = MATCHED
-            result |= int.from_bytes(bits, "little")
-        return result.to_bytes(len(base), "little")
+        return with_bits(base, bytes(self._state()), EXPANDED, self.matched, MATCHED)
 
-    def _scan(self, state: bytearray, shown: Callable[[int], int]) -> array[int]:
-        rows = array("i")
-        end = self.tree.end
-        row, total = 0, len(self.tree)
-        while row < total:
-            if shown(row):
-                rows.append(row)
-                row = row + 1 if state[row] else end[row]
-            else:
-                row = end[row]
-        return rows
+    def _is_filtered(self) -> bool:
+        return self.matched is not None
 
-    def _state(self) -> bytearray:
-        return self.expanded if self.matched is None else self._filtered_expanded
+    def _marks(self) -> bytearray | None:
+        return None if self.matched is None else self._leads_to_match()
 
     def _leads_to_match(self) -> bytearray:
         """1 for every match and every row above one."""
-        marks = bytearray(len(self.tree))
-        parent = self.tree.parent
-        for row in self.matched or ():
-            above = row
-            while above >= 0 and not marks[above]:
-                marks[above] = 1
-                above = parent[above]
-        return marks
-
-    def _siblings(self, row: int, end: int) -> Iterator[int]:
-        while row < end:
-            yield row
-            row = self.tree.end[row]
-
-    def _sorted(self, row: int, end: int) -> Iterator[int]:
-        """Siblings in order; those without what is sorted by come last, either way."""
-        rows = list(self._siblings(row, end))
-        if self._keys is None:
-            self._keys = self._sort_keys()
-        keys = self._keys
-        ordered = sorted((r for r in rows if keys[r] is not None), key=keys.__getitem__, reverse=self.descending)
-        if len(ordered) < len(rows):
-            ordered += [r for r in rows if keys[r] is None]
-        return iter(ordered)
+        return self._leading_to(self.matched or ())
 
     def _sort_keys(self) -> Sequence[Any]:
+        if self._keys is None:
+            self._keys = self._find_keys()
+        return self._keys
+
+    def _find_keys(self) -> Sequence[Any]:
         tree, tensors = self.tree, self.checkpoint.tensors
         if self.sort == "name":
             return [name.lower() for name in tree.name]
@@ -292,7 +214,3 @@ class _Anchors:
 
 def _is_state_dict(tree: ModuleTree, row: int) -> bool:
     return tree.state_dict[row] >= 0 and tree.entry[row] < 0 and tree.tensor[row] < 0
-
-
-def _as_bit(bit: int) -> bytes:
-    return bytes([0, bit]) + bytes(254)

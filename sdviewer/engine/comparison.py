@@ -80,6 +80,7 @@ from sdviewer.engine.pair_numbers import (
     PairNumbers,
     RowNumbers,
 )
+from sdviewer.engine.row_requests import change_rows
 from sdviewer.errors import UsageError
 from sdviewer.stats.pair_table import CASTS, COLUMNS, PairTable
 from sdviewer.stats.table import KNOWN, NOT_YET
@@ -275,28 +276,11 @@ class Comparison:
         """Expand, collapse, filter, sort; which rows are shown after it."""
         self._check(params)
         shown = self.shown
-        error = ""
-        if "filter" in params:
-            try:
-                shown.set_filter(params["filter"])
-            except UsageError as failed:
-                error = failed.message
         if "chips" in params:
             shown.set_chips([CODES[word] for word in params["chips"]])
         if "hide" in params:
             shown.set_hidden(ALIKE if params["hide"] else ())
-        if "sort" in params:
-            shown.set_sort(params["sort"], params.get("descending", False))
-        if "toggle" in params:
-            shown.toggle(params["toggle"])
-        if "expand" in params:
-            shown.set_expanded(params["expand"], True, params.get("subtree", False))
-        if "collapse" in params:
-            shown.set_expanded(params["collapse"], False, params.get("subtree", False))
-        if "all" in params:
-            shown.expand_all(params["all"] == "expand")
-        if "reveal" in params:
-            shown.reveal(params["reveal"])
+        error = change_rows(shown, params)
         return Answer({"matched": shown.matched, "filter_error": error}, self._visible())
 
     def step(self, params: Params, progress: Progress) -> Answer:

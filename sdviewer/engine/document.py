@@ -101,6 +101,7 @@ from sdviewer.engine.frames import Answer
 from sdviewer.engine.naming import before_naming
 from sdviewer.engine.overview import OverviewRequests
 from sdviewer.engine.planned import Planned, made_of, planned
+from sdviewer.engine.row_requests import change_rows
 from sdviewer.engine.save_preview import SavePreview, is_mappable, place_of
 from sdviewer.engine.tree_numbers import FileNumbers, TreeNumbers
 from sdviewer.engine.watch import Watch, files_of, is_young
@@ -469,24 +470,7 @@ class Document:
     def rows(self, params: Params, progress: Progress) -> Answer:
         """Expand, collapse, filter, sort; which rows are shown after it."""
         shown = self.shown
-        error = ""
-        if "filter" in params:
-            try:
-                shown.set_filter(params["filter"])
-            except UsageError as failed:
-                error = failed.message
-        if "sort" in params:
-            shown.set_sort(params["sort"], params.get("descending", False))
-        if "toggle" in params:
-            shown.toggle(params["toggle"])
-        if "expand" in params:
-            shown.set_expanded(params["expand"], True, params.get("subtree", False))
-        if "collapse" in params:
-            shown.set_expanded(params["collapse"], False, params.get("subtree", False))
-        if "all" in params:
-            shown.expand_all(params["all"] == "expand")
-        if "reveal" in params:
-            shown.reveal(params["reveal"])
+        error = change_rows(shown, params)
         shown.reveal(*(row for row in params.get("rows", ()) if row >= 0))
         matched = None if shown.matched is None else len(shown.matched)
         body = {"matched": matched, "filter_error": error, "filter": shown.filter, "by_numbers": shown.by_numbers}

@@ -80,7 +80,7 @@ class Comparisons(QObject):
         session = page.session
         for signal in (session.opened, session.open_failed, session.survey_changed, session.numbers_changed):
             signal.connect(self.changed)
-        session.opened.connect(lambda: self._tabs.rename(page))
+        session.opened.connect(lambda: self._opened(page))
         session.selection_changed.connect(lambda node: self.changed.emit())
         session.facts_changed.connect(lambda facts: self.changed.emit())
         session.job_changed.connect(lambda words, fraction: self.job_changed.emit(session, words, fraction))
@@ -89,6 +89,13 @@ class Comparisons(QObject):
         page.menu_requested.connect(lambda place: self.menu_requested.emit(page, place))
         page.file_chosen.connect(lambda path: self.open_paths([path]))
         page.other_requested.connect(lambda side: self._ask_other(page, side))
+
+    def _opened(self, page: ComparePage) -> None:
+        self._tabs.rename(page)
+        for side in ("b", "a"):
+            card = page.session.info[side]
+            numbers = (int(card["tensors"]), int(card["parameters"]), int(card["size"]))
+            self._settings.add_recent(str(card["path"]), *numbers)
 
     def close(self, page: ComparePage) -> tuple[str, str]:
         """Take a comparison out of the window; the files that it was of."""

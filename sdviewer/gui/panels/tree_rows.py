@@ -113,11 +113,10 @@ class RowFont:
         return self._metrics.elidedText(shown, Qt.TextElideMode.ElideRight, max(width, 0))
 
 
-class RowPainter:
-    """Paints rows from the arrays of the model; nothing goes through a QVariant."""
+class RowPen:
+    """The fonts of rows, and what is drawn of any tree."""
 
-    def __init__(self, model: TreeModel) -> None:
-        self._model = model
+    def __init__(self) -> None:
         self.words: tuple[str, ...] = ()
         """What of a name is marked, in lower case: the words of the filter."""
         self.update_fonts()
@@ -127,6 +126,38 @@ class RowPainter:
         self._bold, self._plain = RowFont(resources.font(resources.BASE, 600)), RowFont(resources.font(resources.BASE))
         self._small = RowFont(resources.font(resources.NOTE))
         self._mono = RowFont(resources.font(resources.NOTE, mono=True))
+
+    def _mark_words(self, painter: QPainter, x: int, y: int, name: str, font: RowFont) -> None:
+        """A soft ground behind what the filter's words found."""
+        lower = name.lower()
+        for word in self.words:
+            at = lower.find(word) if len(lower) == len(name) else -1
+            if at >= 0:
+                left, width = x + font.width(name[:at]), font.width(name[at : at + len(word)])
+                painter.fillRect(left - 1, y + 4, width + 2, ROW_HEIGHT - 8, resources.colour("tB"))
+
+    def _pill(self, painter: QPainter, rect: QRectF, colour: QColor) -> None:
+        painter.setBrush(colour)
+        radius = min(rect.width() / 2, 3)
+        painter.drawRoundedRect(rect, radius, radius)
+
+    def _text(
+        self, painter: QPainter, x: int, y: int, shown: str, font: RowFont, token: str, *, strike: bool = False
+    ) -> None:
+        painter.setFont(font.font)
+        painter.setPen(resources.colour(token))
+        painter.drawText(x, y + font.baseline, shown)
+        if strike:
+            middle = y + ROW_HEIGHT // 2 + 1
+            painter.drawLine(x, middle, x + font.width(shown), middle)
+
+
+class RowPainter(RowPen):
+    """Paints rows from the arrays of the model; nothing goes through a QVariant."""
+
+    def __init__(self, model: TreeModel) -> None:
+        self._model = model
+        super().__init__()
 
     def paint(
         self, painter: QPainter, row: int, y: int, columns: Columns, *, selected: bool = False, hovered: bool = False
@@ -218,15 +249,6 @@ class RowPainter:
         painter.setRenderHint(QPainter.RenderHint.Antialiasing, False)
         self._text(painter, x + 6, y, word, self._small, "warn" if noted else "text2")
 
-    def _mark_words(self, painter: QPainter, x: int, y: int, name: str, font: RowFont) -> None:
-        """A soft ground behind what the filter's words found."""
-        lower = name.lower()
-        for word in self.words:
-            at = lower.find(word) if len(lower) == len(name) else -1
-            if at >= 0:
-                left, width = x + font.width(name[:at]), font.width(name[at : at + len(word)])
-                painter.fillRect(left - 1, y + 4, width + 2, ROW_HEIGHT - 8, resources.colour("tB"))
-
     def _shows_params(self, node: int, kind: str) -> bool:
         model = self._model
         return model.params(node) > 0 and not (kind == "optimizer" and model.depth(node) == 0)
@@ -290,18 +312,3 @@ class RowPainter:
         filled = QRectF(bar_left, top, max(BAR_WIDTH * share, 2.5), 6)
         self._pill(painter, filled, resources.colour("border2" if dropped else "neutral"))
         painter.setRenderHint(QPainter.RenderHint.Antialiasing, False)
-
-    def _pill(self, painter: QPainter, rect: QRectF, colour: QColor) -> None:
-        painter.setBrush(colour)
-        radius = min(rect.width() / 2, 3)
-        painter.drawRoundedRect(rect, radius, radius)
-
-    def _text(
-        self, painter: QPainter, x: int, y: int, shown: str, font: RowFont, token: str, *, strike: bool = False
-    ) -> None:
-        painter.setFont(font.font)
-        painter.setPen(resources.colour(token))
-        painter.drawText(x, y + font.baseline, shown)
-        if strike:
-            middle = y + ROW_HEIGHT // 2 + 1
-            painter.drawLine(x, middle, x + font.width(shown), middle)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from PySide6.QtCore import QRect, QRectF, Qt, Signal
 from PySide6.QtGui import QBrush, QKeyEvent, QKeySequence, QPainter, QPixmap
@@ -13,7 +13,7 @@ from sdviewer.gui.models import compare_model
 from sdviewer.gui.models.compare_model import CompareModel
 from sdviewer.gui.models.tree_model import CONTAINERS
 from sdviewer.gui.panels.flat_tree import FlatTreeView
-from sdviewer.gui.panels.tree_rows import CHEVRON, ICON, ICONS, ROW_HEIGHT, RowFont, indent
+from sdviewer.gui.panels.tree_rows import CHEVRON, ICON, ICONS, ROW_HEIGHT, RowPen, indent
 from sdviewer.gui.plots import colours
 
 SHAPE_WIDTH: Final = 90
@@ -35,21 +35,13 @@ class Places(NamedTuple):
     width: int
 
 
-class AlignedPainter:
+class AlignedPainter(RowPen):
     """Paints rows from the arrays of the model."""
 
     def __init__(self, model: CompareModel) -> None:
         self._model = model
-        self.words: tuple[str, ...] = ()
-        """What of a name is marked, in lower case: the words of the filter."""
         self._hatches: dict[tuple[str, str, int], QPixmap] = {}
-        self.update_fonts()
-
-    def update_fonts(self) -> None:
-        """Take fonts and their metrics again, after a change of the platform's."""
-        self._bold, self._plain = RowFont(resources.font(resources.BASE, 600)), RowFont(resources.font(resources.BASE))
-        self._small = RowFont(resources.font(resources.NOTE))
-        self._mono = RowFont(resources.font(resources.NOTE, mono=True))
+        super().__init__()
 
     def paint(
         self, painter: QPainter, row: int, y: int, columns: Places, *, selected: bool = False, hovered: bool = False
@@ -116,14 +108,6 @@ class AlignedPainter:
         if shape[1] and (sizes := model.shape(node, side)):
             self._text(painter, shape[0] + 4, y, self._mono.elided(sizes, shape[1] - 8), self._mono, "text2")
 
-    def _mark_words(self, painter: QPainter, x: int, y: int, name: str, font: RowFont) -> None:
-        lower = name.lower()
-        for word in self.words:
-            at = lower.find(word) if len(lower) == len(name) else -1
-            if at >= 0:
-                left, width = x + font.width(name[:at]), font.width(name[at : at + len(word)])
-                painter.fillRect(left - 1, y + 4, width + 2, ROW_HEIGHT - 8, resources.colour("accentSoft"))
-
     def _mark(self, painter: QPainter, y: int, node: int, place: tuple[int, int]) -> None:
         status = self._model.status(node)
         if status.icon and place[1]:
@@ -154,11 +138,6 @@ class AlignedPainter:
         x = left + width - 8 - self._mono.width(shown)
         self._text(painter, x, y, shown, self._mono, "text")
 
-    def _pill(self, painter: QPainter, rect: QRectF, colour: Any) -> None:
-        painter.setBrush(colour)
-        radius = min(rect.width() / 2, 3)
-        painter.drawRoundedRect(rect, radius, radius)
-
     def _hatch(self, painter: QPainter, rect: QRect, token: str, strength: float) -> None:
         """Lines from the lower left to the upper right: nothing is here, or something else."""
         key = (resources.theme().name, token, round(strength * 100))
@@ -167,11 +146,6 @@ class AlignedPainter:
             tile = self._hatches[key] = _tile(token, strength)
         painter.setBrushOrigin(0, rect.top())
         painter.fillRect(rect, QBrush(tile))
-
-    def _text(self, painter: QPainter, x: int, y: int, shown: str, font: RowFont, token: str) -> None:
-        painter.setFont(font.font)
-        painter.setPen(resources.colour(token))
-        painter.drawText(x, y + font.baseline, shown)
 
 
 def _tile(token: str, strength: float) -> QPixmap:
