@@ -17,8 +17,8 @@ from sdviewer.core import text
 from sdviewer.core.aligned import AlignedSheet
 from sdviewer.engine.client import NumbersPool, Request, Worker
 from sdviewer.gui.compare_watch import CompareWatch
+from sdviewer.gui.disk_watch import DiskWatch
 from sdviewer.gui.jobs import Body, Buffers, Job, Jobs, is_cancelled
-from sdviewer.gui.session import POLL, SILENT_LOOKS
 from sdviewer.gui.shown_tree import ShownTree
 
 State = Literal["opening", "open", "failed"]
@@ -124,10 +124,8 @@ class ComparisonSession(ShownTree):
         self.watch.job_changed.connect(self._tell_job)
         self._ask_whole = QTimer(self, interval=QUICK, singleShot=True)
         self._ask_whole.timeout.connect(self._request_whole)
-        self._on_disk = "same"
-        self._silent = 0
-        self._poll = QTimer(self, interval=POLL)
-        self._poll.timeout.connect(self.look_at_disk)
+        self.disk = DiskWatch(self.jobs, self._worker.request, self)
+        self.disk.changed.connect(self.changed_on_disk)
 
     # What it is called
 
@@ -155,7 +153,7 @@ class ComparisonSession(ShownTree):
     def open(self) -> None:
         """Open both files, or open them again."""
         self.state = "opening"
-        self._on_disk, self._silent = "same", 0
+        self.disk.stop()
         self.watch.forget()
         params = {"a": self.a, "b": self.b, "recipe": self.recipe, "ignored": self.ignoring.params()}
         params |= self.matching.params()
@@ -178,7 +176,7 @@ class ComparisonSession(ShownTree):
         self.failure = {}
         self._died = False
         self._take_pairs(body, buffers)
-        self._poll.start()
+        self.disk.begin()
         self.opened.emit()
         self._show_sheet(body, buffers)
 
@@ -451,29 +449,9 @@ class ComparisonSession(ShownTree):
             return
         self.trouble.emit(failure)
 
-    def look_at_disk(self) -> None:
-        """Find out whether both files are still those that were opened."""
-        if self.state == "open" and not self.jobs.busy("disk"):
-            self.jobs.run(
-                "disk",
-                lambda done, failed, progressed: self._worker.request("changed", {}, done, failed, progressed),
-                self._looked,
-                lambda failure: None,
-                background=True,
-            )
-
-    def _looked(self, body: Body, buffers: Buffers) -> None:
-        state = str(body["state"])
-        self._silent = self._silent + 1 if state == "silent" else 0
-        if state == "silent" and self._silent < SILENT_LOOKS:
-            return
-        if state != self._on_disk:
-            self._on_disk = state
-            self.changed_on_disk.emit(body)
-
     def close(self) -> None:
         """End the worker; nothing is heard of this comparison any more."""
-        self._poll.stop()
+        self.disk.stop()
         self._ask_whole.stop()
         self.watch.stop()
         self.jobs.close()

@@ -650,7 +650,7 @@ class MainWindow(QMainWindow):
         if event.type() == QEvent.Type.ActivationChange:
             show_letters(self, False)
         if event.type() == QEvent.Type.ActivationChange and self.isActiveWindow() and (front := self._front()):
-            front.look_at_disk()
+            front.disk.look()
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         if event.mimeData().hasFormat(ROWS_MIME):

@@ -19,6 +19,7 @@ from sdviewer.core import text
 from sdviewer.core.sheet import Sheet
 from sdviewer.engine.client import DocumentWorker, NumbersPool, Request
 from sdviewer.gui.contents_watch import ContentsWatch
+from sdviewer.gui.disk_watch import DiskWatch
 from sdviewer.gui.exporting import Exporting, ExportOrder, params_of
 from sdviewer.gui.jobs import Body, Buffers, Job, Jobs, is_cancelled
 from sdviewer.gui.saving import Saved, SaveOrder, Saving
@@ -37,14 +38,8 @@ CLEANABLE = ("torch-zip", "torch-legacy", "safetensors")
 WARM_FROM = 4 << 20
 """Elements of all tensors from which one is likely that takes the compiled loops."""
 
-POLL = 1500
-"""Milliseconds between two looks at the file on disk."""
-
 FOR_FILE = frozenset(operation.op for operation in OPERATIONS if issubclass(operation, FileOperation))
 """The operations that look at no keys, so that it does not matter whose these would be."""
-
-SILENT_LOOKS = 3
-"""Looks without an answer after which the drive is said not to answer."""
 
 
 class Session(ShownTree):
@@ -125,10 +120,9 @@ class Session(ShownTree):
         self.opened_at = QTime()
         self.young = False
         self._began_opening = 0.0
-        self._on_disk: tuple[str, bool] = ("same", False)
-        self._silent = 0
-        self._poll = QTimer(self, interval=POLL)
-        self._poll.timeout.connect(self.look_at_disk)
+        self.disk = DiskWatch(self.jobs, self._worker.request, self)
+        self.disk.looked.connect(self._looked)
+        self.disk.changed.connect(self.changed_on_disk)
 
     @property
     def name(self) -> str:
@@ -148,7 +142,7 @@ class Session(ShownTree):
 
     def _open(self) -> None:
         self.state = "opening"
-        self._on_disk, self._silent = ("same", False), 0
+        self.disk.stop()
         self._began_opening = time.monotonic()
         self.contents.forget()
         self.survey.forget()
@@ -181,7 +175,7 @@ class Session(ShownTree):
         self.numbers, self.noted, self.by_numbers = {}, 0, False
         self._measured = memoryview(b"")
         self.survey.opened(self.info["identity"], int(self.info["tensors"]), int(self.info["size"]), took)
-        self._poll.start()
+        self.disk.begin()
         self.opened.emit()
         self.sheet_changed.emit(self.sheet, buffers["visible"], [], -1)
         if not self.recipe.is_empty:
@@ -685,32 +679,13 @@ class Session(ShownTree):
 
     # The file on disk
 
-    def look_at_disk(self) -> None:
-        """Find out whether the file is still the one that was opened."""
-        if self.state == "open" and not self.jobs.busy("disk"):
-            self.jobs.run(
-                "disk",
-                lambda done, failed, progressed: self._worker.request("changed", {}, done, failed, progressed),
-                self._looked,
-                lambda failure: None,
-                background=True,
-            )
-
-    def _looked(self, body: Body, buffers: Buffers) -> None:
+    def _looked(self, body: Body) -> None:
         state, young = str(body["state"]), bool(body["young"])
-        self._silent = self._silent + 1 if state == "silent" else 0
-        if state == "silent" and self._silent < SILENT_LOOKS:
-            return
         if young:
             self.contents.postpone()
         if self.young and state == "same" and not young:
             self.young = False
             self.contents_changed.emit()
-        # A file that is the one that was opened needs no word, however young it is.
-        found = (state, young and state != "same")
-        if found != self._on_disk:
-            self._on_disk = found
-            self.changed_on_disk.emit(body)
 
     def check_contents(self) -> None:
         """Compare all bytes of the file with the checksums that it states."""
@@ -718,7 +693,7 @@ class Session(ShownTree):
 
     def close(self) -> None:
         """End the worker; nothing is heard of this document any more."""
-        self._poll.stop()
+        self.disk.stop()
         self.contents.stop()
         self.survey.stop()
         self.jobs.close()

@@ -345,7 +345,7 @@ def test_that_the_file_that_changes_on_disk_is_told_with_its_side(
     with files[1].open("ab") as stream:
         stream.write(b"more")
     with qtbot.waitSignal(page.session.changed_on_disk):
-        page.session.look_at_disk()
+        page.session.disk.look()
     assert page.banner.text().startswith("File B was written to.")
 
 
