@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -155,7 +156,7 @@ class PairsPanel(QWidget):
     def _show_sheet(self, sheet: AlignedSheet, visible: memoryview, selected: int) -> None:
         self.cards.show_files(self._session.info)
         self._say_matching()
-        self._swap(lambda: self.model.set_sheet(sheet, visible), selected)
+        self._swap(lambda: self.model.set_sheet(sheet, visible), selected, renumbered=True)
         if selected < 0 and self.model.rowCount():
             self._select_first()
 
@@ -169,17 +170,17 @@ class PairsPanel(QWidget):
     def _show_rows(self, visible: memoryview, flags: memoryview) -> None:
         self._swap(lambda: self.model.set_rows(visible, flags), self._session.selected)
 
-    def _swap(self, swap: object, selected: int) -> None:
-        """Swap rows; the selected row keeps its place on the screen where it can."""
+    def _swap(self, swap: Callable[[], None], selected: int, *, renumbered: bool = False) -> None:
+        """Swap rows; the selected row, or the first in sight, keeps its place on the screen where it can."""
         view, model = self.view, self.model
-        before = model.row_of(selected) if selected >= 0 and model.rowCount() else -1
+        before, first = view.currentIndex().row(), view.rowAt(0)
         offset = view.rowViewportPosition(before) if before >= 0 else -1
         in_sight = 0 <= offset < view.viewport().height()
         bar = view.verticalScrollBar()
-        top = model.node(view.rowAt(0)) if not in_sight and view.rowAt(0) >= 0 else -1
+        top = model.node(first) if first >= 0 and not in_sight and not renumbered else -1
         self._swapping = True
         try:
-            swap()  # type: ignore[operator]
+            swap()
             view.updateGeometries()
             row = model.row_of(selected) if selected >= 0 else -1
             if row >= 0:
@@ -330,9 +331,9 @@ class PairsPanel(QWidget):
         words = named or f"By {HEADS.get(key, key)}, {'downwards' if descending else 'upwards'}"
         self.order.setText(f"{words}, differences" if self._hide else words)
 
-    def _below(self, button: QPushButton, fill: object) -> None:
+    def _below(self, button: QPushButton, fill: Callable[[QMenu], None]) -> None:
         menu = QMenu(self)
-        fill(menu)  # type: ignore[operator]
+        fill(menu)
         menu.exec(button.mapToGlobal(button.rect().bottomLeft()))
         menu.deleteLater()
 
