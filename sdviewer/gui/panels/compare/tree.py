@@ -124,7 +124,8 @@ class AlignedPainter(RowPen):
                 token = status.token if status.ground or status.name == "unreadable" else "text2"
                 self._text(painter, left + 4, y, self._small.elided(shown, width - 8), self._small, token)
             return
-        bar = min(BAR_WIDTH, max(width - 66, 0))
+        x = left + width - 8 - self._mono.width(shown)
+        bar = min(BAR_WIDTH, max(x - left - 10, 0))
         if status.name in ("identical", "ignored") and not share:
             self._text(painter, left + 4, y, status.says, self._small, "text3")
             return
@@ -135,7 +136,6 @@ class AlignedPainter(RowPen):
         self._pill(painter, QRectF(left + 4, top, bar, 6), resources.colour("sunk"))
         self._pill(painter, QRectF(left + 4, top, max(bar * whole, 2.5), 6), colours.amount(max(whole, 0.18)))
         painter.setRenderHint(QPainter.RenderHint.Antialiasing, False)
-        x = left + width - 8 - self._mono.width(shown)
         self._text(painter, x, y, shown, self._mono, "text")
 
     def _hatch(self, painter: QPainter, rect: QRect, token: str, strength: float) -> None:
