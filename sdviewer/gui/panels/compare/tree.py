@@ -24,6 +24,8 @@ BAR_WIDTH: Final = 80
 NARROWEST_NAME: Final = 120
 WIDE_ENOUGH: Final = 700
 """Pixels from which the shapes of both sides have room, and below which the cosine goes too."""
+WIDEST: Final = "100.00 %"
+"""The number that has room beside a bar; all bars are of one length."""
 HATCH: Final = 7
 """Pixels from one line of a hatch to the next."""
 
@@ -125,7 +127,7 @@ class AlignedPainter(RowPen):
                 self._text(painter, left + 4, y, self._small.elided(shown, width - 8), self._small, token)
             return
         x = left + width - 8 - self._mono.width(shown)
-        bar = min(BAR_WIDTH, max(x - left - 10, 0))
+        bar = min(BAR_WIDTH, max(width - 18 - self._mono.width(WIDEST), 0))
         if status.name in ("identical", "ignored") and not share:
             self._text(painter, left + 4, y, status.says, self._small, "text3")
             return
