@@ -362,7 +362,7 @@ def test_that_a_young_file_is_said_to_be_perhaps_unfinished_until_it_rests(
     session = opened(plain)
     assert session.young
     assert "may still be being written" in window.status._document.text()
-    session._looked({"state": "same", "young": False, "file": str(plain)}, {})
+    session.disk._looked({"state": "same", "young": False, "file": str(plain)}, {})
     assert "being written" not in window.status._document.text()
 
 
