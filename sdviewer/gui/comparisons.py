@@ -19,6 +19,8 @@ from sdviewer.gui.files import OPEN_FILTER, log_for_tests
 from sdviewer.gui.panels.compare.page import ComparePage
 from sdviewer.gui.panels.document_page import DocumentPage
 from sdviewer.gui.panels.tabs import DocumentTabs
+from sdviewer.gui.plots.library import library
+from sdviewer.gui.session import WARM_FROM
 from sdviewer.gui.settings import Settings
 from sdviewer.gui.small_files import choose_place, write_file
 
@@ -71,6 +73,7 @@ class Comparisons(QObject):
         widgets.polish(page)
         self._tabs.add_page(page, "compare")
         session.warm_up()
+        page.first_painted.connect(library().load)
         page.built.connect(session.open)
         QTimer.singleShot(1, page.build)
         self.changed.emit()
@@ -96,6 +99,8 @@ class Comparisons(QObject):
             card = page.session.info[side]
             numbers = (int(card["tensors"]), int(card["parameters"]), int(card["size"]))
             self._settings.add_recent(str(card["path"]), *numbers)
+            if numbers[1] >= WARM_FROM:
+                self._pool.warm_up()
 
     def close(self, page: ComparePage) -> tuple[str, str]:
         """Take a comparison out of the window; the files that it was of."""

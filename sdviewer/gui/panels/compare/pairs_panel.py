@@ -12,8 +12,8 @@ from PySide6.QtWidgets import QAbstractItemView, QHBoxLayout, QMenu, QPushButton
 
 from sdviewer.core import text
 from sdviewer.core.aligned import AlignedSheet
-from sdviewer.core.key_filter import parse_filter
-from sdviewer.errors import UsageError
+from sdviewer.core.key_filter import marked_words
+from sdviewer.core.regex_marks import filter_marks
 from sdviewer.gui import resources, widgets
 from sdviewer.gui.comparison import ComparisonSession
 from sdviewer.gui.jobs import Buffers
@@ -27,6 +27,7 @@ from sdviewer.gui.panels.nothing_found import NothingFound
 from sdviewer.gui.panels.tree_panel import FILTER_PAUSE
 from sdviewer.gui.panels.tree_rows import ROW_HEIGHT
 from sdviewer.gui.plain import plain_tip
+from sdviewer.gui.regex_highlight import RegexHighlight
 from sdviewer.gui.widgets import Field
 
 FILTER_HELP: Final = """qkv  attn.3  —  words: a key on either side holds all of them
@@ -70,6 +71,7 @@ class PairsPanel(QWidget):
         self.filter = Field("Filter both sides", "filter")
         self.filter.setAccessibleName("Filter both sides")
         self.filter.setToolTip(plain_tip(FILTER_HELP))
+        self._highlight = RegexHighlight(self.filter, filter_marks)
         self._pause = QTimer(self, interval=FILTER_PAUSE, singleShot=True)
         self._wrong = widgets.label("", "error")
         self._wrong.setWordWrap(True)
@@ -200,15 +202,9 @@ class PairsPanel(QWidget):
         self._matched = matched
         self._nothing.say("Nothing is shown: no pair is like that.")
         self._stack.setCurrentIndex(1 if matched == 0 and not error else 0)
-        self._mark_words()
-        self._say_place()
-
-    def _mark_words(self) -> None:
-        try:
-            self.view.painter.words = parse_filter(self.filter.text()).marked
-        except UsageError:
-            self.view.painter.words = ()
+        self.view.painter.words = marked_words(self.filter.text()) if matched >= 0 and not error else ()
         self.view.viewport().update()
+        self._say_place()
 
     def _show_numbers(self) -> None:
         told = self._session.told
