@@ -29,6 +29,8 @@ number of the sheet, "sheet", and translate `selected`; a question about rows of
               ""]]}    what of the other side the tensor of a row could be paired with, what fits and is alone first
     report    {"form": "json" | "csv" | "lines" | "markdown" | "html"} -> {}; buffer "text": what was found
               (`engine.compare_reports`)
+    take      {"row"} or {"all": true} -> {"step": table of a recipe, "label", "n": tensors, "nbytes", "state_dict": that
+              of A, dotted}    the step that takes what differs at and below a row, or everywhere, from B into A
     changed   {} -> {"state", "young", "file", "side": "a" | "b"}    as that of a document, of the worse of both files
 
     SHEET     {"sheet", "rows_total", "selected": [row | -1], "counts", "limit", "known", "to_measure"}; buffers: the
@@ -66,7 +68,7 @@ from sdviewer.core.depth import Series, find_series
 from sdviewer.core.paths import dotted
 from sdviewer.core.progress import Progress
 from sdviewer.core.relation import relation
-from sdviewer.engine.compared import Choice, Compared, compare, told
+from sdviewer.engine.compared import Choice, Compared, compare, entries, told
 from sdviewer.engine.document import Document
 from sdviewer.engine.frames import Answer
 from sdviewer.engine.pair_numbers import (
@@ -125,6 +127,7 @@ class Comparison:
             "find": self.find,
             "partners": self.partners,
             "report": self.report,
+            "take": self.take,
             "changed": self.changed,
         }
         self.requests = requests
@@ -565,6 +568,36 @@ class Comparison:
             "html": lambda: as_html(found),
         }[str(params["form"])]()
         return Answer({}, {"text": made.encode("utf-8", "backslashreplace")})
+
+    def take(self, params: Params, progress: Progress) -> Answer:
+        """The step that takes tensors of B, of the chosen state dicts."""
+        from sdviewer.repair.taking import take_step
+
+        compared, tree = self._compared, self.tree
+        if compared.chosen_a < 0:
+            raise UsageError("only tensors of a state dict can be taken, and there is none on both sides")
+        codes = self.known.statuses()
+        everywhere = bool(params.get("all"))
+        if not everywhere:
+            self._check(params)
+        rows = range(len(tree)) if everywhere else range(params["row"], tree.end[params["row"]])
+        # What is not compared yet is taken where somebody points at it.
+        wanted = DIFFERENT if everywhere else DIFFERENT | {0}
+        leaves = [compared.leaves[tree.leaf[row]] for row in rows if tree.leaf[row] >= 0]
+        chosen = [leaf for leaf in leaves if leaf.pair >= 0 and leaf.group == 0 and codes[leaf.pair] in wanted]
+        pairs = [(leaf.a.key if leaf.a else None, leaf.b.key) for leaf in chosen if leaf.b is not None]
+        in_b = self._b.checkpoint
+        state_dict = dotted(in_b.state_dicts[compared.chosen_b].path)
+        step = take_step(pairs, in_b.path, entries(self._b, compared.chosen_b).keys, state_dict)
+        return Answer(
+            {
+                "step": step.to_step(),
+                "label": step.label,
+                "n": len(pairs),
+                "nbytes": sum(in_b.tensors[leaf.b.tensor].nbytes for leaf in chosen if leaf.b is not None),
+                "state_dict": dotted(self._a.checkpoint.state_dicts[compared.chosen_a].path),
+            }
+        )
 
     def changed(self, params: Params, progress: Progress) -> Answer:
         """Whether both files are still those that were opened."""

@@ -40,6 +40,7 @@ class State:
     comparison: bool = False
     pair: bool = False
     paired_tensor: bool = False
+    takeable: bool = False
 
 
 Condition = Callable[[State], str]
@@ -84,6 +85,11 @@ def with_pair(state: State) -> str:
 def with_tensor(state: State) -> str:
     """A tensor of a comparison is selected, on one side or both."""
     return with_comparison(state) or ("" if state.paired_tensor else "Select a tensor first.")
+
+
+def with_takeable(state: State) -> str:
+    """Something of B is selected in a comparison."""
+    return with_comparison(state) or ("" if state.takeable else "Select a tensor or a module that B has.")
 
 
 def with_selection(state: State) -> str:
@@ -488,6 +494,27 @@ ACTIONS: Final = (
         "x",
         with_pair,
         "Both tensors stand alone then, and can be paired with others",
+    ),
+    Action(
+        "take",
+        "&Take from B",
+        "&Compare",
+        "comparisons.take",
+        (),
+        "rulearrow",
+        with_takeable,
+        "Put the selected tensor of B, or what differs in the module, into A: a step of its recipe that can be undone",
+        separator=True,
+    ),
+    Action(
+        "take_all",
+        "Take &all differences from B",
+        "&Compare",
+        "comparisons.take_all",
+        (),
+        "rulearrow",
+        with_comparison,
+        "All tensors that changed, have another shape or type, or are only in B",
     ),
     Action(
         "export_report",

@@ -405,6 +405,12 @@ class ComparisonSession(ShownTree):
         return bool(self.facts.get("tensors")) and min(self.facts["tensors"]) >= 0
 
     @property
+    def can_take(self) -> bool:
+        """Whether what is selected has something in B that can be taken."""
+        facts = self.facts
+        return bool(facts.get("key_b")) and facts.get("kind") != "value"
+
+    @property
     def can_pair(self) -> bool:
         """Whether what is selected is a tensor, of one side or both."""
         return bool(self.facts.get("tensors"))

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from PySide6.QtCore import QObject, QTimer, Signal
+from PySide6.QtCore import QObject, Qt, QTimer, Signal
 from PySide6.QtWidgets import QFileDialog, QWidget
 
 from sdviewer.core import text
@@ -16,13 +16,15 @@ from sdviewer.gui.comparison import ComparisonSession
 from sdviewer.gui.dialogs import compare_dialog
 from sdviewer.gui.dialogs.partner_dialog import PartnerDialog
 from sdviewer.gui.files import OPEN_FILTER, log_for_tests
+from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.panels.compare.page import ComparePage
 from sdviewer.gui.panels.document_page import DocumentPage
 from sdviewer.gui.panels.tabs import DocumentTabs
 from sdviewer.gui.plots.library import library
-from sdviewer.gui.session import WARM_FROM
+from sdviewer.gui.session import WARM_FROM, Session
 from sdviewer.gui.settings import Settings
 from sdviewer.gui.small_files import choose_place, write_file
+from sdviewer.repair.history import Step
 
 FORMS: Final = {".csv": "csv", ".json": "json", ".html": "html", ".htm": "html", ".md": "markdown", ".txt": "lines"}
 """The form of a report by the suffix of its file."""
@@ -171,6 +173,41 @@ class Comparisons(QObject):
         """As the tensors stand in A."""
         if (page := self.page) is not None:
             page.pairs.sort("natural", False)
+
+    def take(self) -> None:
+        """Take what is selected from B into the recipe of A."""
+        if (session := self.session) is not None and session.can_take:
+            self._take(session, {"row": session.selected})
+
+    def take_all(self) -> None:
+        """Take all that differs."""
+        if (session := self.session) is not None:
+            self._take(session, {"all": True})
+
+    def _take(self, session: ComparisonSession, what: dict[str, Any]) -> None:
+        def found(body: Body, buffers: Buffers) -> None:
+            step = Step(body["step"], str(body["label"]))
+            self.open_paths([session.a])
+            page = next(page for page in self._tabs.pages() if page.session.path == session.a)
+            document = page.session
+            page.show_tree()
+            if document.state == "open":
+                self._apply(session, document, step, str(body["state_dict"]))
+            else:
+                document.opened.connect(
+                    lambda: self._apply(session, document, step, str(body["state_dict"])),
+                    Qt.ConnectionType.SingleShotConnection,
+                )
+
+        session.ask("take", what, found, lane="take")
+
+    def _apply(self, session: ComparisonSession, document: Session, step: Step, state_dict: str) -> None:
+        recipe = "" if document.recipe.is_empty else document.recipe.to_text()
+        if session.recipe and recipe != session.recipe:
+            what = "The recipe of A is another now than the one that was compared"
+            session.trouble.emit({"message": what, "remedy": "Compare both again (Ctrl+D), then take."})
+            return
+        document.apply(step, state_dict)
 
     def export_report(self) -> None:
         """Write what was found into a file, in the form of its suffix."""

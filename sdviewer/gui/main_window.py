@@ -66,7 +66,10 @@ TREE_MENU = (
     *("select_leaf", "select_shape", "select_family", "show_in_overview", "", "expand", "collapse"),
 )
 """Commands of the tree's context menu; "" is a rule."""
-COMPARE_MENU = ("pair_by_hand", "break_pair", "", "next_difference", "previous_difference", "hide_alike", "", "expand")
+COMPARE_MENU = (
+    *("take", "", "pair_by_hand", "break_pair", ""),
+    *("next_difference", "previous_difference", "hide_alike", "", "expand", "collapse"),
+)
 """Those of the aligned trees of a comparison, behind copying."""
 SMALLEST = QSize(1024, 700)
 USUAL = QSize(1440, 900)
@@ -408,6 +411,7 @@ class MainWindow(QMainWindow):
             comparison=comparison is not None and comparison.state == "open",
             pair=comparison is not None and comparison.has_pair,
             paired_tensor=comparison is not None and comparison.can_pair,
+            takeable=comparison is not None and comparison.can_take,
             not_measurable=comparison.watch.not_measurable if comparison is not None else "",
         )
         if page is not None and session is not None and session.state == "open":
@@ -607,7 +611,7 @@ class MainWindow(QMainWindow):
         for side in ("a", "b"):
             if facts.get(f"key_{side}"):
                 menu.addAction(f"Copy key in {side.upper()}", partial(page.copy_key, side))
-        for name in ("", *COMPARE_MENU, "collapse"):
+        for name in ("", *COMPARE_MENU):
             if name:
                 menu.addAction(self.actions_by_id[name])
             else:

@@ -17,7 +17,7 @@ from sdviewer.engine.comparison import Comparison
 from sdviewer.engine.frames import Answer
 from sdviewer.engine.pair_numbers import CODES, WORDS
 from sdviewer.engine.pair_survey import PairSurvey
-from sdviewer.errors import SDViewerError, UsageError
+from sdviewer.errors import NoMatch, SDViewerError, UsageError
 
 Tensors = dict[str, torch.Tensor]
 
@@ -331,6 +331,23 @@ def test_that_facts_of_a_pair_have_both_sides_and_the_numbers(tmp_path: Path) ->
     above = compared.ask("facts", row=facts["path"][1][1]).body
     assert above["kind"] == "module"
     assert above["counts"] == {"identical": 9, "changed": 1}
+
+
+def test_that_what_differs_is_taken_by_the_shortest_step(tmp_path: Path) -> None:
+    a, b = model(), model()
+    for block in (1, 2):
+        b[f"blocks.{block}.fc.weight"] = b[f"blocks.{block}.fc.weight"] + 1
+    b["extra"] = torch.ones(2)
+    compared = Compared(tmp_path, {"model": a}, {"model": b})
+    compared.measure()
+    one = compared.ask("take", row=compared.row("blocks.1.fc.weight")).body
+    assert one["step"]["op"] == "take"
+    assert one["step"]["from"] == compared.paths[1]
+    assert one["step"]["keys"] == ["blocks.1.fc.weight"]
+    assert (one["n"], one["nbytes"], one["state_dict"]) == (1, 64, "model")
+    assert compared.ask("take", all=True).body["n"] == 3
+    with pytest.raises(NoMatch):
+        compared.ask("take", row=compared.row("blocks.3.fc.weight"))
 
 
 def test_that_a_recipe_is_carried_out_on_a_first(tmp_path: Path) -> None:

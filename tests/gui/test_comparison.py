@@ -302,6 +302,20 @@ def test_that_a_summary_is_copied_and_a_table_written(
     assert len(out.read_text().splitlines()) == 15
 
 
+def test_that_what_differs_is_taken_into_the_recipe_of_a(
+    window: MainWindow, compared: Compared, files: tuple[Path, Path], qtbot: QtBot
+) -> None:
+    compared(*files)
+    window.actions_by_id["take_all"].trigger()
+    qtbot.waitUntil(lambda: window.current_session() is not None, timeout=WAIT)
+    session = window.current_session()
+    assert session is not None
+    assert session.path == str(files[0])
+    qtbot.waitUntil(lambda: not session.recipe.is_empty, timeout=WAIT)
+    assert [step.op for step in session.recipe.steps] == ["take"]
+    assert session.edit["computed"] == 4
+
+
 def test_that_a_prefix_difference_is_told_and_matching_by_name_alone_is_offered(
     compared: Compared, tmp_path: Path, qtbot: QtBot
 ) -> None:
