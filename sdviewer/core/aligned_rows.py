@@ -129,9 +129,7 @@ class AlignedRows(RowState):
         for row, is_open in enumerate(old.expanded):
             if is_open and (place := self._place_of(old.tree, row, row_of)) >= 0:
                 self.expanded[place] = 1
-        self.chips, self.hidden = old.chips, old.hidden
-        self.set_sort(old.sort, old.descending)
-        self.set_filter(old.filter)
+        self.filter_like(old)
         state = self._state()
         places = []
         for row in selected:
@@ -141,6 +139,12 @@ class AlignedRows(RowState):
                 for above in self.tree.ancestors(place):
                     state[above] = 1
         return places
+
+    def filter_like(self, old: AlignedRows) -> None:
+        """Take over what `old` was filtered and sorted by."""
+        self.chips, self.hidden = old.chips, old.hidden
+        self.set_sort(old.sort, old.descending)
+        self.set_filter(old.filter)
 
     def _place_of(self, old: AlignedTree, row: int, row_of: dict[int, int]) -> int:
         """The row that holds the same first leaf as far above it, folds not counted; -1 where there is none."""

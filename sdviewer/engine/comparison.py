@@ -9,7 +9,8 @@ number of the sheet, "sheet", and translate `selected`; a question about rows of
               IGNORED}
               -> SHEET and {"a": CARD, "b": CARD, "one": whether both are one file, in words, "match", "exchanges":
               [[prefix in A, prefix in B]], "renamed": n pairs of other names, "alone": [text, text] what of each side
-              nothing is compared with}; buffers: those of SHEET, and "pairs" (int32, tensor of A, of B, pair by pair)
+              nothing is compared with}; buffers: those of SHEET, "pairs" (int32, tensor of A, of B, pair by
+              pair) and "measured" (uint8, whether a pair is measured or need not be)
     match     {"match", "hand", "broken", "state_dict_a", "state_dict_b", "selected"} -> as open, of the files as opened
     fold      {"selected": [row]} -> SHEET: blocks that turned out alike are folded, others are not any more
     rows      {"toggle"?, "expand"?, "collapse"?, "subtree"?, "all"?, "filter"?, "sort"?, "descending"?, "reveal"?: row,
@@ -29,8 +30,8 @@ number of the sheet, "sheet", and translate `selected`; a question about rows of
               ""]]}    what of the other side the tensor of a row could be paired with, what fits and is alone first
     report    {"form": "json" | "csv" | "lines" | "markdown" | "html"} -> {}; buffer "text": what was found
               (`engine.compare_reports`)
-    take      {"row"} or {"all": true} -> {"step": table of a recipe, "label", "n": tensors, "nbytes", "state_dict": that
-              of A, dotted}    the step that takes what differs at and below a row, or everywhere, from B into A
+    take      {"row"} or {"all": true} -> {"step": table of a recipe, "label", "n": tensors, "nbytes", "state_dict":
+              that of A, dotted}    the step that takes what differs at and below a row, or everywhere, from B into A
     changed   {} -> {"state", "young", "file", "side": "a" | "b"}    as that of a document, of the worse of both files
 
     SHEET     {"sheet", "rows_total", "selected": [row | -1], "counts", "limit", "known", "to_measure"}; buffers: the
@@ -84,7 +85,7 @@ from sdviewer.engine.pair_numbers import (
 )
 from sdviewer.engine.row_requests import change_rows
 from sdviewer.errors import UsageError
-from sdviewer.stats.pair_table import CASTS, COLUMNS, PairTable
+from sdviewer.stats.pair_table import CASTS, COLUMNS, NOTHING, PairTable
 from sdviewer.stats.table import KNOWN, NOT_YET
 
 MOST_COMPONENTS: Final = 40
@@ -166,6 +167,7 @@ class Comparison:
         return self._pair_up(params, self.known.ignored, progress)
 
     def _pair_up(self, params: Params, ignored: Ignored, progress: Progress) -> Answer:
+        kept = self._kept(params)
         self._choice = Choice(
             params.get("match") or None,
             params.get("state_dict_a"),
@@ -173,12 +175,15 @@ class Comparison:
             [(int(i), int(j)) for i, j in params.get("hand", ())],
             [(int(i), int(j)) for i, j in params.get("broken", ())],
         )
+        known = None if self._shown is None else (self._compared, self.known.table)
         compared = self._compared = compare(self._a, self._b, self._choice, progress)
         roles = [compared.roles[leaf.group] for leaf in compared.leaves if leaf.pair >= 0]
         self._numbers = PairNumbers(PairTable(compared.statuses), roles)
         self._numbers.ignored = ignored
-        self._shown, self._folded = None, ()
-        answer = self._make_sheet(())
+        if known is not None:
+            _carry_over(*known, compared, self._numbers.table)
+        before, self._shown, self._folded = self._shown, None, ()
+        answer = self._make_sheet((), before, kept)
         pairs = np.array([compared.tensors_a, compared.tensors_b], np.int32).T
         body = {
             "a": self._card(self._a, compared.chosen_a),
@@ -189,14 +194,30 @@ class Comparison:
             "renamed": compared.renamed,
             "alone": [told(self._a, compared.alone_a), told(self._b, compared.alone_b)],
         }
-        return Answer({**answer.body, **body}, {**answer.buffers, "pairs": np.ascontiguousarray(pairs).tobytes()})
+        measured = (self._numbers.table["state"] != NOT_YET).astype(np.uint8)
+        buffers = {"pairs": np.ascontiguousarray(pairs).tobytes(), "measured": measured.tobytes()}
+        return Answer({**answer.body, **body}, {**answer.buffers, **buffers})
+
+    def _kept(self, params: Params) -> tuple[int, int]:
+        """The tensors of the selected row, which is to be found among other pairs; -1 for none."""
+        (row,) = params.get("selected") or (-1,)
+        if self._shown is None or params.get("sheet", self._sheet) != self._sheet or row < 0:
+            return -1, -1
+        return self.tree.tensor_a[row], self.tree.tensor_b[row]
 
     def fold(self, params: Params, progress: Progress) -> Answer:
         """Fold what turned out alike."""
-        return self._make_sheet(params.get("selected", ()))
+        stale = params.get("sheet", self._sheet) != self._sheet
+        return self._make_sheet(() if stale else params.get("selected", ()))
 
-    def _make_sheet(self, selected: Sequence[int]) -> Answer:
-        """Build the tree with what is known, and keep what was open, filtered, sorted."""
+    def _make_sheet(
+        self, selected: Sequence[int], filtered: AlignedRows | None = None, kept: tuple[int, int] = (-1, -1)
+    ) -> Answer:
+        """Build the tree with what is known, and keep what was open, filtered, sorted.
+
+        Of other pairs than before filter and order are those of `filtered`, and the row is selected that shows one of
+        the `kept` tensors.
+        """
         compared, before = self._compared, self._shown
         words = self._alike()
         if before is None or words != self._folded:
@@ -205,7 +226,12 @@ class Comparison:
             self._rows = RowNumbers(self.known, tree)
             shown.keys = self._rows.sort_keys
             shown.set_statuses(self._rows.statuses().tobytes())
-            selected = [-1] * len(selected) if before is None else shown.adopt(before, selected)
+            if before is not None:
+                selected = shown.adopt(before, selected)
+            elif filtered is not None:
+                shown.filter_like(filtered)
+                selected = _rows_of(tree, kept)
+                shown.reveal(*selected)
             self._shown, self._folded = shown, words
             self._sheet += 1
         buffers = aligned.pack(self.tree)
@@ -620,6 +646,26 @@ def _common_end(a: str, b: str) -> int:
     """How many components two keys have in common at their ends."""
     parts = zip(reversed(a.split(".")), reversed(b.split(".")), strict=False)
     return next((n for n, (x, y) in enumerate(parts) if x != y), min(a.count("."), b.count(".")) + 1)
+
+
+def _carry_over(before: Compared, measured: PairTable, now: Compared, table: PairTable) -> None:
+    """Keep what was measured of pairs that are pairs still."""
+    state = measured["state"].tolist()
+    tensors = zip(before.tensors_a, before.tensors_b, strict=True)
+    place = {pair: at for at, pair in enumerate(tensors) if state[at] not in (NOT_YET, NOTHING)}
+    tensors = zip(now.tensors_a, now.tensors_b, strict=True)
+    kept = [(at, place[pair]) for at, pair in enumerate(tensors) if pair in place]
+    if kept:
+        new, old = np.array(kept, np.int64).T
+        table.put(new, {name: measured[name][old] for name in COLUMNS})
+
+
+def _rows_of(tree: AlignedTree, tensors: tuple[int, int]) -> list[int]:
+    """The row of a tensor of A, else of B; none where there is none."""
+    for column, tensor in zip((tree.tensor_a, tree.tensor_b), tensors, strict=True):
+        if tensor >= 0 and tensor in column:
+            return [column.index(tensor)]
+    return []
 
 
 def _half(progress: Progress, which: int) -> Progress:

@@ -25,12 +25,15 @@ class CompareWatch(SurveyWatch):
         self._pairs: Buffers = {}
         self.measured = self._begins_with
 
-    def compare(self, a: Mapping[str, Any], b: Mapping[str, Any], pairs: memoryview, nbytes: int) -> None:
-        """Begin with the pairs of two files (engine.pair_survey), which hold so many bytes together."""
+    def compare(self, a: Mapping[str, Any], b: Mapping[str, Any], pairs: Buffers, nbytes: int) -> None:
+        """Begin with the pairs of two files (engine.pair_survey), which hold so many bytes together.
+
+        `pairs` are the buffers "pairs" and "measured".
+        """
         self.stop()
         self._say(self.nothing)
         self._sides = {"a": dict(a), "b": dict(b)}
-        self._pairs = {"pairs": pairs}
+        self._pairs = pairs
         self._nbytes = nbytes
         self._asked_for = False
         self._begin_now()

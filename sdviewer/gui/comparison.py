@@ -62,11 +62,6 @@ class Ignoring:
         """As the worker wants it."""
         return {"dtype": self.dtype, "most": self.most, "optimizer": self.optimizer}
 
-    @property
-    def any(self) -> bool:
-        """Whether anything is ignored."""
-        return self.dtype or self.most > 0 or self.optimizer
-
 
 class ComparisonSession(ShownTree):
     """Two files in a tab. `info`, `facts` and `told` are bodies of the worker's answers (engine.comparison)."""
@@ -87,7 +82,6 @@ class ComparisonSession(ShownTree):
     job_changed = Signal(str, float)
     trouble = Signal(object)
     changed_on_disk = Signal(object)
-    closed = Signal()
 
     def __init__(self, a: str, b: str, pool: NumbersPool, recipe: str = "") -> None:
         super().__init__()
@@ -162,9 +156,14 @@ class ComparisonSession(ShownTree):
             lambda done, failed, progressed: self._worker.request("open", params, done, failed, progressed),
             self._opened,
             self._open_failed,
-            self.opening_progressed.emit,
+            self._progressed,
             long=True,
         )
+
+    def _progressed(self, fraction: float) -> None:
+        self.opening_progressed.emit(fraction)
+        if self.info:  # what was read before is still shown
+            self._tell_job("Opening both files", fraction)
 
     def cancel_opening(self) -> None:
         """Give up on files that take long."""
@@ -175,6 +174,7 @@ class ComparisonSession(ShownTree):
         self.state = "open"
         self.failure = {}
         self._died = False
+        self._tell_job("", -1.0)
         self._take_pairs(body, buffers)
         self.disk.begin()
         self.opened.emit()
@@ -183,6 +183,7 @@ class ComparisonSession(ShownTree):
     def _open_failed(self, failure: Body) -> None:
         self.state = "failed"
         self.failure = failure
+        self._tell_job("", -1.0)
         self.open_failed.emit()
 
     def _take_pairs(self, body: Body, buffers: Buffers) -> None:
@@ -193,7 +194,8 @@ class ComparisonSession(ShownTree):
         if self.recipe:
             a["recipe"] = self.recipe
         if int(body["to_measure"]):
-            self.watch.compare(a, b, buffers["pairs"], int(body["a"]["size"]) + int(body["b"]["size"]))
+            pairs = {name: buffers[name] for name in ("pairs", "measured")}
+            self.watch.compare(a, b, pairs, int(body["a"]["size"]) + int(body["b"]["size"]))
         else:
             self.watch.stop()
 
@@ -395,9 +397,15 @@ class ComparisonSession(ShownTree):
     # Anything else
 
     @property
+    def is_over(self) -> bool:
+        """Whether all pairs are compared that can be."""
+        return self.state == "open" and not self.told.get("to_measure", 1)
+
+    @property
     def is_settled(self) -> bool:
         """Whether all that will be compared by itself is."""
-        return self.state == "open" and self.watch.known.state != "measuring" and not self.jobs.busy("fold")
+        measuring = self.watch.known.state == "measuring" or self.jobs.busy("fold")
+        return self.state == "open" and not measuring
 
     @property
     def has_pair(self) -> bool:
@@ -422,7 +430,9 @@ class ComparisonSession(ShownTree):
 
     def cancel_job(self) -> None:
         """Stop what the status bar tells."""
-        if self._pairing is not None and self.jobs.busy("match"):
+        if self.state == "opening":
+            self.cancel_opening()
+        elif self._pairing is not None and self.jobs.busy("match"):
             self._pairing.cancel()
         else:
             self.watch.cancel()

@@ -276,7 +276,7 @@ def comparison_words(session: ComparisonSession) -> str:
     """What the status bar says of a comparison."""
     parts = ["Both opened without running anything"]
     known, pairs = int(session.told.get("known", 0)), int(session.told.get("pairs", 0))
-    if session.watch.known.state == "done" or not session.told.get("to_measure"):
+    if session.is_over:
         parts.append(f"All {text.plural(pairs, 'pair')} compared{session.took}")
     else:
         parts.append(f"{known:,} of {text.plural(pairs, 'pair')} compared")

@@ -15,7 +15,7 @@ from sdviewer.core.aligned import CHILDREN, FOLD
 from sdviewer.core.progress import no_progress
 from sdviewer.engine.comparison import Comparison
 from sdviewer.engine.frames import Answer
-from sdviewer.engine.pair_numbers import CODES, WORDS
+from sdviewer.engine.pair_numbers import WORDS
 from sdviewer.engine.pair_survey import PairSurvey
 from sdviewer.errors import NoMatch, SDViewerError, UsageError
 
@@ -46,14 +46,14 @@ class Compared:
     def ask(self, name: str, **params: Any) -> Answer:
         return self.service.requests[name](params, no_progress)
 
-    def measure(self) -> Answer:
-        """Let all pairs be measured, and hand the numbers on."""
+    def measure(self, identities: list[dict[str, int]] | None = None) -> Answer:
+        """Let all pairs be measured, and hand the numbers on as those of files with these identities."""
         survey = PairSurvey()
         sides = {side: {name: self.opened.body[side][name] for name in ("path", "identity")} for side in "ab"}
         survey.begin({**sides, "pairs": memoryview(self.opened.buffers["pairs"])}, no_progress)
         found = survey.measure({"first": [], "seconds": 60, "most": 1 << 40}, no_progress)
-        identities = [self.opened.body[side]["identity"] for side in "ab"]
-        return self.ask("numbers", identities=identities, refresh=True, **found.buffers)
+        own = [self.opened.body[side]["identity"] for side in "ab"]
+        return self.ask("numbers", identities=identities or own, refresh=True, **found.buffers)
 
     def keys(self, answer: Answer) -> list[str]:
         tree = self.service.tree
@@ -387,14 +387,23 @@ def test_that_a_file_that_is_replaced_is_told_with_its_side(tmp_path: Path) -> N
 
 def test_that_numbers_of_other_files_are_left_out(tmp_path: Path) -> None:
     compared = Compared(tmp_path, model(), model())
-    found = {**compared.measure().body}
-    assert found["counts"]["identical"] == 12
-    again = compared.ask("match", match="key", selected=[])
-    assert again.body["counts"]["identical"] == 0
-    survey = PairSurvey()
-    sides = {side: {name: again.body[side][name] for name in ("path", "identity")} for side in "ab"}
-    survey.begin({**sides, "pairs": memoryview(again.buffers["pairs"])}, no_progress)
-    numbers = survey.measure({"first": [], "seconds": 60, "most": 1 << 40}, no_progress)
-    told = compared.ask("numbers", identities=[{}, {}], refresh=True, **numbers.buffers)
-    assert told.body["counts"]["identical"] == 0
-    assert CODES["identical"] == 1
+    identities = [{}, {}]
+    assert compared.measure(identities).body["counts"]["identical"] == 0
+    assert compared.measure().body["counts"]["identical"] == 12
+
+
+def test_that_other_pairs_keep_numbers_filter_and_selection(tmp_path: Path) -> None:
+    a, b = model(), model()
+    b["neck.kernel"] = b.pop("head.weight")
+    compared = Compared(tmp_path, a, b)
+    compared.measure()
+    compared.ask("rows", filter="weight", sort="name")
+    row = compared.row("head.weight")
+    hand = [[compared.facts("head.weight")["tensors"][0], compared.facts("neck.kernel")["tensors"][1]]]
+    again = compared.ask("match", match="key", hand=hand, selected=[row])
+    assert again.body["counts"]["identical"] == 11
+    assert again.body["to_measure"] == 1
+    assert np.frombuffer(again.buffers["measured"], np.uint8).sum() == 11
+    tree = compared.service.tree
+    assert tree.key_b[again.body["selected"][0]] == "neck.kernel"
+    assert all("weight" in key for key in compared.keys(again) if key.count(".") > 1)

@@ -72,8 +72,7 @@ def settled(page: ComparePage, qtbot: QtBot) -> None:
     def done() -> bool:
         if session.state == "failed":
             return True
-        over = session.watch.known.state == "done" or not session.told.get("to_measure", 1)
-        return session.state == "open" and over and bool(session.facts) and not session.jobs.busy()
+        return session.is_over and bool(session.facts) and not session.jobs.busy()
 
     qtbot.waitUntil(done, timeout=WAIT)
 

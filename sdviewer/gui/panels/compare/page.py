@@ -234,7 +234,7 @@ class ComparePage(QWidget):
         session = self.session
         counts = session.told.get("counts") or {}
         pairs = int(session.told.get("pairs", 0))
-        if session.watch.known.state != "done" or self._told_one or session.info.get("one") or not pairs:
+        if not session.is_over or self._told_one or session.info.get("one") or not pairs:
             return
         if int(counts.get("identical", 0)) == pairs:
             self._told_one = True

@@ -154,6 +154,10 @@ class PairsPanel(QWidget):
         self._say_matching()
         self._show_order("natural", False)
         self.chips.choose(())
+        if self.filter.text():
+            self._session.set_filter(self.filter.text())
+        if self._hide:
+            self._session.hide_alike(True)
 
     def _show_sheet(self, sheet: AlignedSheet, visible: memoryview, selected: int) -> None:
         self.cards.show_files(self._session.info)
@@ -377,6 +381,8 @@ class PairsPanel(QWidget):
         lines = [
             f"{text.visible(a, 80) or 'nothing'} in A is {text.visible(b, 80) or 'nothing'} in B" for a, b in exchanges
         ]
+        if renamed := int(info.get("renamed") or 0):
+            lines.append(f"{text.plural(renamed, 'pair')} of different names")
         self.matching.setToolTip(plain_tip("\n".join(["How pairs are made, what is ignored", *lines])))
 
     def changeEvent(self, event: QEvent) -> None:
