@@ -74,14 +74,18 @@ class AlignedRows(RowState):
         Raises:
             UsageError: the filter cannot be read, or is about numbers of one file; what is shown stays.
         """
-        parsed = parse_filter(text)
-        if parsed.number_tests:
-            what = parsed.number_tests[0].what
-            remedy = "Sort by a column, or filter by names, shapes and types."
-            raise UsageError(f"a comparison has no numbers of one file: {what}", remedy=remedy, code="bad_filter")
+        found = self.found_by(text)
         self.filter = text if text.strip() else ""
-        self._found = self._matching(parsed) if self.filter else None
+        self._found = found if self.filter else None
         self._look()
+
+    def found_by(self, text: str) -> list[int]:
+        """The leaves that a filter finds on either side, from the top; none for "".
+
+        Raises:
+            UsageError: as `set_filter`.
+        """
+        return self._matching(_parsed(text)) if text.strip() else []
 
     def set_chips(self, statuses: Collection[int]) -> None:
         """Show only leaves with one of these statuses; none shows all."""
@@ -225,6 +229,15 @@ class AlignedRows(RowState):
         for (checkpoint, side), lower in zip(self._sides, self._lower, strict=True):
             found.update(matching_rows(side, checkpoint, parsed, lower))
         return sorted(found)
+
+
+def _parsed(text: str) -> KeyFilter:
+    parsed = parse_filter(text)
+    if parsed.number_tests:
+        what = parsed.number_tests[0].what
+        remedy = "Sort by a column, or filter by names, shapes and types."
+        raise UsageError(f"a comparison has no numbers of one file: {what}", remedy=remedy, code="bad_filter")
+    return parsed
 
 
 def _leaves(tree: AlignedTree) -> list[int]:

@@ -41,7 +41,7 @@ number of the sheet, "sheet", and translate `selected`; a question about rows of
               and "cosine" (float32)
     CARD      {"path", "name", "container", "size", "tensors", "parameters", "identity", "state_dicts": [[dotted, role,
               tensors]], "chosen": index, "problems": n, "steps": n of a recipe}
-    IGNORED   {"dtype": bool, "most": largest |b - a|, "optimizer": bool}
+    IGNORED   {"dtype": bool, "most": largest |b - a|, "optimizer": bool, "keys"?: filter}
     FACTS     {"row", "kind": "pair" | "value" | "module", "name", "key_a", "key_b", "by", "path": [[text, row]],
               "tensors": [of A, of B] by their
               indexes, null for what is no pair, "pair": {"a": FACTS of a document | null, "b": likewise, "status",
@@ -225,6 +225,7 @@ class Comparison:
             shown = AlignedRows(tree, self._a.result, self._b.result)
             self._rows = RowNumbers(self.known, tree)
             shown.keys = self._rows.sort_keys
+            self._pass_over(shown)
             shown.set_statuses(self._rows.statuses().tobytes())
             if before is not None:
                 selected = shown.adopt(before, selected)
@@ -336,8 +337,18 @@ class Comparison:
 
     def ignore(self, params: Params, progress: Progress) -> Answer:
         """Look at other differences."""
-        self.known.ignored = Ignored(bool(params["dtype"]), float(params["most"]), bool(params["optimizer"]))
+        keys = str(params.get("keys", ""))
+        self.shown.found_by(keys)  # one that cannot be read changes nothing
+        self.known.ignored = Ignored(bool(params["dtype"]), float(params["most"]), bool(params["optimizer"]), keys)
+        self._pass_over(self.shown)
         return self._answer_numbers(True)
+
+    def _pass_over(self, shown: AlignedRows) -> None:
+        """Find the pairs that are ignored by their keys."""
+        pair = shown.tree.pair
+        found = [pair[row] for row in shown.found_by(self.known.ignored.keys) if pair[row] >= 0]
+        self.known.found[:] = False
+        self.known.found[found] = True
 
     def _answer_numbers(self, refresh: bool) -> Answer:
         shown = self.shown
@@ -387,7 +398,7 @@ class Comparison:
             path += [[text.visible(part, 200), at] for part in parts]
         leaf = tree.leaf[row]
         if leaf >= 0 and self._compared.leaves[leaf].group == 0:
-            path.insert(0, [self._compared.groups[0].name_a, -1])
+            path.insert(0, [text.visible(self._compared.groups[0].name_a, 200), -1])
         return path
 
     def _pair_facts(self, pair: int, path: list[list[Any]], row: int) -> dict[str, Any]:

@@ -47,11 +47,13 @@ BY_RANK: Final[Codes] = np.array([CODES[word] for word in _SEVERITY], np.uint8)
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """Differences that are not looked at: of types alone, of no value by more than `most`, of some pairs."""
+    """Differences that are not looked at: of types alone, of no value by more than `most`, of the optimizer, and of
+    what the filter `keys` finds."""
 
     dtype: bool = False
     most: float = 0.0
     optimizer: bool = False
+    keys: str = ""
 
 
 class PairNumbers:
@@ -62,6 +64,8 @@ class PairNumbers:
         self.table = table
         self.ignored = Ignored()
         self._optimizer = np.array([role == "optimizer" for role in roles], bool)
+        self.found = np.zeros(len(table), bool)
+        """The pairs that the filter of what is ignored finds."""
 
     def statuses(self) -> Codes:
         """The status of each pair, as a code of `WORDS`."""
@@ -75,8 +79,8 @@ class PairNumbers:
             with np.errstate(invalid="ignore"):
                 small = (table["max_abs"] <= ignored.most) & (table["nonfinite_differs"] == 0)
             codes[small & (table["state"] == KNOWN) & (codes == CODES["changed"])] = CODES["ignored"]
-        if ignored.optimizer:
-            codes[self._optimizer & ~np.isin(codes, (0, CODES["identical"]))] = CODES["ignored"]
+        passed_over = self.found | self._optimizer if ignored.optimizer else self.found
+        codes[passed_over & ~np.isin(codes, (0, CODES["identical"]))] = CODES["ignored"]
         return codes
 
     @property

@@ -57,10 +57,11 @@ class Ignoring:
     dtype: bool = False
     most: float = 0.0
     optimizer: bool = False
+    keys: str = ""
 
     def params(self) -> dict[str, Any]:
         """As the worker wants it."""
-        return {"dtype": self.dtype, "most": self.most, "optimizer": self.optimizer}
+        return {"dtype": self.dtype, "most": self.most, "optimizer": self.optimizer, "keys": self.keys}
 
 
 class ComparisonSession(ShownTree):
@@ -263,9 +264,14 @@ class ComparisonSession(ShownTree):
 
     def ignore(self, ignoring: Ignoring) -> None:
         """Look at other differences."""
-        self.ignoring = ignoring
+        before, self.ignoring = self.ignoring, ignoring
+
+        def refused(failure: Body) -> None:
+            self.ignoring = before
+            self._trouble(failure)
+
         if self.state == "open":
-            self.ask("ignore", ignoring.params(), self._ignored)
+            self.ask("ignore", ignoring.params(), self._ignored, refused)
 
     def _ignored(self, body: Body, buffers: Buffers) -> None:
         self._take_answer(body, buffers)

@@ -229,6 +229,13 @@ def test_that_differences_can_be_ignored(tmp_path: Path) -> None:
     assert statuses["blocks.2.fc.weight"] == statuses["embed.weight"] == "ignored"
     assert statuses["blocks.3.fc.weight"] == "changed"
     assert told.body["counts"]["ignored"] == 2
+    keys = compared.ask("ignore", dtype=False, most=0.0, optimizer=False, keys="blocks.3")
+    assert compared.statuses(keys)["blocks.3.fc.weight"] == "ignored"
+    assert compared.statuses(keys)["blocks.3.fc.bias"] == "identical"
+    compared.ask("fold", selected=[])
+    assert compared.ask("numbers", identities=[]).body["counts"]["ignored"] == 1
+    with pytest.raises(UsageError):
+        compared.ask("ignore", dtype=False, most=0.0, optimizer=False, keys="/(/")
     back = compared.ask("ignore", dtype=False, most=0.0, optimizer=False)
     assert back.body["counts"]["ignored"] == 0
 

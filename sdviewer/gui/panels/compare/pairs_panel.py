@@ -366,11 +366,23 @@ class PairsPanel(QWidget):
         _choice(menu, "The optimizer", ignoring.optimizer).triggered.connect(
             lambda on: session.ignore(replace(session.ignoring, optimizer=on))
         )
+        self._offer_keys(menu)
         for most in TOLERANCES:
             words = f"Differences of at most {text.value(most)}"
             _choice(menu, words, ignoring.most == most).triggered.connect(
                 lambda on, most=most: session.ignore(replace(session.ignoring, most=most if on else 0.0))
             )
+
+    def _offer_keys(self, menu: QMenu) -> None:
+        """What is ignored by its keys, or what the filter finds now."""
+        session, wanted = self._session, self.filter.text().strip()
+        if keys := session.ignoring.keys:
+            shown = text.visible(keys, 60).replace("&", "&&")
+            forget = _choice(menu, f"What “{shown}” finds", True)
+            forget.triggered.connect(lambda: session.ignore(replace(session.ignoring, keys="")))
+        if wanted and wanted != keys:
+            take = menu.addAction("What the filter finds now")
+            take.triggered.connect(lambda: session.ignore(replace(session.ignoring, keys=wanted)))
 
     def _say_matching(self) -> None:
         info = self._session.info
