@@ -234,16 +234,22 @@ class ComparePage(QWidget):
         session = self.session
         counts = session.told.get("counts") or {}
         pairs = int(session.told.get("pairs", 0))
-        if not session.is_over or self._told_one or session.info.get("one") or not pairs:
-            return
-        if int(counts.get("identical", 0)) == pairs:
+        same = session.is_over and 0 < pairs == int(counts.get("identical", 0))
+        if self._told_one and not same:  # other pairs were made
+            self._told_one = False
+            self.banner.hide()
+        if same and not self._told_one and not session.info.get("one"):
             self._told_one = True
+            values = int(session.told["values"])
+            differ = (
+                f" {text.plural(values, 'value')} beside them differ{'s' if values == 1 else ''}." if values else ""
+            )
             a, b = (str(session.info[side]["container"]) for side in "ab")
             containers = f" in two containers, {CONTAINERS.get(a, a)} and {CONTAINERS.get(b, b)}" if a != b else ""
             self.banner.tell(
                 "info",
                 f"A and B hold the same tensors{containers}.",
-                f"All {text.plural(pairs, 'pair')} are identical.",
+                f"All {text.plural(pairs, 'pair')} are identical.{differ}",
             )
 
     def _tell_trouble(self, failure: Body) -> None:
