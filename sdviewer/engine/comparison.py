@@ -546,7 +546,10 @@ class Comparison:
         """What could be paired with a tensor by hand."""
         self._check(params)
         leaves = self._compared.leaves
-        own = leaves[self.tree.leaf[params["row"]]]
+        at = self.tree.leaf[params["row"]]
+        if at < 0 or leaves[at].pair < 0:
+            raise UsageError("this row is no tensor")
+        own = leaves[at]
         in_a = own.a is None  # where the partner is looked for
         side = own.b if own.a is None else own.a
         words = params["text"].lower().split()

@@ -261,6 +261,7 @@ def _steps(out: Path) -> dict[str, Callable[[Path], str]]:
         "show and measure": shown,
         "raw": _raw,
         "look over": lambda path: _looked_over(path, out),
+        "side by side": _side_by_side,
         "save": saved,
     }
 
@@ -289,6 +290,29 @@ def _raw(path: Path) -> str:
     for name in ("metadata", "clean"):
         ask(name, limit=40)
     return f"{len(rows) - 1} rows"
+
+
+def _side_by_side(path: Path) -> str:
+    """All that a window asks about a file beside itself, paired by contents too."""
+    from sdviewer.engine.comparison import Comparison
+    from sdviewer.errors import SDViewerError
+
+    comparison = Comparison()
+
+    def ask(name: str, **params: Any) -> Any:
+        return comparison.requests[name](params, _no_progress).body
+
+    opened = ask("open", a=str(path), b=str(path), match="auto")
+    ask("rows", all="expand", filter="w", sort="name")
+    for row in range(min(opened["rows_total"], 300)):
+        for name in ("facts", "take", "partners"):
+            with contextlib.suppress(SDViewerError):  # nothing differs that could be taken
+                ask(name, row=row, text="", limit=3)
+    for name, params in {"where": {}, "map": {"height": 100}, "step": {"row": -1, "forwards": True}}.items():
+        ask(name, **params)
+    for form in ("lines", "html"):
+        ask("report", form=form)
+    return f"{opened['pairs']} pairs"
 
 
 def _looked_over(path: Path, out: Path) -> str:
