@@ -220,6 +220,14 @@ def _service(name: str) -> Service:
         from sdviewer.engine.pair_survey import PairSurvey
 
         return PairSurvey()
+    if name == "series":
+        from sdviewer.engine.series import Series
+
+        return Series()
+    if name == "series_survey":
+        from sdviewer.engine.series_survey import SeriesSurvey
+
+        return SeriesSurvey()
     from sdviewer.engine.numbers import Numbers
 
     return Numbers()

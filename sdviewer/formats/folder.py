@@ -122,7 +122,7 @@ def only_checkpoint(path: str, names: list[str], progress: Progress) -> str:
         UnknownFormat: there is none.
         OpenError: there are several; they are named.
     """
-    found = [name for name in names if _is_checkpoint(os.path.join(path, name), progress)]  # noqa: PTH118
+    found = [name for name in names if is_checkpoint(os.path.join(path, name), progress)]  # noqa: PTH118
     if not found:
         found = list(_below(path, progress))
     if len(found) > 1:
@@ -149,7 +149,7 @@ def several(path: str, found: list[str]) -> OpenError:
     )
 
 
-def _is_checkpoint(path: str, progress: Progress) -> bool:
+def is_checkpoint(path: str, progress: Progress) -> bool:
     """Whether a file is a checkpoint by its content, also of a kind that is not read yet."""
     from sdviewer.formats.registry import FORMATS
 
@@ -189,7 +189,7 @@ def _below(path: str, progress: Progress) -> Iterator[str]:
             if os.path.isdir(full):  # noqa: PTH112
                 if depth < _DEEPEST:
                     todo.append((at, depth + 1))
-            elif inside and _is_checkpoint(full, progress):
+            elif inside and is_checkpoint(full, progress):
                 yield at
 
 
