@@ -39,6 +39,7 @@ class State:
     tabs: int = 0
     comparison: bool = False
     pair: bool = False
+    series: bool = False
     paired_tensor: bool = False
     takeable: bool = False
 
@@ -63,8 +64,8 @@ def with_tree(state: State) -> str:
 
 
 def with_files(state: State) -> str:
-    """A file is open, or two are compared."""
-    return "" if state.comparison else with_document(state)
+    """A file is open, or two are compared, or a series of them."""
+    return "" if state.comparison or state.series else with_document(state)
 
 
 def with_rows(state: State) -> str:
@@ -185,6 +186,24 @@ ACTIONS: Final = (
         ("Ctrl+Shift+O",),
         "open",
         tip="A checkpoint of several files: an index and its shards, or what a distributed run wrote",
+    ),
+    Action(
+        "open_series",
+        "Open folder as a s&eries…",
+        "&File",
+        "series.ask_folder",
+        (),
+        "history",
+        tip="Several checkpoints of one run: metrics, norms, keys and changes over their steps",
+    ),
+    Action(
+        "open_series_files",
+        "Open f&iles as a series…",
+        "&File",
+        "series.ask_files",
+        (),
+        "history",
+        tip="Several checkpoints of one run: metrics, norms, keys and changes over their steps",
     ),
     Action("recent", "Open &recent", "&File", "", (), "history"),
     Action(

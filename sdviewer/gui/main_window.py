@@ -49,12 +49,15 @@ from sdviewer.gui.panels.compare.page import ComparePage
 from sdviewer.gui.panels.document_page import DocumentPage
 from sdviewer.gui.panels.drop_targets import DropTargets
 from sdviewer.gui.panels.recipe_panel import RecipePanel
+from sdviewer.gui.panels.series.page import SeriesPage
 from sdviewer.gui.panels.start_page import StartPage
 from sdviewer.gui.panels.status_bar import StatusBar, document_words
 from sdviewer.gui.panels.tabs import DocumentTabs
 from sdviewer.gui.plain import plain_tip
 from sdviewer.gui.plots.library import library
 from sdviewer.gui.recovery import Recovery
+from sdviewer.gui.series_session import SeriesSession
+from sdviewer.gui.series_tabs import SeriesTabs
 from sdviewer.gui.session import Session
 from sdviewer.gui.settings import Settings
 from sdviewer.gui.smallest_size import SmallestSize
@@ -89,6 +92,7 @@ class MainWindow(QMainWindow):
         self.actions_by_id: dict[str, QAction] = {}
         self.start = StartPage(settings)
         self.tabs = DocumentTabs()
+        self.series = SeriesTabs(self, self.tabs, settings)
         self.comparisons = Comparisons(self, self.tabs, pool, settings)
         self.comparisons.open_paths = self.open_paths
         self.status = StatusBar()
@@ -202,6 +206,11 @@ class MainWindow(QMainWindow):
         self.comparisons.cursor_moved.connect(self.status.show_cursor)
         self.comparisons.job_changed.connect(self._show_comparison_job)
         self.comparisons.menu_requested.connect(self._show_compare_menu)
+        self.series.changed.connect(self._series_changed)
+        self.series.cursor_moved.connect(self.status.show_cursor)
+        self.series.job_changed.connect(self._show_series_job)
+        self.series.files_chosen.connect(self.open_paths)
+        self.series.compare_requested.connect(self.compare)
         self.tabs.currentChanged.connect(self._show_front)
         self.status.cancel_requested.connect(self._cancel_job)
         self.status.security_requested.connect(self.show_security)
@@ -231,6 +240,7 @@ class MainWindow(QMainWindow):
         page.elsewhere_requested.connect(lambda: self.files.ask_and_save(session, again=True))
         page.file_chosen.connect(lambda path: self.open_paths([path]))
         page.compare_requested.connect(self.compare)
+        page.series_requested.connect(lambda: self._open_as_series(page))
         page.tree_shown.connect(self._show_front)
         page.tree_painted.connect(lambda: log_for_tests("painted", session.path))
         page.tree_painted.connect(library().load)
@@ -277,6 +287,12 @@ class MainWindow(QMainWindow):
             QTimer.singleShot(1, page.build)
         self._show_front()
 
+    def _open_as_series(self, page: DocumentPage) -> None:
+        """A folder that is no checkpoint itself, as the series that is in it."""
+        path = page.session.path
+        self.remove_tab(page.session)
+        self.series.open([path])
+
     def current_page(self) -> DocumentPage | None:
         """The document in front."""
         page = self.tabs.currentWidget() if self.tabs.count() else None
@@ -289,7 +305,7 @@ class MainWindow(QMainWindow):
 
     def reload_current(self) -> None:
         """Read the file in front again."""
-        page = self.current_page() or self.comparisons.page
+        page = self.current_page() or self.comparisons.page or self.series.page
         if page is not None:
             page.reload()
 
@@ -303,16 +319,18 @@ class MainWindow(QMainWindow):
                 page.deleteLater()
         self._show_front()
 
-    def _close_page(self, page: DocumentPage | ComparePage) -> None:
+    def _close_page(self, page: DocumentPage | ComparePage | SeriesPage) -> None:
         if isinstance(page, ComparePage):
             self.files.closed(self.comparisons.close(page))
+        elif isinstance(page, SeriesPage):
+            self.series.close(page)
         else:
             self.files.close_session(page.session)
 
     def close_tab(self) -> None:
         """The tab in front."""
         page = self.tabs.currentWidget()
-        if isinstance(page, (DocumentPage, ComparePage)):
+        if isinstance(page, DocumentPage | ComparePage | SeriesPage):
             self._close_page(page)
 
     def take(self, paths: list[str], started: DocumentWorker | None = None, *, compare: bool = False) -> None:
@@ -347,6 +365,8 @@ class MainWindow(QMainWindow):
         self._stack.setCurrentWidget(self.tabs if self.tabs.count() else self.start)
         if comparison is not None:
             self._show_comparison(comparison)
+        elif (series := self.series.page) is not None:
+            self._show_series(series)
         elif page is None:
             self.setWindowTitle("sdviewer")
             self.setWindowModified(False)
@@ -380,6 +400,22 @@ class MainWindow(QMainWindow):
         if session is self.comparisons.session:
             self.status.show_job(words, fraction)
 
+    def _show_series(self, page: SeriesPage) -> None:
+        self.setWindowTitle(f"{page.session.name} — sdviewer")
+        self.setWindowModified(False)
+        self.status.show_document(page.status_words(), False)
+        self.status.show_job(*page.session.job)
+        self.status.show_offer("", "")
+        self.status.show()
+
+    def _series_changed(self) -> None:
+        if self.series.page is not None or not self.tabs.count():
+            self._show_front()
+
+    def _show_series_job(self, session: SeriesSession, words: str, fraction: float) -> None:
+        if session is self.series.session:
+            self.status.show_job(words, fraction)
+
     def _show_survey(self, page: DocumentPage) -> None:
         if page is self.current_page():
             known = page.session.survey.known
@@ -397,7 +433,8 @@ class MainWindow(QMainWindow):
         return self.current_session() or self.comparisons.session
 
     def _cancel_job(self) -> None:
-        if (front := self._front()) is not None:
+        front = self._front() or self.series.session
+        if front is not None:
             front.cancel_job()
 
     # Commands
@@ -409,6 +446,7 @@ class MainWindow(QMainWindow):
         state = State(
             tabs=self.tabs.count(),
             comparison=comparison is not None and comparison.state == "open",
+            series=(series := self.series.session) is not None and series.state == "open",
             pair=comparison is not None and comparison.has_pair,
             paired_tensor=comparison is not None and comparison.can_pair,
             takeable=comparison is not None and comparison.can_take,
@@ -686,6 +724,10 @@ class MainWindow(QMainWindow):
         checkpoints = [path for path in paths if path not in recipes]
         if onto is not None and compares and len(checkpoints) == 1:
             self.compare(onto.session.path, checkpoints[0])
+        elif len(checkpoints) > 2:
+            # Behind the drop: until it is answered, the program that the files come from waits.
+            place = self.mapToGlobal(event.position().toPoint())
+            QTimer.singleShot(0, self, lambda: self.series.offer(checkpoints, place))
         else:
             self.take(checkpoints, compare=len(checkpoints) == 2)
         for path in recipes[:1]:
@@ -703,6 +745,8 @@ class MainWindow(QMainWindow):
             self.remove_tab(page.session)
         for comparison in self.tabs.comparisons():
             self.comparisons.close(comparison)
+        for series in self.tabs.series():
+            self.series.close(series)
         event.accept()
 
 

@@ -18,11 +18,12 @@ from sdviewer.gui import resources
 from sdviewer.gui.main_window import MainWindow
 from sdviewer.gui.panels.document_page import DocumentPage
 from sdviewer.gui.panels.overview.bytes_card import merged, shades_of
-from sdviewer.gui.panels.overview.depth_card import DepthCard, apart
+from sdviewer.gui.panels.overview.depth_card import DepthCard
 from sdviewer.gui.panels.overview.findings_card import FindingsCard, Shown
 from sdviewer.gui.panels.overview.head_card import facts_of, file_words
 from sdviewer.gui.panels.overview.tile_map import TileMap, shortened
 from sdviewer.gui.panels.overview.tiles_card import TilesCard, limits
+from sdviewer.gui.plots.scale import apart
 from sdviewer.gui.session import Session
 from sdviewer.gui.settings import Settings
 from sdviewer.repair.operations.prefix import Prefix

@@ -39,6 +39,8 @@ from sdviewer.gui.widgets import IconLabel
 from sdviewer.repair.history import Step
 
 TREE_WIDTH = 486
+WORDS: Final = 720
+"""Pixels of the lines of why a file could not be opened."""
 WIDEST_TREE = 0.6
 """Share of the window that the tree takes for its columns."""
 
@@ -70,6 +72,7 @@ class DocumentPage(QWidget):
     scale_chosen = Signal(str)
     remembered = Signal(str, str)  # a setting and its value, of the Overview and whether it is in front
     slim_copy_requested = Signal()
+    series_requested = Signal()
 
     def __init__(
         self, session: Session, view: str, scale: str, overview: tuple[str, str, str] = ("tensors", "std", "std")
@@ -338,6 +341,7 @@ class DocumentPage(QWidget):
         self._stack.addWidget(made)
         made.again.clicked.connect(self._open_again)
         made.close_tab.clicked.connect(self.close_requested)
+        made.series.clicked.connect(self.series_requested)
         return made
 
     def _connect(self) -> None:
@@ -640,18 +644,28 @@ class FailedPage(QWidget):
             words.setAlignment(Qt.AlignmentFlag.AlignHCenter)
         self.again = widgets.button("Try again", "refresh")
         self.close_tab = widgets.button("Close tab")
+        self.series = widgets.button("Open as a series", "history", primary=True)
         column = QVBoxLayout(self)
         column.setSpacing(8)
         column.addStretch(2)
         column.addWidget(IconLabel("warn", 40, "S"), 0, Qt.AlignmentFlag.AlignHCenter)
         column.addSpacing(6)
+        # Of a width of its own: a layout asks words that wrap for the height that they have in all of its width.
+        told = QWidget()
+        told.setFixedWidth(WORDS)
+        inside = QVBoxLayout(told)
+        inside.setContentsMargins(0, 0, 0, 0)
+        row = QHBoxLayout()
+        row.addStretch(1)
+        row.addWidget(told)
+        row.addStretch(1)
         for words in (self._what, self._why, self._remedy, self._path):
-            words.setMaximumWidth(720)
-            words.setMinimumWidth(420)
-            column.addWidget(words, 0, Qt.AlignmentFlag.AlignHCenter)
+            inside.addWidget(words)
+        column.addLayout(row)
         column.addSpacing(8)
         buttons = QHBoxLayout()
         buttons.addStretch(1)
+        buttons.addWidget(self.series)
         buttons.addWidget(self.again)
         buttons.addWidget(self.close_tab)
         buttons.addStretch(1)
@@ -666,10 +680,12 @@ class FailedPage(QWidget):
             self._remedy.setText("")
         else:
             what, why = failure_words(failure)
-            self._what.setText(f"Could not read {name}")
+            several = failure.get("code") == "several_checkpoints"
+            self._what.setText(f"{name} holds several checkpoints" if several else f"Could not read {name}")
             self._why.setText(what)
-            self._remedy.setText(why)
+            self._remedy.setText(why if not several else "Open one of them, or all of one run as a series.")
         self._remedy.setVisible(bool(self._remedy.text()))
+        self.series.setVisible(failure.get("code") == "several_checkpoints")
         self._path.setText(text.visible(path, 400))
 
     def words(self) -> str:

@@ -9,6 +9,7 @@ from PySide6.QtWidgets import QHBoxLayout, QMenu, QTabBar, QTabWidget, QToolButt
 from sdviewer.gui import icons, widgets
 from sdviewer.gui.panels.compare.page import ComparePage
 from sdviewer.gui.panels.document_page import DocumentPage
+from sdviewer.gui.panels.series.page import SeriesPage
 from sdviewer.gui.plain import plain_tip
 
 
@@ -41,7 +42,7 @@ class _Bar(QTabBar):
 class DocumentTabs(QTabWidget):
     """One tab a document."""
 
-    close_requested = Signal(object)  # DocumentPage or ComparePage
+    close_requested = Signal(object)  # DocumentPage, ComparePage or SeriesPage
     compare_requested = Signal(str)  # the file that is compared with another
     open_requested = Signal()
 
@@ -69,8 +70,8 @@ class DocumentTabs(QTabWidget):
         holder.setFixedHeight(38)
         self.setCornerWidget(holder)
 
-    def add_page(self, page: DocumentPage | ComparePage, icon: str = "file") -> None:
-        """Put a document or a comparison into a tab and to the front."""
+    def add_page(self, page: DocumentPage | ComparePage | SeriesPage, icon: str = "file") -> None:
+        """Put a document, a comparison or a series into a tab and to the front."""
         index = self.addTab(page, icons.icon(icon), _escaped(page.session.name))
         self.setTabToolTip(index, plain_tip(page.session.tip))
         cross = widgets.icon_button("x", f"Close {page.session.name}", 11)
@@ -89,6 +90,10 @@ class DocumentTabs(QTabWidget):
         """All comparisons, from the left."""
         return [page for i in range(self.count()) if isinstance(page := self.widget(i), ComparePage)]
 
+    def series(self) -> list[SeriesPage]:
+        """All series, from the left."""
+        return [page for i in range(self.count()) if isinstance(page := self.widget(i), SeriesPage)]
+
     def rename(self, page: ComparePage) -> None:
         """Its files may stand the other way round."""
         index = self.indexOf(page)
@@ -105,7 +110,7 @@ class DocumentTabs(QTabWidget):
     def _show_menu(self, position: QPoint) -> None:
         index = self._bar.tabAt(position)
         page = self.widget(index)
-        if not isinstance(page, (DocumentPage, ComparePage)):
+        if not isinstance(page, DocumentPage | ComparePage | SeriesPage):
             return
         menu = QMenu(self)
         if isinstance(page, DocumentPage):

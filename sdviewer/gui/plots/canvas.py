@@ -19,6 +19,7 @@ from PySide6.QtCore import QEvent, QPoint, Qt, Signal
 from PySide6.QtGui import QColor, QFontMetrics, QMouseEvent, QPen
 
 from sdviewer.gui import resources
+from sdviewer.gui.plots import colours
 from sdviewer.gui.plots.scale import Mark, Numbers, View, plain_number, ticks
 
 CLOSEST: Final = 1e-6
@@ -216,7 +217,7 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
         )
         self.addItem(bars)
 
-    def add_line(self, x: Numbers, y: Numbers, token: str, width: float, dashed: bool) -> None:
+    def add_line(self, x: Numbers, y: Numbers, token: str | float, width: float, dashed: bool) -> None:
         """A line through points; what is no number is a gap in it."""
         pen = _pen(token, width)
         if dashed:
@@ -350,8 +351,8 @@ def _shares(numbers: Numbers, low: float, high: float) -> NDArray[np.float64]:
     return (np.asarray(numbers, np.float64) / 2 - low / 2) / (high / 2 - low / 2)
 
 
-def _pen(token: str, width: float) -> QPen:
-    pen = QPen(resources.colour(token), width)
+def _pen(token: str | float, width: float) -> QPen:
+    pen = QPen(colours.amount(token) if isinstance(token, float) else resources.colour(token), width)
     pen.setCosmetic(True)
     return pen
 

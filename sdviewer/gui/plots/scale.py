@@ -44,6 +44,18 @@ def ticks(low: float, high: float, most: int = 4) -> list[float]:
     return [step * i for i in range(first, min(last, first + 4 * most) + 1)]
 
 
+def apart(places: Sequence[float], step: float, low: float, high: float) -> list[float]:
+    """Places from the highest down, moved so that any two are a step apart, within a range where it has the room."""
+    moved: list[float] = []
+    for place in places:
+        moved.append(min(place, moved[-1] - step) if moved else place)
+    if moved and moved[-1] < low + step / 2:
+        moved[-1] = low + step / 2
+        for at in range(len(moved) - 2, -1, -1):
+            moved[at] = max(moved[at], moved[at + 1] + step)
+    return moved
+
+
 class View(NamedTuple):
     """What is shown, in the data's own numbers."""
 

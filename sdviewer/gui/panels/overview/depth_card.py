@@ -15,7 +15,7 @@ from sdviewer.core import text
 from sdviewer.gui import resources, widgets
 from sdviewer.gui.jobs import Body
 from sdviewer.gui.plots.axes import Axes
-from sdviewer.gui.plots.scale import Mark, plain_number, ticks
+from sdviewer.gui.plots.scale import Mark, apart, plain_number, ticks
 from sdviewer.gui.widgets import Card, Choice, Segments
 
 MEASURES: Final = (("std", "std", ""), ("norm", "Norm", ""), ("mean", "Mean", ""), ("largest", "Max |x|", ""))
@@ -474,15 +474,3 @@ class DepthPlot(QWidget):
 
 def _between(ends: Ends) -> str:
     return f"{text.value(ends[0])} to {text.value(ends[1])}"
-
-
-def apart(places: Sequence[float], step: float, low: float, high: float) -> list[float]:
-    """Places from the highest down, moved so that any two are a step apart, within a range where it has the room."""
-    moved: list[float] = []
-    for place in places:
-        moved.append(min(place, moved[-1] - step) if moved else place)
-    if moved and moved[-1] < low + step / 2:
-        moved[-1] = low + step / 2
-        for at in range(len(moved) - 2, -1, -1):
-            moved[at] = max(moved[at], moved[at + 1] + step)
-    return moved

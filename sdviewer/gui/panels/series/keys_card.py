@@ -1,0 +1,81 @@
+"""Which keys are there when and with which shape, as bars; and how far each module moved, as a matrix."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QSizePolicy
+
+from sdviewer.core import text
+from sdviewer.gui import widgets
+from sdviewer.gui.jobs import Body
+from sdviewer.gui.panels.file_view import scrolled
+from sdviewer.gui.plots.presence import PresenceMap, PresenceRow
+from sdviewer.gui.series_session import SeriesSession
+from sdviewer.gui.widgets import Card, Chip
+
+MOST: Final = 300
+"""Rows that are shown; what changes goes first."""
+
+
+class KeysCard(Card):
+    """The bars. `asked` fires when all rows are wanted, or only those that change."""
+
+    asked = Signal()
+    step_chosen = Signal(int)
+    pointed = Signal(str)
+
+    def __init__(self) -> None:
+        super().__init__("Keys", " ")
+        self.only_changes = Chip("Only what changes")
+        self.only_changes.setCheckable(True)
+        self.only_changes.clicked.connect(self.asked)
+        self.only_changes.hide()
+        self.add_control(self.only_changes)
+        self.map = PresenceMap()
+        self.map.cell_chosen.connect(lambda row, step: self.step_chosen.emit(step))
+        self.map.pointed.connect(self.pointed)
+        scroll = scrolled(self.map)
+        for part in (self.map, scroll.viewport()):
+            part.setAutoFillBackground(False)
+        self._nothing = widgets.label("", "second")
+        self._nothing.hide()
+        self.column.addWidget(self._nothing)
+        self.set_body(scroll)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
+
+    @property
+    def params(self) -> dict[str, object]:
+        """What to ask the worker."""
+        return {"changed": self.only_changes.isChecked(), "most": MOST}
+
+    def show_keys(self, session: SeriesSession, body: Body) -> None:
+        """Show what `engine.series` says of the keys."""
+        rows = [PresenceRow.of(row) for row in body["rows"]]
+        steps, changing = len(session.info["labels"]), int(body["changing"])
+        keys = int(body["keys"])
+        self.only_changes.setVisible(0 < changing < int(body["all"]))
+        still = "the same keys and shapes in every file" if not changing else ""
+        come = text.plural(changing, "part comes, goes or changes", "parts come, go or change")
+        more = f" · {int(body['more']):,} rows not shown" if body["more"] else ""
+        self.subtitle.setText(f"{text.plural(keys, 'key')}, {still or come}{more}")
+        said = "; ".join(self._said(session, row, steps) for row in rows if not row.always(steps))
+        self.map.show_rows(
+            rows,
+            steps,
+            f"{text.plural(keys, 'key')} over {text.plural(steps, 'step')}: {said or still}",
+            short=lambda step: str(session.info["labels"][step]),
+            label=session.label,
+            unknown=[int(step) for step in body["unknown"]],
+        )
+
+    def _said(self, session: SeriesSession, row: PresenceRow, steps: int) -> str:
+        """When a row comes, goes and changes."""
+        parts = []
+        if row.runs and row.runs[0][0] > 0:
+            parts.append(f"from {session.label(row.runs[0][0])} on")
+        if row.runs and row.runs[-1][1] < steps:
+            parts.append(f"up to {session.label(row.runs[-1][1] - 1)}")
+        parts += [f"another shape or dtype from {session.label(step)} on" for step in row.changes()[:4]]
+        return f"{row.name} {', '.join(parts)}"

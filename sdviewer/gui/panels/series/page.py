@@ -1,0 +1,320 @@
+"""The tab of a series: its files at the left; metrics, norms, keys and changes over the steps beside them.
+
+Cards are made and filled a piece a turn of the event loop. What a step is in one of them is marked in all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Final, TypeVar
+
+from PySide6.QtCore import Qt, QTimer, Signal
+from PySide6.QtGui import QResizeEvent
+from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
+
+from sdviewer.core import text
+from sdviewer.gui import widgets
+from sdviewer.gui.jobs import Body, Buffers
+from sdviewer.gui.panels.document_page import FailedPage, OpeningPage
+from sdviewer.gui.panels.series.change_card import ChangeCard
+from sdviewer.gui.panels.series.files_card import FilesCard
+from sdviewer.gui.panels.series.keys_card import KeysCard
+from sdviewer.gui.panels.series.metric_card import MetricCard
+from sdviewer.gui.panels.series.norm_card import NormCard
+from sdviewer.gui.series_session import SeriesSession
+from sdviewer.gui.widgets import Elided
+
+NARROWEST: Final = 330
+WIDEST: Final = 480
+SIDE: Final = 0.34
+"""Pixels of the list of files, which takes that share of the window in between."""
+
+PAUSE: Final = 700
+"""Milliseconds between two looks at numbers that come in."""
+
+POINTS: Final = 6_000
+"""Points of all lines together."""
+
+
+AnyCard = TypeVar("AnyCard", MetricCard, NormCard, KeysCard, ChangeCard)
+
+
+class SeriesPage(QWidget):
+    """All that is shown of one series. `settled` fires when everything that was asked for is shown."""
+
+    compare_requested = Signal(str, str)
+    file_chosen = Signal(str)
+    close_requested = Signal()
+    cursor_moved = Signal(str)
+    settled = Signal()
+    built = Signal()
+
+    def __init__(self, session: SeriesSession) -> None:
+        super().__init__()
+        self.setObjectName("page")
+        self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
+        self.setAccessibleName("Series")
+        self.session = session
+        self._metric = ""
+        self._turns: list[Callable[[], object]] = []
+        self._opening = OpeningPage(session.name)
+        self._inside = QWidget()
+        self._stack = QStackedWidget()
+        self._stack.addWidget(self._opening)
+        self._stack.addWidget(self._inside)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self._stack)
+        self._heading = widgets.label("", "path")
+        self._facts = Elided("", "second")
+        self._left_out = Elided("", "note")
+        self._grid = QGridLayout()
+        self._side = QVBoxLayout()
+        self._beside = QWidget()
+        self._lay_out()
+        self._steps: list[Callable[[], object]] = [
+            lambda: self.files,
+            lambda: self.metrics,
+            lambda: self.norm,
+            lambda: self.keys,
+            lambda: self.change,
+        ]
+        self._soon = QTimer(self, interval=PAUSE, singleShot=True)
+        self._soon.timeout.connect(self._show_numbers)
+        session.opened.connect(self._show_series)
+        session.open_failed.connect(self._show_failure)
+        session.files_changed.connect(self._show_files)
+        session.numbers_changed.connect(self._numbers_came)
+        session.measuring_changed.connect(self._measuring_changed)
+        self._opening.cancel.clicked.connect(session.cancel_opening)
+
+    def _lay_out(self) -> None:
+        head = QVBoxLayout()
+        head.setSpacing(2)
+        for words in (self._heading, self._facts, self._left_out):
+            head.addWidget(words)
+        self._left_out.hide()
+        self._grid.setSpacing(10)
+        for at in (0, 1):
+            self._grid.setColumnStretch(at, 1)
+            self._grid.setRowStretch(at, 1)
+        self._side.setContentsMargins(0, 0, 0, 0)
+        self._beside.setLayout(self._side)
+        row = QHBoxLayout()
+        row.setSpacing(10)
+        row.addWidget(self._beside)
+        row.addLayout(self._grid, 1)
+        whole = QVBoxLayout(self._inside)
+        whole.setContentsMargins(14, 10, 14, 12)
+        whole.setSpacing(10)
+        whole.addLayout(head)
+        whole.addLayout(row, 1)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._beside.setFixedWidth(min(max(round(self.width() * SIDE), NARROWEST), WIDEST))
+
+    # The cards, made one after another: all at once would stall the window
+
+    def build(self) -> None:
+        """Make the cards, piece by piece; `built` when they are there."""
+        if self._steps:
+            self._steps.pop(0)()
+            QTimer.singleShot(1, self, self.build)
+        else:
+            self.built.emit()
+
+    @cached_property
+    def files(self) -> FilesCard:
+        """The list of files."""
+        made = FilesCard()
+        widgets.polish(made)
+        self._side.addWidget(made)
+        made.steps_selected.connect(self._selected)
+        made.compare_requested.connect(self._compare)
+        made.file_chosen.connect(lambda step: self.file_chosen.emit(self.session.step_paths[step]))
+        return made
+
+    @cached_property
+    def metrics(self) -> MetricCard:
+        """What the files state of themselves."""
+        made = self._placed(MetricCard(), 0, 0)
+        made.metric_chosen.connect(self._choose_metric)
+        made.step_chosen.connect(lambda step: self._select([step]))
+        return made
+
+    @cached_property
+    def norm(self) -> NormCard:
+        """The norms of the modules."""
+        made = self._placed(NormCard(), 0, 1)
+        made.what_chosen.connect(self._choose_what)
+        made.step_chosen.connect(lambda step: self._select([step]))
+        made.measure_requested.connect(self.session.measure)
+        return made
+
+    @cached_property
+    def keys(self) -> KeysCard:
+        """Which keys are there when."""
+        made = self._placed(KeysCard(), 1, 0)
+        made.asked.connect(self._ask_keys)
+        made.step_chosen.connect(lambda step: self._select([step]))
+        return made
+
+    @cached_property
+    def change(self) -> ChangeCard:
+        """How far the modules moved."""
+        made = self._placed(ChangeCard(), 1, 1)
+        made.asked.connect(self._ask_matrix)
+        made.pair_chosen.connect(lambda a, b: self._select([a, b] if a != b else [b]))
+        made.pair_activated.connect(self._compare)
+        return made
+
+    def _placed(self, made: AnyCard, row: int, column: int) -> AnyCard:
+        """A card in its place; what is pointed at in it is told."""
+        widgets.polish(made)
+        self._grid.addWidget(made, row, column)
+        made.pointed.connect(self.cursor_moved)
+        return made
+
+    @cached_property
+    def failed(self) -> FailedPage:
+        """Why there is no series."""
+        made = FailedPage()
+        self._stack.addWidget(made)
+        made.again.clicked.connect(self.reload)
+        made.close_tab.clicked.connect(self.close_requested)
+        return made
+
+    # Showing
+
+    def reload(self) -> None:
+        """Look for the files again, and read them."""
+        self._opening.begin()
+        self._stack.setCurrentWidget(self._opening)
+        self.session.open()
+
+    def _show_series(self) -> None:
+        self._opening.end()
+        self._stack.setCurrentWidget(self._inside)
+        self._show_files()
+
+    def _show_failure(self) -> None:
+        self._opening.end()
+        self.failed.show_failure(self.session.name, self.session.path, self.session.failure)
+        self._stack.setCurrentWidget(self.failed)
+
+    def _say_head(self) -> None:
+        info = self.session.info
+        self._heading.setText(self.session.name)
+        files, read = int(info["files"]), int(info["read"])
+        parts = [text.plural(files, "file"), text.size(int(info["nbytes"]))]
+        if read < files:
+            parts[1] = f"{read:,} read"
+        if info["unit"] and files > 1:
+            parts.append(f"{self.session.label(0)} to {info['labels'][-1]}")
+        parts.append(f"ordered by {info['by']}")
+        if info["state_dict"]:
+            parts.append(f"in {info['state_dict']}")
+        if self.session.trouble:
+            parts.append(self.session.trouble)
+        self._facts.setText(" · ".join(parts))
+        self._left_out.setText(str(info["left_out"]))
+        self._left_out.setVisible(bool(info["left_out"]))
+
+    def status_words(self) -> str:
+        """What the status bar says."""
+        info = self.session.info
+        if self.session.state != "open":
+            return ""
+        read = text.plural(int(info["read"]), "file")
+        return f"Opened without running anything     Series of {read} · {text.size(int(info['nbytes']))}"
+
+    def _show_files(self) -> None:
+        self._say_head()
+        self._ask_metrics()
+        self._ask_keys()
+        self._show_numbers()
+
+    def _ask_metrics(self) -> None:
+        def drawn(body: Body, buffers: Buffers) -> None:
+            self._in_turn(lambda: self.metrics.show_metrics(self.session, body))
+
+        self.session.ask("metrics", {"metric": self._metric}, drawn)
+
+    def _ask_files(self) -> None:
+        def listed(body: Body, buffers: Buffers) -> None:
+            self._in_turn(lambda: self.files.show_files(self.session, body))
+
+        self.session.ask("files", {"metric": self._metric}, listed)
+
+    def _ask_keys(self) -> None:
+        def answered(body: Body, buffers: Buffers) -> None:
+            self._in_turn(lambda: self.keys.show_keys(self.session, body))
+
+        self.session.ask("keys", self.keys.params, answered)
+
+    def _numbers_came(self) -> None:
+        if not self._soon.isActive():
+            self._soon.start()
+
+    def _show_numbers(self) -> None:
+        self._ask_lines()
+        self._ask_matrix()
+        self._ask_files()
+
+    def _ask_lines(self) -> None:
+        def answered(body: Body, buffers: Buffers) -> None:
+            self._in_turn(lambda: self.norm.show_lines(self.session, body, buffers))
+
+        self.session.ask("lines", {"what": self.norm.what, "points": POINTS}, answered)
+
+    def _ask_matrix(self) -> None:
+        def answered(body: Body, buffers: Buffers) -> None:
+            self._in_turn(lambda: self.change.show_matrix(self.session, body, buffers))
+
+        self.session.ask("matrix", self.change.params, answered)
+
+    def _measuring_changed(self) -> None:
+        self.norm.show_measuring(self.session)
+        self._show_numbers()
+
+    def _in_turn(self, step: Callable[[], object]) -> None:
+        """Show something in a turn of its own."""
+        idle = not self._turns
+        self._turns.append(step)
+        if idle:
+            QTimer.singleShot(1, self, self._next)
+
+    def _next(self) -> None:
+        if self._turns:
+            self._turns.pop(0)()
+        if self._turns:
+            QTimer.singleShot(1, self, self._next)
+        elif not self.session.jobs.busy() and self.session.measuring in ("done", "offered", "stopped"):
+            self.settled.emit()
+
+    # Choosing
+
+    def _choose_metric(self, name: str) -> None:
+        self._metric = name
+        self._ask_metrics()
+        self._ask_files()
+
+    def _choose_what(self, what: str) -> None:
+        self.session.what = what
+        self._ask_lines()
+
+    def _select(self, steps: list[int]) -> None:
+        self.files.select(steps)
+        self._selected(steps)
+
+    def _selected(self, steps: list[int]) -> None:
+        self.session.sight = steps
+        for shown in (self.metrics.plot, self.norm.plot, self.keys.map, self.change.matrix):
+            shown.select(steps)
+
+    def _compare(self, a: int, b: int) -> None:
+        paths = self.session.step_paths
+        if a != b:
+            self.compare_requested.emit(paths[a], paths[b])
