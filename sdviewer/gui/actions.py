@@ -189,7 +189,7 @@ ACTIONS: Final = (
     ),
     Action(
         "open_series",
-        "Open folder as a s&eries…",
+        "Ope&n folder as a series…",
         "&File",
         "series.ask_folder",
         (),
