@@ -431,10 +431,12 @@ class Series:
             if part.size:
                 cells[:, column] = np.where(there.any(axis=1), np.where(there, part, -1.0).max(axis=1), np.nan)
         known = int(np.count_nonzero(~np.isnan(table).all(axis=0))) if table.size else 0
+        # A damaged file says nothing of what is lost in it; a module of another shape is no frozen one.
+        whole = ~np.isnan(table).all(axis=0) & ~self._damaged(params["what"])
         frozen = [
             text.visible(name, 80)
             for name, row in zip(self._modules, table, strict=True)
-            if not np.isnan(row).all() and not np.nansum(row)
+            if whole.any() and not row[whole].any()
         ]
         body: dict[str, Any] = {
             "names": [text.visible(name, 80) for name in self._modules],
@@ -450,6 +452,12 @@ class Series:
                 np.isnan(cells), NO_SHADE, np.minimum(np.rint(cells / (limit or 1.0) * MOST_SHADE), MOST_SHADE)
             )
         return Answer(body, {"cells": cells.tobytes(), "shades": shades.astype("u1").tobytes()})
+
+    def _damaged(self, what: What) -> NDArray[np.bool_]:
+        """At which steps tensors cannot be read, of the file or of that which it is compared with."""
+        files = self._in_order()
+        pairs = zip(files, self._others(files, what), strict=True)
+        return np.array([bool(file.unreadable or (other and other.unreadable)) for file, other in pairs], bool)
 
     # What is measured
 

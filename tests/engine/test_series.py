@@ -230,9 +230,11 @@ def test_that_a_file_that_breaks_off_behind_its_header_says_how_many_tensors_are
     for step in (1, 2, 3):
         path = write_safetensors(tmp_path / f"e{step}.safetensors", {"a.w": np.ones(4), "b.w": np.ones(4)})
     path.write_bytes(path.read_bytes()[:-8])
-    rows = answer(measured(opened(tmp_path)), "files")["rows"]
+    series = measured(opened(tmp_path))
+    rows = answer(series, "files")["rows"]
     assert rows[1][6] == [["same", "weights as in e1.safetensors"]]
     assert rows[2][6] == [["damaged", "1 tensor cannot be read"]]
+    assert answer(series, "matrix", what="previous", columns=9)["frozen"] == ["a", "b"]
 
 
 def test_that_a_file_that_changes_while_it_is_measured_is_refused_and_told(run: Path) -> None:
