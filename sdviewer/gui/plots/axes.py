@@ -107,9 +107,7 @@ class Axes(QWidget):
         self._whole = True
         self._items.append(lambda canvas: canvas.add_bars(centres, heights, width, base))
 
-    def add_line(
-        self, x: Numbers, y: Numbers, token: str | float, width: float = 1.5, *, dashed: bool = False
-    ) -> None:
+    def add_line(self, x: Numbers, y: Numbers, token: str | float, width: float = 1.5, *, dashed: bool = False) -> None:
         """A line through points; what is no number is a gap in it. A number instead of a token is a share (0..1) of the
         colours of amounts."""
         self._items.append(lambda canvas: canvas.add_line(x, y, token, width, dashed))
