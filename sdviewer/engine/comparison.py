@@ -618,6 +618,8 @@ class Comparison:
             raise UsageError("only tensors of a state dict can be taken, and there is none on both sides")
         codes = self.known.statuses()
         everywhere = bool(params.get("all"))
+        if everywhere and np.any(self.known.table["state"] == NOT_YET):
+            raise UsageError("not all pairs are compared yet", remedy="Take all differences when they are.")
         if not everywhere:
             self._check(params)
         rows = range(len(tree)) if everywhere else range(params["row"], tree.end[params["row"]])

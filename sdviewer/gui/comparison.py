@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from PySide6.QtCore import QTimer, Signal
+from PySide6.QtCore import Qt, QTimer, Signal
 
 from sdviewer.core import text
 from sdviewer.core.aligned import AlignedSheet
@@ -83,6 +83,7 @@ class ComparisonSession(ShownTree):
     job_changed = Signal(str, float)
     trouble = Signal(object)
     changed_on_disk = Signal(object)
+    closed = Signal()
 
     def __init__(self, a: str, b: str, pool: NumbersPool, recipe: str = "") -> None:
         super().__init__()
@@ -471,8 +472,27 @@ class ComparisonSession(ShownTree):
             return
         self.trouble.emit(failure)
 
+    def carry_out(self, recipe: str) -> None:
+        """Compare A as a recipe makes it; what was selected is selected again."""
+        if recipe == self.recipe:
+            return
+        self.recipe = recipe
+        key = str(self.facts.get("key_b") or self.facts.get("key_a") or "")
+        if key and self.selected >= 0:
+            self.opened.connect(lambda: self._reveal_key(key), Qt.ConnectionType.SingleShotConnection)
+        self.open()
+
+    def _reveal_key(self, key: str) -> None:
+        def found(body: Body, buffers: Buffers) -> None:
+            row = next((int(row) for row, name in body["rows"] if name == key), -1)
+            if row >= 0:
+                self.reveal(row)
+
+        self.ask("find", {"text": key, "limit": 100}, found, lane="find")
+
     def close(self) -> None:
         """End the worker; nothing is heard of this comparison any more."""
+        self.closed.emit()
         self.disk.stop()
         self._ask_whole.stop()
         self.watch.stop()

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from PySide6.QtCore import QObject, Qt, QTimer, Signal
+from PySide6.QtCore import QObject, QTimer, Signal
 from PySide6.QtWidgets import QFileDialog, QWidget
 
 from sdviewer.core import text
@@ -16,7 +16,6 @@ from sdviewer.gui.comparison import ComparisonSession
 from sdviewer.gui.dialogs import compare_dialog
 from sdviewer.gui.dialogs.partner_dialog import PartnerDialog
 from sdviewer.gui.files import OPEN_FILTER, log_for_tests
-from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.panels.compare.page import ComparePage
 from sdviewer.gui.panels.document_page import DocumentPage
 from sdviewer.gui.panels.tabs import DocumentTabs
@@ -24,7 +23,7 @@ from sdviewer.gui.plots.library import library
 from sdviewer.gui.session import WARM_FROM, Session
 from sdviewer.gui.settings import Settings
 from sdviewer.gui.small_files import choose_place, write_file
-from sdviewer.repair.history import Step
+from sdviewer.gui.taking import Taking
 
 FORMS: Final = {".csv": "csv", ".json": "json", ".html": "html", ".htm": "html", ".md": "markdown", ".txt": "lines"}
 """The form of a report by the suffix of its file."""
@@ -44,6 +43,7 @@ class Comparisons(QObject):
     def __init__(self, window: QWidget, tabs: DocumentTabs, pool: NumbersPool, settings: Settings) -> None:
         super().__init__(window)
         self._window, self._tabs, self._pool, self._settings = window, tabs, pool, settings
+        self.taking = Taking(window, tabs)
         self.open_paths: Any = lambda paths: None
         """Opens files in tabs of their own."""
 
@@ -176,38 +176,18 @@ class Comparisons(QObject):
 
     def take(self) -> None:
         """Take what is selected from B into the recipe of A."""
-        if (session := self.session) is not None and session.can_take:
-            self._take(session, {"row": session.selected})
+        if (page := self.page) is not None and page.session.can_take:
+            self.taking.take(page, {"row": page.session.selected})
 
     def take_all(self) -> None:
         """Take all that differs."""
-        if (session := self.session) is not None:
-            self._take(session, {"all": True})
+        if (page := self.page) is not None:
+            self.taking.take(page, {"all": True})
 
-    def _take(self, session: ComparisonSession, what: dict[str, Any]) -> None:
-        def found(body: Body, buffers: Buffers) -> None:
-            step = Step(body["step"], str(body["label"]))
-            self.open_paths([session.a])
-            page = next(page for page in self._tabs.pages() if page.session.path == session.a)
-            document = page.session
-            page.show_tree()
-            if document.state == "open":
-                self._apply(session, document, step, str(body["state_dict"]))
-            else:
-                document.opened.connect(
-                    lambda: self._apply(session, document, step, str(body["state_dict"])),
-                    Qt.ConnectionType.SingleShotConnection,
-                )
-
-        session.ask("take", what, found, lane="take")
-
-    def _apply(self, session: ComparisonSession, document: Session, step: Step, state_dict: str) -> None:
-        recipe = "" if document.recipe.is_empty else document.recipe.to_text()
-        if session.recipe and recipe != session.recipe:
-            what = "The recipe of A is another now than the one that was compared"
-            session.trouble.emit({"message": what, "remedy": "Compare both again (Ctrl+D), then take."})
-            return
-        document.apply(step, state_dict)
+    @property
+    def followed(self) -> Session | None:
+        """The document whose recipe the comparison in front shows."""
+        return self.taking.followed(self.session)
 
     def export_report(self) -> None:
         """Write what was found into a file, in the form of its suffix."""

@@ -34,11 +34,17 @@ RECIPE_FILTER: Final = "Recipes (*.toml *.json);;All files (*)"
 
 
 class Editing:
-    """Works on the document in front; `current` gives its page, or None."""
+    """Works on the document in front; `current` gives its page, or None.
 
-    def __init__(self, window: QWidget, current: Callable[[], DocumentPage | None]) -> None:
+    `followed` gives the session of the document that a comparison in front shows the recipe of: undo is about that.
+    """
+
+    def __init__(
+        self, window: QWidget, current: Callable[[], DocumentPage | None], followed: Callable[[], Session | None]
+    ) -> None:
         self._window = window
         self._page = current
+        self._followed = followed
         self.forms = SimpleNamespace(**{form.op: partial(self.add_step, form) for form in FORMS})
         """For each operation a command that opens its form."""
 
@@ -48,12 +54,12 @@ class Editing:
 
     def undo(self) -> None:
         """One step back in the history."""
-        if session := self._current():
+        if session := self._current() or self._followed():
             session.undo()
 
     def redo(self) -> None:
         """One step forward."""
-        if session := self._current():
+        if session := self._current() or self._followed():
             session.redo()
 
     # Copying

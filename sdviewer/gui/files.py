@@ -140,6 +140,10 @@ class Files:
         session.carry_out(order)
         return True
 
+    def ask_repaired(self, session: Session) -> None:
+        """Ask where the repaired copy of a document is written that need not be in front."""
+        self.ask_and_save(session)
+
     def reload(self) -> None:
         """Read the file in front again."""
         self._documents.reload_current()

@@ -88,13 +88,14 @@ class MainWindow(QMainWindow):
         self._pool = pool
         self.recovery = Recovery(journals, self)
         self.files = Files(self, self, settings)
-        self.editing = Editing(self, self.current_page)
+        self.editing = Editing(self, self.current_page, lambda: self.comparisons.followed)
         self.actions_by_id: dict[str, QAction] = {}
         self.start = StartPage(settings)
         self.tabs = DocumentTabs()
         self.series = SeriesTabs(self, self.tabs, settings)
         self.comparisons = Comparisons(self, self.tabs, pool, settings)
-        self.comparisons.open_paths = self.open_paths
+        self.comparisons.open_paths = self.comparisons.taking.open_paths = self.open_paths
+        self.comparisons.taking.save = self.files.ask_repaired
         self.status = StatusBar()
         self._survey_state = ""
         self._go_field = _GoField()
@@ -442,7 +443,7 @@ class MainWindow(QMainWindow):
     def _refresh_actions(self) -> None:
         page = self.current_page()
         session = page.session if page is not None else None
-        comparison = self.comparisons.session
+        comparison, followed = self.comparisons.session, self.comparisons.followed
         state = State(
             tabs=self.tabs.count(),
             comparison=comparison is not None and comparison.state == "open",
@@ -450,6 +451,8 @@ class MainWindow(QMainWindow):
             pair=comparison is not None and comparison.has_pair,
             paired_tensor=comparison is not None and comparison.can_pair,
             takeable=comparison is not None and comparison.can_take,
+            undo=followed.history.undo_label if followed is not None else "",
+            redo=followed.history.redo_label if followed is not None else "",
             not_measurable=comparison.watch.not_measurable if comparison is not None else "",
         )
         if page is not None and session is not None and session.state == "open":

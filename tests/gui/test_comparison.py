@@ -10,7 +10,7 @@ import torch
 from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QTimer, QUrl
 from PySide6.QtGui import QDragEnterEvent, QDragMoveEvent, QDropEvent
 from PySide6.QtTest import QAbstractItemModelTester
-from PySide6.QtWidgets import QApplication, QLabel, QMenu
+from PySide6.QtWidgets import QApplication, QLabel, QMenu, QPushButton
 from pytestqt.qtbot import QtBot
 
 from sdviewer.gui.actions import ACTIONS
@@ -21,6 +21,7 @@ from sdviewer.gui.main_window import MainWindow
 from sdviewer.gui.models.compare_model import CHANGE, MARK, NAME_A, NAME_B, SHAPE_A, SORT_KEYS, percent
 from sdviewer.gui.panels.compare.page import ComparePage
 from sdviewer.gui.panels.compare.pairs_panel import PairsPanel
+from sdviewer.repair.operations import Drop
 from tests.gui.conftest import Opened, write_checkpoint
 
 WAIT = 60_000
@@ -301,20 +302,6 @@ def test_that_a_summary_is_copied_and_a_table_written(
     assert len(out.read_text().splitlines()) == 15
 
 
-def test_that_what_differs_is_taken_into_the_recipe_of_a(
-    window: MainWindow, compared: Compared, files: tuple[Path, Path], qtbot: QtBot
-) -> None:
-    compared(*files)
-    window.actions_by_id["take_all"].trigger()
-    qtbot.waitUntil(lambda: window.current_session() is not None, timeout=WAIT)
-    session = window.current_session()
-    assert session is not None
-    assert session.path == str(files[0])
-    qtbot.waitUntil(lambda: not session.recipe.is_empty, timeout=WAIT)
-    assert [step.op for step in session.recipe.steps] == ["take"]
-    assert session.edit["computed"] == 4
-
-
 def test_that_a_prefix_difference_is_told_and_matching_by_name_alone_is_offered(
     compared: Compared, tmp_path: Path, qtbot: QtBot
 ) -> None:
@@ -498,3 +485,64 @@ def test_that_a_worker_that_dies_is_replaced(
         session.expand_all()
     settled(page, qtbot)
     assert page.pairs.chips.chips["changed"].text() == "Changed  2"
+
+
+# Taking from B
+
+
+def changed(page: ComparePage, qtbot: QtBot, act: Callable[[], object]) -> None:
+    """Do something that changes A's recipe, and wait until the comparison shows it."""
+    before = page.session.recipe
+    act()
+    qtbot.waitUntil(lambda: page.session.recipe != before, timeout=WAIT)
+    settled(page, qtbot)
+
+
+def test_that_a_tensor_of_b_is_taken_into_a_and_given_back_by_undo(
+    window: MainWindow, compared: Compared, files: tuple[Path, Path], qtbot: QtBot
+) -> None:
+    page = compared(*files)
+    counts = dict(page.session.told["counts"])
+    assert not window.actions_by_id["undo"].isEnabled()
+    page.session.reveal(page.pairs.model.node(row_of(page, "head.weight")))
+    qtbot.waitUntil(lambda: page.session.facts.get("key_a") == "head.weight", timeout=WAIT)
+    changed(page, qtbot, window.actions_by_id["take"].trigger)
+    assert window.comparisons.page is page
+    qtbot.waitUntil(lambda: page.session.facts.get("key_a") == "head.weight", timeout=WAIT)
+    assert page.session.told["counts"]["shape"] == counts["shape"] - 1
+    assert page.session.told["counts"]["identical"] == counts["identical"] + 1
+    assert "1 tensor of B is taken" in page.banner.text()
+    assert window.actions_by_id["undo"].isEnabled()
+    changed(page, qtbot, window.actions_by_id["undo"].trigger)
+    assert page.session.told["counts"] == counts
+
+
+def test_that_all_differences_taken_make_a_what_b_is_and_the_copy_of_a_has_them(
+    window: MainWindow, compared: Compared, files: tuple[Path, Path], tmp_path: Path, qtbot: QtBot
+) -> None:
+    page = compared(*files)
+    changed(page, qtbot, window.actions_by_id["take_all"].trigger)
+    counts = page.session.told["counts"]
+    assert counts["changed"] == counts["shape"] == counts["only_b"] == 0
+    assert counts["only_a"] == 1
+    document = next(one for one in window.tabs.pages() if one.session.path == str(files[0]))
+    with qtbot.waitSignal(document.session.saved, timeout=WAIT):
+        document.session.save(str(tmp_path / "merged.pth"), overwrite=False)
+    merged, tuned = (torch.load(path, weights_only=True) for path in (tmp_path / "merged.pth", files[1]))
+    assert merged.keys() == {*tuned, "embed.bias"}
+    assert all(torch.equal(merged[key], tensor) for key, tensor in tuned.items())
+
+
+def test_that_nothing_is_taken_into_an_a_that_has_other_edits_than_the_comparison(
+    window: MainWindow, compared: Compared, opened: Opened, files: tuple[Path, Path], qtbot: QtBot
+) -> None:
+    session = opened(files[0])
+    with qtbot.waitSignal(session.recipe_changed, timeout=WAIT):
+        session.apply(Drop(keys=("embed.weight",)))
+    page = compared(*files)
+    window.actions_by_id["take_all"].trigger()
+    qtbot.waitUntil(lambda: "edits that are not in this comparison" in page.banner.text(), timeout=WAIT)
+    assert len(session.recipe.steps) == 1
+    button = next(one for one in page.banner.findChildren(QPushButton) if one.text() == "Compare with them")
+    changed(page, qtbot, button.click)
+    assert ("", "embed.weight") in rows(page)

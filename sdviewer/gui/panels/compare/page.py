@@ -159,7 +159,7 @@ class ComparePage(QWidget):
         session.where_changed.connect(self._show_where)
         session.numbers_changed.connect(self._tell_one)
         session.survey_changed.connect(self._tell_one)
-        session.trouble.connect(self._tell_trouble)
+        session.trouble.connect(self.tell_trouble)
         session.changed_on_disk.connect(self._tell_change)
         session.no_more_differences.connect(self._tell_no_more)
 
@@ -252,7 +252,8 @@ class ComparePage(QWidget):
                 f"All {text.plural(pairs, 'pair')} are identical.{differ}",
             )
 
-    def _tell_trouble(self, failure: Body) -> None:
+    def tell_trouble(self, failure: Body) -> None:
+        """What did not go through."""
         what, why = failure_words(failure)
         self.banner.tell("error", what, why, str(failure.get("details") or ""))
 
