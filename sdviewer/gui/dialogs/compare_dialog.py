@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QCheckBox, QDialog, QGridLayout, QHBoxLayout, QVBo
 
 from sdviewer.core import text
 from sdviewer.gui import widgets
-from sdviewer.gui.panels.compare.badge import Badge
+from sdviewer.gui.badge import Badge
 from sdviewer.gui.plain import plain_tip
 from sdviewer.gui.widgets import Choice
 

@@ -10,9 +10,9 @@ from PySide6.QtWidgets import QHBoxLayout, QMenu, QVBoxLayout, QWidget
 
 from sdviewer.core import text
 from sdviewer.gui import widgets
+from sdviewer.gui.badge import Badge
 from sdviewer.gui.comparison import ComparisonSession
 from sdviewer.gui.jobs import Body
-from sdviewer.gui.panels.compare.badge import Badge
 from sdviewer.gui.plain import plain_tip
 from sdviewer.gui.widgets import Card, Elided
 

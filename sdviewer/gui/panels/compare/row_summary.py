@@ -7,9 +7,9 @@ from PySide6.QtWidgets import QGridLayout, QVBoxLayout, QWidget
 
 from sdviewer.core import text
 from sdviewer.gui import widgets
+from sdviewer.gui.badge import Badge
 from sdviewer.gui.jobs import Body
 from sdviewer.gui.models.compare_model import BY_NAME, percent
-from sdviewer.gui.panels.compare.badge import Badge
 from sdviewer.gui.panels.path_bar import PathBar
 from sdviewer.gui.widgets import Card, IconLabel
 

@@ -6,12 +6,12 @@ import itertools
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from PySide6.QtCore import QRectF, QSize, QTimer
-from PySide6.QtGui import QPainter, QPaintEvent, QPen, QResizeEvent
+from PySide6.QtCore import QTimer
+from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QHBoxLayout, QSizePolicy, QWidget
 
 from sdviewer.core import text
-from sdviewer.gui import resources
+from sdviewer.gui.badge import SMALL, Badge
 from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.plots.axes import Axes
 from sdviewer.gui.plots.numbers import floats, whole_numbers, with_zeros
@@ -45,26 +45,6 @@ class _Counted(NamedTuple):
         return max(int(self.found["count"]), 1)
 
 
-class Badge(QWidget):
-    """The letter of a side in its colour."""
-
-    def __init__(self, side: str) -> None:
-        super().__init__()
-        self._side = side
-        self.setFixedSize(QSize(16, 16))
-
-    def paintEvent(self, event: QPaintEvent) -> None:
-        painter = QPainter(self)
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        name = NAMES[self._side]
-        painter.setPen(QPen(resources.colour(name), 1))
-        painter.setBrush(resources.colour(f"{name}f"))
-        painter.drawRoundedRect(QRectF(self.rect()).adjusted(0.5, 0.5, -0.5, -0.5), 3, 3)
-        painter.setPen(resources.colour("accentT" if resources.theme().name == "dark" else "text"))
-        painter.setFont(resources.font(resources.SMALL, 600))
-        painter.drawText(self.rect(), 0x84, name)
-
-
 class HistogramsPlot(PairPlot):
     """Counts in common bins; shares where the sides have not the same number of values."""
 
@@ -84,7 +64,7 @@ class HistogramsPlot(PairPlot):
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(5)
         self._names = {side: Elided("", "note") for side in SIDES}
-        self._badges = {side: Badge(side) for side in SIDES}
+        self._badges = {side: Badge(NAMES[side], SMALL) for side in SIDES}
         for side in SIDES:
             row.addWidget(self._badges[side])
             row.addWidget(self._names[side])

@@ -10,11 +10,11 @@ from PySide6.QtCore import QSize, QTimer
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from sdviewer.core import text
+from sdviewer.gui.badge import SMALL, Badge
 from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.plots.heatmap import LARGE, LOOK, cell_text, picture_of
 from sdviewer.gui.plots.heatmap_canvas import Divisions, HeatmapCanvas
 from sdviewer.gui.plots.numbers import long_axes
-from sdviewer.gui.plots.pair.histograms import Badge
 from sdviewer.gui.plots.pair.pair_plot import (
     NAMES,
     SIDES,
@@ -46,7 +46,7 @@ class SideView(QWidget):
         self.canvas = HeatmapCanvas()
         self.canvas.setMinimumSize(100, 60)  # two stand beside each other
         self.canvas.setAccessibleName(f"Heatmap of {NAMES[side]}")
-        self._badge = Badge(side)
+        self._badge = Badge(NAMES[side], SMALL)
         self.head = Elided("", "note")
         row = QHBoxLayout()
         row.setSpacing(6)

@@ -11,6 +11,8 @@ from PySide6.QtWidgets import QWidget
 from sdviewer.gui import resources
 
 BADGE: Final = 23
+SMALL: Final = 16
+"""Pixels of a badge: on a card, and in a line of words."""
 
 
 class Badge(QWidget):
@@ -26,7 +28,8 @@ class Badge(QWidget):
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         painter.setPen(Qt.PenStyle.NoPen)
         painter.setBrush(resources.colour(f"{self._letter}f"))
-        painter.drawRoundedRect(QRectF(self.rect()), 5, 5)
+        radius = self.width() * 5 / BADGE
+        painter.drawRoundedRect(QRectF(self.rect()), radius, radius)
         painter.setPen(resources.colour("text") if resources.theme().name == "light" else resources.colour("win"))
-        painter.setFont(resources.font(resources.BASE, 700))
+        painter.setFont(resources.font(resources.BASE if self.width() >= BADGE else resources.SMALL, 700))
         painter.drawText(self.rect(), int(Qt.AlignmentFlag.AlignCenter), self._letter)
