@@ -309,7 +309,8 @@ def test_that_a_folder_with_several_checkpoints_offers_to_be_a_series(
     assert document is not None
     qtbot.waitUntil(lambda: document.session.state == "failed", timeout=SLOW)
     assert "holds several checkpoints" in document.failed.words()
-    qtbot.mouseClick(document.failed.series, Qt.MouseButton.LeftButton)
+    assert document.failed.focusWidget() is document.failed.series
+    qtbot.keyClick(document.failed.series, Qt.Key.Key_Space)
     assert empty.tabs.pages() == []
     page = empty.series.page
     assert page is not None

@@ -404,6 +404,7 @@ class DocumentPage(QWidget):
         self.bar.hide()
         self.failed.show_failure(self.session.name, self.session.path, self.session.failure)
         self._stack.setCurrentWidget(self.failed)
+        self.failed.take_focus()
 
     def _show_receipt(self, receipt: Body) -> None:
         written = self.session.saving.written
@@ -687,6 +688,10 @@ class FailedPage(QWidget):
         self._remedy.setVisible(bool(self._remedy.text()))
         self.series.setVisible(failure.get("code") == "several_checkpoints")
         self._path.setText(text.visible(path, 400))
+
+    def take_focus(self) -> None:
+        """To what helps most: Space does it."""
+        (self.again if self.series.isHidden() else self.series).setFocus()
 
     def words(self) -> str:
         """What is said, in one line."""
