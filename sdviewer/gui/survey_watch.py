@@ -24,7 +24,10 @@ from sdviewer.engine.client import Worker
 from sdviewer.gui.jobs import Body, Buffers, Jobs
 
 AUTOMATIC: Final = 4 << 30
-"""Bytes that are read without being asked for."""
+"""Bytes that are read without being asked for ..."""
+
+REST: Final = 64 << 20
+"""... and so many more, a process, where that is all that is left: nobody wants to be asked about so little."""
 
 QUIET: Final = 1000
 """Milliseconds between the opening of a file and the first measurement: what is looked at first is read first."""
@@ -284,7 +287,9 @@ class SurveyWatch(QObject):
                 self._give_up("It takes long")
                 return
             seconds = PART if share.spent else FIRST_PART
-            most = ALL if self._asked_for else AUTOMATIC // len(self._shares) - share.spent
+            most = AUTOMATIC // len(self._shares) - share.spent
+            if self._asked_for or share.left <= most + REST:
+                most = ALL
             self._request(share, "measure", {"first": self.sight(), "seconds": seconds, "most": most})
 
     def _measured(self, share: _Share, body: Body, buffers: Buffers) -> None:

@@ -13,6 +13,7 @@ from PySide6.QtCore import QObject, Qt
 from PySide6.QtTest import QAbstractItemModelTester
 from pytestqt.qtbot import QtBot
 
+from sdviewer.core import text
 from sdviewer.gui.jobs import Jobs
 from sdviewer.gui.main_window import MainWindow
 from sdviewer.gui.models import tree_model
@@ -22,7 +23,7 @@ from sdviewer.gui.panels.problems_panel import ProblemsPanel
 from sdviewer.gui.panels.tree_panel import TreePanel
 from sdviewer.gui.session import Session
 from sdviewer.gui.settings import Settings
-from sdviewer.gui.survey_watch import AUTOMATIC, MOST_WAITING, Surveyed, SurveyWatch
+from sdviewer.gui.survey_watch import AUTOMATIC, MOST_WAITING, REST, Surveyed, SurveyWatch
 from sdviewer.repair.operations.prefix import Prefix
 from tests.engine.conftest import write_safetensors
 from tests.gui.conftest import Opened, front
@@ -234,7 +235,8 @@ def test_that_a_changed_file_stops_the_survey_and_says_why(odd: Path, opened: Op
     assert session.survey.known.offer() == ("", "")
 
 
-BODY = {"tensors": 5, "known": 0, "nbytes": AUTOMATIC + 9, "left": AUTOMATIC + 9, "spent": 0, "begun": True}
+MORE = REST + 9
+BODY = {"tensors": 5, "known": 0, "nbytes": AUTOMATIC + MORE, "left": AUTOMATIC + MORE, "spent": 0, "begun": True}
 SOME = {"indices": memoryview(bytes(8))}
 
 
@@ -270,14 +272,28 @@ def test_that_a_large_or_slow_file_is_offered_and_not_read_whole(app: Any) -> No
     watched.told[-1](3)
     watched.answer(0, came=False)
     assert watched.asked[-1]["most"] == AUTOMATIC
-    watched.answer(0, known=4, left=9, spent=AUTOMATIC, begun=False)
+    watched.answer(0, known=4, left=MORE, spent=AUTOMATIC, begun=False)
     assert watched.asked[-1]["most"] == 0
-    watched.answer(0, came=False, known=4, left=9, begun=False)
-    assert watch.known.offer() == ("Statistics 4 / 5 · Measure the rest, 9 B", "9 B would have to be read.")
+    watched.answer(0, came=False, known=4, left=MORE, begun=False)
+    rest = text.size(MORE)
+    assert watch.known.offer() == (f"Statistics 4 / 5 · Measure the rest, {rest}", f"{rest} would have to be read.")
     watch.measure()
-    watched.answer(0, came=False, known=4, left=9)
+    watched.answer(0, came=False, known=4, left=MORE)
     assert watched.asked[-1]["most"] > AUTOMATIC
     watch.stop()
+
+
+def test_that_a_small_rest_of_a_large_file_is_measured_without_being_asked_about(app: Any) -> None:
+    watched = Watched()
+    watch = watched.watch
+    watch.opened({}, 5, 1, 0.1)
+    watch._look_for_kept()
+    watched.told[-1](0)
+    watched.answer(0, came=False)
+    watched.answer(0, known=4, left=9, spent=AUTOMATIC, begun=False)
+    assert watched.asked[-1]["most"] >= 9
+    watched.answer(0, known=5, left=0, spent=9, begun=False)
+    assert watch.known.state == "done"
 
 
 def test_that_an_answer_about_the_file_as_it_was_before_says_nothing_about_it_now(app: Any) -> None:
