@@ -133,10 +133,15 @@ class Comparison:
         }
         self.requests = requests
 
+    def _want_open(self) -> None:
+        """Raise where nothing is open: this process took the place of one that died."""
+        if self._shown is None:
+            raise UsageError("no files are open", code="not_open")
+
     @property
     def shown(self) -> AlignedRows:
-        if self._shown is None:
-            raise UsageError("no files are open")
+        self._want_open()
+        assert self._shown is not None
         return self._shown
 
     @property
@@ -322,6 +327,7 @@ class Comparison:
         return Answer({"matched": self.shown.matched, "filter_error": "", "row": row}, self._visible())
 
     def _check(self, params: Params) -> None:
+        self._want_open()
         if params.get("sheet", self._sheet) != self._sheet:
             raise UsageError("the rows were numbered anew", code="old_sheet")
 
@@ -329,6 +335,7 @@ class Comparison:
 
     def numbers(self, params: Params, progress: Progress) -> Answer:
         """Take more of what was measured, say what the tree shows of it."""
+        self._want_open()
         identities = [asdict(document.checkpoint.identity) for document in (self._a, self._b)]
         if "indices" in params and params["identities"] == identities:
             columns = {name: np.frombuffer(params[name], kind) for name, kind in COLUMNS.items()}

@@ -466,7 +466,7 @@ class ComparisonSession(ShownTree):
     def _trouble(self, failure: Body) -> None:
         if is_cancelled(failure) or failure.get("code") == "old_sheet":
             return
-        if failure.get("code") == "worker_died" and not self._died:
+        if failure.get("code") in ("worker_died", "not_open") and not self._died:
             self._died = True
             self.open()  # it knew nothing that is not in the files
             return

@@ -472,15 +472,20 @@ def test_that_every_command_of_a_comparison_says_why_it_is_not_possible(window: 
             assert "Compare two files first (Ctrl+D)." in action.toolTip()
 
 
+@pytest.mark.parametrize("noticed", [False, True])
 def test_that_a_worker_that_dies_is_replaced(
-    compared: Compared, files: tuple[Path, Path], qtbot: QtBot, window: MainWindow
+    compared: Compared, files: tuple[Path, Path], qtbot: QtBot, window: MainWindow, noticed: bool
 ) -> None:
     page = compared(*files)
     session: ComparisonSession = page.session
-    process = session._worker._process
+    worker = session._worker
+    process = worker._process
     assert process is not None
     assert process.popen is not None
     process.popen.kill()
+    if noticed:
+        # Its end was heard of while nobody waited for an answer: the next question goes to a new one.
+        qtbot.waitUntil(lambda: worker._process is not process, timeout=WAIT)
     with qtbot.waitSignal(session.opened, timeout=WAIT):
         session.expand_all()
     settled(page, qtbot)
