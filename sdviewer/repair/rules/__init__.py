@@ -1,0 +1,1 @@
+"""From pairs of keys to the few readable steps that a person would write."""

@@ -1,0 +1,28 @@
+"""What a checkpoint has to fit: the keys of a model, from whoever knows them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sdviewer.core.key_table import KeyTable
+
+Kind = Literal["checkpoint", "config", "keys", "message", "class"]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The keys that a model asks for.
+
+    `name` is what people call it: a file, a class. `model` is the class, "" where it is not known. `approximate`: some
+    keys were guessed (a folded report); `incomplete`: the text was cut, so there are more. `notes` are sentences for
+    people about what is not known.
+    """
+
+    kind: Kind
+    name: str
+    table: KeyTable
+    model: str = ""
+    approximate: bool = False
+    incomplete: bool = False
+    notes: tuple[str, ...] = ()
