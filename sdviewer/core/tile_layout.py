@@ -1,9 +1,9 @@
 """Where tiles stand: in file order from the left, with areas as their weights, alike blocks in alike rectangles.
 
 Groups that stand in one module make a section, as broad as its share; inside, alike ones stand in a grid, others in
-rows. A block that lacks a bias is alike. A squarified map would use the room better and tear apart what follows one another. What would be too small to be
-seen is enlarged, and one tile is never more than `CUT` of all, so that one embedding does not hide the rest: where
-either was done is said by `Layout`.
+rows; a block that lacks a bias is alike. A squarified map would use the room better and tear apart what follows one
+another. What would be too small to be seen is enlarged, and one tile is never more than `CUT` of all, so that one
+embedding does not hide the rest: where either was done is said by `Layout`.
 """
 
 from __future__ import annotations
