@@ -63,7 +63,7 @@ def test_that_missing_rows_of_a_grown_vocabulary_are_taken_and_its_own_stay(tmp_
     receipt = taken(tmp_path / "a.pth", "c.pth", 'from = "b.safetensors"\nrows = "missing"')
     made = torch.load(tmp_path / "c.pth", weights_only=True)
     assert same(made["wte.weight"], torch.cat([own, other[5:]])) and same(made["h.bias"], torch.ones(2))
-    assert [file.path for file in receipt.taken] == [str(tmp_path / "b.safetensors")]
+    assert [file.file for file in receipt.taken] == [str(tmp_path / "b.safetensors")]
 
 
 @pytest.mark.parametrize("row", ["wte.weight", "h.bias"])

@@ -14,7 +14,7 @@ FORM = Form(
     ),
     "A stem for colour pictures takes grey ones, or four channels, and answers about the same.",
     "Input channels of a convolution: 64×3×7×7 → 64×1×7×7",
-    group="shapes",
+    group="sizes",
     selected="keys",
     effect="adapted",
 )

@@ -15,7 +15,7 @@ FORM = Form(
     ),
     "Every weight with lora_A and lora_B, or lora_down and lora_up, beside it becomes their sum; the adapters go.",
     "weight + B A × alpha / rank → weight",
-    group="values",
+    group="sizes",
     at_once=True,
     effect="merged",
 )

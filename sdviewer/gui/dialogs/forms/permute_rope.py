@@ -14,7 +14,7 @@ FORM = Form(
     ),
     "Of query and key weights and biases. Meta's Llama keeps pairs, transformers halves.",
     "Rows of q_proj and k_proj for rotary positions: pairs ↔ halves",
-    group="shapes",
+    group="sizes",
     selected="keys",
     effect="permuted",
 )

@@ -15,7 +15,7 @@ FORM = Form(
     ),
     "Gate and up, scale and shift, q, k and v: equal parts of one tensor.",
     "Equal parts in another order: gate, up → up, gate",
-    group="shapes",
+    group="sizes",
     selected="keys",
     effect="reordered",
 )

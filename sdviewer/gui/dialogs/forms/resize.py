@@ -11,9 +11,9 @@ FORM = Form(
     (
         Entry("to", "&Sizes", "numbers", "24, 24"),
         Entry("of", "&Of", "choice", choices=(("grid", "a grid of positions"), ("image", "the last dimensions"))),
-        Entry("prefix", "&Class tokens before it", "number", "0", when=("of", "grid")),
-        Entry("grid", "Sizes it &has", "numbers", "square", when=("of", "grid")),
-        Entry("dim", "Positions a&long dimension", "number", "-2", when=("of", "grid")),
+        Entry("prefix", "&Class tokens before it", "number", "0"),
+        Entry("grid", "Sizes it &has", "numbers", "square"),
+        Entry("dim", "Positions a&long dimension", "number", "-2"),
         Entry(
             "mode",
             "&Mode",
@@ -24,7 +24,7 @@ FORM = Form(
     ),
     "As torch's interpolate. Position tables for pictures of another size, kernels for other patches.",
     "Position tables and kernels: 1×197×768 → 1×577×768",
-    group="shapes",
+    group="sizes",
     selected="keys",
     effect="resized",
 )

@@ -50,7 +50,7 @@ FORM = Form(
     ),
     "A vocabulary that grows, output channels that go: the same along any other dimension.",
     "Choose, reorder, leave out or add rows, as of a vocabulary",
-    group="shapes",
+    group="sizes",
     selected="keys",
     effect="changed",
 )
