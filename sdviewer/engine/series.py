@@ -5,7 +5,7 @@ takes what was measured (`note`): `engine.series_survey` does that, in another p
 
 Requests (name: parameters -> body of the result; buffers):
 
-    open     {"paths": [path]} -> STATE: the files are known by their names
+    open     {"paths": [path], "skip"?: [path] that are not read} -> STATE: the files are known by their names
     read     {"seconds", "stop"?: read no more} -> STATE: further headers are read, until so many seconds have passed
     files    {"metric"?: name} -> {"rows": [FILE], "metric": short name or ""}
     keys     {"changed": only rows that change, "most"} -> {"rows": [[name, keys, [[start, stop, form]], [form words]]],
@@ -26,9 +26,11 @@ Requests (name: parameters -> body of the result; buffers):
     WHAT   "norm" | "previous" | "first": the norm, or the change against the file before or the first
     STATE  {"name", "folder", "files": n, "read": n of them, "by": how they are ordered, "unit", "labels": [text],
             "left_out": words, "failed": n, "nbytes": of all, "state_dict": dotted, "paths": [path],
-            "container": "" where there are several}
+            "container": "" where there are several, "next": path of the file that is read next, or ""}
     FILE   [step, label, name, keys, bytes, metric | null, [[tone, words]], state]: tone is "best", "odd",
             "failed", "damaged", "new" keys, "same" weights; state "waiting", "read", "failed"
+
+All but `open` fail with `not_open` where no series is: the process that knew one has ended.
 
 Steps count from 0 in the order that STATE has. A module stands for all tensors of the state dict below it that are
 weights: of types that are numbers with a fraction, and no running statistics.
@@ -58,7 +60,7 @@ from sdviewer.core.series.order import Dated, Order, order, steps_in
 from sdviewer.core.series.presence import NO_LAYOUT, Layouts, changed_first, presence
 from sdviewer.engine.frames import Answer
 from sdviewer.engine.measuring import measure
-from sdviewer.errors import SDViewerError
+from sdviewer.errors import SDViewerError, UsageError
 from sdviewer.formats import open_checkpoint
 from sdviewer.formats.run_files import run_files, stated_beside, words_left_out
 
@@ -77,6 +79,8 @@ FEWEST_POINTS: Final = 40
 
 LARGEST: Final = 1e150
 """Metrics beyond this are not drawn: an axis cannot hold them beside others."""
+
+ENDED_BY_IT: Final = "not read: the process that read it ended suddenly"
 
 NAMED: Final = 3
 """Tensors that are named in a sentence."""
@@ -122,18 +126,20 @@ class Series:
 
     def __init__(self) -> None:
         self._forget()
+        answers = (self.read, self.files, self.keys, self.metrics, self.lines, self.matrix)
+        about_measuring = (self.todo, self.note, self.unread)
         self.requests: Mapping[str, Callable[[Params, Progress], Answer]] = {
             "open": self.open,
-            "read": self.read,
-            "files": self.files,
-            "keys": self.keys,
-            "metrics": self.metrics,
-            "lines": self.lines,
-            "matrix": self.matrix,
-            "todo": self.todo,
-            "note": self.note,
-            "unread": self.unread,
+            **{answer.__name__: self._if_open(answer) for answer in (*answers, *about_measuring)},
         }
+
+    def _if_open(self, answer: Callable[[Params, Progress], Answer]) -> Callable[[Params, Progress], Answer]:
+        def checked(params: Params, progress: Progress) -> Answer:
+            if not self._files:
+                raise UsageError("no series is open", code="not_open")
+            return answer(params, progress)
+
+        return checked
 
     def _forget(self) -> None:
         self._folder = self._left_out = ""
@@ -154,6 +160,10 @@ class Series:
         self._folder = found.folder
         self._left_out = words_left_out(found.left_out, found.more)
         self._files = [_File(at, name, path, dated=Dated(name)) for at, (name, path) in enumerate(found.files)]
+        skipped = set(params.get("skip", ()))
+        for file in self._files:
+            if file.path in skipped:
+                file.state, file.why = "failed", ENDED_BY_IT
         self._sort()
         return Answer(self._state())
 
@@ -252,6 +262,7 @@ class Series:
             "left_out": self._left_out,
             "state_dict": dicts.pop() if len(dicts) == 1 else "",
             "container": containers.pop() if len(containers) == 1 else "",
+            "next": next((file.path for file in files if file.state == "waiting"), ""),
         }
 
     # What is shown

@@ -22,6 +22,12 @@ Measuring = Literal["", "offered", "measuring", "stopped", "done"]
 PART: Final = 0.3
 """Seconds of reading headers that are asked for at once."""
 
+MOST_DEATHS: Final = 3
+"""Times that the files are opened again by themselves because the worker had ended ..."""
+
+MOST_DEADLY: Final = 20
+"""... and files that are left out because it ends each time that it reads them."""
+
 AUTOMATIC: Final = 4 << 30
 """Bytes of all files together that are measured without being asked for."""
 
@@ -51,6 +57,11 @@ class SeriesSession(QObject):
         self.left = self.total = 0
         self.trouble = ""
         self._asked_for = self._stopped = False
+        self._deaths = 0
+        self._deadly: list[str] = []
+        """Files that the worker has died of, which are not read again."""
+        self._unlucky: Any = None
+        """What the survey has died of once."""
         self.jobs = Jobs(self)
         self._worker = Worker("series")
         self._survey: Worker | None = None
@@ -84,16 +95,25 @@ class SeriesSession(QObject):
 
     def open(self) -> None:
         """Find the files and read their headers; again where that was done before."""
+        self._deaths, self._deadly, self.trouble = 0, [], ""
+        self._open()
+
+    def _open(self) -> None:
         self._stop_survey()
-        self.state, self.failure, self.measuring, self.trouble = "opening", {}, "", ""
-        self._stopped = False
+        self.state, self.failure, self.measuring = "opening", {}, ""
+        self._stopped, self._unlucky = False, None
         self._tell_job("Looking for checkpoints", -1.0)
-        self._run("read", "open", {"paths": list(self.paths)}, self._found, self._failed, long=True)
+        params = {"paths": list(self.paths), "skip": self._deadly}
+        self._run("read", "open", params, self._found, self._not_found, long=True)
 
     def _found(self, body: Body, buffers: Buffers) -> None:
         self.state, self.info = "open", body
         self.opened.emit()
         self._read_on()
+
+    def _not_found(self, failure: Body) -> None:
+        if not self._died(failure):
+            self._failed(failure)
 
     def _failed(self, failure: Body) -> None:
         self._tell_job("", -1.0)
@@ -105,11 +125,32 @@ class SeriesSession(QObject):
             self.trouble = text.visible(str(failure.get("message", "")), 300)
             self.files_changed.emit()
 
+    def _died(self, failure: Body) -> bool:
+        """Open everything again where the worker has ended: it knew nothing that is not in the files."""
+        if failure.get("code") not in ("worker_died", "not_open"):
+            return False
+        self._deaths += 1
+        if self._deaths > MOST_DEATHS + min(len(self._deadly), MOST_DEADLY):
+            self._stop_survey()
+            self.state, self.failure = "failed", DIED_AGAIN
+            self.open_failed.emit()
+        else:
+            self._open()
+        return True
+
+    def _not_read(self, failure: Body) -> None:
+        """The worker may have died of a file: read one at a time it is known of which, and that one is left out."""
+        if self._deaths and failure.get("code") == "worker_died":
+            self._deadly.append(str(self.info["next"]))
+        if not self._died(failure):
+            self._failed(failure)
+
     def _read_on(self) -> None:
         read, files = int(self.info["read"]), int(self.info["files"])
         if read < files:
             self._tell_job(f"Reading {read:,} of {files:,} files", read / files)
-            self._run("read", "read", {"seconds": PART, "stop": self._stopped}, self._read, self._failed)
+            params = {"seconds": 0.0 if self._deaths else PART, "stop": self._stopped}
+            self._run("read", "read", params, self._read, self._not_read)
             return
         self._tell_job("", -1.0)
         self._begin_measuring()
@@ -174,6 +215,10 @@ class SeriesSession(QObject):
     def _not_measured(self, key: Any, failure: Body) -> None:
         if is_cancelled(failure):
             return
+        if failure.get("code") == "worker_died" and key != self._unlucky:
+            self._unlucky = key  # not of this file, perhaps
+            self._next()
+            return
         self._note("unread", {"key": key, "failure": str(failure.get("message", ""))}, {})
         self.files_changed.emit()
 
@@ -191,6 +236,8 @@ class SeriesSession(QObject):
         )
 
     def _give_up(self, failure: Body) -> None:
+        if self._died(failure):
+            return
         self._stop_survey()
         if not is_cancelled(failure):
             self.trouble = text.visible(str(failure.get("message", "")), 300)
@@ -231,8 +278,12 @@ class SeriesSession(QObject):
             f"show {name}",
             lambda d, f, p: self._worker.request(name, params, d, f, p),
             done,
-            lambda failure: None,
+            self._not_shown,
         )
+
+    def _not_shown(self, failure: Body) -> None:
+        if self.state == "open":  # else it is being opened again already
+            self._died(failure)
 
     def _run(
         self, lane: str, name: str, params: Mapping[str, Any], done: Any, failed: Any, *, long: bool = False
@@ -248,3 +299,10 @@ class SeriesSession(QObject):
         self.jobs.close()
         QTimer.singleShot(0, self.deleteLater)
         self._worker.stop(wait=False)
+
+
+DIED_AGAIN: Final = {
+    "code": "worker_died",
+    "message": "the process that reads these files ended suddenly, again and again",
+    "remedy": "Open single files of the folder, to see which one it is.",
+}

@@ -398,6 +398,87 @@ def test_that_closing_ends_both_workers_while_they_work(app: QApplication, run: 
     assert session._worker._stopped
 
 
+# A worker that dies
+
+
+def kill(session: SeriesSession) -> object:
+    """End the process that knows the series; that process."""
+    process = session._worker._process
+    assert process is not None
+    assert process.popen is not None
+    process.popen.kill()
+    return process
+
+
+@pytest.mark.parametrize("noticed", [False, True])
+def test_that_a_worker_that_dies_is_replaced(empty: MainWindow, run: Path, qtbot: QtBot, noticed: bool) -> None:
+    page = opened(empty, run)
+    wait(qtbot, page)
+    page._select([1])
+    session = page.session
+    process = kill(session)
+    if noticed:
+        # Its end was heard of while nobody waited for an answer: the next question goes to a new one, which knows none.
+        qtbot.waitUntil(lambda: session._worker._process is not process, timeout=SLOW)
+    with qtbot.waitSignal(session.opened, timeout=SLOW):
+        page._ask_keys()
+    wait(qtbot, page)
+    assert cells(page, 4) == ["", "highest acc", "1 key more, 1 shape changed", "1 with NaN, Inf"]
+    assert [line.name for line in page.norm.plot.lines if line.stands_out] == ["blocks.1"]
+    assert page.files._chosen == [1]
+
+
+def test_that_a_file_that_ends_the_process_each_time_is_left_out(
+    empty: MainWindow, run: Path, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sdviewer.gui.series_session.PART", 0.0)
+    page = opened(empty, run)
+    session = page.session
+
+    def die_of_it() -> None:
+        if str(session.info["next"]).endswith("net_epoch3.pth"):
+            kill(session)
+
+    session.files_changed.connect(die_of_it)
+    qtbot.waitUntil(lambda: session.state == "open" and session.info["read"] == EPOCHS, timeout=SLOW)
+    wait(qtbot, page)
+    assert cells(page, 4)[2] == "not read: the process that read it ended suddenly"
+    assert cells(page, 3) == ["10", "30", "", "5"]
+
+
+def test_that_a_survey_that_dies_measures_on(empty: MainWindow, run: Path, qtbot: QtBot) -> None:
+    page = opened(empty, run)
+    session = page.session
+    killed: list[object] = []
+
+    def die_once() -> None:
+        process = session._survey._process if session._survey is not None else None
+        if process is not None and process.popen is not None and not killed:
+            killed.append(process)
+            process.popen.kill()
+
+    session.numbers_changed.connect(die_once)
+    wait(qtbot, page)
+    assert killed
+    assert cells(page, 4)[3] == "1 with NaN, Inf"
+    assert session.info["failed"] == 0
+    assert all(np.isfinite(line.values[2]) for line in page.norm.plot.lines)
+
+
+def test_that_it_is_given_up_where_the_process_always_ends(
+    empty: MainWindow, run: Path, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sdviewer.gui.series_session.PART", 0.0)
+    monkeypatch.setattr("sdviewer.gui.series_session.MOST_DEADLY", 0)
+    page = opened(empty, run)
+    page.session.files_changed.connect(lambda: kill(page.session))
+    page.session.opened.connect(lambda: kill(page.session))
+    qtbot.waitUntil(lambda: page.session.state == "failed", timeout=SLOW)
+    assert "ended suddenly" in page.failed.words()
+    page.session.files_changed.disconnect()
+    page.session.opened.disconnect()
+
+
 # The plots by themselves
 
 
