@@ -95,6 +95,7 @@ def _window(argv: list[str]) -> int:
     )
     parser.add_argument("files", nargs="*", metavar="FILE", help="checkpoints to open, one tab each")
     parser.add_argument("--new-window", action="store_true", help="do not hand the files to a window that is open")
+    parser.add_argument("--series", action="store_true", help="the files, or the folder, are checkpoints of one run")
     parser.add_argument("--screenshot", metavar="OUT.png", help="draw the window offscreen into a picture and end")
     parser.add_argument("--theme", choices=("light", "dark"), default="light", help="of the screenshot")
     parser.add_argument("--select", metavar="KEY", help="the tensor that the screenshot shows")
@@ -103,8 +104,9 @@ def _window(argv: list[str]) -> int:
     from sdviewer.cli import open as window
 
     if arguments.screenshot:
-        return window.screenshot(arguments.screenshot, arguments.files, arguments.theme, arguments.select)
-    return window.show(arguments.files, new_window=arguments.new_window)
+        picture, files, series = arguments.screenshot, arguments.files, arguments.series
+        return window.screenshot(picture, files, arguments.theme, arguments.select, series=series)
+    return window.show(arguments.files, new_window=arguments.new_window, series=arguments.series)
 
 
 def _commands_help() -> str:

@@ -40,7 +40,8 @@ _AVAILABLE = hasattr(socket, "AF_UNIX")
 class OpenRequest:
     """What a second start asks of the running window.
 
-    `paths` are absolute; none means "show yourself", with `compare` they are two to be compared. `activation_token`
+    `paths` are absolute; none means "show yourself", with `compare` they are two to be compared, with `series` the
+    checkpoints of one run. `activation_token`
     (Wayland) and `startup_id` (X11) let the window come to the front without being taken for one that steals the focus;
     "" where the desktop gave none.
     """
@@ -49,6 +50,7 @@ class OpenRequest:
     activation_token: str = ""
     startup_id: str = ""
     compare: bool = False
+    series: bool = False
 
 
 class Server:
@@ -102,10 +104,10 @@ class Server:
         connection.sendall(_OK)
 
 
-def hand_over(paths: Sequence[str], *, compare: bool = False) -> bool:
+def hand_over(paths: Sequence[str], *, compare: bool = False, series: bool = False) -> bool:
     """Give `paths` to the window that runs on this display; False if this process is to be that window.
 
-    `compare`: they are two files to be compared.
+    `compare`: they are two files to be compared; `series`: they are checkpoints of one run.
 
     After False this process holds the start lock, and other starts wait for its `serve` (or its end).
     """
@@ -117,6 +119,7 @@ def hand_over(paths: Sequence[str], *, compare: bool = False) -> bool:
         os.environ.get("XDG_ACTIVATION_TOKEN", ""),
         os.environ.get("DESKTOP_STARTUP_ID", ""),
         compare,
+        series,
     )
     deadline = time.monotonic() + PATIENCE
     while True:
@@ -243,6 +246,7 @@ def _send(address: Path, request: OpenRequest) -> bool:
         "activation_token": request.activation_token,
         "startup_id": request.startup_id,
         "compare": request.compare,
+        "series": request.series,
     }
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(PATIENCE)
@@ -284,4 +288,5 @@ def _request_from(fields: Any) -> OpenRequest:
     if not isinstance(token, str) or not isinstance(startup, str):
         raise ValueError("not a request")
     compare = fields.get("compare") is True and len(paths) == 2
-    return OpenRequest(tuple(paths), token, startup, compare)
+    series = fields.get("series") is True and len(paths) > 0
+    return OpenRequest(tuple(paths), token, startup, compare, series)

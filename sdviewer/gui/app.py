@@ -76,10 +76,12 @@ def make_window(settings: Settings, pool: NumbersPool, journals: Path | None = N
     return window
 
 
-def run(paths: Sequence[str], started: DocumentWorker | None = None, *, compare: bool = False) -> int:
+def run(
+    paths: Sequence[str], started: DocumentWorker | None = None, *, compare: bool = False, series: bool = False
+) -> int:
     """Show the window with these files until it is closed; `started` is as `MainWindow.open_paths` has it.
 
-    `compare`: with two beside each other.
+    `compare`: with two beside each other; `series`: with all of one run in one tab.
     """
     app = make_application()
     settings = Settings()
@@ -88,7 +90,7 @@ def run(paths: Sequence[str], started: DocumentWorker | None = None, *, compare:
     window = make_window(settings, pool, user_state_path("sdviewer") / "journals")
     window.resize(window.size().boundedTo(room_on(window.screen())))
     window.show()
-    window.take(list(paths), started, compare=compare)
+    window.take(list(paths), started, compare=compare, series=series)
     window.recovery.look()
     arrivals = Arrivals()
     arrivals.arrived.connect(lambda request: _take(window, request), Qt.ConnectionType.QueuedConnection)
@@ -114,7 +116,7 @@ def _take(window: MainWindow, request: OpenRequest) -> None:
     """Open what another start was asked for, and come to the front."""
     if request.activation_token:
         os.environ["XDG_ACTIVATION_TOKEN"] = request.activation_token
-    window.take(list(request.paths), compare=request.compare)
+    window.take(list(request.paths), compare=request.compare, series=request.series)
     window.setWindowState(window.windowState() & ~Qt.WindowState.WindowMinimized)
     window.raise_()
     window.activateWindow()

@@ -126,7 +126,7 @@ class Comparisons(QObject):
     def ask_with(self, a: str, b: str = "") -> None:
         """Ask what a file is compared with."""
         known = [page.session.path for page in self._tabs.pages()]
-        known += [recent.path for recent in self._settings.recents()]
+        known += [recent.path for recent in self._settings.recents() if not recent.series]
         recipes = {page.session.path: page.session.recipe for page in self._tabs.pages()}
         steps = {path: sum(step.enabled for step in recipe.steps) for path, recipe in recipes.items()}
         chosen = compare_dialog.ask(self._window, known, a, b, self._browse, steps)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -57,7 +59,6 @@ class Documents(Protocol):
     def current_session(self) -> Session | None: ...
     def reload_current(self) -> None: ...
     def remove_tab(self, session: Session) -> None: ...
-    def compare(self, a: str, b: str) -> None: ...
 
 
 class Files:
@@ -67,7 +68,8 @@ class Files:
         self._window = window
         self._documents = documents
         self._settings = settings
-        self._closed: list[tuple[str, ...]] = []
+        self._closed: list[Callable[[], object]] = []
+        """What opens again what was closed, the last one last."""
         # Sessions that go as soon as their copy is saved.
         self._leaving: set[Session] = set()
 
@@ -154,18 +156,13 @@ class Files:
             session.check_contents()
 
     def reopen_tab(self) -> None:
-        """The file, or the comparison, closed last."""
-        if not self._closed:
-            return
-        paths = self._closed.pop()
-        if len(paths) == 2:
-            self._documents.compare(*paths)
-        else:
-            self._documents.open_paths(list(paths))
+        """The file, the comparison or the series closed last."""
+        if self._closed:
+            self._closed.pop()()
 
-    def closed(self, paths: tuple[str, ...]) -> None:
-        """A tab of one file, or of two that were compared, is gone."""
-        self._closed.append(paths)
+    def closed(self, opens_again: Callable[[], object]) -> None:
+        """A tab is gone, and this would bring it back."""
+        self._closed.append(opens_again)
 
     def close_session(self, session: Session) -> bool:
         """Close a tab, after one question where steps would be lost. False: it stays, or goes when it is saved."""
@@ -183,8 +180,7 @@ class Files:
             return False
         if answer == "cancel":
             return False
-        self.closed((session.path,))
-        self._documents.remove_tab(session)
+        self._closed_file(session)
         return True
 
     def _may_stop(self, session: Session) -> bool:
@@ -208,8 +204,11 @@ class Files:
     def _saved(self, session: Session) -> None:
         if session in self._leaving:
             self._leaving.discard(session)
-            self.closed((session.path,))
-            self._documents.remove_tab(session)
+            self._closed_file(session)
+
+    def _closed_file(self, session: Session) -> None:
+        self.closed(partial(self._documents.open_paths, [session.path]))
+        self._documents.remove_tab(session)
 
     def ask_about_loss(self, session: Session) -> Answer:
         """The one question on closing."""

@@ -197,6 +197,7 @@ class MainWindow(QMainWindow):
         self.start.open_requested.connect(self.files.open_dialog)
         self.start.folder_requested.connect(self.files.open_folder_dialog)
         self.start.file_chosen.connect(lambda path: self.open_paths([path]))
+        self.start.series_chosen.connect(self.series.open)
         self.start.compare_requested.connect(self.comparisons.ask_with)
         self.start.shortcuts_requested.connect(self.show_shortcuts)
         self.recovery.left_behind.connect(self.start.show_unsaved)
@@ -322,9 +323,9 @@ class MainWindow(QMainWindow):
 
     def _close_page(self, page: DocumentPage | ComparePage | SeriesPage) -> None:
         if isinstance(page, ComparePage):
-            self.files.closed(self.comparisons.close(page))
+            self.files.closed(partial(self.compare, *self.comparisons.close(page)))
         elif isinstance(page, SeriesPage):
-            self.series.close(page)
+            self.files.closed(partial(self.series.open, self.series.close(page)))
         else:
             self.files.close_session(page.session)
 
@@ -334,12 +335,26 @@ class MainWindow(QMainWindow):
         if isinstance(page, DocumentPage | ComparePage | SeriesPage):
             self._close_page(page)
 
-    def take(self, paths: list[str], started: DocumentWorker | None = None, *, compare: bool = False) -> None:
-        """What somebody asked for on the command line, or by a drop; `started` is as `open_paths` has it."""
-        if compare and len(paths) == 2:
+    def take(
+        self, paths: list[str], started: DocumentWorker | None = None, *, compare: bool = False, series: bool = False
+    ) -> None:
+        """What somebody asked for on the command line; `started` is as `open_paths` has it.
+
+        A folder that is no checkpoint itself and has several in it is a series.
+        """
+        if series:
+            self.series.open(paths)
+        elif compare and len(paths) == 2:
             self.compare(*paths)
         else:
             self.open_paths(paths, started)
+            for page in self.tabs.pages():
+                if page.session.path in paths:
+                    page.session.open_failed.connect(partial(self._turn_into_series, page))
+
+    def _turn_into_series(self, page: DocumentPage) -> None:
+        if page.session.failure.get("code") == "several_checkpoints":
+            QTimer.singleShot(0, page, lambda: self._open_as_series(page))
 
     def compare(self, a: str, b: str) -> None:
         """Two files beside each other."""
@@ -633,7 +648,11 @@ class MainWindow(QMainWindow):
         self._recent_menu.clear()
         for recent in self.settings.recents():
             name = text.visible(recent.path, 120).replace("&", "&&")
-            self._recent_menu.addAction(name, partial(self.open_paths, [recent.path]))
+            if recent.series:
+                words = f"{name} (series of {text.plural(recent.tensors, 'file')})"
+                self._recent_menu.addAction(words, partial(self.series.open, list(recent.series)))
+            else:
+                self._recent_menu.addAction(name, partial(self.open_paths, [recent.path]))
         self._recent_menu.addSeparator()
         self._recent_menu.addAction("Clear list", self.settings.clear_recents)
 
@@ -731,8 +750,10 @@ class MainWindow(QMainWindow):
             # Behind the drop: until it is answered, the program that the files come from waits.
             place = self.mapToGlobal(event.position().toPoint())
             QTimer.singleShot(0, self, lambda: self.series.offer(checkpoints, place))
+        elif len(checkpoints) == 2:
+            self.compare(*checkpoints)
         else:
-            self.take(checkpoints, compare=len(checkpoints) == 2)
+            self.open_paths(checkpoints)
         for path in recipes[:1]:
             self.editing.take_recipe(path)
 

@@ -1,4 +1,4 @@
-"""A picture of the window with a file in it, drawn offscreen, without waiting for a clock."""
+"""A picture of the window with a file, a comparison or a series in it, drawn offscreen, without waiting for a clock."""
 
 from __future__ import annotations
 
@@ -26,12 +26,14 @@ def screenshot(
     *,
     theme: str = "light",
     select: str | None = None,
+    series: bool = False,
     size: tuple[int, int] = (1440, 900),
 ) -> int:
     """Draw the window with a file, or with two that are compared, (none: the start page) into a PNG at `out`.
 
     `select` is a key; without it the largest tensor with two dimensions is shown, of two files the pair that changed
-    most. `size` is in pixels. Returns the exit code.
+    most. `series`: they are checkpoints of one run, as those in a folder are that is none itself. `size` is in pixels.
+    Returns the exit code.
 
     Raises:
         UsageError: no theme of this name, no such key.
@@ -54,7 +56,7 @@ def screenshot(
     window.resize(QSize(*size))
     window.show()
     try:
-        code = _show(window, paths, select)
+        code = _show_series(window, paths) if series else _show(window, paths, select)
         app.processEvents()
         picture = window.grab()
         if not picture.save(out, "PNG"):
@@ -89,15 +91,33 @@ def _show_comparison(window: MainWindow, a: str, b: str, select: str | None) -> 
     loop.exec()
     session.where_changed.disconnect(settle)
     if session.state != "open":
-        path = session.failure.get("path") or a
-        sys.stderr.write(f"sdviewer: {path}: {session.failure.get('message', 'it could not be opened')}.\n")
-        return 3
+        return _not_opened(str(session.failure.get("path") or a), session.failure)
     row = _pair_of(session, select, loop)
     if row >= 0 and row != session.selected:
         session.reveal(row)
     page.pair.finished.connect(lambda: loop.quit() if row < 0 or session.facts.get("row") == row else None)
     loop.exec()
     return 0
+
+
+def _show_series(window: MainWindow, paths: Sequence[str]) -> int:
+    """Open a series and wait until all that is measured by itself is shown; 3 where it is none."""
+    window.series.open(list(paths))
+    page = window.series.page
+    assert page is not None
+    loop = QEventLoop()
+    timer = QTimer(singleShot=True)
+    timer.timeout.connect(loop.quit)
+    timer.start(LONGEST)
+    page.session.open_failed.connect(loop.quit)
+    page.settled.connect(loop.quit)
+    loop.exec()
+    return 0 if page.session.state == "open" else _not_opened(paths[0], page.session.failure)
+
+
+def _not_opened(path: str, failure: Body) -> int:
+    sys.stderr.write(f"sdviewer: {path}: {failure.get('message', 'it could not be opened')}.\n")
+    return 3
 
 
 def _pair_of(session: ComparisonSession, select: str | None, loop: QEventLoop) -> int:
@@ -129,9 +149,11 @@ def _show_file(window: MainWindow, path: str, select: str | None) -> int:
     session.open_failed.connect(loop.quit)
     session.opened.connect(lambda: QTimer.singleShot(0, loop.quit))
     loop.exec()
+    if session.failure.get("code") == "several_checkpoints" and select is None:
+        window.remove_tab(session)
+        return _show_series(window, paths=[path])
     if session.state != "open":
-        sys.stderr.write(f"sdviewer: {path}: {session.failure.get('message', 'it could not be opened')}.\n")
-        return 3
+        return _not_opened(path, session.failure)
     node = _node_of(page, select, loop)
     if node >= 0 and session.selection != [node]:
         session.reveal(node)

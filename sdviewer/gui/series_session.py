@@ -37,6 +37,7 @@ class SeriesSession(QObject):
 
     opened = Signal()
     open_failed = Signal()
+    all_read = Signal()
     files_changed = Signal()  # more headers are read: files, keys, metrics
     numbers_changed = Signal()  # more is measured: lines, matrix
     measuring_changed = Signal()
@@ -153,6 +154,7 @@ class SeriesSession(QObject):
             self._run("read", "read", params, self._read, self._not_read)
             return
         self._tell_job("", -1.0)
+        self.all_read.emit()
         self._begin_measuring()
 
     def _read(self, body: Body, buffers: Buffers) -> None:

@@ -54,6 +54,7 @@ class SeriesTabs(QObject):
         page = SeriesPage(session)
         for signal in (session.opened, session.open_failed, session.files_changed, session.measuring_changed):
             signal.connect(self.changed)
+        session.all_read.connect(lambda: self._remember(session))
         session.job_changed.connect(lambda words, fraction: self.job_changed.emit(session, words, fraction))
         page.close_requested.connect(lambda: self._tabs.close_requested.emit(page))
         page.cursor_moved.connect(self.cursor_moved)
@@ -66,12 +67,17 @@ class SeriesTabs(QObject):
         QTimer.singleShot(1, page, page.build)
         self.changed.emit()
 
-    def close(self, page: SeriesPage) -> None:
-        """Take a series out of the window."""
+    def _remember(self, session: SeriesSession) -> None:
+        info = session.info
+        self._settings.add_recent_series(session.path, session.paths, int(info["files"]), int(info["nbytes"]))
+
+    def close(self, page: SeriesPage) -> list[str]:
+        """Take a series out of the window; the paths that it was opened by."""
         self._tabs.removeTab(self._tabs.indexOf(page))
         page.session.close()
         page.deleteLater()
         self.changed.emit()
+        return list(page.session.paths)
 
     def ask_folder(self) -> None:
         """Choose a folder with several checkpoints of one run."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Protocol
 
@@ -12,6 +13,8 @@ from PySide6.QtCore import QByteArray, QObject, QSettings, Signal
 from sdviewer import APP_ID
 
 MOST_RECENTS: Final = 12
+MOST_OF_SERIES: Final = 200
+"""Files up to which a series that is no folder is remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +41,17 @@ SETTINGS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Recent:
-    """A file opened before, with what the start page tells about it; `time` in seconds since the epoch."""
+    """A file opened before, with what the start page tells about it; `time` in seconds since the epoch.
+
+    A series is there by its folder, with the number of its files for that of tensors; `series` is what it is opened by.
+    """
 
     path: str
     tensors: int
     parameters: int
     size: int
     time: float
+    series: tuple[str, ...] = ()
 
 
 class Store(Protocol):
@@ -121,14 +128,22 @@ class Settings(QObject):
         """Files opened before, the last first."""
         try:
             rows = json.loads(str(self._store.value("files/recent", "[]")))
-            return [Recent(**row) for row in rows]
-        except (ValueError, TypeError):
+            return [Recent(**{**row, "series": tuple(row.get("series", ()))}) for row in rows]
+        except (ValueError, TypeError, AttributeError):
             return []
 
     def add_recent(self, path: str, tensors: int, parameters: int, size: int) -> None:
         """Put a file at the top of the list."""
-        kept = [recent for recent in self.recents() if recent.path != path]
-        self._store_recents([Recent(path, tensors, parameters, size, time.time()), *kept])
+        self._put_first(Recent(path, tensors, parameters, size, time.time()))
+
+    def add_recent_series(self, folder: str, paths: Sequence[str], files: int, size: int) -> None:
+        """Put a series at the top of the list: where it is, what it is opened by, how many files it has."""
+        if len(paths) <= MOST_OF_SERIES:
+            self._put_first(Recent(folder, files, 0, size, time.time(), tuple(paths)))
+
+    def _put_first(self, new: Recent) -> None:
+        kept = [recent for recent in self.recents() if (recent.path, recent.series) != (new.path, new.series)]
+        self._store_recents([new, *kept])
 
     def remove_recent(self, path: str) -> None:
         """Take a file off the list."""

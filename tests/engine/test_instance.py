@@ -124,6 +124,15 @@ def test_that_a_start_that_dies_with_the_lock_does_not_stop_the_next(
     assert pipe(second.stdout).readline() == "serves\n"
 
 
+@pytest.mark.parametrize("how", ["compare", "series"])
+def test_that_the_window_is_told_what_the_paths_are_to_each_other(runtime: Path, how: str) -> None:
+    got: Queue[OpenRequest] = Queue()
+    server = serve(got.put)
+    assert hand_over(["/a.pth", "/b.pth"], **{how: True})
+    assert got.get(timeout=10) == OpenRequest(("/a.pth", "/b.pth"), **{how: True})
+    server.close()
+
+
 def test_that_the_window_gets_absolute_paths_and_the_tokens_that_let_it_come_forward(
     runtime: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

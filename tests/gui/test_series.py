@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PySide6.QtCore import QMimeData, QPointF, Qt, QUrl
+from PySide6.QtCore import QMimeData, QPointF, Qt, QTimer, QUrl
 from PySide6.QtGui import QDropEvent, QFontMetrics
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QMenu
@@ -18,6 +20,7 @@ from sdviewer.engine.client import NumbersPool
 from sdviewer.gui import resources
 from sdviewer.gui.main_window import MainWindow
 from sdviewer.gui.panels.series.page import SeriesPage
+from sdviewer.gui.panels.start_page import _RecentRow
 from sdviewer.gui.plots.change_matrix import ChangeMatrix
 from sdviewer.gui.plots.presence import PresenceMap, PresenceRow
 from sdviewer.gui.plots.step_map import HEAD
@@ -376,6 +379,51 @@ def test_that_a_series_is_a_tab_like_others(empty: MainWindow, run: Path, qtbot:
     assert empty.windowTitle() == "sdviewer"
 
 
+def test_that_a_folder_of_the_command_line_is_a_series_where_it_is_no_checkpoint(
+    empty: MainWindow, run: Path, qtbot: QtBot
+) -> None:
+    empty.take([str(run)])
+    qtbot.waitUntil(lambda: empty.series.page is not None, timeout=SLOW)
+    assert empty.tabs.pages() == []
+    page = empty.series.page
+    assert page is not None
+    qtbot.waitUntil(lambda: page.session.info.get("files") == EPOCHS, timeout=SLOW)
+
+
+def test_that_files_of_the_command_line_are_a_series_where_that_is_said(
+    empty: MainWindow, run: Path, qtbot: QtBot
+) -> None:
+    empty.take(sorted(map(str, run.iterdir()))[1:], series=True)
+    page = empty.series.page
+    assert page is not None
+    wait(qtbot, page)
+    assert cells(page, 1) == ["2", "3", "4"]
+
+
+def test_that_a_series_is_among_the_recent_files_and_opens_again_from_there(
+    empty: MainWindow, run: Path, qtbot: QtBot
+) -> None:
+    page = opened(empty, run)
+    wait(qtbot, page)
+    assert empty.start.recent_words() == [f"Open run in {run.parent}, series of 4 files"]
+    empty._fill_recent_menu()
+    assert empty._recent_menu.actions()[0].text() == f"{run} (series of 4 files)"
+    empty.actions_by_id["close"].trigger()
+    empty.start._list.findChildren(_RecentRow)[0].chosen.emit(empty.settings.recents()[0])
+    assert empty.series.page is not None
+    assert empty.series.page.session.paths == (str(run),)
+
+
+def test_that_a_closed_series_opens_again_also_one_of_two_files(empty: MainWindow, run: Path, qtbot: QtBot) -> None:
+    paths = sorted(map(str, run.iterdir()))[:2]
+    empty.series.open(paths)
+    empty.actions_by_id["close"].trigger()
+    assert empty.tabs.count() == 0
+    empty.actions_by_id["reopen"].trigger()
+    assert empty.series.page is not None
+    assert list(empty.series.page.session.paths) == paths
+
+
 def test_that_names_of_files_are_shown_as_plain_text(empty: MainWindow, tmp_path: Path, qtbot: QtBot) -> None:
     folder = tmp_path / "<b>x\x1b&y"
     folder.mkdir()
@@ -404,9 +452,8 @@ def test_that_closing_ends_both_workers_while_they_work(app: QApplication, run: 
 def kill(session: SeriesSession) -> object:
     """End the process that knows the series; that process."""
     process = session._worker._process
-    assert process is not None
-    assert process.popen is not None
-    process.popen.kill()
+    if process is not None and process.popen is not None:
+        process.popen.kill()
     return process
 
 
@@ -434,13 +481,18 @@ def test_that_a_file_that_ends_the_process_each_time_is_left_out(
     monkeypatch.setattr("sdviewer.gui.series_session.PART", 0.0)
     page = opened(empty, run)
     session = page.session
+    session.files_changed.disconnect(page._show_files)  # that it asks for nothing else when it dies
 
     def die_of_it() -> None:
-        if str(session.info["next"]).endswith("net_epoch3.pth"):
-            kill(session)
+        process = session._worker._process
+        if str(session.info["next"]).endswith("net_epoch3.pth") and process is not None and process.popen is not None:
+            # Still until it has been asked for that file.
+            os.kill(process.popen.pid, signal.SIGSTOP)
+            QTimer.singleShot(0, process.popen.kill)
 
     session.files_changed.connect(die_of_it)
     qtbot.waitUntil(lambda: session.state == "open" and session.info["read"] == EPOCHS, timeout=SLOW)
+    page._show_files()
     wait(qtbot, page)
     assert cells(page, 4)[2] == "not read: the process that read it ended suddenly"
     assert cells(page, 3) == ["10", "30", "", "5"]

@@ -26,6 +26,7 @@ class StartPage(QScrollArea):
     open_requested = Signal()
     folder_requested = Signal()
     file_chosen = Signal(str)
+    series_chosen = Signal(object)  # paths
     compare_requested = Signal(str)
     shortcuts_requested = Signal()
 
@@ -149,33 +150,45 @@ class StartPage(QScrollArea):
             shown.setVisible(bool(recents))
         for recent in recents:
             row = _RecentRow(recent, self._unsaved.get(recent.path, 0))
-            row.chosen.connect(self.file_chosen)
+            row.chosen.connect(self._choose)
             row.compare_requested.connect(self.compare_requested)
             self._list.column.addWidget(row)
 
+    def _choose(self, recent: Recent) -> None:
+        if recent.series:
+            self.series_chosen.emit(list(recent.series))
+        else:
+            self.file_chosen.emit(recent.path)
+
 
 class _RecentRow(Card):
-    """One file opened before: name, folder, numbers, size, when."""
+    """One file, or series, opened before: name, folder, numbers, size, when."""
 
-    chosen = Signal(str)
+    chosen = Signal(object)  # Recent
     compare_requested = Signal(str)
 
     def __init__(self, recent: Recent, unsaved: int) -> None:
         super().__init__()
         self.setProperty("tone", "row")
-        self._path = recent.path
+        self._recent = recent
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setCursor(Qt.CursorShape.PointingHandCursor)
         name, folder = _names(recent.path)
         numbers = f"{text.plural(recent.tensors, 'tensor')} · {text.short_count(recent.parameters)} params"
-        if unsaved:
+        if recent.series:
+            numbers = f"series of {text.plural(recent.tensors, 'file')}"
+        elif unsaved:
             numbers = f"{text.plural(unsaved, 'step')} not saved"
         self.setAccessibleName(f"Open {name} in {folder}, {numbers}")
         self.setToolTip(plain_tip(text.visible(recent.path, 400)))
         grid = QGridLayout()
         grid.setContentsMargins(0, 0, 0, 0)
         grid.setHorizontalSpacing(12)
-        row: list[tuple[QWidget, int]] = [(IconLabel("file", 15), 0), (Elided(name), 34), (Elided(folder, "note"), 14)]
+        row: list[tuple[QWidget, int]] = [
+            (IconLabel("history" if recent.series else "file", 15), 0),
+            (Elided(name), 34),
+            (Elided(folder, "note"), 14),
+        ]
         row += [(Elided(numbers, "strong" if unsaved else "note"), 26)]
         for words, stretch in ((text.size(recent.size), 9), (_when(recent.time), 7)):
             cell: QLabel = Elided(words, "note")
@@ -191,19 +204,21 @@ class _RecentRow(Card):
 
     def contextMenuEvent(self, event: QContextMenuEvent) -> None:
         menu = QMenu(self)
-        menu.addAction("Open", lambda: self.chosen.emit(self._path))
-        menu.addAction("Compare with…", lambda: self.compare_requested.emit(self._path))
-        menu.addAction("Copy path", lambda: widgets.copy_text(self._path))
+        path = self._recent.path
+        menu.addAction("Open", lambda: self.chosen.emit(self._recent))
+        if not self._recent.series:
+            menu.addAction("Compare with…", lambda: self.compare_requested.emit(path))
+        menu.addAction("Copy path", lambda: widgets.copy_text(path))
         menu.exec(event.globalPos())
         menu.deleteLater()
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
         if event.button() == Qt.MouseButton.LeftButton and self.rect().contains(event.position().toPoint()):
-            self.chosen.emit(self._path)
+            self.chosen.emit(self._recent)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_Space):
-            self.chosen.emit(self._path)
+            self.chosen.emit(self._recent)
             return
         super().keyPressEvent(event)
 
