@@ -20,8 +20,10 @@ from sdviewer.engine.client import NumbersPool
 from sdviewer.gui import resources
 from sdviewer.gui.main_window import MainWindow
 from sdviewer.gui.panels.series.page import SeriesPage
+from sdviewer.gui.panels.series.series_card import SeriesCard
 from sdviewer.gui.panels.start_page import _RecentRow
 from sdviewer.gui.plots.change_matrix import ChangeMatrix
+from sdviewer.gui.plots.picture import Kind
 from sdviewer.gui.plots.presence import PresenceMap, PresenceRow
 from sdviewer.gui.plots.step_map import HEAD
 from sdviewer.gui.plots.steps import StepLine, StepMark, StepPlot, labels_along, lone
@@ -252,6 +254,49 @@ def test_that_the_keyboard_goes_from_step_to_step_of_a_line(page: SeriesPage, qt
     assert page.files._chosen == [1]
     qtbot.keyClick(plot, Qt.Key.Key_End)
     assert plot.accessibleDescription() == "epoch 4: acc 5"
+
+
+def clipboard() -> list[list[str]]:
+    """The columns of text that were copied, without the line above them."""
+    remark, *lines = QApplication.clipboard().text().split("\n")
+    assert remark.startswith("# run: ")
+    return [line.split("\t") for line in lines]
+
+
+def test_that_what_each_card_draws_is_copied_as_columns(page: SeriesPage) -> None:
+    page.metrics.menu.copy_data()
+    assert clipboard() == [["epoch", "acc"], ["1", "10.0"], ["2", "30.0"], ["3", "20.0"], ["4", "5.0"]]
+    page.norm.menu.copy_data()
+    head, *lines = clipboard()
+    assert head[:3] == ["epoch", "stem", "blocks.0"]
+    assert [line[1] for line in lines] == ["3.0"] * EPOCHS
+    page.keys.menu.copy_data()
+    assert clipboard()[-2:] == [["head", "1", "1", "2", "2×4 float32"], ["head", "1", "3", "4", "5×4 float32"]]
+    page.change.menu.copy_data()
+    assert clipboard()[:2] == [["module", "1", "2", "3", "4"], ["stem", "nan", "0.0", "0.0", "0.0"]]
+    assert "against the file before" in QApplication.clipboard().text()
+
+
+def test_that_ctrl_c_in_a_plot_copies_it(page: SeriesPage, qtbot: QtBot) -> None:
+    for shown, head in ((page.norm.plot, "epoch"), (page.keys.map, "part")):
+        QApplication.clipboard().clear()
+        shown.setFocus()
+        qtbot.keyClick(shown, Qt.Key.Key_C, Qt.KeyboardModifier.ControlModifier)
+        assert clipboard()[0][0] == head
+
+
+@pytest.mark.parametrize("name", ["metrics", "norm", "keys", "change"])
+def test_that_a_card_is_written_as_a_picture(page: SeriesPage, name: str, tmp_path: Path, qtbot: QtBot) -> None:
+    card: SeriesCard = getattr(page, name)
+    said, remark = card.subtitle.text(), card.remark()
+    kinds: tuple[tuple[Kind, bytes], ...] = (("png", b"\x89PNG"), ("svg", b"<?xml"))
+    for kind, begins in kinds:
+        out = tmp_path / f"out.{kind}"
+        card.menu.write(str(out), kind)
+        qtbot.waitUntil(lambda out=out: card.subtitle.text() == f"saved as {out.name}", timeout=SLOW)
+        assert out.read_bytes().startswith(begins)
+    assert card.remark() == remark
+    card.subtitle.setText(said)
 
 
 def test_that_f5_reads_the_folder_again(empty: MainWindow, run: Path, qtbot: QtBot) -> None:

@@ -33,7 +33,7 @@ class ChangeMatrix(StepMap):
 
     def __init__(self) -> None:
         super().__init__("Change of each module over the steps")
-        self._columns: list[tuple[int, int]] = []
+        self.columns: list[tuple[int, int]] = []
         self._column_of: list[int] = []
         self._cells: list[float] = []
         self._shades = b""
@@ -53,18 +53,18 @@ class ChangeMatrix(StepMap):
         against: Callable[[int], str],
     ) -> None:
         """Other numbers; `against` says what a step is compared with."""
-        self._columns, self._cells, self._shades = list(columns), list(cells), shades
+        self.columns, self._cells, self._shades = list(columns), list(cells), shades
         self._column_of = [at for at, (start, stop) in enumerate(columns) for _ in range(start, stop)]
         self._label, self._against = label, against
         self.show_names(names, columns[-1][1] if columns else 0, said, short)
 
     def value(self, row: int, step: int) -> float:
         """The number of a cell, NaN where there is none."""
-        return self._cells[row * len(self._columns) + self._column_of[step]] if self._columns else float("nan")
+        return self._cells[row * len(self.columns) + self._column_of[step]] if self.columns else float("nan")
 
     def describe(self, row: int, step: int) -> str:
         value = self.value(row, step)
-        start, stop = self._columns[self._column_of[step]]
+        start, stop = self.columns[self._column_of[step]]
         where = self._label(start) if stop - start == 1 else f"{self._label(start)} to {self._label(stop - 1)}"
         if value != value:
             return f"{self.names[row]}, {where}: no change is known"
@@ -74,7 +74,7 @@ class ChangeMatrix(StepMap):
         return f"{self.names[row]}, {where}: {most}{share_words(value)} against {self._against(start)}"
 
     def draw_rows(self, painter: QPainter, first: int, last: int) -> None:
-        area, columns = self.area, len(self._columns)
+        area, columns = self.area, len(self.columns)
         if not columns or len(self._shades) != columns * len(self.names):
             return
         image = QImage(self._shades, columns, len(self.names), columns, QImage.Format.Format_Indexed8)
@@ -95,7 +95,7 @@ class ChangeMatrix(StepMap):
 
     def _hatch(self, painter: QPainter, area: QRectF) -> None:
         """What has no number."""
-        columns = len(self._columns)
+        columns = len(self.columns)
         wide = area.width() / columns
         for row in range(len(self.names)):
             line = self._shades[row * columns : (row + 1) * columns]

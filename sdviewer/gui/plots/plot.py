@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
-from PySide6.QtCore import QEvent, Qt, QTimer, Signal
-from PySide6.QtGui import QContextMenuEvent, QKeyEvent, QKeySequence
+from PySide6.QtCore import QTimer, Signal
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from sdviewer.core import text
@@ -16,10 +15,9 @@ from sdviewer.gui import widgets
 from sdviewer.gui.jobs import Body, Buffers, Failed, Job, Jobs, is_cancelled
 from sdviewer.gui.plots.copying import MOST_COPIED
 from sdviewer.gui.plots.picture import Column, as_text
+from sdviewer.gui.plots.picture_card import PictureCard
 from sdviewer.gui.plots.place import Index as Index
 from sdviewer.gui.plots.place import Place
-from sdviewer.gui.plots.plot_menu import PlotMenu
-from sdviewer.gui.widgets import Card
 
 Facts = Mapping[str, Any]
 
@@ -50,7 +48,7 @@ class SlicePart(NamedTuple):
     columns: tuple[int, int]
 
 
-class Plot(Card):
+class Plot(PictureCard):
     """One kind of plot. `name` is its id, `title` what the view is called, `order` its place in the overview.
 
     `finished` fires when what was asked for last is drawn or cannot be drawn. `cell_moved` fires with the Index that a
@@ -58,8 +56,6 @@ class Plot(Card):
     somebody chooses a part of a picture that the heatmap shows larger.
     """
 
-    name: ClassVar[str]
-    title: ClassVar[str]
     heading: ClassVar[str]
     icon: ClassVar[str]
     uses_slice: ClassVar[bool] = False
@@ -73,8 +69,6 @@ class Plot(Card):
     def __init__(self) -> None:
         super().__init__(self.heading)
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Ignored)
-        # Who clicks it copies its data with Ctrl+C.
-        self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
         self._session: Asker | None = None
         self._facts: Facts = {}
         self._answer: tuple[Body, Buffers] | None = None
@@ -83,8 +77,6 @@ class Plot(Card):
         self._note.setWordWrap(True)
         self._note.hide()
         self.column.addWidget(self._note)
-        self.menu = PlotMenu(self)
-        self.head.addWidget(self.menu.button)
         self.pending = False
         self.place = Place()
         self._soon = QTimer(self, interval=PAUSE, singleShot=True)
@@ -237,22 +229,6 @@ class Plot(Card):
         """Pixels across that no widget of the plot has."""
         margins = self.column.contentsMargins()
         return margins.left() + margins.right()
-
-    def add_control(self, widget: QWidget) -> None:
-        self.head.insertWidget(self.head.count() - 1, widget)
-
-    def event(self, event: QEvent) -> bool:
-        # Ctrl+C is the window's for a key; in a plot it is for what is drawn.
-        return widgets.takes_copy(event) or super().event(event)
-
-    def keyPressEvent(self, event: QKeyEvent) -> None:
-        if event.matches(QKeySequence.StandardKey.Copy):
-            self.copy_data()
-        else:
-            super().keyPressEvent(event)
-
-    def contextMenuEvent(self, event: QContextMenuEvent) -> None:
-        self.menu.open(event.globalPos())
 
     def shows(self, facts: Facts) -> bool:
         """Whether this tensor is what is drawn, or asked for."""

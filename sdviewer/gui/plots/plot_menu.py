@@ -16,13 +16,13 @@ from sdviewer.gui import widgets
 from sdviewer.gui.plots.picture import Kind, PictureFile, copy_image, suggested
 
 if TYPE_CHECKING:
-    from sdviewer.gui.plots.plot import Plot
+    from sdviewer.gui.plots.picture_card import PictureCard
 
 
 class PlotMenu(QObject):
     """The `button` is at the right of a card's head; a right click on the card opens the same menu."""
 
-    def __init__(self, plot: Plot) -> None:
+    def __init__(self, plot: PictureCard) -> None:
         super().__init__(plot)
         self._plot = plot
         self._files: list[PictureFile] = []

@@ -33,6 +33,10 @@ class PresenceRow(NamedTuple):
         name, keys, runs, forms = row
         return cls(str(name), int(keys), tuple([(int(a), int(b), int(c)) for a, b, c in runs]), tuple(map(str, forms)))
 
+    def form(self, at: int) -> str:
+        """Shape and dtype of the first of them in words, "" where that is not told."""
+        return self.forms[at] if at < len(self.forms) else ""
+
     def always(self, steps: int) -> bool:
         """Whether nothing of it changes."""
         return self.runs == ((0, steps, 0),)
@@ -75,11 +79,11 @@ class PresenceMap(StepMap):
         run = next((run for run in of.runs if run[0] <= step < run[1]), None)
         if run is None:
             return f"{what}: not in {self._label(step)}"
-        form = of.forms[run[2]] if run[2] < len(of.forms) else ""
+        form = of.form(run[2])
         first = f" ({form}{' the first of them' if of.keys > 1 else ''})" if form else ""
         if step in of.changes():
             before = max(other[2] for other in of.runs if other[1] <= step)
-            old = of.forms[before] if before < len(of.forms) else "another one"
+            old = of.form(before) or "another one"
             return f"{what}: another shape or dtype from {self._label(step)} on, {old} before{first}"
         return f"{what}: in {self._label(step)}{first}"
 

@@ -6,15 +6,16 @@ import math
 from typing import Final
 
 from PySide6.QtCore import Signal
-from PySide6.QtWidgets import QSizePolicy
 
 from sdviewer.core import text
 from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.panels.file_view import scrolled
+from sdviewer.gui.panels.series.series_card import SeriesCard
 from sdviewer.gui.plots.change_matrix import ChangeMatrix, share_words
 from sdviewer.gui.plots.numbers import floats
+from sdviewer.gui.plots.picture import Column
 from sdviewer.gui.series_session import SeriesSession
-from sdviewer.gui.widgets import Card, Elided, Segments
+from sdviewer.gui.widgets import Elided, Segments
 
 COLUMNS: Final = 150
 """Columns of the matrix; of more steps several are one."""
@@ -22,16 +23,17 @@ COLUMNS: Final = 150
 AGAINST: Final = (("previous", "Each step", ""), ("first", "From first", ""))
 
 
-class ChangeCard(Card):
+class ChangeCard(SeriesCard):
     """The matrix. `asked` fires when another one is wanted, `pair_chosen` carries two steps."""
+
+    name, title = "changes", "Changes"
 
     asked = Signal()
     pair_chosen = Signal(int, int)
     pair_activated = Signal(int, int)
-    pointed = Signal(str)
 
     def __init__(self) -> None:
-        super().__init__("Changes", " ")
+        super().__init__()
         self.found = Elided("", "note")
         self.what = "previous"
         self.against = Segments(AGAINST, "Against which file")
@@ -47,7 +49,6 @@ class ChangeCard(Card):
             part.setAutoFillBackground(False)
         self.column.addWidget(self.found)
         self.set_body(scroll)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
 
     def _choose(self, what: str) -> None:
         self.what = what
@@ -57,6 +58,20 @@ class ChangeCard(Card):
         """The two steps that a cell is of."""
         return (max(step - 1, 0) if self.what == "previous" else 0), step
 
+    def table(self) -> list[Column]:
+        """A line for each module, a column for each step, or the most of a few."""
+        matrix = self.matrix
+        if not matrix.columns:
+            return []
+        first = self.step_names([start for start, _ in matrix.columns])[1]
+        values = [[matrix.value(row, start) for row in range(len(matrix.names))] for start, _ in matrix.columns]
+        return [("module", matrix.names), *zip(map(str, first), values, strict=True)]
+
+    def remark(self) -> str:
+        several = any(stop - start > 1 for start, stop in self.matrix.columns)
+        against = "the file before" if self.what == "previous" else "the first file"
+        return f"‖B − A‖ / ‖A‖ against {against}{', the most from each step to the next one' if several else ''}"
+
     @property
     def params(self) -> dict[str, object]:
         """What to ask the worker."""
@@ -64,6 +79,7 @@ class ChangeCard(Card):
 
     def show_matrix(self, session: SeriesSession, body: Body, buffers: Buffers) -> None:
         """Show what `engine.series` says of the changes."""
+        self.session = session
         names = [str(name) for name in body["names"]]
         columns = [(int(start), int(stop)) for start, stop in body["steps"]]
         known, total, limit = int(body["known"]), int(body["total"]), float(body["limit"])
@@ -73,7 +89,7 @@ class ChangeCard(Card):
             parts.append(f"{_named(frozen)} never changed")
         if limit and math.isfinite(limit):
             parts.append(f"up to {share_words(limit)}")
-        self.subtitle.setText(f"{known:,} of {total:,} steps" if known < total else "")
+        self.say(f"{known:,} of {total:,} steps" if known < total else "")
         self.found.setText(" · ".join(["‖B − A‖ / ‖A‖", *parts]))
         against = "the file before" if self.what == "previous" else "the first file"
         said = f"Change of {text.plural(len(names), 'module')} against {against}"

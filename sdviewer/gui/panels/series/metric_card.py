@@ -6,28 +6,30 @@ import math
 from typing import Final
 
 from PySide6.QtCore import Signal
-from PySide6.QtWidgets import QSizePolicy
 
 from sdviewer.core import text
 from sdviewer.gui import widgets
 from sdviewer.gui.jobs import Body
+from sdviewer.gui.panels.series.series_card import SeriesCard
+from sdviewer.gui.plots.picture import Column
 from sdviewer.gui.plots.steps import StepLine, StepMark, StepPlot
 from sdviewer.gui.series_session import SeriesSession
-from sdviewer.gui.widgets import Card, Choice
+from sdviewer.gui.widgets import Choice
 
 WIDTH: Final = 150
 """Pixels of the choice of the metric."""
 
 
-class MetricCard(Card):
+class MetricCard(SeriesCard):
     """The line of one metric. `metric_chosen` fires when another one is wanted."""
+
+    name, title = "metric", "Metrics"
 
     metric_chosen = Signal(str)
     step_chosen = Signal(int)
-    pointed = Signal(str)
 
     def __init__(self) -> None:
-        super().__init__("Metrics", " ")
+        super().__init__()
         self._names: list[list[str]] = []
         self._shown: object = None
         self.choice = Choice("Metric")
@@ -43,14 +45,20 @@ class MetricCard(Card):
         self._nothing.hide()
         self.column.addWidget(self._nothing)
         self.set_body(self.plot)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
+
+    def table(self) -> list[Column]:
+        drawn = self.plot.lines if not self.plot.isHidden() else []
+        return [self.step_names(self.plot.steps), *[(line.name, line.values) for line in drawn]] if drawn else []
+
+    def remark(self) -> str:
+        return self.said or "as the files state it"
 
     def show_metrics(self, session: SeriesSession, body: Body) -> None:
         """Show what `engine.series` says of the metrics."""
         shown = (body, session.info["labels"], session.info["read"])
         if shown == self._shown:
             return
-        self._shown = shown
+        self._shown, self.session = shown, session
         names = [[str(name), str(short)] for name, short in body["names"]]
         there = bool(names)
         self.choice.setVisible(len(names) > 1)
@@ -64,7 +72,7 @@ class MetricCard(Card):
             waits = session.info.get("read") != session.info.get("files")
             said = "Reading…" if waits else "The files state no number that changes: no epoch, accuracy or loss."
             self._nothing.setText(said)
-            self.subtitle.setText("")
+            self.say("")
             return
         at = next(at for at, (name, _) in enumerate(names) if name == body["chosen"])
         self.choice.setCurrentIndex(at)
@@ -76,9 +84,9 @@ class MetricCard(Card):
         if best >= 0:
             words = f"{text.value(values[best])} at {session.label(best)}"
             marks.append(StepMark(best, words, "ok", values[best], body["rule"] == "highest"))
-            self.subtitle.setText(f"{body['words']}: {session.label(best)}")
+            self.say(f"{body['words']}: {session.label(best)}")
         else:
-            self.subtitle.setText(name)
+            self.say(name)
         odd = [int(step) for step in body["odd"]]
         if odd:
             marks.append(StepMark(odd[0], f"no number from {session.label(odd[0])} on", "S"))

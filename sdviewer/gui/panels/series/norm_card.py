@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from PySide6.QtCore import Signal
-from PySide6.QtWidgets import QSizePolicy
 
 from sdviewer.core import text
 from sdviewer.gui import widgets
 from sdviewer.gui.jobs import Body, Buffers
+from sdviewer.gui.panels.series.series_card import SeriesCard
 from sdviewer.gui.plots.change_matrix import share_words
 from sdviewer.gui.plots.numbers import floats
+from sdviewer.gui.plots.picture import Column
 from sdviewer.gui.plots.scale import plain_number
 from sdviewer.gui.plots.steps import StepLine, StepMark, StepPlot
 from sdviewer.gui.series_session import SeriesSession
-from sdviewer.gui.widgets import Card, Elided, Segments
+from sdviewer.gui.widgets import Elided, Segments
 
 MEASURES: Final = (("norm", "Norm", ""), ("previous", "Change", ""), ("first", "From first", ""))
 WORDS: Final = {
@@ -31,16 +32,17 @@ NAMED: Final = 12
 """Modules up to which every line is named; of more, every so manieth."""
 
 
-class NormCard(Card):
+class NormCard(SeriesCard):
     """The lines. `what_chosen` fires when another number is wanted, `measure_requested` when it is to be measured."""
+
+    name, title = "norms", "Norms"
 
     what_chosen = Signal(str)
     step_chosen = Signal(int)
-    pointed = Signal(str)
     measure_requested = Signal()
 
     def __init__(self) -> None:
-        super().__init__("Norms", " ")
+        super().__init__()
         self.found = Elided("", "note")
         self.what = "norm"
         self._shown: object = None
@@ -60,12 +62,18 @@ class NormCard(Card):
         self.plot.pointed.connect(self.pointed)
         self.column.addWidget(self.found)
         self.set_body(self.plot)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
 
     def _choose(self, what: str) -> None:
         self.what = what
         self.title_label.setText("Norms" if what == "norm" else "Change")
         self.what_chosen.emit(what)
+
+    def table(self) -> list[Column]:
+        drawn = self.plot.lines
+        return [self.step_names(self.plot.steps), *[(line.name, line.values) for line in drawn]] if drawn else []
+
+    def remark(self) -> str:
+        return WORDS[self.what]
 
     def show_measuring(self, session: SeriesSession) -> None:
         """Offer what is not measured by itself."""
@@ -80,7 +88,7 @@ class NormCard(Card):
         shown = (self.what, bytes(buffers["values"]), body, session.info["labels"])
         if shown == self._shown:
             return
-        self._shown = shown
+        self._shown, self.session = shown, session
         names, steps = [str(name) for name in body["names"]], [int(step) for step in body["steps"]]
         numbers = floats(buffers["values"])
         total = len(session.info["labels"])
@@ -91,7 +99,7 @@ class NormCard(Card):
         marks = []
         if body["onset"]:
             marks.append(StepMark(int(body["onset"][0]), f"NaN from {session.label(int(body['onset'][0]))} on", "S"))
-        self._say(session, body)
+        self._say_what(session, body)
         said = self._said(session, names, values, steps, body)
         self.plot.show_lines(
             lines,
@@ -112,10 +120,10 @@ class NormCard(Card):
         share = LIGHTEST + (1 - LIGHTEST) * at / max(number - 1, 1)
         return StepLine(name, values, share, named=at % every == 0)
 
-    def _say(self, session: SeriesSession, body: Body) -> None:
+    def _say_what(self, session: SeriesSession, body: Body) -> None:
         """What the lines are of, and in which tensors NaN set in."""
         known, wanted = int(body["known"]), int(body["total"])
-        self.subtitle.setText(f"{known:,} of {wanted:,} files" if known < wanted else "")
+        self.say(f"{known:,} of {wanted:,} files" if known < wanted else "")
         onset = body["onset"]
         found = f"NaN or Inf from {session.label(int(onset[0]))} on: {onset[1]}" if onset else ""
         self.found.setText(found or f"{WORDS[self.what]}, coloured by depth")
