@@ -5,7 +5,8 @@ takes what was measured (`note`): `engine.series_survey` does that, in another p
 
 Requests (name: parameters -> body of the result; buffers):
 
-    open     {"paths": [path], "skip"?: [path] that are not read} -> STATE: the files are known by their names
+    open     {"paths": [path], "skip"?: [path] that are not read, "subject"?: SUBJECT}
+             -> STATE: the files are known by their names
     read     {"seconds", "stop"?: read no more} -> STATE: further headers are read, until so many seconds have passed
     files    {"metric"?: name} -> {"rows": [FILE], "metric": short name or ""}
     keys     {"changed": only rows that change, "most"} -> {"rows": [[name, keys, [[start, stop, form]], [form words]]],
@@ -26,7 +27,9 @@ Requests (name: parameters -> body of the result; buffers):
     WHAT   "norm" | "previous" | "first": the norm, or the change against the file before or the first
     STATE  {"name", "folder", "files": n, "read": n of them, "by": how they are ordered, "unit", "labels": [text],
             "left_out": words, "failed": n, "nbytes": of all, "state_dict": dotted, "paths": [path],
-            "container": "" where there are several, "next": path of the file that is read next, or ""}
+            "container": "" where there are several, "next": path of the file that is read next, or "",
+            "subjects": [[state dict, moment, words]] that files have beside their model}
+    SUBJECT  null, the model, or [state dict, moment or ""] (`core.series.subjects`)
     FILE   [step, label, name, keys, bytes, metric | null, [[tone, words]], state]: tone is "best", "odd",
             "failed", "damaged", "new" keys, "same" weights; state "waiting", "read", "failed"
 
@@ -44,13 +47,13 @@ import time
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sdviewer.core import text
-from sdviewer.core.checkpoint import Checkpoint, StateDict, TensorInfo, elements_in
+from sdviewer.core.checkpoint import Checkpoint, TensorInfo, elements_in
 from sdviewer.core.dtypes import DTYPES
 from sdviewer.core.paths import dotted
 from sdviewer.core.progress import Progress
@@ -58,6 +61,8 @@ from sdviewer.core.series.metrics import Metric, find_metrics, numbers_of, scala
 from sdviewer.core.series.modules import find_outlier, modules_of
 from sdviewer.core.series.order import Dated, Order, order, steps_in
 from sdviewer.core.series.presence import NO_LAYOUT, Layouts, changed_first, presence
+from sdviewer.core.series.subjects import MOST as MOST_SUBJECTS
+from sdviewer.core.series.subjects import Subject, entries_of, model_of, subjects_of
 from sdviewer.engine.frames import Answer
 from sdviewer.engine.measuring import measure
 from sdviewer.errors import SDViewerError, UsageError
@@ -143,6 +148,8 @@ class Series:
 
     def _forget(self) -> None:
         self._folder = self._left_out = ""
+        self._subject: Subject | None = None
+        self._subjects: dict[Subject, str] = {}
         self._files: list[_File] = []
         self._layouts = Layouts()
         self._same_tensors: dict[bytes, array[int]] = {}
@@ -158,6 +165,7 @@ class Series:
         found = run_files([str(path) for path in params["paths"]], progress)
         self._forget()
         self._folder = found.folder
+        self._subject = Subject(*map(str, params["subject"])) if params.get("subject") else None
         self._left_out = words_left_out(found.left_out, found.more)
         self._files = [_File(at, name, path, dated=Dated(name)) for at, (name, path) in enumerate(found.files)]
         skipped = set(params.get("skip", ()))
@@ -197,9 +205,16 @@ class Series:
 
     def _take(self, file: _File, checkpoint: Checkpoint) -> None:
         scalars = scalar_metrics(checkpoint.tensors)
-        model = _model_of(checkpoint)
-        entries, file.own = _entries(checkpoint, model, {index for index, _ in scalars})
-        file.state_dict = "" if model is None else text.visible(dotted(checkpoint.state_dicts[model].path), 120)
+        for subject, words in subjects_of(checkpoint).items():
+            if len(self._subjects) < MOST_SUBJECTS:
+                self._subjects.setdefault(subject, words)
+        chosen = _chosen(checkpoint, self._subject)
+        if chosen is None:
+            assert self._subject is not None
+            file.state, file.why = "failed", f"there is no {self._subjects.get(self._subject, 'such thing')} in it"
+            return
+        file.state_dict = text.visible(chosen.state_dict, 120)
+        entries, file.own = _entries(checkpoint, chosen, {index for index, _ in scalars})
         file.layout = self._layouts.add((key, info.shape, info.dtype) for key, _, info in entries)
         tensors = array("i", [index for _, index, _ in entries])
         file.tensors = self._same_tensors.setdefault(tensors.tobytes(), tensors)
@@ -262,6 +277,7 @@ class Series:
             "left_out": self._left_out,
             "state_dict": dicts.pop() if len(dicts) == 1 else "",
             "container": containers.pop() if len(containers) == 1 else "",
+            "subjects": [[*subject, words] for subject, words in self._subjects.items()],
             "next": next((file.path for file in files if file.state == "waiting"), ""),
         }
 
@@ -562,27 +578,32 @@ class Series:
         return Answer({})
 
 
-def _model_of(checkpoint: Checkpoint) -> int | None:
-    """The state dict that the series is about: the largest model, else the largest that is no optimizer."""
-    best: int | None = None
-    score: tuple[bool, int] = (False, -1)
-    for index, state_dict in enumerate(checkpoint.state_dicts):
-        if state_dict.role != "optimizer" and (state_dict.role == "model", state_dict.parameters) > score:
-            best, score = index, (state_dict.role == "model", state_dict.parameters)
-    return best
+class _Chosen(NamedTuple):
+    """The state dict that is followed, and of its entries those that are, with their keys."""
+
+    state_dict: str
+    entries: Sequence[tuple[str, int]]
+
+
+def _chosen(checkpoint: Checkpoint, subject: Subject | None) -> _Chosen | None:
+    """What is followed of a file; None where it has not what somebody chose."""
+    if subject is not None:
+        entries = entries_of(checkpoint, subject)
+        return None if entries is None else _Chosen(subject.state_dict, entries)
+    model = model_of(checkpoint)
+    if model is None:
+        return _Chosen("", ())
+    name = dotted(checkpoint.state_dicts[model].path)
+    return _Chosen(name, entries_of(checkpoint, Subject(name)) or ())
 
 
 def _entries(
-    checkpoint: Checkpoint, model: int | None, left_out: Iterable[int]
+    checkpoint: Checkpoint, chosen: _Chosen, left_out: Iterable[int]
 ) -> tuple[list[tuple[str, int, TensorInfo]], int]:
-    """The tensors that are followed, as (key, index, info): the model's by their keys, of which there are so many, then
-    others by their dotted names; not those of an optimizer."""
+    """The tensors that are followed, as (key, index, info): those of the subject by their keys, of which there are so
+    many, then others by their dotted names; not those of an optimizer."""
     skipped = set(left_out)
-    own: list[tuple[str, int, TensorInfo]] = []
-    if model is not None:
-        chosen: StateDict = checkpoint.state_dicts[model]
-        pairs = zip(chosen.keys, chosen.tensor_of, strict=True)
-        own = [(key, at, checkpoint.tensors[at]) for key, at in pairs if at >= 0 and at not in skipped]
+    own = [(key, at, checkpoint.tensors[at]) for key, at in chosen.entries if at not in skipped]
     optimizers = {at for at, one in enumerate(checkpoint.state_dicts) if one.role == "optimizer"}
     homes = [one.path for one in checkpoint.state_dicts if one.role == "optimizer"]
     mine = {at for _, at, _ in own}

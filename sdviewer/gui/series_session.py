@@ -50,6 +50,8 @@ class SeriesSession(QObject):
         self.state: State = "opening"
         self.info: Body = {}
         self.failure: Body = {}
+        self.subject: list[str] | None = None
+        """What of the files it is about, as `engine.series` has it; None: the model."""
         self.what = "norm"
         """What the numbers are wanted for, which are measured first."""
         self.sight: list[int] = []
@@ -99,12 +101,18 @@ class SeriesSession(QObject):
         self._deaths, self._deadly, self.trouble = 0, [], ""
         self._open()
 
+    def choose_subject(self, subject: list[str] | None) -> None:
+        """Be about something else in the files, which are read again for that."""
+        if subject != self.subject:
+            self.subject = subject
+            self._open()
+
     def _open(self) -> None:
         self._stop_survey()
         self.state, self.failure, self.measuring = "opening", {}, ""
         self._stopped, self._unlucky = False, None
         self._tell_job("Looking for checkpoints", -1.0)
-        params = {"paths": list(self.paths), "skip": self._deadly}
+        params = {"paths": list(self.paths), "skip": self._deadly, "subject": self.subject}
         self._run("read", "open", params, self._found, self._not_found, long=True)
 
     def _found(self, body: Body, buffers: Buffers) -> None:

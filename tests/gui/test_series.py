@@ -491,6 +491,22 @@ def test_that_closing_ends_both_workers_while_they_work(app: QApplication, run: 
     assert session._worker._stopped
 
 
+def test_that_an_ema_is_looked_at_instead_of_the_model(empty: MainWindow, tmp_path: Path, qtbot: QtBot) -> None:
+    for epoch in (1, 2, 3):
+        model, ema = {"a.weight": torch.ones(2, 2)}, {"a.weight": torch.full((2, 2), float(epoch))}
+        content = {"model": model, "model_ema": ema} if epoch < 3 else {"model": model}
+        torch.save(content, tmp_path / f"epoch{epoch}.pth")
+    page = opened(empty, tmp_path)
+    wait(qtbot, page)
+    assert [list(line.values) for line in page.norm.plot.lines] == [[2.0, 2.0, 2.0]]
+    assert [page.subject.itemText(at) for at in range(page.subject.count())] == ["Model", "model_ema (EMA)"]
+    page.subject.activated.emit(1)
+    qtbot.waitUntil(lambda: [list(line.values)[:2] for line in page.norm.plot.lines] == [[2.0, 4.0]], timeout=SLOW)
+    wait(qtbot, page)
+    assert page.subject.currentIndex() == 1
+    assert cells(page, 4)[2] == "there is no model_ema (EMA) in it"
+
+
 # A worker that dies
 
 

@@ -23,7 +23,7 @@ from sdviewer.gui.panels.series.keys_card import KeysCard
 from sdviewer.gui.panels.series.metric_card import MetricCard
 from sdviewer.gui.panels.series.norm_card import NormCard
 from sdviewer.gui.series_session import SeriesSession
-from sdviewer.gui.widgets import Elided
+from sdviewer.gui.widgets import Choice, Elided
 
 NARROWEST: Final = 330
 WIDEST: Final = 480
@@ -32,6 +32,14 @@ SIDE: Final = 0.34
 
 PAUSE: Final = 700
 """Milliseconds between two looks at numbers that come in."""
+
+SUBJECT_WIDTH: Final = 190
+"""Pixels of the choice of what is shown."""
+
+SUBJECT_TIP: Final = (
+    "Norms and changes are of the model. The EMA of its weights, and the state of an optimizer by the names of its "
+    "parameters, can be looked at instead."
+)
 
 POINTS: Final = 6_000
 """Points of all lines together."""
@@ -69,6 +77,12 @@ class SeriesPage(QWidget):
         self._heading = widgets.label("", "path")
         self._facts = Elided("", "second")
         self._left_out = Elided("", "note")
+        self.subject = Choice("What of the files is shown")
+        self.subject.setToolTip(SUBJECT_TIP)
+        self.subject.setMinimumWidth(SUBJECT_WIDTH)
+        self.subject.hide()
+        self._subjects: list[list[str]] = []
+        self.subject.activated.connect(self._choose_subject)
         self._grid = QGridLayout()
         self._side = QVBoxLayout()
         self._beside = QWidget()
@@ -95,6 +109,9 @@ class SeriesPage(QWidget):
         for words in (self._heading, self._facts, self._left_out):
             head.addWidget(words)
         self._left_out.hide()
+        top = QHBoxLayout()
+        top.addLayout(head, 1)
+        top.addWidget(self.subject, 0, Qt.AlignmentFlag.AlignBottom)
         self._grid.setSpacing(10)
         for at in (0, 1):
             self._grid.setColumnStretch(at, 1)
@@ -108,7 +125,7 @@ class SeriesPage(QWidget):
         whole = QVBoxLayout(self._inside)
         whole.setContentsMargins(14, 10, 14, 12)
         whole.setSpacing(10)
-        whole.addLayout(head)
+        whole.addLayout(top)
         whole.addLayout(row, 1)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
@@ -219,8 +236,23 @@ class SeriesPage(QWidget):
         if self.session.trouble:
             parts.append(self.session.trouble)
         self._facts.setText(" · ".join(parts))
+        self._offer_subjects([[str(part) for part in subject] for subject in info["subjects"]])
         self._left_out.setText(str(info["left_out"]))
         self._left_out.setVisible(bool(info["left_out"]))
+
+    def _offer_subjects(self, subjects: list[list[str]]) -> None:
+        """The model, and what else there is in the files."""
+        if subjects != self._subjects:
+            self._subjects = subjects
+            self.subject.clear()
+            self.subject.addItems(["Model", *[words for _, _, words in subjects]])
+        chosen = [subject[:2] for subject in subjects]
+        wanted = self.session.subject
+        self.subject.setCurrentIndex(chosen.index(wanted) + 1 if wanted in chosen else 0)
+        self.subject.setVisible(bool(subjects))
+
+    def _choose_subject(self, at: int) -> None:
+        self.session.choose_subject(self._subjects[at - 1][:2] if at > 0 else None)
 
     def status_words(self) -> str:
         """What the status bar says."""
