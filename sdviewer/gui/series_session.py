@@ -90,6 +90,11 @@ class SeriesSession(QObject):
         labels, unit = self.info.get("labels", ()), str(self.info.get("unit", ""))
         return f"{unit} {labels[step]}".strip() if 0 <= step < len(labels) else ""
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether all is measured that can be: what has no number then has none."""
+        return self.measuring == "done"
+
     # Opening
 
     def warm_up(self) -> None:

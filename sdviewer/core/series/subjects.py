@@ -1,7 +1,7 @@
 """What of the files a series can be about: the model, another state dict as an EMA, or one moment of an optimizer.
 
-A moment (`exp_avg`, `momentum_buffer`) is followed by the names of the parameters that it is of, so that it stands under
-the modules of the model; what an optimizer counts beside them (`step`) is none.
+A moment (`exp_avg`, `momentum_buffer`) is followed by the names of the parameters that it is of, so that it stands
+under the modules of the model; what an optimizer counts beside them (`step`) is none.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ class ChangeCard(SeriesCard):
             parts.append(f"{_named(frozen)} never changed")
         if limit and math.isfinite(limit):
             parts.append(f"up to {share_words(limit)}")
-        self.say(f"{known:,} of {total:,} steps" if known < total else "")
+        self.say(f"{known:,} of {total:,} steps" if known < total and not session.is_measured else "")
         self.found.setText(" · ".join(["‖B − A‖ / ‖A‖", *parts]))
         against = "the file before" if self.what == "previous" else "the first file"
         said = f"Change of {text.plural(len(names), 'module')} against {against}"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from PySide6.QtCore import QItemSelectionModel, Qt, Signal
-from PySide6.QtWidgets import QHBoxLayout
+from PySide6.QtCore import QItemSelectionModel, QModelIndex, QPersistentModelIndex, Qt, Signal
+from PySide6.QtGui import QResizeEvent
+from PySide6.QtWidgets import QHBoxLayout, QHeaderView, QStyledItemDelegate, QStyleOptionViewItem
 
 from sdviewer.core import text
 from sdviewer.gui import widgets
@@ -15,8 +16,15 @@ from sdviewer.gui.panels.file_view import RowsTable
 from sdviewer.gui.series_session import SeriesSession
 from sdviewer.gui.widgets import Card, Elided
 
+Index = QModelIndex | QPersistentModelIndex
+
 STEP, LABEL, NAME, KEYS, SIZE, METRIC, NOTES, STATE = range(8)
 """Places in a FILE of `engine.series`."""
+
+FILE: Final = 2
+"""The column with the names."""
+MOST_OF_NAMES: Final = 0.36
+"""Share of the width that it takes at most."""
 
 TOKENS: Final = {"best": "ok", "odd": "S", "failed": "S", "damaged": "S", "new": "text2", "same": "text2"}
 ICONS: Final = {"best": "check", "odd": "nan", "failed": "warn", "damaged": "warn", "new": "plus", "same": "eq"}
@@ -45,6 +53,14 @@ def _whole(row: Any) -> str:
     return "\n".join(part for part in (str(row[NAME]), facts, _notes(row)) if part)
 
 
+class _MiddleElided(QStyledItemDelegate):
+    """Leaves out the middle of what does not fit: the step stands at the end of a name."""
+
+    def initStyleOption(self, option: QStyleOptionViewItem, index: Index) -> None:
+        super().initStyleOption(option, index)
+        option.textElideMode = Qt.TextElideMode.ElideMiddle
+
+
 class FilesCard(Card):
     """The list. `steps_selected` carries the selected steps, `compare_requested` two of them, `file_chosen` one."""
 
@@ -64,11 +80,12 @@ class FilesCard(Card):
                 "Step", lambda row: str(row[LABEL]), 62, mono=True, right=True, token=lambda row: "text", tip=_whole
             ),
             Column("File", lambda row: str(row[NAME]), 0, tip=_whole),
-            Column("", self._metric, 64, mono=True, right=True, token=self._metric_token, tip=_whole),
+            Column("", self._metric, 78, mono=True, right=True, token=self._metric_token, tip=_whole),
             Column("Worth a look", _notes, 0, token=lambda row: TOKENS.get(_tone(row), "text2"), tip=_whole),
         )
         self.table = RowsTable(columns, "Files of the series")
-        self.table.setTextElideMode(Qt.TextElideMode.ElideMiddle)  # the step stands at the end of a name
+        self.table.setItemDelegateForColumn(FILE, _MiddleElided(self.table))
+        self.table.horizontalHeader().setSectionResizeMode(FILE, QHeaderView.ResizeMode.Fixed)
         self.table.row_activated.connect(lambda row: self.file_chosen.emit(int(row[STEP])))
         self.table.selectionModel().selectionChanged.connect(lambda *_: self._selected())
         self.set_body(self.table)
@@ -105,11 +122,22 @@ class FilesCard(Card):
         self._silent = True
         model.show_rows(rows, len(rows))
         self._silent = False
+        self._fit_names()
         self.select(chosen)
         self.table.verticalScrollBar().setValue(top)
         self.table.setColumnHidden(3, not metric)
         noted = sum(1 for row in rows if _tone(row) in ("odd", "failed", "damaged"))
         self.subtitle.setText(f"{text.plural(noted, 'file')} with NaN, Inf or damage" if noted else "")
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._fit_names()
+
+    def _fit_names(self) -> None:
+        """Names take what they need, and leave room for what is to be said of the files."""
+        metrics = self.table.fontMetrics()
+        needed = max((len(row[NAME]) for row in self.table.rows.rows), default=0) * metrics.averageCharWidth() + 24
+        self.table.setColumnWidth(FILE, max(min(needed, round(self.width() * MOST_OF_NAMES)), 80))
 
     def select(self, steps: list[int]) -> None:
         """Select these steps, telling nobody."""

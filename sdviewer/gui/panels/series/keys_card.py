@@ -70,7 +70,7 @@ class KeysCard(SeriesCard):
         steps, changing = len(session.info["labels"]), int(body["changing"])
         keys = int(body["keys"])
         self.only_changes.setVisible(0 < changing < int(body["all"]))
-        still = "the same keys and shapes in every file" if not changing else ""
+        still = "" if changing else "the same keys and shapes in every file" if rows else "none is known yet"
         come = text.plural(changing, "part comes, goes or changes", "parts come, go or change")
         more = f" · {int(body['more']):,} rows not shown" if body["more"] else ""
         self.say(f"{text.plural(keys, 'key')}, {still or come}{more}")

@@ -85,7 +85,7 @@ class NormCard(SeriesCard):
 
     def show_lines(self, session: SeriesSession, body: Body, buffers: Buffers) -> None:
         """Show what `engine.series` says of the lines."""
-        shown = (self.what, bytes(buffers["values"]), body, session.info["labels"])
+        shown = (self.what, bytes(buffers["values"]), body, session.info["labels"], session.is_measured)
         if shown == self._shown:
             return
         self._shown, self.session = shown, session
@@ -123,7 +123,7 @@ class NormCard(SeriesCard):
     def _say_what(self, session: SeriesSession, body: Body) -> None:
         """What the lines are of, and in which tensors NaN set in."""
         known, wanted = int(body["known"]), int(body["total"])
-        self.say(f"{known:,} of {wanted:,} files" if known < wanted else "")
+        self.say(f"{known:,} of {wanted:,} files" if known < wanted and not session.is_measured else "")
         onset = body["onset"]
         found = f"NaN or Inf from {session.label(int(onset[0]))} on: {onset[1]}" if onset else ""
         self.found.setText(found or f"{WORDS[self.what]}, coloured by depth")

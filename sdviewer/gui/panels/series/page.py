@@ -259,8 +259,8 @@ class SeriesPage(QWidget):
         info = self.session.info
         if self.session.state != "open":
             return ""
-        read = text.plural(int(info["read"]), "file")
-        return f"Opened without running anything     Series of {read} · {text.size(int(info['nbytes']))}"
+        words = f"Opened without running anything     Series of {text.plural(int(info['files']), 'file')}"
+        return f"{words} · {text.size(int(info['nbytes']))}" if info["read"] else words
 
     def _show_files(self) -> None:
         self._say_head()
