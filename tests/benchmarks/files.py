@@ -16,6 +16,15 @@ if what == "many":
     tensors = OrderedDict((f"module.layers.{i // 4}.{names[i % 4]}", torch.full((2 + i % 4,), float(i)))
                           for i in range(100_000))
     torch.save({"state_dict": tensors, "epoch": 3}, path)
+elif what.startswith("run "):
+    import os
+    files, keys = map(int, what.split()[1:])
+    os.mkdir(path)
+    for n in range(min(files, 12)):
+        model = {f"blocks.{i // 4}.part{i % 4}.weight": torch.full((2 + i % 4,), float(i + n)) for i in range(keys)}
+        torch.save({"state_dict": model, "epoch": n, "loss": 1 / (n + 1)}, os.path.join(path, f"net_step{n}.pth"))
+    for n in range(12, files):
+        os.link(os.path.join(path, f"net_step{n % 12}.pth"), os.path.join(path, f"net_step{n}.pth"))
 elif what in ("dcp", "index of zips", "index of safetensors"):
     import json, os, warnings
     warnings.simplefilter("ignore")
@@ -70,6 +79,11 @@ def index_of_zips(folder: Path) -> Path:
 def index_of_safetensors(folder: Path) -> Path:
     """A Hugging Face index of 100,000 small tensors in four safetensors files."""
     return _made(folder / "safetensors", "index of safetensors")
+
+
+def run(folder: Path, files: int, keys: int) -> Path:
+    """A folder of so many checkpoints of one run, each with so many small tensors; twelve, the rest are links."""
+    return _made(folder / f"run{files}", f"run {files} {keys}")
 
 
 def large(folder: Path, gib: int) -> Path:

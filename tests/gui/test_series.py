@@ -26,7 +26,7 @@ from sdviewer.gui.plots.change_matrix import ChangeMatrix
 from sdviewer.gui.plots.picture import Kind
 from sdviewer.gui.plots.presence import PresenceMap, PresenceRow
 from sdviewer.gui.plots.step_map import HEAD
-from sdviewer.gui.plots.steps import StepLine, StepMark, StepPlot, labels_along, lone
+from sdviewer.gui.plots.steps import StepLine, StepMark, StepPlot, labels_along, lone, thinned
 from sdviewer.gui.series_session import SeriesSession
 from sdviewer.gui.settings import Memory, Settings
 
@@ -620,6 +620,29 @@ def test_that_a_number_between_gaps_is_a_point() -> None:
     nan = float("nan")
     assert lone([1.0, nan, 2.0, 3.0, nan, 4.0]) == [0, 5]
     assert lone([]) == []
+
+
+def test_that_a_line_of_many_steps_keeps_its_peaks_its_ends_and_its_gaps() -> None:
+    steps = [float(step) for step in range(2000)]
+    values = [0.0] * 2000
+    values[777], values[1234] = 5.0, -5.0
+    values[400:800:100] = [float("inf")] * 4
+    values[1500:1600] = [float("nan")] * 100
+    x, y = thinned(steps, values, 100)
+    assert len(x) <= 200
+    assert x == sorted(x)
+    assert (777.0, 5.0) in zip(x, y, strict=True)
+    assert (1234.0, -5.0) in zip(x, y, strict=True)
+    assert any(1500 <= step < 1600 and np.isnan(value) for step, value in zip(x, y, strict=True))
+    assert thinned(steps[:150], values[:150], 100) == (steps[:150], values[:150])
+
+
+def test_that_steps_of_which_nothing_is_known_are_drawn_by_runs(app: QApplication, qtbot: QtBot) -> None:
+    made = PresenceMap()
+    qtbot.addWidget(made)
+    made.show_rows([PresenceRow("a", 1, ((0, 9, 0),), ("1",))], 9, "said", short=str, label=str, unknown=[1, 2, 3, 8])
+    assert made._unknown_runs == [(1, 4), (8, 9)]
+    assert made.describe(0, 8).endswith("is not read")
 
 
 def test_that_labels_of_many_steps_are_round_numbers(app: QApplication) -> None:

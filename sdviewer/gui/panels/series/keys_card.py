@@ -37,10 +37,10 @@ class KeysCard(SeriesCard):
         self.map = PresenceMap()
         self.map.cell_chosen.connect(lambda row, step: self.step_chosen.emit(step))
         self.map.pointed.connect(self.pointed)
-        scroll = scrolled(self.map)
-        for part in (self.map, scroll.viewport()):
+        self.scroller = scrolled(self.map)
+        for part in (self.map, self.scroller.viewport()):
             part.setAutoFillBackground(False)
-        self.set_body(scroll)
+        self.set_body(self.scroller)
 
     @property
     def params(self) -> dict[str, object]:

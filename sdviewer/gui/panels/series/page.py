@@ -41,7 +41,7 @@ SUBJECT_TIP: Final = (
     "parameters, can be looked at instead."
 )
 
-POINTS: Final = 6_000
+POINTS: Final = 3_000
 """Points of all lines together."""
 
 
