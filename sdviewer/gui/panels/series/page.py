@@ -5,6 +5,7 @@ Cards are made and filled a piece a turn of the event loop. What a step is in on
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import cached_property
 from typing import Final, TypeVar
@@ -41,6 +42,9 @@ SUBJECT_TIP: Final = (
     "parameters, can be looked at instead."
 )
 
+KEYS_PAUSE: Final = 3.0
+"""Seconds between two looks at the keys while files are read: those of 100,000 take half a second of the reading."""
+
 POINTS: Final = 3_000
 """Points of all lines together."""
 
@@ -65,6 +69,7 @@ class SeriesPage(QWidget):
         self.setAccessibleName("Series")
         self.session = session
         self._metric = ""
+        self._keys_again = 0.0
         self._turns: list[Callable[[], object]] = []
         self._opening = OpeningPage(session.name)
         self._inside = QWidget()
@@ -265,7 +270,9 @@ class SeriesPage(QWidget):
     def _show_files(self) -> None:
         self._say_head()
         self._ask_metrics()
-        self._ask_keys()
+        if self.session.info["read"] == self.session.info["files"] or time.monotonic() > self._keys_again:
+            self._keys_again = time.monotonic() + KEYS_PAUSE
+            self._ask_keys()
         self._show_numbers()
 
     def _ask_metrics(self) -> None:
