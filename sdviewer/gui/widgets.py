@@ -10,6 +10,8 @@ from typing import Final
 
 from PySide6.QtCore import QEvent, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import (
+    QAccessible,
+    QAccessibleEvent,
     QAction,
     QGuiApplication,
     QKeyEvent,
@@ -98,6 +100,12 @@ def icon_button(icon_name: str, name: str, size: int = 16) -> QToolButton:
 def copy_text(text: str) -> None:
     """Put plain text on the clipboard."""
     QGuiApplication.clipboard().setText(text)
+
+
+def describe(widget: QWidget, words: str) -> None:
+    """Say of a widget where the keyboard is in it, also to who cannot see it and is there already."""
+    widget.setAccessibleDescription(words)
+    QAccessible.updateAccessibility(QAccessibleEvent(widget, QAccessible.Event.DescriptionChanged))
 
 
 def takes_copy(event: QEvent) -> bool:

@@ -96,7 +96,7 @@ def empty(window: MainWindow) -> Iterator[MainWindow]:
 
 def settled(page: SeriesPage) -> bool:
     """Whether all is measured and shown."""
-    return page.session.measuring == "done" and not page._turns and not page.session.jobs.busy()
+    return page.session.measuring == "done" and not page._turns.busy and not page.session.jobs.busy()
 
 
 def opened(window: MainWindow, folder: Path) -> SeriesPage:

@@ -7,8 +7,6 @@ from typing import Final
 
 from PySide6.QtCore import QEvent, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import (
-    QAccessible,
-    QAccessibleEvent,
     QBrush,
     QFocusEvent,
     QFontMetrics,
@@ -22,7 +20,7 @@ from PySide6.QtGui import (
 )
 from PySide6.QtWidgets import QToolTip, QWidget
 
-from sdviewer.gui import resources
+from sdviewer.gui import resources, widgets
 from sdviewer.gui.plain import plain_tip
 from sdviewer.gui.plots.steps import labels_along
 
@@ -226,8 +224,7 @@ class StepMap(QWidget):
     def _go_to(self, row: int, step: int) -> None:
         self.current = (row, step)
         words = self.describe(row, step)
-        self.setAccessibleDescription(words)
-        QAccessible.updateAccessibility(QAccessibleEvent(self, QAccessible.Event.DescriptionChanged))
+        widgets.describe(self, words)
         self.pointed.emit(words)
         self.update()
 

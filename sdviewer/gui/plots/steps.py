@@ -11,7 +11,7 @@ from PySide6.QtGui import QFocusEvent, QFontMetrics, QKeyEvent, QResizeEvent
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from sdviewer.core import text
-from sdviewer.gui import resources
+from sdviewer.gui import resources, widgets
 from sdviewer.gui.plots.axes import Axes
 from sdviewer.gui.plots.scale import Mark, TickText, apart, plain_number, ticks
 
@@ -327,7 +327,7 @@ class StepPlot(QWidget):
     def _move(self, place: int, line: int) -> None:
         self.at, self.line = place, line
         words = self.words_at(place, line)
-        self.setAccessibleDescription(words)
+        widgets.describe(self, words)
         self.pointed.emit(words)
         self._point_out()
 

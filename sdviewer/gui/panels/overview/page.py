@@ -26,6 +26,7 @@ from sdviewer.gui.panels.overview.kinds_card import KindsCard
 from sdviewer.gui.panels.overview.tiles_card import TilesCard
 from sdviewer.gui.panels.security_words import dangerous_calls
 from sdviewer.gui.session import Session
+from sdviewer.gui.turns import Turns
 
 SIDE: Final = 346
 """Pixels of the right column."""
@@ -58,7 +59,7 @@ class OverviewPage(QWidget):
         self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
         self.setAccessibleName("Overview")
         self.session = session
-        self._turns: list[Callable[[], object]] = []
+        self._turns = Turns(self)
         self._painted = self._stale = self._due = False
         self._found: list[Shown] = []
         # What is to be read once more, the next one last; what of it was read; all that ever was.
@@ -129,7 +130,7 @@ class OverviewPage(QWidget):
 
     def begin(self) -> None:
         """Make the cards and ask for what they show."""
-        self._in_turns(*self.steps(), self.show_now, self.take_focus)
+        self._turns.add(*self.steps(), self.show_now, self.take_focus)
 
     def take_focus(self) -> None:
         """Have the keyboard among the tiles."""
@@ -216,7 +217,7 @@ class OverviewPage(QWidget):
         self.tiles.show_groups(body)
         if not self.tiles.map.tiles:
             QTimer.singleShot(1, self, self._tell_painted)
-        self._in_turns(
+        self._turns.add(
             lambda: self.bytes_card,
             lambda: self.bytes_card.show_bytes(body["bytes"]),
             lambda: self.kinds_card,
@@ -227,18 +228,6 @@ class OverviewPage(QWidget):
             self._ask_place,
             self._ask_numbers,
         )
-
-    def _in_turns(self, *steps: Callable[[], object]) -> None:
-        idle = not self._turns
-        self._turns += steps
-        if idle:
-            QTimer.singleShot(1, self, self._next)
-
-    def _next(self) -> None:
-        if self._turns:
-            self._turns.pop(0)()
-        if self._turns:
-            QTimer.singleShot(1, self, self._next)
 
     def _ask_numbers(self) -> None:
         if self._stale or not self.isVisible():
@@ -279,7 +268,7 @@ class OverviewPage(QWidget):
     def mark(self, row: int) -> None:
         """Mark the tile and the point across depth of a row of the tree; Escape goes back to it."""
         self._wanted = row
-        if not self._stale and not self._turns and not self.session.jobs.busy("file overview"):
+        if not self._stale and not self._turns.busy and not self.session.jobs.busy("file overview"):
             self._ask_place()
 
     def _ask_place(self) -> None:

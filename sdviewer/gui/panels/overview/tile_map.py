@@ -8,8 +8,6 @@ from typing import Any, Final, NamedTuple
 
 from PySide6.QtCore import QEvent, QPoint, QRectF, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import (
-    QAccessible,
-    QAccessibleEvent,
     QColor,
     QFocusEvent,
     QFont,
@@ -27,7 +25,7 @@ from PySide6.QtWidgets import QSizePolicy, QToolTip, QWidget
 
 from sdviewer.core import text
 from sdviewer.core.tile_layout import HEADER, Layout, Rect, Weights, lay_out
-from sdviewer.gui import resources
+from sdviewer.gui import resources, widgets
 from sdviewer.gui.plain import plain_tip
 from sdviewer.gui.plots import colours
 
@@ -303,8 +301,7 @@ class TileMap(QWidget):
     def _go_to(self, tile: int) -> None:
         self.current = tile
         words = self.describe(tile)
-        self.setAccessibleDescription(words)
-        QAccessible.updateAccessibility(QAccessibleEvent(self, QAccessible.Event.DescriptionChanged))
+        widgets.describe(self, words)
         self.pointed.emit(words)
         self.update()
 

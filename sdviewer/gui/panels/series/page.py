@@ -24,6 +24,7 @@ from sdviewer.gui.panels.series.keys_card import KeysCard
 from sdviewer.gui.panels.series.metric_card import MetricCard
 from sdviewer.gui.panels.series.norm_card import NormCard
 from sdviewer.gui.series_session import SeriesSession
+from sdviewer.gui.turns import Turns
 from sdviewer.gui.widgets import Choice, Elided
 
 NARROWEST: Final = 330
@@ -70,7 +71,8 @@ class SeriesPage(QWidget):
         self.session = session
         self._metric = ""
         self._keys_again = 0.0
-        self._turns: list[Callable[[], object]] = []
+        self._turns = Turns(self)
+        self._turns.ended.connect(self._tell_settled)
         self._opening = OpeningPage(session.name)
         self._inside = QWidget()
         self._stack = QStackedWidget()
@@ -277,19 +279,19 @@ class SeriesPage(QWidget):
 
     def _ask_metrics(self) -> None:
         def drawn(body: Body, buffers: Buffers) -> None:
-            self._in_turn(lambda: self.metrics.show_metrics(self.session, body))
+            self._turns.add(lambda: self.metrics.show_metrics(self.session, body))
 
         self.session.ask("metrics", {"metric": self._metric}, drawn)
 
     def _ask_files(self) -> None:
         def listed(body: Body, buffers: Buffers) -> None:
-            self._in_turn(lambda: self.files.show_files(self.session, body))
+            self._turns.add(lambda: self.files.show_files(self.session, body))
 
         self.session.ask("files", {"metric": self._metric}, listed)
 
     def _ask_keys(self) -> None:
         def answered(body: Body, buffers: Buffers) -> None:
-            self._in_turn(lambda: self.keys.show_keys(self.session, body))
+            self._turns.add(lambda: self.keys.show_keys(self.session, body))
 
         self.session.ask("keys", self.keys.params, answered)
 
@@ -304,13 +306,13 @@ class SeriesPage(QWidget):
 
     def _ask_lines(self) -> None:
         def answered(body: Body, buffers: Buffers) -> None:
-            self._in_turn(lambda: self.norm.show_lines(self.session, body, buffers))
+            self._turns.add(lambda: self.norm.show_lines(self.session, body, buffers))
 
         self.session.ask("lines", {"what": self.norm.what, "points": POINTS}, answered)
 
     def _ask_matrix(self) -> None:
         def answered(body: Body, buffers: Buffers) -> None:
-            self._in_turn(lambda: self.change.show_matrix(self.session, body, buffers))
+            self._turns.add(lambda: self.change.show_matrix(self.session, body, buffers))
 
         self.session.ask("matrix", self.change.params, answered)
 
@@ -318,19 +320,9 @@ class SeriesPage(QWidget):
         self.norm.show_measuring(self.session)
         self._show_numbers()
 
-    def _in_turn(self, step: Callable[[], object]) -> None:
-        """Show something in a turn of its own."""
-        idle = not self._turns
-        self._turns.append(step)
-        if idle:
-            QTimer.singleShot(1, self, self._next)
-
-    def _next(self) -> None:
-        if self._turns:
-            self._turns.pop(0)()
-        if self._turns:
-            QTimer.singleShot(1, self, self._next)
-        elif not self.session.jobs.busy() and self.session.measuring in ("done", "offered", "stopped"):
+    def _tell_settled(self) -> None:
+        """Tell that everything is shown, where nothing is read or measured any more."""
+        if not self.session.jobs.busy() and self.session.measuring in ("done", "offered", "stopped"):
             self.settled.emit()
 
     # Choosing
