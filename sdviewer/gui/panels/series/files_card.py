@@ -23,7 +23,7 @@ STEP, LABEL, NAME, KEYS, SIZE, METRIC, NOTES, STATE = range(8)
 
 FILE: Final = 2
 """The column with the names."""
-MOST_OF_NAMES: Final = 0.36
+MOST_OF_NAMES: Final = 0.3
 """Share of the width that it takes at most."""
 
 TOKENS: Final = {"best": "ok", "odd": "S", "failed": "S", "damaged": "S", "new": "text2", "same": "text2"}
