@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final
 
-from sdviewer.core.aligned import EXPANDED, FOLD, MATCHED, AlignedTree
+from sdviewer.core.aligned import CHILDREN, EXPANDED, FOLD, MATCHED, AlignedTree
 from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.key_filter import KeyFilter, matching_rows, parse_filter
 from sdviewer.core.row_state import NATURAL, RowState, still_open, with_bits
@@ -63,6 +63,10 @@ class AlignedRows(RowState):
             self.set_chips(())
             if self._shown is not None and not all(self._shown[row] for row in rows):
                 self.set_hidden(())
+        self.open_to(*rows)
+
+    def open_to(self, *rows: int) -> None:
+        """Expand what is above some rows; one that is filtered away stays so."""
         state = self._state()
         for row in rows:
             for above in self.tree.ancestors(row):
@@ -143,6 +147,16 @@ class AlignedRows(RowState):
                 for above in self.tree.ancestors(place):
                     state[above] = 1
         return places
+
+    def look_like(self, old: AlignedRows) -> None:
+        """Take over what was open in the tree of other pairs, by the names of modules, and its filter and order."""
+        tree = old.tree
+        names = zip(tree.key_a, tree.key_b, tree.flags, old.expanded, strict=True)
+        opened = {(a, b) for a, b, flags, is_open in names if is_open and not flags & FOLD}
+        for row, (a, b, flags) in enumerate(zip(self.tree.key_a, self.tree.key_b, self.tree.flags, strict=True)):
+            if flags & CHILDREN and not flags & FOLD and (a, b) in opened:
+                self.expanded[row] = 1
+        self.filter_like(old)
 
     def filter_like(self, old: AlignedRows) -> None:
         """Take over what `old` was filtered and sorted by."""

@@ -6,10 +6,11 @@ number of the sheet, "sheet", and translate `selected`; a question about rows of
 
     open      {"a": path, "b": path, "recipe"?: text, carried out on A first, "state_dict_a"?, "state_dict_b"?: index,
               "match"?: "key" | "prefix" | "auto", "hand"?, "broken"?: [[tensor of A, tensor of B]], "ignored"?:
-              IGNORED}
+              IGNORED, "selected"?: [row] of the sheet before, where the same files are open already}
               -> SHEET and {"a": CARD, "b": CARD, "one": whether both are one file, in words, "match", "exchanges":
               [[prefix in A, prefix in B]], "renamed": n pairs of other names, "alone": [text, text] what of each side
-              nothing is compared with}; buffers: those of SHEET, "pairs" (int32, tensor of A, of B, pair by
+              nothing is compared with, "kept": whether filter, chips and order are as before, as the same files were
+              open}; buffers: those of SHEET, "pairs" (int32, tensor of A, of B, pair by
               pair) and "measured" (uint8, whether a pair is measured or need not be)
     match     {"match", "hand", "broken", "state_dict_a", "state_dict_b", "selected"} -> as open, of the files as opened
     fold      {"selected": [row]} -> SHEET: blocks that turned out alike are folded, others are not any more
@@ -19,6 +20,11 @@ number of the sheet, "sheet", and translate `selected`; a question about rows of
     step      {"row": row | -1, "forwards": bool} -> as rows and {"row": the next difference, -1: there is none}
     numbers   buffers: "indices" and columns of `stats.pair_table`; {"identities": [of A, of B], "refresh": bool}
               -> NUMBERS; where `refresh` and chips or order look at numbers, "visible" and "flags" too
+    unknown   {} -> {"n": pairs whose norms would make the change of a module exact, "nbytes": of their tensors in B};
+              buffer "measured" (uint8, for each tensor of B, 0: to be measured). What is kept of both files from
+              before is taken first
+    norms     buffers: "indices" and columns of `stats.table`, of tensors of B; {"identity": of B, "keep"?: bool}
+              -> NUMBERS
     ignore    IGNORED -> NUMBERS with "visible" and "flags"
     facts     {"row"} -> FACTS
     where     {} -> {"components": [text], "depths": [text], "limit", "frozen": [text], "bars": [[text, row, value]] |
@@ -38,7 +44,7 @@ number of the sheet, "sheet", and translate `selected`; a question about rows of
               columns of `core.aligned.COLUMNS`, "text", "visible", "flags", and those of NUMBERS
     NUMBERS   {"known": pairs that are measured, "to_measure", "counts": {status: n pairs}, "values": n that differ,
               "limit": the largest change}; buffers over rows: "status" (uint8, `engine.pair_numbers.WORDS`), "change"
-              and "cosine" (float32)
+              and "cosine" (float32), "bounds" (uint8, what the change of a module is: `engine.pair_numbers.EXACT` ...)
     CARD      {"path", "name", "container", "size", "tensors", "parameters", "identity", "state_dicts": [[dotted, role,
               tensors]], "chosen": index, "problems": n, "steps": n of a recipe}
     IGNORED   {"dtype": bool, "most": largest |b - a|, "optimizer": bool, "keys"?: filter}
@@ -55,7 +61,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -65,6 +71,7 @@ import numpy as np
 from sdviewer.core import aligned, text
 from sdviewer.core.aligned import AlignedTree, Side, align
 from sdviewer.core.aligned_rows import AlignedRows
+from sdviewer.core.checkpoint import Identity
 from sdviewer.core.depth import Series, find_series
 from sdviewer.core.paths import dotted
 from sdviewer.core.progress import Progress
@@ -72,6 +79,7 @@ from sdviewer.core.relation import relation
 from sdviewer.engine.compared import Choice, Compared, compare, entries, told
 from sdviewer.engine.document import Document
 from sdviewer.engine.frames import Answer
+from sdviewer.engine.measured_pairs import MeasuredPairs
 from sdviewer.engine.pair_numbers import (
     ALIKE,
     BY_RANK,
@@ -84,8 +92,9 @@ from sdviewer.engine.pair_numbers import (
     RowNumbers,
 )
 from sdviewer.engine.row_requests import change_rows
+from sdviewer.engine.tree_numbers import FileNumbers
 from sdviewer.errors import UsageError
-from sdviewer.stats.pair_table import CASTS, COLUMNS, NOTHING, PairTable
+from sdviewer.stats.pair_table import CASTS, COLUMNS, PairTable
 from sdviewer.stats.table import KNOWN, NOT_YET
 
 MOST_COMPONENTS: Final = 40
@@ -109,6 +118,8 @@ class Comparison:
         self._choice = Choice()
         self._compared = Compared()
         self._numbers: PairNumbers | None = None
+        self._origins: list[Hashable] = []
+        self._measured = MeasuredPairs()
         self._shown: AlignedRows | None = None
         self._rows: RowNumbers | None = None
         self._sheet = 0
@@ -121,6 +132,8 @@ class Comparison:
             "rows": self.rows,
             "step": self.step,
             "numbers": self.numbers,
+            "unknown": self.unknown,
+            "norms": self.norms,
             "ignore": self.ignore,
             "facts": self.facts,
             "where": self.where,
@@ -161,18 +174,28 @@ class Comparison:
     # Opening
 
     def open(self, params: Params, progress: Progress) -> Answer:
-        """Read both headers, pair up."""
+        """Read both headers, pair up; of the same files as before, with another recipe, what was measured is kept."""
+        before, kept = self._shown, self._kept(params)
+        files = [document.file_numbers for document in (self._a, self._b)] if before is not None else []
         self._shown = None
         self._a.read(params["a"], params.get("recipe", ""), _half(progress, 0))
         self._b.read(params["b"], "", _half(progress, 1))
-        return self._pair_up(params, Ignored(**params.get("ignored", {})), progress)
+        now = [document.file_numbers for document in (self._a, self._b)]
+        if [_identities(file) for file in files] == [_identities(file) for file in now]:
+            for file, old in zip(now, files, strict=True):
+                file.adopt(old)
+        else:
+            before, kept, self._numbers, self._measured = None, (-1, -1), None, MeasuredPairs()
+        return self._pair_up(params, Ignored(**params.get("ignored", {})), before, kept, progress)
 
     def match(self, params: Params, progress: Progress) -> Answer:
         """Pair up in another way."""
-        return self._pair_up(params, self.known.ignored, progress)
+        return self._pair_up(params, self.known.ignored, self.shown, self._kept(params), progress)
 
-    def _pair_up(self, params: Params, ignored: Ignored, progress: Progress) -> Answer:
-        kept = self._kept(params)
+    def _pair_up(
+        self, params: Params, ignored: Ignored, before: AlignedRows | None, kept: tuple[int, int], progress: Progress
+    ) -> Answer:
+        """Make pairs; what `before` was filtered by stays, and the row of one of the `kept` tensors selected."""
         self._choice = Choice(
             params.get("match") or None,
             params.get("state_dict_a"),
@@ -180,14 +203,16 @@ class Comparison:
             [(int(i), int(j)) for i, j in params.get("hand", ())],
             [(int(i), int(j)) for i, j in params.get("broken", ())],
         )
-        known = None if self._shown is None else (self._compared, self.known.table)
+        if self._numbers is not None:
+            self._measured.keep(self._origins, self._numbers.table)
         compared = self._compared = compare(self._a, self._b, self._choice, progress)
         roles = [compared.roles[leaf.group] for leaf in compared.leaves if leaf.pair >= 0]
         self._numbers = PairNumbers(PairTable(compared.statuses), roles)
         self._numbers.ignored = ignored
-        if known is not None:
-            _carry_over(*known, compared, self._numbers.table)
-        before, self._shown, self._folded = self._shown, None, ()
+        self._origins = self._pair_origins()
+        self._measured.give(self._origins, self._numbers.table)
+        self._take_norms()
+        self._shown, self._folded = None, ()
         answer = self._make_sheet((), before, kept)
         pairs = np.array([compared.tensors_a, compared.tensors_b], np.int32).T
         body = {
@@ -198,10 +223,20 @@ class Comparison:
             "exchanges": [[exchange.a, exchange.b] for exchange in compared.exchanges],
             "renamed": compared.renamed,
             "alone": [told(self._a, compared.alone_a), told(self._b, compared.alone_b)],
+            "kept": before is not None,
         }
         measured = (self._numbers.table["state"] != NOT_YET).astype(np.uint8)
         buffers = {"pairs": np.ascontiguousarray(pairs).tobytes(), "measured": measured.tobytes()}
         return Answer({**answer.body, **body}, {**answer.buffers, **buffers})
+
+    def _pair_origins(self) -> list[Hashable]:
+        """What each pair is, whatever the recipe: of A's tensors that it computes, how."""
+        compared, plan, computed = self._compared, self._a.plan, self._a.computed
+        edited = None if plan is None else plan.state_dict
+        return [
+            (i if i not in computed else (edited, computed[i]), j)
+            for i, j in zip(compared.tensors_a, compared.tensors_b, strict=True)
+        ]
 
     def _kept(self, params: Params) -> tuple[int, int]:
         """The tensors of the selected row, which is to be found among other pairs; -1 for none."""
@@ -235,9 +270,9 @@ class Comparison:
             if before is not None:
                 selected = shown.adopt(before, selected)
             elif filtered is not None:
-                shown.filter_like(filtered)
+                shown.look_like(filtered)
                 selected = _rows_of(tree, kept)
-                shown.reveal(*selected)
+                shown.open_to(*selected)
             self._shown, self._folded = shown, words
             self._sheet += 1
         buffers = aligned.pack(self.tree)
@@ -305,6 +340,7 @@ class Comparison:
             "status": rows.statuses().tobytes(),
             "change": rows.changes().astype(np.float32).tobytes(),
             "cosine": rows.cosines().astype(np.float32).tobytes(),
+            "bounds": rows.bounds().tobytes(),
         }
 
     def rows(self, params: Params, progress: Progress) -> Answer:
@@ -341,6 +377,42 @@ class Comparison:
             columns = {name: np.frombuffer(params[name], kind) for name, kind in COLUMNS.items()}
             self.known.table.put(np.frombuffer(params["indices"], np.int64), columns)
         return self._answer_numbers(bool(params.get("refresh")))
+
+    def unknown(self, params: Params, progress: Progress) -> Answer:
+        """Of which tensors the norms are still to be measured: those of B, as no recipe makes another one of these."""
+        self._want_open()
+        self._a.file_numbers.take_kept()
+        self._b.file_numbers.take_kept()
+        self._take_norms()
+        checkpoint = self._b.checkpoint
+        wanted = np.unique(np.array(self._compared.tensors_b, np.int64)[self.row_numbers.wanted_norms()])
+        measured = np.ones(len(checkpoint.tensors), np.uint8)
+        measured[wanted] = 0
+        nbytes = sum(checkpoint.tensors[index].nbytes for index in wanted.tolist())
+        return Answer({"n": len(wanted), "nbytes": nbytes}, {"measured": measured.tobytes()})
+
+    def norms(self, params: Params, progress: Progress) -> Answer:
+        """Take statistics of tensors that are identical on both sides."""
+        self._want_open()
+        file = self._b.file_numbers
+        if "indices" in params and params["identity"] == asdict(file.checkpoint.identity):
+            file.put(params)
+            self._take_norms()
+        if params.get("keep"):
+            file.keep()
+        return self._answer_numbers(bool(params.get("refresh")))
+
+    def _take_norms(self) -> None:
+        """Let the pairs have the norms that statistics of either file tell; a computed tensor is none of the file's."""
+        compared, pairs = self._compared, len(self.known.table)
+        norms, known = np.full(pairs, np.nan), np.zeros(pairs, bool)
+        for document, tensors in ((self._a, compared.tensors_a), (self._b, compared.tensors_b)):
+            if (table := document.table) is not None:
+                index = np.array(tensors, np.int64)
+                own = np.flatnonzero((index >= 0) & (index < len(table)))
+                own = own[table["state"][index[own]] != NOT_YET]
+                norms[own], known[own] = table["l2"][index[own]], True
+        self.known.take_norms(norms, known)
 
     def ignore(self, params: Params, progress: Progress) -> Answer:
         """Look at other differences."""
@@ -671,16 +743,11 @@ def _common_end(a: str, b: str) -> int:
     return next((n for n, (x, y) in enumerate(parts) if x != y), min(a.count("."), b.count(".")) + 1)
 
 
-def _carry_over(before: Compared, measured: PairTable, now: Compared, table: PairTable) -> None:
-    """Keep what was measured of pairs that are pairs still."""
-    state = measured["state"].tolist()
-    tensors = zip(before.tensors_a, before.tensors_b, strict=True)
-    place = {pair: at for at, pair in enumerate(tensors) if state[at] not in (NOT_YET, NOTHING)}
-    tensors = zip(now.tensors_a, now.tensors_b, strict=True)
-    kept = [(at, place[pair]) for at, pair in enumerate(tensors) if pair in place]
-    if kept:
-        new, old = np.array(kept, np.int64).T
-        table.put(new, {name: measured[name][old] for name in COLUMNS})
+def _identities(file: FileNumbers) -> tuple[str, dict[str, Identity]]:
+    """What tells whether a checkpoint is the one that was open before."""
+    checkpoint = file.checkpoint
+    shards = {name: shard.identity for name, shard in checkpoint.shards.items()}
+    return checkpoint.path, {"": checkpoint.identity, **shards}
 
 
 def _rows_of(tree: AlignedTree, tensors: tuple[int, int]) -> list[int]:

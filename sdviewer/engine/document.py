@@ -276,6 +276,12 @@ class Document:
         return self._numbers.table if self._numbers is not None and self._numbers.begun else None
 
     @property
+    def file_numbers(self) -> FileNumbers:
+        """What was measured of the file's tensors, for somebody who has more of it."""
+        assert self._numbers is not None
+        return self._numbers
+
+    @property
     def tree(self) -> ModuleTree:
         """All rows."""
         return self._tree

@@ -32,6 +32,10 @@ _SEVERITY: Final = (
     *("dtype", "changed", "only_a", "only_b", "shape"),
 )
 
+EXACT, AT_MOST, SO_FAR = range(3)
+"""What the change of a module is: over all that was compared in it; at most the true one, as the norms of tensors that
+are identical are not known yet; over what is compared so far."""
+
 MOST_PAIRS: Final = 0.9
 FAR: Final = 4.0
 """What is so many times larger than most pairs changed does not set the scale."""
@@ -66,6 +70,8 @@ class PairNumbers:
         self._optimizer = np.array([role == "optimizer" for role in roles], bool)
         self.found = np.zeros(len(table), bool)
         """The pairs that the filter of what is ignored finds."""
+        self._beside = np.full(len(table), np.nan)
+        self._beside_known = np.zeros(len(table), bool)
 
     def statuses(self) -> Codes:
         """The status of each pair, as a code of `WORDS`."""
@@ -82,6 +88,28 @@ class PairNumbers:
         passed_over = self.found | self._optimizer if ignored.optimizer else self.found
         codes[passed_over & ~np.isin(codes, (0, CODES["identical"]))] = CODES["ignored"]
         return codes
+
+    def take_norms(self, norms: Floats, known: NDArray[np.bool_]) -> None:
+        """Take the norm of one side of each pair, where it is known: of identical pairs only bytes were compared."""
+        self._beside, self._beside_known = norms, known
+
+    def norms(self) -> Floats:
+        """||a|| of each pair, as compared, or where both sides are identical as found beside that; NaN: not known."""
+        table = self.table
+        own: Floats = table["norm_a"]
+        found: Floats = np.where(self._only_bytes(), self._beside, own)
+        return found
+
+    def without_norm(self) -> NDArray[np.bool_]:
+        """The pairs that were compared and whose norms nobody knows."""
+        missing: NDArray[np.bool_] = self._only_bytes() & ~self._beside_known
+        return missing
+
+    def _only_bytes(self) -> NDArray[np.bool_]:
+        """The pairs of numbers of which only bytes were compared."""
+        table = self.table
+        found: NDArray[np.bool_] = (table["norm_d"] == 0) & np.isnan(table["norm_a"])
+        return found
 
     @property
     def known(self) -> int:
@@ -173,21 +201,44 @@ class RowNumbers:
         return made
 
     def changes(self) -> Floats:
-        """||b - a|| / ||a|| of each pair; of a module over all pairs below it that changed."""
+        """||b - a|| / ||a|| of each pair; of a module over all pairs below it that are compared (`bounds`)."""
         table = self._numbers.table
         own = self._of_leaves(table["rel_l2"], np.nan)
-        moved = np.where(table["norm_d"] > 0, 1.0, 0.0)
-        scale = float(np.nanmax(table["norm_a"], initial=0.0)) or 1.0
+        norms = self._numbers.norms()
+        scale = float(norms[np.isfinite(norms)].max(initial=0.0)) or 1.0
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             squares = [
-                self._below(np.add, np.nan_to_num(self._of_leaves(moved * table[name] / scale, 0.0)) ** 2, 0.0)
-                for name in ("norm_d", "norm_a")
+                self._below(np.add, np.nan_to_num(self._of_leaves(column / scale, 0.0)) ** 2, 0.0)
+                for column in (table["norm_d"], norms)
             ]
             whole = np.sqrt(squares[0]) / np.sqrt(squares[1])
             known = self._below(np.add, self._of_leaves((table["state"] == KNOWN).astype(np.float64), 0.0), 0.0)
             whole = np.where(squares[0] == 0, np.where(known > 0, 0.0, np.nan), whole)
         whole[self._leaf_rows] = own
         return np.asarray(whole, np.float64)
+
+    def bounds(self) -> Codes:
+        """What the change of each row is: `EXACT`, `AT_MOST` or `SO_FAR`."""
+        table = self._numbers.table
+        waiting, missing, moved = (
+            self._below(np.logical_or, self._of_leaves(column, False), False)
+            for column in (table["state"] == NOT_YET, self._numbers.without_norm(), table["norm_d"] > 0)
+        )
+        made: Codes = np.where(waiting, SO_FAR, np.where(missing & moved, AT_MOST, EXACT)).astype(np.uint8)
+        made[self._leaf_rows] = EXACT
+        return made
+
+    def wanted_norms(self) -> NDArray[np.int64]:
+        """The pairs whose norms would make the change of some module exact."""
+        missing = self._of_leaves(self._numbers.without_norm(), False)
+        moved = self._below(np.logical_or, self._of_leaves(self._numbers.table["norm_d"] > 0, False), False)
+        spans = self._spans.reshape(-1, 2)[moved[self._module_rows]]
+        # How many modules with a change stand above each leaf: one more where one begins, one less where it ends.
+        steps = np.zeros(len(self._leaf_rows) + 1, np.int64)
+        np.add.at(steps, spans[:, 0], 1)
+        np.add.at(steps, spans[:, 1], -1)
+        inside = np.cumsum(steps[:-1]) > 0
+        return self._pair[self._leaf_rows][missing & inside]
 
     def cosines(self) -> Floats:
         """The cosine of each pair; NaN for modules."""

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from PySide6.QtCore import Qt, QTimer, Signal
+from PySide6.QtCore import QTimer, Signal
 
 from sdviewer.core import text
 from sdviewer.core.aligned import AlignedSheet
 from sdviewer.engine.client import NumbersPool, Request, Worker
-from sdviewer.gui.compare_watch import CompareWatch
+from sdviewer.gui.compare_watch import CompareWatch, NormWatch
 from sdviewer.gui.disk_watch import DiskWatch
 from sdviewer.gui.jobs import Body, Buffers, Job, Jobs, is_cancelled
 from sdviewer.gui.shown_tree import ShownTree
@@ -118,6 +118,8 @@ class ComparisonSession(ShownTree):
         self.watch = CompareWatch(self.jobs, self._take_numbers, self)
         self.watch.changed.connect(self._surveyed)
         self.watch.job_changed.connect(self._tell_job)
+        self.norms = NormWatch(self.jobs, self._take_norms, self)
+        self.norms.job_changed.connect(self._tell_job)
         self._ask_whole = QTimer(self, interval=QUICK, singleShot=True)
         self._ask_whole.timeout.connect(self._request_whole)
         self.disk = DiskWatch(self.jobs, self._worker.request, self)
@@ -151,8 +153,9 @@ class ComparisonSession(ShownTree):
         self.state = "opening"
         self.disk.stop()
         self.watch.forget()
-        params = {"a": self.a, "b": self.b, "recipe": self.recipe, "ignored": self.ignoring.params()}
-        params |= self.matching.params()
+        self.norms.forget()
+        params: dict[str, Any] = {"a": self.a, "b": self.b, "recipe": self.recipe, "ignored": self.ignoring.params()}
+        params |= {**self.matching.params(), "selected": self._chosen(), "sheet": self._sheet_number}
         self._opening = self.jobs.run(
             "open",
             lambda done, failed, progressed: self._worker.request("open", params, done, failed, progressed),
@@ -200,6 +203,7 @@ class ComparisonSession(ShownTree):
             self.watch.compare(a, b, pairs, int(body["a"]["size"]) + int(body["b"]["size"]))
         else:
             self.watch.stop()
+            self._ask_norms()
 
     def _show_sheet(self, body: Body, buffers: Buffers) -> None:
         """Rows are numbered anew."""
@@ -254,6 +258,7 @@ class ComparisonSession(ShownTree):
 
         params = {**matching.params(), "selected": self._chosen(), "sheet": self._sheet_number}
         self.watch.stop()
+        self.norms.forget()
         self._pairing = self.jobs.run(
             "match",
             lambda done, failed, progressed: self._worker.request("match", params, done, failed, progressed),
@@ -316,10 +321,15 @@ class ComparisonSession(ShownTree):
 
     # The numbers of all pairs
 
-    def _take_numbers(self, measured: Buffers, how: Mapping[str, bool], told: Any) -> None:
+    def _take_numbers(self, measured: Buffers, how: Mapping[str, bool], told: Callable[[int], object]) -> None:
         """Let the worker have what was measured, and see what the tree shows of it."""
         identities = [self.info["a"]["identity"], self.info["b"]["identity"]]
         params = {"identities": identities, "refresh": bool(how.get("refresh"))}
+        self._hand_on("numbers", params, measured, told)
+
+    def _hand_on(self, name: str, params: Mapping[str, Any], measured: Buffers, told: Callable[[int], object]) -> None:
+        def failed(failure: Body) -> None:
+            told(0)
 
         def answered(body: Body, buffers: Buffers) -> None:
             self._take_answer(body, buffers)
@@ -330,10 +340,10 @@ class ComparisonSession(ShownTree):
         self.jobs.run(
             "",
             lambda done, failed, progressed: self._worker.request(
-                "numbers", params, done, failed, progressed, buffers=measured
+                name, params, done, failed, progressed, buffers=measured
             ),
             answered,
-            lambda failure: told(0),
+            failed,
             background=True,
         )
 
@@ -349,7 +359,7 @@ class ComparisonSession(ShownTree):
 
     def _keep_numbers(self, body: Body, buffers: Buffers) -> None:
         self.told = {**self.told, **{name: body[name] for name in TOLD}}
-        self.numbers = {name: buffers[name] for name in ("status", "change", "cosine")}
+        self.numbers = {name: buffers[name] for name in ("status", "change", "cosine", "bounds")}
 
     def _surveyed(self) -> None:
         if self.watch.known.state == "done":
@@ -363,6 +373,25 @@ class ComparisonSession(ShownTree):
             self._show_sheet(body, buffers)
         else:
             self._take_answer(body, buffers)
+        if self.is_over:
+            self._ask_norms()
+
+    def _ask_norms(self) -> None:
+        """All pairs are compared: see whether norms of identical ones are missing in a module that changed."""
+
+        def answered(body: Body, buffers: Buffers) -> None:
+            if int(body["n"]):
+                asked_for = self.watch.was_asked_for
+                self.norms.begin(self.info["b"], buffers, int(body["nbytes"]), asked_for=asked_for)
+            else:
+                self._take_norms({}, {}, lambda known: None)
+
+        self.ask("unknown", {}, answered, lane="unknown")
+
+    def _take_norms(self, measured: Buffers, how: Mapping[str, bool], told: Callable[[int], object]) -> None:
+        """Let the worker have norms of identical pairs."""
+        params = {"identity": self.info["b"]["identity"], "refresh": bool(how.get("refresh")), "keep": how.get("keep")}
+        self._hand_on("norms", params, measured, told)
 
     def _chosen(self) -> list[int]:
         return [self.selected] if self.selected >= 0 else []
@@ -376,6 +405,8 @@ class ComparisonSession(ShownTree):
         if self.state == "open":
             self.ask("where", {}, self.where_changed.emit, lane="where")
             self.request_map()
+            if self.facts.get("kind") == "module":  # it is told in sums, of which there are more now
+                self._request_facts()
 
     def request_map(self) -> None:
         """The differences of the rows that are visible, in as many parts as there are pixels."""
@@ -411,7 +442,8 @@ class ComparisonSession(ShownTree):
     @property
     def is_settled(self) -> bool:
         """Whether all that will be compared by itself is."""
-        measuring = self.watch.known.state == "measuring" or self.jobs.busy("fold")
+        measuring = "measuring" in (self.watch.known.state, self.norms.known.state)
+        measuring = measuring or self.jobs.busy("fold") or self.jobs.busy("unknown")
         return self.state == "open" and not measuring
 
     @property
@@ -443,6 +475,7 @@ class ComparisonSession(ShownTree):
             self._pairing.cancel()
         else:
             self.watch.cancel()
+            self.norms.cancel()
 
     def report(self, form: str, done: Callable[[bytes], object]) -> None:
         """What was found so far, in one of the forms of `engine.comparison`."""
@@ -473,22 +506,10 @@ class ComparisonSession(ShownTree):
         self.trouble.emit(failure)
 
     def carry_out(self, recipe: str) -> None:
-        """Compare A as a recipe makes it; what was selected is selected again."""
-        if recipe == self.recipe:
-            return
-        self.recipe = recipe
-        key = str(self.facts.get("key_b") or self.facts.get("key_a") or "")
-        if key and self.selected >= 0:
-            self.opened.connect(lambda: self._reveal_key(key), Qt.ConnectionType.SingleShotConnection)
-        self.open()
-
-    def _reveal_key(self, key: str) -> None:
-        def found(body: Body, buffers: Buffers) -> None:
-            row = next((int(row) for row, name in body["rows"] if name == key), -1)
-            if row >= 0:
-                self.reveal(row)
-
-        self.ask("find", {"text": key, "limit": 100}, found, lane="find")
+        """Compare A as a recipe makes it; what is shown and selected stays."""
+        if recipe != self.recipe:
+            self.recipe = recipe
+            self.open()
 
     def close(self) -> None:
         """End the worker; nothing is heard of this comparison any more."""
@@ -496,6 +517,7 @@ class ComparisonSession(ShownTree):
         self.disk.stop()
         self._ask_whole.stop()
         self.watch.stop()
+        self.norms.stop()
         self.jobs.close()
         QTimer.singleShot(0, self.deleteLater)
         self._worker.stop(wait=False)

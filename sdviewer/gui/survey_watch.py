@@ -107,6 +107,7 @@ class _Share:
 
     number: int
     worker: Worker
+    lanes: str = "survey"
     busy: bool = False
     begun: bool = False
     done: bool = False
@@ -120,7 +121,7 @@ class _Share:
     @property
     def lane(self) -> str:
         """Where its answers are waited for."""
-        return f"survey {self.number}"
+        return f"{self.lanes} {self.number}"
 
     def take(self, body: Body) -> None:
         """It answered."""
@@ -143,6 +144,7 @@ class SurveyWatch(QObject):
     job_changed = Signal(str, float)
 
     service = "survey"
+    lanes = "survey"
     nothing = Surveyed()
     """What is known before anything is."""
 
@@ -172,6 +174,11 @@ class SurveyWatch(QObject):
         if self.known.state == "done":
             return "All tensors are measured."
         return "The tensors are being measured." if self.known.state == "measuring" else ""
+
+    @property
+    def was_asked_for(self) -> bool:
+        """Whether somebody wanted all measured, however long it takes."""
+        return self._asked_for
 
     def forget(self) -> None:
         """The file is read anew."""
@@ -256,7 +263,7 @@ class SurveyWatch(QObject):
         if not self._shares:
             several = min(self._nbytes, MOST_SHARES * BYTES_A_SHARE) // BYTES_A_SHARE
             number = max(1, min(several, MOST_SHARES, os.cpu_count() or 1))
-            self._shares = [_Share(at, Worker(self.service)) for at in range(number)]
+            self._shares = [_Share(at, Worker(self.service), self.lanes) for at in range(number)]
         for share in self._shares:
             asked = {**self._files(), "share": share.number, "shares": len(self._shares)}
             self._request(share, "begin", asked, self.measured())

@@ -14,12 +14,21 @@ import torch
 from sdviewer.core.aligned import CHILDREN, FOLD
 from sdviewer.core.progress import no_progress
 from sdviewer.engine.comparison import Comparison
+from sdviewer.engine.document import Document
 from sdviewer.engine.frames import Answer
-from sdviewer.engine.pair_numbers import WORDS
+from sdviewer.engine.measuring import measure
+from sdviewer.engine.pair_numbers import AT_MOST, EXACT, SO_FAR, WORDS
 from sdviewer.engine.pair_survey import PairSurvey
+from sdviewer.engine.survey import Survey
 from sdviewer.errors import NoMatch, SDViewerError, UsageError
 
 Tensors = dict[str, torch.Tensor]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("HOME", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.setenv(name, str(tmp_path / "cache"))
 
 
 def model(blocks: int = 5) -> Tensors:
@@ -46,14 +55,29 @@ class Compared:
     def ask(self, name: str, **params: Any) -> Answer:
         return self.service.requests[name](params, no_progress)
 
-    def measure(self, identities: list[dict[str, int]] | None = None) -> Answer:
+    def measure(self, identities: list[dict[str, int]] | None = None, recipe: str = "") -> Answer:
         """Let all pairs be measured, and hand the numbers on as those of files with these identities."""
         survey = PairSurvey()
         sides = {side: {name: self.opened.body[side][name] for name in ("path", "identity")} for side in "ab"}
-        survey.begin({**sides, "pairs": memoryview(self.opened.buffers["pairs"])}, no_progress)
+        sides["a"]["recipe"] = recipe
+        pairs = {name: memoryview(self.opened.buffers[name]) for name in ("pairs", "measured")}
+        survey.begin({**sides, **pairs}, no_progress)
         found = survey.measure({"first": [], "seconds": 60, "most": 1 << 40}, no_progress)
         own = [self.opened.body[side]["identity"] for side in "ab"]
         return self.ask("numbers", identities=identities or own, refresh=True, **found.buffers)
+
+    def measure_norms(self) -> Answer:
+        """Let the norms that are unknown be measured, and hand them on."""
+        b = {name: self.opened.body["b"][name] for name in ("path", "identity")}
+        survey = Survey()
+        survey.begin({**b, "measured": memoryview(self.ask("unknown").buffers["measured"])}, no_progress)
+        found = survey.measure({"first": [], "seconds": 60, "most": 1 << 40}, no_progress)
+        return self.ask("norms", identity=b["identity"], **found.buffers)
+
+    def module(self, key: str) -> int:
+        """The row of a module."""
+        tree = self.service.tree
+        return next(row for row in range(len(tree)) if tree.key_a[row] == key and tree.leaf[row] < 0)
 
     def keys(self, answer: Answer) -> list[str]:
         tree = self.service.tree
@@ -117,6 +141,100 @@ def test_that_a_module_sums_up_what_changed_below_it(tmp_path: Path) -> None:
     assert WORDS[codes[other]] == "identical"
     blocks = next(row for row in range(len(tree)) if tree.key_a[row] == "blocks")
     assert WORDS[codes[blocks]] == "mixed"
+
+
+def relative(a: Tensors, b: Tensors, prefix: str) -> float:
+    """||b - a|| / ||a|| of all that a module holds, in float64."""
+    keys = [key for key in a if key.startswith(prefix)]
+    one, other = (torch.cat([tensors[key].double().flatten() for key in keys]) for tensors in (a, b))
+    return float((other - one).norm() / one.norm())
+
+
+def test_that_the_change_of_a_module_is_over_all_its_tensors_once_their_norms_are_known(tmp_path: Path) -> None:
+    a, b = model(), model()
+    b["blocks.1.fc.weight"] = b["blocks.1.fc.weight"] * 1.5
+    compared = Compared(tmp_path, a, b)
+    assert compared.opened.buffers["bounds"][compared.module("blocks")] == SO_FAR
+    told = compared.measure()
+    blocks, block, other = (compared.module(key) for key in ("blocks", "blocks.1", "blocks.2"))
+    bounds = told.buffers["bounds"]
+    assert (bounds[blocks], bounds[block], bounds[other]) == (AT_MOST, AT_MOST, EXACT)
+    changes = np.frombuffer(told.buffers["change"], np.float32)
+    assert changes[blocks] == pytest.approx(0.5)
+    # Those beside the blocks are below no module that changed: nobody needs to know their norms.
+    unknown = compared.ask("unknown")
+    assert (unknown.body["n"], bytes(unknown.buffers["measured"]).count(0)) == (9, 9)
+    told = compared.measure_norms()
+    bounds, changes = told.buffers["bounds"], np.frombuffer(told.buffers["change"], np.float32)
+    assert (bounds[blocks], bounds[block]) == (EXACT, EXACT)
+    assert changes[blocks] == pytest.approx(relative(a, b, "blocks."), rel=1e-6)
+    assert changes[block] == pytest.approx(relative(a, b, "blocks.1."), rel=1e-6)
+    assert compared.ask("unknown").body["n"] == 0
+
+
+def test_that_nothing_is_measured_beside_a_comparison_of_equal_files(tmp_path: Path) -> None:
+    compared = Compared(tmp_path, model(), model())
+    compared.measure()
+    assert compared.ask("unknown").body == {"n": 0, "nbytes": 0}
+
+
+def test_that_norms_that_are_kept_of_a_file_are_not_measured_again(tmp_path: Path) -> None:
+    a, b = model(), model()
+    b["blocks.1.fc.weight"] = b["blocks.1.fc.weight"] * 1.5
+    compared = Compared(tmp_path, a, b)
+    document = Document()
+    document.open({"path": compared.paths[0]}, no_progress)
+    columns = measure(document.checkpoint, range(len(document.checkpoint.tensors)))
+    document.file_numbers.put({"indices": np.arange(len(document.checkpoint.tensors)), **columns})
+    document.file_numbers.keep()
+    compared.measure()
+    assert compared.ask("unknown").body["n"] == 0
+    told = compared.ask("norms", identity={})
+    changes = np.frombuffer(told.buffers["change"], np.float32)
+    assert changes[compared.module("blocks")] == pytest.approx(relative(a, b, "blocks."), rel=1e-6)
+
+
+def test_that_a_take_and_its_undo_keep_the_numbers_of_all_other_pairs(tmp_path: Path) -> None:
+    a, b = model(), model()
+    for block in (1, 2):
+        b[f"blocks.{block}.fc.weight"] = b[f"blocks.{block}.fc.weight"] * 1.5
+    compared = Compared(tmp_path, a, b)
+    before = compared.measure()
+    compared.measure_norms()
+    compared.ask("rows", sort="rel_l2", descending=True, chips=["changed"])
+    row = compared.row("blocks.1.fc.weight")
+    step = compared.ask("take", row=row).body["step"]
+    recipe = f'format = "sdviewer-recipe/1"\n[[step]]\nop = "take"\nfrom = {step["from"]!r}\nkeys = {step["keys"]}\n'
+    files = {"a": compared.paths[0], "b": compared.paths[1]}
+    taken = compared.opened = compared.ask("open", **files, recipe=recipe, selected=[row])
+    assert taken.body["to_measure"] == 1
+    assert taken.body["kept"]
+    assert compared.service.shown.chips
+    assert compared.service.tree.key_b[taken.body["selected"][0]] == "blocks.1.fc.weight"
+    after = compared.measure(recipe=recipe)
+    assert after.body["counts"]["identical"] == before.body["counts"]["identical"] + 1
+    changes = np.frombuffer(after.buffers["change"], np.float32)
+    a["blocks.1.fc.weight"] = b["blocks.1.fc.weight"]
+    assert compared.ask("unknown").body["n"] == 1
+    told = compared.measure_norms()
+    changes = np.frombuffer(told.buffers["change"], np.float32)
+    assert changes[compared.module("blocks")] == pytest.approx(relative(a, b, "blocks."), rel=1e-6)
+    undone = compared.ask("open", **files)
+    assert undone.body["to_measure"] == 0
+    assert undone.body["counts"] == before.body["counts"]
+    again = compared.ask("open", **files, recipe=recipe)
+    assert again.body["to_measure"] == 0
+
+
+def test_that_nothing_is_kept_of_a_file_that_is_another_one_now(tmp_path: Path) -> None:
+    compared = Compared(tmp_path, model(), model())
+    compared.measure()
+    changed = model()
+    changed["head.weight"] = changed["head.weight"] + 1
+    torch.save(changed, compared.paths[1])
+    compared.opened = compared.ask("open", a=compared.paths[0], b=compared.paths[1])
+    assert (compared.opened.body["to_measure"], compared.opened.body["kept"]) == (12, False)
+    assert compared.measure().body["counts"]["changed"] == 1
 
 
 def test_that_blocks_that_turn_out_alike_fold_once_they_are_measured(tmp_path: Path) -> None:

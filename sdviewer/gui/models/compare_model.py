@@ -26,8 +26,15 @@ SORT_KEYS: Final = ("name", "shape_a", "status", "name", "shape_b", "rel_l2", "c
 DESCENDING_FIRST: Final = (MARK, CHANGE)
 _ABOUT: Final = {
     MARK: "How both differ",
-    CHANGE: "Norm of the difference over the norm of A; of a module over all that changed in it",
+    CHANGE: "Norm of the difference over the norm of A; of a module over all that is compared in it",
     COSINE: "Cosine of the angle between both",
+}
+BOUNDS: Final = ("", "at most", "so far")
+"""By the codes that the worker has for them (engine.pair_numbers.EXACT and so on)."""
+_OVER: Final = {
+    "": ", over all that is compared below it",
+    "at most": " at most: norms of identical tensors below it are still to be measured",
+    "so far": ", over what is compared below it so far",
 }
 _LONGEST_NAME: Final = 300
 
@@ -71,6 +78,7 @@ class CompareModel(FlatTreeModel):
         self._status: Any = b""
         self._change: Any = b""
         self._cosine: Any = b""
+        self._bounds: Any = b""
 
     # What the worker answered
 
@@ -79,7 +87,7 @@ class CompareModel(FlatTreeModel):
         self.beginResetModel()
         self.sheet = sheet
         self._set_columns(sheet.columns, visible)
-        self._status = self._change = self._cosine = b""
+        self._status = self._change = self._cosine = self._bounds = b""
         self.endResetModel()
 
     def set_numbers(self, buffers: Mapping[str, memoryview], limit: float) -> None:
@@ -88,6 +96,7 @@ class CompareModel(FlatTreeModel):
         self._status = buffers["status"].cast("B")
         self._change = buffers["change"].cast("B").cast("f")
         self._cosine = buffers["cosine"].cast("B").cast("f")
+        self._bounds = buffers["bounds"].cast("B")
 
     # Cells, for the painter and for Qt
 
@@ -142,6 +151,10 @@ class CompareModel(FlatTreeModel):
             return None
         return found
 
+    def bound(self, node: int) -> str:
+        """What the change of a module is as long as not all is measured, a word of `BOUNDS`."""
+        return BOUNDS[self._bounds[node]] if node < len(self._bounds) and self.change(node) else ""
+
     def change_words(self, node: int) -> str:
         """What stands in the column of changes: a number, or why there is none."""
         status, found = self.status(node), self.change(node)
@@ -151,7 +164,7 @@ class CompareModel(FlatTreeModel):
             return status.says
         if found is None:
             return ""
-        return percent(found)
+        return f"≤ {percent(found)}" if self.bound(node) == "at most" else percent(found)
 
     def cosine_words(self, node: int) -> str:
         """The cosine with four decimals, and how far it is from 1 where these would not tell."""
@@ -173,7 +186,8 @@ class CompareModel(FlatTreeModel):
             parts.append(status)
         found = self.change(node)
         if found is not None and self.status(node).name not in ("identical", "shape", "only_a", "only_b"):
-            parts.append(f"relative change {percent(found)}")
+            bound = f"{word} " if (word := self.bound(node)) else ""
+            parts.append(f"relative change {bound}{percent(found)}")
         if shown := self.cosine_words(node):
             parts.append(f"cosine {shown}")
         if self.by_hand(node):
@@ -211,7 +225,7 @@ class CompareModel(FlatTreeModel):
     def _tooltip(self, node: int, column: int) -> str:
         shown = self._display(node, column)
         if column == CHANGE and (found := self.change(node)) is not None:
-            below = "" if self.is_leaf(node) else ", over all that changed below it"
+            below = "" if self.is_leaf(node) else _OVER[self.bound(node)]
             return f"{_ABOUT[CHANGE].partition(';')[0]}: {found:.6g}{below}"
         if column in (NAME_A, NAME_B) and not shown and self.is_gap(node, "a" if column == NAME_A else "b"):
             return "not there"

@@ -211,7 +211,8 @@ class ComparePage(QWidget):
             self.pair.show_pair(facts["pair"])
         else:
             self.pair.forget()
-            self.summary.show_row(facts, self.pairs.model.change(int(facts["row"])))
+            model, node = self.pairs.model, int(facts["row"])
+            self.summary.show_row(facts, model.change(node), model.bound(node))
             self._details.setCurrentWidget(self.summary)
 
     def _show_where(self, body: Body, buffers: Buffers) -> None:

@@ -152,6 +152,8 @@ class PairsPanel(QWidget):
     def _opened(self) -> None:
         self.cards.show_files(self._session.info)
         self._say_matching()
+        if self._session.info["kept"]:  # the same files, with another recipe
+            return
         self._show_order("natural", False)
         self.chips.choose(())
         if self.filter.text():

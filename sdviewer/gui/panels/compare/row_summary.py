@@ -40,8 +40,9 @@ class RowSummary(QWidget):
         column.addWidget(self._card)
         column.addStretch(1)
 
-    def show_row(self, facts: Body, change: float | None) -> None:
-        """Tell a module or a value (FACTS of engine.comparison); `change` is the relative one of a module."""
+    def show_row(self, facts: Body, change: float | None, bound: str) -> None:
+        """Tell a module or a value (FACTS of engine.comparison); `change` is the relative one of a module, and `bound`
+        what it is as long as not all is measured."""
         self.path.show_path({"path": facts["path"], "name": facts["name"], "row": facts["row"]})
         self._clear()
         if facts["values"] is not None:
@@ -49,7 +50,8 @@ class RowSummary(QWidget):
             return
         parts = [text.plural(int(facts["leaves"]), "pair")]
         if change is not None:
-            parts.append(f"together changed by {percent(change)}" if change else "no value changed")
+            by = f"{bound} {percent(change)}" if bound == "at most" else f"{percent(change)} {bound}".rstrip()
+            parts.append(f"together changed by {by}" if change else "no value changed")
         self.words.setText(" · ".join(parts))
         for row, (name, n) in enumerate(sorted(facts["counts"].items(), key=lambda item: -item[1])):
             status = BY_NAME[name]
