@@ -71,7 +71,6 @@ import numpy as np
 from sdviewer.core import aligned, text
 from sdviewer.core.aligned import AlignedTree, Side, align
 from sdviewer.core.aligned_rows import AlignedRows
-from sdviewer.core.checkpoint import Identity
 from sdviewer.core.depth import Series, find_series
 from sdviewer.core.paths import dotted
 from sdviewer.core.progress import Progress
@@ -92,7 +91,6 @@ from sdviewer.engine.pair_numbers import (
     RowNumbers,
 )
 from sdviewer.engine.row_requests import change_rows
-from sdviewer.engine.tree_numbers import FileNumbers
 from sdviewer.errors import UsageError
 from sdviewer.stats.pair_table import CASTS, COLUMNS, PairTable
 from sdviewer.stats.table import KNOWN, NOT_YET
@@ -176,15 +174,11 @@ class Comparison:
     def open(self, params: Params, progress: Progress) -> Answer:
         """Read both headers, pair up; of the same files as before, with another recipe, what was measured is kept."""
         before, kept = self._shown, self._kept(params)
-        files = [document.file_numbers for document in (self._a, self._b)] if before is not None else []
+        opened = [document.checkpoint for document in (self._a, self._b)] if before is not None else []
         self._shown = None
         self._a.read(params["a"], params.get("recipe", ""), _half(progress, 0))
         self._b.read(params["b"], "", _half(progress, 1))
-        now = [document.file_numbers for document in (self._a, self._b)]
-        if [_identities(file) for file in files] == [_identities(file) for file in now]:
-            for file, old in zip(now, files, strict=True):
-                file.adopt(old)
-        else:
+        if not opened or opened[0] is not self._a.checkpoint or opened[1] is not self._b.checkpoint:
             before, kept, self._numbers, self._measured = None, (-1, -1), None, MeasuredPairs()
         return self._pair_up(params, Ignored(**params.get("ignored", {})), before, kept, progress)
 
@@ -741,13 +735,6 @@ def _common_end(a: str, b: str) -> int:
     """How many components two keys have in common at their ends."""
     parts = zip(reversed(a.split(".")), reversed(b.split(".")), strict=False)
     return next((n for n, (x, y) in enumerate(parts) if x != y), min(a.count("."), b.count(".")) + 1)
-
-
-def _identities(file: FileNumbers) -> tuple[str, dict[str, Identity]]:
-    """What tells whether a checkpoint is the one that was open before."""
-    checkpoint = file.checkpoint
-    shards = {name: shard.identity for name, shard in checkpoint.shards.items()}
-    return checkpoint.path, {"": checkpoint.identity, **shards}
 
 
 def _rows_of(tree: AlignedTree, tensors: tuple[int, int]) -> list[int]:

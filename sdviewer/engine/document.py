@@ -295,8 +295,13 @@ class Document:
         return Answer({**answer.body, "info": self._info()}, answer.buffers)
 
     def read(self, path: str, recipe: str, progress: Progress) -> None:
-        """Read the header and carry a recipe out; there is no tree, for somebody who has one of his own."""
-        self._read(path, progress)
+        """Read the header and carry a recipe out; there is no tree, for somebody who has one of his own.
+
+        What is open already and unchanged is not read again: `checkpoint` and `file_numbers` stay the same objects.
+        """
+        known = self._checkpoint
+        if known is None or known.path != path or self._watch.look()["state"] != "same":
+            self._read(path, progress)
         self._carry_out(recipe, strict=True)
 
     def _read(self, path: str, progress: Progress) -> None:

@@ -95,11 +95,6 @@ class FileNumbers:
             kept["state"][~kept.known()] = 0
             self.table, self.begun, self._marks = kept, True, None
 
-    def adopt(self, before: FileNumbers) -> None:
-        """Take what was measured of this very file, unchanged, before it was read again."""
-        if before.begun:
-            self.table, self.begun, self._marks = before.table, True, None
-
     def keep(self) -> None:
         """Let the next one who opens this file have what was measured."""
         from sdviewer.engine.statistics_store import identity_of, save

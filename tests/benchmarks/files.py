@@ -11,10 +11,18 @@ import sys
 from collections import OrderedDict
 import torch
 path, what = sys.argv[1], sys.argv[2]
-if what == "many":
+if what.startswith("many"):
     names = ("attn.qkv.weight", "attn.qkv.bias", "norm.weight", "norm.bias")
     tensors = OrderedDict((f"module.layers.{i // 4}.{names[i % 4]}", torch.full((2 + i % 4,), float(i)))
                           for i in range(100_000))
+    if what == "many changed":
+        keys = list(tensors)
+        for i in range(5_000, 100_000, 7):
+            tensors[keys[i]] = tensors[keys[i]] * (1 + i / 1e6)
+        for i in range(9_001, 100_000, 20_000):
+            tensors[keys[i]] = torch.ones(9)
+            del tensors[keys[i + 2]]
+        tensors |= {f"module.head.{i}.weight": torch.ones(3) for i in range(50)}
     torch.save({"state_dict": tensors, "epoch": 3}, path)
 elif what.startswith("run "):
     import os
@@ -64,6 +72,11 @@ else:
 def many_tensors(folder: Path) -> Path:
     """A torch zip of 100,000 small tensors under `state_dict`."""
     return _made(folder / "many.pth", "many")
+
+
+def many_changed(folder: Path) -> Path:
+    """The same keys, every seventh tensor changed from the 5,000th on, a few of other shapes, gone or new."""
+    return _made(folder / "many_changed.pth", "many changed")
 
 
 def distributed(folder: Path) -> Path:
