@@ -33,6 +33,7 @@ class AlignedRows(RowState):
         self.statuses: bytes = bytes(len(tree))
         self.filter = ""
         self.chips: frozenset[int] = frozenset()
+        self.renamed = False
         self.hidden: frozenset[int] = frozenset()
         self.keys: Callable[[str, bool], Sequence[Any]] = lambda column, descending: [None] * len(tree)
         self._sides = ((a, tree.side(False)), (b, tree.side(True)))
@@ -91,9 +92,11 @@ class AlignedRows(RowState):
         """
         return self._matching(_parsed(text)) if text.strip() else []
 
-    def set_chips(self, statuses: Collection[int]) -> None:
-        """Show only leaves with one of these statuses; none shows all."""
+    def set_chips(self, statuses: Collection[int], *, renamed: bool = False) -> None:
+        """Show only leaves with one of these statuses, none: with any, and of these only those whose key in B is
+        another one where `renamed` says so."""
         self.chips = frozenset(statuses)
+        self.renamed = renamed
         self._look()
 
     def set_hidden(self, statuses: Collection[int]) -> None:
@@ -160,7 +163,7 @@ class AlignedRows(RowState):
 
     def filter_like(self, old: AlignedRows) -> None:
         """Take over what `old` was filtered and sorted by."""
-        self.chips, self.hidden = old.chips, old.hidden
+        self.chips, self.renamed, self.hidden = old.chips, old.renamed, old.hidden
         self.set_sort(old.sort, old.descending)
         self.set_filter(old.filter)
 
@@ -212,7 +215,7 @@ class AlignedRows(RowState):
         return -1
 
     def _is_filtered(self) -> bool:
-        return self._found is not None or bool(self.chips)
+        return self._found is not None or bool(self.chips) or self.renamed
 
     def _marks(self) -> bytearray | None:
         return self._shown
@@ -222,13 +225,15 @@ class AlignedRows(RowState):
 
     def _look(self) -> None:
         """Find out which rows are shown."""
-        if self._found is None and not self.chips and not self.hidden:
+        if not self._is_filtered() and not self.hidden:
             self._shown = None
             return
         tree, statuses = self.tree, self.statuses
         leaves: Iterable[int] = self._found if self._found is not None else _leaves(tree)
         if self.chips:
             leaves = [row for row in leaves if statuses[row] in self.chips]
+        if self.renamed:
+            leaves = [row for row in leaves if tree.key_a[row] and tree.key_b[row] not in ("", tree.key_a[row])]
         if self.hidden:
             leaves = [row for row in leaves if statuses[row] not in self.hidden]
         self._shown = self._leading_to(leaves)

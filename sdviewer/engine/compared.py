@@ -6,6 +6,7 @@ a state dict has no counterpart for is told, and not shown as thousands of rows.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -49,7 +50,8 @@ class Compared:
     """All pairs: their tensors by index (-1: a gap), what paired them, what the headers tell of them.
 
     `leaves` are the rows at the bottom of the aligned tree; leaf i is pair i as long as it is a tensor. `roles` has for
-    each group the role of its state dicts. `alone_a` and `alone_b` are the state dicts that nothing is compared with.
+    each group the role of its state dicts. `renamed`: how many have another key in B, by what
+    paired them. `alone_a` and `alone_b` are the state dicts that nothing is compared with.
     """
 
     groups: list[Group] = field(default_factory=list)
@@ -61,7 +63,7 @@ class Compared:
     statuses: list[str] = field(default_factory=list)
     values: list[ValueDifference] = field(default_factory=list)
     match: Match | None = None
-    renamed: int = 0
+    renamed: Counter[By] = field(default_factory=Counter)
     exchanges: list[Exchange] = field(default_factory=list)
     chosen_a: int = -1
     chosen_b: int = -1
@@ -158,7 +160,7 @@ def _add_group(
         one = _side(side_a, i) if i >= 0 else None
         other = _side(side_b, j) if j >= 0 else None
         status = "only_b" if one is None else "only_a" if other is None else _status(side_a, i, side_b, j)
-        made.renamed += one is not None and other is not None and one.key != other.key
+        made.renamed[by] += one is not None and other is not None and one.key != other.key
         pair = len(made.by)
         made.leaves.append(Leaf(group, one, other, pair, status in ("", "dtype"), by == "hand"))
         made.tensors_a.append(side_a.tensors[i] if i >= 0 else -1)

@@ -8,14 +8,14 @@ number of the sheet, "sheet", and translate `selected`; a question about rows of
               "match"?: "key" | "prefix" | "auto", "hand"?, "broken"?: [[tensor of A, tensor of B]], "ignored"?:
               IGNORED, "selected"?: [row] of the sheet before, where the same files are open already}
               -> SHEET and {"a": CARD, "b": CARD, "one": whether both are one file, in words, "match", "exchanges":
-              [[prefix in A, prefix in B]], "renamed": n pairs of other names, "alone": [text, text] what of each side
-              nothing is compared with, "kept": whether filter, chips and order are as before, as the same files were
-              open}; buffers: those of SHEET, "pairs" (int32, tensor of A, of B, pair by
-              pair) and "measured" (uint8, whether a pair is measured or need not be)
+              [[prefix in A, prefix in B]], "renamed": {by: n pairs of other names}, "alone": [text, text] what of each
+              side nothing is compared with, "kept": whether filter, chips and order are as before, as the same files
+              were open}; buffers: those of SHEET, "pairs" (int32, tensor of A, of B, pair by pair) and "measured"
+              (uint8, whether a pair is measured or need not be)
     match     {"match", "hand", "broken", "state_dict_a", "state_dict_b", "selected"} -> as open, of the files as opened
     fold      {"selected": [row]} -> SHEET: blocks that turned out alike are folded, others are not any more
     rows      {"toggle"?, "expand"?, "collapse"?, "subtree"?, "all"?, "filter"?, "sort"?, "descending"?, "reveal"?: row,
-              as those of a document; "chips"?: [status], shown alone; "hide"?: hide what is alike}
+              as those of a document; "chips"?: [status | "renamed"], shown alone; "hide"?: hide what is alike}
               -> {"matched": n pairs shown | null, "filter_error"}; buffers: "visible" (int32 rows), "flags" (all rows)
     step      {"row": row | -1, "forwards": bool} -> as rows and {"row": the next difference, -1: there is none}
     numbers   buffers: "indices" and columns of `stats.pair_table`; {"identities": [of A, of B], "refresh": bool}
@@ -215,7 +215,7 @@ class Comparison:
             "one": self._one(),
             "match": compared.match,
             "exchanges": [[exchange.a, exchange.b] for exchange in compared.exchanges],
-            "renamed": compared.renamed,
+            "renamed": {by: n for by, n in compared.renamed.items() if n},
             "alone": [told(self._a, compared.alone_a), told(self._b, compared.alone_b)],
             "kept": before is not None,
         }
@@ -342,7 +342,8 @@ class Comparison:
         self._check(params)
         shown = self.shown
         if "chips" in params:
-            shown.set_chips([CODES[word] for word in params["chips"]])
+            chips = [word for word in params["chips"] if word != "renamed"]
+            shown.set_chips([CODES[word] for word in chips], renamed=len(chips) < len(params["chips"]))
         if "hide" in params:
             shown.set_hidden(ALIKE if params["hide"] else ())
         error = change_rows(shown, params)

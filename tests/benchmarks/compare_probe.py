@@ -3,8 +3,8 @@
     python tests/benchmarks/compare_probe.py MANY CHANGED
 
 Both have 100,000 keys. A heartbeat runs (`window_probe`) while the comparison is made a tab and opened, while its pairs
-are measured under scrolling, while it is filtered, a chip shows its pairs alone, one steps from difference
-to difference, what is alike is hidden, rows are sorted, a row is selected, a subtree of B is taken into A and that is undone.
+are measured under scrolling, while it is filtered, a chip shows its pairs alone, one steps from difference to
+difference, what is alike is hidden, rows are sorted and selected, a subtree of B is taken into A and that is undone.
 """
 
 from __future__ import annotations

@@ -297,6 +297,12 @@ def test_that_equal_contents_are_paired_under_other_names_where_that_is_asked_fo
     assert paired.body["counts"]["only_a"] == paired.body["counts"]["only_b"] == 0
     facts = compared.facts("neck.kernel")
     assert (facts["key_a"], facts["by"]) == ("head.weight", "content")
+    assert paired.body["renamed"] == {"content": 1}
+    shown = compared.ask("rows", chips=["renamed"])
+    assert (shown.body["matched"], compared.keys(shown)) == (1, ["head.weight"])
+    compared.measure()
+    assert compared.ask("rows", chips=["renamed", "changed"]).body["matched"] == 0
+    assert compared.ask("rows", chips=[]).body["matched"] is None
 
 
 @pytest.mark.parametrize("form", ["json", "csv", "lines", "markdown", "html"])

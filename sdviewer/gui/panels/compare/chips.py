@@ -1,4 +1,4 @@
-"""How many pairs have which status; a click shows only those."""
+"""How many pairs have which status, and how many another name in B; a click shows only those."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QWidget
 from sdviewer.core import text
 from sdviewer.gui.flow import FlowLayout
 from sdviewer.gui.models.compare_model import BY_NAME
+from sdviewer.gui.plain import plain_tip
 from sdviewer.gui.widgets import Chip
 
 TITLES: Final[Mapping[str, str]] = {
@@ -24,14 +25,23 @@ TITLES: Final[Mapping[str, str]] = {
     "value": "Values",
     "ignored": "Ignored",
     "unreadable": "Unreadable",
+    "renamed": "Renamed",
 }
+"""Those that are renamed have a status too: with chips of both kinds what is shown is both."""
+ICONS: Final[Mapping[str, str]] = {"renamed": "rename"}
+BY: Final[Mapping[str, str]] = {
+    "prefix": "after an exchange of prefixes",
+    "content": "by equal content",
+    "hand": "by hand",
+}
+"""In words what paired tensors of different names."""
 TONES: Final[Mapping[str, str]] = {"shape": "shape", "only_a": "a", "only_b": "b", "unreadable": "shape"}
 ALWAYS: Final = ("changed", "identical")
 ROOM_FOR_ALL_DIGITS: Final = 10_000
 
 
 class StatusChips(QWidget):
-    """`chosen` tells the statuses that are to be shown alone, none for all."""
+    """`chosen` tells what is to be shown alone, by the names of `TITLES`; none for all."""
 
     chosen = Signal(object)
 
@@ -46,7 +56,7 @@ class StatusChips(QWidget):
         row.addWidget(self.all)
         self.chips: dict[str, Chip] = {}
         for name, title in TITLES.items():
-            chip = self.chips[name] = Chip(title, TONES.get(name, ""), BY_NAME[name].icon)
+            chip = self.chips[name] = Chip(title, TONES.get(name, ""), ICONS.get(name) or BY_NAME[name].icon)
             chip.setCheckable(True)
             chip.clicked.connect(self._clicked)
             chip.setVisible(name in ALWAYS)
@@ -62,6 +72,11 @@ class StatusChips(QWidget):
                 chip.setText(words)
                 chip.setAccessibleName(f"{TITLES[name]}, {text.plural(n, 'value' if name == 'value' else 'pair')}")
             chip.setVisible(bool(n) or name in ALWAYS or chip.isChecked())
+
+    def show_renamed(self, by: Mapping[str, int]) -> None:
+        """Say what paired those of different names."""
+        lines = [f"{text.plural(n, 'pair')} {BY[name]}" for name, n in by.items() if name in BY]
+        self.chips["renamed"].setToolTip(plain_tip("\n".join(["Another name in B", *lines])))
 
     def _number(self, n: int) -> str:
         return text.count(n) if n < 100 * ROOM_FOR_ALL_DIGITS else text.short_count(n)

@@ -216,7 +216,9 @@ class PairsPanel(QWidget):
         told = self._session.told
         self.model.set_numbers(self._session.numbers, float(told["limit"]))
         self.view.viewport().update()
-        self.chips.show_counts({**told["counts"], "value": int(told["values"])}, int(told["pairs"]))
+        renamed = sum(self._session.info["renamed"].values())
+        counts = {**told["counts"], "value": int(told["values"]), "renamed": renamed}
+        self.chips.show_counts(counts, int(told["pairs"]))
         self._say_place()
 
     def _show_map(self, buffers: Buffers) -> None:
@@ -395,8 +397,10 @@ class PairsPanel(QWidget):
         lines = [
             f"{text.visible(a, 80) or 'nothing'} in A is {text.visible(b, 80) or 'nothing'} in B" for a, b in exchanges
         ]
-        if renamed := int(info.get("renamed") or 0):
-            lines.append(f"{text.plural(renamed, 'pair')} of different names")
+        renamed = info.get("renamed") or {}
+        if renamed:
+            lines.append(f"{text.plural(sum(renamed.values()), 'pair')} of different names")
+        self.chips.show_renamed(renamed)
         self.matching.setToolTip(plain_tip("\n".join(["How pairs are made, what is ignored", *lines])))
 
     def changeEvent(self, event: QEvent) -> None:
