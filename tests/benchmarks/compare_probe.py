@@ -30,7 +30,7 @@ def until_settled(session: ComparisonSession) -> None:
 
 def main(many: str, changed: str) -> None:
     """Drive the window, print the gaps."""
-    _app, window, pool = empty_window()
+    _app, window, _pool = empty_window()
     beat = Heartbeat()
     beat.phase = "compare, tab made and opened"
     page = window.comparisons.compare(many, changed)

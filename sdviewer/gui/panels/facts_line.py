@@ -13,9 +13,13 @@ _LEFT = int(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter | Qt.Text
 
 
 class FactsLine(QWidget):
-    """Short facts with dots between; the shape in the fixed font. What does not fit is cut from the right."""
+    """Short facts with dots between; the shape in the fixed font. What does not fit is cut from the right.
+
+    Of the last one some letters are in sight; where there is no room for them an ellipsis stands for it.
+    """
 
     _gap = 9
+    _least = 48
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,6 +42,10 @@ class FactsLine(QWidget):
         for i, (shown, mono) in enumerate(self._words):
             if i:
                 painter.setFont(resources.font())
+                whole = painter.fontMetrics().horizontalAdvance(f"·{shown}") + self._gap
+                if end - x < min(whole, self._least):
+                    painter.drawText(QRect(x, 0, end - x, self.height()), _LEFT, "…")
+                    return
                 painter.drawText(QRect(x, 0, end - x, self.height()), _LEFT, "·")
                 x += painter.fontMetrics().horizontalAdvance("·") + self._gap
             painter.setFont(resources.font(resources.NOTE, mono=True) if mono else resources.font())

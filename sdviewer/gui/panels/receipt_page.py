@@ -98,10 +98,15 @@ class ReceiptPage(QScrollArea):
         words.setSpacing(2)
         words.addWidget(widgets.label("Saved and read back", "heading"))
         path = Path(output)
-        facts = [text.visible(path.name, 80), text.visible(str(path.parent), 120), text.size(int(receipt["size"]))]
-        facts.append(container_words(str(receipt["container"])))
-        facts.append(f"written in {text.seconds(float(receipt['seconds_writing']))}")
-        facts.append(f"checked in {text.seconds(float(receipt['seconds_verifying']))}")
+        where = [text.visible(path.name, 80), text.visible(str(path.parent), 120)]
+        facts = [
+            text.size(int(receipt["size"])),
+            container_words(str(receipt["container"])),
+            f"written in {text.seconds(float(receipt['seconds_writing']))}",
+            f"checked in {text.seconds(float(receipt['seconds_verifying']))}",
+        ]
+        # A long path gives way in its midst, and takes none of what is said of the copy with it.
+        words.addWidget(Elided("   ·   ".join(where), "second", Qt.TextElideMode.ElideMiddle))
         words.addWidget(Elided("   ·   ".join(facts), "second"))
         row.addLayout(words, 1)
         for name, icon, act, primary in (

@@ -13,10 +13,14 @@ from sdviewer.core import text
 from sdviewer.gui import widgets
 from sdviewer.gui.comparison import ComparisonSession
 from sdviewer.gui.jobs import Body, Buffers
+from sdviewer.gui.models.compare_model import CompareModel
 from sdviewer.gui.panels.banner import Banner
+from sdviewer.gui.panels.compare.cards import FileCards
+from sdviewer.gui.panels.compare.chips import StatusChips
 from sdviewer.gui.panels.compare.pair_page import PairPage
 from sdviewer.gui.panels.compare.pairs_panel import PairsPanel
 from sdviewer.gui.panels.compare.row_summary import RowSummary
+from sdviewer.gui.panels.compare.tree import AlignedView
 from sdviewer.gui.panels.compare.where_card import WhereCard
 from sdviewer.gui.panels.document_page import FailedPage, OpeningPage
 from sdviewer.gui.panels.status_bar import CONTAINERS
@@ -56,7 +60,10 @@ class ComparePage(QWidget):
         column.addWidget(self.banner)
         column.addWidget(self._stack, 1)
         self._told_one = False
-        self._steps: list[Callable[[], object]] = [lambda: self.pairs, lambda: self.where, lambda: self.pair]
+        self._steps: list[Callable[[], object]] = [
+            *(lambda: self._cards, lambda: self._chips, lambda: self._view, lambda: self.pairs),
+            *(self._show_pairs, lambda: self.where, lambda: self.pair),
+        ]
         self._connect()
 
     # Made one a turn of the event loop: all at once would stall the window
@@ -71,11 +78,25 @@ class ComparePage(QWidget):
             self.built.emit()
 
     @cached_property
+    def _cards(self) -> FileCards:
+        return FileCards(self.session)
+
+    @cached_property
+    def _chips(self) -> StatusChips:
+        return StatusChips()
+
+    @cached_property
+    def _view(self) -> AlignedView:
+        return AlignedView(CompareModel(self))
+
+    def _show_pairs(self) -> None:
+        widgets.polish(self.pairs)
+        self.splitter.insertWidget(0, self.pairs)
+
+    @cached_property
     def pairs(self) -> PairsPanel:
         """Both trees."""
-        made = PairsPanel(self.session)
-        widgets.polish(made)
-        self.splitter.insertWidget(0, made)
+        made = PairsPanel(self.session, self._cards, self._chips, self._view)
         made.cards.file_chosen.connect(self.file_chosen)
         made.cards.other_requested.connect(self.other_requested)
         made.menu_requested.connect(self.menu_requested)

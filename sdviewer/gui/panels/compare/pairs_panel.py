@@ -59,15 +59,14 @@ class PairsPanel(QWidget):
 
     menu_requested = Signal(QPoint)
 
-    def __init__(self, session: ComparisonSession) -> None:
+    def __init__(self, session: ComparisonSession, cards: FileCards, chips: StatusChips, view: AlignedView) -> None:
+        """Its parts are made before: all in one turn of the event loop would stall the window."""
         super().__init__()
         self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
         self._session = session
-        self.model = CompareModel(self)
-        self.view = AlignedView(self.model)
+        self.cards, self.chips, self.view = cards, chips, view
+        self.model = view.rows
         self.map = DifferenceMap()
-        self.cards = FileCards(session)
-        self.chips = StatusChips()
         self.filter = Field("Filter both sides", "filter")
         self.filter.setAccessibleName("Filter both sides")
         self.filter.setToolTip(plain_tip(FILTER_HELP))

@@ -171,6 +171,7 @@ class AlignedView(FlatTreeView):
     copy_requested = Signal()
 
     def __init__(self, model: CompareModel) -> None:
+        self.rows = model
         self.painter = AlignedPainter(model)
         super().__init__(model, self.painter)
         self.setAccessibleName("Both trees, aligned")
