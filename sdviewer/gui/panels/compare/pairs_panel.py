@@ -18,7 +18,6 @@ from sdviewer.gui import resources, widgets
 from sdviewer.gui.comparison import ComparisonSession
 from sdviewer.gui.jobs import Buffers
 from sdviewer.gui.models import compare_model
-from sdviewer.gui.models.compare_model import CompareModel
 from sdviewer.gui.panels.compare.cards import FileCards
 from sdviewer.gui.panels.compare.chips import StatusChips
 from sdviewer.gui.panels.compare.difference_map import DifferenceMap
