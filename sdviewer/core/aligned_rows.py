@@ -66,13 +66,6 @@ class AlignedRows(RowState):
                 self.set_hidden(())
         self.open_to(*rows)
 
-    def open_to(self, *rows: int) -> None:
-        """Expand what is above some rows; one that is filtered away stays so."""
-        state = self._state()
-        for row in rows:
-            for above in self.tree.ancestors(row):
-                state[above] = 1
-
     def set_filter(self, text: str) -> None:
         """Show only the leaves that match on either side, and what leads to them; "" shows all again.
 
@@ -141,14 +134,12 @@ class AlignedRows(RowState):
             if is_open and (place := self._place_of(old.tree, row, row_of)) >= 0:
                 self.expanded[place] = 1
         self.filter_like(old)
-        state = self._state()
         places = []
         for row in selected:
             place = self._place_of(old.tree, row, row_of) if 0 <= row < len(old.tree) else -1
             places.append(place)
             if place >= 0 and all(old._state()[above] for above in old.tree.ancestors(row)):
-                for above in self.tree.ancestors(place):
-                    state[above] = 1
+                self.open_to(place)
         return places
 
     def look_like(self, old: AlignedRows) -> None:

@@ -53,6 +53,13 @@ class RowState:
             end = self._end[row] if subtree else row + 1
             state[row:end] = bytes([value]) * (end - row)
 
+    def open_to(self, *rows: int) -> None:
+        """Expand what is above some rows; one that is filtered away stays so."""
+        state = self._state()
+        for row in rows:
+            while (row := self._parent[row]) >= 0:
+                state[row] = 1
+
     def expand_all(self, value: bool) -> None:
         """Expand or collapse everything."""
         self.set_expanded(list(self._siblings(0, len(self._end))), value, subtree=True)

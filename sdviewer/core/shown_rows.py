@@ -61,10 +61,7 @@ class ShownRows(RowState):
             leads = self._leads_to_match()
             if not all(leads[row] for row in rows):
                 self.set_filter("")
-        state = self._state()
-        for row in rows:
-            for above in self.tree.ancestors(row):
-                state[above] = 1
+        self.open_to(*rows)
 
     def set_filter(self, text: str) -> None:
         """Show only the leaves that match, and what leads to them; "" shows all again.

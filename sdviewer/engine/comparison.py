@@ -91,7 +91,7 @@ from sdviewer.engine.pair_numbers import (
     RowNumbers,
 )
 from sdviewer.engine.row_requests import change_rows
-from sdviewer.errors import UsageError
+from sdviewer.errors import SDViewerError, UsageError
 from sdviewer.stats.pair_table import CASTS, COLUMNS, PairTable
 from sdviewer.stats.table import KNOWN, NOT_YET
 
@@ -176,11 +176,24 @@ class Comparison:
         before, kept = self._shown, self._kept(params)
         opened = [document.checkpoint for document in (self._a, self._b)] if before is not None else []
         self._shown = None
-        self._a.read(params["a"], params.get("recipe", ""), _half(progress, 0))
+        try:
+            self._a.read(params["a"], params.get("recipe", ""), _half(progress, 0))
+        except SDViewerError as error:
+            self._tell_other(params, error, progress)
+            raise
         self._b.read(params["b"], "", _half(progress, 1))
         if not opened or opened[0] is not self._a.checkpoint or opened[1] is not self._b.checkpoint:
             before, kept, self._numbers, self._measured = None, (-1, -1), None, MeasuredPairs()
         return self._pair_up(params, Ignored(**params.get("ignored", {})), before, kept, progress)
+
+    def _tell_other(self, params: Params, error: SDViewerError, progress: Progress) -> None:
+        """Let the error about A say that B cannot be read either, so that nobody mends one and learns of the other."""
+        if error.path == params["a"] != params["b"]:
+            try:
+                self._b.read(params["b"], "", _half(progress, 1))
+            except SDViewerError as other:
+                name = text.visible(Path(params["b"]).name, 120)
+                error.remedy = f"{error.remedy} B, {name}, cannot be read either: {other.message}.".strip()
 
     def match(self, params: Params, progress: Progress) -> Answer:
         """Pair up in another way."""

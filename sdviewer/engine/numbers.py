@@ -173,21 +173,14 @@ def _glance(storage: OpenStorage, source: TensorSource, params: Params, progress
 
 
 def _slice(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
-    found = reduced_slice(
-        storage,
-        source.layout,
-        x=params.get("x"),
-        y=params.get("y"),
-        index=params.get("index"),
-        rows=params["rows"],
-        columns=params["columns"],
-        how=params.get("how", "mean"),
-        window=params.get("window"),
-        limit=params.get("limit"),
-        most=params.get("most"),
-        progress=progress,
-    )
+    found = reduced_slice(storage, source.layout, **_cells(params, "limit"), progress=progress)
     return Answer(found.to_json(), {"shades": found.shades()})
+
+
+def _cells(params: Params, *more: str) -> dict[str, Any]:
+    """What a request says of the part of a slice that it is about, and of the cells wanted of it."""
+    named = ("x", "y", "index", "rows", "columns", "how", "window", "most", *more)
+    return {name: params[name] for name in named if name in params}
 
 
 def _values(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
@@ -250,19 +243,7 @@ def _heads(storage: OpenStorage, source: TensorSource, params: Params, progress:
 
 
 def _slice_table(storage: OpenStorage, source: TensorSource, params: Params, progress: Progress) -> Answer:
-    found = slice_table(
-        storage,
-        source.layout,
-        params["window"],
-        x=params.get("x"),
-        y=params.get("y"),
-        index=params.get("index"),
-        rows=params["rows"],
-        columns=params["columns"],
-        how=params.get("how", "mean"),
-        most=params["most"],
-        progress=progress,
-    )
+    found = slice_table(storage, source.layout, **_cells(params), progress=progress)
     return Answer(found.to_json(), {"lines": found.lines.encode("ascii")})
 
 
@@ -296,20 +277,8 @@ def _checksum(storage: OpenStorage, source: TensorSource, params: Params, progre
 
 def _pair_slice(sides: Mapping[str, Side], params: Params, progress: Progress) -> Answer:
     limits = params.get("limits")
-    found = pair_slice(
-        sides["a"],
-        sides["b"],
-        x=params.get("x"),
-        y=params.get("y"),
-        index=params.get("index"),
-        rows=params["rows"],
-        columns=params["columns"],
-        how=params.get("how", "mean"),
-        window=params.get("window"),
-        limits=None if limits is None else (limits[0], limits[1]),
-        most=params.get("most"),
-        progress=progress,
-    )
+    between = None if limits is None else (limits[0], limits[1])
+    found = pair_slice(sides["a"], sides["b"], **_cells(params), limits=between, progress=progress)
     return Answer(found.to_json(), found.shades())
 
 

@@ -95,6 +95,8 @@ def _show_comparison(window: MainWindow, a: str, b: str, select: str | None) -> 
     row = _pair_of(session, select, loop)
     if row >= 0 and row != session.selected:
         session.reveal(row)
+    elif session.facts and (session.facts["pair"] is None or page.pair.is_finished):
+        return 0  # it stays what was shown from the start: a pair that is drawn, or no pair
     page.pair.finished.connect(lambda: loop.quit() if row < 0 or session.facts.get("row") == row else None)
     loop.exec()
     return 0

@@ -538,3 +538,13 @@ def test_that_other_pairs_keep_numbers_filter_and_selection(tmp_path: Path) -> N
     tree = compared.service.tree
     assert tree.key_b[again.body["selected"][0]] == "neck.kernel"
     assert all("weight" in key for key in compared.keys(again) if key.count(".") > 1)
+
+
+def test_that_two_files_that_cannot_be_read_are_both_told(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("one.pth", "other.pth")]
+    for path in paths:
+        path.write_bytes(b"nothing")
+    with pytest.raises(SDViewerError) as failed:
+        Comparison().open({"a": str(paths[0]), "b": str(paths[1])}, no_progress)
+    assert failed.value.path == str(paths[0])
+    assert "B, other.pth, cannot be read either" in failed.value.remedy

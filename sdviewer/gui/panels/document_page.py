@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import Final
 
 from PySide6.QtCore import QPoint, Qt, QTimer, Signal
-from PySide6.QtWidgets import QHBoxLayout, QProgressBar, QSplitter, QStackedWidget, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QSplitter, QStackedWidget, QVBoxLayout
 
 from sdviewer.core import text
 from sdviewer.gui import widgets
@@ -23,6 +23,7 @@ from sdviewer.gui.panels.export_words import tell_exports
 from sdviewer.gui.panels.file_view import FileView
 from sdviewer.gui.panels.find_panel import EVERYWHERE, FindPanel, Search
 from sdviewer.gui.panels.metadata_panel import MetadataPanel
+from sdviewer.gui.panels.opened_page import OpenedPage
 from sdviewer.gui.panels.overview.page import OverviewPage
 from sdviewer.gui.panels.overview_grid import ORDER
 from sdviewer.gui.panels.problems_panel import ProblemsPanel
@@ -30,17 +31,13 @@ from sdviewer.gui.panels.receipt_page import ReceiptPage
 from sdviewer.gui.panels.recipe_panel import RecipePanel
 from sdviewer.gui.panels.security_panel import SecurityPanel
 from sdviewer.gui.panels.security_words import banner_words, dangerous_calls
-from sdviewer.gui.panels.status_bar import BAR_AFTER, SAY_AFTER
 from sdviewer.gui.panels.structure_panel import StructurePanel
 from sdviewer.gui.panels.tree_panel import TreePanel
 from sdviewer.gui.panels.wording import changed_words, failure_words, sentence
 from sdviewer.gui.session import Session
-from sdviewer.gui.widgets import IconLabel
 from sdviewer.repair.history import Step
 
 TREE_WIDTH = 486
-WORDS: Final = 720
-"""Pixels of the lines of why a file could not be opened."""
 WIDEST_TREE = 0.6
 """Share of the window that the tree takes for its columns."""
 
@@ -50,10 +47,9 @@ VIEWS: Final[Mapping[str, type[FileView]]] = {
 """The views of a whole file, which stand where the details do: a new one is one new file and one word here."""
 
 
-class DocumentPage(QWidget):
+class DocumentPage(OpenedPage):
     """All that is shown of one session."""
 
-    close_requested = Signal()
     built = Signal()
     save_requested = Signal()
     step_edit_requested = Signal(int)
@@ -72,14 +68,12 @@ class DocumentPage(QWidget):
     scale_chosen = Signal(str)
     remembered = Signal(str, str)  # a setting and its value, of the Overview and whether it is in front
     slim_copy_requested = Signal()
-    series_requested = Signal()
 
     def __init__(
         self, session: Session, view: str, scale: str, overview: tuple[str, str, str] = ("tensors", "std", "std")
     ) -> None:
         """`overview`: what comes first, "overview" or "tensors"; what colours the tiles; what is drawn across depth."""
-        super().__init__()
-        self.setObjectName("page")
+        super().__init__(session)
         self.session = session
         self._view, self._scale = view, scale
         self._front, *self._of_overview = overview
@@ -87,11 +81,8 @@ class DocumentPage(QWidget):
         self.bar = DocumentBar()
         self.bar.chosen.connect(self.show_view)
         self.bar.hide()
-        self._opening = OpeningPage(session.name)
         self._left = _splitter(Qt.Orientation.Vertical)
         self.splitter = _splitter(Qt.Orientation.Horizontal)
-        self._stack = QStackedWidget()
-        self._stack.addWidget(self._opening)
         self._stack.addWidget(self.splitter)
         self.splitter.addWidget(widgets.Frame(self._left))
         # The change on disk that the banner tells, the one that somebody dismissed, and the records told as damaged.
@@ -334,21 +325,10 @@ class DocumentPage(QWidget):
         made.compare_requested.connect(self.compare_requested)
         return made
 
-    @cached_property
-    def failed(self) -> FailedPage:
-        """Why the file could not be opened."""
-        made = FailedPage()
-        self._stack.addWidget(made)
-        made.again.clicked.connect(self._open_again)
-        made.close_tab.clicked.connect(self.close_requested)
-        made.series.clicked.connect(self.series_requested)
-        return made
-
     def _connect(self) -> None:
         session = self.session
         session.opened.connect(self._show_document)
         session.open_failed.connect(self._show_failure)
-        session.opening_progressed.connect(self._opening.show_progress)
         session.recipe_changed.connect(lambda: self.recipe.show_recipe())
         session.sheet_changed.connect(lambda *_: self._leave_receipt())
         session.scanned.connect(self._tell_scan)
@@ -362,7 +342,6 @@ class DocumentPage(QWidget):
         session.save_failed.connect(self._tell_save_failure)
         session.save_stopped.connect(self._tell_stopped)
         tell_exports(self.banner, session)
-        self._opening.cancel.clicked.connect(session.cancel_opening)
 
     @property
     def shows_tree(self) -> bool:
@@ -374,11 +353,6 @@ class DocumentPage(QWidget):
         self._stack.setCurrentWidget(self.splitter)
         self.tree.view.setFocus()
         self._tell_front()
-
-    def _open_again(self) -> None:
-        self._opening.begin()
-        self._stack.setCurrentWidget(self._opening)
-        self.session.open()
 
     def _show_document(self) -> None:
         self._opening.end()
@@ -400,11 +374,8 @@ class DocumentPage(QWidget):
             current.show_now()  # the file was read again
 
     def _show_failure(self) -> None:
-        self._opening.end()
         self.bar.hide()
-        self.failed.show_failure(self.session.name, self.session.path, self.session.failure)
-        self._stack.setCurrentWidget(self.failed)
-        self.failed.take_focus()
+        self.tell_failure(self.session.name, self.session.path, self.session.failure)
 
     def _show_receipt(self, receipt: Body) -> None:
         written = self.session.saving.written
@@ -582,117 +553,3 @@ def _splitter(orientation: Qt.Orientation) -> QSplitter:
     made.setChildrenCollapsible(False)
     made.setHandleWidth(1)
     return made
-
-
-class OpeningPage(QWidget):
-    """Nothing at first, then words, then a bar and Cancel."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self._words = widgets.label(f"Opening {name}…", "second")
-        self._bar = QProgressBar()
-        self._bar.setTextVisible(False)
-        self._bar.setRange(0, 0)
-        self._bar.setFixedWidth(260)
-        self.cancel = widgets.button("Cancel")
-        column = QVBoxLayout(self)
-        column.setSpacing(14)
-        column.addStretch(2)
-        for part in (self._words, self._bar, self.cancel):
-            column.addWidget(part, 0, Qt.AlignmentFlag.AlignHCenter)
-        column.addStretch(3)
-        self._say = QTimer(self, interval=SAY_AFTER, singleShot=True)
-        self._say.timeout.connect(self._words.show)
-        self._more = QTimer(self, interval=BAR_AFTER, singleShot=True)
-        self._more.timeout.connect(self._show_bar)
-        self.begin()
-
-    def begin(self) -> None:
-        """Start to wait."""
-        for part in (self._words, self._bar, self.cancel):
-            part.hide()
-        self._say.start()
-        self._more.start()
-
-    def end(self) -> None:
-        """There is an answer."""
-        self._say.stop()
-        self._more.stop()
-
-    def _show_bar(self) -> None:
-        self._bar.show()
-        self.cancel.show()
-
-    def show_progress(self, fraction: float) -> None:
-        """How far it is, -1 for unknown."""
-        self._bar.setRange(0, 0 if fraction < 0 else 1000)
-        if fraction >= 0:
-            self._bar.setValue(round(fraction * 1000))
-
-
-class FailedPage(QWidget):
-    """Why a file could not be opened and what to do about it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._what = widgets.label("", "heading")
-        self._path = widgets.label("", "hint")
-        self._why = widgets.label("", "second")
-        self._remedy = widgets.label("")
-        for words in (self._what, self._path, self._why, self._remedy):
-            words.setWordWrap(True)
-            words.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-            words.setAlignment(Qt.AlignmentFlag.AlignHCenter)
-        self.again = widgets.button("Try again", "refresh")
-        self.close_tab = widgets.button("Close tab")
-        self.series = widgets.button("Open as a series", "history", primary=True)
-        column = QVBoxLayout(self)
-        column.setSpacing(8)
-        column.addStretch(2)
-        column.addWidget(IconLabel("warn", 40, "S"), 0, Qt.AlignmentFlag.AlignHCenter)
-        column.addSpacing(6)
-        # Of a width of its own: a layout asks words that wrap for the height that they have in all of its width.
-        told = QWidget()
-        told.setFixedWidth(WORDS)
-        inside = QVBoxLayout(told)
-        inside.setContentsMargins(0, 0, 0, 0)
-        row = QHBoxLayout()
-        row.addStretch(1)
-        row.addWidget(told)
-        row.addStretch(1)
-        for words in (self._what, self._why, self._remedy, self._path):
-            inside.addWidget(words)
-        column.addLayout(row)
-        column.addSpacing(8)
-        buttons = QHBoxLayout()
-        buttons.addStretch(1)
-        buttons.addWidget(self.series)
-        buttons.addWidget(self.again)
-        buttons.addWidget(self.close_tab)
-        buttons.addStretch(1)
-        column.addLayout(buttons)
-        column.addStretch(3)
-
-    def show_failure(self, name: str, path: str, failure: Body) -> None:
-        """Tell an opening that did not succeed."""
-        if failure.get("code") == "cancelled":
-            self._what.setText(f"{name} was not opened")
-            self._why.setText("You stopped it.")
-            self._remedy.setText("")
-        else:
-            what, why = failure_words(failure)
-            several = failure.get("code") == "several_checkpoints"
-            self._what.setText(f"{name} holds several checkpoints" if several else f"Could not read {name}")
-            self._why.setText(what)
-            self._remedy.setText(why if not several else "Open one of them, or all of one run as a series.")
-        self._remedy.setVisible(bool(self._remedy.text()))
-        self.series.setVisible(failure.get("code") == "several_checkpoints")
-        self._path.setText(text.visible(path, 400))
-
-    def take_focus(self) -> None:
-        """To what helps most: Space does it."""
-        (self.again if self.series.isHidden() else self.series).setFocus()
-
-    def words(self) -> str:
-        """What is said, in one line."""
-        return " ".join(part.text() for part in (self._what, self._why, self._remedy))

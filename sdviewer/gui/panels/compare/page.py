@@ -22,7 +22,7 @@ from sdviewer.gui.panels.compare.pairs_panel import PairsPanel
 from sdviewer.gui.panels.compare.row_summary import RowSummary
 from sdviewer.gui.panels.compare.tree import AlignedView
 from sdviewer.gui.panels.compare.where_card import WhereCard
-from sdviewer.gui.panels.document_page import FailedPage, OpeningPage
+from sdviewer.gui.panels.opened_page import OpenedPage
 from sdviewer.gui.panels.status_bar import CONTAINERS
 from sdviewer.gui.panels.wording import failure_words, sentence
 
@@ -30,11 +30,10 @@ TREE_SHARE: Final = 0.585
 """Of the width of the page that both trees take at first."""
 
 
-class ComparePage(QWidget):
+class ComparePage(OpenedPage):
     """All that is shown of one comparison."""
 
     built = Signal()
-    close_requested = Signal()
     file_chosen = Signal(str)
     other_requested = Signal(str)
     menu_requested = Signal(QPoint)
@@ -42,17 +41,12 @@ class ComparePage(QWidget):
     first_painted = Signal()
 
     def __init__(self, session: ComparisonSession) -> None:
-        super().__init__()
-        self.setObjectName("page")
+        super().__init__(session)
         self.session = session
         self.banner = Banner()
-        self._opening = OpeningPage(session.name)
-        self._opening.cancel.clicked.connect(session.cancel_opening)
         self.splitter = QSplitter(Qt.Orientation.Horizontal)
         self.splitter.setChildrenCollapsible(False)
         self.splitter.setHandleWidth(1)
-        self._stack = QStackedWidget()
-        self._stack.addWidget(self._opening)
         self._stack.addWidget(self.splitter)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
@@ -161,20 +155,10 @@ class ComparePage(QWidget):
         left = round(width * TREE_SHARE)
         self.splitter.setSizes([left, width - left])
 
-    @cached_property
-    def failed(self) -> FailedPage:
-        """Why the files could not be opened."""
-        made = FailedPage()
-        self._stack.addWidget(made)
-        made.again.clicked.connect(self._open_again)
-        made.close_tab.clicked.connect(self.close_requested)
-        return made
-
     def _connect(self) -> None:
         session = self.session
         session.opened.connect(self._show)
         session.open_failed.connect(self._show_failure)
-        session.opening_progressed.connect(self._opening.show_progress)
         session.facts_changed.connect(self._show_facts)
         session.selection_changed.connect(lambda node: self.where.show_chosen(node))
         session.where_changed.connect(self._show_where)
@@ -192,11 +176,6 @@ class ComparePage(QWidget):
         self._told_one = False
         self._tell_pairing()
         self.pair.set_names(self.session.names)
-
-    def _open_again(self) -> None:
-        self._opening.begin()
-        self._stack.setCurrentWidget(self._opening)
-        self.session.open()
 
     def reload(self) -> None:
         """Read both files again."""
@@ -219,12 +198,12 @@ class ComparePage(QWidget):
             self.pairs.view.setFocus()
 
     def _show_failure(self) -> None:
-        self._opening.end()
-        failure = self.session.failure
+        session, failure = self.session, self.session.failure
         path = str(failure.get("path") or "")
-        name = text.visible(path.rpartition("/")[2], 120) if path else self.session.name
-        self.failed.show_failure(name, path or self.session.tip, failure)
-        self._stack.setCurrentWidget(self.failed)
+        letters = [letter for letter, own in (("A", session.a), ("B", session.b)) if path == own]
+        name = text.visible(path.rpartition("/")[2], 120) if path else session.name
+        named = f"{letters[0]}, {name}" if len(letters) == 1 else name
+        self.tell_failure(named, path or session.tip, failure)
 
     def _show_facts(self, facts: Body) -> None:
         if facts["pair"] is not None:

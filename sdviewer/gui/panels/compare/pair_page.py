@@ -253,8 +253,13 @@ class PairPage(QWidget):
     def _cell_moved(self, plot: Plot, cell: tuple[int, ...]) -> None:
         self.linked.move(plot, cell)
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether all that is shown is drawn."""
+        return not any(plot.pending for plot in self.shown())
+
     def _check_finished(self) -> None:
-        if not any(plot.pending for plot in self.shown()):
+        if self.is_finished:
             self.finished.emit()
 
 

@@ -17,7 +17,7 @@ from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QStackedWidget, QVBoxLay
 from sdviewer.core import text
 from sdviewer.gui import widgets
 from sdviewer.gui.jobs import Body, Buffers
-from sdviewer.gui.panels.document_page import FailedPage, OpeningPage
+from sdviewer.gui.panels.opened_page import FailedPage, OpeningPage
 from sdviewer.gui.panels.series.change_card import ChangeCard
 from sdviewer.gui.panels.series.files_card import FilesCard
 from sdviewer.gui.panels.series.keys_card import KeysCard
