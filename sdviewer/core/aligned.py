@@ -353,7 +353,8 @@ def _spliced(children: list[_Node]) -> list[_Node]:
     """The children, with what stands below those that say nothing of their own in their places."""
     found: list[_Node] = []
     for child in children:
-        lone = len(child.children) == 1 and child.kind == "module"
+        # A fold is called by its numbers alone: the module around it says of what.
+        lone = len(child.children) == 1 and child.kind == "module" and child.children[0].kind != "fold"
         small = not child.compared and child.leaves <= MOST_LONE and all(below.leaf >= 0 for below in child.children)
         if child.leaf < 0 and (lone or (small and not child.is_numbered and child.kind == "module")):
             found += child.children

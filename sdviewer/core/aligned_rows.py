@@ -43,14 +43,14 @@ class AlignedRows(RowState):
         self._expand_first()
 
     def _expand_first(self) -> None:
-        """Open modules from the top, as long as all rows have room."""
+        """Open modules from the top, as long as all rows have room; what is folded stays so."""
         tree = self.tree
         level = deque(self._siblings(0, len(tree)))
         room = OPEN_AT_FIRST - len(level)
         while level:
             row = level.popleft()
             below = list(self._siblings(row + 1, tree.end[row]))
-            if below and len(below) <= room:
+            if below and len(below) <= room and not tree.flags[row] & FOLD:
                 self.expanded[row] = 1
                 room -= len(below)
                 level.extend(below)

@@ -28,7 +28,8 @@ number of the sheet, "sheet", and translate `selected`; a question about rows of
     ignore    IGNORED -> NUMBERS with "visible" and "flags"
     facts     {"row"} -> FACTS
     where     {} -> {"components": [text], "depths": [text], "limit", "frozen": [text], "bars": [[text, row, value]] |
-              null, "pairs": n}; buffers: "cells" (float64, components by depths, NaN for none), "rows" (int32 likewise)
+              null, "pairs": n that changed, "comparable": n on both sides in one shape}; buffers: "cells" (float64,
+              components by depths, NaN for none), "rows" (int32 likewise)
     map       {"height": n} -> buffers "status" (uint8) and "change" (float32): of the rows that are visible, in so many
               parts at most, the gravest status and the largest change
     find      {"text", "limit"} -> {"rows": [[row, key]]}; {"most_changed": true, "limit"}: the pairs that changed most
@@ -92,7 +93,7 @@ from sdviewer.engine.pair_numbers import (
 )
 from sdviewer.engine.row_requests import change_rows
 from sdviewer.errors import SDViewerError, UsageError
-from sdviewer.stats.pair_table import CASTS, COLUMNS, PairTable
+from sdviewer.stats.pair_table import CASTS, COLUMNS, NOTHING, PairTable
 from sdviewer.stats.table import KNOWN, NOT_YET
 
 MOST_COMPONENTS: Final = 40
@@ -531,6 +532,7 @@ class Comparison:
             "limit": self.known.limit(),
             "frozen": frozen[:MOST_FROZEN],
             "pairs": self.known.counts()["changed"],
+            "comparable": int(np.count_nonzero(self.known.table["state"] != NOTHING)),
             "components": [],
             "depths": [],
             "bars": None,

@@ -250,7 +250,7 @@ class ComparePage(OpenedPage):
             self.banner.tell(
                 "info",
                 f"A and B hold the same tensors{containers}.",
-                f"All {text.plural(pairs, 'pair')} are identical.{differ}",
+                f"{'The one pair is' if pairs == 1 else f'All {pairs:,} pairs are'} identical.{differ}",
             )
 
     def tell_trouble(self, failure: Body) -> None:

@@ -67,11 +67,11 @@ class WhereCard(Card):
         return area
 
     def show_where(self, body: Body, buffers: Mapping[str, memoryview]) -> None:
-        """Show {"components", "depths", "limit", "frozen", "pairs"?, "bars": [[text, row, value]] | None}.
+        """Show {"components", "depths", "limit", "frozen", "pairs", "comparable"?, "bars": [[text, row, value]] | None}.
 
         Buffers "cells" f8 (components, depths; NaN for what is not compared) and "rows" i4 likewise, -1 for no pair.
-        "frozen" are the names of parts of which nothing changed, "pairs" how many pairs did. An infinite
-        value of a bar is "inf".
+        "frozen" are the names of parts of which nothing changed, "pairs" how many pairs did, of those
+        that are "comparable". An infinite value of a bar is "inf".
         """
         limit = body.get("limit")
         most = float(limit) if limit is not None and math.isfinite(float(limit)) else 0.0
@@ -93,7 +93,9 @@ class WhereCard(Card):
         else:
             self._about = "relative L2 per tensor"
             self._show(None)
-            self._none.setText("No number has changed.")
+            comparable = int(body.get("comparable", 1))
+            nothing = "No tensor is on both sides in the same shape."
+            self._none.setText("No number has changed." if comparable else nothing)
         self.subtitle.setText(self._about)
         pairs = body.get("pairs")
         self._pairs.setText("" if pairs is None else text.plural(int(pairs), "pair"))
