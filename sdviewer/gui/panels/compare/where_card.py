@@ -67,7 +67,7 @@ class WhereCard(Card):
         return area
 
     def show_where(self, body: Body, buffers: Mapping[str, memoryview]) -> None:
-        """Show {"components", "depths", "limit", "frozen", "pairs", "comparable"?, "bars": [[text, row, value]] | None}.
+        """Show {"components", "depths", "limit", "frozen", "pairs", "comparable", "bars": [[text, row, value]] | None}.
 
         Buffers "cells" f8 (components, depths; NaN for what is not compared) and "rows" i4 likewise, -1 for no pair.
         "frozen" are the names of parts of which nothing changed, "pairs" how many pairs did, of those
