@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,12 +14,23 @@ from PySide6.QtTest import QAbstractItemModelTester
 from PySide6.QtWidgets import QApplication, QLabel, QMenu, QPushButton
 from pytestqt.qtbot import QtBot
 
+from sdviewer.core.aligned import AlignedSheet, Group, Leaf, Side, align, pack
 from sdviewer.gui.actions import ACTIONS
 from sdviewer.gui.comparison import ComparisonSession, short_names
 from sdviewer.gui.dialogs.compare_dialog import CompareDialog
 from sdviewer.gui.dialogs.partner_dialog import PartnerDialog
 from sdviewer.gui.main_window import MainWindow
-from sdviewer.gui.models.compare_model import CHANGE, MARK, NAME_A, NAME_B, SHAPE_A, SORT_KEYS, percent
+from sdviewer.gui.models.compare_model import (
+    CHANGE,
+    MARK,
+    NAME_A,
+    NAME_B,
+    SHAPE_A,
+    SORT_KEYS,
+    CompareModel,
+    percent,
+)
+from sdviewer.gui.panels.compare.chips import StatusChips
 from sdviewer.gui.panels.compare.page import ComparePage
 from sdviewer.gui.panels.compare.pairs_panel import PairsPanel
 from sdviewer.repair.operations import Drop
@@ -462,6 +474,44 @@ def test_that_a_tab_has_what_tells_both_files_apart(a: str, b: str, names: tuple
 
 def test_that_changes_read_as_people_write_them() -> None:
     assert [percent(x) for x in (0.1349, 0.0, 12.5, float("inf"))] == ["13.49 %", "0 %", "1,250 %", "∞"]
+
+
+@pytest.mark.parametrize(
+    ("bound", "words", "said"),
+    [(0, "8.25 %", "relative change 8.25 %"), (1, "≤ 8.25 %", "change at most 8.25 %"), (2, "8.25 %", "so far 8.25 %")],
+)
+def test_that_a_module_says_that_its_change_is_at_most_so_much_as_long_as_norms_are_missing(
+    qtbot: QtBot, bound: int, words: str, said: str
+) -> None:
+    sides = [Side(f"block.{name}", "vector", "4", at, at) for at, name in enumerate(("one", "two"))]
+    leaves = [Leaf(0, side, side, at, compared=True) for at, side in enumerate(sides)]
+    tree = align([Group("model", "model")], leaves)
+    buffers = {name: memoryview(buffer) for name, buffer in pack(tree).items()}
+    model = CompareModel()
+    model.set_sheet(AlignedSheet.from_buffers(buffers), memoryview(array("i", range(3)).tobytes()).cast("i"))
+    floats = memoryview(array("f", [0.0825] * 3).tobytes())
+    changed = memoryview(bytes([3, 3, 3]))
+    bounds = memoryview(bytes([bound, 0, 0]))
+    model.set_numbers({"status": changed, "change": floats, "cosine": floats, "bounds": bounds}, 0.0825)
+    assert (model.change_words(0), model.change_words(1)) == (words, "8.25 %")
+    assert said in model.sentence(0)
+
+
+def test_that_pairs_of_other_names_are_counted_and_say_what_paired_them(qtbot: QtBot) -> None:
+    chips = StatusChips()
+    qtbot.addWidget(chips)
+    chips.show_counts({"changed": 2}, 5)
+    assert chips.chips["renamed"].isHidden()
+    chips.show_counts({"changed": 2, "renamed": 3}, 5)
+    chips.show_renamed({"content": 2, "hand": 1})
+    renamed = chips.chips["renamed"]
+    assert not renamed.isHidden()
+    assert renamed.text() == "Renamed  3"
+    assert "2 pairs by equal content" in renamed.toolTip()
+    assert "1 pair by hand" in renamed.toolTip()
+    with qtbot.waitSignal(chips.chosen) as chosen:
+        renamed.click()
+    assert chosen.args == [["renamed"]]
 
 
 def test_that_every_command_of_a_comparison_says_why_it_is_not_possible(window: MainWindow) -> None:

@@ -397,7 +397,7 @@ def test_that_shapes_that_differ_stand_beside_each_other_in_one_scale(
     views = plot.views
     assert views["a"].isVisible() and views["b"].isVisible()
     assert views["a"].canvas._shown.limit == views["b"].canvas._shown.limit
-    assert views["a"].head.text() == "A · 10×6" and views["b"].head.text() == "B · 4×6"
+    assert views["a"].head.text() == "10×6" and views["b"].head.text() == "4×6"
     plot._hovered("a", 2, 3)
     assert views["b"].canvas._cursor == (2, 3)
     plot._hovered("a", 8, 3)

@@ -53,6 +53,8 @@ class FileCard(Card):
         ]
         if len(dicts) > 1 and 0 <= chosen < len(dicts) and dicts[chosen][0]:
             parts.insert(0, str(dicts[chosen][0]))
+        if card["problems"]:
+            parts.insert(0, text.plural(int(card["problems"]), "problem"))
         if card.get("steps"):
             parts.append(f"recipe of {text.plural(int(card['steps']), 'step')}")
         self.about.setText(" · ".join(parts))

@@ -88,8 +88,7 @@ class HistogramsPlot(PairPlot):
         self._whole_next.stop()
         shown = self.sources(facts)
         for side in SIDES:
-            name = self.names[SIDES.index(side)]
-            self._names[side].setText("" if name == NAMES[side] else text.visible(name, 16))
+            self._names[side].setText(self.file_of(side, 16))
             self._badges[side].setVisible(side in shown)
         if is_same(facts):
             self._names["a"].setText("and B, the same")

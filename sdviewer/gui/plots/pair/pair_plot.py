@@ -89,7 +89,15 @@ class PairPlot(Plot):
         shown = known[:1] if is_same(facts) else known
         return {side: facts[side]["source"] for side in shown}
 
-    def called(self, side: str) -> str:
-        """A side and its file, in a few characters: `A base`."""
+    def file_of(self, side: str, most: int = SHOWN) -> str:
+        """What the file of a side is called, in at most so many characters; "" where it has no name."""
         name = self.names[SIDES.index(side)]
-        return NAMES[side] if name == NAMES[side] else f"{NAMES[side]} {text.visible(name, SHOWN)}"
+        if name == NAMES[side]:
+            return ""
+        # Files of one run differ at the end of their names.
+        cut = name if len(name) <= most else f"{name[: most // 2]}…{name[-(most - 1 - most // 2) :]}"
+        return text.visible(cut)
+
+    def called(self, side: str) -> str:
+        """A side and its file: `A base`."""
+        return f"{NAMES[side]} {self.file_of(side)}".rstrip()

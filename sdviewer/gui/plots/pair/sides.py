@@ -131,8 +131,9 @@ class SidesPlot(PairPlot):
             if side not in shown:
                 continue
             view.begin(facts[side])
-            name = "A and B, the same" if is_same(facts) else self.called(side)
-            view.head.setText(f"{name} · {text.shape(tuple(facts[side]['shape']))}")
+            # Its letter stands before it.
+            name = "A and B, the same" if is_same(facts) else self.file_of(side)
+            view.head.setText(" · ".join(part for part in (name, text.shape(tuple(facts[side]["shape"]))) if part))
 
     def request(self, facts: Facts) -> tuple[str, dict[str, Any]]:
         return "pair_sides", {"sides": [self.views[side].request() for side in self.sources(facts)]}
