@@ -71,5 +71,8 @@ _TABLE = (
 DTYPES = MappingProxyType({dtype.name: dtype for dtype in _TABLE})
 """Name without `torch.` -> DType."""
 
+FLOATING = frozenset(name for name, known in DTYPES.items() if known.kind in ("float", "complex", "float4"))
+"""The types that weights have: no counter, no index and nothing packed is of one."""
+
 SAFETENSORS_DTYPES = MappingProxyType({dtype.safetensors: dtype for dtype in _TABLE if dtype.safetensors})
 """Name in a safetensors header -> DType."""

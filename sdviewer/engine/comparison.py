@@ -73,6 +73,7 @@ from sdviewer.core import aligned, text
 from sdviewer.core.aligned import AlignedTree, Side, align
 from sdviewer.core.aligned_rows import AlignedRows
 from sdviewer.core.depth import Series, find_series
+from sdviewer.core.dtypes import FLOATING
 from sdviewer.core.paths import dotted
 from sdviewer.core.progress import Progress
 from sdviewer.core.relation import relation
@@ -215,7 +216,9 @@ class Comparison:
             self._measured.keep(self._origins, self._numbers.table)
         compared = self._compared = compare(self._a, self._b, self._choice, progress)
         roles = [compared.roles[leaf.group] for leaf in compared.leaves if leaf.pair >= 0]
-        self._numbers = PairNumbers(PairTable(compared.statuses), roles)
+        tensors = self._a.result.tensors
+        weights = [i >= 0 and tensors[i].dtype in FLOATING for i in compared.tensors_a]
+        self._numbers = PairNumbers(PairTable(compared.statuses), roles, weights)
         self._numbers.ignored = ignored
         self._origins = self._pair_origins()
         self._measured.give(self._origins, self._numbers.table)

@@ -63,9 +63,11 @@ class Ignored:
 class PairNumbers:
     """What is known of all pairs, and what an aligned tree shows of it."""
 
-    def __init__(self, table: PairTable, roles: Sequence[str]) -> None:
-        """`roles` has the role of the state dict of each pair."""
+    def __init__(self, table: PairTable, roles: Sequence[str], weights: Sequence[bool]) -> None:
+        """`roles` has the role of the state dict of each pair; `weights` whether a pair is no counter or index, but of
+        a floating-point type."""
         self.table = table
+        self.weights = np.array(weights, bool)
         self.ignored = Ignored()
         self._optimizer = np.array([role == "optimizer" for role in roles], bool)
         self.found = np.zeros(len(table), bool)
@@ -201,21 +203,31 @@ class RowNumbers:
         return made
 
     def changes(self) -> Floats:
-        """||b - a|| / ||a|| of each pair; of a module over all pairs below it that are compared (`bounds`)."""
-        table = self._numbers.table
-        own = self._of_leaves(table["rel_l2"], np.nan)
-        norms = self._numbers.norms()
+        """||b - a|| / ||a|| of each pair; of a module over all pairs below it that are compared (`bounds`).
+
+        Those are its weights, where any of them changed: one counter of batches is a thousand times as large.
+        """
+        table, numbers = self._numbers.table, self._numbers
+        known = self._below(np.logical_or, self._of_leaves(table["state"] == KNOWN, False), False)
+        norms = numbers.norms()
+        moved, whole = self._together(
+            np.where(numbers.weights, table["norm_d"], 0.0), np.where(numbers.weights, norms, 0.0)
+        )
+        moved_at_all, all_together = self._together(table["norm_d"], norms)
+        whole = np.where(moved, whole, np.where(moved_at_all, all_together, np.where(known, 0.0, np.nan)))
+        whole[self._leaf_rows] = self._of_leaves(table["rel_l2"], np.nan)
+        return np.asarray(whole, np.float64)
+
+    def _together(self, differences: Floats, norms: Floats) -> tuple[NDArray[np.bool_], Floats]:
+        """Of each module whether the norms of differences below it make one, and that over the one of the norms."""
+        # Squares of what is huge or tiny are numbers only beside what is as large.
         scale = float(norms[np.isfinite(norms)].max(initial=0.0)) or 1.0
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             squares = [
                 self._below(np.add, np.nan_to_num(self._of_leaves(column / scale, 0.0)) ** 2, 0.0)
-                for column in (table["norm_d"], norms)
+                for column in (differences, norms)
             ]
-            whole = np.sqrt(squares[0]) / np.sqrt(squares[1])
-            known = self._below(np.add, self._of_leaves((table["state"] == KNOWN).astype(np.float64), 0.0), 0.0)
-            whole = np.where(squares[0] == 0, np.where(known > 0, 0.0, np.nan), whole)
-        whole[self._leaf_rows] = own
-        return np.asarray(whole, np.float64)
+            return squares[0] > 0, np.sqrt(squares[0]) / np.sqrt(squares[1])
 
     def bounds(self) -> Codes:
         """What the change of each row is: `EXACT`, `AT_MOST` or `SO_FAR`."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sdviewer.core import text
 from sdviewer.core.checkpoint import Checkpoint, Problem
-from sdviewer.core.dtypes import DTYPES
+from sdviewer.core.dtypes import FLOATING
 from sdviewer.core.key_filter import NumberTest
 from sdviewer.core.paths import dotted
 from sdviewer.core.sheet import CONSTANT, INF, NAN, NOTED, OUTLIER, ZERO
@@ -38,7 +38,6 @@ ROW_COLUMNS: Final = ("bytes", "mean", "std", "norm", "zeros", "min", "max", "of
 """The columns of numbers that a tree can have."""
 
 _FIELDS: Final = {"norm": "l2"}
-_TRAINED: Final = frozenset(name for name, known in DTYPES.items() if known.kind in ("float", "complex", "float4"))
 _WORDS: Final = {"nan": NAN, "inf": INF, "zero": ZERO, "constant": CONSTANT, "outlier": OUTLIER}
 
 
@@ -58,7 +57,7 @@ class FileNumbers:
 
         optimizers = {at for at, found in enumerate(self.checkpoint.state_dicts) if found.role == "optimizer"}
         tensors = self.checkpoint.tensors
-        weights = [info.state_dict not in optimizers and info.dtype in _TRAINED for info in tensors]
+        weights = [info.state_dict not in optimizers and info.dtype in FLOATING for info in tensors]
         return np.array(weights, bool), np.array([len(info.shape) > 1 for info in tensors], bool)
 
     @cached_property

@@ -172,6 +172,23 @@ def test_that_the_change_of_a_module_is_over_all_its_tensors_once_their_norms_ar
     assert compared.ask("unknown").body["n"] == 0
 
 
+def test_that_a_counter_does_not_speak_for_the_weights_beside_it(tmp_path: Path) -> None:
+    a = {"norm.weight": torch.ones(4), "norm.num_batches_tracked": torch.tensor(3752), "steps.n": torch.tensor(2)}
+    b = {
+        "norm.weight": torch.full((4,), 1.1),
+        "norm.num_batches_tracked": torch.tensor(7504),
+        "steps.n": torch.tensor(3),
+    }
+    for name in ("steps.m",):
+        a[name] = b[name] = torch.ones(3)
+    compared = Compared(tmp_path, a, b)
+    compared.measure()
+    changes = np.frombuffer(compared.measure_norms().buffers["change"], np.float32)
+    assert changes[compared.module("norm")] == pytest.approx(0.1)
+    # No weight changed here, but something did.
+    assert changes[compared.module("steps")] == pytest.approx(1 / 7**0.5)
+
+
 def test_that_nothing_is_measured_beside_a_comparison_of_equal_files(tmp_path: Path) -> None:
     compared = Compared(tmp_path, model(), model())
     compared.measure()

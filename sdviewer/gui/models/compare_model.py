@@ -26,13 +26,13 @@ SORT_KEYS: Final = ("name", "shape_a", "status", "name", "shape_b", "rel_l2", "c
 DESCENDING_FIRST: Final = (MARK, CHANGE)
 _ABOUT: Final = {
     MARK: "How both differ",
-    CHANGE: "Norm of the difference over the norm of A; of a module over all that is compared in it",
+    CHANGE: "Norm of the difference over the norm of A; of a module over all its weights that are compared",
     COSINE: "Cosine of the angle between both",
 }
 BOUNDS: Final = ("", "at most", "so far")
 """By the codes that the worker has for them (engine.pair_numbers.EXACT and so on)."""
 _OVER: Final = {
-    "": ", over all that is compared below it",
+    "": ", over all weights below it that are compared",
     "at most": " at most: norms of identical tensors below it are still to be measured",
     "so far": ", over what is compared below it so far",
 }
