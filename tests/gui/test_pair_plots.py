@@ -448,3 +448,11 @@ def test_that_each_plot_is_drawn_in_both_themes_with_names_and_a_picture_to_take
     qtbot.waitUntil(lambda: (tmp_path / "plot.png").exists() and file not in plot.menu._files)
     plot.clear()
     resources.theme().apply("light")
+
+
+def test_that_a_file_that_is_gone_is_named_in_the_place_of_the_picture(
+    app: QApplication, qtbot: QtBot, sides: Sides
+) -> None:
+    plot = drawn(SidesPlot, pair(sides, "head", "shape"), qtbot)
+    plot.fail({"message": "there is no such file", "path": "/somewhere/del.pth", "code": "not_found"})
+    assert plot._note.text() == "del.pth: there is no such file."

@@ -13,6 +13,7 @@ from sdviewer.core import text
 from sdviewer.engine.client import NumbersPool
 from sdviewer.gui import widgets
 from sdviewer.gui.jobs import Body, Buffers, Failed, Job, Jobs, is_cancelled
+from sdviewer.gui.panels.wording import failure_words
 from sdviewer.gui.plots.copying import MOST_COPIED
 from sdviewer.gui.plots.picture import Column, as_text
 from sdviewer.gui.plots.picture_card import PictureCard
@@ -315,7 +316,7 @@ class Plot(PictureCard):
             return
         self._answer = None
         self._take_off()
-        self.say(f"{text.visible(str(failure.get('message', '')))}. {text.visible(str(failure.get('remedy', '')))}")
+        self.say(" ".join(failure_words(failure)).rstrip())
         self.pending = False
         self.finished.emit()
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any, ClassVar, Final
 
 from sdviewer.core import text
+from sdviewer.gui.jobs import Body
 from sdviewer.gui.plots.numbers import has_numbers, long_axes
 from sdviewer.gui.plots.place import Index
 from sdviewer.gui.plots.plot import Facts, Plot
@@ -88,6 +90,11 @@ class PairPlot(Plot):
         known = measured(facts)
         shown = known[:1] if is_same(facts) else known
         return {side: facts[side]["source"] for side in shown}
+
+    def _failed(self, failure: Body) -> None:
+        """Say which of both files it is about."""
+        name = PurePath(str(failure.get("path") or "")).name
+        super()._failed({**failure, "message": f"{name}: {failure.get('message', '')}"} if name else failure)
 
     def file_of(self, side: str, most: int = SHOWN) -> str:
         """What the file of a side is called, in at most so many characters; "" where it has no name."""
