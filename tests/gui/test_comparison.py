@@ -347,7 +347,7 @@ def test_that_a_file_that_cannot_be_read_is_told_by_its_name(
     bad.write_bytes(b"nothing of the kind")
     page = compared(files[0], bad)
     assert page.session.state == "failed"
-    assert page.failed.words().startswith("Could not read bad.pth")
+    assert page.failed.words().startswith("Could not read B, bad.pth")
 
 
 def test_that_the_file_that_changes_on_disk_is_told_with_its_side(
