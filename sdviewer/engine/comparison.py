@@ -41,8 +41,9 @@ number of the sheet, "sheet", and translate `selected`; a question about rows of
               that of A, dotted}    the step that takes what differs at and below a row, or everywhere, from B into A
     changed   {} -> {"state", "young", "file", "side": "a" | "b"}    as that of a document, of the worse of both files
 
-    SHEET     {"sheet", "rows_total", "selected": [row | -1], "counts", "limit", "known", "to_measure"}; buffers: the
-              columns of `core.aligned.COLUMNS`, "text", "visible", "flags", and those of NUMBERS
+    SHEET     {"sheet", "rows_total", "selected": [row | -1], "matched": n pairs shown | null, "counts", "limit",
+              "known", "to_measure"}; buffers: the columns of `core.aligned.COLUMNS`, "text", "visible", "flags", and
+              those of NUMBERS
     NUMBERS   {"known": pairs that are measured, "to_measure", "counts": {status: n pairs}, "values": n that differ,
               "limit": the largest change}; buffers over rows: "status" (uint8, `engine.pair_numbers.WORDS`), "change"
               and "cosine" (float32), "bounds" (uint8, what the change of a module is: `engine.pair_numbers.EXACT` ...)
@@ -65,7 +66,7 @@ import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -108,6 +109,18 @@ MOST_PARTS: Final = 12
 
 Params = Mapping[str, Any]
 Handler = Callable[[Params, Progress], Answer]
+
+
+class Told(NamedTuple):
+    """A row by its tensors, which are -1 for a module or value, and its keys, "" for those of a fold."""
+
+    tensor_a: int = -1
+    tensor_b: int = -1
+    key_a: str = ""
+    key_b: str = ""
+
+
+NO_ROW: Final = Told()
 
 
 class Comparison:
@@ -185,7 +198,7 @@ class Comparison:
             raise
         self._b.read(params["b"], "", _half(progress, 1))
         if not opened or opened[0] is not self._a.checkpoint or opened[1] is not self._b.checkpoint:
-            before, kept, self._numbers, self._measured = None, (-1, -1), None, MeasuredPairs()
+            before, kept, self._numbers, self._measured = None, NO_ROW, None, MeasuredPairs()
         return self._pair_up(params, Ignored(**params.get("ignored", {})), before, kept, progress)
 
     def _tell_other(self, params: Params, error: SDViewerError, progress: Progress) -> None:
@@ -202,7 +215,7 @@ class Comparison:
         return self._pair_up(params, self.known.ignored, self.shown, self._kept(params), progress)
 
     def _pair_up(
-        self, params: Params, ignored: Ignored, before: AlignedRows | None, kept: tuple[int, int], progress: Progress
+        self, params: Params, ignored: Ignored, before: AlignedRows | None, kept: Told, progress: Progress
     ) -> Answer:
         """Make pairs; what `before` was filtered by stays, and the row of one of the `kept` tensors selected."""
         self._choice = Choice(
@@ -249,21 +262,20 @@ class Comparison:
             for i, j in zip(compared.tensors_a, compared.tensors_b, strict=True)
         ]
 
-    def _kept(self, params: Params) -> tuple[int, int]:
-        """The tensors of the selected row, which is to be found among other pairs; -1 for none."""
+    def _kept(self, params: Params) -> Told:
+        """What tells the selected row, which is to be found among other pairs; -1 and "" for none."""
         (row,) = params.get("selected") or (-1,)
         if self._shown is None or params.get("sheet", self._sheet) != self._sheet or row < 0:
-            return -1, -1
-        return self.tree.tensor_a[row], self.tree.tensor_b[row]
+            return NO_ROW
+        tree = self.tree
+        return Told(tree.tensor_a[row], tree.tensor_b[row], tree.key_a[row], tree.key_b[row])
 
     def fold(self, params: Params, progress: Progress) -> Answer:
         """Fold what turned out alike."""
         stale = params.get("sheet", self._sheet) != self._sheet
         return self._make_sheet(() if stale else params.get("selected", ()))
 
-    def _make_sheet(
-        self, selected: Sequence[int], filtered: AlignedRows | None = None, kept: tuple[int, int] = (-1, -1)
-    ) -> Answer:
+    def _make_sheet(self, selected: Sequence[int], filtered: AlignedRows | None = None, kept: Told = NO_ROW) -> Answer:
         """Build the tree with what is known, and keep what was open, filtered, sorted.
 
         Of other pairs than before filter and order are those of `filtered`, and the row is selected that shows one of
@@ -289,6 +301,7 @@ class Comparison:
         buffers = aligned.pack(self.tree)
         self._base_flags = buffers["flags"]
         body = {**self._told(), "sheet": self._sheet, "rows_total": len(self.tree), "selected": list(selected)}
+        body["matched"] = self.shown.matched
         return Answer(body, {**buffers, **self._visible(), **self._row_buffers()})
 
     def _alike(self) -> tuple[str, ...]:
@@ -756,12 +769,15 @@ def _common_end(a: str, b: str) -> int:
     return next((n for n, (x, y) in enumerate(parts) if x != y), min(a.count("."), b.count(".")) + 1)
 
 
-def _rows_of(tree: AlignedTree, tensors: tuple[int, int]) -> list[int]:
-    """The row of a tensor of A, else of B; none where there is none."""
-    for column, tensor in zip((tree.tensor_a, tree.tensor_b), tensors, strict=True):
+def _rows_of(tree: AlignedTree, told: Told) -> list[int]:
+    """The row of a tensor of A, else of B, or of a module or value of these keys; none where there is none."""
+    for column, tensor in ((tree.tensor_a, told.tensor_a), (tree.tensor_b, told.tensor_b)):
         if tensor >= 0 and tensor in column:
             return [column.index(tensor)]
-    return []
+    if max(told.tensor_a, told.tensor_b) >= 0 or not (told.key_a or told.key_b):
+        return []
+    keys = (told.key_a, told.key_b)
+    return [row for row, pair in enumerate(tree.pair) if pair < 0 and (tree.key_a[row], tree.key_b[row]) == keys][:1]
 
 
 def _half(progress: Progress, which: int) -> Progress:

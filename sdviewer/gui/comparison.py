@@ -216,6 +216,9 @@ class ComparisonSession(ShownTree):
         self._keep_numbers(body, buffers)
         self.sheet_changed.emit(self.sheet, buffers["visible"], self.selected)
         self.rows_changed.emit(buffers["visible"], buffers["flags"])
+        if "kept" in body:  # other pairs: a fold hides none
+            matched = body["matched"]
+            self.filtered.emit(-1 if matched is None else int(matched), "")
         self.numbers_changed.emit()
         self._ask_whole.start(0)
         if self.selected >= 0:

@@ -236,7 +236,10 @@ def test_that_a_take_and_its_undo_keep_the_numbers_of_all_other_pairs(tmp_path: 
     told = compared.measure_norms()
     changes = np.frombuffer(told.buffers["change"], np.float32)
     assert changes[compared.module("blocks")] == pytest.approx(relative(a, b, "blocks."), rel=1e-6)
-    undone = compared.ask("open", **files)
+    assert told.body["to_measure"] == 0
+    undone = compared.ask("open", **files, selected=[compared.module("blocks.1")])
+    assert compared.service.tree.key_a[undone.body["selected"][0]] == "blocks.1"
+    assert undone.body["matched"] == 2
     assert undone.body["to_measure"] == 0
     assert undone.body["counts"] == before.body["counts"]
     again = compared.ask("open", **files, recipe=recipe)
