@@ -83,6 +83,7 @@ class ComparisonSession(ShownTree):
     job_changed = Signal(str, float)
     trouble = Signal(object)
     changed_on_disk = Signal(object)
+    scanned = Signal(str, object)  # "a" or "b", what its pickles ask for
     closed = Signal()
 
     def __init__(self, a: str, b: str, pool: NumbersPool, recipe: str = "") -> None:
@@ -184,6 +185,21 @@ class ComparisonSession(ShownTree):
         self.disk.begin()
         self.opened.emit()
         self._show_sheet(body, buffers)
+        self._request_scans()
+
+    def _request_scans(self) -> None:
+        """What loading the files would do: somebody may compare them because one is not trusted."""
+        for side, path in (("a", self.a), ("b", self.b)):
+            self._request_scan(side, path)
+
+    def _request_scan(self, side: str, path: str) -> None:
+        self.jobs.run(
+            f"scan {side}",
+            lambda d, f, p: self.pool.request("scan", {"path": path}, d, f, p, urgent=False),
+            lambda body, _: self.scanned.emit(side, body),
+            lambda failure: None,
+            background=True,
+        )
 
     def _open_failed(self, failure: Body) -> None:
         self.state = "failed"

@@ -340,6 +340,33 @@ def test_that_one_file_in_two_containers_is_told(compared: Compared, tmp_path: P
     )
 
 
+class Call:
+    """What a pickle asks Python to call."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        import os
+
+        return os.system, ("true",)
+
+
+def test_that_a_file_that_would_run_a_program_is_told_with_its_side(
+    compared: Compared, files: tuple[Path, Path], tmp_path: Path, qtbot: QtBot
+) -> None:
+    torch.save({"model": {"w": torch.ones(3)}, "x": Call()}, tmp_path / "evil.pt")
+    page = compared(files[0], tmp_path / "evil.pt")
+    qtbot.waitUntil(lambda: page.banner.isVisible() and "run a program" in page.banner.text())
+    assert page.banner.text().startswith("B: ")
+    assert [button.text() for button in page.banner.findChildren(QPushButton) if button.isVisible()][:1] == ["Open B"]
+
+
+def test_that_one_file_compared_with_its_own_recipe_does_not_say_that_there_is_nothing_to_compare(
+    compared: Compared, files: tuple[Path, Path]
+) -> None:
+    recipe = 'format = "sdviewer-recipe/1"\n[[step]]\nop = "drop"\nkeys = ["**.bias"]\n'
+    page = compared(files[0], files[0], recipe)
+    assert "as its recipe makes it" in page.banner.text()
+
+
 def test_that_a_file_that_cannot_be_read_is_told_by_its_name(
     compared: Compared, files: tuple[Path, Path], tmp_path: Path
 ) -> None:

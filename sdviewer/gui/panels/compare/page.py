@@ -23,6 +23,7 @@ from sdviewer.gui.panels.compare.row_summary import RowSummary
 from sdviewer.gui.panels.compare.tree import AlignedView
 from sdviewer.gui.panels.compare.where_card import WhereCard
 from sdviewer.gui.panels.opened_page import OpenedPage
+from sdviewer.gui.panels.security_words import banner_words, dangerous_calls
 from sdviewer.gui.panels.status_bar import CONTAINERS
 from sdviewer.gui.panels.wording import failure_words, sentence
 
@@ -54,6 +55,7 @@ class ComparePage(OpenedPage):
         column.addWidget(self.banner)
         column.addWidget(self._stack, 1)
         self._told_one = False
+        self._warned = False
         self._steps: list[Callable[[], object]] = [
             *(lambda: self._cards, lambda: self._chips, lambda: self._view, lambda: self.pairs),
             *(self._show_pairs, lambda: self.where, lambda: self.pair),
@@ -166,6 +168,7 @@ class ComparePage(OpenedPage):
         session.survey_changed.connect(self._tell_one)
         session.trouble.connect(self.tell_trouble)
         session.changed_on_disk.connect(self._tell_change)
+        session.scanned.connect(self._tell_scan)
         session.no_more_differences.connect(self._tell_no_more)
 
     def _show(self) -> None:
@@ -173,7 +176,7 @@ class ComparePage(OpenedPage):
         self._stack.setCurrentWidget(self.splitter)
         self.pairs.view.setFocus()
         self.banner.hide()
-        self._told_one = False
+        self._told_one = self._warned = False
         self._tell_pairing()
         self.pair.set_names(self.session.names)
 
@@ -225,7 +228,9 @@ class ComparePage(OpenedPage):
         """What was found out about the files as such."""
         info = self.session.info
         if info["one"]:
-            self.banner.tell("info", str(info["one"]), "There is nothing to be compared.")
+            steps = int(info["a"]["steps"])
+            why = "A is shown as its recipe makes it." if steps else "There is nothing to be compared."
+            self.banner.tell("info", str(info["one"]), why)
         elif info["match"] == "prefix" and info["exchanges"] and not self.session.matching.match:
             a, b = (text.visible(str(prefix), 60) for prefix in info["exchanges"][0])
             self.banner.tell("info", _exchange_words(a, b), "Pairs are made after that.")
@@ -239,7 +244,7 @@ class ComparePage(OpenedPage):
         if self._told_one and not same:  # other pairs were made
             self._told_one = False
             self.banner.hide()
-        if same and not self._told_one and not session.info.get("one"):
+        if same and not self._told_one and not self._warned and not session.info.get("one"):
             self._told_one = True
             values = int(session.told["values"])
             differ = (
@@ -252,6 +257,17 @@ class ComparePage(OpenedPage):
                 f"A and B hold the same tensors{containers}.",
                 f"{'The one pair is' if pairs == 1 else f'All {pairs:,} pairs are'} identical.{differ}",
             )
+
+    def _tell_scan(self, side: str, scan: Body) -> None:
+        """That loading a file would do more than build tensors; it is the more important word."""
+        if self._warned or not dangerous_calls(scan):
+            return
+        words = banner_words(scan, bool(self.session.info[side]["problems"]))
+        if words is not None:
+            self._warned = True
+            path = self.session.a if side == "a" else self.session.b
+            show = (f"Open {side.upper()}", lambda: self.file_chosen.emit(path))
+            self.banner.tell("security", f"{side.upper()}: {words[0]}", words[1], buttons=(show,))
 
     def tell_trouble(self, failure: Body) -> None:
         """What did not go through."""
