@@ -22,9 +22,9 @@ from sdviewer.stats.moments import TINY, WIDE
 SUB_BLOCK = 8192
 """Elements that are gone through together: they stay in the first-level cache between one loop and the next."""
 
-CHUNK = 32
+CHUNK = 64
 """Elements that are looked at again together: few of these hold any that are looked for, and only those are gone
-through one by one."""
+through one by one. The compiler makes the loop over them wide for a number like this, and not for one like 48."""
 
 Kernel = Callable[..., int]
 
@@ -33,16 +33,19 @@ Kernel = Callable[..., int]
 class Kernels:
     """The compiled loops.
 
-    `measure32` and `measure64` are `_measure`, `middle32` and `middle64` are `_middle`, `look32` and `look64` are
-    `_look`, for float32 and float64; `bin` is `_bin`, `count` is `_count`, `settle` is `settle`.
+    `measure32` and `measure64` are `_measure`, `middle32` and `middle64` are `_middle`, `seek32` and `seek64` are
+    `_seek`, `far32` and `far64` are `_far`, for float32 and float64; `bin` is `_bin`, `count` is `_count`, `settle` is
+    `settle`.
     """
 
     measure32: Kernel
     measure64: Kernel
     middle32: Callable[[Array, float, Array, Array], tuple[int, int, int, int, int]]
     middle64: Callable[[Array, float, Array, Array], tuple[int, int, int, int, int]]
-    look32: Callable[[Array, Array, Array], tuple[int, int, int]]
-    look64: Callable[[Array, Array, Array], tuple[int, int, int]]
+    seek32: Callable[[Array, Array, Array], tuple[int, int]]
+    seek64: Callable[[Array, Array, Array], tuple[int, int]]
+    far32: Callable[[Array, Array], int]
+    far64: Callable[[Array, Array], int]
     bin: Callable[..., None]
     count: Callable[[Array, Array], None]
     settle: Callable[..., None]
@@ -93,8 +96,10 @@ def load() -> Kernels | None:
         summing(_measure(np.int64, 2**63 - 1, 2047 << 52, bits_of(TINY, "f8"), narrowest, widest, 63)),
         plain(_middle(np.int32, 0x7FFFFFFF, 0x7F800000, 31, 20)),
         plain(_middle(np.int64, 2**63 - 1, 2047 << 52, 63, 52)),
-        plain(_look(np.int32)),
-        plain(_look(np.int64)),
+        plain(_seek(np.int32)),
+        plain(_seek(np.int64)),
+        plain(_far(np.int32)),
+        plain(_far(np.int64)),
         plain(_bin),
         plain(_count),
         plain(settle),
@@ -226,47 +231,62 @@ def _middle(integer: Any, magnitude: int, infinity: int, sign: int, shift: int) 
     return middle
 
 
-def _look(integer: Any) -> Callable[..., tuple[int, int, int]]:
-    """The loop that looks at values again, for one float type.
+def _seek(integer: Any) -> Callable[..., tuple[int, int]]:
+    """The loop that takes out the values of a range, for one float type.
 
-    `limits` are the least and the greatest finite value, those between which a value is not far from the mean, and
-    those of a range. It returns how many values are far, how many lie before the range, and how many inside it that are
-    not zero; `room`, as long as `values`, gets these.
+    `limits` are the first and the last value of the range. It returns how many values lie before it, minus infinity
+    with them, and how many inside it that are not zero; `room`, as long as `values`, gets these.
     """
     none = integer(0)
 
-    def look(values: Any, limits: Any, room: Any) -> tuple[int, int, int]:
-        bottom, top, near, far, low, high = limits[0], limits[1], limits[2], limits[3], limits[4], limits[5]
-        outside, before, inside = 0, 0, 0
+    def seek(values: Any, limits: Any, room: Any) -> tuple[int, int]:
+        low, high = limits[0], limits[1]
+        before, inside = 0, np.uint64(0)
         n = values.size
         whole = n // CHUNK * CHUNK
         for start in range(0, whole, CHUNK):
-            beyond, less, up_to = none, none, none
+            less, up_to = none, none
             for i in range(start, start + CHUNK):
                 v = values[i]
-                some = v >= bottom
-                beyond += integer(some & (v < near)) + integer((v > far) & (v <= top))
-                less += integer(some & (v < low))
-                up_to += integer(some & (v <= high))
-            outside += beyond
+                less += integer(v < low)
+                up_to += integer(v <= high)
             before += less
             if up_to != less:
+                # Each is written, and stays if it is one of them: no branch that a processor would have to guess.
                 for i in range(start, start + CHUNK):
                     v = values[i]
-                    if (v >= low) & (v <= high) & (v != 0):
-                        room[inside] = v
-                        inside += 1
+                    room[inside] = v
+                    inside += np.uint64((v >= low) & (v <= high) & (v != 0))
         for i in range(whole, n):
             v = values[i]
-            some = v >= bottom
-            outside += (some & (v < near)) + ((v > far) & (v <= top))
-            before += some & (v < low)
-            if (v >= low) & (v <= high) & (v != 0):
-                room[inside] = v
-                inside += 1
-        return outside, before, inside
+            before += v < low
+            room[inside] = v
+            inside += np.uint64((v >= low) & (v <= high) & (v != 0))
+        return before, int(inside)
 
-    return look
+    return seek
+
+
+def _far(integer: Any) -> Callable[..., int]:
+    """The loop that counts finite values far from the mean, for one float type.
+
+    `limits` are the least and the greatest finite value, and those between which a value is not far.
+    """
+    none = integer(0)
+
+    def far(values: Any, limits: Any) -> int:
+        bottom, top, first, last = limits[0], limits[1], limits[2], limits[3]
+        found = 0
+        n = values.size
+        for start in range(0, n, SUB_BLOCK):
+            some = none
+            for i in range(start, min(n, start + SUB_BLOCK)):
+                v = values[i]
+                some += integer((v >= bottom) & (v < first)) + integer((v > last) & (v <= top))
+            found += some
+        return found
+
+    return far
 
 
 def _bin(values: Any, low: float, high: float, scale: float, origin: float, inverse: float, bins: int,

@@ -9,6 +9,7 @@ there, they are counted by 16 bits of their keys at a time.
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -35,7 +36,8 @@ class Values(Protocol):
     """All values of a tensor once more, block by block."""
 
     def each(self, make: Callable[[], Any], wanted: Sequence[bool] | None) -> list[Any]:
-        """Let takers that `make` makes, one a thread, `take` the values of each block that is wanted; the takers."""
+        """Let takers that `make` makes, one a thread, `take` the number and values of each block that is wanted; the
+        takers."""
 
 
 class Ranks(NamedTuple):
@@ -56,32 +58,53 @@ def keys_of(values: Array) -> NDArray[Any]:
         values = values.view(np.uint8)
     codes: NDArray[Any] = values.view(f"i{values.itemsize}")
     if values.dtype.kind == "f":
-        codes = codes ^ ((codes >> (bits - 1)) & np.iinfo(codes.dtype).max)
+        codes = codes ^ ((codes >> (bits - 1)) & _most(bits))
     elif values.dtype.kind == "u":
-        codes = codes ^ np.iinfo(codes.dtype).min
+        codes = codes ^ ~_most(bits)
     return codes
+
+
+def _most(bits: int) -> int:
+    """The greatest signed integer of so many bits; with all bits turned it is the least."""
+    return (1 << (bits - 1)) - 1
+
+
+# Of single values without NumPy, which would take as long for each as for a thousand.
+_FLOATS = {4: struct.Struct("<f"), 8: struct.Struct("<d")}
+_CODES = {4: struct.Struct("<i"), 8: struct.Struct("<q")}
 
 
 def key_of(value: Any, dtype: np.dtype[Any]) -> int:
     """The key of one value; of the nearest, if the type lacks it."""
-    with np.errstate(over="ignore"):
-        return int(keys_of(np.array([value]).astype(dtype))[0])
+    most = _most(8 * dtype.itemsize)
+    if dtype.kind != "f":
+        return int(value) if dtype.kind == "i" else int(value) - most - 1
+    try:
+        stored = _FLOATS[dtype.itemsize].pack(value)
+    except OverflowError:
+        stored = _FLOATS[dtype.itemsize].pack(math.copysign(math.inf, value))
+    code: int = _CODES[dtype.itemsize].unpack(stored)[0]
+    return code ^ most if code < 0 else code
 
 
 def values_of(keys: NDArray[Any], dtype: np.dtype[Any]) -> Array:
     """The values of keys, which are signed integers of the size of the type; those of bool as uint8."""
     dtype = np.dtype("u1") if dtype.kind == "b" else dtype
-    limits = np.iinfo(keys.dtype)
+    most = _most(8 * keys.itemsize)
     if dtype.kind == "f":
-        keys = np.where(keys < 0, keys ^ limits.max, keys)
+        keys = np.where(keys < 0, keys ^ most, keys)
     elif dtype.kind == "u":
-        keys = keys ^ limits.min
+        keys = keys ^ ~most
     return keys.view(dtype)
 
 
 def value_of(key: int, dtype: np.dtype[Any]) -> Any:
     """The value of a key as a Python number."""
-    return values_of(np.array([key], f"i{dtype.itemsize}"), dtype)[0].item() + 0
+    most = _most(8 * dtype.itemsize)
+    if dtype.kind != "f":
+        return key if dtype.kind == "i" else key + most + 1
+    code = _CODES[dtype.itemsize].pack(key ^ most if key < 0 else key)
+    return _FLOATS[dtype.itemsize].unpack(code)[0] + 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,24 +135,43 @@ def _frame(dtype: np.dtype[Any], whole: Part) -> _Frame:
 
 
 @dataclass(frozen=True, slots=True)
+class _Search:
+    """What is looked through: values of which the first pass found `whole`, and `parts` block by block."""
+
+    values: Values
+    frame: _Frame
+    whole: Part
+    parts: Sequence[Part]
+    loops: kernels.Kernels | None
+
+    def look(self, low: int, high: int, near: tuple[int, int] = (0, 0), with_far: Sequence[bool] = ()) -> list[_Looker]:
+        """Look at all values once more; `_Plan` says for what."""
+        plan = _Plan(self, low, high, near, with_far or [False] * len(self.parts))
+        return self.values.each(lambda: _Looker(plan), None)
+
+
+@dataclass(frozen=True, slots=True)
 class _Plan:
     """What to look for: keys in `low` to `high` that are not zero, and those that lie outside of `near`.
 
-    `limits` are all limits as values; the range is empty when `low` is above `high`.
+    The latter in those blocks alone that have some, as `with_far` says by their numbers. The range is empty when `low`
+    is above `high`. `limits` and `far_limits` are both as values.
     """
 
-    frame: _Frame
+    search: _Search
     low: int
     high: int
     near: tuple[int, int]
-    loops: kernels.Kernels | None
+    with_far: Sequence[bool]
     limits: Array = field(init=False)
+    far_limits: Array = field(init=False)
 
     def __post_init__(self) -> None:
-        frame = self.frame
-        keys = (frame.bottom, frame.top, *self.near, self.low, self.high)
-        limits = np.array([value_of(key, frame.dtype) for key in keys], frame.dtype)
-        object.__setattr__(self, "limits", limits)
+        frame = self.search.frame
+        far = frame.bottom, frame.top, *self.near
+        for name, keys in (("limits", (self.low, self.high)), ("far_limits", far)):
+            limits = np.array([value_of(key, frame.dtype) for key in keys], frame.dtype)
+            object.__setattr__(self, name, limits)
 
 
 @dataclass(slots=True)
@@ -143,29 +185,36 @@ class _Looker:
     kept: list[NDArray[Any]] = field(default_factory=list)
     room: Array = field(default_factory=lambda: np.empty(0))
 
-    def take(self, values: Array) -> None:
-        plan = self.plan
-        if plan.loops is None or values.dtype.kind != "f":
-            far, before, found = _look(keys_of(values), plan)
-            inside = found.size
+    def take(self, index: int, values: Array) -> None:
+        loops = self.plan.search.loops
+        if loops is None or values.dtype.kind != "f":
+            far, before, found = _look(index, keys_of(values), self.plan)
         else:
-            look = plan.loops.look32 if values.itemsize == 4 else plan.loops.look64
-            if self.room.size < values.size:
-                self.room = np.empty(values.size, values.dtype)
-            far, before, inside = look(values, plan.limits, self.room)
-            found = keys_of(self.room[:inside])
+            far, before, found = self._look(index, values, loops)
         self.far += far
         self.before += before
         if found.size and self.inside <= MOST_KEPT:
             self.kept.append(found)
-        self.inside += inside
+        self.inside += found.size
+
+    def _look(self, index: int, values: Array, loops: kernels.Kernels) -> tuple[int, int, NDArray[Any]]:
+        plan = self.plan
+        find, seek = (loops.far32, loops.seek32) if values.itemsize == 4 else (loops.far64, loops.seek64)
+        far = find(values, plan.far_limits) if plan.with_far[index] else 0
+        if plan.low > plan.high:
+            return far, 0, np.empty(0, np.int64)
+        if self.room.size < values.size:
+            self.room = np.empty(values.size, values.dtype)
+        before, inside = seek(values, plan.limits, self.room)
+        # It counted minus infinity too, which lies before all that is looked for.
+        return far, before - plan.search.parts[index].neginf, keys_of(self.room[:inside])
 
 
-def _look(keys: NDArray[Any], plan: _Plan) -> tuple[int, int, NDArray[Any]]:
+def _look(index: int, keys: NDArray[Any], plan: _Plan) -> tuple[int, int, NDArray[Any]]:
     """How many keys are far, how many lie before the range, and those inside that are not zero."""
-    frame = plan.frame
+    frame = plan.search.frame
     finite = keys[(keys >= frame.bottom) & (keys <= frame.top)]
-    far = np.count_nonzero((finite < plan.near[0]) | (finite > plan.near[1]))
+    far = np.count_nonzero((finite < plan.near[0]) | (finite > plan.near[1])) if plan.with_far[index] else 0
     inside = (finite >= plan.low) & (finite <= plan.high) & ((finite < frame.zero) | (finite > frame.zero_end))
     return int(far), int(np.count_nonzero(finite < plan.low)), finite[inside]
 
@@ -179,7 +228,7 @@ class _Counter:
     shift: int
     counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BUCKETS, np.int64))
 
-    def take(self, values: Array) -> None:
+    def take(self, index: int, values: Array) -> None:
         keys = keys_of(values)
         keys = keys[(keys >= self.low) & (keys <= self.high)].astype(np.int64)
         # Differences modulo 2**64 are exact for every pair of keys.
@@ -202,14 +251,16 @@ def ranks(
     """
     frame, limits = _frame(dtype, whole), limits_of(whole, found, dtype)
     near = key_of(limits[0], dtype), key_of(limits[1], dtype)
-    wanted = [part.finite > 0 and (part.low < limits[0] or part.high > limits[1]) for part in parts]
+    with_far = [part.finite > 0 and (part.low < limits[0] or part.high > limits[1]) for part in parts]
+    search = _Search(values, frame, whole, parts, loops)
     if guide is None or whole.low == whole.high:
-        lookers = _looked(values, _Plan(frame, frame.top, frame.bottom, near, loops), wanted) if any(wanted) else []
+        nothing = _Plan(search, frame.top, frame.bottom, near, with_far)
+        lookers = values.each(lambda: _Looker(nothing), with_far) if any(with_far) else []
         return Ranks(sum(looker.far for looker in lookers), None if guide is None else whole.low)
     low, high = _guided(*guide, whole.finite, frame)
-    lookers = _looked(values, _Plan(frame, low, high, near, loops), None)
+    lookers = search.look(low, high, near, with_far)
     middle = (whole.finite - 1) // 2, whole.finite // 2
-    two = _found(values, frame, whole, (low, high), middle, lookers, loops)
+    two = _found(search, (low, high), middle, lookers)
     return Ranks(sum(looker.far for looker in lookers), _between(*two))
 
 
@@ -229,10 +280,6 @@ def limits_of(whole: Part, found: Moments, dtype: np.dtype[Any]) -> tuple[Any, A
     first += value_of(first, dtype) < low
     last -= value_of(last, dtype) > high
     return value_of(first, dtype), value_of(last, dtype)
-
-
-def _looked(values: Values, plan: _Plan, wanted: Sequence[bool] | None) -> list[_Looker]:
-    return values.each(lambda: _Looker(plan), wanted)
 
 
 def _guided(bins: Bins, slots: NDArray[np.int64], n: int, frame: _Frame) -> tuple[int, int]:
@@ -256,18 +303,13 @@ def _guided(bins: Bins, slots: NDArray[np.int64], n: int, frame: _Frame) -> tupl
 
 
 def _found(
-    values: Values,
-    frame: _Frame,
-    whole: Part,
-    span: tuple[int, int],
-    places: tuple[int, int],
-    lookers: list[_Looker],
-    loops: kernels.Kernels | None,
+    search: _Search, span: tuple[int, int], places: tuple[int, int], lookers: list[_Looker]
 ) -> tuple[int | float, int | float]:
     """The values of two ranks next to each other, or of one twice.
 
     `lookers` have looked at the `span` of keys; it is narrowed until what is in it has been kept.
     """
+    frame, whole = search.frame, search.whole
     first, last = places
     while True:
         low, high = span
@@ -277,16 +319,13 @@ def _found(
             before, low, high = 0, frame.bottom, frame.top
         elif all(looker.inside <= MOST_KEPT for looker in lookers):
             return _picked(frame, lookers, zeros, first - before, last - before)
-        spans = _narrowed(values, low, high, (first - before, last - before))
+        spans = _narrowed(search.values, low, high, (first - before, last - before))
         if all(start == end for start, end in spans):
             return value_of(spans[0][0], frame.dtype), value_of(spans[1][0], frame.dtype)
-        looks = [
-            (span, _looked(values, _Plan(frame, *span, (frame.bottom, frame.top), loops), None))
-            for span in dict.fromkeys(frame.widened(*span) for span in spans)
-        ]
+        looks = [(span, search.look(*span)) for span in dict.fromkeys(frame.widened(*span) for span in spans)]
         if len(looks) > 1:
             one, other = (
-                _found(values, frame, whole, span, (rank, rank), lookers, loops)[0]
+                _found(search, span, (rank, rank), lookers)[0]
                 for rank, (span, lookers) in zip(places, looks, strict=True)
             )
             return one, other

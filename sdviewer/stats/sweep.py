@@ -404,7 +404,7 @@ class _Kept:
         taker = make()
         for index, values in enumerate(self.values):
             if wanted is None or wanted[index]:
-                taker.take(values)
+                taker.take(index, values)
         return [taker]
 
 
@@ -593,7 +593,7 @@ class _Rereader:
 
     def take(self, blocks: Blocks, index: int) -> None:
         if self.wanted is None or self.wanted[index]:
-            self.taker.take(flat_values(self.reader.values(blocks[index])))
+            self.taker.take(index, flat_values(self.reader.values(blocks[index])))
 
 
 class Worker(Protocol):
