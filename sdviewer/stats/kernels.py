@@ -34,8 +34,8 @@ class Kernels:
     """The compiled loops.
 
     `measure32` and `measure64` are `_measure`, `middle32` and `middle64` are `_middle`, `seek32` and `seek64` are
-    `_seek`, `far32` and `far64` are `_far`, for float32 and float64; `bin` is `_bin`, `count` is `_count`, `settle` is
-    `settle`.
+    `_seek`, `far32` and `far64` are `_far`, `bin32` and `bin64` are `_bin`, for float32 and float64; `count` is
+    `_count`, `settle` is `settle`.
     """
 
     measure32: Kernel
@@ -46,7 +46,8 @@ class Kernels:
     seek64: Callable[[Array, Array, Array], tuple[int, int]]
     far32: Callable[[Array, Array], int]
     far64: Callable[[Array, Array], int]
-    bin: Callable[..., None]
+    bin32: Callable[..., None]
+    bin64: Callable[..., None]
     count: Callable[[Array, Array], None]
     settle: Callable[..., None]
 
@@ -100,7 +101,9 @@ def load() -> Kernels | None:
         plain(_seek(np.int64)),
         plain(_far(np.int32)),
         plain(_far(np.int64)),
-        plain(_bin),
+        # While few float32 are added to their bins the next are sorted; of float64 the compiler makes no such loop.
+        plain(_bin(128)),
+        plain(_bin(SUB_BLOCK)),
         plain(_count),
         plain(settle),
     )
@@ -289,30 +292,38 @@ def _far(integer: Any) -> Callable[..., int]:
     return far
 
 
-def _bin(values: Any, low: float, high: float, scale: float, origin: float, inverse: float, bins: int,
-         tallies: Any, slots: Any) -> None:  # fmt: skip
-    """Sort values into bins: slot 0 is below `low` and NaN, 1 to `bins` inside, the next above `high`."""
-    last = float(bins - 1)
-    one, two, three, four = tallies[0], tallies[1], tallies[2], tallies[3]
-    for start in range(0, values.size, SUB_BLOCK):
-        part = values[start : min(values.size, start + SUB_BLOCK)]
-        for i in range(part.size):
-            v = float(part[i])
-            place = (v * scale - origin) * inverse
-            place = min(max(place, 0.0), last)
+def _bin(together: int) -> Callable[..., None]:
+    """The loop that sorts values into bins, so many at a time.
+
+    Slot 0 is below `low` and NaN, 1 to `bins` inside, the next above `high`. Into the four `tallies` by turns: adding to
+    the same bin twice in a row would wait for the first. `slots` has room for `SUB_BLOCK`.
+    """
+
+    def sort(values: Any, low: float, high: float, scale: float, origin: float, inverse: float, bins: int,
+             tallies: Any, slots: Any) -> None:  # fmt: skip
+        last = float(bins - 1)
+        one, two, three, four = tallies[0], tallies[1], tallies[2], tallies[3]
+        whole = values.size // together * together
+        for start in range(0, whole, together):
+            for i in range(together):
+                v = float(values[start + i])
+                place = min((v * scale - origin) * inverse, last)
+                place = place if v >= low else -1.0
+                # One is added after rounding down: added before, it would round up what is just below an edge.
+                slots[i] = np.int32(last + 1.0 if v > high else place) + np.int32(1)
+            # Unsigned, as numba asks of a signed index each time whether it counts from the end.
+            for i in range(0, together, 4):
+                one[np.uint64(slots[i])] += 1
+                two[np.uint64(slots[i + 1])] += 1
+                three[np.uint64(slots[i + 2])] += 1
+                four[np.uint64(slots[i + 3])] += 1
+        for i in range(whole, values.size):
+            v = float(values[i])
+            place = min((v * scale - origin) * inverse, last)
             place = place if v >= low else -1.0
-            # One is added after rounding down: added before, it would round up what is just below an edge.
-            slots[i] = np.int32(last + 1.0 if v > high else place) + np.int32(1)
-        # Four tallies: adding to the same bin twice in a row would wait for the first. Unsigned, as numba asks of a
-        # signed index each time whether it counts from the end.
-        whole = part.size // 4 * 4
-        for i in range(0, whole, 4):
-            one[np.uint64(slots[i])] += 1
-            two[np.uint64(slots[i + 1])] += 1
-            three[np.uint64(slots[i + 2])] += 1
-            four[np.uint64(slots[i + 3])] += 1
-        for i in range(whole, part.size):
-            one[np.uint64(slots[i])] += 1
+            one[np.uint64(np.int32(last + 1.0 if v > high else place) + np.int32(1))] += 1
+
+    return sort
 
 
 def _count(codes: Any, tallies: Any) -> None:

@@ -462,7 +462,8 @@ class _Tallier:
         if self._loops is None or not isinstance(bins, FloatBins):
             self.tallies[0] += tally(bins, values)
         else:
-            self._loops.bin(values, bins.low, bins.high, *bins.constants, bins.bins, self.tallies, self._slots)
+            sort = self._loops.bin32 if values.itemsize == 4 else self._loops.bin64
+            sort(values, bins.low, bins.high, *bins.constants, bins.bins, self.tallies, self._slots)
 
 
 def _finite_only(
