@@ -295,8 +295,8 @@ def _far(integer: Any) -> Callable[..., int]:
 def _bin(together: int) -> Callable[..., None]:
     """The loop that sorts values into bins, so many at a time.
 
-    Slot 0 is below `low` and NaN, 1 to `bins` inside, the next above `high`. Into the four `tallies` by turns: adding to
-    the same bin twice in a row would wait for the first. `slots` has room for `SUB_BLOCK`.
+    Slot 0 is below `low` and NaN, 1 to `bins` inside, the next above `high`. They are counted in the four `tallies` by
+    turns: adding to the same bin twice in a row would wait for the first. `slots` has room for `SUB_BLOCK`.
     """
 
     def sort(values: Any, low: float, high: float, scale: float, origin: float, inverse: float, bins: int,

@@ -289,7 +289,7 @@ def copied(plot: Any, about: Any, most: int = 10_000) -> tuple[list[list[str]], 
     assert wanted is not None and plot.can_be_copied()
     body, buffers = ask(wanted[0], {**plot.sources(about), **wanted[1], "most": most})
     lines = [line.split("\t") for line in str(buffers["lines"], "ascii").split("\n")]
-    return lines, plot.table_remark(body)
+    return lines, plot.table_remark()(body)
 
 
 def test_that_what_the_picture_shows_is_copied_as_a_table(plot: DifferencePlot, sides: Sides) -> None:

@@ -106,6 +106,20 @@ def test_that_a_picture_is_copied_as_its_numbers_by_key_too(
     assert "every value" in window.status._cursor.text()
 
 
+def test_that_what_was_drawn_is_copied_also_where_another_tensor_is_shown_by_then(
+    plots: dict[str, Plot], qtbot: QtBot
+) -> None:
+    plot = plots["heatmap"]
+    key, clipboard = plot.key, QGuiApplication.clipboard()
+    clipboard.clear()
+    plot.copy_data()
+    plot._facts, plot._answer = {**plot._facts, "key": "another"}, None
+    qtbot.waitUntil(lambda: bool(clipboard.text()), timeout=30_000)
+    lines = clipboard.text().splitlines()
+    assert lines[0] == f"# {key}: rows 0 to 7, columns 0 to 7, every value"
+    assert lines[9].split("\t")[8] == "63.0"
+
+
 def test_that_what_cannot_be_read_is_told_where_it_was_to_be_copied(plots: dict[str, Plot], qtbot: QtBot) -> None:
     plot = plots["heatmap"]
     plot._facts = {**plot._facts, "source": {**plot._facts["source"], "path": "/nowhere/x.pth"}}

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PySide6.QtCore import Qt
+from PySide6.QtGui import QGuiApplication
 from pytestqt.qtbot import QtBot
 
 from sdviewer.gui.main_window import MainWindow
@@ -143,7 +144,7 @@ def test_that_a_pinned_plot_stays_beside_the_next(window: MainWindow, session: S
 
 
 def test_that_a_few_selected_tensors_are_drawn_over_each_other(
-    window: MainWindow, session: Session, qtbot: QtBot
+    window: MainWindow, session: Session, qtbot: QtBot, tmp_path: Path
 ) -> None:
     document = window.current_page()
     assert document is not None
@@ -158,6 +159,16 @@ def test_that_a_few_selected_tensors_are_drawn_over_each_other(
     heights = [max(_shares(entry)) for entry in overlay._entries]
     assert heights[0] == pytest.approx(heights[1]), "shares, not counts"
     assert heights[2] > 4 * heights[0], "the third has a fifth of the range and all of its values there"
+    overlay.menu.copy_data()
+    lines = [line.split("\t") for line in QGuiApplication.clipboard().text().splitlines()]
+    assert lines[0][:4] == ["tensor", "from", "to", "count"]
+    assert {line[0] for line in lines[1:]} == {"a.weight", "b.weight", "c.conv"}
+    shares = [float(line[4]) for line in lines[1:] if line[0] == "c.conv"]
+    assert max(shares) == heights[2] and len(shares) == len(overlay._entries[2].counts)
+    out = tmp_path / "overlay.svg"
+    overlay.menu.write(str(out), "svg")
+    qtbot.waitUntil(lambda: overlay.subtitle.text() == "saved as overlay.svg", timeout=30_000)
+    assert "3 histograms over each other" in out.read_text(encoding="utf-8")
     # While all tensors are measured the sums come each second.
     asked: list[Any] = []
     overlay._measure = asked.append  # type: ignore[method-assign]

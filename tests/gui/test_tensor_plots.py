@@ -560,7 +560,7 @@ class TestData:
         else:
             name, params = wanted
             body, buffers = ask(name, {"source": plot._facts["source"], **params, "most": 50_000})
-            plot._copied(str(buffers["lines"], "ascii"), plot.table_remark(body))
+            plot._copied(plot.key, str(buffers["lines"], "ascii"), plot.table_remark()(body))
         return [line.split("\t") for line in QGuiApplication.clipboard().text().splitlines()]
 
     def test_that_a_reduced_heatmap_says_so_in_its_first_line(

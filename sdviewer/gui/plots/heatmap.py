@@ -18,7 +18,7 @@ from sdviewer.gui.plots.copying import MOST_COPIED
 from sdviewer.gui.plots.heatmap_canvas import Divisions, HeatmapCanvas, Picture
 from sdviewer.gui.plots.numbers import has_numbers, long_axes
 from sdviewer.gui.plots.place import Index, Place, Window
-from sdviewer.gui.plots.plot import Facts, Plot
+from sdviewer.gui.plots.plot import Facts, Plot, Remark
 from sdviewer.gui.widgets import Chip
 
 LARGE: Final = 1 << 25
@@ -120,20 +120,25 @@ class HeatmapPlot(Plot):
             return None
         return "slice_table", {**self.place.params(), **cells, "how": body["how"], "window": list(body["window"])}
 
-    def table_remark(self, body: Body) -> str:
-        row, column, rows, columns = (int(at) for at in body["window"])
-        block = int(body["block"][0]), int(body["block"][1])
-        part = f"rows {row} to {row + rows - 1}, columns {column} to {column + columns - 1}"
-        if self.place.axes is not None and len(self.place.index) > 2:
-            shown = (":" if axis in self.place.axes else str(at) for axis, at in enumerate(self.place.index))
-            part = f"[{', '.join(shown)}], {part}"
-        if block == (1, 1):
-            return f"{part}, every value"
+    def table_remark(self) -> Remark:
         drawn = self._answer[0] if self._answer is not None else {}
         how = REDUCTIONS[str(drawn.get("how", self._how))][0]
-        words = f"{part}, {how} of {block[0]}×{block[1]} values each"
-        fewer = tuple(drawn.get("block", block)) != block
-        return f"{words}, fewer than drawn: at most {MOST_COPIED:,} are copied" if fewer else words
+        where = ""
+        if self.place.axes is not None and len(self.place.index) > 2:
+            shown = (":" if axis in self.place.axes else str(at) for axis, at in enumerate(self.place.index))
+            where = f"[{', '.join(shown)}], "
+
+        def remark(body: Body) -> str:
+            row, column, rows, columns = (int(at) for at in body["window"])
+            block = int(body["block"][0]), int(body["block"][1])
+            part = f"{where}rows {row} to {row + rows - 1}, columns {column} to {column + columns - 1}"
+            if block == (1, 1):
+                return f"{part}, every value"
+            words = f"{part}, {how} of {block[0]}×{block[1]} values each"
+            fewer = tuple(drawn.get("block", block)) != block
+            return f"{words}, fewer than drawn: at most {MOST_COPIED:,} are copied" if fewer else words
+
+        return remark
 
     def forget(self) -> None:
         super().forget()

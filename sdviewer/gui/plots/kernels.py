@@ -16,7 +16,7 @@ from sdviewer.gui.plots.cell_grid import CellGrid
 from sdviewer.gui.plots.cell_plot import CellPlot
 from sdviewer.gui.plots.copying import MOST_COPIED
 from sdviewer.gui.plots.numbers import floats, has_numbers
-from sdviewer.gui.plots.plot import Facts, Index, SlicePart
+from sdviewer.gui.plots.plot import Facts, Index, Remark, SlicePart
 from sdviewer.gui.widgets import Chip, Segments
 
 MOST_SIDE = 64
@@ -183,12 +183,8 @@ class KernelsPlot(CellPlot):
             return None
         return "kernel_table", {name: self._answer[0][name] for name in ("first", "channel", "rgb")}
 
-    def table_remark(self, body: Body) -> str:
-        told, shown = int(body["kernels"]), int(body["shown"])
-        words = "values as they are stored, not scaled"
-        if told == shown:
-            return words
-        return f"{words}, the first {told:,} of {shown:,} kernels drawn: at most {MOST_COPIED:,} values are copied"
+    def table_remark(self) -> Remark:
+        return _table_remark
 
     def clear(self) -> None:
         self.grid.show_kernels(QImage(), 0, (1, 1))
@@ -268,3 +264,12 @@ def _field(prefix: str, name: str) -> QSpinBox:
     made.setFixedHeight(26)
     made.hide()
     return made
+
+
+def _table_remark(body: Body) -> str:
+    """The line above the kernels' values."""
+    told, shown = int(body["kernels"]), int(body["shown"])
+    words = "values as they are stored, not scaled"
+    if told == shown:
+        return words
+    return f"{words}, the first {told:,} of {shown:,} kernels drawn: at most {MOST_COPIED:,} values are copied"

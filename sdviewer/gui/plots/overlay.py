@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from PySide6.QtCore import QSize, Qt
@@ -11,14 +12,16 @@ from PySide6.QtGui import QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QGridLayout, QSizePolicy, QWidget
 
 from sdviewer.core import text
-from sdviewer.gui import resources
+from sdviewer.gui import resources, widgets
 from sdviewer.gui.jobs import Body, Buffers, is_cancelled
 from sdviewer.gui.plots.axes import Axes
 from sdviewer.gui.plots.numbers import called, floats, whole_numbers, with_zeros
+from sdviewer.gui.plots.picture import as_text
+from sdviewer.gui.plots.picture_card import PictureCard
 from sdviewer.gui.plots.plot import Facts
 from sdviewer.gui.plots.scale import plain_number, ticks
 from sdviewer.gui.session import Session
-from sdviewer.gui.widgets import Card, Elided
+from sdviewer.gui.widgets import Elided
 
 MOST: Final = len(resources.SERIES)
 """Tensors that are drawn over each other."""
@@ -56,8 +59,11 @@ class _Sample(QWidget):
         painter.drawLine(1, self.height() // 2, self.width() - 1, self.height() // 2)
 
 
-class OverlaidHistograms(Card):
+class OverlaidHistograms(PictureCard):
     """Asks for the facts of a few rows, their ranges, then their histograms over all of these; and draws them."""
+
+    name = "distributions"
+    title = "the distributions"
 
     def __init__(self) -> None:
         super().__init__("Distributions", " ")
@@ -189,6 +195,38 @@ class OverlaidHistograms(Card):
             + said
         )
 
+    # Taking it out
+
+    @property
+    def key(self) -> str:
+        """The keys that are drawn: the first of them, and how many others."""
+        names = [called(entry.facts, 120) for entry in self._entries] or ["tensors"]
+        return f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else names[0]
+
+    @property
+    def folder(self) -> str:
+        return "" if self._session is None else str(Path(self._session.path).parent)
+
+    def can_be_copied(self) -> bool:
+        return not self._open and any(entry.counts for entry in self._entries)
+
+    def copy_data(self) -> None:
+        """A line a bin of each tensor: its key, where the bin is, how many values it has, and the share that is drawn.
+
+        A tensor of few values has fewer and wider bins than the others, so that their bins are no columns beside each
+        other. Exact zeros count to the bin of zero.
+        """
+        if not self.can_be_copied():
+            return
+        rows = [
+            (called(entry.facts, 500), *bin_)
+            for entry in self._entries
+            if entry.found and entry.counts
+            for bin_ in zip(entry.edges[:-1], entry.edges[1:], _whole_counts(entry), _shares(entry), strict=True)
+        ]
+        headings = ("tensor", "from", "to", "count", f"share in a {BINS}th of the range")
+        widgets.copy_text(as_text(list(zip(headings, zip(*rows, strict=True), strict=True))))
+
     def _said(self, entry: _Entry) -> str:
         counts, edges = entry.counts, entry.edges
         most = max(range(len(counts)), key=counts.__getitem__)
@@ -216,8 +254,12 @@ def _shares(entry: _Entry) -> list[float]:
     A tensor of few values has fewer and wider bins. Exact zeros are in none and count to the bin of zero.
     """
     assert entry.found is not None
-    found = entry.found
-    counts = with_zeros(entry.edges, entry.counts, int(found["zeros"] or 0))
+    found, counts = entry.found, _whole_counts(entry)
     odd = sum(int(found[field] or 0) for field in ("nan", "posinf", "neginf"))
     total = max(int(found["count"]) - odd, 1)
     return [count / total * len(counts) / BINS for count in counts]
+
+
+def _whole_counts(entry: _Entry) -> list[int]:
+    """The values in each bin, exact zeros in that of zero."""
+    return with_zeros(entry.edges, entry.counts, int((entry.found or {}).get("zeros") or 0))

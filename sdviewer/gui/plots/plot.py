@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -21,6 +21,7 @@ from sdviewer.gui.plots.place import Index as Index
 from sdviewer.gui.plots.place import Place
 
 Facts = Mapping[str, Any]
+Remark = Callable[[Body], str]
 
 PAUSE = 40
 """Milliseconds that a slider, a wheel or a pointer rests before numbers are asked for."""
@@ -177,31 +178,32 @@ class Plot(PictureCard):
         """
         return None
 
-    def table_remark(self, body: Body) -> str:
-        """The line above such a table."""
+    def table_remark(self) -> Remark:
+        """What says the line above such a table of its answer; it knows what is drawn now, not when that comes."""
         raise NotImplementedError
 
     def can_be_copied(self) -> bool:
-        """Whether there is anything to copy."""
         return self._answer is not None and (self.wanted_table() is not None or bool(self.data()))
 
     def copy_data(self) -> None:
-        """Put what is drawn on the clipboard, as columns of text."""
         if not self.can_be_copied():
             return
         wanted = self.wanted_table()
+        key = self.key
         if wanted is None:
-            self._copied(as_text(self.data()), self.remark())
+            self._copied(key, as_text(self.data()), self.remark())
             return
+        remark = self.table_remark()
 
         def answered(body: Body, buffers: Buffers) -> None:
-            self._copied(str(buffers["lines"], "ascii"), self.table_remark(body))
+            self._copied(key, str(buffers["lines"], "ascii"), remark(body))
 
-        name, params = wanted
-        self.ask_aside(f"copy {self._lane}", name, {**params, "most": MOST_COPIED}, answered, self._not_copied)
+        # What was drawn then, also where somebody goes on to another tensor before it comes.
+        name, params = wanted[0], {**wanted[1], "most": MOST_COPIED}
+        self.ask_aside(f"copy {self._lane}", name, params, answered, self._not_copied, whatever_is_shown=True)
 
-    def _copied(self, lines: str, remark: str) -> None:
-        above = f"# {text.visible(self.key, 500)}: {remark}\n" if remark else ""
+    def _copied(self, key: str, lines: str, remark: str) -> None:
+        above = f"# {text.visible(key, 500)}: {remark}\n" if remark else ""
         widgets.copy_text(f"{above}{lines}")
         self.cursor_moved.emit(f"Copied the data of {self.title}{f': {remark}' if remark else ''}")
 
@@ -216,7 +218,6 @@ class Plot(PictureCard):
 
     @property
     def folder(self) -> str:
-        """Where the file lies that is open."""
         return "" if self._session is None else str(Path(self._session.path).parent)
 
     def taken(self, *but: QWidget) -> int:

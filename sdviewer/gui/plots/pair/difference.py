@@ -17,7 +17,7 @@ from sdviewer.gui.plots.pair.pair_plot import PairPlot, is_same, same_shape
 from sdviewer.gui.plots.pair.scatter import POINTS, amount, draw_scatter, in_words, numbers_of, of_flags
 from sdviewer.gui.plots.picture import Column
 from sdviewer.gui.plots.place import Window
-from sdviewer.gui.plots.plot import Facts
+from sdviewer.gui.plots.plot import Facts, Remark
 from sdviewer.gui.widgets import Segments
 
 BLINK: Final = 500
@@ -194,9 +194,14 @@ class DifferencePlot(PairPlot, HeatmapPlot):
         sides = ("a", "b") if self.mode == "split" else (self.mode,)
         return "pair_table", {"tables": [[side, wanted[1]] for side in sides], "how": wanted[1]["how"]}
 
-    def table_remark(self, body: Body) -> str:
-        sides = " and ".join(_SIDES[side][0] for side, _ in body["tables"])
-        return f"{sides}, {super().table_remark(body['tables'][0][1])}"
+    def table_remark(self) -> Remark:
+        of_one = super().table_remark()
+
+        def remark(body: Body) -> str:
+            sides = " and ".join(_SIDES[side][0] for side, _ in body["tables"])
+            return f"{sides}, {of_one(body['tables'][0][1])}"
+
+        return remark
 
     def data(self) -> list[Column]:
         if self._answer is None or self.mode != "scatter":

@@ -26,7 +26,7 @@ from sdviewer.gui.plots.pair.pair_plot import (
     sides_of,
 )
 from sdviewer.gui.plots.place import Index, Place, Window
-from sdviewer.gui.plots.plot import PAUSE, Facts
+from sdviewer.gui.plots.plot import PAUSE, Facts, Remark
 from sdviewer.gui.plots.slices import SliceStrip
 from sdviewer.gui.widgets import Elided
 
@@ -187,14 +187,8 @@ class SidesPlot(PairPlot):
                 tables.append([side, {**view.place.params(), **cells, "window": list(shown["window"])}])
         return ("pair_table", {"tables": tables}) if tables else None
 
-    def table_remark(self, body: Body) -> str:
-        said = []
-        for side, table in body["tables"]:
-            (row, column, rows, columns), block = table["window"], table["block"]
-            cells = "every value" if block == [1, 1] else f"mean of {block[0]}×{block[1]} values each"
-            part = f"rows {row} to {row + rows - 1}, columns {column} to {column + columns - 1}"
-            said.append(f"{NAMES[side]}: {part}, {cells}")
-        return "; ".join(said)
+    def table_remark(self) -> Remark:
+        return _table_remark
 
     def _changed(self) -> None:
         """Another slice or part of one side is wanted."""
@@ -260,3 +254,14 @@ class SidesPlot(PairPlot):
 
         if self._facts and any(places):
             self.ask_aside(f"{self._lane} value", "pair_value", {"places": places}, answered)
+
+
+def _table_remark(body: Body) -> str:
+    """The line above the tables of both sides."""
+    said = []
+    for side, table in body["tables"]:
+        (row, column, rows, columns), block = table["window"], table["block"]
+        cells = "every value" if block == [1, 1] else f"mean of {block[0]}×{block[1]} values each"
+        part = f"rows {row} to {row + rows - 1}, columns {column} to {column + columns - 1}"
+        said.append(f"{NAMES[side]}: {part}, {cells}")
+    return "; ".join(said)
