@@ -7,6 +7,7 @@ of theme needs a repaint and nothing more. No font is shipped: the platform's ow
 from __future__ import annotations
 
 import functools
+import time
 from pathlib import Path
 from string import Template
 from types import MappingProxyType
@@ -14,7 +15,7 @@ from typing import Final, Literal
 
 from PySide6.QtCore import QEvent, QObject, Qt, QTimer, Signal
 from PySide6.QtGui import QColor, QFont, QFontDatabase, QFontInfo, QGuiApplication, QPalette
-from PySide6.QtWidgets import QApplication
+from PySide6.QtWidgets import QApplication, QWidget
 from shiboken6 import isValid
 
 import sdviewer
@@ -143,6 +144,8 @@ class Theme(QObject):
         self.choice: ThemeChoice = "system"
         self.name: ThemeName = "light"
         self._applying = False
+        self._turns = 0
+        self._unseen = _Unseen()
 
     def apply(self, choice: ThemeChoice) -> None:
         """Turn to a theme at once; "system" follows the desktop from now on."""
@@ -150,9 +153,9 @@ class Theme(QObject):
         self._turn_to(_system_theme() if choice == "system" else choice)
 
     def turn(self, choice: ThemeChoice) -> None:
-        """Turn to a theme under the eyes of a person: in three turns of the event loop, which all at once would stall.
+        """Turn to a theme under the eyes of a person: in turns of the event loop, which all at once would stall.
 
-        Nothing is painted in between.
+        Nothing is painted before what is seen is dressed; nine of ten widgets are not, and are dressed behind that.
         """
         self.choice = choice
         self.name = _system_theme() if choice == "system" else choice
@@ -162,8 +165,14 @@ class Theme(QObject):
         for window in shown:
             window.setUpdatesEnabled(False)
 
+        self._turns += 1
+        this = self._turns
+
         def dress_again() -> None:
+            if this != self._turns:
+                return  # it was turned once more meanwhile
             app.setStyleSheet(style_sheet(self.name))
+            self._unseen.bring_back()
             QTimer.singleShot(1, paint)
 
         def paint() -> None:
@@ -174,8 +183,14 @@ class Theme(QObject):
 
         self._applying = True
         app.setPalette(_palette(self.name))
+        self._unseen.put_aside()
         app.setStyleSheet("")
         QTimer.singleShot(1, dress_again)
+
+    @property
+    def is_turning(self) -> bool:
+        """Whether something still waits to be dressed."""
+        return self._applying or self._unseen.waits
 
     def watch(self, app: QApplication) -> None:
         """Follow the desktop while the choice is "system"."""
@@ -190,6 +205,7 @@ class Theme(QObject):
         assert isinstance(app, QApplication)
         self.name = name
         self._applying = True
+        self._unseen.let_all_back()
         try:
             app.setPalette(_palette(name))
             # From one sheet to another each widget is polished once for each that it is in: 130 ms instead of 30.
@@ -198,6 +214,70 @@ class Theme(QObject):
         finally:
             self._applying = False
         self.changed.emit()
+
+
+class _Unseen:
+    """Widgets that nobody sees, which a new style sheet passes over and which are dressed a few at a time afterwards.
+
+    Dressing takes 0.1 ms each. Qt passes over those that claim to have a style of their own and not to be dressed yet.
+    """
+
+    PATIENCE = 0.006
+    """Seconds that a few take."""
+
+    def __init__(self) -> None:
+        self._aside: list[QWidget] = []
+        self._next = QTimer(interval=1, singleShot=True)
+        self._next.timeout.connect(self._dress_some)
+
+    @property
+    def waits(self) -> bool:
+        """Whether some are not dressed yet."""
+        return bool(self._aside)
+
+    def put_aside(self) -> None:
+        """Take those that are not seen now out of what the application dresses."""
+        self.let_all_back()
+        for widget in QApplication.allWidgets():
+            own = widget.testAttribute(_HAS_STYLE)
+            if not widget.isVisible() and widget.testAttribute(_IS_DRESSED) and not own:
+                self._aside.append(widget)
+                _mark(widget, aside=True)
+
+    def bring_back(self) -> None:
+        """Dress them, behind what else there is to do."""
+        self._next.start()
+
+    def let_all_back(self) -> None:
+        """Leave them to the application as they are."""
+        self._next.stop()
+        for widget in filter(isValid, self._aside):
+            _mark(widget, aside=False)
+        self._aside.clear()
+
+    def _dress_some(self) -> None:
+        end = time.perf_counter() + self.PATIENCE
+        while self._aside and time.perf_counter() < end:
+            widget = self._aside.pop()
+            if not isValid(widget):
+                continue
+            _mark(widget, aside=False)
+            style = widget.style()
+            style.unpolish(widget)
+            style.polish(widget)
+            QApplication.sendEvent(widget, QEvent(QEvent.Type.StyleChange))
+            widget.update()
+        if self._aside:
+            self._next.start()
+
+
+_IS_DRESSED: Final = Qt.WidgetAttribute.WA_WState_Polished
+_HAS_STYLE: Final = Qt.WidgetAttribute.WA_SetStyle
+
+
+def _mark(widget: QWidget, *, aside: bool) -> None:
+    widget.setAttribute(_HAS_STYLE, aside)
+    widget.setAttribute(_IS_DRESSED, not aside)
 
 
 _theme: Theme | None = None

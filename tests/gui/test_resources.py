@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import pytest
-from PySide6.QtGui import QColor, QPalette
-from PySide6.QtWidgets import QApplication
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QColor, QImage, QPalette
+from PySide6.QtWidgets import (
+    QApplication,
+    QCheckBox,
+    QComboBox,
+    QLineEdit,
+    QSlider,
+    QSpinBox,
+    QStackedWidget,
+    QTableWidget,
+    QVBoxLayout,
+    QWidget,
+)
 from pytestqt.qtbot import QtBot
 
-from sdviewer.gui import resources
+from sdviewer.gui import resources, widgets
 from sdviewer.gui.resources import TOKENS
 
 
@@ -109,3 +121,58 @@ def test_that_no_two_series_look_alike_to_anybody(theme: str, vision: str) -> No
         for other in seen[:i]:
             assert sum((a - b) ** 2 for a, b in zip(one, other, strict=True)) ** 0.5 > 25
     assert all(contrast(TOKENS[theme][token], TOKENS[theme]["panel"]) >= 3 for token in resources.SERIES)
+
+
+def _page() -> QWidget:
+    """One of each that the style sheet has something to say about."""
+    made = QWidget()
+    column = QVBoxLayout(made)
+    table = QTableWidget(2, 2)
+    table.setHorizontalHeaderLabels(["key", "shape"])
+    box = QComboBox()
+    box.addItem("float32")
+    check = QCheckBox("checked")
+    check.setChecked(True)
+    slider = QSlider(Qt.Orientation.Horizontal)
+    slider.setValue(40)
+    for widget in (
+        widgets.Card("Title", "subtitle"), widgets.button("Save", primary=True), widgets.button("link", link=True),
+        widgets.Chip("NaN", "warn", "warn"), widgets.label("note", "note"), QLineEdit("layers.0.weight"), QSpinBox(),
+        table, box, check, slider,
+    ):  # fmt: skip
+        column.addWidget(widget)
+    return made
+
+
+def test_that_what_was_hidden_while_the_theme_turned_looks_as_if_it_had_been_seen(
+    app: QApplication, qtbot: QtBot
+) -> None:
+    stack = QStackedWidget()
+    qtbot.addWidget(stack)
+    for _ in range(2):
+        stack.addWidget(_page())
+    stack.resize(400, 700)
+    stack.show()
+    stack.setCurrentIndex(1)
+
+    def turned(choice: resources.ThemeChoice, *, at_once: bool) -> QImage:
+        stack.setCurrentIndex(0)
+        if at_once:
+            resources.theme().apply(choice)
+        else:
+            with qtbot.waitSignal(resources.theme().changed):
+                resources.theme().turn(choice)
+            qtbot.waitUntil(lambda: not resources.theme().is_turning)
+        stack.setCurrentIndex(1)
+        return stack.grab().toImage()
+
+    try:
+        dark, light = (turned(choice, at_once=False) for choice in ("dark", "light"))
+        assert dark != light
+        # A second turn while the first is still at work.
+        resources.theme().turn("light")
+        assert turned("dark", at_once=False) == dark
+        assert turned("light", at_once=True) == light
+        assert turned("dark", at_once=True) == dark
+    finally:
+        resources.theme().apply("light")
