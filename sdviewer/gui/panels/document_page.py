@@ -9,6 +9,7 @@ from typing import Final
 
 from PySide6.QtCore import QPoint, Qt, QTimer, Signal
 from PySide6.QtWidgets import QSplitter, QStackedWidget, QVBoxLayout
+from shiboken6 import isValid
 
 from sdviewer.core import text
 from sdviewer.gui import widgets
@@ -35,6 +36,7 @@ from sdviewer.gui.panels.structure_panel import StructurePanel
 from sdviewer.gui.panels.tree_panel import TreePanel
 from sdviewer.gui.panels.wording import changed_words, failure_words, sentence
 from sdviewer.gui.session import Session
+from sdviewer.gui.shared_turns import shared_turns
 from sdviewer.repair.history import Step
 
 TREE_WIDTH = 486
@@ -114,10 +116,11 @@ class DocumentPage(OpenedPage):
 
     def build(self) -> None:
         """Make what a document needs, piece by piece; `built` when it is there."""
+        if not isValid(self):
+            return
         if self._steps:
             self._steps.pop(0)()
-            # Not 0, which would come before what else waits for its turn.
-            QTimer.singleShot(1, self.build)
+            shared_turns().later(self.build, first=True)
         else:
             self.built.emit()
 

@@ -7,7 +7,9 @@ import importlib
 import threading
 from collections.abc import Callable
 
-from PySide6.QtCore import QObject, Qt, QTimer, Signal
+from PySide6.QtCore import QObject, Qt, Signal
+
+from sdviewer.gui.shared_turns import shared_turns
 
 
 class PlotLibrary(QObject):
@@ -30,16 +32,11 @@ class PlotLibrary(QObject):
             threading.Thread(target=self._bring, name="plot library", daemon=True).start()
 
     def soon(self, call: Callable[[], object]) -> None:
-        """Call something once the library is there, one call in a turn of the event loop: all at once would stall."""
-        self._calls.append(call)
-        if self.ready and len(self._calls) == 1:
-            QTimer.singleShot(1, self, self._call_next)
-
-    def _call_next(self) -> None:
-        if self._calls:
-            self._calls.pop(0)()
-        if self._calls:
-            QTimer.singleShot(1, self, self._call_next)
+        """Call something once the library is there, in a turn of its own."""
+        if self.ready:
+            shared_turns().later(call)
+        else:
+            self._calls.append(call)
 
     def load_now(self) -> None:
         """Have it when this returns: for a picture that nobody waits at."""
@@ -55,7 +52,9 @@ class PlotLibrary(QObject):
         if not self.ready:
             self.ready = True
             self.loaded.emit()
-            QTimer.singleShot(1, self, self._call_next)
+            for call in self._calls:
+                shared_turns().later(call)
+            self._calls.clear()
 
 
 @functools.cache
