@@ -352,7 +352,7 @@ def _damaged_inputs() -> int:
 
 
 def _statistics_checked() -> int:
-    """Compare the statistics of large tensors of every type with sums that are rounded once."""
+    """Compare the statistics of large tensors of every type with sums in twice their precision."""
     command = [tool("python"), "-W", "ignore", "-P", "-m", "tests.stats.reference"]
     return subprocess.run(command, env={**_offscreen(), "PYTHONPATH": str(ROOT)}, check=False).returncode
 

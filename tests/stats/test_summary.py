@@ -14,7 +14,7 @@ from sdviewer.errors import Cancelled, CorruptCheckpoint, OpenError
 from sdviewer.stats.decode import BLOCK
 from sdviewer.stats.summary import Summary, summary, summary_of
 from sdviewer.stats.sweep import KEPT, sweep
-from tests.stats.reference import cases, differences, reference
+from tests.stats.reference import cases, differences, reference, wide_sum
 from tests.stats.storages import Endless, Storage, array, lay
 
 
@@ -306,3 +306,11 @@ def test_that_the_compiled_loops_agree_with_numpy(name: str) -> None:
         summary_of(sweep(source, layout, compiled=True)),
         summary_of(sweep(source, layout, compiled=False)),
     )
+
+
+def test_that_the_reference_adds_up_as_if_it_rounded_once() -> None:
+    chance = np.random.default_rng(8)
+    for n in (0, 1, 3, 1025, (3 << 16) + 7):
+        wide = chance.standard_normal(n) * 10.0 ** chance.integers(-12, 12, n)
+        for values in (wide, np.concatenate([wide, [0.25], -wide])):
+            assert wide_sum(values) == pytest.approx(math.fsum(values), rel=1e-16, abs=1e-30 * np.abs(values).sum())
