@@ -197,10 +197,14 @@ def test_that_the_compiled_loops_sort_values_at_the_edges_as_numpy_does(low: flo
         chosen = FloatBins(low, low + bins * 0.013, bins)
         edges = chosen.edges()
         values = np.concatenate([edges, np.nextafter(edges, -np.inf), np.nextafter(edges, np.inf)])
-        tallies = np.zeros((4, bins + 2), np.int64)
-        slots = np.empty(kernels.SUB_BLOCK, np.int32)
-        loops.bin(values, chosen.low, chosen.high, *chosen.constants, bins, tallies, slots)
-        np.testing.assert_array_equal(tallies.sum(axis=0), tally(chosen, values))
+        narrow = np.concatenate([values.astype(np.float32), np.nextafter(edges.astype(np.float32), np.float32(-9))])
+        for sort, some in ((loops.bin64, values), (loops.bin32, narrow)):
+            # More than are sorted together, and a rest.
+            some = np.resize(some, kernels.SUB_BLOCK + some.size)
+            tallies = np.zeros((4, bins + 2), np.int64)
+            slots = np.empty(kernels.SUB_BLOCK, np.int32)
+            sort(some, chosen.low, chosen.high, *chosen.constants, bins, tallies, slots)
+            np.testing.assert_array_equal(tallies.sum(axis=0), tally(chosen, some))
 
 
 def odd_values(n: int) -> list[np.ndarray]:
