@@ -12,7 +12,10 @@ Call = Callable[[], object]
 
 
 class SharedTurns(QObject):
-    """What waits, in order (`Turns` are those of one owner). A piece sees to it itself that what it is about is still there."""
+    """What waits, in order; `Turns` are those of one owner.
+
+    A piece sees to it itself that what it is about is still there.
+    """
 
     def __init__(self) -> None:
         super().__init__()
