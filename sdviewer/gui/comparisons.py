@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from PySide6.QtCore import QObject, QTimer, Signal
+from PySide6.QtCore import QObject, Signal
 from PySide6.QtWidgets import QFileDialog, QWidget
 
 from sdviewer.core import text
@@ -77,7 +77,7 @@ class Comparisons(QObject):
         session.warm_up()
         page.first_painted.connect(library().load)
         page.built.connect(session.open)
-        QTimer.singleShot(1, page.build)
+        page.build()
         self.changed.emit()
         return page
 

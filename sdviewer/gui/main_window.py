@@ -60,8 +60,8 @@ from sdviewer.gui.series_session import SeriesSession
 from sdviewer.gui.series_tabs import SeriesTabs
 from sdviewer.gui.session import Session
 from sdviewer.gui.settings import Settings
-from sdviewer.gui.shared_turns import shared_turns
 from sdviewer.gui.smallest_size import SmallestSize
+from sdviewer.gui.turns import shared_turns
 from sdviewer.gui.widgets import Field
 
 TREE_MENU = (

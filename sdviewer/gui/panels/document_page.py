@@ -7,7 +7,7 @@ from functools import cached_property, partial
 from pathlib import PurePath
 from typing import Final
 
-from PySide6.QtCore import QPoint, Qt, QTimer, Signal
+from PySide6.QtCore import QPoint, Qt, Signal
 from PySide6.QtWidgets import QSplitter, QStackedWidget, QVBoxLayout
 from shiboken6 import isValid
 
@@ -36,7 +36,7 @@ from sdviewer.gui.panels.structure_panel import StructurePanel
 from sdviewer.gui.panels.tree_panel import TreePanel
 from sdviewer.gui.panels.wording import changed_words, failure_words, sentence
 from sdviewer.gui.session import Session
-from sdviewer.gui.shared_turns import shared_turns
+from sdviewer.gui.turns import shared_turns
 from sdviewer.repair.history import Step
 
 TREE_WIDTH = 486

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from PySide6.QtCore import QObject, Qt, Signal
 
-from sdviewer.gui.shared_turns import shared_turns
+from sdviewer.gui.turns import shared_turns
 
 
 class PlotLibrary(QObject):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cached_property
 from typing import Final
 
-from PySide6.QtCore import QPoint, Qt, QTimer, Signal
+from PySide6.QtCore import QPoint, Qt, Signal
 from PySide6.QtWidgets import QSplitter, QStackedWidget, QVBoxLayout, QWidget
 
 from sdviewer.core import text
@@ -26,6 +25,7 @@ from sdviewer.gui.panels.opened_page import OpenedPage
 from sdviewer.gui.panels.security_words import banner_words, dangerous_calls
 from sdviewer.gui.panels.status_bar import CONTAINERS
 from sdviewer.gui.panels.wording import failure_words, sentence
+from sdviewer.gui.turns import Turns
 
 TREE_SHARE: Final = 0.585
 """Of the width of the page that both trees take at first."""
@@ -56,22 +56,22 @@ class ComparePage(OpenedPage):
         column.addWidget(self._stack, 1)
         self._told_one = False
         self._warned = False
-        self._steps: list[Callable[[], object]] = [
-            *(lambda: self._cards, lambda: self._chips, lambda: self._view, lambda: self.pairs),
-            *(self._show_pairs, lambda: self.where, lambda: self.pair),
-        ]
+        self._turns = Turns(self)
+        self._turns.ended.connect(self._finish)
         self._connect()
 
     # Made one a turn of the event loop: all at once would stall the window
 
     def build(self) -> None:
         """Make what a comparison needs, piece by piece; `built` when it is there."""
-        if self._steps:
-            self._steps.pop(0)()
-            QTimer.singleShot(1, self.build)
-        else:
-            self._make_room()
-            self.built.emit()
+        self._turns.add(
+            *(lambda: self._cards, lambda: self._chips, lambda: self._view, lambda: self.pairs),
+            *(self._show_pairs, lambda: self.where, lambda: self.pair),
+        )
+
+    def _finish(self) -> None:
+        self._make_room()
+        self.built.emit()
 
     @cached_property
     def _cards(self) -> FileCards:
