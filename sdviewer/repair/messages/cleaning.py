@@ -56,6 +56,8 @@ def cleaned(text: str) -> tuple[str, bool]:
 
 
 def _bare(line: str) -> str:
+    if not line:
+        return line
     at = 0
     for _ in range(_PIECES_BEFORE):
         around = _AROUND_LINE.match(line, at)

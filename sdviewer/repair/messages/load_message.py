@@ -35,7 +35,10 @@ class LoadMessage:
 
 
 class Gathered:
-    """What the dialects have found so far; each key once, in the order of the text."""
+    """What the dialects have found so far; each key once, in the order of the text.
+
+    `whole_head`: the text has the words with which its loader begins, so nothing is missing above.
+    """
 
     def __init__(self) -> None:
         self.model = ""
@@ -47,6 +50,7 @@ class Gathered:
         self.matched = False
         self.approximate = False
         self.incomplete = False
+        self.whole_head = False
         self.ordered = True
         self.loaders: dict[str, None] = {}
         self.notes: dict[str, None] = {}

@@ -20,6 +20,20 @@ def phrase(words: str) -> str:
     return "".join([r"\s{1,80}" if ch == " " else re.escape(ch) + "\n?" for ch in words])
 
 
+def heads(*, ignore_case: bool = False, **named: str | tuple[str, str]) -> re.Pattern[str]:
+    """A pattern of phrases, each a named group; a tuple has a pattern behind its phrase.
+
+    It begins with a set of characters, for which `re` looks ten times as fast as for a choice of patterns.
+    """
+    firsts = {words if isinstance(words, str) else words[0] for words in named.values()}
+    letters = "".join(sorted({ch for words in firsts for ch in (words[0], words[0].swapcase() if ignore_case else "")}))
+    choices = [
+        rf"(?P<{name}>(?<={re.escape(words[0])})\n?{phrase(words[1:])}{behind})"
+        for name, (words, behind) in [(n, (w, "") if isinstance(w, str) else w) for n, w in named.items()]
+    ]
+    return re.compile(f"[{re.escape(letters)}](?:{'|'.join(choices)})", re.IGNORECASE if ignore_case else 0)
+
+
 SHAPE = phrase("torch.Size([") + r"([\d,\s]{0,600})" + phrase("])")
 
 

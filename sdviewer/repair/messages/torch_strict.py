@@ -13,6 +13,7 @@ from sdviewer.repair.messages.phrases import (
     LONGEST_ITEM,
     LONGEST_KEY,
     SHAPE,
+    heads,
     phrase,
     quoted_keys,
     sections,
@@ -21,19 +22,22 @@ from sdviewer.repair.messages.phrases import (
 )
 
 NAME = "torch"
+WORDS = ("Error(s)", "key(s)", "mismatch", "copying", "swapping", "buffer(s)", "dict-like", "parameter", "matched")
 
-_HEADS = re.compile(
-    rf"(?P<model>{phrase('Error(s) in loading state_dict for')})"
-    rf"|(?P<missing>{phrase('Missing key(s) in state_dict')}\s{{0,80}}:)"
-    rf"|(?P<unexpected>{phrase('Unexpected key(s) in state_dict')}\s{{0,80}}:)"
-    rf"|(?P<size>{phrase('size mismatch for')})"
-    rf"|(?P<copying>{phrase('While ')}(?:{phrase('copying')}|{phrase('swapping')}){phrase(' the parameter named')})"
-    rf"|(?P<running>{phrase('Unexpected running stats buffer(s)')})"
-    rf"|(?P<noop>{phrase('copying from a non-meta parameter in the checkpoint')})"
-    rf"|(?P<form>{phrase('Expected state_dict to be dict-like, got')})"
-    rf"|(?P<optimizer>{phrase('loaded state dict ')}(?:{phrase('contains a parameter group that')}"
-    rf"|{phrase('has a different number of parameter groups')}))"
-    rf"|(?P<matched><{phrase('All keys matched successfully')}>)"
+_COLON = r"\s{0,80}:"
+_HEADS = heads(
+    model="Error(s) in loading state_dict for",
+    missing=("Missing key(s) in state_dict", _COLON),
+    unexpected=("Unexpected key(s) in state_dict", _COLON),
+    size="size mismatch for",
+    copying="While copying the parameter named",
+    swapping="While swapping the parameter named",
+    running="Unexpected running stats buffer(s)",
+    noop="copying from a non-meta parameter in the checkpoint",
+    form="Expected state_dict to be dict-like, got",
+    optimizer="loaded state dict contains a parameter group that",
+    groups="loaded state dict has a different number of parameter groups",
+    matched="<All keys matched successfully>",
 )
 _CLASS = re.compile(r"\s{0,80}([^\s:\"]{1,400})\s{0,80}:")
 _KEY = rf"\s{{0,80}}(.{{1,{LONGEST_KEY}}}?)"
@@ -65,7 +69,6 @@ _EXCEPTION = re.compile(
 def read(text: str, found: Gathered) -> bool:
     """Add what the text says; whether it says anything in this dialect."""
     understood = False
-    headed = False
     first = True
     for kind, match, rest in sections(_HEADS, text):
         understood = True
@@ -75,13 +78,13 @@ def read(text: str, found: Gathered) -> bool:
                 found.cut("what stands before the first list")
         item = rest[:LONGEST_ITEM]
         if kind == "model":
-            headed = True
+            found.whole_head = True
             _read_model(item, found)
         elif kind in ("missing", "unexpected"):
             _read_list(kind, rest, found)
         elif kind == "size":
             _read_size(item, found)
-        elif kind == "copying":
+        elif kind in ("copying", "swapping"):
             _read_copy(item, found)
         elif kind == "running":
             pair = _PAIR.match(item)
@@ -93,15 +96,13 @@ def read(text: str, found: Gathered) -> bool:
             found.matched = True
         else:
             found.note(_SENTENCES[kind])
-    if understood and headed is False and (found.missing or found.unexpected or found.mismatched):
-        found.incomplete = True
-        found.note("The text does not begin where the loader's message begins; there may be more above it.")
     return understood
 
 
 _SENTENCES = {
     "noop": "The model stood on the meta device and took nothing: load with assign=True.",
     "form": "What was given to load_state_dict is no mapping; the text names no keys.",
+    "groups": "The text is about an optimizer's state; it names no keys of a model.",
     "optimizer": "The text is about an optimizer's state; it names no keys of a model.",
 }
 
