@@ -30,9 +30,9 @@ _HEADS = heads(
 )
 _CLASS = re.compile(r"\s{1,80}([^\s:]{1,400})")
 _COLON = re.compile(r"[^\n:]{0,400}\s{0,80}:")
-_INSTANTIATED = phrase(" instantiated")
 _BEHIND_KEY = re.compile(
-    rf":{phrase(' found shape ')}{SHAPE}{phrase(' in the checkpoint and ')}{SHAPE}{phrase(' in the model')}{_INSTANTIATED}"
+    rf":{phrase(' found shape ')}{SHAPE}{phrase(' in the checkpoint and ')}{SHAPE}"
+    rf"{phrase(' in the model instantiated')}"
 )
 
 
