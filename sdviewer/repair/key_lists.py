@@ -10,7 +10,7 @@ from sdviewer.core import text as words
 from sdviewer.core.checkpoint import MOST_ELEMENTS
 from sdviewer.core.dtypes import DTYPES
 from sdviewer.core.key_table import KeyTable
-from sdviewer.errors import UsageError
+from sdviewer.errors import OpenError
 from sdviewer.repair.messages.phrases import listed_keys
 from sdviewer.repair.wording import quoted
 
@@ -34,7 +34,7 @@ def read_json(text: str, path: str = "") -> Any:
     """The JSON value of a text, objects as lists of pairs so that a key that stands twice is seen.
 
     Raises:
-        UsageError: it is not JSON (code `bad_target`).
+        OpenError: it is not JSON (code `bad_target`).
     """
     try:
         return json.loads(text.lstrip("\ufeff"), object_pairs_hook=Pairs)
@@ -47,12 +47,29 @@ def read_json(text: str, path: str = "") -> Any:
 class Pairs(list[tuple[str, Any]]):
     """The entries of a JSON object in their order."""
 
+    def plain(self) -> dict[str, Any]:
+        """As a mapping, with all objects in it; of a key that stands twice the last.
+
+        Raises:
+            OpenError: it is nested too deeply (code `bad_target`).
+        """
+        try:
+            return {key: _plain(value) for key, value in self}
+        except RecursionError:
+            raise _bad("it is nested too deeply", "") from None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Pairs):
+        return value.plain()
+    return [_plain(one) for one in value] if isinstance(value, list) else value
+
 
 def table_of_json(value: Any, path: str = "") -> KeyTable:
     """The keys of `{"key": [shape] | null}`, or of a list of keys.
 
     Raises:
-        UsageError: it is neither (code `bad_target`).
+        OpenError: it is neither (code `bad_target`).
     """
     if isinstance(value, Pairs):
         entries = [(key, _shape(key, shape, path)) for key, shape in value]
@@ -76,7 +93,7 @@ def table_of_lines(text: str, path: str = "") -> KeyTable:
     """The keys of a text with one a line, and their shapes where they stand behind them.
 
     Raises:
-        UsageError: a line is no key (code `bad_target`).
+        OpenError: a line is no key (code `bad_target`).
     """
     if _BARE_KEYS.match(text):
         keys, whole = listed_keys(text)
@@ -131,8 +148,8 @@ def _table(keys: list[str], shapes: list[tuple[int, ...] | None], dtypes: list[s
     return KeyTable(tuple(keys), tuple(shapes), tuple(dtypes), ordered=keys != sorted(keys))
 
 
-def _bad(message: str, path: str) -> UsageError:
-    return UsageError(
+def _bad(message: str, path: str) -> OpenError:
+    return OpenError(
         message,
         path=path,
         code="bad_target",

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from sdviewer.core import text
 from sdviewer.core.key_table import KeyTable
-from sdviewer.errors import UsageError
+from sdviewer.errors import OpenError
 from sdviewer.repair.messages.load_message import LoadMessage, Shape
 from sdviewer.repair.target import Target
 from sdviewer.repair.wording import listed
@@ -41,13 +41,13 @@ def target_of_message(message: LoadMessage, source: KeyTable, *, name: str = "lo
     """The keys of the model that a message is about; `source` is what was loaded when it came.
 
     Raises:
-        UsageError: the message names no key and does not say that all matched, so nothing is known of the model (code
+        OpenError: the message names no key and does not say that all matched, so nothing is known of the model (code
             `bad_target`).
     """
     notes = list(message.notes)
     tells = message.missing or message.unexpected or message.mismatched or message.not_tensors or message.failed
     if not tells and not message.matched:
-        raise UsageError(
+        raise OpenError(
             " ".join([note.rstrip(".") for note in notes[:1]]) or "the load message names no keys",
             remedy="Paste the whole message, from Error(s) in loading state_dict on.",
             code="bad_target",
@@ -75,7 +75,7 @@ def target_of_message(message: LoadMessage, source: KeyTable, *, name: str = "lo
     unreported = _counters(keys, message, source)
     keys = _with_counters(keys, unreported)
     if not keys:
-        raise UsageError(
+        raise OpenError(
             "the load message names keys that the model does not have, and none that it has",
             remedy="Give a list of its keys, another checkpoint of it, or its class.",
             code="bad_target",

@@ -46,6 +46,9 @@ def read(text: str, found: Gathered) -> bool:
             (found.missing if kind == "missing" else found.unexpected).update(dict.fromkeys(_lines(rest)))
             found.ordered = False
         found.whole_head = understood = True
+    if understood:
+        for key in found.mismatched:
+            found.missing.pop(key, None)
     return understood
 
 

@@ -65,11 +65,11 @@ class Gathered:
         self.note(f"The text is cut in {where}: there are more keys than it names.")
 
     def message(self) -> LoadMessage:
-        """All of it as a value. A key of another shape is in neither of the two lists, whatever its loader says."""
+        """All of it as a value."""
         return LoadMessage(
             self.model,
-            tuple([key for key in self.missing if key not in self.mismatched]),
-            tuple([key for key in self.unexpected if key not in self.mismatched]),
+            tuple(self.missing),
+            tuple(self.unexpected),
             self.mismatched,
             self.failed,
             self.not_tensors,
