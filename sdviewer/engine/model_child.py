@@ -159,7 +159,9 @@ def _library(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise NotBuilt("library", f"{name}: {_told(error)}") from None
+        lacks = isinstance(error, ModuleNotFoundError) and error.name == name
+        said = f"{name} is not installed" if lacks else f"{name} cannot be imported: {_told(error)}"
+        raise NotBuilt("library", said) from None
 
 
 def _of_transformers(config: Mapping[str, Any], model_type: str) -> Any:
@@ -211,7 +213,7 @@ def _on_meta(make: Callable[[], Any]) -> Any:
     import torch
 
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _without_random_numbers():
             return _model_in(make())
     except NotBuilt:
         raise
@@ -221,6 +223,23 @@ def _on_meta(make: Callable[[], Any]) -> Any:
         sys.stderr.write(f"On the meta device: {_told(error)}\n")
     with _parameters_on_meta():
         return _model_in(make())
+
+
+def _without_random_numbers() -> Any:
+    """Leave out what fills meta tensors with numbers: the first such call imports a compiler, in 1.2 s."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    tensor = torch.Tensor
+    fills = {tensor.normal_, tensor.uniform_, tensor.log_normal_, tensor.exponential_, tensor.bernoulli_}
+
+    class WithoutRandomNumbers(TorchFunctionMode):  # type: ignore[misc]
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if function in fills and args and args[0].device.type == "meta":
+                return args[0]
+            return function(*args, **(kwargs or {}))
+
+    return WithoutRandomNumbers()
 
 
 @contextlib.contextmanager
@@ -294,6 +313,8 @@ def _loaded(make: Callable[[], Any], model: Any, path: str, steps: list[str]) ->
 
     try:
         state = _state_dict_at(path, steps)
+        if path.endswith(".safetensors"):
+            state = _with_ties(state, _keys(model))
     except NotBuilt:
         raise
     except Exception as error:
@@ -322,6 +343,16 @@ def _state_dict_at(path: str, steps: list[str]) -> Any:
             raise NotBuilt("file", f"there is no state dict at {step!r} in it")
         value = value[step]
     return value
+
+
+def _with_ties(state: dict[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
+    """With the other names of a tied tensor: its container has one, and its own `load_model` does the same."""
+    for tied in model["ties"]:
+        names = [model["keys"][position] for position in tied]
+        kept = next((name for name in names if name in state), None)
+        if kept is not None:
+            state = {**dict.fromkeys(names, state[kept]), **state}
+    return state
 
 
 if __name__ == "__main__":

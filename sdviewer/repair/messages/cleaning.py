@@ -33,6 +33,7 @@ _AROUND_LINE = re.compile(
     r"|\[?\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?\]?"
     r"|\[?\d\d:\d\d:\d\d(?:[.,]\d{1,9})?\]?"
     r"|\[?(?:DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL)\]?(?=[:\s|-])"
+    r"|-[ \t][\w.]{1,80}[ \t](?=-[ \t](?:DEBUG|INFO|WARN|ERROR|CRIT))"  # a logger's name
     r"|[-:|](?=[ \t])"
     r")[ \t]?"
 )

@@ -64,6 +64,11 @@ class Gathered:
         self.incomplete = True
         self.note(f"The text is cut in {where}: there are more keys than it names.")
 
+    def begin_again(self, sentence: str) -> None:
+        """Forget all keys: another message begins."""
+        self.__init__()  # type: ignore[misc]
+        self.note(sentence)
+
     def message(self) -> LoadMessage:
         """All of it as a value."""
         return LoadMessage(

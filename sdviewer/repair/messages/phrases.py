@@ -12,12 +12,13 @@ LONGEST_KEY = 4000
 LONGEST_ITEM = 12_000
 """Characters of one sentence about one key: two keys and two shapes."""
 
+_BREAK = r"(?:\n[ \t]{0,16})?"
 _WRAP = re.compile(r"[ \t]*\n[ \t]*")
 
 
 def phrase(words: str) -> str:
     """A pattern of these words that a line break may stand in anywhere, with any blanks between them."""
-    return "".join([r"\s{1,80}" if ch == " " else re.escape(ch) + "\n?" for ch in words])
+    return "".join([r"\s{1,80}" if ch == " " else re.escape(ch) + _BREAK for ch in words])
 
 
 def heads(*, ignore_case: bool = False, **named: str | tuple[str, str]) -> re.Pattern[str]:
@@ -28,7 +29,7 @@ def heads(*, ignore_case: bool = False, **named: str | tuple[str, str]) -> re.Pa
     firsts = {words if isinstance(words, str) else words[0] for words in named.values()}
     letters = "".join(sorted({ch for words in firsts for ch in (words[0], words[0].swapcase() if ignore_case else "")}))
     choices = [
-        rf"(?P<{name}>(?<={re.escape(words[0])})\n?{phrase(words[1:])}{behind})"
+        rf"(?P<{name}>(?<={re.escape(words[0])}){_BREAK}{phrase(words[1:])}{behind})"
         for name, (words, behind) in [(n, (w, "") if isinstance(w, str) else w) for n, w in named.items()]
     ]
     return re.compile(f"[{re.escape(letters)}](?:{'|'.join(choices)})", re.IGNORECASE if ignore_case else 0)

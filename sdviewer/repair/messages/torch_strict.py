@@ -78,7 +78,6 @@ def read(text: str, found: Gathered) -> bool:
                 found.cut("what stands before the first list")
         item = rest[:LONGEST_ITEM]
         if kind == "model":
-            found.whole_head = True
             _read_model(item, found)
         elif kind in ("missing", "unexpected"):
             _read_list(kind, rest, found)
@@ -110,7 +109,10 @@ _SENTENCES = {
 def _read_model(item: str, found: Gathered) -> None:
     name = _CLASS.match(item)
     if name is not None:
-        found.model = unwrapped(name[1])
+        model = unwrapped(name[1])
+        if found.model and model != found.model:
+            found.begin_again(f"The text holds a message about {found.model} too; this is the last one, about {model}.")
+        found.model, found.whole_head = model, True
 
 
 def _read_list(kind: str, rest: str, found: Gathered) -> None:
