@@ -1,9 +1,9 @@
 """Where tiles stand: in file order from the left, with areas as their weights, alike blocks in alike rectangles.
 
 Groups that stand in one module make a section, as broad as its share; inside, alike ones stand in a grid, others in
-rows. A squarified map would use the room better and tear apart what follows one another. What would be too small to be
-seen is enlarged, and one tile is never more than `CUT` of all, so that one embedding does not hide the rest: where
-either was done is said by `Layout`.
+rows; a block that lacks a bias is alike. A squarified map would use the room better and tear apart what follows one
+another. What would be too small to be seen is enlarged, and one tile is never more than `CUT` of all, so that one
+embedding does not hide the rest: where either was done is said by `Layout`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ STRIPS: Final = 12
 """Weights up to which the best rows are searched for, above which they are cut evenly."""
 SLIVER: Final = 0.03
 """The least share of a group that a tile of it is drawn with."""
+ALIKE: Final = 0.02
+"""How much smaller than the largest a group may be that gets a cell of the same size."""
 
 
 class Rect(NamedTuple):
@@ -71,8 +73,8 @@ def lay_out(groups: Sequence[Weights], width: float, height: float) -> Layout:
     rects: list[Rect] = [Rect(0, 0, 0, 0)] * len(groups)
     x = 0.0
     for section, broad in zip(sections, widths, strict=True):
-        alike = len({tiles[at] for at in section}) == 1
         weights = [sizes[at] for at in section]
+        alike = _are_alike(weights)
         placed, more = _grid(len(section), broad, height) if alike else _rows(weights, broad, height)
         enlarged = enlarged or more
         for at, rect in zip(section, placed, strict=True):
@@ -115,7 +117,7 @@ def _sections(groups: Sequence[Weights], sizes: Sequence[float]) -> list[list[in
     sections: list[list[int]] = []
     for run in by_module:
         # A large one that stands between blocks and what ends the model does not join their grid.
-        pieces = _alike_runs(run, groups) if len(run) > 2 else [run]
+        pieces = _alike_runs(run, sizes) if len(run) > 2 else [run]
         for piece in pieces:
             small = sum(sizes[at] for at in piece) < SMALL_SECTION * total
             if small and sections and sum(sizes[at] for at in sections[-1]) < SMALL_SECTION * total:
@@ -125,14 +127,23 @@ def _sections(groups: Sequence[Weights], sizes: Sequence[float]) -> list[list[in
     return sections
 
 
-def _alike_runs(run: list[int], groups: Sequence[Weights]) -> list[list[int]]:
+def _alike_runs(run: list[int], sizes: Sequence[float]) -> list[list[int]]:
     """A run cut before and behind the alike ones of it where those are most of it, and at least three."""
-    runs = [list(part) for _, part in itertools.groupby(run, key=lambda at: groups[at].tiles)]
+    runs: list[list[int]] = []
+    for at in run:
+        if runs and _are_alike([sizes[other] for other in (*runs[-1], at)]):
+            runs[-1].append(at)
+        else:
+            runs.append([at])
     longest = max(runs, key=len)
     if len(longest) < 3 or len(longest) * 2 < len(run):
         return [run]
     start = run.index(longest[0])
     return [part for part in (run[:start], longest, run[start + len(longest) :]) if part]
+
+
+def _are_alike(sizes: Sequence[float]) -> bool:
+    return min(sizes) >= (1 - ALIKE) * max(sizes)
 
 
 def _share_out(weights: Sequence[float], room: float, least: float) -> tuple[list[float], bool]:

@@ -29,6 +29,9 @@ _WORDS = {
     "rows": "rows changed",
     "transpose": "transposed",
     "permute": "permuted",
+    "reorder": "parts in another order",
+    "permute_rope": "rotary rows permuted",
+    "merge_lora": "an adapter merged in",
 }
 """What is said of a tensor whose key, shape and dtype stay."""
 _STEPS = {"concat": ("fuse",), "clone": ("clone", "untie", "broadcast"), "reshape": ("reshape", "flatten")}

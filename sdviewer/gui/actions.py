@@ -13,9 +13,15 @@ from sdviewer.gui.dialogs.forms import FORMS
 Key = QKeySequence.StandardKey
 
 MENUS: Final = ("&File", "&Edit", "&View", "&Compare", "&Repair", "&Help")
-SUBMENUS: Final = {"keys": "", "shapes": "S&hapes", "values": "Va&lues", "file": "&Whole file"}
+SUBMENUS: Final = {
+    "keys": "",
+    "shapes": "S&hapes",
+    "values": "Va&lues",
+    "sizes": "S&izes and layouts",
+    "file": "&Whole file",
+}
 """The submenu of the Repair menu for each group of operations; "" is the menu itself."""
-SUBMENU_ICONS: Final = {"shapes": "shape", "values": "value", "file": "file"}
+SUBMENU_ICONS: Final = {"shapes": "shape", "values": "value", "sizes": "repair", "file": "file"}
 
 
 @dataclass(frozen=True, slots=True)

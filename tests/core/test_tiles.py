@@ -97,6 +97,13 @@ def test_that_alike_blocks_have_rectangles_of_one_size() -> None:
     assert all([_against(laid_out.groups[at], rect) for rect in laid_out.tiles[at]] == first for at in range(2, 13))
 
 
+def test_that_a_block_that_lacks_a_bias_stands_in_the_grid_of_the_others() -> None:
+    keys = blocks("blocks", 12)
+    del keys[next(key for key in keys if key.startswith("blocks.11.") and key.endswith(".bias"))]
+    laid_out = layout_of(groups_of({"embed.weight": (100, 64), **keys, "head.weight": (10, 64)}))
+    assert len({(round(rect.width, 3), round(rect.height, 3)) for rect in laid_out.groups[1:13]}) == 1
+
+
 def _against(group: Rect, rect: Rect) -> tuple[float, ...]:
     return tuple(round(x, 2) for x in (rect.x - group.x, rect.y - group.y, rect.width, rect.height))
 

@@ -55,6 +55,26 @@ def ours() -> dict[str, torch.Tensor]:
     return {"fc.weight": torch.ones(2, 3), "fc.bias": torch.zeros(3), "head.weight": torch.ones(4, 4)}
 
 
+def test_that_missing_rows_of_a_grown_vocabulary_are_taken_and_its_own_stay(tmp_path: Path) -> None:
+    own, other = torch.randn(5, 3), torch.randn(9, 3)
+    own[1] = float("nan")
+    torch.save({"wte.weight": own, "h.bias": torch.ones(2)}, tmp_path / "a.pth")
+    save_file({"wte.weight": other, "h.bias": torch.zeros(2)}, tmp_path / "b.safetensors")
+    receipt = taken(tmp_path / "a.pth", "c.pth", 'from = "b.safetensors"\nrows = "missing"')
+    made = torch.load(tmp_path / "c.pth", weights_only=True)
+    assert same(made["wte.weight"], torch.cat([own, other[5:]])) and same(made["h.bias"], torch.ones(2))
+    assert [file.file for file in receipt.taken] == [str(tmp_path / "b.safetensors")]
+
+
+@pytest.mark.parametrize("row", ["wte.weight", "h.bias"])
+def test_that_rows_cannot_be_taken_from_a_tensor_that_is_otherwise_unlike(tmp_path: Path, row: str) -> None:
+    torch.save({"wte.weight": torch.ones(5, 3), "h.bias": torch.ones(4)}, tmp_path / "a.pth")
+    save_file({"wte.weight": torch.ones(9, 4), "h.bias": torch.ones(6).half()}, tmp_path / "b.safetensors")
+    with pytest.raises(RepairError, match="by more rows" if row == "wte.weight" else "cast it first"):
+        taken(tmp_path / "a.pth", "c.pth", f'from = "b.safetensors"\nrows = "missing"\nkeys = ["{row}"]')
+    assert not (tmp_path / "c.pth").exists()
+
+
 @pytest.fixture
 def here(tmp_path: Path) -> Path:
     torch.save({"model": ours(), "epoch": 3}, tmp_path / "a.pth")

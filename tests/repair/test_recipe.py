@@ -123,7 +123,6 @@ STEP = HEAD + "[[step]]\nop = "
         (STEP + '"strip"\nprefx = "a"', 'line 4, step 1 (strip): unknown field "prefx". Did you mean `prefix`?'),
         (STEP + '"drop"\nkeys = ["a"]\n[[step]]\nop = "renam"', "line 6, step 2 (renam): unknown"),
         (STEP + '"renam"', "Did you mean rename?"),
-        (STEP + '"resize"', "resize is not built yet"),
         (STEP + '"rename"\nrules = [["a.{", "b"]]', 'step 1 (rename): "a.{", position 3'),
         (STEP + '"rename"\nrules = [["", "b"]]', "a pattern is empty"),
         (STEP + '"rename"\nrules = [["a"]]', "list of [pattern, result]"),

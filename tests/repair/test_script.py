@@ -89,6 +89,38 @@ def _odd() -> OrderedDict[str, Any]:
     return made
 
 
+def _adapters() -> OrderedDict[str, Any]:
+    """Weights with low-rank adapters as several trainers name them."""
+    random = torch.Generator().manual_seed(3)
+
+    def numbers(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=random)
+
+    made: OrderedDict[str, Any] = OrderedDict()
+    made["m.lora.base_layer.weight"], made["m.lora.base_layer.bias"] = numbers(6, 5), numbers(6)
+    made["m.lora.lora_A.default.weight"], made["m.lora.lora_B.default.weight"] = numbers(2, 5), numbers(6, 2)
+    made["p.conv.weight"] = numbers(4, 3, 3, 3).half()
+    made["p.conv.lora_down.weight"], made["p.conv.lora_up.weight"] = numbers(2, 3, 3, 3), numbers(4, 2, 1, 1)
+    made["p.conv.alpha"] = torch.tensor(3.0)
+    made["m.two.weight"] = numbers(6, 5)
+    for name in ("a", "b"):
+        made[f"m.two.lora_A.{name}.weight"], made[f"m.two.lora_B.{name}.weight"] = numbers(3, 5), numbers(6, 3)
+    made["up_blocks.0.attn.weight"] = numbers(4, 4)
+    made["lora_unet_up_blocks_0_attn.lora_down.weight"] = numbers(1, 4).bfloat16()
+    made["lora_unet_up_blocks_0_attn.lora_up.weight"] = numbers(4, 1).bfloat16()
+    made["lora_unet_up_blocks_0_attn.alpha"] = torch.tensor(2, dtype=torch.int64)
+    return made
+
+
+def _other_adapters(made: OrderedDict[str, Any]) -> OrderedDict[str, Any]:
+    """The same and some that cannot be merged, or only if they are meant otherwise."""
+    made["m.turned.weight"] = torch.ones(5, 6)
+    made["m.turned.lora_A.weight"], made["m.turned.lora_B.weight"] = torch.ones(2, 5), torch.ones(6, 2)
+    made["m.dora.weight"], made["m.dora.lora_magnitude_vector.weight"] = torch.ones(6, 5), torch.ones(6)
+    made["m.dora.lora_A.weight"], made["m.dora.lora_B.weight"] = torch.ones(2, 5), torch.ones(6, 2)
+    return made
+
+
 def _dtypes() -> OrderedDict[str, Any]:
     """A tensor of every dtype that torch computes with, and of odd shapes and ways to lie in a storage."""
     random = torch.Generator().manual_seed(2)
@@ -131,7 +163,12 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     torch.save(_versions(_model()), folder / "bare.pt")
     torch.save(_odd(), folder / "odd.pt")
     torch.save(_dtypes(), folder / "dtypes.pt")
-    return {name: folder / f"{name}.pt" for name in ("training", "bare", "odd", "dtypes")}
+    torch.save(_adapters(), folder / "adapters.pt")
+    torch.save(_other_adapters(_adapters()), folder / "other_adapters.pt")
+    more = {"module.embed.weight": torch.arange(24.0).reshape(8, 3), "module.head.weight": torch.ones(9, 3)}
+    torch.save(more, folder / "more.pt")
+    torch.save({"wide": torch.ones(9, 4)}, folder / "wide.pt")
+    return {path.stem: path for path in folder.iterdir()}
 
 
 @pytest.fixture
@@ -315,9 +352,39 @@ STEPS: dict[str, list[str]] = {
         'pad = 1\nfill = 0.1\nat = -1\ndim = 1\nkeys = ["**.embed.weight", "**.transposed"]',
         'pad = 1\nfill = "nan"\nkeys = ["**.gamma"]',
         'pad = 1\nfill = "nan"\nkeys = ["**.mask"]',
+        'size = 6\nfill = "mean"\nkeys = ["**.weight", "**.gamma"]',
+        'size = 2\nkeys = ["**.weight", "**.complex"]',
         'take = [9]\nkeys = ["**.gamma"]',
         'slice = [3, 2]\nkeys = ["**.gamma"]',
         "reverse = true",
+    ],
+    "reorder": [
+        'order = [1, 0]\nkeys = ["**.qkv.*"]',
+        'order = [2, 0, 1]\ngroups = 2\nkeys = ["**.qkv.*"]',
+        'order = [1, 0]\ndim = -1\nkeys = ["**.complex", "**.mask"]',
+        'order = [0, 1]\nkeys = ["**.qkv.*"]',
+        'order = [1, 0, 2, 3, 4, 5, 6]\nkeys = ["**.gamma"]',
+    ],
+    "permute_rope": [
+        'heads = 2\nkeys = ["**.qkv.*"]',
+        'heads = 3\nto = "pairs"\nkeys = ["**.qkv.*"]',
+        'heads = 6\nkeys = ["**.qkv.*"]',
+        'heads = 5\nkeys = ["**.qkv.*"]',
+    ],
+    "channels": [
+        'to = 1\nkeys = ["**.weight", "**.complex"]',
+        'to = 5\nkeys = ["**.weight"]',
+        'to = 2\ndim = 0\nkeys = ["**.gamma", "**.weight"]',
+        'to = 1\ndim = 0\nkeys = ["**.mask"]',
+    ],
+    "resize": [
+        'to = [3, 2]\nprefix = 3\ngrid = [3, 3]\nkeys = ["**.qkv.weight"]',
+        'to = [5]\nkeys = ["**.weight", "**.complex"]',
+        'to = [7, 2]\nof = "image"\nmode = "bilinear"\nkeys = ["**.weight"]',
+        'to = [2]\nof = "image"\nmode = "nearest"\nkeys = ["**.gamma"]',
+        'to = [9]\nof = "image"\nsharp = true\nkeys = ["**.gamma", "**.weight"]',
+        'to = [3, 3]\nprefix = 1\nkeys = ["**.qkv.weight"]',
+        'to = [3, 3]\nkeys = ["**.gamma"]',
     ],
     "add": [
         'key = "module.head.bias"\nlike = "module.head.weight[0]"\nafter = "module.head.weight"',
@@ -355,6 +422,15 @@ STEPS: dict[str, list[str]] = {
     "clean": ["", 'nan = 1\nposinf = 7\nneginf = -7.5\nkeys = ["x.**", "**.odd*"]', "posinf = 1e39"],
     "scale": ["factor = 0.3", 'factor = -1e30\nkeys = ["**.weight", "**.complex", "**.gamma"]'],
     "prune": ["", 'keys = ["**.p.**"]'],
+    "merge_lora": [
+        "",
+        "scale = 0.3\nalpha = 4",
+        'keys = ["m.lora.**", "p.**"]',
+        'keys = ["**.turned.**"]\ntransposed = true',
+        'keys = ["**.turned.**"]',
+        'keys = ["**.dora.**"]',
+        'keys = ["**.lora_A.**", "**.lora_B.**"]',
+    ],
     "weight_norm": ["", 'to = "old"', 'to = "new"', 'keys = ["**.bad*"]'],
     "spectral_norm": ["", 'to = "old"', 'to = "new"', "dim = 1", "dim = 0"],
     "set_value": [
@@ -384,6 +460,9 @@ STEPS: dict[str, list[str]] = {
         'from = "dtypes.pt"\nkeys = ["tied", "float32"]\nto = [["tied", "module.embed.weight"], ["float32", "x"]]',
         'from = "dtypes.pt"\nkeys = ["float32"]\nto = [["float32", "module.head._extra_state"]]',
         'from = "dtypes.pt"\nkeys = ["float32"]\nto = [["float32", "module.head"]]',
+        'from = "more.pt"\nrows = "missing"',
+        'from = "wide.pt"\nrows = "missing"\nto = [["wide", "module.embed.weight"]]',
+        'from = "wide.pt"\nrows = "missing"',
         'from = "dtypes.pt"\nto = [["float*", "x"]]',
         'from = "dtypes.pt"\nkeys = ["nothing.**"]',
         'from = "nowhere.pt"',
@@ -425,7 +504,10 @@ AFTER = '[[step]]\nop = "prefix"\nadd = "x."\n[[step]]\nop = "unwrap"\npath = "a
 def test_that_a_program_gives_what_repair_gives(op: str, fields: str, run: Run, sources: dict[str, Path]) -> None:
     step = PREPARED.get(op, "") + f'[[step]]\nop = "{op}"\n{fields}\n'
     exact = op not in WHATEVER_NAN
-    if op in ODD:
+    if op == "merge_lora":
+        run(sources["adapters"], step)
+        run(sources["other_adapters"], step)
+    elif op in ODD:
         run(sources["odd"], step, exact=exact)
     else:
         run(sources["training"], step)

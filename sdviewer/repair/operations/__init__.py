@@ -10,6 +10,7 @@ from sdviewer.repair.fields import FieldReader
 from sdviewer.repair.operations.add import Add
 from sdviewer.repair.operations.broadcast import Broadcast
 from sdviewer.repair.operations.cast import Cast
+from sdviewer.repair.operations.channels import Channels
 from sdviewer.repair.operations.clean import Clean
 from sdviewer.repair.operations.clone import Clone
 from sdviewer.repair.operations.drop import Drop
@@ -20,16 +21,20 @@ from sdviewer.repair.operations.flatten import Flatten
 from sdviewer.repair.operations.fuse import Fuse
 from sdviewer.repair.operations.keep import Keep
 from sdviewer.repair.operations.leave_out import LeaveOut
+from sdviewer.repair.operations.merge_lora import MergeLora
 from sdviewer.repair.operations.metadata import Metadata
 from sdviewer.repair.operations.operation import Expect, KeyChanges, Operation
 from sdviewer.repair.operations.permute import Permute
+from sdviewer.repair.operations.permute_rope import PermuteRope
 from sdviewer.repair.operations.prefix import Prefix
 from sdviewer.repair.operations.prune import Prune
 from sdviewer.repair.operations.rename import Rename
 from sdviewer.repair.operations.renumber_optimizer import RenumberOptimizer
+from sdviewer.repair.operations.reorder import Reorder
 from sdviewer.repair.operations.replace import Replace
 from sdviewer.repair.operations.replace_prefix import ReplacePrefix
 from sdviewer.repair.operations.reshape import Reshape
+from sdviewer.repair.operations.resize import Resize
 from sdviewer.repair.operations.rows import Rows
 from sdviewer.repair.operations.scale import Scale
 from sdviewer.repair.operations.set_value import SetValue
@@ -54,6 +59,7 @@ __all__ = [
     "Add",
     "Broadcast",
     "Cast",
+    "Channels",
     "Clean",
     "Clone",
     "Drop",
@@ -66,16 +72,20 @@ __all__ = [
     "Keep",
     "KeyChanges",
     "LeaveOut",
+    "MergeLora",
     "Metadata",
     "Operation",
     "Permute",
+    "PermuteRope",
     "Prefix",
     "Prune",
     "Rename",
     "RenumberOptimizer",
+    "Reorder",
     "Replace",
     "ReplacePrefix",
     "Reshape",
+    "Resize",
     "Rows",
     "Scale",
     "SetValue",
@@ -105,13 +115,11 @@ OPERATIONS: tuple[type[Operation], ...] = (
     Metadata,
     *(Split, Fuse, Stack, Unstack),
     *(Transpose, Permute, Reshape, Flatten, Squeeze, Unsqueeze),
+    *(Reorder, PermuteRope, Resize, Channels),
     *(Rows, Add, Broadcast, Untie, Edit, Clean, Scale),
-    *(Prune, WeightNorm, SpectralNorm),
+    *(Prune, WeightNorm, SpectralNorm, MergeLora),
     Take,
 )
-
-NOT_BUILT = ("resize",)
-"""Names of the recipe language that no release carries out yet."""
 
 
 def operation_from_step(table: Mapping[str, Any]) -> Operation:
@@ -127,14 +135,12 @@ def read_step(reader: FieldReader) -> Operation:
     """The operation that a step's table describes.
 
     Raises:
-        UsageError: the operation is unknown or not built yet, or a field is wrong.
+        UsageError: the operation is unknown, or a field is wrong.
     """
     name = reader.text("op")
     for operation in OPERATIONS:
         if operation.op == name:
             return operation.from_step(reader)
-    if name in NOT_BUILT:
-        raise reader.error("op", f"{name} is not built yet", code="not_built")
     names = [operation.op for operation in OPERATIONS]
     close = difflib.get_close_matches(name, names, 1, 0.5)
     hint = f"Did you mean {close[0]}?" if close else f"Known: {', '.join(names)}."

@@ -39,8 +39,8 @@ class Rows(EachTensor):
 
     `between` (field `slice`): from the first to before the second, or to the end. `take`: these, in this order.
     `delete`: all but these. `reverse`: from the last to the first. `pad`: so many more, at the end or before place
-    `at`, filled with "zeros", a number, the "mean" of the others, or a copy of one ("copy:0"). Negative places count
-    from the end.
+    `at`, filled with "zeros", a number, the "mean" of the others, or a copy of one ("copy:0"). `size`: so many in all,
+    of which the last ones go or are added as by `pad`. Negative places count from the end.
     """
 
     op: ClassVar[str] = "rows"
@@ -51,18 +51,21 @@ class Rows(EachTensor):
     delete: tuple[int, ...] | None = None
     reverse: bool = False
     pad: int | None = None
+    size: int | None = None
     fill: Scalar = ZEROS
     at: int | None = None
 
     @property
     def label(self) -> str:
-        """`Keep rows 0 to 1000`, `Add 64 rows (mean)`."""
+        """`Keep rows 0 to 1000`, `Add 64 rows (mean)`, `Make it 50,257 rows (mean)`."""
         where = "rows" if self.dim == 0 else f"places of dimension {self.dim}:"
         if self.between is not None:
             end = f" to {self.between[1]}" if len(self.between) == 2 else " to the end"
             return f"Keep {where} {self.between[0]}{end}"
         if self.pad is not None:
             return f"Add {self.pad} {where.removesuffix(':')} ({text.visible(str(self.fill), 50)})"
+        if self.size is not None:
+            return f"Make it {self.size:,} {where.removesuffix(':')} ({text.visible(str(self.fill), 50)})"
         if self.reverse:
             return f"Reverse {where.removesuffix(':')}"
         verb, places = ("Take", self.take) if self.take is not None else ("Delete", self.delete)
@@ -71,14 +74,14 @@ class Rows(EachTensor):
     def check(self) -> None:
         """One change, and a fill that can be."""
         given = [self.between is not None, self.take is not None, self.delete is not None, self.reverse]
-        if sum(given) + (self.pad is not None) != 1:
-            raise UsageError("rows needs one of `slice`, `take`, `delete`, `reverse` and `pad`")
+        if sum(given) + (self.pad is not None) + (self.size is not None) != 1:
+            raise UsageError("rows needs one of `slice`, `take`, `delete`, `reverse`, `pad` and `size`")
         if self.between is not None and len(self.between) not in (1, 2):
             raise UsageError("`slice` is [start, stop], or [start] for all that follows")
-        if self.pad is None and (self.fill != ZEROS or self.at is not None):
-            raise UsageError("`fill` and `at` belong to `pad`")
-        if self.pad is not None and self.pad < 0:
-            raise UsageError("`pad` cannot be negative", remedy="Use `slice` to leave rows out.")
+        if self.pad is None and (self.at is not None or (self.size is None and self.fill != ZEROS)):
+            raise UsageError("`at` belongs to `pad`, and `fill` to `pad` or `size`")
+        if min(self.pad or 0, self.size or 0) < 0:
+            raise UsageError("`pad` and `size` cannot be negative", remedy="Use `slice` to leave rows out.")
         if self.fill not in (MEAN, ZEROS) and self._copied() is None:
             number(self.fill)
 
@@ -93,7 +96,7 @@ class Rows(EachTensor):
 
     @classmethod
     def read_fields(cls, reader: FieldReader) -> dict[str, Any]:
-        """`dim`, `slice`, `take`, `delete`, `reverse`, `pad`, `fill`, `at`."""
+        """`dim`, `slice`, `take`, `delete`, `reverse`, `pad`, `size`, `fill`, `at`."""
         fill = reader.scalar("fill")
         return {
             "dim": reader.dimension("dim", 0),
@@ -102,13 +105,14 @@ class Rows(EachTensor):
             "delete": reader.integers("delete"),
             "reverse": reader.boolean("reverse", False),
             "pad": reader.integer("pad"),
+            "size": reader.integer("size"),
             "fill": ZEROS if fill is None else fill,
             "at": reader.integer("at"),
         }
 
     def own_fields(self) -> dict[str, Any]:
         """Without those that have their default."""
-        names = {name: name for name in ("dim", "take", "delete", "reverse", "pad", "fill", "at")}
+        names = {name: name for name in ("dim", "take", "delete", "reverse", "pad", "size", "fill", "at")}
         return stated(self, {"slice": "between", **names})
 
     def transform(self, entry: Entry) -> tuple[Transform, tuple[int, ...], str] | None:
@@ -120,8 +124,11 @@ class Rows(EachTensor):
         if self.between is not None:
             start, stop = self._bounds(entry, count)
             made, size = Slice(dim, start, stop - start), stop - start
-        elif self.pad is not None:
-            made, size = self._padding(entry, dim, count), count + self.pad
+        elif self.size is not None and self.size < count:
+            made, size = Slice(dim, 0, self.size), self.size
+        elif self.pad is not None or self.size is not None:
+            more = self.pad if self.pad is not None else (self.size or 0) - count
+            made, size = self._padding(entry, dim, count, more), count + more
         else:
             made, size = self._chosen(entry, dim, count)
             if isinstance(made, Take) and size == count and made.places == tuple(range(count)):
@@ -148,25 +155,24 @@ class Rows(EachTensor):
         gone = tuple(sorted(set(_counted(entry, self.delete or (), count))))
         return Delete(dim, gone), count - len(gone)
 
-    def _padding(self, entry: Entry, dim: int, count: int) -> Transform:
-        assert self.pad is not None
+    def _padding(self, entry: Entry, dim: int, count: int, more: int) -> Transform:
         at = count if self.at is None else self.at + count if self.at < 0 else self.at
         if not 0 <= at <= count:
             raise impossible(_WHAT, entry, f"there is no place {self.at} among {text.plural(count, 'row')}")
         copied = self._copied()
         if copied is not None:
             (copied,) = _counted(entry, (copied,), count)
-            return Padding(dim, self.pad, at, copied=copied)
+            return Padding(dim, more, at, copied=copied)
         if self.fill == MEAN:
             needs_floats(entry, "cannot average the rows of")
             if not count:
                 raise impossible(_WHAT, entry, "there is no row to average")
-            return Padding(dim, self.pad, at, mean=entry.dtype)
+            return Padding(dim, more, at, mean=entry.dtype)
         if self.fill != ZEROS and not has_values(entry.dtype):
             raise impossible(_WHAT, entry, f"no number can be written as {entry.dtype}")
         try:
             raw = zero(entry.dtype) if self.fill == ZEROS else element(self.fill, entry.dtype, rounded=True)
-            return Padding(dim, self.pad, at, element=raw)
+            return Padding(dim, more, at, element=raw)
         except RepairError as error:
             raise impossible(_WHAT, entry, error.message, error.remedy) from None
 

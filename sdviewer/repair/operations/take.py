@@ -28,7 +28,7 @@ from sdviewer.repair.other_files import Others, no_others
 from sdviewer.repair.patterns import compile_rule
 from sdviewer.repair.plan import Computed, PlanWarning
 from sdviewer.repair.state_dicts import AUTO, choose_state_dict
-from sdviewer.repair.transforms import Taken
+from sdviewer.repair.transforms import Concatenate, Narrow, Taken
 from sdviewer.repair.wording import listed, quoted
 
 NAMED = 10
@@ -42,6 +42,8 @@ _NOT_TORCHS = ("f6_e2m3", "f6_e3m2")
 
 _LEAVE_OUT = "Leave it out with `keys`."
 
+WHOLE, MISSING = "all", "missing"
+
 
 @dataclass(frozen=True, slots=True)
 class Take(TensorOperation):
@@ -50,6 +52,8 @@ class Take(TensorOperation):
     `state_dict` is the dotted path of the one there that is meant, `keys` are patterns of its keys; without them it is
     all of its tensors. `to` are rules (pattern, result) for those that have another key here. A tensor that is here
     already is replaced in its place; another one stands behind the key that precedes it there, else at the end.
+    Where `rows` is "missing" only the rows that a tensor here lacks are taken, behind its own: of a vocabulary that has
+    grown.
     """
 
     op: ClassVar[str] = "take"
@@ -57,28 +61,37 @@ class Take(TensorOperation):
     path: str = ""
     state_dict: str = AUTO
     to: tuple[tuple[str, str], ...] = ()
+    rows: str = WHOLE
 
     @property
     def label(self) -> str:
         """`Take "head.weight" from "other.pth"`."""
         what = chosen("Take", self.keys) if self.keys else "Take all tensors"
-        return f"{what} from {quoted(_name(self.path))}"
+        missing = "missing rows of " if self.rows == MISSING else ""
+        return f"{what.replace('Take ', f'Take {missing}', 1)} from {quoted(_name(self.path))}"
 
     def check(self) -> None:
         """A path, and rules that can be compiled."""
         if not self.path:
             raise UsageError("take needs the path of a checkpoint in `from`")
+        if self.rows not in (WHOLE, MISSING):
+            raise UsageError(f"`rows` is {quoted(self.rows)}", remedy='It can be "all" or "missing".')
         for rule in self.to:
             compile_rule(*rule)
 
     @classmethod
     def read_fields(cls, reader: FieldReader) -> dict[str, Any]:
-        """`from`, `state_dict`, `to`; `keys` is read as every step's is."""
-        return {"path": reader.text("from"), "state_dict": reader.text("state_dict", AUTO), "to": reader.pairs("to")}
+        """`from`, `state_dict`, `to`, `rows`; `keys` is read as every step's is."""
+        return {
+            "path": reader.text("from"),
+            "state_dict": reader.text("state_dict", AUTO),
+            "to": reader.pairs("to"),
+            "rows": reader.choice("rows", (WHOLE, MISSING), WHOLE),
+        }
 
     def own_fields(self) -> dict[str, Any]:
         """Without those that have their default."""
-        told = stated(self, {"from": "path", "state_dict": "state_dict"})
+        told = stated(self, {"from": "path", "state_dict": "state_dict", "rows": "rows"})
         return told | ({"to": [list(rule) for rule in self.to]} if self.to else {})
 
     def with_paths(self, moved: Callable[[str], str]) -> Self:
@@ -97,6 +110,8 @@ class Take(TensorOperation):
             names, dead_rules = self._new_keys(state_dict.keys)
             found = list(self._chosen(other, state_dict, names))
             _refuse_values(found, entries)
+            if self.rows == MISSING:
+                found = _missing_rows(found, entries)
         except RepairError as error:
             return EntryChanges([(entry,) for entry in entries], 0, (), error)
         outputs = _put_in(found, dict(zip(names, ("", *names), strict=False)), entries)
@@ -175,6 +190,31 @@ def _refuse_values(found: Sequence[Entry], entries: Sequence[Entry]) -> None:
         raise _cannot(wrong, "here it is no tensor")
 
 
+def _missing_rows(found: Sequence[Entry], entries: Sequence[Entry]) -> list[Entry]:
+    """The tensors here with the rows behind their own that those found have; one that lacks none stays.
+
+    Raises:
+        RepairError: a tensor is not here, or they differ in more than the number of rows.
+    """
+    here = {entry.key: entry for entry in entries}
+    made = []
+    for new in found:
+        old, wanted = here.get(new.key), new.shape or ()
+        if old is None:
+            raise _cannot(new.key, "it is not here, so that there are no rows to add to")
+        own = old.shape or ()
+        if not own or own[1:] != wanted[1:] or len(own) != len(wanted) or own[0] > wanted[0] or old.opaque:
+            raise _cannot(new.key, f"{said(old)} does not become {text.shape(wanted)} by more rows")
+        if old.dtype != new.dtype:
+            raise _cannot(new.key, f"it is {old.dtype} here and {new.dtype} there: cast it first")
+        if own[0] < wanted[0]:
+            more = wanted[0] - own[0]
+            rows = Computed(Narrow(0, own[0], more), (new.value,), (more, *own[1:]), new.dtype)
+            value = Computed(Concatenate(0), (old.value, rows), wanted, new.dtype)
+            made.append(new._replace(value=value, tied=None))
+    return made
+
+
 def _put_in(found: Sequence[Entry], before: Mapping[str, str], entries: Sequence[Entry]) -> list[Sequence[Entry]]:
     """The entries with what was found in its place: that of its key, else behind the key `before` it, else the last."""
     places = {entry.key: place for place, entry in enumerate(entries)}
@@ -187,8 +227,9 @@ def _put_in(found: Sequence[Entry], before: Mapping[str, str], entries: Sequence
             place = places[new.key]
             made = new.value
             assert isinstance(made, Computed)
-            value = Computed(made.transform, (entries[place].value,), made.shape, made.dtype)
-            standing[place] = new._replace(value=value)
+            if isinstance(made.transform, Taken):
+                made = Computed(made.transform, (entries[place].value,), made.shape, made.dtype)
+            standing[place] = new._replace(value=made)
         else:
             # (what stands behind a new key stands where that stands)
             home = homes[new.key] = homes.get(before[new.key], last)
@@ -200,12 +241,21 @@ def _put_in(found: Sequence[Entry], before: Mapping[str, str], entries: Sequence
 def _other_shapes(found: Sequence[Entry], entries: Sequence[Entry], name: str) -> Iterator[PlanWarning]:
     """What a person should know of tensors that get another shape."""
     now = {entry.key: entry for entry in entries}
-    changed = [(now[new.key], new) for new in found if new.key in now and now[new.key].shape != new.shape]
+    changed = [
+        (now[new.key], new)
+        for new in found
+        if new.key in now and now[new.key].shape != new.shape and not _has_more_rows(new)
+    ]
     if changed:
         old, new = changed[0]
         more = f", and {len(changed) - 1:,} more get another shape" if len(changed) > 1 else ""
         message = f"{said(old)} is {text.shape(new.shape or ())} in {name}{more}"
         yield PlanWarning("take_shape", tuple([new.key for _, new in changed[:NAMED]]), message)
+
+
+def _has_more_rows(entry: Entry) -> bool:
+    """Whether it keeps its own rows, as somebody asked for."""
+    return isinstance(entry.value, Computed) and isinstance(entry.value.transform, Concatenate)
 
 
 def _cannot(key: str, why: str) -> RepairError:

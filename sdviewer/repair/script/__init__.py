@@ -20,6 +20,7 @@ from sdviewer.errors import UsageError
 from sdviewer.repair.operations import (
     Broadcast,
     Cast,
+    Channels,
     Clean,
     Clone,
     DropObjects,
@@ -28,9 +29,12 @@ from sdviewer.repair.operations import (
     Fuse,
     Operation,
     Permute,
+    PermuteRope,
     Rename,
+    Reorder,
     Replace,
     Reshape,
+    Resize,
     Rows,
     Scale,
     Split,
@@ -93,6 +97,7 @@ SAYINGS: Mapping[str, Callable[[Any], Said]] = MappingProxyType({
     "unstack": lambda step: _unstack(step),
     "broadcast": lambda step: _broadcast(step),
     "rows": lambda step: Said("rows", _fields(step), "NumPy" if step.fill == "mean" else ""),
+    "resize": lambda step: Said("resize", _fields(step), "NumPy"),
     **{op: lambda step: Said(step.op, _fields(step), "NumPy") for op in ("weight_norm", "spectral_norm")},
     "leave_out": lambda step: Said("leave_out", {"paths": {path: means([path]) for path in step.paths}}),
     "wrap": lambda step: Said("wrap", {}),
@@ -102,6 +107,7 @@ SAYINGS: Mapping[str, Callable[[Any], Said]] = MappingProxyType({
         for op in (
             *("clone", "untie", "tie", "add", "edit", "clean", "scale", "prune"),
             *("transpose", "permute", "reshape", "flatten", "squeeze", "unsqueeze"),
+            *("reorder", "permute_rope", "channels", "merge_lora"),
             *("set_value", "metadata", "renumber_optimizer"),
         )
     },
@@ -111,6 +117,7 @@ SAYINGS: Mapping[str, Callable[[Any], Said]] = MappingProxyType({
 SIMPLE = (
     *(Cast, Clean, Clone, Edit, Rows, Scale, Untie),
     *(Transpose, Permute, Reshape, Flatten, Squeeze, Unsqueeze),
+    *(Reorder, PermuteRope, Resize, Channels),
     Unwrap,
 )
 """Operations after which each key stands for what is made of the one tensor that it was."""
@@ -133,6 +140,7 @@ _HOMES: Mapping[str, tuple[str, ...]] = MappingProxyType({
         for op in (
             *("clone", "untie", "tie", "broadcast", "add", "edit", "clean", "scale", "prune", "drop_objects"),
             *("split", "fuse", "stack", "unstack", "rows", "metadata", "take"),
+            *("reorder", "permute_rope", "channels", "resize", "merge_lora"),
         )
     },
     "files": ("run",),

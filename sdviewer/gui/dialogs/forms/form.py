@@ -26,7 +26,7 @@ Kind = Literal[
 Python; a number or a word; several of them; the path of a file.
 """
 
-Group = Literal["keys", "shapes", "values", "file"]
+Group = Literal["keys", "shapes", "values", "sizes", "file"]
 """Where the Repair menu has an operation: its own list, or one of its submenus."""
 
 ASKED = "?"

@@ -13,6 +13,7 @@ FORM = Form(
         Entry("state_dict", "&State dict", placeholder="auto: the only model's"),
         Entry("keys", "&Keys there", "lines", "head.**\nre:bias$"),
         Entry("to", "&Names here", "rules", "module.** -> **"),
+        Entry("rows", "W&hat", "choice", choices=(("all", "whole tensors"), ("missing", "rows that are missing here"))),
     ),
     "Without keys all tensors are taken. One that is here is replaced, with shape and dtype; another one is added.",
     "Tensors of another checkpoint, with their bits",

@@ -29,22 +29,26 @@ def rows(
     delete: Sequence[int] | None = None,
     reverse: bool = False,
     pad: int | None = None,
+    size: int | None = None,
     fill: Any = "zeros",
     at: int | None = None,
     where: Chosen | None = None,
 ) -> Done:
-    """Change the places along `dim` in one way: `slice_`, `take`, `delete`, `reverse`, or `pad` with `fill`."""
+    """Change the places along `dim` in one way: `slice_`, `take`, `delete`, `reverse`, `pad` or `size` with `fill`."""
 
     def change(entry: Entry) -> Callable[[], torch.Tensor] | None:
         tensor = needs_elements(entry, "cannot change the rows of")
         along = axis("cannot change the rows of", entry, dim)
         count = tensor.shape[along]
-        if pad is not None:
+        if size is not None and size < count:
+            return lambda: own(tensor.narrow(along, 0, size))
+        more = pad if pad is not None else None if size is None else size - count
+        if more is not None:
             place = count if at is None else at + count if at < 0 else at
             if not 0 <= place <= count:
                 raise impossible("cannot change the rows of", entry, f"there is no place {at}")
-            row = new_row(entry, along, fill) if pad or fill != "zeros" else None
-            return (lambda: padded(tensor, along, place, pad, row)) if pad and row is not None else None
+            row = new_row(entry, along, fill) if more or fill != "zeros" else None
+            return (lambda: padded(tensor, along, place, more, row)) if more and row is not None else None
         if slice_ is not None:
             start, stop = (one + count if one < 0 else one for one in (*slice_, count)[:2])
             if not 0 <= start <= stop <= count:
@@ -58,7 +62,7 @@ def rows(
             return None
         return lambda: as_bits(tensor).index_select(along, torch.tensor(chosen, dtype=torch.int64)).view(tensor.dtype)
 
-    choice = (dim, repr(slice_), repr(take), repr(delete), reverse, pad, repr(fill), at)
+    choice = (dim, repr(slice_), repr(take), repr(delete), reverse, pad, size, repr(fill), at)
     return each_tensor(checkpoint, where, ("rows", *choice), change)
 
 
