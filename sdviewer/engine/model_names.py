@@ -70,12 +70,8 @@ def _arguments(text: str) -> tuple[list[Any], dict[str, Any]]:
     while at < len(text):
         one = _ASSIGNMENT.match(text, at) if len(text) <= LONGEST else None
         if one is None:
-            raise UsageError(
-                f"the arguments {quoted(text[:200])} cannot be read",
-                remedy='Write depth=3, name="small", or JSON: {"depth": 3}.',
-                code="bad_arguments",
-            )
-        found[one[1]] = _plain(one[2].rstrip(","))
+            raise _unreadable(text)
+        found[one[1]] = _plain(one[2].rstrip(","), text)
         at = one.end()
     return [], found
 
@@ -102,11 +98,21 @@ def _literal(node: ast.expr) -> Any:
     return ast.literal_eval(node)
 
 
-def _plain(text: str) -> Any:
-    """A JSON value or a Python literal; else the text itself."""
+def _unreadable(text: str) -> UsageError:
+    return UsageError(
+        f"the arguments {quoted(text[:200])} cannot be read",
+        remedy='Write depth=3, name="small", or JSON: {"depth": 3}.',
+        code="bad_arguments",
+    )
+
+
+def _plain(text: str, arguments: str) -> Any:
+    """A JSON value or a Python literal; else the text itself, unless it begins as one of them does."""
     for read in (json.loads, ast.literal_eval):
         try:
             return read(text)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             continue
+    if text.startswith(("[", "(", "{", "'", '"')):
+        raise _unreadable(arguments)
     return text

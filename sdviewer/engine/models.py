@@ -138,7 +138,10 @@ def _ask(question: Mapping[str, Any], name: str, timeout: float, progress: Progr
     """The answer, and what the model's code printed."""
     if getattr(sys, "frozen", False) or find_spec("torch") is None:
         raise ModelFailed("torch is not there to build it", path=name, code="extra_needed", remedy=_REMEDIES["torch"])
-    child = _Child()
+    try:
+        child = _Child()
+    except OSError as error:
+        raise ModelFailed(f"no process could be started for it ({error.strerror})", path=name) from None
     try:
         child.ask(json.dumps(question).encode(), timeout, progress)
     finally:
@@ -240,9 +243,9 @@ class _Child:
         return "\n".join([visible(line.expandtabs(), MOST_KEPT) for line in lines])
 
     def how_it_ended(self) -> str:
-        """By what, where it gave no answer. The signal that `end` sent is not told."""
+        """By what, where it gave no answer."""
         status = self._popen.returncode
-        return f"with signal {-status}" if status < 0 and status != -signal.SIGTERM else "without an answer"
+        return f"with signal {-status}" if status < 0 else "without an answer"
 
     def _put(self, question: bytes) -> None:
         """A process that does not read must not stop the one that asks."""

@@ -106,7 +106,12 @@ def target_of_text(
         except OpenError as error:
             error.path = error.path or name
             raise
-    return Target("keys", _base(name) or "keys", table_of_lines(text, name))
+    try:
+        return Target("keys", _base(name) or "keys", table_of_lines(text, name))
+    except OpenError as error:
+        if name.lower().endswith(".py"):
+            error.remedy = f"A class or factory in it is named with a colon: {_base(name)}:Net."
+        raise
 
 
 def kind_of_target(name: str, *, progress: Progress = no_progress) -> Kind:

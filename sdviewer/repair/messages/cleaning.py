@@ -24,7 +24,6 @@ _QUOTES = str.maketrans("“”„‘’", '"""\'\'')
 _AROUND_LINE = re.compile(
     r"[ \t]*(?:"
     r"[│┃╎▌]"  # the frame of a rich traceback
-    r"|[|>](?=[ \t]|$)"  # a quotation
     r"|E(?=[ \t]{2,})"  # pytest
     r"|\[(?:rank|default)\d{1,6}\]:?"
     r"|\[\d{1,6},\d{1,6}\](?:<std(?:err|out)>)?:?"  # mpirun
@@ -33,10 +32,13 @@ _AROUND_LINE = re.compile(
     r"|\[?\d{4}[-/]\d\d[-/]\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?\]?"
     r"|\[?\d\d:\d\d:\d\d(?:[.,]\d{1,9})?\]?"
     r"|\[?(?:DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL)\]?(?=[:\s|-])"
-    r"|-[ \t][\w.]{1,80}[ \t](?=-[ \t](?:DEBUG|INFO|WARN|ERROR|CRIT))"  # a logger's name
-    r"|[-:|](?=[ \t])"
     r")[ \t]?"
 )
+_BEHIND_IT = re.compile(
+    r"[ \t]*(?:-[ \t][\w.]{1,80}[ \t](?=-[ \t](?:DEBUG|INFO|WARN|ERROR|CRIT))"  # a logger's name
+    r"|[-:|](?=[ \t]))[ \t]?"
+)
+_QUOTATION = re.compile(r"[ \t]*[|>](?=[ \t]|$)[ \t]?")
 _PIECES_BEFORE = 12
 _FRAME_AFTER = re.compile(r"[ \t]*[│┃][ \t]*$")
 
@@ -53,7 +55,12 @@ def cleaned(text: str) -> tuple[str, bool]:
     if "&quot;" in text or "&#34;" in text or "&#39;" in text or "&lt;" in text:
         text = html.unescape(text)
     text = _CONTROL.sub("", text.translate(_QUOTES))
-    return "\n".join([_bare(line) for line in text.split("\n")]), cut
+    lines = text.split("\n")
+    quotations = [_QUOTATION.match(line) for line in lines]
+    if 2 * sum([found is not None for found in quotations]) > len(lines) - lines.count(""):
+        # A line that was wrapped in a table begins so too, but not most of them do.
+        lines = [line[found.end() :] if found else line for line, found in zip(lines, quotations, strict=True)]
+    return "\n".join([_bare(line) for line in lines]), cut
 
 
 def _bare(line: str) -> str:
@@ -61,7 +68,7 @@ def _bare(line: str) -> str:
         return line
     at = 0
     for _ in range(_PIECES_BEFORE):
-        around = _AROUND_LINE.match(line, at)
+        around = _AROUND_LINE.match(line, at) or (_BEHIND_IT.match(line, at) if at else None)
         if around is None:
             break
         at = around.end()

@@ -16,6 +16,8 @@ WORDS = ("unexpected", "missing")
 _HEADS = heads(unexpected=("unexpected key ", "[\"']"), missing=("missing keys in state_dict: ", "[\"']"))
 _ONE = re.compile(rf"([^\"']{{1,4000}})[\"']{phrase(' in state_dict')}")
 
+_ESCAPED_QUOTE = re.compile(r"\\\s{0,80}([\"'])")
+
 
 def read(text: str, found: Gathered) -> bool:
     """Add what the text says; whether it says anything in this dialect."""
@@ -28,7 +30,7 @@ def read(text: str, found: Gathered) -> bool:
             found.unexpected[unwrapped(one[1])] = None
         else:
             # The message is the repr of a text in which the set is quoted.
-            keys, whole = listed_keys(rest.replace("\\'", "'").replace('\\"', '"'))
+            keys, whole = listed_keys(_ESCAPED_QUOTE.sub(r"\1", rest))
             found.missing.update(dict.fromkeys(keys))
             found.ordered = False
             if not whole:

@@ -39,7 +39,7 @@ _HEADS = heads(
     groups="loaded state dict has a different number of parameter groups",
     matched="<All keys matched successfully>",
 )
-_CLASS = re.compile(r"\s{0,80}([^\s:\"]{1,400})\s{0,80}:")
+_CLASS = re.compile(r"\s{0,80}([^:\"]{1,400}):")
 _KEY = rf"\s{{0,80}}(.{{1,{LONGEST_KEY}}}?)"
 _NEWER = re.compile(
     rf"{_KEY}:{phrase(' copying a param with shape ')}{SHAPE}"
@@ -60,7 +60,8 @@ _NO_TENSOR = re.compile(
     r"(<[^>]{1,400}>|[^\n]{1,400})",
     re.DOTALL,
 )
-_PAIR = re.compile(r'\s{0,80}"([^"]{1,4000})"\s{1,80}and\s{1,80}"([^"]{1,4000})"')
+_PAIR = re.compile(rf'\s{{0,80}}"([^"]{{1,4000}})"\s{{1,80}}{phrase("and")}\s{{1,80}}"([^"]{{1,4000}})"')
+_TYPE = re.compile(r"<\s*class\s*'")
 _EXCEPTION = re.compile(
     rf"(?:{phrase('an exception occur')}r?{phrase('ed')})\s{{0,80}}:\s{{0,80}}(.{{1,1000}})", re.DOTALL
 )
@@ -139,7 +140,7 @@ def _read_size(item: str, found: Gathered) -> None:
 def _read_copy(item: str, found: Gathered) -> None:
     no_tensor = _NO_TENSOR.match(item)
     if no_tensor is not None:
-        found.not_tensors[_named(no_tensor[1])] = unwrapped(no_tensor[2])
+        found.not_tensors[_named(no_tensor[1])] = _TYPE.sub("<class '", unwrapped(no_tensor[2]))
         return
     copy = _DIMENSIONS.match(item)
     if copy is None:

@@ -28,8 +28,10 @@ _HEADS = heads(
     missing=("newly initialized", r"\s{0,80}:"),
     shapes=("because the shapes did not match", r"\s{0,80}:"),
 )
-_CLASS = re.compile(r"\s{1,80}([^\s:]{1,400})")
-_COLON = re.compile(r"[^\n:]{0,400}\s{0,80}:")
+_CLASS = re.compile(
+    rf"\s{{1,80}}([^\s:]{{1,400}}(?:\n[^\s:]{{1,400}}){{0,3}})\s{{1,80}}{phrase('were not initialized')}"
+)
+_CLASS_AND_LIST = re.compile(r"([^:]{0,400}):")
 _BEHIND_KEY = re.compile(
     rf":{phrase(' found shape ')}{SHAPE}{phrase(' in the checkpoint and ')}{SHAPE}"
     rf"{phrase(' in the model instantiated')}"
@@ -44,7 +46,7 @@ def read(text: str, found: Gathered) -> bool:
         if kind == "some":
             begun = True
             name = _CLASS.match(rest)
-            if name is not None and name[1] != "the":
+            if name is not None:
                 found.model = found.model or unwrapped(name[1])
         elif begun:
             understood = True
@@ -67,11 +69,10 @@ def _read_rows(rest: str, found: Gathered) -> None:
 
 def _read_list(kind: str, rest: str, found: Gathered) -> None:
     if kind == "unexpected":
-        name = _CLASS.match(rest)
+        name = _CLASS_AND_LIST.match(rest)
         if name is not None:
             found.model = found.model or unwrapped(name[1])
-        colon = _COLON.match(rest)
-        rest = rest[colon.end() :] if colon is not None else ""
+        rest = rest[name.end() :] if name is not None else ""
     keys, whole = listed_keys(rest)
     named = [part for key in keys for part in key.split(", ")]
     (found.unexpected if kind == "unexpected" else found.missing).update(dict.fromkeys(named))

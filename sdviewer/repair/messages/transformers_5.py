@@ -12,7 +12,7 @@ import re
 
 from sdviewer.core.text import count
 from sdviewer.repair.messages.load_message import Gathered
-from sdviewer.repair.messages.phrases import SHAPE, shape_of
+from sdviewer.repair.messages.phrases import SHAPE, phrase, shape_of
 from sdviewer.repair.wording import quoted
 
 NAME = "transformers 5"
@@ -21,20 +21,21 @@ WORDS = ("REPORT", "MISSING", "UNEXPECTED", "MISMATCH")
 MOST_FILLED_IN = 500_000
 """Keys that one report stands for, at most: a real one has some 20,000."""
 
-_TITLE = re.compile(r"([^\s]{1,400})\s{1,20}LOAD REPORT\b")
+_TITLE = re.compile(phrase("LOAD REPORT"))
 _ROW = re.compile(r"([^|\n]{1,4000})\|\s{0,20}(MISSING|UNEXPECTED|MISMATCH|CONVERSION|OWNED|SKIPPED)\s{0,20}(?:\||$)")
-_HEADER = re.compile(r"\s*Key\s*\||\s*-{3,}")
+_HEADER = re.compile(r"\s*Key\s*\||[\s+|-]*$|\s*Status\b")
 _SHAPES = re.compile(rf"ckpt:\s{{0,20}}{SHAPE}\s{{0,20}}vs\s{{0,20}}model:\s{{0,20}}{SHAPE}")
 _NUMBERS = re.compile(r"\{(\d{1,9}(?:\.{3}\d{1,9}|(?:,\s?\d{1,9}){0,20}))\}")
 
 
 def read(text: str, found: Gathered) -> bool:
     """Add what the text says; whether it says anything in this dialect."""
-    title = _TITLE.search(text) if "LOAD REPORT" in text else None
+    title = _TITLE.search(text)
     if title is None and re.search(r"\|\s{0,20}(?:MISSING|UNEXPECTED|MISMATCH)\b", text) is None:
         return False
     if title is not None:
-        found.model = title[1]
+        before = text[max(0, title.start() - 400) : title.start()].split()
+        found.model = before[-1] if before else ""
         found.whole_head = True
     left = MOST_FILLED_IN
     for key, status, details in _rows(text[title.end() :] if title is not None else text):
@@ -74,10 +75,12 @@ def _rows(text: str) -> list[tuple[str, str, str]]:
     begun = ""
     for line in text.split("\n"):
         row = _ROW.match(begun + line) if "|" in line else None
-        if row is not None:
+        if row is not None and row[1].strip():
             rows.append((row[1].strip(), row[2], (begun + line)[row.end() :]))
             begun = ""
-        elif not line.strip() or _HEADER.match(line) or line.startswith("Notes"):
+        elif line and not line.strip():
+            continue  # the blanks behind a key, wrapped
+        elif not line or _HEADER.match(line) or line.startswith("Notes"):
             begun = ""
             if rows and line.startswith("Notes"):
                 break

@@ -97,7 +97,8 @@ def test_that_a_folded_report_is_borne_out_by_the_source() -> None:
     report = (
         "Net LOAD REPORT from: x\nKey | Status | |\n---+---+\n"
         "l.{0...11}.old | UNEXPECTED | |\nl.{0...11}.new | MISSING | |\n"
-        "l.{0...11}.w | MISMATCH | Reinit due to size mismatch - ckpt: torch.Size([4, 2]) vs model:torch.Size([4, 3]) |\n"
+        "l.{0...11}.w | MISMATCH | Reinit due to size mismatch - ckpt: torch.Size([4, 2]) vs "
+        "model:torch.Size([4, 3]) |\n"
     )
     source = table(
         {f"l.{i}.old": (1,) for i in range(12) if i != 5}
