@@ -123,7 +123,7 @@ def failure(error: SDViewerError) -> dict[str, str]:
         "remedy": error.remedy,
         "path": error.path,
         "key": error.key,
-        "details": "",
+        "details": getattr(error, "details", ""),
     }
 
 

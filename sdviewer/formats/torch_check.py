@@ -1,11 +1,13 @@
 """What `torch.load(weights_only=True)` says of a file that sdviewer itself has just written.
 
-The only place in sdviewer that calls `torch.load`, and only in a child process of its own, run as
-`python -P -m sdviewer.formats.torch_check PATH map|read`; it prints one line of JSON. No file of a user comes here.
+The only place in sdviewer that calls `torch.load`, and only in a child process: its own, run as
+`python -P -m sdviewer.formats.torch_check PATH map|read`, which prints one line of JSON, and the one in which a model
+is built to load what was written (`engine/model_child`). No file of a user comes here.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -13,7 +15,7 @@ import sys
 import threading
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sdviewer.core.text import size, visible
 
@@ -126,17 +128,41 @@ def _load(path: str, mapped: bool) -> Verdict:
 
     warnings.simplefilter("ignore")
     try:
-        import torch
+        importlib.import_module("torch")
     except Exception as error:
         return Verdict(None, f"torch cannot be imported: {error}")
     try:
-        torch.load(path, map_location="cpu", weights_only=True, mmap=True if mapped else None)
+        _torch_load(path, mapped)
     except MemoryError:
         return Verdict(None, "it needs more memory than there is")
     except Exception as error:  # torch answers a file that it does not like with any exception there is
         text = str(error).strip()
         return Verdict(False, f"{type(error).__name__}: {_gist(text)}" if text else type(error).__name__)
     return Verdict(True)
+
+
+def load_tensors(path: str) -> Any:
+    """What torch or the safetensors library reads from a file, or a folder of shards, that sdviewer has written.
+
+    Only a child process calls it; another one of `engine`'s, which builds a model, needs it too.
+    """
+    if os.path.isdir(path):  # noqa: PTH112  any text
+        index = next(Path(path).glob("*.index.json"))
+        names = dict.fromkeys(json.loads(index.read_bytes())["weight_map"].values())
+        return {key: value for name in names for key, value in load_tensors(str(index.parent / name)).items()}
+    with open(path, "rb") as file:  # noqa: PTH123
+        start = file.read(9)
+    if start[8:] == b"{":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    return _torch_load(path, start.startswith(b"PK"))
+
+
+def _torch_load(path: str, mapped: bool) -> Any:
+    import torch
+
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=True if mapped else None)
 
 
 def _gist(message: str) -> str:

@@ -15,8 +15,9 @@ class Target:
     """The keys that a model asks for.
 
     `name` is what people call it: a file, a class. `model` is the class, "" where it is not known. `approximate`: some
-    keys were guessed (a folded report); `incomplete`: the text was cut, so there are more. `notes` are sentences for
-    people about what is not known.
+    keys were guessed (a folded report); `incomplete`: the text was cut, so there are more. `unreported` are keys of the
+    table that loaders do not call missing where they are (counters of a BatchNorm, which torch fills in silently).
+    `notes` are sentences for people about what is not known.
     """
 
     kind: Kind
@@ -25,4 +26,5 @@ class Target:
     model: str = ""
     approximate: bool = False
     incomplete: bool = False
+    unreported: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()

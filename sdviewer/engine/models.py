@@ -1,0 +1,273 @@
+"""Somebody's model, built in a process of its own (`engine/model_child`): its keys, and whether it loads a file.
+
+Law: only what a person named, and said to run, comes here; nothing that stands in a checkpoint or in a text does. The
+process has a time limit, answers over a pipe of its own, and is killed with all that it started. No network is used by
+the libraries that can be told so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+from sdviewer.core.key_table import KeyTable
+from sdviewer.core.progress import Progress, no_progress
+from sdviewer.core.text import seconds, visible
+from sdviewer.errors import OpenError
+from sdviewer.formats.torch_check import environment_of_torch
+
+TIMEOUT = 60.0
+"""Seconds that building a model may take."""
+
+MOST_ANSWERED = 256 << 20
+"""Bytes of an answer: a million keys are 100 MiB."""
+
+MOST_KEPT = 64 << 10
+"""Bytes of what the model's code printed that are kept for people, those at the end."""
+
+_BETWEEN_LOOKS = 0.05
+_LAST_WORDS = 1.0
+
+_REMEDIES = {
+    "torch": "Install torch, or give a list of the model's keys.",
+    "library": "Install it beside sdviewer, or give a list of the model's keys.",
+    "import": "Look into the details; what it imports must be installed, or lie in its folder or the current one.",
+    "attribute": "Name the class or the function after the colon.",
+    "type": "Name a class of a torch.nn.Module, or a function that makes one.",
+    "config": "Install a version that has it, or give a list of the model's keys.",
+}
+
+
+class ModelFailed(OpenError):
+    """There is no model, or no answer of it; `details` is what its code printed, for people."""
+
+    default_code = "model_failed"
+
+    def __init__(self, message: str, *, path: str = "", remedy: str = "", code: str = "", details: str = "") -> None:
+        super().__init__(message, path=path, remedy=remedy, code=code)
+        self.details = details
+
+
+class BuiltModel(NamedTuple):
+    """The class of a model that was built, its keys, and what its code printed."""
+
+    model: str
+    table: KeyTable
+    details: str
+
+
+class StrictLoad(NamedTuple):
+    """What `load_state_dict(strict=True)` of a real model said of a file: `ok`, None where it was not tried.
+
+    `message` is torch's own text, or why it was not tried.
+    """
+
+    ok: bool | None
+    message: str
+    details: str = ""
+
+
+def built_keys(
+    what: Mapping[str, Any], *, name: str, timeout: float = TIMEOUT, progress: Progress = no_progress
+) -> BuiltModel:
+    """Build a model in its process and ask for its keys.
+
+    Raises:
+        ModelFailed: it cannot be built, or took too long (code `model_timeout`).
+        Cancelled: from `progress`.
+    """
+    answer, details = _ask({"what": what}, name, timeout, progress)
+    try:
+        return BuiltModel(str(answer["model"])[:400], _table(answer), details)
+    except (KeyError, TypeError, ValueError):
+        raise ModelFailed("its process gave an answer that is none", path=name, details=details) from None
+
+
+def strict_load(
+    what: Mapping[str, Any],
+    path: str,
+    steps: Sequence[str],
+    *,
+    name: str,
+    timeout: float = TIMEOUT,
+    progress: Progress = no_progress,
+) -> StrictLoad:
+    """Build a model and let it load, strictly, the state dict at `steps` of a file that sdviewer has written.
+
+    Raises:
+        Cancelled: from `progress`.
+    """
+    load = {"path": os.path.abspath(path), "steps": list(steps)}  # noqa: PTH100  any text
+    try:
+        answer, details = _ask({"what": what, "load": load}, name, timeout, progress)
+    except ModelFailed as error:
+        return StrictLoad(None, error.message, error.details)
+    ok, message = answer.get("ok"), answer.get("message")
+    if not isinstance(ok, bool) or not isinstance(message, str):
+        return StrictLoad(None, "its process gave an answer that is none", details)
+    return StrictLoad(ok, message, details)
+
+
+def _table(answer: Mapping[str, Any]) -> KeyTable:
+    """The answer as a table; the process ran somebody's code, so nothing of it is believed unseen."""
+    keys, shapes, dtypes = answer["keys"], answer["shapes"], answer["dtypes"]
+    places = range(len(keys))
+    if not len(keys) == len(shapes) == len(dtypes) or not all(isinstance(key, str) for key in keys):
+        raise ValueError
+    if not all(at in places for some in [*answer["ties"], answer["not_tensors"]] for at in some):
+        raise ValueError
+    return KeyTable(
+        tuple(keys),
+        tuple([None if shape is None else tuple([int(size) for size in shape]) for shape in shapes]),
+        tuple([str(dtype) for dtype in dtypes]),
+        ties=tuple([tuple(some) for some in answer["ties"]]),
+        not_tensors=frozenset(answer["not_tensors"]),
+    )
+
+
+def _ask(question: Mapping[str, Any], name: str, timeout: float, progress: Progress) -> tuple[Mapping[str, Any], str]:
+    """The answer, and what the model's code printed."""
+    if getattr(sys, "frozen", False) or find_spec("torch") is None:
+        raise ModelFailed("torch is not there to build it", path=name, code="extra_needed", remedy=_REMEDIES["torch"])
+    try:
+        child = _Child()
+    except OSError as error:
+        raise ModelFailed(f"no process could be started for it ({error.strerror})", path=name) from None
+    try:
+        child.ask(json.dumps(question).encode(), timeout, progress)
+    finally:
+        child.end()
+    answer = child.answer()
+    details = child.printed()
+    if answer is None:
+        late = child.is_late
+        raise ModelFailed(
+            f"building it took longer than {seconds(timeout)}" if late else f"its process ended {child.how_it_ended()}",
+            path=name,
+            code="model_timeout" if late else "",
+            remedy="Allow it more time, or give a list of its keys." if late else "Look into the details.",
+            details=details,
+        )
+    if "stage" in answer:
+        stage = str(answer["stage"])
+        raise ModelFailed(
+            visible(str(answer.get("message", "")), 1000).rstrip("."),
+            path=name,
+            code="extra_needed" if stage in ("torch", "library") else "",
+            remedy=_REMEDIES.get(stage, "Give a checkpoint of it or a list of its keys instead."),
+            details=details,
+        )
+    return answer, details
+
+
+class _Child:
+    """The process, from its start to its end, and what came out of it."""
+
+    def __init__(self) -> None:
+        environment = environment_of_torch() | {
+            "HF_HUB_OFFLINE": "1",
+            "TRANSFORMERS_OFFLINE": "1",
+            "HF_DATASETS_OFFLINE": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "WANDB_MODE": "offline",
+            "MPLBACKEND": "Agg",
+            "PYTHONDONTWRITEBYTECODE": "1",  # nothing is written beside somebody's files
+            "PYTHONUNBUFFERED": "1",
+        }
+        self.is_late = False
+        self._answer = bytearray()
+        self._printed = bytearray()
+        self._said = threading.Event()
+        self._popen = subprocess.Popen(
+            [sys.executable, "-P", "-m", "sdviewer.engine.model_child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,
+        )
+        self._threads = [threading.Thread(target=one, daemon=True) for one in (self._hear_answer, self._hear_printed)]
+        for thread in self._threads:
+            thread.start()
+
+    def ask(self, question: bytes, timeout: float, progress: Progress) -> None:
+        """Put the question and wait for the answer, the end of the process or of the time.
+
+        Raises:
+            Cancelled: from `progress`.
+        """
+        deadline = time.monotonic() + timeout
+        threading.Thread(target=self._put, args=(question,), daemon=True).start()
+        while not self._said.wait(_BETWEEN_LOOKS):
+            progress(0, 0)
+            if time.monotonic() > deadline:
+                self.is_late = True
+                return
+
+    def end(self) -> None:
+        """End it, with all that it started in its session."""
+        if sys.platform == "win32":
+            self._popen.kill()
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._popen.pid, signal.SIGKILL)
+        self._popen.wait()
+        assert self._popen.stdin is not None
+        with contextlib.suppress(OSError):
+            self._popen.stdin.close()
+        for thread in self._threads:
+            # What left the session may hold the pipe open; nobody waits for it.
+            thread.join(_LAST_WORDS)
+
+    def answer(self) -> Mapping[str, Any] | None:
+        """What it answered, None where it did not."""
+        line, end, _ = bytes(self._answer).partition(b"\n")
+        try:
+            answer = json.loads(line) if end else None
+        except (ValueError, RecursionError):
+            return None
+        return answer if isinstance(answer, dict) else None
+
+    def printed(self) -> str:
+        """The end of what it printed, harmless for a terminal or a label."""
+        lines = bytes(self._printed).decode("utf-8", "replace").splitlines()
+        return "\n".join([visible(line.expandtabs(), MOST_KEPT) for line in lines])
+
+    def how_it_ended(self) -> str:
+        """By what, where it gave no answer."""
+        status = self._popen.returncode
+        return f"with signal {-status}" if status < 0 else "without an answer"
+
+    def _put(self, question: bytes) -> None:
+        """A process that does not read must not stop the one that asks."""
+        assert self._popen.stdin is not None
+        with contextlib.suppress(OSError, ValueError):
+            self._popen.stdin.write(len(question).to_bytes(8, "little") + question)
+            self._popen.stdin.flush()
+
+    def _hear_answer(self) -> None:
+        assert self._popen.stdout is not None
+        try:
+            with self._popen.stdout as stream:
+                while piece := os.read(stream.fileno(), 1 << 16):
+                    self._answer += piece
+                    if piece.endswith(b"\n") or len(self._answer) > MOST_ANSWERED:
+                        return
+        finally:
+            self._said.set()
+
+    def _hear_printed(self) -> None:
+        assert self._popen.stderr is not None
+        with self._popen.stderr as stream:
+            while piece := os.read(stream.fileno(), 1 << 16):
+                self._printed += piece
+                del self._printed[:-MOST_KEPT]
