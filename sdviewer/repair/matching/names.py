@@ -1,12 +1,13 @@
-"""How a key is read: its components, the words in them, its numbers, the role that its last word gives it."""
+"""How a key is read: its components, the words in them, the role that its last component gives it."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from sdviewer.repair.matching.words import ABBREVIATIONS, ROLES, WRAPPERS
+from sdviewer.repair.matching.words import PHRASES, ROLES, WRAPPERS
 
 DEEPEST = 48
 """Components that are looked at. A key of more (a hostile file's can have a million) is compared as a whole only."""
@@ -22,7 +23,6 @@ class Name:
     """A key taken apart. `parts` are its components without those that wrappers put in."""
 
     parts: tuple[str, ...]
-    wrappers: tuple[str, ...]
     role: str
 
     @property
@@ -34,32 +34,37 @@ class Name:
 def read_name(key: str) -> Name:
     """Take a key apart."""
     if len(key) > LONGEST or key.count(".") >= DEEPEST:
-        return Name((key,), (), "weight")
+        return Name((key,), "weight")
     parts = key.split(".")
-    wrappers = tuple([part for part in parts[:-1] if part in WRAPPERS])
-    if wrappers:
+    if not WRAPPERS.isdisjoint(parts):
         parts = [part for part in parts[:-1] if part not in WRAPPERS] + parts[-1:]
-    return Name(tuple(parts), wrappers, role_of(parts))
+    return Name(tuple(parts), role_of(parts))
 
 
-def role_of(parts: list[str] | tuple[str, ...]) -> str:
+def role_of(parts: Sequence[str]) -> str:
     """What the tensor is to its module: weight, bias, running_mean ...; all that is not known is a weight."""
     leaf = parts[-1]
     if leaf in ROLES:
         return ROLES[leaf]
     if leaf[:8] == "original" and len(parts) > 2 and parts[-3] == "parametrizations":
         return ROLES.get(f"{parts[-2]}.{leaf}", "weight")
-    for ending in ("bias", "beta"):
-        if leaf.endswith(ending) and not leaf.endswith("bias_table"):
-            return "bias"
-    return "weight"
+    return "bias" if leaf.endswith(("bias", "beta")) else "weight"
 
 
 @lru_cache(1 << 16)
 def words_of(component: str) -> tuple[str, ...]:
-    """The words of a component in lower case: `q_proj` is q proj, `LayerNorm` layer norm, `fc1` fc 1."""
-    found = []
-    for word in _WORD.findall(component):
-        low = word.lower()
-        found += ABBREVIATIONS.get(low, (low,))
+    """The words of a component in lower case: `q_proj` is q proj, `LayerNorm` norm, `fc1` fc 1."""
+    said = [word.lower() for word in _WORD.findall(component)]
+    found: list[str] = []
+    at = 0
+    while at < len(said):
+        for size in (3, 2, 1):
+            phrase = tuple(said[at : at + size])
+            if len(phrase) == size and phrase in PHRASES:
+                found += PHRASES[phrase]
+                at += size
+                break
+        else:
+            found.append(said[at])
+            at += 1
     return tuple(found)

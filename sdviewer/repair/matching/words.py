@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"})
-"""Components that wrappers put into keys: DataParallel, torch.compile, FSDP, checkpoint_wrapper, DeepSpeed."""
+"""Components that wrappers put into keys: DataParallel, torch.compile, FSDP, checkpoint_wrapper, Lightning Fabric."""
 
 ROLES: Mapping[str, str] = {
     "weight": "weight",
@@ -30,21 +30,156 @@ ROLES: Mapping[str, str] = {
 }
 """The last component of a key (below `parametrizations` the last two) -> what the tensor is to its module."""
 
-ABBREVIATIONS: Mapping[str, tuple[str, ...]] = {
-    "ln": ("layer", "norm"),
-    "layernorm": ("layer", "norm"),
-    "bn": ("batch", "norm"),
-    "batchnorm": ("batch", "norm"),
-    "gn": ("group", "norm"),
-    "groupnorm": ("group", "norm"),
-    "rmsnorm": ("rms", "norm"),
-    "resblocks": ("res", "blocks"),
-    "resnets": ("res", "blocks"),
-    "wq": ("q", "proj"),
-    "wk": ("k", "proj"),
-    "wv": ("v", "proj"),
-    "wo": ("o", "proj"),
-    "wte": ("token", "embedding"),
-    "wpe": ("position", "embedding"),
+PHRASES: Mapping[tuple[str, ...], tuple[str, ...]] = {
+    ("ln",): ("norm",),
+    ("layernorm",): ("norm",),
+    ("layer", "norm"): ("norm",),
+    ("bn",): ("norm",),
+    ("batchnorm",): ("norm",),
+    ("batch", "norm"): ("norm",),
+    ("gn",): ("norm",),
+    ("groupnorm",): ("norm",),
+    ("group", "norm"): ("norm",),
+    ("rmsnorm",): ("norm",),
+    ("rms", "norm"): ("norm",),
+    ("normalization",): ("norm",),
+    ("layernorms",): ("norm",),
+    ("norms",): ("norm",),
+    ("feed", "forward"): ("mlp",),
+    ("feedforward",): ("mlp",),
+    ("ffn",): ("mlp",),
+    ("ff",): ("mlp",),
+    ("wq",): ("q", "proj"),
+    ("wk",): ("k", "proj"),
+    ("wv",): ("v", "proj"),
+    ("wo",): ("out", "proj"),
+    ("query",): ("q",),
+    ("key",): ("k",),
+    ("value",): ("v",),
+    ("wte",): ("token", "embed"),
+    ("wpe",): ("position", "embed"),
+    ("crossattention",): ("cross", "attn"),
+    ("cross", "attention"): ("cross", "attn"),
+    ("encoder", "attn"): ("cross", "attn"),
+    ("encdecattention",): ("cross", "attn"),
+    ("enc", "dec", "attention"): ("cross", "attn"),
+    ("selfattention",): ("self", "attn"),
+    ("wqkv",): ("q", "k", "v"),
+    ("qkv",): ("q", "k", "v"),
+    ("qkvw",): ("q", "k", "v"),
+    ("kv",): ("k", "v"),
+    ("resblocks",): ("layer",),
+    ("resnets",): ("res", "layer"),
+    ("vit",): ("backbone",),
+    ("patchifier",): ("patch", "embed"),
+    ("imagenet",): ("image",),
 }
-"""Words that are several."""
+"""Words that are said otherwise: one for one, and those that are several."""
+
+SYNONYMS: tuple[tuple[str, ...], ...] = (
+    ("attn", "attention", "mha", "att", "attentions"),
+    ("mlp", "intermediate", "mlps"),
+    ("out", "output", "o", "outputs"),
+    ("proj", "projection", "dense", "linear", "lin", "fc", "projections", "projector"),
+    ("embed", "embedding", "embeddings", "emb", "embd", "embeds", "embedder", "embeddings"),
+    ("pos", "position", "positional", "positions"),
+    ("token", "tok", "word", "tokens", "words"),
+    ("h", "blocks", "block", "layers", "layer", "resblock", "stages", "stage"),
+    ("head", "classifier", "fc", "heads", "score", "output", "logits", "class", "predictor"),
+    ("downsample", "shortcut", "down", "downsampler", "downsamplers", "skip", "reduction"),
+    ("conv", "convolution", "convs"),
+    ("vision", "visual", "image", "img", "vit"),
+    ("text", "language", "lang", "txt", "context"),
+    ("model", "backbone", "transformer", "encoder", "net", "trunk", "body"),
+    ("mid", "middle", "bottleneck"),
+    ("final", "f", "last", "post", "out"),
+    ("router", "gate", "gating"),
+    ("class", "cls"),
+    ("patch", "patches", "stem"),
+    ("lm", "language"),
+    ("type", "segment", "types"),
+    ("lambda", "gamma", "scale", "ls"),
+    ("dec", "decoder"),
+    ("enc", "encoder"),
+    ("relative", "rel"),
+    ("temperature", "scale"),
+    ("time", "timestep", "t"),
+    ("res", "residual"),
+    ("depthwise", "dw", "dwconv"),
+    ("pointwise", "pw", "pwconv"),
+    ("expand", "expansion"),
+    ("squeeze", "reduce"),
+    ("mixer", "attn"),
+    ("modulation", "mod", "ada"),
+)
+"""Words of one line are used for the same thing."""
+
+EXCLUSIVE: tuple[Mapping[str, str], ...] = (
+    {"q": "q", "k": "k", "v": "v"},
+    {"encoder": "encoder", "enc": "encoder", "decoder": "decoder", "dec": "decoder"},
+    {
+        "vision": "vision", "visual": "vision", "image": "vision", "img": "vision",
+        "text": "text", "language": "text", "txt": "text",
+        "audio": "audio", "speech": "audio", "video": "video",
+    },
+    {"gate": "gate", "up": "up", "down": "down"},
+    {"cross": "cross", "self": "self"},
+    {"mean": "mean", "var": "var"},
+    {"cls": "cls", "class": "cls", "mask": "mask", "dist": "dist", "distillation": "dist", "register": "register"},
+    {"scale": "scale", "shift": "shift"},
+    {"pos": "pos", "position": "pos", "positional": "pos", "token": "token", "tok": "token", "word": "token"},
+    {"norm": "norm", "conv": "conv", "convolution": "conv"},
+    {"attn": "attn", "attention": "attn", "mlp": "mlp"},
+    {"start": "start", "end": "end"},
+    {"row": "row", "col": "col", "column": "col"},
+    {"h": "h", "w": "w", "height": "h", "width": "w"},
+    {"coarse": "coarse", "fine": "fine"},
+    {"student": "student", "teacher": "teacher"},
+    {"top": "top", "bottom": "bottom"},
+    {"left": "left", "right": "right"},
+    {"forward": "forward", "backward": "backward", "reverse": "backward"},
+)  # fmt: skip
+"""Words of one table that say different things are not said of the same tensor."""
+
+ORDINALS: Mapping[str, float] = {
+    "before": 1, "input": 1, "pre": 1, "in": 1, "first": 1, "self": 1, "attn": 1, "attention": 1, "intermediate": 1.5,
+    "cross": 2, "second": 2, "mlp": 3, "after": 3, "post": 3, "out": 3, "output": 3, "final": 4, "last": 4, "third": 3,
+}  # fmt: skip
+"""Where words say that something stands in its block: what is called 1 before what is called 2."""
+
+COMPONENT_ORDINALS: Mapping[str, float] = {
+    "layernorm_before": 1, "input_layernorm": 1, "self_attn_layer_norm": 1, "attention_norm": 1, "attn_norm": 1,
+    "encoder_attn_layer_norm": 2, "cross_attn_layer_norm": 2,
+    "layernorm_after": 3, "post_attention_layernorm": 3, "ffn_norm": 3, "final_layer_norm": 3,
+    "mlp_layer_norm": 3, "pre_mlp_layernorm": 3, "ln_mlp": 3, "mlp_ln": 3, "attn_ln": 1, "cross_attn_ln": 2,
+}  # fmt: skip
+"""Whole components whose words alone would say it wrongly."""
+
+MEMBERS: Mapping[str, str] = {
+    "q": "q", "k": "k", "v": "v",
+    "query": "q", "key": "k", "value": "v",
+    "gate": "gate", "up": "up", "w1": "gate", "w3": "up", "gate_proj": "gate", "up_proj": "up",
+}  # fmt: skip
+"""Words (or whole components) that name one part of what others store fused."""
+
+FUSED: tuple[tuple[str, ...], ...] = (("q", "k", "v"), ("gate", "up"), ("k", "v"))
+"""Parts that are stored fused, in the order in which they are."""
+
+TRANSIENT: Mapping[str, str] = {
+    "inv_freq": "rotary table, computed again",
+    "original_inv_freq": "rotary table, computed again",
+    "freqs": "rotary table, computed again",
+    "freqs_cis": "rotary table, computed again",
+    "rope_freqs": "rotary table, computed again",
+    "position_ids": "positions, counted again",
+    "relative_position_index": "index table, computed again",
+    "relative_coords_table": "coordinate table, computed again",
+    "attn_mask": "mask, computed again",
+    "causal_mask": "mask, computed again",
+    "masked_bias": "mask, computed again",
+    "num_batches_tracked": "counter that the target does not keep",
+    "n_averaged": "counter of an average",
+    "total_ops": "counter of a profiler",
+    "total_params": "counter of a profiler",
+}
+"""Last components of what newer code computes anew and no longer stores."""

@@ -1,0 +1,201 @@
+"""Tensors that could be the same by their shapes and surroundings, told apart by names, order and what is learned."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+
+from sdviewer.repair.matching import weights
+from sdviewer.repair.matching.assignment import assign
+from sdviewer.repair.matching.families import Family, Side, families, spelled_out
+from sdviewer.repair.matching.similarity import excluded, name_similarity, ordinal
+from sdviewer.repair.matching.state import State
+
+MOST = 200
+"""Families of one class on either side that are compared with each other; of more only what shares a rare word."""
+
+MARGINS = (1.0, 0.7, 0.5, 0.35, 0.25, weights.SURE, 0.1, 0.05, -9.0)
+"""What is surest is accepted first, since it teaches about the rest."""
+
+Key = Callable[[Side, int], Hashable]
+"""What two tensors have to agree in; None for a tensor that takes no part."""
+
+
+@dataclass(slots=True)
+class Class:
+    """Free tensors of both sides that agree in something."""
+
+    of_s: list[int] = field(default_factory=list)
+    of_t: list[int] = field(default_factory=list)
+
+
+def classes(state: State, key_s: Sequence[Hashable], key_t: Sequence[Hashable]) -> list[Class]:
+    """The classes of what is free, those that both sides have, in the order of the source."""
+    found: dict[Hashable, Class] = {}
+    for at in state.free_s:
+        if key_s[at] is not None:
+            found.setdefault(key_s[at], Class()).of_s.append(at)
+    for at in state.free_t:
+        if key_t[at] is not None and (one := found.get(key_t[at])) is not None:
+            one.of_t.append(at)
+    return [one for one in found.values() if one.of_t]
+
+
+def take_only_ones(state: State, key_s: Sequence[Hashable], key_t: Sequence[Hashable], where: str) -> None:
+    """Pair what has one family of its class on either side: nothing else can be meant.
+
+    Those of one tensor come first: they tell how numbers are translated, which decides the order of the others.
+    """
+    for one in sorted(classes(state, key_s, key_t), key=lambda one: len(one.of_s)):
+        if len(one.of_s) != len(one.of_t):
+            continue
+        some, others = families(state.source, one.of_s), families(state.target, one.of_t)
+        if len(some) != 1 or len(others) != 1:
+            continue
+        source, target = some[0], others[0]
+        names = name_similarity(source.template, target.template)
+        apart = excluded(source.template, target.template)
+        if apart and names < 0.5:
+            continue
+        if len(source) == 1:
+            i, j = source.members[0][1], target.members[0][1]
+            state.learned.accept_indices(
+                state.source.templates[i], state.target.templates[j], state.source.indices[i], state.target.indices[j]
+            )
+        shape = state.source.shapes[one.of_s[0]]
+        said = f"Same shape {_shape(shape)}, the only such {where}"
+        state.take_families(
+            source, target, evidence="likely" if apart or names < 0.2 else "proved", by="shape", reasons=(said,)
+        )
+
+
+def take_best(
+    state: State,
+    key_s: Sequence[Hashable],
+    key_t: Sequence[Hashable],
+    around: Sequence[tuple[Sequence[int], Sequence[int]]],
+    *,
+    least: float,
+) -> None:
+    """Pair by names, order and what is learned within each class, the surest first.
+
+    `around` are surroundings that count but are not required; what scores less than `least` is not paired.
+    """
+    for margin in MARGINS:
+        for one in classes(state, key_s, key_t):
+            _take_best_of(state, one, around, margin, least)
+
+
+def _take_best_of(
+    state: State, one: Class, around: Sequence[tuple[Sequence[int], Sequence[int]]], margin: float, least: float
+) -> None:
+    some, others = families(state.source, one.of_s), families(state.target, one.of_t)
+    some, others = _spelled(some, others, state.source), _spelled(others, some, state.target)
+    if len(some) > MOST or len(others) > MOST:
+        return
+    scores = score_all(state, some, others, around)
+    for i, j, by in assign(scores):
+        score = scores[i][j]
+        if by < margin or score < least:
+            continue
+        rivals = [
+            other
+            for k, other in enumerate(others)
+            if k != j and scores[i][k] > score - weights.SURE and len(other) == len(others[j])
+        ]
+        sure = by >= weights.SURE
+        told = _told(state, some[i], others[j], len(some), len(others))
+        state.take_families(
+            some[i],
+            others[j],
+            evidence="likely" if sure else "ambiguous",
+            by="name",
+            reasons=told,
+            candidates=() if sure else rivals,
+        )
+
+
+def _spelled(some: list[Family], others: list[Family], side: Side) -> list[Family]:
+    """The families, those of a size that the other side lacks with the index made part of the name that helps."""
+    sizes = Counter([len(family) for family in others])
+    found: list[Family] = []
+    for family in some:
+        found += _spelled_one(family, sizes, side)
+    return sorted(found, key=lambda family: family.place)
+
+
+def _spelled_one(family: Family, sizes: Counter[int], side: Side) -> list[Family]:
+    if len(family) in sizes or len(family) == 1:
+        return [family]
+    for which in reversed(range(len(family.members[0][0]))):
+        apart = spelled_out(family, which, side)
+        if len(apart) > 1 and sum(len(one) in sizes for one in apart) > len(apart) / 2:
+            return apart
+    return [family]
+
+
+def score_all(
+    state: State,
+    some: Sequence[Family],
+    others: Sequence[Family],
+    around: Sequence[tuple[Sequence[int], Sequence[int]]],
+) -> list[list[float]]:
+    """What speaks for each pair of families."""
+    order = weights.ORDER if state.source.table.ordered and state.target.table.ordered else weights.ORDER_BY_NUMBER
+    most = max(len(some), len(others), 2) - 1
+    sets_s = [frozenset([indices for indices, _ in family.members]) for family in some]
+    sets_t = [frozenset([indices for indices, _ in family.members]) for family in others]
+    ranks_s, ranks_t = _ranks(some), _ranks(others)
+    scores = []
+    for i, source in enumerate(some):
+        row = []
+        for j, target in enumerate(others):
+            one, two = source.template, target.template
+            score = weights.NAME * name_similarity(one, two)
+            score += weights.PREFIX * state.learned.prefix(one, two)
+            score += weights.SUFFIX * state.learned.inside(one, two)
+            score += weights.SAME_INDICES * (sets_s[i] == sets_t[j])
+            score += weights.SAME_COUNT * (len(source) == len(target))
+            score += order * (1 - abs(i - j) / most)
+            score += weights.EXCLUDED * excluded(one, two)
+            if one == two:
+                score += weights.SAME_TEMPLATE
+            if ranks_s[i] is not None and ranks_t[j] is not None:
+                score += weights.ORDINAL if ranks_s[i] == ranks_t[j] else -weights.ORDINAL
+            for of_s, of_t in around:
+                score += weights.CONTEXT * (of_s[source.members[0][1]] == of_t[target.members[0][1]])
+            if (one, two) in state.by_hand:
+                score += 3.0
+            if state.broken and any((a, b) in state.broken for (_, a), (_, b) in zip(source.members, target.members)):
+                score -= 9.0
+            row.append(score)
+        scores.append(row)
+    return scores
+
+
+def _ranks(some: Sequence[Family]) -> list[int | None]:
+    """The rank of what each says of its place in the block, among all that say something."""
+    said = [ordinal(family.template) for family in some]
+    order = sorted({value for value in said if value is not None})
+    if len(order) < 2:
+        return [None] * len(said)
+    return [None if value is None else order.index(value) for value in said]
+
+
+def _told(state: State, source: Family, target: Family, n: int, m: int) -> tuple[str, ...]:
+    shape = state.source.shapes[source.members[0][1]]
+    known = state.target.shapes[target.members[0][1]] is not None
+    told = [f"Same shape {_shape(shape)}" if known and shape is not None else "Its shape is not known"]
+    if max(n, m) > 1:
+        told[0] += f", as {max(n, m) - 1} other{'s' * (max(n, m) > 2)}"
+    likeness = name_similarity(source.template, target.template)
+    if likeness > 0.5:
+        told.append("The words of both keys are the same or mean the same")
+    if state.learned.prefix(source.template, target.template) > 0.4:
+        told.append("Its neighbours are in the module that the target's are in")
+    return tuple(told)
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "" if shape is None else "x".join([str(size) for size in shape]) or "of one element"

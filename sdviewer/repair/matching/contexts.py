@@ -1,0 +1,51 @@
+"""What stands around a key, whatever it is called: the shapes in the modules that hold it.
+
+Modules of equal contents meet although `blocks.{}` and `vit.encoder.layer.{}` are named and nested otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from math import prod
+
+from sdviewer.repair.matching.families import Side
+from sdviewer.repair.matching.words import TRANSIENT
+
+_BITS = (1 << 61) - 1
+
+Contexts = tuple[Sequence[int], Sequence[int]]
+"""By position of source and target: equal numbers for equal surroundings."""
+
+
+def contexts(source: Side, target: Side, which: tuple[Collection[int], Collection[int]], *, exact: bool) -> Contexts:
+    """Surroundings by the shapes of all tensors in each module around a key, or (not exact) by their elements.
+
+    The number of elements stays when tensors are fused, split, stacked or transposed. Only modules that occur on both
+    sides count, so what only one side has changes nothing.
+    """
+    sums = [_sums(side, some, exact) for side, some in zip((source, target), which, strict=True)]
+    shared = set(sums[0].values()) & set(sums[1].values())
+    return _of_keys(source, which[0], sums[0], shared), _of_keys(target, which[1], sums[1], shared)
+
+
+def _sums(side: Side, positions: Collection[int], exact: bool) -> dict[tuple[str, ...], int]:
+    sums: dict[tuple[str, ...], int] = {}
+    for at in positions:
+        name, shape = side.names[at], side.shapes[at]
+        if shape is None or name.parts[-1] in TRANSIENT:
+            continue
+        amount = hash((shape, name.role)) & _BITS if exact else prod(shape)
+        parts = name.parts
+        for size in range(1, len(parts)):
+            module = parts[:size]
+            sums[module] = (sums.get(module, 0) + amount) & _BITS
+    return sums
+
+
+def _of_keys(side: Side, positions: Collection[int], sums: dict[tuple[str, ...], int], shared: set[int]) -> list[int]:
+    found = [0] * len(side.names)
+    for at in positions:
+        parts = side.names[at].parts
+        around = {sums.get(parts[:size], 0) for size in range(1, len(parts))} & shared
+        found[at] = hash(frozenset(around))
+    return found

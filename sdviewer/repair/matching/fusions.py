@@ -1,0 +1,298 @@
+"""Tensors that one side stores as several: fused projections and stacked experts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sdviewer.repair.matching.families import Family, Indices, Shape, Side, families
+from sdviewer.repair.matching.found import Evidence
+from sdviewer.repair.matching.learned import align
+from sdviewer.repair.matching.names import words_of
+from sdviewer.repair.matching.similarity import name_similarity
+from sdviewer.repair.matching.state import State
+from sdviewer.repair.matching.words import FUSED, MEMBERS, ROLES
+
+FUSED_WORDS = frozenset(
+    {"qkv", "in", "attn", "fused", "c", "query", "kv", "gate", "up", "w12", "w13", "gateup", "input"}
+)
+NAMED_FUSED = 0.5
+"""What a name adds that says what is fused: `qkv`, `gate_up_proj`."""
+
+LEAST = 0.35
+"""What a fused tensor's name has to score; where its shape fits nothing else, less would be luck."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Families that differ in one word that names a part: `q_proj`, `k_proj`, `v_proj`; `template` is without it."""
+
+    members: tuple[str, ...]
+    families: tuple[Family, ...]
+    template: tuple[str, ...]
+    role: str
+
+
+def take_fused(state: State) -> None:
+    """Find what one side stores fused, and the other in parts that their names tell."""
+    for split in (True, False):
+        fused_side, parts_side = (state.source, state.target) if split else (state.target, state.source)
+        fused_free, parts_free = (state.free_s, state.free_t) if split else (state.free_t, state.free_s)
+        of_fused, of_parts = families(fused_side, list(fused_free)), families(parts_side, list(parts_free))
+        own = {_signature(parts, fused_side) for parts in _parts(of_fused, fused_side)}
+        for parts in _parts(of_parts, parts_side):
+            if _signature(parts, parts_side) in own:
+                continue
+            _take_one_fused(state, parts, of_fused, split)
+
+
+def _parts(some: Sequence[Family], side: Side) -> list[Parts]:
+    groups: dict[tuple[tuple[str, ...], str], dict[str, Family]] = {}
+    for family in some:
+        role = side.names[family.members[0][1]].role
+        for at in range(max(0, len(family.template) - 3), len(family.template)):
+            part = family.template[at]
+            named = _member(part)
+            if named:
+                member, stem = named
+                key = (*family.template[:at], stem, *family.template[at + 1 :])
+                groups.setdefault((key, role), {}).setdefault(member, family)
+                break
+    found = []
+    for (template, role), members in groups.items():
+        for names in FUSED:
+            if all(name in members and len(members[name]) == len(members[names[0]]) for name in names):
+                found.append(Parts(names, tuple([members[name] for name in names]), template, role))
+                break
+    return found
+
+
+def _member(part: str) -> tuple[str, str] | None:
+    """The part that a component names, and the component without it."""
+    if part in MEMBERS:
+        return MEMBERS[part], "*"
+    words = words_of(part)
+    named = [word for word in words if word in MEMBERS]
+    if len(named) != 1 or len(words) > 4:
+        return None
+    return MEMBERS[named[0]], "_".join([word for word in words if word != named[0]]) + "*"
+
+
+def _signature(parts: Parts, side: Side) -> tuple[object, ...]:
+    shapes = frozenset([side.shapes[at] for family in parts.families for _, at in family.members])
+    return parts.members, parts.role, len(parts.families[0]), None if None in shapes else shapes
+
+
+def _take_one_fused(state: State, parts: Parts, of_fused: Sequence[Family], split: bool) -> None:
+    fused_side = state.source if split else state.target
+    free = state.free_s if split else state.free_t
+    best: tuple[float, Family, list[tuple[int, tuple[int, ...], int, list[int]]]] | None = None
+    second = 0.0
+    for family in of_fused:
+        if len(family) != len(parts.families[0]) or fused_side.names[family.members[0][1]].role != parts.role:
+            continue
+        if any(at not in free for _, at in family.members):
+            continue
+        rows = _fit(state, parts, family, split)
+        if not rows:
+            continue
+        score = _fused_score(state, parts, family, split)
+        if best is None or score > best[0]:
+            second, best = best[0] if best else 0.0, (score, family, rows)
+        else:
+            second = max(second, score)
+    if best is None or best[0] < LEAST:
+        return
+    score, family, rows = best
+    evidence: Evidence = "likely" if score - second > 0.1 else "ambiguous"
+    names = ", ".join(parts.members)
+    for at, others, dim, sizes in rows:
+        told = (
+            f"Its {sum(sizes)} entries along axis {dim} are those of {names}: {' + '.join(map(str, sizes))}",
+            f"{names} are its parts by their names, in the order in which they are stored fused",
+        )
+        if split:
+            state.take([at], others, "split", {"dim": dim, "sizes": sizes}, evidence=evidence, by="shape", reasons=told)
+        else:
+            state.take(others, [at], "concat", {"dim": dim}, evidence=evidence, by="shape", reasons=told)
+    for one in parts.families:
+        state.learned.accept(*((family.template, one.template) if split else (one.template, family.template)))
+
+
+def _fused_score(state: State, parts: Parts, family: Family, split: bool) -> float:
+    template = tuple([part.replace("*", "").strip("_") or "*" for part in parts.template])
+    score = name_similarity(template, family.template)
+    score += max(
+        state.learned.prefix(*((family.template, one.template) if split else (one.template, family.template)))
+        for one in parts.families
+    )
+    last = family.template[:-1] if family.template[-1] in ROLES else family.template
+    words = set(words_of(last[-1])) if last else set()
+    if words >= set(parts.members):
+        score += 2 * NAMED_FUSED
+    elif words & FUSED_WORDS:
+        score += NAMED_FUSED
+    return score
+
+
+def _fit(state: State, parts: Parts, family: Family, split: bool) -> list[tuple[int, tuple[int, ...], int, list[int]]]:
+    """The fused tensors with their parts, the axis and the sizes; nothing if some shape does not fit."""
+    fused_side, parts_side = (state.source, state.target) if split else (state.target, state.source)
+    columns: list[dict[int, int]] = []
+    for one in parts.families:
+        pairs, _ = align(family, one, state.learned) if split else align(one, family, state.learned)
+        columns.append(dict(pairs) if split else {b: a for a, b in pairs})
+    rows = []
+    for _, at in family.members:
+        others = tuple([column.get(at, -1) for column in columns])
+        if -1 in others:
+            return []
+        fitted = _axis(fused_side.shapes[at], [parts_side.shapes[other] for other in others])
+        if fitted is None:
+            return []
+        rows.append((at, others, *fitted))
+    return rows
+
+
+def _axis(fused: Shape, parts: Sequence[Shape]) -> tuple[int, list[int]] | None:
+    """The axis along which parts make up a whole, and their sizes along it."""
+    if fused is None or None in parts:
+        if fused is None:
+            return (0, [part[0] if part else 0 for part in parts]) if all(parts) else (0, [0] * len(parts))
+        size = fused[0] if fused else 0
+        return (0, [size // len(parts)] * len(parts)) if size and size % len(parts) == 0 else None
+    known = [part for part in parts if part is not None]
+    for dim in range(min(2, len(fused))):
+        if (
+            all(
+                len(part) == len(fused) and part[:dim] + part[dim + 1 :] == fused[:dim] + fused[dim + 1 :]
+                for part in known
+            )
+            and sum([part[dim] for part in known]) == fused[dim]
+        ):
+            return dim, [part[dim] for part in known]
+    return None
+
+
+def take_stacked(state: State) -> None:
+    """Find experts that one side stores one by one, the other stacked, gate and up joined or not."""
+    for stack in (True, False):
+        many, one = (state.source, state.target) if stack else (state.target, state.source)
+        of_many = families(many, list(state.free_s if stack else state.free_t))
+        of_one = families(one, list(state.free_t if stack else state.free_s))
+        stacks = [target for target in of_one if len(one.shapes[target.members[0][1]] or ()) > 1]
+        if not stacks:
+            continue
+        lists = [listed for family in of_many if (listed := _listed(family)) is not None]
+        if stack:
+            _take_joined(state, lists, stacks)
+        for family, rows in lists:
+            _take_stack(state, family, rows, stacks, stack)
+
+
+_Rows = Mapping[Indices, list[int]]
+"""Indices without that of the list -> positions in the order of the list."""
+
+
+def _listed(family: Family) -> tuple[Family, _Rows] | None:
+    """The family by its last index: lists of equal length, counted from 0."""
+    if not family.members[0][0] or len(family) < 2:
+        return None
+    rows: dict[Indices, list[tuple[int, int]]] = {}
+    for indices, at in family.members:
+        rows.setdefault(indices[:-1], []).append((indices[-1], at))
+    found = {}
+    for indices, row in rows.items():
+        row.sort()
+        if [number for number, _ in row] != list(range(len(row))):
+            return None
+        found[indices] = [at for _, at in row]
+    return (family, found) if len({len(row) for row in found.values()}) == 1 else None
+
+
+def _take_joined(state: State, lists: Sequence[tuple[Family, _Rows]], stacks: Sequence[Family]) -> None:
+    """Gate and up of each expert joined, then stacked."""
+    rows_of = {id(family): rows for family, rows in lists}
+    for parts in _parts([family for family, _ in lists], state.source):
+        if parts.members != ("gate", "up"):
+            continue
+        gate, up = (rows_of[id(family)] for family in parts.families)
+        if list(gate) != list(up):
+            continue
+        best, pairs = _best_stack(state, parts.families[0], gate, stacks, True, joined=True)
+        if best is None:
+            continue
+        for indices, at in pairs:
+            n = len(gate[indices])
+            shape = state.source.shapes[gate[indices][0]] or ()
+            dim = _joined_axis(shape, (state.target.shapes[at] or ())[1:])
+            told = (
+                f"{n} experts: gate and up joined, then stacked, make its shape {'x'.join(map(str, state.target.shapes[at] or ()))}",
+                "gate before up, as their names say and as they are stored",
+            )
+            fields = {"stack_dim": 0, "concat_dim": dim, "parts": 2}
+            state.take(
+                [*gate[indices], *up[indices]],
+                [at],
+                "stack_concat",
+                fields,
+                evidence="likely",
+                by="shape",
+                reasons=told,
+            )
+        state.learned.accept(parts.families[0].template, best.template)
+
+
+def _joined_axis(shape: tuple[int, ...], joined: tuple[int, ...]) -> int | None:
+    """The axis along which two of one shape are joined to the other."""
+    if len(shape) != len(joined):
+        return None
+    doubled = [dim for dim in range(len(shape)) if joined[dim] == 2 * shape[dim]]
+    rest = [dim for dim in range(len(shape)) if joined[dim] == shape[dim]]
+    return doubled[0] if len(doubled) == 1 and len(rest) == len(shape) - 1 else None
+
+
+def _take_stack(state: State, family: Family, rows: _Rows, stacks: Sequence[Family], stack: bool) -> None:
+    best, pairs = _best_stack(state, family, rows, stacks, stack, joined=False)
+    if best is None:
+        return
+    for indices, at in pairs:
+        row = rows[indices]
+        told = (f"{len(row)} of one shape on one side, one tensor with {len(row)} along axis 0 on the other",)
+        if stack:
+            state.take(row, [at], "stack", {"dim": 0}, evidence="likely", by="shape", reasons=told)
+        else:
+            state.take([at], row, "unstack", {"dim": 0}, evidence="likely", by="shape", reasons=told)
+    state.learned.accept(*((family.template, best.template) if stack else (best.template, family.template)))
+
+
+def _best_stack(
+    state: State, family: Family, rows: _Rows, stacks: Sequence[Family], stack: bool, *, joined: bool
+) -> tuple[Family | None, list[tuple[Indices, int]]]:
+    many, one = (state.source, state.target) if stack else (state.target, state.source)
+    free_many, free_one = (state.free_s, state.free_t) if stack else (state.free_t, state.free_s)
+    best: Family | None = None
+    best_score, found = 0.3, []
+    template = tuple([part for part in family.template if part != "{}" or part is family.template[0]])
+    for target in stacks:
+        if len(target) != len(rows) or any(at not in free_one for _, at in target.members):
+            continue
+        pairs = list(zip(sorted(rows), [at for _, at in sorted(target.members)], strict=True))
+        fits = all(_stacks(many, rows[indices], one.shapes[at], joined) for indices, at in pairs)
+        if not fits or any(at not in free_many for row in rows.values() for at in row):
+            continue
+        score = name_similarity(template, target.template) + state.learned.prefix(
+            *((family.template, target.template) if stack else (target.template, family.template))
+        )
+        if score > best_score:
+            best, best_score, found = target, score, pairs
+    return best, found
+
+
+def _stacks(many: Side, row: Sequence[int], stacked: Shape, joined: bool) -> bool:
+    if stacked is None or stacked[0] != len(row):
+        return False
+    shape = many.shapes[row[0]]
+    if shape is None or any(many.shapes[at] != shape for at in row):
+        return False
+    return _joined_axis(shape, stacked[1:]) is not None if joined else shape == stacked[1:]
