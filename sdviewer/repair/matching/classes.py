@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from sdviewer.repair.matching import weights
 from sdviewer.repair.matching.assignment import assign
 from sdviewer.repair.matching.families import Family, Side, families, spelled_out
-from sdviewer.repair.matching.similarity import excluded, name_similarity, ordinal
+from sdviewer.repair.matching.similarity import excluded, name_similarity, ranks
 from sdviewer.repair.matching.state import State
 
 MOST = 200
@@ -143,10 +143,14 @@ def score_all(
 ) -> list[list[float]]:
     """What speaks for each pair of families."""
     order = weights.ORDER if state.source.table.ordered and state.target.table.ordered else weights.ORDER_BY_NUMBER
-    most = max(len(some), len(others), 2) - 1
+    last_s, last_t = max(len(some) - 1, 1), max(len(others) - 1, 1)
     sets_s = [frozenset([indices for indices, _ in family.members]) for family in some]
     sets_t = [frozenset([indices for indices, _ in family.members]) for family in others]
-    ranks_s, ranks_t = _ranks(some), _ranks(others)
+    ranks_s, ranks_t = (ranks([family.template for family in side]) for side in (some, others))
+    leaves_s, leaves_t = (
+        [_leaves(side, family) for family in members]
+        for side, members in ((state.source, some), (state.target, others))
+    )
     scores = []
     for i, source in enumerate(some):
         row = []
@@ -157,30 +161,28 @@ def score_all(
             score += weights.SUFFIX * state.learned.inside(one, two)
             score += weights.SAME_INDICES * (sets_s[i] == sets_t[j])
             score += weights.SAME_COUNT * (len(source) == len(target))
-            score += order * (1 - abs(i - j) / most)
+            score += order * (1 - abs(i / last_s - j / last_t))
             score += weights.EXCLUDED * excluded(one, two)
             if one == two:
                 score += weights.SAME_TEMPLATE
-            if ranks_s[i] is not None and ranks_t[j] is not None:
-                score += weights.ORDINAL if ranks_s[i] == ranks_t[j] else -weights.ORDINAL
+            rank_s, rank_t = ranks_s[i], ranks_t[j]
+            if rank_s and rank_t and rank_s[1] == rank_t[1]:
+                score += weights.ORDINAL if rank_s == rank_t else -weights.ORDINAL
+            score += weights.SAME_LEAVES * (leaves_s[i] == leaves_t[j])
             for of_s, of_t in around:
                 score += weights.CONTEXT * (of_s[source.members[0][1]] == of_t[target.members[0][1]])
             if (one, two) in state.by_hand:
                 score += 3.0
-            if state.broken and any((a, b) in state.broken for (_, a), (_, b) in zip(source.members, target.members)):
+            if state.broken and any((a, b) in state.broken for (_, a), (_, b) in zip(source.members, target.members, strict=False)):
                 score -= 9.0
             row.append(score)
         scores.append(row)
     return scores
 
 
-def _ranks(some: Sequence[Family]) -> list[int | None]:
-    """The rank of what each says of its place in the block, among all that say something."""
-    said = [ordinal(family.template) for family in some]
-    order = sorted({value for value in said if value is not None})
-    if len(order) < 2:
-        return [None] * len(said)
-    return [None if value is None else order.index(value) for value in said]
+def _leaves(side: Side, family: Family) -> frozenset[str]:
+    """What else the module of a tensor holds."""
+    return side.leaves.get(side.names[family.members[0][1]].parts[:-1], frozenset())
 
 
 def _told(state: State, source: Family, target: Family, n: int, m: int) -> tuple[str, ...]:

@@ -14,8 +14,9 @@ MOST = 0.7
 def take_equal_keys(state: State) -> None:
     """Pair equal keys, also those that are equal without what wrappers put in.
 
-    An equal key is a trap where the modules around it moved: `layers.0` became `proj_in` and `layers.1` `layers.0`. So
-    it counts only if all tensors of its shape in the module above have their keys on the other side too.
+    An equal key is a trap where the modules around it moved: `layers.0` became `proj_in` and `layers.1` `layers.0`, or
+    all numbers were shifted by one. So it counts only if all tensors of its shape in the module above have their keys on
+    the other side too, and if those of its family do that have no key on the other side, on one side at most.
     """
     source, target = state.source, state.target
     pairs = list(_equal(state, whole=True))
@@ -23,10 +24,13 @@ def take_equal_keys(state: State) -> None:
     pairs += [(i, j) for i, j in _equal(state, whole=False) if i not in taken_s and j not in taken_t]
     most = len(pairs) >= MOST * min(len(state.free_s), len(state.free_t))
     groups_s, groups_t = _groups(source, state.free_s), _groups(target, state.free_t)
+    moved = _families(source, state.free_s, {i for i, _ in pairs}) & _families(
+        target, state.free_t, {j for _, j in pairs}
+    )
     for i, j in sorted(pairs):
         shape, other = source.shapes[i], target.shapes[j]
         found = relation_of(shape, other)
-        if found is None or not state.can(i, j):
+        if found is None or not state.can(i, j) or (source.templates[i], shape) in moved:
             continue
         relation, fields = found
         kind = _group(source, i)
@@ -42,6 +46,11 @@ def take_equal_keys(state: State) -> None:
             [i], [j], relation, fields, evidence=evidence, by="key" if same else "prefix", reasons=tuple(reasons)
         )
         state.learned.accept(source.templates[i], target.templates[j])
+
+
+def _families(side: Side, free: Iterable[int], paired: set[int]) -> set[tuple[tuple[str, ...], Shape]]:
+    """The families, by shape, with some key that the other side lacks."""
+    return {(side.templates[at], side.shapes[at]) for at in free if at not in paired}
 
 
 def _fits(some: set[str], others: set[str] | None, shape: Shape, other: Shape) -> bool:

@@ -35,6 +35,8 @@ class Side:
     indices: list[Indices]
     places: list[int]
     shapes: Sequence[Shape]
+    leaves: dict[tuple[str, ...], frozenset[str]]
+    """The roles of what each module holds itself."""
 
 
 @dataclass(slots=True)
@@ -67,7 +69,14 @@ def read_side(table: KeyTable) -> Side:
         template = tuple(parts)
         templates.append(known.setdefault(template, template))
         indices.append(tuple(chosen))
-    return Side(table, names, templates, indices, _places(table, names, numbers), table.shapes)
+    return Side(table, names, templates, indices, _places(table, names, numbers), table.shapes, _leaves(names))
+
+
+def _leaves(names: Sequence[Name]) -> dict[tuple[str, ...], frozenset[str]]:
+    found: dict[tuple[str, ...], set[str]] = {}
+    for name in names:
+        found.setdefault(name.parts[:-1], set()).add(name.role)
+    return {module: frozenset(roles - {"num_batches_tracked"}) for module, roles in found.items()}
 
 
 _Number = tuple[int, str, int, str]

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from sdviewer.repair.matching import weights
 from sdviewer.repair.matching.families import Family, Indices, Shape, Side, families
 from sdviewer.repair.matching.found import Evidence
 from sdviewer.repair.matching.learned import align
 from sdviewer.repair.matching.names import words_of
-from sdviewer.repair.matching.similarity import name_similarity
+from sdviewer.repair.matching.similarity import excluded, name_similarity
 from sdviewer.repair.matching.state import State
-from sdviewer.repair.matching.words import FUSED, MEMBERS, ROLES
+from sdviewer.repair.matching.words import FUSED, FUSED_COMPONENTS, MEMBERS, ROLES, STEMS
 
 FUSED_WORDS = frozenset(
     {"qkv", "in", "attn", "fused", "c", "query", "kv", "gate", "up", "w12", "w13", "gateup", "input"}
@@ -34,16 +35,68 @@ class Parts:
 
 
 def take_fused(state: State) -> None:
-    """Find what one side stores fused, and the other in parts that their names tell."""
+    """Find what one side stores fused, and the other in parts that their names tell; the best named first."""
     for split in (True, False):
         fused_side, parts_side = (state.source, state.target) if split else (state.target, state.source)
         fused_free, parts_free = (state.free_s, state.free_t) if split else (state.free_t, state.free_s)
         of_fused, of_parts = families(fused_side, list(fused_free)), families(parts_side, list(parts_free))
-        own = {_signature(parts, fused_side) for parts in _parts(of_fused, fused_side)}
-        for parts in _parts(of_parts, parts_side):
-            if _signature(parts, parts_side) in own:
-                continue
-            _take_one_fused(state, parts, of_fused, split)
+        apart = _parts(of_parts, parts_side)
+        known = all(parts_side.shapes[at] for parts in apart for one in parts.families for _, at in one.members)
+        known = known and all(fused_side.shapes[at] is not None for at in fused_free)
+        own = {_signature(parts, fused_side, known) for parts in _parts(of_fused, fused_side)}
+        groups = [parts for parts in apart if _signature(parts, parts_side, known) not in own]
+        scored = []
+        for n, parts in enumerate(groups):
+            for m, family in enumerate(of_fused):
+                score = _fused_score(state, parts, family, split, known)
+                if score >= LEAST and (rows := _fit(state, parts, family, split)):
+                    scored.append((score, -n, -m, rows))
+        _take_scored(state, scored, groups, of_fused, split)
+
+
+_Rows = list[tuple[int, tuple[int, ...], int, list[int]]]
+"""Fused tensor, its parts, the axis, the sizes."""
+
+
+def _take_scored(
+    state: State,
+    scored: list[tuple[float, int, int, _Rows]],
+    groups: Sequence[Parts],
+    of_fused: Sequence[Family],
+    split: bool,
+) -> None:
+    scored.sort(reverse=True, key=lambda one: one[:3])
+    used_parts: set[int] = set()
+    used_fused: set[int] = set()
+    for score, n, m, rows in scored:
+        if n in used_parts or m in used_fused:
+            continue
+        used_parts.add(n)
+        used_fused.add(m)
+        rivals = [
+            one[0]
+            for one in scored
+            if ((one[1] == n) != (one[2] == m))
+            and (one[1] not in used_parts or one[1] == n)
+            and (one[2] not in used_fused or one[2] == m)
+        ]
+        evidence: Evidence = "likely" if score - max(rivals, default=0.0) > 0.1 else "ambiguous"
+        _take_rows(state, groups[-n], of_fused[-m], rows, split, evidence)
+
+
+def _take_rows(state: State, parts: Parts, family: Family, rows: _Rows, split: bool, evidence: Evidence) -> None:
+    names = ", ".join(parts.members)
+    for at, others, dim, sizes in rows:
+        told = (
+            f"Its {sum(sizes)} entries along axis {dim} are those of {names}: {' + '.join(map(str, sizes))}",
+            f"{names} are its parts by their names, in the order in which they are stored fused",
+        )
+        if split:
+            state.take([at], others, "split", {"dim": dim, "sizes": sizes}, evidence=evidence, by="shape", reasons=told)
+        else:
+            state.take(others, [at], "concat", {"dim": dim}, evidence=evidence, by="shape", reasons=told)
+    for one in parts.families:
+        state.learned.accept(*((family.template, one.template) if split else (one.template, family.template)))
 
 
 def _parts(some: Sequence[Family], side: Side) -> list[Parts]:
@@ -75,67 +128,39 @@ def _member(part: str) -> tuple[str, str] | None:
     named = [word for word in words if word in MEMBERS]
     if len(named) != 1 or len(words) > 4:
         return None
-    return MEMBERS[named[0]], "_".join([word for word in words if word != named[0]]) + "*"
+    return MEMBERS[named[0]], "_".join([word for word in words if word != named[0] and word not in STEMS]) + "*"
 
 
-def _signature(parts: Parts, side: Side) -> tuple[object, ...]:
+def _signature(parts: Parts, side: Side, known: bool) -> tuple[object, ...]:
+    if not known:
+        return parts.members, parts.role, len(parts.families[0])
     shapes = frozenset([side.shapes[at] for family in parts.families for _, at in family.members])
-    return parts.members, parts.role, len(parts.families[0]), None if None in shapes else shapes
+    return parts.members, parts.role, len(parts.families[0]), shapes
 
 
-def _take_one_fused(state: State, parts: Parts, of_fused: Sequence[Family], split: bool) -> None:
-    fused_side = state.source if split else state.target
-    free = state.free_s if split else state.free_t
-    best: tuple[float, Family, list[tuple[int, tuple[int, ...], int, list[int]]]] | None = None
-    second = 0.0
-    for family in of_fused:
-        if len(family) != len(parts.families[0]) or fused_side.names[family.members[0][1]].role != parts.role:
-            continue
-        if any(at not in free for _, at in family.members):
-            continue
-        rows = _fit(state, parts, family, split)
-        if not rows:
-            continue
-        score = _fused_score(state, parts, family, split)
-        if best is None or score > best[0]:
-            second, best = best[0] if best else 0.0, (score, family, rows)
-        else:
-            second = max(second, score)
-    if best is None or best[0] < LEAST:
-        return
-    score, family, rows = best
-    evidence: Evidence = "likely" if score - second > 0.1 else "ambiguous"
-    names = ", ".join(parts.members)
-    for at, others, dim, sizes in rows:
-        told = (
-            f"Its {sum(sizes)} entries along axis {dim} are those of {names}: {' + '.join(map(str, sizes))}",
-            f"{names} are its parts by their names, in the order in which they are stored fused",
-        )
-        if split:
-            state.take([at], others, "split", {"dim": dim, "sizes": sizes}, evidence=evidence, by="shape", reasons=told)
-        else:
-            state.take(others, [at], "concat", {"dim": dim}, evidence=evidence, by="shape", reasons=told)
-    for one in parts.families:
-        state.learned.accept(*((family.template, one.template) if split else (one.template, family.template)))
-
-
-def _fused_score(state: State, parts: Parts, family: Family, split: bool) -> float:
+def _fused_score(state: State, parts: Parts, family: Family, split: bool, known: bool) -> float:
+    """How well a fused tensor is named for its parts; 0 for what is named for one of them or something else."""
+    side = state.source if split else state.target
+    if len(family) != len(parts.families[0]) or side.names[family.members[0][1]].role != parts.role:
+        return 0.0
+    last = (family.template[:-1] if family.template[-1] in ROLES else family.template)[-1:]
+    words = set(words_of(last[0])) if last else set()
+    named = words >= set(parts.members)
+    if (words & set(MEMBERS) and not named) or (last and last[0] in MEMBERS):
+        return 0.0
+    other = bool(last) and last[0] in FUSED_COMPONENTS
+    if not known and not named and not other:
+        return 0.0
     template = tuple([part.replace("*", "").strip("_") or "*" for part in parts.template])
-    score = name_similarity(template, family.template)
+    score = name_similarity(template, family.template) + weights.EXCLUDED * excluded(template, family.template)
     score += max(
         state.learned.prefix(*((family.template, one.template) if split else (one.template, family.template)))
         for one in parts.families
     )
-    last = family.template[:-1] if family.template[-1] in ROLES else family.template
-    words = set(words_of(last[-1])) if last else set()
-    if words >= set(parts.members):
-        score += 2 * NAMED_FUSED
-    elif words & FUSED_WORDS:
-        score += NAMED_FUSED
-    return score
+    return score + (2 * NAMED_FUSED if named else NAMED_FUSED if other else 0.0)
 
 
-def _fit(state: State, parts: Parts, family: Family, split: bool) -> list[tuple[int, tuple[int, ...], int, list[int]]]:
+def _fit(state: State, parts: Parts, family: Family, split: bool) -> _Rows:
     """The fused tensors with their parts, the axis and the sizes; nothing if some shape does not fit."""
     fused_side, parts_side = (state.source, state.target) if split else (state.target, state.source)
     columns: list[dict[int, int]] = []
@@ -180,7 +205,7 @@ def take_stacked(state: State) -> None:
         many, one = (state.source, state.target) if stack else (state.target, state.source)
         of_many = families(many, list(state.free_s if stack else state.free_t))
         of_one = families(one, list(state.free_t if stack else state.free_s))
-        stacks = [target for target in of_one if len(one.shapes[target.members[0][1]] or ()) > 1]
+        stacks = [target for target in of_one if _may_be_stacked(target, one)]
         if not stacks:
             continue
         lists = [listed for family in of_many if (listed := _listed(family)) is not None]
@@ -190,11 +215,20 @@ def take_stacked(state: State) -> None:
             _take_stack(state, family, rows, stacks, stack)
 
 
-_Rows = Mapping[Indices, list[int]]
+_Lists = Mapping[Indices, list[int]]
 """Indices without that of the list -> positions in the order of the list."""
 
 
-def _listed(family: Family) -> tuple[Family, _Rows] | None:
+def _may_be_stacked(family: Family, side: Side) -> bool:
+    shape = side.shapes[family.members[0][1]]
+    return len(shape) > 1 if shape is not None else _of_experts(family.template)
+
+
+def _of_experts(template: Sequence[str]) -> bool:
+    return any("experts" in part for part in template)
+
+
+def _listed(family: Family) -> tuple[Family, _Lists] | None:
     """The family by its last index: lists of equal length, counted from 0."""
     if not family.members[0][0] or len(family) < 2:
         return None
@@ -210,7 +244,7 @@ def _listed(family: Family) -> tuple[Family, _Rows] | None:
     return (family, found) if len({len(row) for row in found.values()}) == 1 else None
 
 
-def _take_joined(state: State, lists: Sequence[tuple[Family, _Rows]], stacks: Sequence[Family]) -> None:
+def _take_joined(state: State, lists: Sequence[tuple[Family, _Lists]], stacks: Sequence[Family]) -> None:
     """Gate and up of each expert joined, then stacked."""
     rows_of = {id(family): rows for family, rows in lists}
     for parts in _parts([family for family, _ in lists], state.source):
@@ -225,9 +259,10 @@ def _take_joined(state: State, lists: Sequence[tuple[Family, _Rows]], stacks: Se
         for indices, at in pairs:
             n = len(gate[indices])
             shape = state.source.shapes[gate[indices][0]] or ()
-            dim = _joined_axis(shape, (state.target.shapes[at] or ())[1:])
+            stacked = state.target.shapes[at]
+            dim = _joined_axis(shape, stacked[1:]) if stacked else 0
             told = (
-                f"{n} experts: gate and up joined, then stacked, make its shape {'x'.join(map(str, state.target.shapes[at] or ()))}",
+                f"{n} experts: gate and up of each joined, then all stacked",
                 "gate before up, as their names say and as they are stored",
             )
             fields = {"stack_dim": 0, "concat_dim": dim, "parts": 2}
@@ -252,7 +287,7 @@ def _joined_axis(shape: tuple[int, ...], joined: tuple[int, ...]) -> int | None:
     return doubled[0] if len(doubled) == 1 and len(rest) == len(shape) - 1 else None
 
 
-def _take_stack(state: State, family: Family, rows: _Rows, stacks: Sequence[Family], stack: bool) -> None:
+def _take_stack(state: State, family: Family, rows: _Lists, stacks: Sequence[Family], stack: bool) -> None:
     best, pairs = _best_stack(state, family, rows, stacks, stack, joined=False)
     if best is None:
         return
@@ -267,7 +302,7 @@ def _take_stack(state: State, family: Family, rows: _Rows, stacks: Sequence[Fami
 
 
 def _best_stack(
-    state: State, family: Family, rows: _Rows, stacks: Sequence[Family], stack: bool, *, joined: bool
+    state: State, family: Family, rows: _Lists, stacks: Sequence[Family], stack: bool, *, joined: bool
 ) -> tuple[Family | None, list[tuple[Indices, int]]]:
     many, one = (state.source, state.target) if stack else (state.target, state.source)
     free_many, free_one = (state.free_s, state.free_t) if stack else (state.free_t, state.free_s)
@@ -276,6 +311,8 @@ def _best_stack(
     template = tuple([part for part in family.template if part != "{}" or part is family.template[0]])
     for target in stacks:
         if len(target) != len(rows) or any(at not in free_one for _, at in target.members):
+            continue
+        if one.shapes[target.members[0][1]] is None and not _named_alike(family.template, target.template, joined):
             continue
         pairs = list(zip(sorted(rows), [at for _, at in sorted(target.members)], strict=True))
         fits = all(_stacks(many, rows[indices], one.shapes[at], joined) for indices, at in pairs)
@@ -289,10 +326,20 @@ def _best_stack(
     return best, found
 
 
-def _stacks(many: Side, row: Sequence[int], stacked: Shape, joined: bool) -> bool:
-    if stacked is None or stacked[0] != len(row):
+def _named_alike(template: Sequence[str], stacked: tuple[str, ...], joined: bool) -> bool:
+    """Whether names say that one is a list of what the other stacks, where shapes do not."""
+    words = set(words_of(stacked[-2 if stacked[-1] in ROLES else -1]))
+    if not _of_experts(template) or joined != ({"gate", "up"} <= words):
         return False
+    return joined or not excluded(tuple(template), stacked)
+
+
+def _stacks(many: Side, row: Sequence[int], stacked: Shape, joined: bool) -> bool:
     shape = many.shapes[row[0]]
+    if stacked is None:
+        return all(many.shapes[at] == shape for at in row)
+    if stacked[0] != len(row):
+        return False
     if shape is None or any(many.shapes[at] != shape for at in row):
         return False
     return _joined_axis(shape, stacked[1:]) is not None if joined else shape == stacked[1:]

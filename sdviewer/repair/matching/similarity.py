@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 from sdviewer.repair.matching.names import words_of
@@ -14,7 +15,7 @@ _NONE: frozenset[int] = frozenset()
 
 SYNONYM = 0.85
 ABBREVIATED = 0.6
-NUMBER = 0.4
+NUMBER = 0.15
 """What a number that is part of the name counts, against a word."""
 
 FADING = 0.72
@@ -87,23 +88,45 @@ def said_exclusively(template: Template) -> tuple[frozenset[str], ...]:
 def excluded(template: Template, other: Template) -> int:
     """In how many ways the words of two templates exclude each other."""
     return sum(
-        [bool(a) and bool(b) and a.isdisjoint(b) for a, b in zip(said_exclusively(template), said_exclusively(other))]
+        [
+            bool(a) and bool(b) and a.isdisjoint(b)
+            for a, b in zip(said_exclusively(template), said_exclusively(other), strict=True)
+        ]
     )
 
 
 @lru_cache(1 << 16)
-def ordinal(template: Template) -> float | None:
-    """Where in its block the last component says that it stands, None where it does not say."""
+def ordinal(template: Template) -> tuple[Template, float] | None:
+    """Where in its block a template says that it stands: what it shares with its siblings, and the number or word.
+
+    `blocks.{}.norm1` shares `norm` with `blocks.{}.norm2`, `layer.0.convolution` shares `layer.#.convolution`.
+    """
     parts = template[:-1] if template[-1] in ROLES else template
+    for at in range(len(parts) - 1, max(len(parts) - 4, -1), -1):
+        if parts[at].endswith("{}"):
+            break
+        words = words_of(parts[at])
+        for place in range(len(words) - 1, -1, -1):
+            if words[place].isdecimal() and len(words[place]) < 4:
+                rest = "_".join((*words[:place], "#", *words[place + 1 :]))
+                return (*parts[:at], rest, *parts[at + 1 :]), float(words[place])
     if not parts:
         return None
-    if parts[-1] in COMPONENT_ORDINALS:
-        return COMPONENT_ORDINALS[parts[-1]]
-    words = words_of(parts[-1])
-    for word in reversed(words):
-        if word.isdecimal() and len(word) < 4:
-            return float(word)
-    for word in words:
-        if word in ORDINALS:
-            return ORDINALS[word]
-    return None
+    last = parts[-1]
+    words = words_of(last)
+    said = COMPONENT_ORDINALS.get(last, next((ORDINALS[word] for word in words if word in ORDINALS), None))
+    if said is None:
+        return None
+    rest = "norm" if last in COMPONENT_ORDINALS else "_".join([word for word in words if word not in ORDINALS])
+    return (*parts[:-1], rest), said
+
+
+def ranks(templates: Sequence[Template]) -> list[tuple[int, int] | None]:
+    """The rank of each among its siblings and how many they are, None where it has none or does not say."""
+    said = [ordinal(template) for template in templates]
+    groups: dict[Template, set[float]] = {}
+    for one in said:
+        if one:
+            groups.setdefault(one[0], set()).add(one[1])
+    orders = {shared: sorted(values) for shared, values in groups.items() if len(values) > 1}
+    return [(orders[one[0]].index(one[1]), len(orders[one[0]])) if one and one[0] in orders else None for one in said]

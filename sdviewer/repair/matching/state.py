@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sdviewer.core.key_table import KeyTable
-from sdviewer.repair.matching.families import Family, Shape, Side, families, read_side
+from sdviewer.repair.matching.families import Family, Shape, families, read_side
 from sdviewer.repair.matching.found import Evidence, Found, Relation
 from sdviewer.repair.matching.learned import Learned, align
 

@@ -25,6 +25,9 @@ ORDER_BY_NUMBER = 0.1
 ORDINAL = 0.35
 """Added where words say the same place in the block, taken off where they say another."""
 
+SAME_LEAVES = 0.15
+"""Added where the modules hold the same: weight and bias, or the four of a batch norm."""
+
 SAME_TEMPLATE = 0.6
 
 EXCLUDED = -0.7

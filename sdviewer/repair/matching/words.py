@@ -53,6 +53,9 @@ PHRASES: Mapping[tuple[str, ...], tuple[str, ...]] = {
     ("wk",): ("k", "proj"),
     ("wv",): ("v", "proj"),
     ("wo",): ("out", "proj"),
+    ("w", "1"): ("gate", "proj"),
+    ("w", "2"): ("down", "proj"),
+    ("w", "3"): ("up", "proj"),
     ("query",): ("q",),
     ("key",): ("k",),
     ("value",): ("v",),
@@ -162,8 +165,14 @@ MEMBERS: Mapping[str, str] = {
 }  # fmt: skip
 """Words (or whole components) that name one part of what others store fused."""
 
-FUSED: tuple[tuple[str, ...], ...] = (("q", "k", "v"), ("gate", "up"), ("k", "v"))
+FUSED: tuple[tuple[str, ...], ...] = (("gate", "q", "k", "v"), ("q", "k", "v"), ("gate", "up"), ("k", "v"))
 """Parts that are stored fused, in the order in which they are."""
+
+FUSED_COMPONENTS = frozenset({"in_proj", "in_proj_weight", "in_proj_bias", "c_attn", "fused_proj", "ff_proj", "wi"})
+"""Components that name what is fused otherwise than by its parts."""
+
+STEMS = frozenset({"proj", "to", "w", "linear", "lin", "projection", "layer", "dense"})
+"""Words beside that of a part which tell parts not apart: `to_q`, `k_proj` and `v` can be of one attention."""
 
 TRANSIENT: Mapping[str, str] = {
     "inv_freq": "rotary table, computed again",
