@@ -173,7 +173,9 @@ def score_all(
                 score += weights.CONTEXT * (of_s[source.members[0][1]] == of_t[target.members[0][1]])
             if (one, two) in state.by_hand:
                 score += 3.0
-            if state.broken and any((a, b) in state.broken for (_, a), (_, b) in zip(source.members, target.members, strict=False)):
+            if state.broken and any(
+                (a, b) in state.broken for (_, a), (_, b) in zip(source.members, target.members, strict=False)
+            ):
                 score -= 9.0
             row.append(score)
         scores.append(row)

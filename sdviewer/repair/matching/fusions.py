@@ -49,9 +49,33 @@ def take_fused(state: State) -> None:
         for n, parts in enumerate(groups):
             for m, family in enumerate(of_fused):
                 score = _fused_score(state, parts, family, split, known)
-                if score >= LEAST and (rows := _fit(state, parts, family, split)):
+                ordered = _in_order(parts, family)
+                if score >= LEAST and (rows := _fit(state, ordered, family, split)):
                     scored.append((score, -n, -m, rows))
         _take_scored(state, scored, groups, of_fused, split)
+
+
+def _in_order(parts: Parts, family: Family) -> Parts:
+    """The parts in the order in which the fused name says them: `up_gate_proj` is up, then gate."""
+    words = _last_words(family)
+    if not set(parts.members) <= set(words):
+        return parts
+    order = sorted(range(len(parts.members)), key=lambda at: words.index(parts.members[at]))
+    return Parts(
+        tuple([parts.members[at] for at in order]),
+        tuple([parts.families[at] for at in order]),
+        parts.template,
+        parts.role,
+    )
+
+
+def _names_all(parts: Parts, family: Family) -> bool:
+    return set(parts.members) <= set(_last_words(family))
+
+
+def _last_words(family: Family) -> tuple[str, ...]:
+    last = (family.template[:-1] if family.template[-1] in ROLES else family.template)[-1:]
+    return words_of(last[0]) if last else ()
 
 
 _Rows = list[tuple[int, tuple[int, ...], int, list[int]]]
@@ -81,7 +105,10 @@ def _take_scored(
             and (one[2] not in used_fused or one[2] == m)
         ]
         evidence: Evidence = "likely" if score - max(rivals, default=0.0) > 0.1 else "ambiguous"
-        _take_rows(state, groups[-n], of_fused[-m], rows, split, evidence)
+        parts = _in_order(groups[-n], of_fused[-m])
+        if parts.members[0] in ("gate", "up") and not _names_all(parts, of_fused[-m]):
+            evidence = "ambiguous"  # Nobody can tell which half is which: both orders are in use.
+        _take_rows(state, parts, of_fused[-m], rows, split, evidence)
 
 
 def _take_rows(state: State, parts: Parts, family: Family, rows: _Rows, split: bool, evidence: Evidence) -> None:
@@ -144,8 +171,8 @@ def _fused_score(state: State, parts: Parts, family: Family, split: bool, known:
     if len(family) != len(parts.families[0]) or side.names[family.members[0][1]].role != parts.role:
         return 0.0
     last = (family.template[:-1] if family.template[-1] in ROLES else family.template)[-1:]
-    words = set(words_of(last[0])) if last else set()
-    named = words >= set(parts.members)
+    words = set(_last_words(family))
+    named = _names_all(parts, family)
     if (words & set(MEMBERS) and not named) or (last and last[0] in MEMBERS):
         return 0.0
     other = bool(last) and last[0] in FUSED_COMPONENTS

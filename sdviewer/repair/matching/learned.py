@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from sdviewer.repair.matching.families import Family, Indices
+from sdviewer.repair.matching.words import REVERSED
 
 Template = tuple[str, ...]
 
@@ -86,6 +87,11 @@ class Learned:
             found.append(sign * i + offset)
         return tuple(found)
 
+    def knows(self, source: Template, target: Template) -> bool:
+        """Whether something was learned of how the first index is translated."""
+        one, two = _holes(source, (0,)), _holes(target, (0,))
+        return bool(one and two and self._relation(one[0][0], two[0][0]))
+
     def _relation(self, before: Template, other: Template) -> tuple[int, int] | None:
         known = self._indices.get((before, other))
         if not known:
@@ -98,9 +104,6 @@ class Learned:
             return (1, shifts.pop()) if len(pairs) > 1 or 0 in {j - i for i, j in pairs} else None
         sums = {i + j for i, j in pairs}
         return (-1, sums.pop()) if len(sums) == 1 else None
-
-
-_PREFIXES: dict[Template, list[tuple[Template, int]]] = {}
 
 
 def prefixes(template: Template) -> list[tuple[Template, int]]:
@@ -124,11 +127,35 @@ def _holes(template: Template, indices: Sequence[int]) -> list[tuple[Template, i
     return [((*template[:at], template[at][:-2]), number) for at, number in zip(places, indices, strict=False)]
 
 
+def _turned(source: Family, target: Family) -> list[tuple[int, int]]:
+    """The pairs where one numbers a list from the other end, as two codebases are known to."""
+    holes_s, holes_t = (
+        [at for at, part in enumerate(family.template) if part.endswith("{}")] for family in (source, target)
+    )
+    if len(holes_s) != len(holes_t):
+        return []
+    lists = [(source.template[a - 1 : a], target.template[b - 1 : b]) for a, b in zip(holes_s, holes_t, strict=True)]
+    which = [at for at, (one, two) in enumerate(lists) if one and two and (one[0], two[0]) in REVERSED]
+    if not which:
+        return []
+    most = [max(indices[at] for indices, _ in source.members) for at in range(len(holes_s))]
+    places = dict(target.members)
+    found = []
+    for indices, position in source.members:
+        other = tuple([most[at] - number if at in which else number for at, number in enumerate(indices)])
+        if other not in places:
+            return []
+        found.append((position, places[other]))
+    return found
+
+
 def align(source: Family, target: Family, learned: Learned) -> tuple[list[tuple[int, int]], str]:
     """Pair the members of two families by their indices; and how: one, learned, same, order."""
     if len(source) == len(target) == 1:
         return [(source.members[0][1], target.members[0][1])], "one"
     places = dict(target.members)
+    if (turned := _turned(source, target)) and not learned.knows(source.template, target.template):
+        return turned, "learned"
     guesses = [learned.translation(source.template, target.template, indices) for indices, _ in source.members]
     if all(guess is not None and guess in places for guess in guesses) and len(set(guesses)) == len(guesses):
         return [(at, places[guess]) for (_, at), guess in zip(source.members, guesses, strict=True) if guess], "learned"

@@ -33,7 +33,7 @@ def weighted_words(template: Template) -> tuple[tuple[str, float], ...]:
     found: list[tuple[str, float]] = []
     weight = 1.0
     for part in reversed(parts):
-        words = words_of(part.removesuffix("{}"))
+        words = (COMPONENT_ORDINALS[part][0],) if part in COMPONENT_ORDINALS else words_of(part.removesuffix("{}"))
         for word in words:
             found.append((word, weight * NUMBER if word.isdecimal() else weight))
         if words:
@@ -105,20 +105,25 @@ def ordinal(template: Template) -> tuple[Template, float] | None:
     for at in range(len(parts) - 1, max(len(parts) - 4, -1), -1):
         if parts[at].endswith("{}"):
             break
-        words = words_of(parts[at])
-        for place in range(len(words) - 1, -1, -1):
-            if words[place].isdecimal() and len(words[place]) < 4:
-                rest = "_".join((*words[:place], "#", *words[place + 1 :]))
-                return (*parts[:at], rest, *parts[at + 1 :]), float(words[place])
-    if not parts:
-        return None
-    last = parts[-1]
-    words = words_of(last)
-    said = COMPONENT_ORDINALS.get(last, next((ORDINALS[word] for word in words if word in ORDINALS), None))
-    if said is None:
-        return None
-    rest = "norm" if last in COMPONENT_ORDINALS else "_".join([word for word in words if word not in ORDINALS])
-    return (*parts[:-1], rest), said
+        if found := _said_of_place(parts[at]):
+            return (*parts[:at], found[0], *parts[at + 1 :]), found[1]
+    return None
+
+
+def _said_of_place(part: str) -> tuple[str, float] | None:
+    if part in COMPONENT_ORDINALS:
+        return COMPONENT_ORDINALS[part]
+    words = words_of(part)
+    for place in range(len(words) - 1, -1, -1):
+        if words[place].isdecimal() and len(words[place]) < 4:
+            return _kind([*words[:place], "#", *words[place + 1 :]]), float(words[place])
+    said = next((ORDINALS[word] for word in words if word in ORDINALS), None)
+    return None if said is None else (_kind([word for word in words if word not in ORDINALS]), said)
+
+
+def _kind(words: Sequence[str]) -> str:
+    """Norms of a block are siblings however they are numbered or named."""
+    return "norm" if "norm" in words else "_".join(words)
 
 
 def ranks(templates: Sequence[Template]) -> list[tuple[int, int] | None]:

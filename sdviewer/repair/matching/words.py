@@ -75,7 +75,9 @@ PHRASES: Mapping[tuple[str, ...], tuple[str, ...]] = {
     ("resnets",): ("res", "layer"),
     ("vit",): ("backbone",),
     ("patchifier",): ("patch", "embed"),
-    ("imagenet",): ("image",),
+    ("first",): ("1",),
+    ("second",): ("2",),
+    ("third",): ("3",),
 }
 """Words that are said otherwise: one for one, and those that are several."""
 
@@ -145,18 +147,30 @@ EXCLUSIVE: tuple[Mapping[str, str], ...] = (
 """Words of one table that say different things are not said of the same tensor."""
 
 ORDINALS: Mapping[str, float] = {
-    "before": 1, "input": 1, "pre": 1, "in": 1, "first": 1, "self": 1, "attn": 1, "attention": 1, "intermediate": 1.5,
-    "cross": 2, "second": 2, "mlp": 3, "after": 3, "post": 3, "out": 3, "output": 3, "final": 4, "last": 4, "third": 3,
+    "before": 1, "input": 1, "pre": 1, "in": 1, "self": 1, "attn": 1, "attention": 1, "intermediate": 1.5,
+    "cross": 2, "mlp": 3, "after": 3, "post": 3, "out": 3, "output": 3, "final": 4, "last": 4,
 }  # fmt: skip
 """Where words say that something stands in its block: what is called 1 before what is called 2."""
 
-COMPONENT_ORDINALS: Mapping[str, float] = {
-    "layernorm_before": 1, "input_layernorm": 1, "self_attn_layer_norm": 1, "attention_norm": 1, "attn_norm": 1,
-    "encoder_attn_layer_norm": 2, "cross_attn_layer_norm": 2,
-    "layernorm_after": 3, "post_attention_layernorm": 3, "ffn_norm": 3, "final_layer_norm": 3,
-    "mlp_layer_norm": 3, "pre_mlp_layernorm": 3, "ln_mlp": 3, "mlp_ln": 3, "attn_ln": 1, "cross_attn_ln": 2,
+COMPONENT_ORDINALS: Mapping[str, tuple[str, float]] = {
+    "layernorm_before": ("norm", 1), "input_layernorm": ("norm", 1), "self_attn_layer_norm": ("norm", 1),
+    "attention_norm": ("norm", 1), "attn_norm": ("norm", 1), "attn_ln": ("norm", 1), "norm_attn": ("norm", 1),
+    "pre_attention_layernorm": ("norm", 1), "ln_attn": ("norm", 1), "input_norm": ("norm", 1), "sa_layer_norm": ("norm", 1),
+    "encoder_attn_layer_norm": ("norm", 2), "cross_attn_layer_norm": ("norm", 2), "cross_attn_ln": ("norm", 2),
+    "ln_cross": ("norm", 2), "norm_cross": ("norm", 2), "ln_cross_attn": ("norm", 2),
+    "layernorm_after": ("norm", 3), "post_attention_layernorm": ("norm", 3), "ffn_norm": ("norm", 3),
+    "final_layer_norm": ("norm", 3), "mlp_layer_norm": ("norm", 3), "pre_mlp_layernorm": ("norm", 3),
+    "mlp_norm": ("norm", 3), "ln_mlp": ("norm", 3), "mlp_ln": ("norm", 3), "norm_mlp": ("norm", 3),
+    "output_layer_norm": ("norm", 3), "norm_ffn": ("norm", 3), "post_attention_norm": ("norm", 3),
+    "pre_feedforward_layernorm": ("norm", 4), "post_feedforward_layernorm": ("norm", 5),
+    "c_fc": ("linear", 1), "dense_h_to_4h": ("linear", 1), "fc_in": ("linear", 1), "linear_in": ("linear", 1),
+    "c_proj": ("linear", 2), "dense_4h_to_h": ("linear", 2), "fc_out": ("linear", 2), "linear_out": ("linear", 2),
+    "intermediate_dense": ("linear", 1), "output_dense": ("linear", 2),
 }  # fmt: skip
-"""Whole components whose words alone would say it wrongly."""
+"""Whole components whose words alone would say it wrongly: of what kind they are, and the place in the block."""
+
+REVERSED: frozenset[tuple[str, str]] = frozenset({("up", "up_blocks"), ("up_blocks", "up")})
+"""Lists that two codebases number from opposite ends: the decoder of latent-diffusion's autoencoder and diffusers'."""
 
 MEMBERS: Mapping[str, str] = {
     "q": "q", "k": "k", "v": "v",
@@ -168,7 +182,9 @@ MEMBERS: Mapping[str, str] = {
 FUSED: tuple[tuple[str, ...], ...] = (("gate", "q", "k", "v"), ("q", "k", "v"), ("gate", "up"), ("k", "v"))
 """Parts that are stored fused, in the order in which they are."""
 
-FUSED_COMPONENTS = frozenset({"in_proj", "in_proj_weight", "in_proj_bias", "c_attn", "fused_proj", "ff_proj", "wi"})
+FUSED_COMPONENTS = frozenset(
+    {"in_proj", "in_proj_weight", "in_proj_bias", "c_attn", "fused_proj", "ff_proj", "wi", "w12", "w13"}
+)
 """Components that name what is fused otherwise than by its parts."""
 
 STEMS = frozenset({"proj", "to", "w", "linear", "lin", "projection", "layer", "dense"})
