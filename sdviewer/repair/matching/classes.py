@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from sdviewer.repair.matching import weights
 from sdviewer.repair.matching.assignment import assign
@@ -12,14 +13,25 @@ from sdviewer.repair.matching.families import Family, Side, families, spelled_ou
 from sdviewer.repair.matching.similarity import excluded, name_similarity, ranks
 from sdviewer.repair.matching.state import State
 
-MOST = 200
-"""Families of one class on either side that are compared with each other; of more only what shares a rare word."""
+MOST = 60_000
+"""Pairs of families of one class that are compared; of more nothing can be told by names in bounded time."""
+
+MOST_RIVALS = 8
+"""Candidates that are stated for an ambiguous pair."""
 
 MARGINS = (1.0, 0.7, 0.5, 0.35, 0.25, weights.SURE, 0.1, 0.05, -9.0)
 """What is surest is accepted first, since it teaches about the rest."""
 
-Key = Callable[[Side, int], Hashable]
-"""What two tensors have to agree in; None for a tensor that takes no part."""
+
+class Scored(NamedTuple):
+    """A pair of the best assignment of a class: what it scores, its margin, and what it competes with."""
+
+    source: Family
+    target: Family
+    score: float
+    margin: float
+    rivals: tuple[Family, ...]
+    told: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -28,10 +40,13 @@ class Class:
 
     of_s: list[int] = field(default_factory=list)
     of_t: list[int] = field(default_factory=list)
+    solved: list[Scored] | None = None
+    lessons: int = -1
 
 
-def classes(state: State, key_s: Sequence[Hashable], key_t: Sequence[Hashable]) -> list[Class]:
+def classes(state: State, keys: tuple[Sequence[Hashable], Sequence[Hashable]]) -> list[Class]:
     """The classes of what is free, those that both sides have, in the order of the source."""
+    key_s, key_t = keys
     found: dict[Hashable, Class] = {}
     for at in state.free_s:
         if key_s[at] is not None:
@@ -42,12 +57,12 @@ def classes(state: State, key_s: Sequence[Hashable], key_t: Sequence[Hashable]) 
     return [one for one in found.values() if one.of_t]
 
 
-def take_only_ones(state: State, key_s: Sequence[Hashable], key_t: Sequence[Hashable], where: str) -> None:
+def take_only_ones(state: State, keys: tuple[Sequence[Hashable], Sequence[Hashable]], where: str) -> None:
     """Pair what has one family of its class on either side: nothing else can be meant.
 
     Those of one tensor come first: they tell how numbers are translated, which decides the order of the others.
     """
-    for one in sorted(classes(state, key_s, key_t), key=lambda one: len(one.of_s)):
+    for one in sorted(classes(state, keys), key=lambda one: len(one.of_s)):
         if len(one.of_s) != len(one.of_t):
             continue
         some, others = families(state.source, one.of_s), families(state.target, one.of_t)
@@ -72,8 +87,7 @@ def take_only_ones(state: State, key_s: Sequence[Hashable], key_t: Sequence[Hash
 
 def take_best(
     state: State,
-    key_s: Sequence[Hashable],
-    key_t: Sequence[Hashable],
+    keys: tuple[Sequence[Hashable], Sequence[Hashable]],
     around: Sequence[tuple[Sequence[int], Sequence[int]]],
     *,
     least: float,
@@ -82,38 +96,58 @@ def take_best(
 
     `around` are surroundings that count but are not required; what scores less than `least` is not paired.
     """
+    open_classes = [one for one in classes(state, keys) if _is_small(state, one)]
     for margin in MARGINS:
-        for one in classes(state, key_s, key_t):
-            _take_best_of(state, one, around, margin, least)
+        for one in open_classes:
+            if one.of_s and one.of_t:
+                _take_best_of(state, one, around, margin, least)
+
+
+def _is_small(state: State, one: Class) -> bool:
+    """Whether all families of a class can be compared with each other."""
+    of_s = len({state.source.templates[at] for at in one.of_s})
+    return of_s * len({state.target.templates[at] for at in one.of_t}) <= MOST
 
 
 def _take_best_of(
     state: State, one: Class, around: Sequence[tuple[Sequence[int], Sequence[int]]], margin: float, least: float
 ) -> None:
+    if one.solved is None or one.lessons != state.learned.lessons:
+        one.of_s = [at for at in one.of_s if at in state.free_s]
+        one.of_t = [at for at in one.of_t if at in state.free_t]
+        one.solved = _solve(state, one, around) if one.of_s and one.of_t else []
+        one.lessons = state.learned.lessons
+    for found in one.solved:
+        if found.margin < margin or found.score < least:
+            continue
+        sure = found.margin >= weights.SURE
+        state.take_families(
+            found.source,
+            found.target,
+            evidence="likely" if sure else "ambiguous",
+            by="name",
+            reasons=found.told,
+            candidates=() if sure else found.rivals,
+        )
+
+
+def _solve(state: State, one: Class, around: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Scored]:
+    """The best assignment of the families of a class."""
     some, others = families(state.source, one.of_s), families(state.target, one.of_t)
     some, others = _spelled(some, others, state.source), _spelled(others, some, state.target)
-    if len(some) > MOST or len(others) > MOST:
-        return
+    if len(some) * len(others) > MOST:
+        return []
     scores = score_all(state, some, others, around)
-    for i, j, by in assign(scores):
-        score = scores[i][j]
-        if by < margin or score < least:
-            continue
+    found = []
+    for i, j, margin in assign(scores):
         rivals = [
             other
             for k, other in enumerate(others)
-            if k != j and scores[i][k] > score - weights.SURE and len(other) == len(others[j])
+            if k != j and scores[i][k] > scores[i][j] - weights.SURE and len(other) == len(others[j])
         ]
-        sure = by >= weights.SURE
         told = _told(state, some[i], others[j], len(some), len(others))
-        state.take_families(
-            some[i],
-            others[j],
-            evidence="likely" if sure else "ambiguous",
-            by="name",
-            reasons=told,
-            candidates=() if sure else rivals,
-        )
+        found.append(Scored(some[i], others[j], scores[i][j], margin, tuple(rivals[:MOST_RIVALS]), told))
+    return found
 
 
 def _spelled(some: list[Family], others: list[Family], side: Side) -> list[Family]:
@@ -182,9 +216,18 @@ def score_all(
     return scores
 
 
+def _is_broken(state: State, source: Family, target: Family) -> bool:
+    """Whether a person refused to pair some of them."""
+    first_s, first_t = source.members[0][1], target.members[0][1]
+    if (state.source.templates[first_s], state.target.templates[first_t]) not in state.broken_templates:
+        return False
+    some, others = {at for _, at in source.members}, {at for _, at in target.members}
+    return any(i in some and j in others for i, j in state.broken)
+
+
 def _leaves(side: Side, family: Family) -> frozenset[str]:
     """What else the module of a tensor holds."""
-    return side.leaves.get(side.names[family.members[0][1]].parts[:-1], frozenset())
+    return side.leaves[side.modules[family.members[0][1]][-1]]
 
 
 def _told(state: State, source: Family, target: Family, n: int, m: int) -> tuple[str, ...]:

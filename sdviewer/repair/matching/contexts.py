@@ -28,24 +28,27 @@ def contexts(source: Side, target: Side, which: tuple[Collection[int], Collectio
     return _of_keys(source, which[0], sums[0], shared), _of_keys(target, which[1], sums[1], shared)
 
 
-def _sums(side: Side, positions: Collection[int], exact: bool) -> dict[tuple[str, ...], int]:
-    sums: dict[tuple[str, ...], int] = {}
+def _sums(side: Side, positions: Collection[int], exact: bool) -> dict[int, int]:
+    """By module: a number that is equal for modules of equal contents, in whatever order."""
+    sums: dict[int, int] = {}
     for at in positions:
-        name, shape = side.names[at], side.shapes[at]
-        if shape is None or name.parts[-1] in TRANSIENT:
+        shape = side.shapes[at]
+        if shape is None or side.names[at].parts[-1] in TRANSIENT:
             continue
-        amount = hash((shape, name.role)) & _BITS if exact else prod(shape)
-        parts = name.parts
-        for size in range(1, len(parts)):
-            module = parts[:size]
+        amount = hash((shape, side.names[at].role)) & _BITS if exact else prod(shape)
+        for module in side.modules[at][1:]:
             sums[module] = (sums.get(module, 0) + amount) & _BITS
     return sums
 
 
-def _of_keys(side: Side, positions: Collection[int], sums: dict[tuple[str, ...], int], shared: set[int]) -> list[int]:
+def _of_keys(side: Side, positions: Collection[int], sums: dict[int, int], shared: set[int]) -> list[int]:
     found = [0] * len(side.names)
+    of_module: dict[int, int] = {}
     for at in positions:
-        parts = side.names[at].parts
-        around = {sums.get(parts[:size], 0) for size in range(1, len(parts))} & shared
-        found[at] = hash(frozenset(around))
+        around = side.modules[at]
+        known = of_module.get(around[-1])
+        if known is None:
+            these = frozenset([sums.get(module, 0) for module in around[1:]])
+            known = of_module[around[-1]] = hash(these & shared)
+        found[at] = known
     return found

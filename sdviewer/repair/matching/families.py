@@ -35,8 +35,10 @@ class Side:
     indices: list[Indices]
     places: list[int]
     shapes: Sequence[Shape]
-    leaves: dict[tuple[str, ...], frozenset[str]]
-    """The roles of what each module holds itself."""
+    modules: list[tuple[int, ...]]
+    """The modules around each key, from the root down, as numbers of this table."""
+    leaves: list[frozenset[str]]
+    """By module: the roles of what it holds itself."""
 
 
 @dataclass(slots=True)
@@ -69,14 +71,30 @@ def read_side(table: KeyTable) -> Side:
         template = tuple(parts)
         templates.append(known.setdefault(template, template))
         indices.append(tuple(chosen))
-    return Side(table, names, templates, indices, _places(table, names, numbers), table.shapes, _leaves(names))
+    modules = _modules(names)
+    return Side(
+        table, names, templates, indices, _places(table, names, numbers), table.shapes, modules, _leaves(names, modules)
+    )
 
 
-def _leaves(names: Sequence[Name]) -> dict[tuple[str, ...], frozenset[str]]:
-    found: dict[tuple[str, ...], set[str]] = {}
+def _modules(names: Sequence[Name]) -> list[tuple[int, ...]]:
+    known: dict[tuple[int, str], int] = {}
+    found = []
     for name in names:
-        found.setdefault(name.parts[:-1], set()).add(name.role)
-    return {module: frozenset(roles - {"num_batches_tracked"}) for module, roles in found.items()}
+        module, around = 0, [0]
+        for part in name.parts[:-1]:
+            module = known.setdefault((module, part), len(known) + 1)
+            around.append(module)
+        found.append(tuple(around))
+    return found
+
+
+def _leaves(names: Sequence[Name], modules: Sequence[tuple[int, ...]]) -> list[frozenset[str]]:
+    found: dict[int, set[str]] = {}
+    for name, around in zip(names, modules, strict=True):
+        found.setdefault(around[-1], set()).add(name.role)
+    n = max([around[-1] for around in modules], default=0) + 1
+    return [frozenset(found.get(module, set()) - {"num_batches_tracked"}) for module in range(n)]
 
 
 _Number = tuple[int, str, int, str]

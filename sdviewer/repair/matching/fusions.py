@@ -20,6 +20,9 @@ FUSED_WORDS = frozenset(
 NAMED_FUSED = 0.5
 """What a name adds that says what is fused: `qkv`, `gate_up_proj`."""
 
+MOST = 100_000
+"""Pairs of families that are tried; of more (a hostile file's) nothing is said."""
+
 LEAST = 0.35
 """What a fused tensor's name has to score; where its shape fits nothing else, less would be luck."""
 
@@ -45,7 +48,9 @@ def take_fused(state: State) -> None:
         known = known and all(fused_side.shapes[at] is not None for at in fused_free)
         own = {_signature(parts, fused_side, known) for parts in _parts(of_fused, fused_side)}
         groups = [parts for parts in apart if _signature(parts, parts_side, known) not in own]
-        scored = []
+        scored: list[tuple[float, int, int, _Rows]] = []
+        if len(groups) * len(of_fused) > MOST:
+            continue
         for n, parts in enumerate(groups):
             for m, family in enumerate(of_fused):
                 score = _fused_score(state, parts, family, split, known)
@@ -234,6 +239,8 @@ def take_stacked(state: State) -> None:
         of_one = families(one, list(state.free_t if stack else state.free_s))
         stacks = [target for target in of_one if _may_be_stacked(target, one)]
         if not stacks:
+            continue
+        if len(stacks) * len(of_many) > MOST:
             continue
         lists = [listed for family in of_many if (listed := _listed(family)) is not None]
         if stack:

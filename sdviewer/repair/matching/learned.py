@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 
 from sdviewer.repair.matching.families import Family, Indices
 from sdviewer.repair.matching.words import REVERSED
@@ -25,6 +26,7 @@ class Learned:
         self._inside_s: Counter[Template] = Counter()
         self._inside_t: Counter[Template] = Counter()
         self._indices: dict[tuple[Template, Template], dict[int, int | None]] = {}
+        self.lessons = 0
         self._seen: set[tuple[Template, Template]] = set()
 
     def accept(self, source: Template, target: Template) -> None:
@@ -32,6 +34,7 @@ class Learned:
         if (source, target) in self._seen:
             return
         self._seen.add((source, target))
+        self.lessons += 1
         some, others = prefixes(source), prefixes(target)
         self._of_s.update([prefix for prefix, _ in some])
         self._of_t.update([prefix for prefix, _ in others])
@@ -46,6 +49,8 @@ class Learned:
 
     def prefix(self, source: Template, target: Template) -> float:
         """How surely some prefix of one was translated into some prefix of the other, times how much of them it is."""
+        if not self._seen:
+            return 0.0
         best = 0.0
         n_s, n_t = len(source), len(target)
         others = prefixes(target)
@@ -106,6 +111,7 @@ class Learned:
         return (-1, sums.pop()) if len(sums) == 1 else None
 
 
+@lru_cache(1 << 16)
 def prefixes(template: Template) -> list[tuple[Template, int]]:
     """The prefixes of a template without its last component, each with how many indices are in it."""
     found, holes = [], 0
@@ -115,6 +121,7 @@ def prefixes(template: Template) -> list[tuple[Template, int]]:
     return found
 
 
+@lru_cache(1 << 16)
 def inside(template: Template) -> Template:
     """What stands behind the last index, without the last component; at most three components."""
     parts = template[:-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sdviewer.repair.matching.families import Shape
 from sdviewer.repair.matching.names import words_of
 from sdviewer.repair.matching.state import State
 from sdviewer.repair.matching.words import TRANSIENT
@@ -38,17 +39,15 @@ def take_ties(state: State) -> None:
             if filled and j in state.free_t:
                 told = (f"The model ties it to {state.target.table.keys[filled[0]]}",)
                 state.take([source_of[filled[0]]], [j], "tie", evidence="proved", by="key", reasons=told)
+    filled_by_kind: dict[tuple[Shape, str], list[int]] = {}
+    for j in source_of:
+        if _is_head(state.target.names[j].parts):
+            filled_by_kind.setdefault((state.target.shapes[j], state.target.names[j].role), []).append(j)
     for j in list(state.free_t):
         shape, name = state.target.shapes[j], state.target.names[j]
         if shape is None or len(shape) not in (1, 2) or not _is_head(name.parts):
             continue
-        same = [
-            other
-            for other, _ in source_of.items()
-            if state.target.shapes[other] == shape
-            and state.target.names[other].role == name.role
-            and _is_head(state.target.names[other].parts)
-        ]
+        same = filled_by_kind.get((shape, name.role), [])
         if len(same) == 1:
             told = (f"Same shape as {state.target.table.keys[same[0]]}, which is filled: often one tensor",)
             state.take([source_of[same[0]]], [j], "tie", evidence="likely", by="shape", reasons=told)

@@ -45,48 +45,51 @@ def match(
 
 
 _Contexts = tuple[Sequence[int], Sequence[int]]
+_Keys = tuple[Sequence[Hashable], Sequence[Hashable]]
 
 
 def _match_shapes(state: State, exact: _Contexts, loose: _Contexts) -> None:
-    shaped = _kinds(state.source, _shape), _kinds(state.target, _shape)
-    with_exact, with_loose = (
-        tuple(
-            [
-                [kind and (kind, one) for kind, one in zip(*pair, strict=True)]
-                for pair in zip(shaped, around, strict=True)
-            ]
-        )
-        for around in (exact, loose)
-    )
-    take_only_ones(state, *with_exact, "in its module")
+    """By shape and surroundings, what nothing else can be first."""
+    shaped = _kinds(state, _shape)
+    with_exact, with_loose = _within(shaped, exact), _within(shaped, loose)
+    take_only_ones(state, with_exact, "in its module")
     take_fused(state)
     take_stacked(state)
-    take_only_ones(state, *with_loose, "in its module")
-    take_best(state, *with_exact, (loose,), least=0.0)
-    take_best(state, *with_loose, (exact,), least=0.0)
+    take_only_ones(state, with_loose, "in its module")
+    take_best(state, with_exact, (loose,), least=0.0)
+    take_best(state, with_loose, (exact,), least=0.0)
     take_fused(state)
     take_stacked(state)
-    take_best(state, *shaped, (exact, loose), least=weights.LEAST)
-    moved = _kinds(state.source, _any_order), _kinds(state.target, _any_order)
-    take_best(state, *moved, (loose,), least=weights.LEAST)
+    take_best(state, shaped, (exact, loose), least=weights.LEAST)
+    take_best(state, _kinds(state, _any_order), (loose,), least=weights.LEAST)
 
 
 def _match_names(state: State) -> None:
-    unknown = (
-        all(state.target.shapes[j] is None for j in state.free_t),
-        all(state.source.shapes[i] is None for i in state.free_s),
-    )
-    if not any(unknown):
+    """By names alone, where the shapes of one side are not known."""
+    if any(state.target.shapes[j] is not None for j in state.free_t) and any(
+        state.source.shapes[i] is not None for i in state.free_s
+    ):
         return
     take_fused(state)
-    take_best(
-        state, [n.role for n in state.source.names], [n.role for n in state.target.names], (),
-        least=weights.LEAST_NAMES_ONLY,
-    )  # fmt: skip
+    take_stacked(state)
+    take_best(state, _kinds(state, lambda side, at: side.names[at].role), (), least=weights.LEAST_NAMES_ONLY)
 
 
-def _kinds(side: Side, kind: Callable[[Side, int], Hashable]) -> list[Hashable]:
-    return [kind(side, at) for at in range(len(side.names))]
+def _kinds(state: State, kind: Callable[[Side, int], Hashable]) -> _Keys:
+    source, target = state.source, state.target
+    return (
+        [kind(source, at) for at in range(len(source.names))],
+        [kind(target, at) for at in range(len(target.names))],
+    )
+
+
+def _within(kinds: _Keys, around: _Contexts) -> _Keys:
+    """The same kinds, told apart by their surroundings."""
+    (of_s, of_t), (around_s, around_t) = kinds, around
+    return (
+        [kind and (kind, context) for kind, context in zip(of_s, around_s, strict=True)],
+        [kind and (kind, context) for kind, context in zip(of_t, around_t, strict=True)],
+    )
 
 
 def _shape(side: Side, at: int) -> Hashable:

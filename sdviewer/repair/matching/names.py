@@ -9,11 +9,14 @@ from functools import lru_cache
 
 from sdviewer.repair.matching.words import PHRASES, ROLES, WRAPPERS
 
-DEEPEST = 48
+DEEPEST = 24
 """Components that are looked at. A key of more (a hostile file's can have a million) is compared as a whole only."""
 
 LONGEST = 2048
 """Characters of a key that is read; a longer one is compared as a whole only."""
+
+WORDY = 128
+"""Characters of a component that is read for words."""
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^A-Za-z\d_\-]+")
 
@@ -54,6 +57,8 @@ def role_of(parts: Sequence[str]) -> str:
 @lru_cache(1 << 16)
 def words_of(component: str) -> tuple[str, ...]:
     """The words of a component in lower case: `q_proj` is q proj, `LayerNorm` norm, `fc1` fc 1."""
+    if len(component) > WORDY:
+        return ()
     said = [word.lower() for word in _WORD.findall(component)]
     found: list[str] = []
     at = 0

@@ -19,6 +19,7 @@ class State:
         self.free_s = {at: None for at in range(len(source)) if at not in source.not_tensors}
         self.free_t = {at: None for at in range(len(target)) if at not in target.not_tensors}
         self.broken = frozenset(broken)
+        self.broken_templates = {(self.source.templates[i], self.target.templates[j]) for i, j in broken}
         self.learned = Learned()
         self.by_hand: set[tuple[tuple[str, ...], tuple[str, ...]]] = set()
         self.found: list[Found] = []

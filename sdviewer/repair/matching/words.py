@@ -155,7 +155,8 @@ ORDINALS: Mapping[str, float] = {
 COMPONENT_ORDINALS: Mapping[str, tuple[str, float]] = {
     "layernorm_before": ("norm", 1), "input_layernorm": ("norm", 1), "self_attn_layer_norm": ("norm", 1),
     "attention_norm": ("norm", 1), "attn_norm": ("norm", 1), "attn_ln": ("norm", 1), "norm_attn": ("norm", 1),
-    "pre_attention_layernorm": ("norm", 1), "ln_attn": ("norm", 1), "input_norm": ("norm", 1), "sa_layer_norm": ("norm", 1),
+    "pre_attention_layernorm": ("norm", 1), "ln_attn": ("norm", 1), "input_norm": ("norm", 1),
+    "sa_layer_norm": ("norm", 1),
     "encoder_attn_layer_norm": ("norm", 2), "cross_attn_layer_norm": ("norm", 2), "cross_attn_ln": ("norm", 2),
     "ln_cross": ("norm", 2), "norm_cross": ("norm", 2), "ln_cross_attn": ("norm", 2),
     "layernorm_after": ("norm", 3), "post_attention_layernorm": ("norm", 3), "ffn_norm": ("norm", 3),
