@@ -74,10 +74,7 @@ def take_only_ones(state: State, keys: tuple[Sequence[Hashable], Sequence[Hashab
         if apart and names < 0.5:
             continue
         if len(source) == 1:
-            i, j = source.members[0][1], target.members[0][1]
-            state.learned.accept_indices(
-                state.source.templates[i], state.target.templates[j], state.source.indices[i], state.target.indices[j]
-            )
+            state.teach_indices(source, target)
         shape = state.source.shapes[one.of_s[0]]
         said = f"Same shape {_shape(shape)}, the only such {where}"
         state.take_families(
@@ -97,10 +94,21 @@ def take_best(
     `around` are surroundings that count but are not required; what scores less than `least` is not paired.
     """
     open_classes = [one for one in classes(state, keys) if _is_small(state, one)]
-    for margin in MARGINS:
-        for one in open_classes:
-            if one.of_s and one.of_t:
-                _take_best_of(state, one, around, margin, least)
+    # What is of one block on both sides says how blocks are numbered, so it comes before what is of several.
+    of_one_block = [one for one in open_classes if _is_of_one_block(state, one)]
+    for some, margins in ((of_one_block, MARGINS[: MARGINS.index(weights.SURE) + 1]), (open_classes, MARGINS)):
+        for margin in margins:
+            for one in some:
+                if one.of_s and one.of_t:
+                    _take_best_of(state, one, around, margin, least, teaches=some is of_one_block)
+
+
+def _is_of_one_block(state: State, one: Class) -> bool:
+    return (
+        len({state.source.indices[at] for at in one.of_s}) == 1
+        and len({state.target.indices[at] for at in one.of_t}) == 1
+        and state.source.indices[one.of_s[0]] != ()
+    )
 
 
 def _is_small(state: State, one: Class) -> bool:
@@ -110,7 +118,13 @@ def _is_small(state: State, one: Class) -> bool:
 
 
 def _take_best_of(
-    state: State, one: Class, around: Sequence[tuple[Sequence[int], Sequence[int]]], margin: float, least: float
+    state: State,
+    one: Class,
+    around: Sequence[tuple[Sequence[int], Sequence[int]]],
+    margin: float,
+    least: float,
+    *,
+    teaches: bool,
 ) -> None:
     if one.solved is None or one.lessons != state.learned.lessons:
         one.of_s = [at for at in one.of_s if at in state.free_s]
@@ -121,6 +135,8 @@ def _take_best_of(
         if found.margin < margin or found.score < least:
             continue
         sure = found.margin >= weights.SURE
+        if teaches:
+            state.teach_indices(found.source, found.target)
         state.take_families(
             found.source,
             found.target,

@@ -29,11 +29,11 @@ def match(
     `hand` are pairs of positions that a person made, `broken` those that one refused.
     """
     state = State(source, target, broken)
+    all_s, all_t = list(state.free_s), list(state.free_t)
     for i, j in hand:
         state.take([i], [j], evidence="proved", by="hand", reasons=("Paired by hand",))
         state.learned.accept(state.source.templates[i], state.target.templates[j])
         state.by_hand.add((state.source.templates[i], state.target.templates[j]))
-    all_s, all_t = list(state.free_s), list(state.free_t)
     take_equal_keys(state)
     if state.free_s and state.free_t:
         exact = contexts(state.source, state.target, (all_s, all_t), exact=True)

@@ -53,6 +53,13 @@ class State:
         """Whether two may become a pair."""
         return at_s in self.free_s and at_t in self.free_t and (at_s, at_t) not in self.broken
 
+    def teach_indices(self, source: Family, target: Family) -> None:
+        """Learn how numbers are translated from two families of one tensor each."""
+        i, j = source.members[0][1], target.members[0][1]
+        self.learned.accept_indices(
+            self.source.templates[i], self.target.templates[j], self.source.indices[i], self.target.indices[j]
+        )
+
     def take_families(
         self,
         source: Family,

@@ -19,7 +19,7 @@ SAME_COUNT = 0.5
 ORDER = 0.3
 """Times how near the places are among those of equal shape, where both sides stand in the order of registration."""
 
-ORDER_BY_NUMBER = 0.1
+ORDER_BY_NUMBER = 0.05
 """The same where one side is sorted."""
 
 ORDINAL = 0.35
