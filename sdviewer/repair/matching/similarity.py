@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from sdviewer.repair.matching.names import words_of
-from sdviewer.repair.matching.words import COMPONENT_ORDINALS, EXCLUSIVE, ORDINALS, ROLES, SYNONYMS
+from sdviewer.repair.matching.words import COMPONENT_ORDINALS, EXCLUSIVE, ORDINALS, PATH_ORDINALS, ROLES, SYNONYMS
 
 _GROUPS: dict[str, frozenset[int]] = {
     word: frozenset([at for at, group in enumerate(SYNONYMS) if word in group]) for group in SYNONYMS for word in group
@@ -102,6 +102,9 @@ def ordinal(template: Template) -> tuple[Template, float] | None:
     `blocks.{}.norm1` shares `norm` with `blocks.{}.norm2`, `layer.0.convolution` shares `layer.#.convolution`.
     """
     parts = template[:-1] if template[-1] in ROLES else template
+    for ending, place in PATH_ORDINALS:
+        if parts[-len(ending) :] == ending:
+            return (*parts[: -len(ending)], "norm"), place
     for at in range(len(parts) - 1, max(len(parts) - 4, -1), -1):
         if parts[at].endswith("{}"):
             break

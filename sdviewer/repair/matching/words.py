@@ -170,6 +170,13 @@ COMPONENT_ORDINALS: Mapping[str, tuple[str, float]] = {
 }  # fmt: skip
 """Whole components whose words alone would say it wrongly: of what kind they are, and the place in the block."""
 
+PATH_ORDINALS: tuple[tuple[tuple[str, ...], float], ...] = (
+    (("attention", "output", "LayerNorm"), 1),
+    (("crossattention", "output", "LayerNorm"), 2),
+    (("output", "LayerNorm"), 3),
+)
+"""How BERT names the norms of a block: by the module that they follow."""
+
 REVERSED: frozenset[tuple[str, str]] = frozenset({("up", "up_blocks"), ("up_blocks", "up")})
 """Lists that two codebases number from opposite ends: the decoder of latent-diffusion's autoencoder and diffusers'."""
 
