@@ -7,12 +7,14 @@ from collections.abc import Callable, Collection, Hashable, Sequence
 from sdviewer.core.key_table import KeyTable
 from sdviewer.repair.matching import weights
 from sdviewer.repair.matching.classes import take_best, take_only_ones
+from sdviewer.repair.matching.contents import Contents, confirm_parts, take_equal_contents
 from sdviewer.repair.matching.contexts import contexts
 from sdviewer.repair.matching.equal_keys import take_equal_keys
 from sdviewer.repair.matching.families import Side
 from sdviewer.repair.matching.found import Matching
 from sdviewer.repair.matching.fusions import take_fused, take_stacked
 from sdviewer.repair.matching.leftovers import dropped, take_ties
+from sdviewer.repair.matching.meanings import settle_rotary, settle_squares
 from sdviewer.repair.matching.state import State
 
 
@@ -22,11 +24,12 @@ def match(
     *,
     hand: Collection[tuple[int, int]] = (),
     broken: Collection[tuple[int, int]] = (),
-    contents: Callable[[Sequence[int], Sequence[int]], tuple[Sequence[Hashable], Sequence[Hashable]]] | None = None,
+    contents: Contents | None = None,
 ) -> Matching:
     """Match two tables of keys.
 
-    `hand` are pairs of positions that a person made, `broken` those that one refused.
+    `hand` are pairs of positions that a person made, `broken` those that one refused. `contents`, where both sides have
+    values, is asked for what names and shapes leave open: equal values prove a pair.
     """
     state = State(source, target, broken)
     all_s, all_t = list(state.free_s), list(state.free_t)
@@ -35,11 +38,17 @@ def match(
         state.learned.accept(state.source.templates[i], state.target.templates[j])
         state.by_hand.add((state.source.templates[i], state.target.templates[j]))
     take_equal_keys(state)
+    if contents is not None:
+        take_equal_contents(state, contents)
     if state.free_s and state.free_t:
         exact = contexts(state.source, state.target, (all_s, all_t), exact=True)
         loose = contexts(state.source, state.target, (all_s, all_t), exact=False)
         _match_shapes(state, exact, loose)
         _match_names(state)
+    if contents is not None:
+        confirm_parts(state, contents)
+    settle_squares(state)
+    settle_rotary(state)
     take_ties(state)
     return Matching(tuple(state.found), dropped(state))
 

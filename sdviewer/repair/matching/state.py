@@ -85,11 +85,12 @@ class State:
             self.learned.accept(source.template, target.template)
         others = [dict(family.members) for family in candidates]
         indices = {at: number for number, at in target.members}
+        follow = f"All {len(pairs)} keys that differ only in their numbers are paired alike"
         for n, (i, j) in enumerate(pairs):
             relation, fields = relation_of(self.source.shapes[i], self.target.shapes[j]) or ("rename", {})
             told = [*reasons]
             if len(pairs) > 1:
-                told.append(_place(how, n, len(pairs)))
+                told += [_place(how, n, len(pairs)), follow]
             also = tuple([places[indices[j]] for places in others if indices[j] in places and places[indices[j]] != j])
             self.take([i], [j], relation, fields, evidence=evidence, by=by, reasons=tuple(told), candidates=also)
         return len(pairs)

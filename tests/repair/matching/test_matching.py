@@ -167,6 +167,31 @@ def test_that_what_newer_code_computes_is_dropped_with_the_reason() -> None:
     assert 2 not in found.drops
 
 
+def test_that_a_square_matrix_is_transposed_where_all_others_of_its_block_are() -> None:
+    before, after = ({f"h.{i}.{name}.weight": shape[::step] for i in range(2) for name, shape in (
+        ("attn.c_attn", (12, 4)), ("attn.c_proj", (4, 4)), ("mlp.c_fc", (16, 4)))} for step in (1, -1))  # fmt: skip
+    source, target = table(before), table(after)
+    square = of(match(source, target), source, "h.1.attn.c_proj.weight")
+    assert (square.relation, square.evidence) == ("transpose", "likely")
+    after["h.0.mlp.c_fc.weight"] = (16, 4)
+    square = of(match(source, table(after)), source, "h.1.attn.c_proj.weight")
+    assert square.relation == "rename"
+
+
+def test_that_rotary_rows_are_permuted_where_the_file_tells_the_size_of_a_head() -> None:
+    before = {f"layers.{i}.attention.{name}.weight": shape for i in range(2) for name, shape in (
+        ("wq", (16, 16)), ("wk", (8, 16)), ("wv", (8, 16)))}  # fmt: skip
+    after = {f"model.layers.{i}.self_attn.{name}_proj.weight": shape for i in range(2) for name, shape in (
+        ("q", (16, 16)), ("k", (8, 16)), ("v", (8, 16)))}  # fmt: skip
+    source, target = table({**before, "rope.freqs": (2,)}), table(after)
+    found = match(source, target)
+    query, key, value = (of(found, source, f"layers.1.attention.{name}.weight") for name in ("wq", "wk", "wv"))
+    assert (query.relation, query.fields) == ("permute_rope", {"n_heads": 4})
+    assert (key.relation, key.fields) == ("permute_rope", {"n_heads": 2})
+    assert value.relation == "rename"
+    assert all(one.relation == "rename" for one in match(table(before), target).found)
+
+
 def test_that_a_tied_head_is_filled_from_the_embedding() -> None:
     source = table({"wte.weight": (50, 4)})
     target = table({"embed_tokens.weight": (50, 4), "lm_head.weight": (50, 4)}, ties=((0, 1),))
