@@ -10,6 +10,7 @@ from typing import NamedTuple
 from sdviewer.repair.matching import weights
 from sdviewer.repair.matching.assignment import assign
 from sdviewer.repair.matching.families import Family, Side, families, spelled_out
+from sdviewer.repair.matching.found import Evidence
 from sdviewer.repair.matching.similarity import excluded, name_similarity, ranks
 from sdviewer.repair.matching.state import State
 
@@ -77,9 +78,17 @@ def take_only_ones(state: State, keys: tuple[Sequence[Hashable], Sequence[Hashab
             state.teach_indices(source, target)
         shape = state.source.shapes[one.of_s[0]]
         said = f"Same shape {_shape(shape)}, the only such {where}"
-        state.take_families(
-            source, target, evidence="likely" if apart or names < 0.2 else "proved", by="shape", reasons=(said,)
-        )
+        known = names + state.learned.prefix(source.template, target.template)
+        evidence: Evidence = "proved"
+        if apart or names < 0.2 or not (state.complete or _ends_alike(source, target)):
+            evidence = "likely" if state.complete or known >= weights.FOREIGN else "ambiguous"
+        state.take_families(source, target, evidence=evidence, by="shape", reasons=(said,))
+
+
+def _ends_alike(source: Family, target: Family) -> bool:
+    """Whether the module of one is that of the other but for components in front."""
+    short, long = sorted((source.template[:-1], target.template[:-1]), key=len)
+    return bool(short) and long[-len(short) :] == short
 
 
 def take_best(
@@ -134,7 +143,9 @@ def _take_best_of(
     for found in one.solved:
         if found.margin < margin or found.score < least:
             continue
-        sure = found.margin >= weights.SURE
+        known = name_similarity(found.source.template, found.target.template)
+        known += state.learned.prefix(found.source.template, found.target.template)
+        sure = found.margin >= weights.SURE and (state.complete or known >= weights.FOREIGN)
         if teaches:
             state.teach_indices(found.source, found.target)
         state.take_families(

@@ -28,6 +28,20 @@ def contexts(source: Side, target: Side, which: tuple[Collection[int], Collectio
     return _of_keys(source, which[0], sums[0], shared), _of_keys(target, which[1], sums[1], shared)
 
 
+def hold_the_same(source: Side, target: Side) -> bool:
+    """Whether both tables hold as many elements, so that every tensor has its counterpart (fused, split or as it is).
+
+    Single numbers and what newer code computes anew do not count.
+    """
+    totals = []
+    for side in (source, target):
+        shapes = [shape for shape, name in zip(side.shapes, side.names, strict=True) if name.parts[-1] not in TRANSIENT]
+        if any(shape is None for shape in shapes):
+            return False
+        totals.append(sum([prod(shape) for shape in shapes if shape]))
+    return totals[0] == totals[1]
+
+
 def _sums(side: Side, positions: Collection[int], exact: bool) -> dict[int, int]:
     """By module: a number that is equal for modules of equal contents, in whatever order."""
     sums: dict[int, int] = {}

@@ -23,6 +23,9 @@ NAMED_FUSED = 0.5
 MOST = 100_000
 """Pairs of families that are tried; of more (a hostile file's) nothing is said."""
 
+MOST_FAMILIES = 10_000
+"""Families of one side that are looked at; real checkpoints of 100,000 keys have a few hundred."""
+
 LEAST = 0.35
 """What a fused tensor's name has to score; where its shape fits nothing else, less would be luck."""
 
@@ -43,6 +46,8 @@ def take_fused(state: State) -> None:
         fused_side, parts_side = (state.source, state.target) if split else (state.target, state.source)
         fused_free, parts_free = (state.free_s, state.free_t) if split else (state.free_t, state.free_s)
         of_fused, of_parts = families(fused_side, list(fused_free)), families(parts_side, list(parts_free))
+        if max(len(of_fused), len(of_parts)) > MOST_FAMILIES:
+            return
         apart = _parts(of_parts, parts_side)
         known = all(parts_side.shapes[at] for parts in apart for one in parts.families for _, at in one.members)
         known = known and all(fused_side.shapes[at] is not None for at in fused_free)
@@ -240,7 +245,7 @@ def take_stacked(state: State) -> None:
         stacks = [target for target in of_one if _may_be_stacked(target, one)]
         if not stacks:
             continue
-        if len(stacks) * len(of_many) > MOST:
+        if len(of_many) > MOST_FAMILIES or len(stacks) * len(of_many) > MOST:
             continue
         lists = [listed for family in of_many if (listed := _listed(family)) is not None]
         if stack:

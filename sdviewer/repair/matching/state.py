@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sdviewer.core.key_table import KeyTable
+from sdviewer.repair.matching.contexts import hold_the_same
 from sdviewer.repair.matching.families import Family, Shape, families, read_side
 from sdviewer.repair.matching.found import Evidence, Found, Relation
 from sdviewer.repair.matching.learned import Learned, align
@@ -19,6 +20,7 @@ class State:
         self.free_s = {at: None for at in range(len(source)) if at not in source.not_tensors}
         self.free_t = {at: None for at in range(len(target)) if at not in target.not_tensors}
         self.broken = frozenset(broken)
+        self.complete = hold_the_same(self.source, self.target)
         self.broken_templates = {(self.source.templates[i], self.target.templates[j]) for i, j in broken}
         self.learned = Learned()
         self.by_hand: set[tuple[tuple[str, ...], tuple[str, ...]]] = set()

@@ -39,6 +39,10 @@ CONTEXT = 0.4
 SURE = 0.18
 """How much better than the next possibility a pair has to be to be called likely."""
 
+FOREIGN = 0.35
+"""What names and learned prefixes have to say, at least, for a pair to be likely where one side holds more than the
+other: what is the only one of its shape on either side may be two tensors then, each of which the other side lacks."""
+
 LEAST = 0.75
 """What a pair has to score where nothing but its shape speaks for it."""
 

@@ -120,7 +120,7 @@ SYNONYMS: tuple[tuple[str, ...], ...] = (
 """Words of one line are used for the same thing."""
 
 EXCLUSIVE: tuple[Mapping[str, str], ...] = (
-    {"q": "q", "k": "k", "v": "v"},
+    {"q": "q", "k": "k", "v": "v", "o": "out", "out": "out"},
     {"encoder": "encoder", "enc": "encoder", "decoder": "decoder", "dec": "decoder"},
     {
         "vision": "vision", "visual": "vision", "image": "vision", "img": "vision",
@@ -136,6 +136,7 @@ EXCLUSIVE: tuple[Mapping[str, str], ...] = (
     {"norm": "norm", "conv": "conv", "convolution": "conv"},
     {"attn": "attn", "attention": "attn", "mlp": "mlp"},
     {"start": "start", "end": "end"},
+    {"in": "in", "out": "out"},
     {"row": "row", "col": "col", "column": "col"},
     {"h": "h", "w": "w", "height": "h", "width": "w"},
     {"coarse": "coarse", "fine": "fine"},
