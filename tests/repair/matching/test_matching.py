@@ -133,6 +133,16 @@ def test_that_what_cannot_be_told_is_ambiguous_with_its_candidates() -> None:
     assert all(one.candidates for one in found.found)
 
 
+def test_that_a_shape_proves_nothing_where_each_side_may_lack_the_other_tensor() -> None:
+    before = {f"blocks.{i}.aaa.weight": (4,) for i in range(2)}
+    after = {f"blocks.{i}.bbb.weight": (4,) for i in range(2)}
+    assert {one.evidence for one in match(table(before), table(after)).found} == {"proved"}
+    more = table({**after, "other.weight": (7, 7)})
+    assert "proved" not in {one.evidence for one in match(table(before), more).found}
+    more = table({f"model.{key}": shape for key, shape in before.items()} | {"other.weight": (7, 7)})
+    assert {one.evidence for one in match(table(before), more).found} == {"proved"}
+
+
 def test_that_a_pair_by_hand_is_kept_and_teaches_its_family() -> None:
     before = {f"h.{i}.{name}.weight": (4, 4) for i in range(3) for name in ("foo", "bar")}
     after = {f"g.{i}.{name}.weight": (4, 4) for i in range(3) for name in ("one", "two")}
