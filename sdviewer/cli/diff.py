@@ -105,6 +105,7 @@ def _print(document: str) -> None:
 def _compare(arguments: Namespace) -> CompareReport:
     from sdviewer.engine.compare_reports import CompareReport, ReportedPair
     from sdviewer.engine.comparing import contents_of
+    from sdviewer.engine.matching import matched
     from sdviewer.stats.pair_table import PairTable
 
     if arguments.keys_only and (arguments.atol is not None or arguments.rtol is not None):
@@ -112,7 +113,7 @@ def _compare(arguments: Namespace) -> CompareReport:
     (a, side_a), (b, side_b) = _side_a(arguments), _side_b(arguments)
     contents = None if arguments.keys_only else contents_of(a, side_a, b, side_b, progress_for(arguments, "Matching"))
     by_parameter = arguments.match != "key"
-    pairing = pair_up(side_a, side_b, arguments.match, by_parameter=by_parameter, contents=contents)
+    pairing = pair_up(side_a, side_b, arguments.match, by_parameter=by_parameter, contents=contents, matcher=matched)
     pair_table = PairTable(statuses(side_a, side_b, pairing.pairs))
     problems: list[PairProblem] = []
     if not arguments.keys_only:

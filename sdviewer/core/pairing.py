@@ -15,7 +15,7 @@ from sdviewer.core.optimizer_names import parameter_names
 from sdviewer.core.paths import dotted
 
 Match = Literal["key", "prefix", "auto"]
-By = Literal["", "key", "prefix", "content", "hand"]
+By = Literal["", "key", "prefix", "content", "name", "hand"]
 
 MATCHES: tuple[Match, ...] = ("key", "prefix", "auto")
 
@@ -33,6 +33,12 @@ EXCHANGES = 16
 
 Contents = Callable[[Sequence[int], Sequence[int]], tuple[Sequence[Hashable], Sequence[Hashable]]]
 """Positions in A and in B -> for each what is equal for equal contents, None where they cannot be read."""
+
+
+Matcher = Callable[
+    ["Side", "Side", Collection[tuple[int, int]], Collection[tuple[int, int]]], Iterator[tuple[int, int]]
+]
+"""Both sides, the pairs made so far and those refused -> more pairs, told by names, shapes and order."""
 
 
 class Pair(NamedTuple):
@@ -156,13 +162,15 @@ def pair_up(
     broken: Collection[tuple[int, int]] = (),
     by_parameter: bool = True,
     contents: Contents | None = None,
+    matcher: Matcher | None = None,
 ) -> Pairing:
     """Bring the entries of both sides together.
 
     `key`: equal keys. `prefix`: then those that are equal after the one exchange of prefixes that pairs most of what is
-    left. `auto`: after as many exchanges as there are good ones, and by equal contents under another name, where
-    `contents` can be asked. Pairs made by `hand` come first; `broken` ones are not made. The names of optimizer entries
-    are taken if both sides have them and `by_parameter`. A key that stands twice is paired in order.
+    left. `auto`: after as many exchanges as there are good ones, by equal contents under another name, where `contents`
+    can be asked, and what `matcher` finds of the rest. Pairs made by `hand` come first; `broken` ones are not made. The
+    names of optimizer entries are taken if both sides have them and `by_parameter`. A key that stands twice is paired
+    in order.
     """
     pairing = _Pairing(a, b, frozenset(broken), by_parameter and bool(a.names) and bool(b.names))
     for one, other in hand:
@@ -175,6 +183,8 @@ def pair_up(
         pairing.by_prefix(EXCHANGES, least=2)
         if contents is not None:
             pairing.by_content(contents)
+        if matcher is not None:
+            pairing.by_name(matcher)
         if not pairing.exchanges:
             pairing.by_prefix(1, least=1)
     return pairing.result()
@@ -278,6 +288,13 @@ class _Pairing:
             [(i, (what, names_a[i].rpartition(".")[2])) for i, what in known_a if i not in self._of],
             [(j, (what, names_b[j].rpartition(".")[2])) for j, what in known_b if j not in self._taken],
         )
+
+    def by_name(self, matcher: Matcher) -> None:
+        """Pair what the matching engine finds of the rest."""
+        if all(self._left()):
+            made = [(i, j) for i, (j, _) in self._of.items()]
+            for i, j in matcher(self._a, self._b, made, self._broken):
+                self.take(i, j, "name")
 
     def _take_alike(
         self, of_a: Sequence[tuple[int, Hashable]], of_b: Sequence[tuple[int, Hashable]], most: int = 0

@@ -20,6 +20,7 @@ from sdviewer.core.progress import Progress, no_progress
 from sdviewer.core.tree import RowKind, value_text
 from sdviewer.core.value_diff import ValueDifference, value_differences
 from sdviewer.engine.document import Document
+from sdviewer.engine.matching import matched
 
 ROLES: Final = ("model", "ema", "optimizer", "other")
 
@@ -146,7 +147,9 @@ def _add_group(
         for pairs in (choice.hand, choice.broken)
     )
     contents = _contents(a, side_a, b, side_b, progress) if choice.match == "auto" else None
-    pairing = pair_up(side_a, side_b, choice.match or "prefix", hand=hand, broken=broken, contents=contents)
+    pairing = pair_up(
+        side_a, side_b, choice.match or "prefix", hand=hand, broken=broken, contents=contents, matcher=matched
+    )
     if choice.match is None and not _is_plain(pairing, side_a, side_b):
         pairing = pair_up(side_a, side_b, "key", hand=hand, broken=broken)
     group = len(made.groups)

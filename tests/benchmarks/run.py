@@ -1,6 +1,6 @@
 """Measure every budget of docs/benchmarks.md that is built, print one table of ratios.
 
-    python tests/benchmarks/run.py [open] [folders] [stats] [compare] [save] [window] [plots]
+    python tests/benchmarks/run.py [open] [folders] [stats] [compare] [save] [window] [plots] [matching]
 
 Everything is measured in this run, on this machine, files in the page cache; nothing here is a test.
 """
@@ -22,6 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from sdviewer.engine.worker import NICE
 from tests.benchmarks import files
+from tests.benchmarks.matching import known_pairs
+from tests.benchmarks.matching import lines as matching_lines
 from tests.benchmarks.timing import both, peak_mib, python, seconds
 
 
@@ -423,6 +425,28 @@ def plots(folder: Path) -> Iterator[Row]:
     path.unlink()
 
 
+def matching(folder: Path) -> Iterator[Row]:
+    """Pairs of layouts with known truth: how much is found, how much of what is claimed is right, how fast."""
+    pairs = known_pairs(folder)
+    for name, mode, scores in matching_lines(pairs) if pairs else ():
+        recall, precision = (
+            sum(found) / len(scores) for found in zip(*[(s.recall, s.precision) for s in scores], strict=True)
+        )
+        slowest = max(one.seconds for one in scores)
+        if name:
+            said = f"recall {recall:.3f}, precision {precision:.3f}"
+            yield Row(f"match {name[:32]}, {mode}", f"{slowest:.2f} s", said, slowest / 3, 1.0, 0.3)
+            continue
+        reach = {"registered": 0.995, "sorted": 0.98, "names only": 0.85}[mode]
+        aim = {"registered": 0.999, "sorted": 0.99, "names only": 0.9}[mode]
+        for what, value in (("recall", recall), ("precision", precision)):
+            lost, allowed = 1 - value, 1 - reach
+            against = f"{reach} of {len(scores)} pairs"
+            yield Row(f"mean {what}, {mode}", f"{value:.4f}", against, lost / allowed, 1.0, (1 - aim) / allowed)
+        wrong = sum(one.proved_wrong for one in scores)
+        yield Row(f"proved and wrong, {mode}", str(wrong), "0", float(wrong), 0.0, 0.0)
+
+
 SECTIONS: dict[str, Callable[[Path], Iterator[Row]]] = {
     "open": opening,
     "folders": folders,
@@ -431,6 +455,7 @@ SECTIONS: dict[str, Callable[[Path], Iterator[Row]]] = {
     "save": saving,
     "window": window,
     "plots": plots,
+    "matching": matching,
 }
 
 

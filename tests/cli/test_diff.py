@@ -227,6 +227,20 @@ def test_that_auto_finds_equal_contents_under_other_names(sdviewer: Command, fil
     } == {key: (name, "content") for key, name in names.items()}
 
 
+def test_that_auto_pairs_by_the_matching_engine_what_is_named_otherwise(sdviewer: Command, files: Any) -> None:
+    shapes = ((4,), (12, 4), (4,), (8, 4))
+
+    def blocks(path: str, *names: str) -> dict[str, Any]:
+        pairs = list(zip(names, shapes, strict=True))
+        return {f"{path}.{i}.{name}.weight": torch.randn(*shape) for i in range(2) for name, shape in pairs}
+
+    a = blocks("blocks", "norm1", "attn.qkv", "norm2", "mlp.fc1")
+    b = blocks("encoder.layers", "ln_1", "attention.qkv", "ln_2", "ffn.lin1")
+    ran = sdviewer("diff", *files(a, b), "--match", "auto", "--json")
+    assert {pair["key_a"]: pair["key_b"] for pair in ran.json["pairs"]} == dict(zip(a, b, strict=True))
+    assert {pair["matched_by"] for pair in ran.json["pairs"]} == {"name"}
+
+
 def test_that_the_state_dicts_of_both_sides_are_chosen(sdviewer: Command, files: Any) -> None:
     a, b = made(), made()
     b["head.weight"] = b["head.weight"] * 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 
 from sdviewer.core.pairing import Pairing, Side, pair_up, side_of_file, side_of_state_dict, statuses
 from tests.core.builders import checkpoint, tensor
@@ -147,3 +147,21 @@ def test_that_the_parts_of_a_sparse_tensor_are_not_paired_beside_it() -> None:
         made.path, made.container, 0, "little", made.identity, tensors=(made.tensors[0], whole, *parts, made.tensors[2])
     )
     assert side_of_file(made).keys == ("a", "s", "z")
+
+
+def test_that_auto_asks_the_matcher_for_what_is_left_and_no_other_way_does() -> None:
+    a, b = side("x.w", "y.v", "z.u"), side("x.w", "p.q", "r.s")
+    asked: list[list[tuple[int, int]]] = []
+
+    def matcher(
+        one: Side, other: Side, made: Collection[tuple[int, int]], refused: Collection[tuple[int, int]]
+    ) -> Iterator[tuple[int, int]]:
+        asked.append(list(made))
+        yield from [(1, 2), (0, 1), (2, 1)]
+
+    assert told(a, b, pair_up(a, b, "auto", broken=[(2, 1)], matcher=matcher)) == [
+        ("x.w", "x.w", "key"), ("y.v", "r.s", "name"), ("z.u", None, ""), (None, "p.q", ""),
+    ]  # fmt: skip
+    assert asked == [[(0, 0)]]
+    assert len(pair_up(a, b, "prefix", matcher=matcher).pairs) == 5
+    assert len(asked) == 1

@@ -10,7 +10,17 @@ Evidence = Literal["proved", "likely", "ambiguous"]
 """proved: nothing else can be meant. likely: names and order say so. ambiguous: others could be meant as well."""
 
 Relation = Literal[
-    "rename", "transpose", "squeeze", "reshape", "split", "concat", "stack", "stack_concat", "permute_rope", "tie"
+    "rename",
+    "transpose",
+    "squeeze",
+    "reshape",
+    "split",
+    "concat",
+    "stack",
+    "unstack",
+    "stack_concat",
+    "permute_rope",
+    "tie",
 ]
 
 

@@ -1,0 +1,275 @@
+"""Tensors that could be the same by their shapes and surroundings, told apart by names, order and what is learned."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from sdviewer.repair.matching import weights
+from sdviewer.repair.matching.assignment import assign
+from sdviewer.repair.matching.families import Family, Side, families, spelled_out
+from sdviewer.repair.matching.found import Evidence
+from sdviewer.repair.matching.similarity import excluded, name_similarity, ranks
+from sdviewer.repair.matching.state import State
+
+MOST = 60_000
+"""Pairs of families of one class that are compared; of more nothing can be told by names in bounded time."""
+
+MOST_RIVALS = 8
+"""Candidates that are stated for an ambiguous pair."""
+
+MARGINS = (1.0, 0.7, 0.5, 0.35, 0.25, weights.SURE, 0.1, 0.05, -9.0)
+"""What is surest is accepted first, since it teaches about the rest."""
+
+
+class Scored(NamedTuple):
+    """A pair of the best assignment of a class: what it scores, its margin, and what it competes with."""
+
+    source: Family
+    target: Family
+    score: float
+    margin: float
+    rivals: tuple[Family, ...]
+    told: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Class:
+    """Free tensors of both sides that agree in something."""
+
+    of_s: list[int] = field(default_factory=list)
+    of_t: list[int] = field(default_factory=list)
+    solved: list[Scored] | None = None
+    lessons: int = -1
+
+
+def classes(state: State, keys: tuple[Sequence[Hashable], Sequence[Hashable]]) -> list[Class]:
+    """The classes of what is free, those that both sides have, in the order of the source."""
+    key_s, key_t = keys
+    found: dict[Hashable, Class] = {}
+    for at in state.free_s:
+        if key_s[at] is not None:
+            found.setdefault(key_s[at], Class()).of_s.append(at)
+    for at in state.free_t:
+        if key_t[at] is not None and (one := found.get(key_t[at])) is not None:
+            one.of_t.append(at)
+    return [one for one in found.values() if one.of_t]
+
+
+def take_only_ones(state: State, keys: tuple[Sequence[Hashable], Sequence[Hashable]], where: str) -> None:
+    """Pair what has one family of its class on either side: nothing else can be meant.
+
+    Those of one tensor come first: they tell how numbers are translated, which decides the order of the others.
+    """
+    for one in sorted(classes(state, keys), key=lambda one: len(one.of_s)):
+        if len(one.of_s) != len(one.of_t):
+            continue
+        some, others = families(state.source, one.of_s), families(state.target, one.of_t)
+        if len(some) != 1 or len(others) != 1:
+            continue
+        source, target = some[0], others[0]
+        names = name_similarity(source.template, target.template)
+        apart = excluded(source.template, target.template)
+        if apart and names < 0.5:
+            continue
+        if len(source) == 1:
+            state.teach_indices(source, target)
+        shape = state.source.shapes[one.of_s[0]]
+        said = f"Same shape {_shape(shape)}, the only such {where}"
+        known = names + state.learned.prefix(source.template, target.template)
+        evidence: Evidence = "proved"
+        if apart or names < 0.2 or not (state.complete or _ends_alike(source, target)):
+            evidence = "likely" if state.complete or known >= weights.FOREIGN else "ambiguous"
+        state.take_families(source, target, evidence=evidence, by="shape", reasons=(said,))
+
+
+def _ends_alike(source: Family, target: Family) -> bool:
+    """Whether the module of one is that of the other but for components in front."""
+    short, long = sorted((source.template[:-1], target.template[:-1]), key=len)
+    return bool(short) and long[-len(short) :] == short
+
+
+def take_best(
+    state: State,
+    keys: tuple[Sequence[Hashable], Sequence[Hashable]],
+    around: Sequence[tuple[Sequence[int], Sequence[int]]],
+    *,
+    least: float,
+) -> None:
+    """Pair by names, order and what is learned within each class, the surest first.
+
+    `around` are surroundings that count but are not required; what scores less than `least` is not paired.
+    """
+    open_classes = [one for one in classes(state, keys) if _is_small(state, one)]
+    # What is of one block on both sides says how blocks are numbered, so it comes before what is of several.
+    of_one_block = [one for one in open_classes if _is_of_one_block(state, one)]
+    for some, margins in ((of_one_block, MARGINS[: MARGINS.index(weights.SURE) + 1]), (open_classes, MARGINS)):
+        for margin in margins:
+            for one in some:
+                if one.of_s and one.of_t:
+                    _take_best_of(state, one, around, margin, least, teaches=some is of_one_block)
+
+
+def _is_of_one_block(state: State, one: Class) -> bool:
+    return (
+        len({state.source.indices[at] for at in one.of_s}) == 1
+        and len({state.target.indices[at] for at in one.of_t}) == 1
+        and state.source.indices[one.of_s[0]] != ()
+    )
+
+
+def _is_small(state: State, one: Class) -> bool:
+    """Whether all families of a class can be compared with each other."""
+    of_s = len({state.source.templates[at] for at in one.of_s})
+    return of_s * len({state.target.templates[at] for at in one.of_t}) <= MOST
+
+
+def _take_best_of(
+    state: State,
+    one: Class,
+    around: Sequence[tuple[Sequence[int], Sequence[int]]],
+    margin: float,
+    least: float,
+    *,
+    teaches: bool,
+) -> None:
+    if one.solved is None or one.lessons != state.learned.lessons:
+        one.of_s = [at for at in one.of_s if at in state.free_s]
+        one.of_t = [at for at in one.of_t if at in state.free_t]
+        one.solved = _solve(state, one, around) if one.of_s and one.of_t else []
+        one.lessons = state.learned.lessons
+    for found in one.solved:
+        if found.margin < margin or found.score < least:
+            continue
+        known = name_similarity(found.source.template, found.target.template)
+        known += state.learned.prefix(found.source.template, found.target.template)
+        sure = found.margin >= weights.SURE and (state.complete or known >= weights.FOREIGN)
+        if teaches:
+            state.teach_indices(found.source, found.target)
+        state.take_families(
+            found.source,
+            found.target,
+            evidence="likely" if sure else "ambiguous",
+            by="name",
+            reasons=found.told,
+            candidates=() if sure else found.rivals,
+        )
+
+
+def _solve(state: State, one: Class, around: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Scored]:
+    """The best assignment of the families of a class."""
+    some, others = families(state.source, one.of_s), families(state.target, one.of_t)
+    some, others = _spelled(some, others, state.source), _spelled(others, some, state.target)
+    if len(some) * len(others) > MOST:
+        return []
+    scores = score_all(state, some, others, around)
+    found = []
+    for i, j, margin in assign(scores):
+        rivals = [
+            other
+            for k, other in enumerate(others)
+            if k != j and scores[i][k] > scores[i][j] - weights.SURE and len(other) == len(others[j])
+        ]
+        told = _told(state, some[i], others[j], len(some), len(others))
+        found.append(Scored(some[i], others[j], scores[i][j], margin, tuple(rivals[:MOST_RIVALS]), told))
+    return found
+
+
+def _spelled(some: list[Family], others: list[Family], side: Side) -> list[Family]:
+    """The families, those of a size that the other side lacks with the index made part of the name that helps."""
+    sizes = Counter([len(family) for family in others])
+    found: list[Family] = []
+    for family in some:
+        found += _spelled_one(family, sizes, side)
+    return sorted(found, key=lambda family: family.place)
+
+
+def _spelled_one(family: Family, sizes: Counter[int], side: Side) -> list[Family]:
+    if len(family) in sizes or len(family) == 1:
+        return [family]
+    for which in reversed(range(len(family.members[0][0]))):
+        apart = spelled_out(family, which, side)
+        if len(apart) > 1 and sum(len(one) in sizes for one in apart) > len(apart) / 2:
+            return apart
+    return [family]
+
+
+def score_all(
+    state: State,
+    some: Sequence[Family],
+    others: Sequence[Family],
+    around: Sequence[tuple[Sequence[int], Sequence[int]]],
+) -> list[list[float]]:
+    """What speaks for each pair of families."""
+    order = weights.ORDER if state.source.table.ordered and state.target.table.ordered else weights.ORDER_BY_NUMBER
+    last_s, last_t = max(len(some) - 1, 1), max(len(others) - 1, 1)
+    sets_s = [frozenset([indices for indices, _ in family.members]) for family in some]
+    sets_t = [frozenset([indices for indices, _ in family.members]) for family in others]
+    ranks_s, ranks_t = (ranks([family.template for family in side]) for side in (some, others))
+    leaves_s, leaves_t = (
+        [_leaves(side, family) for family in members]
+        for side, members in ((state.source, some), (state.target, others))
+    )
+    scores = []
+    for i, source in enumerate(some):
+        row = []
+        for j, target in enumerate(others):
+            one, two = source.template, target.template
+            score = weights.NAME * name_similarity(one, two)
+            score += weights.PREFIX * state.learned.prefix(one, two)
+            score += weights.SUFFIX * state.learned.inside(one, two)
+            score += weights.SAME_INDICES * (sets_s[i] == sets_t[j])
+            score += weights.SAME_COUNT * (len(source) == len(target))
+            score += order * (1 - abs(i / last_s - j / last_t))
+            score += weights.EXCLUDED * excluded(one, two)
+            if one == two:
+                score += weights.SAME_TEMPLATE
+            rank_s, rank_t = ranks_s[i], ranks_t[j]
+            if rank_s and rank_t and rank_s[1] == rank_t[1]:
+                score += weights.ORDINAL if rank_s == rank_t else -weights.ORDINAL
+            score += weights.SAME_LEAVES * (leaves_s[i] == leaves_t[j])
+            for of_s, of_t in around:
+                score += weights.CONTEXT * (of_s[source.members[0][1]] == of_t[target.members[0][1]])
+            if (one, two) in state.by_hand:
+                score += 3.0
+            if state.broken and any(
+                (a, b) in state.broken for (_, a), (_, b) in zip(source.members, target.members, strict=False)
+            ):
+                score -= 9.0
+            row.append(score)
+        scores.append(row)
+    return scores
+
+
+def _is_broken(state: State, source: Family, target: Family) -> bool:
+    """Whether a person refused to pair some of them."""
+    first_s, first_t = source.members[0][1], target.members[0][1]
+    if (state.source.templates[first_s], state.target.templates[first_t]) not in state.broken_templates:
+        return False
+    some, others = {at for _, at in source.members}, {at for _, at in target.members}
+    return any(i in some and j in others for i, j in state.broken)
+
+
+def _leaves(side: Side, family: Family) -> frozenset[str]:
+    """What else the module of a tensor holds."""
+    return side.leaves[side.modules[family.members[0][1]][-1]]
+
+
+def _told(state: State, source: Family, target: Family, n: int, m: int) -> tuple[str, ...]:
+    shape = state.source.shapes[source.members[0][1]]
+    known = state.target.shapes[target.members[0][1]] is not None
+    told = [f"Same shape {_shape(shape)}" if known and shape is not None else "Its shape is not known"]
+    if max(n, m) > 1:
+        told[0] += f", as {max(n, m) - 1} other{'s' * (max(n, m) > 2)}"
+    likeness = name_similarity(source.template, target.template)
+    if likeness > 0.5:
+        told.append("The words of both keys are the same or mean the same")
+    if state.learned.prefix(source.template, target.template) > 0.4:
+        told.append("Its neighbours are in the module that the target's are in")
+    return tuple(told)
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "" if shape is None else "x".join([str(size) for size in shape]) or "of one element"

@@ -1,0 +1,57 @@
+"""What is left: source tensors that no newer code keeps, targets that are another name of what is there."""
+
+from __future__ import annotations
+
+from sdviewer.repair.matching.families import Shape
+from sdviewer.repair.matching.names import words_of
+from sdviewer.repair.matching.state import State
+from sdviewer.repair.matching.words import TRANSIENT
+
+HEADS = frozenset(
+    {"head", "output", "decoder", "proj", "logits", "embed", "embeddings", "embedding", "tokens", "shared"}
+)
+
+
+def dropped(state: State) -> dict[int, str]:
+    """Free source tensors that go, with the reason; "" where only no place is left for them."""
+    source, target = state.source, state.target
+    wanted = {target.shapes[j] for j in state.free_t}
+    found = {}
+    for i in state.free_s:
+        leaf = source.names[i].parts[-1]
+        shape = source.shapes[i]
+        reason = TRANSIENT.get(leaf, "")
+        if not reason and shape is not None and len(shape) == 4 and shape[:2] == (1, 1) and shape[2] == shape[3]:
+            reason = "mask, computed again"
+        if not reason and shape == () and leaf not in ("weight", "bias"):
+            reason = "single number that the target does not keep"
+        if reason or not state.free_t or (None not in wanted and shape not in wanted):
+            found[i] = reason
+    return found
+
+
+def take_ties(state: State) -> None:
+    """Targets that are one tensor with another that is filled already."""
+    source_of = {j: found.sources[0] for found in state.found if len(found.sources) == 1 for j in found.targets}
+    for group in state.target.table.ties:
+        filled = [j for j in group if j in source_of]
+        for j in group:
+            if filled and j in state.free_t:
+                told = (f"The model ties it to {state.target.table.keys[filled[0]]}",)
+                state.take([source_of[filled[0]]], [j], "tie", evidence="proved", by="key", reasons=told)
+    filled_by_kind: dict[tuple[Shape, str], list[int]] = {}
+    for j in source_of:
+        if _is_head(state.target.names[j].parts):
+            filled_by_kind.setdefault((state.target.shapes[j], state.target.names[j].role), []).append(j)
+    for j in list(state.free_t):
+        shape, name = state.target.shapes[j], state.target.names[j]
+        if shape is None or len(shape) not in (1, 2) or not _is_head(name.parts):
+            continue
+        same = filled_by_kind.get((shape, name.role), [])
+        if len(same) == 1:
+            told = (f"Same shape as {state.target.table.keys[same[0]]}, which is filled: often one tensor",)
+            state.take([source_of[same[0]]], [j], "tie", evidence="likely", by="shape", reasons=told)
+
+
+def _is_head(parts: tuple[str, ...]) -> bool:
+    return len(parts) > 1 and bool(HEADS & set(words_of(parts[-2]))) and not any(part.isdecimal() for part in parts)

@@ -1,0 +1,113 @@
+"""Find which tensors of a source stand for which of a target, by certainty: what nothing else can be meant by first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Hashable, Sequence
+
+from sdviewer.core.key_table import KeyTable
+from sdviewer.repair.matching import weights
+from sdviewer.repair.matching.classes import take_best, take_only_ones
+from sdviewer.repair.matching.contents import Contents, confirm_parts, take_equal_contents
+from sdviewer.repair.matching.contexts import contexts
+from sdviewer.repair.matching.equal_keys import take_equal_keys
+from sdviewer.repair.matching.families import Side
+from sdviewer.repair.matching.found import Matching
+from sdviewer.repair.matching.fusions import take_fused, take_stacked
+from sdviewer.repair.matching.leftovers import dropped, take_ties
+from sdviewer.repair.matching.meanings import settle_rotary, settle_squares
+from sdviewer.repair.matching.state import State
+
+
+def match(
+    source: KeyTable,
+    target: KeyTable,
+    *,
+    hand: Collection[tuple[int, int]] = (),
+    broken: Collection[tuple[int, int]] = (),
+    contents: Contents | None = None,
+) -> Matching:
+    """Match two tables of keys.
+
+    `hand` are pairs of positions that a person made, `broken` those that one refused. `contents`, where both sides have
+    values, is asked for what names and shapes leave open: equal values prove a pair.
+    """
+    state = State(source, target, broken)
+    all_s, all_t = list(state.free_s), list(state.free_t)
+    for i, j in hand:
+        state.take([i], [j], evidence="proved", by="hand", reasons=("Paired by hand",))
+        state.learned.accept(state.source.templates[i], state.target.templates[j])
+        state.by_hand.add((state.source.templates[i], state.target.templates[j]))
+    take_equal_keys(state)
+    if contents is not None:
+        take_equal_contents(state, contents)
+    if state.free_s and state.free_t:
+        exact = contexts(state.source, state.target, (all_s, all_t), exact=True)
+        loose = contexts(state.source, state.target, (all_s, all_t), exact=False)
+        _match_shapes(state, exact, loose)
+        _match_names(state)
+    if contents is not None:
+        confirm_parts(state, contents)
+    settle_squares(state)
+    settle_rotary(state)
+    take_ties(state)
+    return Matching(tuple(state.found), dropped(state))
+
+
+_Contexts = tuple[Sequence[int], Sequence[int]]
+_Keys = tuple[Sequence[Hashable], Sequence[Hashable]]
+
+
+def _match_shapes(state: State, exact: _Contexts, loose: _Contexts) -> None:
+    """By shape and surroundings, what nothing else can be first."""
+    shaped = _kinds(state, _shape)
+    with_exact, with_loose = _within(shaped, exact), _within(shaped, loose)
+    take_only_ones(state, with_exact, "in its module")
+    take_fused(state)
+    take_stacked(state)
+    take_only_ones(state, with_loose, "in its module")
+    take_best(state, with_exact, (loose,), least=0.0)
+    take_best(state, with_loose, (exact,), least=0.0)
+    take_fused(state)
+    take_stacked(state)
+    take_best(state, shaped, (exact, loose), least=weights.LEAST)
+    take_best(state, _kinds(state, _any_order), (loose,), least=weights.LEAST)
+
+
+def _match_names(state: State) -> None:
+    """By names alone, where the shapes of one side are not known."""
+    if any(state.target.shapes[j] is not None for j in state.free_t) and any(
+        state.source.shapes[i] is not None for i in state.free_s
+    ):
+        return
+    take_fused(state)
+    take_stacked(state)
+    take_best(state, _kinds(state, lambda side, at: side.names[at].role), (), least=weights.LEAST_NAMES_ONLY)
+
+
+def _kinds(state: State, kind: Callable[[Side, int], Hashable]) -> _Keys:
+    source, target = state.source, state.target
+    return (
+        [kind(source, at) for at in range(len(source.names))],
+        [kind(target, at) for at in range(len(target.names))],
+    )
+
+
+def _within(kinds: _Keys, around: _Contexts) -> _Keys:
+    """The same kinds, told apart by their surroundings."""
+    (of_s, of_t), (around_s, around_t) = kinds, around
+    return (
+        [kind and (kind, context) for kind, context in zip(of_s, around_s, strict=True)],
+        [kind and (kind, context) for kind, context in zip(of_t, around_t, strict=True)],
+    )
+
+
+def _shape(side: Side, at: int) -> Hashable:
+    shape = side.shapes[at]
+    return None if shape is None else (shape, side.names[at].role)
+
+
+def _any_order(side: Side, at: int) -> Hashable:
+    shape = side.shapes[at]
+    if shape is None:
+        return None
+    return tuple(sorted([size for size in shape if size != 1])), side.names[at].role
