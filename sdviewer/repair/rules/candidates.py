@@ -9,6 +9,8 @@ from sdviewer.repair.rules.cells import Cell, Component, Index, said
 
 LAST = "{p}"
 REST = "{rest...}"
+TAKEN = "{rest}"
+"""What `REST` took, in a result."""
 MOST_CUTS = 8
 """Components that are tried to be left out at either end."""
 
@@ -53,7 +55,7 @@ def candidates_of(cell: Cell) -> Iterator[Candidate]:
 def _tails(cut: int) -> tuple[tuple[str, str], ...]:
     if not cut:
         return (("", ""),)
-    rest = (REST, REST.replace("...", ""))
+    rest = (REST, TAKEN)
     return ((LAST, LAST), rest) if cut == 1 else (rest,)
 
 

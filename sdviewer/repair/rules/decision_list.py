@@ -10,19 +10,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sdviewer.errors import RepairError
+from sdviewer.repair.operations import Rename
 from sdviewer.repair.patterns import compile_rule, literal_rule
 from sdviewer.repair.rules.candidates import Candidate, candidates_of
 from sdviewer.repair.rules.cells import Cell, cells_of, shape_of
 
-SAMPLES = 3
 ROUNDS = 6
+MOST_SAMPLES = 12_000
+"""Keys on which rules are tried out."""
 MOST_CELLS = 1500
 """Above that many ways to rename there is no pattern that a person would call one."""
 
 
 @dataclass(slots=True)
 class Wishes:
-    """What is wished of keys: `new` by place. Keys in `free` may become anything but one of `taken`; all others stay."""
+    """What is wished of keys: `new` by place; the others stay, but for those in `free`.
+
+    These may become anything but one of `taken`.
+    """
 
     keys: Sequence[str]
     new: Mapping[int, str]
@@ -38,11 +43,13 @@ class Wishes:
 
 @dataclass(slots=True)
 class Rules:
-    """Rules in the order in which they are tried; `places` are the keys that each renames, `unsaid` those that none of
-    them renames as wished."""
+    """Rules in the order in which they are tried, and all keys as they leave them.
+
+    `unsaid` are the places of keys that do not become what is wished.
+    """
 
     rules: list[Candidate] = field(default_factory=list)
-    places: list[list[int]] = field(default_factory=list)
+    new_keys: list[str] = field(default_factory=list)
     unsaid: list[int] = field(default_factory=list)
 
 
@@ -50,7 +57,7 @@ def find_rules(wishes: Wishes) -> Rules:
     """Few rules that rename as wished, with what they could not say."""
     changes = {place: new for place, new in wishes.new.items() if new != wishes.keys[place]}
     if not changes:
-        return Rules()
+        return Rules(new_keys=list(wishes.keys))
     cells = cells_of(wishes.keys, changes)
     if len(cells) > MOST_CELLS:
         cells = sorted(cells, key=lambda cell: -len(cell.places))[:MOST_CELLS]
@@ -58,16 +65,16 @@ def find_rules(wishes: Wishes) -> Rules:
     samples = _samples(cells, wishes)
     candidates = list(dict.fromkeys([one for cell in cells for one in candidates_of(cell)]))
     rules: list[Candidate] = []
-    best = Rules(unsaid=list(changes))
-    for _ in range(ROUNDS):
+    best = Rules(new_keys=list(wishes.keys), unsaid=list(changes))
+    for _ in range(ROUNDS if candidates else 0):
         rules = _Table(samples, candidates, wishes).chosen()
         found = executed(rules, wishes)
         if len(found.unsaid) < len(best.unsaid):
             best = found
         if not found.unsaid:
             break
-        more = [place for place in _one_of_each(found.unsaid, wishes.keys) if place not in samples]
-        if not more:
+        more = set(_one_of_each(found.unsaid, wishes.keys)).difference(samples)
+        if not more or len(samples) + len(more) > MOST_SAMPLES:
             break
         samples = sorted({*samples, *more})
     return best
@@ -75,24 +82,13 @@ def find_rules(wishes: Wishes) -> Rules:
 
 def executed(rules: Sequence[Candidate], wishes: Wishes) -> Rules:
     """What a list of rules does to all keys."""
-    result = Rules(list(rules), [[] for _ in rules])
-    renamers = []
-    for rule in rules:
-        renamers.append(compile_rule(rule.pattern, rule.result).renamer(wishes.keys))
-    for place, key in enumerate(wishes.keys):
-        new = key
-        for number, rename in enumerate(renamers):
-            try:
-                found = rename(key)
-            except RepairError:
-                found = key
-            if found is not None:
-                result.places[number].append(place)
-                new = found
-                break
-        if not wishes.granted(place, new):
-            result.unsaid.append(place)
-    return result
+    if not rules:
+        changed = wishes.keys
+    else:
+        changes = Rename(rules=tuple([(rule.pattern, rule.result) for rule in rules])).plan(wishes.keys)
+        changed = wishes.keys if changes.refusal else [new or "" for new in changes.new_keys]
+    unsaid = [place for place, new in enumerate(changed) if not wishes.granted(place, new)]
+    return Rules(list(rules), list(changed), unsaid)
 
 
 def literal(old: str, new: str) -> Candidate:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from sdviewer.core.key_table import KeyTable
-from sdviewer.repair.patterns import compile_pattern
+from sdviewer.repair.patterns import SEARCH, compile_pattern
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,8 @@ class Recognised(NamedTuple):
     n_keys: int
 
 
+_WILDCARD = re.compile(r"\.?\*\*\.?|\*|\{[^}]*\}")
+
 DIALECTS: tuple[Dialect, ...] = (
     Dialect(
         "torch.compile",
@@ -41,7 +44,8 @@ DIALECTS: tuple[Dialect, ...] = (
     ),
     Dialect(
         "averaged model",
-        "An averaged model (torch.optim.swa_utils.AveragedModel) puts `module.` before its keys and counts in n_averaged.",
+        "An averaged model (torch.optim.swa_utils.AveragedModel) puts `module.` before its keys and counts in "
+        "n_averaged.",
         ("**.n_averaged", "module.**"),
         components=("module",),
     ),
@@ -171,21 +175,18 @@ DIALECTS: tuple[Dialect, ...] = (
 
 def recognised(table: KeyTable) -> tuple[Recognised, ...]:
     """The dialects that these keys show, in the order of the table."""
+    text = "\n".join(table.keys)
     found: list[Recognised] = []
     for dialect in DIALECTS:
-        if any(_count(pattern, table.keys, 1) for pattern in dialect.unless):
+        if not all(_shown(mark, table.keys, text) for mark in dialect.marks):
             continue
-        if all(_count(pattern, table.keys, 1) for pattern in dialect.marks):
-            found.append(Recognised(dialect, _count(dialect.marks[0], table.keys, len(table.keys))))
+        if not any(_shown(pattern, table.keys, text) for pattern in dialect.unless):
+            found.append(Recognised(dialect, sum(map(compile_pattern(dialect.marks[0]).matches, table.keys))))
     return tuple(found)
 
 
-def _count(pattern: str, keys: Sequence[str], enough: int) -> int:
-    matches = compile_pattern(pattern).matches
-    count = 0
-    for key in keys:
-        if matches(key):
-            count += 1
-            if count >= enough:
-                break
-    return count
+def _shown(pattern: str, keys: Sequence[str], text: str) -> bool:
+    """Whether a pattern matches one of the keys; `text` is all of them, in which it is quickly seen what is not."""
+    if not pattern.startswith(SEARCH) and any(piece not in text for piece in _WILDCARD.split(pattern)):
+        return False
+    return any(map(compile_pattern(pattern).matches, keys))

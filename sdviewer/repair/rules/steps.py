@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from sdviewer.repair.collisions import find_collisions
 from sdviewer.repair.operations import operation_from_step
-from sdviewer.repair.rules.candidates import REST, Candidate
-from sdviewer.repair.rules.decision_list import Wishes
+from sdviewer.repair.rules.candidates import REST, TAKEN, Candidate
+from sdviewer.repair.rules.decision_list import Rules
 
 Step: TypeAlias = dict[str, Any]
 """A step as the table that a recipe has."""
@@ -16,24 +16,20 @@ Step: TypeAlias = dict[str, Any]
 MOST_SINGLES = 12
 """Rules for one key that stand in steps of their own, at most."""
 
-_TAKEN = REST.replace("...", "")
 
-
-def steps_of(rules: Sequence[Candidate], wishes: Wishes) -> list[Step]:
-    """Steps that one after the other do what the rules do as a list."""
-    singles = [rule for rule in rules if rule.is_literal]
-    groups = [[rule] for rule in rules]
+def steps_of(rules: Rules, keys: Sequence[str]) -> list[tuple[Step, list[str]]]:
+    """Steps that one after the other do what the rules do as a list, each with all keys as it leaves them."""
+    singles = [rule for rule in rules.rules if rule.is_literal]
+    groups = [[rule] for rule in rules.rules]
     if len(singles) > MOST_SINGLES:
         # What is renamed one by one says as much in one place.
-        groups = [singles, *[[rule] for rule in rules if not rule.is_literal]]
-    wanted = _by_rules(rules, wishes.keys)
-    while len(groups) > 1:
-        clash = _clash(groups, wishes.keys, wanted)
+        groups = [singles, *[[rule] for rule in rules.rules if not rule.is_literal]]
+    while True:
+        done, clash = _tried(groups, keys, rules.new_keys)
         if clash is None:
-            break
+            return done
         first, last = clash
         groups[first : last + 1] = [[rule for group in groups[first : last + 1] for rule in group]]
-    return [step_of(group, wishes.keys) for group in groups]
 
 
 def step_of(rules: Sequence[Candidate], keys: Sequence[str]) -> Step:
@@ -45,9 +41,9 @@ def step_of(rules: Sequence[Candidate], keys: Sequence[str]) -> Step:
 
 def _prefix_step(rule: Candidate, keys: Sequence[str]) -> Step | None:
     """A rule that exchanges the beginning of keys, as the step that says so."""
-    if not rule.pattern.endswith(REST) or not rule.result.endswith(_TAKEN):
+    if not rule.pattern.endswith(REST) or not rule.result.endswith(TAKEN):
         return None
-    old, new = rule.pattern.removesuffix(REST), rule.result.removesuffix(_TAKEN)
+    old, new = rule.pattern.removesuffix(REST), rule.result.removesuffix(TAKEN)
     if any(ch in old + new for ch in "*{}"):
         return None
     if not old:
@@ -58,30 +54,44 @@ def _prefix_step(rule: Candidate, keys: Sequence[str]) -> Step | None:
     return step if all(key.startswith(old) for key in keys) else step | {"when": "any"}
 
 
-def _by_rules(rules: Sequence[Candidate], keys: Sequence[str]) -> list[str | None]:
-    if not rules:
-        return list(keys)
-    step = operation_from_step({"op": "rename", "rules": [[rule.pattern, rule.result] for rule in rules]})
-    return list(step.plan(keys).new_keys)
-
-
-def _clash(
-    groups: Sequence[Sequence[Candidate]], keys: Sequence[str], wanted: Sequence[str | None]
-) -> tuple[int, int] | None:
-    """The first and last group of a run that must be one step: keys would meet, or be renamed twice."""
-    current: list[str] = list(keys)
-    renamed_by: list[list[int]] = [[] for _ in keys]
+def _tried(
+    groups: Sequence[Sequence[Candidate]], keys: Sequence[str], wanted: Sequence[str]
+) -> tuple[list[tuple[Step, list[str]]], tuple[int, int] | None]:
+    """The steps, or the first and last group of a run that must be one: keys would meet, or be renamed twice."""
+    done: list[tuple[Step, list[str]]] = []
+    current = list(keys)
+    renamed_by: dict[int, list[int]] = {}
     for number, group in enumerate(groups):
-        changes = operation_from_step(step_of(group, current)).plan(current)
-        if changes.refusal is not None or find_collisions(current, changes.new_keys):
-            return (number, number + 1) if number + 1 < len(groups) else (number - 1, number)
-        for place, (old, new) in enumerate(zip(current, changes.new_keys, strict=True)):
-            if old != new:
-                renamed_by[place].append(number)
-                current[place] = new or ""
-    for place, (key, right) in enumerate(zip(current, wanted, strict=True)):
-        if key != right and len(renamed_by[place]) > 1:
-            return renamed_by[place][0], renamed_by[place][-1]
-        if key != right:
-            return 0, len(groups) - 1
-    return None
+        step = step_of(group, current)
+        changes = operation_from_step(step).plan(current)
+        new_keys = [new or "" for new in changes.new_keys]
+        changed = [place for place, (old, new) in enumerate(zip(current, new_keys, strict=True)) if old != new]
+        if len(groups) > 1 and (changes.refusal is not None or _meet(new_keys, changed)):
+            return done, (number, number + 1) if number + 1 < len(groups) else (number - 1, number)
+        for place in changed:
+            renamed_by.setdefault(place, []).append(number)
+        current = new_keys
+        done.append((step, current))
+    for place, numbers in renamed_by.items():
+        if current[place] != wanted[place]:
+            return done, (numbers[0], numbers[-1]) if len(numbers) > 1 else (0, len(groups) - 1)
+    return done, None
+
+
+def _meet(keys: Sequence[str], changed: Sequence[int]) -> bool:
+    """Whether two keys are one, or one that changed is a branch of another."""
+    there = set(keys)
+    if len(there) < len(keys):
+        return True
+    ordered = sorted(there)
+    for place in changed:
+        above = keys[place].rpartition(".")[0]
+        while above:
+            if above in there:
+                return True
+            above = above.rpartition(".")[0]
+        below = keys[place] + "."
+        at = bisect_left(ordered, below)
+        if at < len(ordered) and ordered[at].startswith(below):
+            return True
+    return False

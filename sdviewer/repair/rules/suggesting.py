@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,17 +12,18 @@ from sdviewer.core.key_table import KeyTable
 from sdviewer.errors import RepairError, UsageError
 from sdviewer.repair.matching.found import Evidence, Found, Matching
 from sdviewer.repair.operations import Operation, operation_from_step
-from sdviewer.repair.operations.tensor_operation import Entry
+from sdviewer.repair.operations.tensor_operation import EachTensor, Entry
 from sdviewer.repair.plan import Kept, sources
-from sdviewer.repair.rules.candidates import Candidate
+from sdviewer.repair.rules.candidates import REST, TAKEN, Candidate
 from sdviewer.repair.rules.covering import covering
 from sdviewer.repair.rules.decision_list import Rules, Wishes, executed, find_rules, literal
 from sdviewer.repair.rules.dialects import Recognised, recognised
 from sdviewer.repair.rules.execution import carried_out, entries_of_table
-from sdviewer.repair.rules.steps import Step, steps_of
+from sdviewer.repair.rules.steps import Step, step_of, steps_of
 from sdviewer.repair.rules.tensor_steps import Keyed, Proposed, fuses, joined_stacks, splits, stacks
 from sdviewer.repair.rules.traps import traps_of
 from sdviewer.repair.suggestion import Caution, Suggestion
+from sdviewer.repair.wording import listed
 
 MOST_SINGLES = 200
 """Keys that are renamed one by one, at most: a longer list says nothing to a person any more."""
@@ -77,7 +79,8 @@ class _Composer:
         self._strip_wrappers(recognised(self.source))
         self._exchange_prefix()
         self._drop()
-        for ambiguous in (False, True):
+        doubtful = any(found.evidence == "ambiguous" for found in self.matching.found)
+        for ambiguous in (False, True) if doubtful else (False,):
             self._join_and_cut(ambiguous)
             self._rename(ambiguous)
             self._change_in_place(ambiguous)
@@ -97,18 +100,34 @@ class _Composer:
         changed = _changed(self.entries, after)
         if not changed:
             return False
-        weakest = evidence or min(
-            [self.evidence[place] for place, _, _ in changed if place in self.evidence],
-            key=_WEAKEST.index,
-            default="likely",
-        )
-        said = tuple(dict.fromkeys([*reasons, *_likeliest(self.reasons.get(place, ()) for place, _, _ in changed)]))
-        examples = tuple([(old, new) for _, old, new in changed[:SHOWN]])
-        self.suggestions.append(
-            Suggestion(operation.to_step(), operation.label, len(changed), weakest, examples, said[:6])
-        )
+        places = [place for place, _, _ in changed]
+        self._suggest(operation, places, [(old, new) for _, old, new in changed], reasons, evidence)
         self.entries = after
         return True
+
+    def _suggest(
+        self,
+        operation: Operation,
+        places: Sequence[int],
+        examples: Sequence[tuple[str, str]],
+        reasons: Iterable[str] = (),
+        evidence: Evidence | None = None,
+    ) -> None:
+        """Offer a step that was carried out; its evidence is the weakest of the pairs at these places of the source."""
+        kinds = {self.evidence[place] for place in places if place in self.evidence}
+        if evidence is None:
+            evidence = min(kinds, key=_WEAKEST.index, default="likely")
+        pairs = _most_given([self.reasons.get(place, ()) for place in places])
+        self.suggestions.append(
+            Suggestion(
+                operation.to_step(),
+                _said(operation),
+                len(examples),
+                evidence,
+                tuple(examples[:SHOWN]),
+                tuple(dict.fromkeys([*reasons, *pairs])),
+            )
+        )
 
     def _keys(self) -> list[str]:
         return [entry.key for entry in self.entries]
@@ -148,20 +167,17 @@ class _Composer:
         if not ours:
             return
         old, new = _unlike(_common_prefix(ours), _common_prefix(theirs))
-        if not old and not new:
+        if (not old and not new) or any(ch in old + new for ch in "*{}"):
             return
         wishes = self._wishes(ambiguous=False)
-        step = steps_of([Candidate(old + "{rest...}", new + "{rest}")], wishes)[0]
-        if any(ch in old + new for ch in "*{}"):
-            return
-        try:
-            after = operation_from_step(step).plan(wishes.keys).new_keys
-        except (RepairError, UsageError):
+        step = step_of([Candidate(old + REST, new + TAKEN)], wishes.keys)
+        after = [key or "" for key in operation_from_step(step).plan(wishes.keys).new_keys]
+        if any(not wishes.granted(place, after[place]) for place in wishes.free):
             return
         right = sum(after[place] == wish for place, wish in wishes.new.items())
         before = sum(wishes.keys[place] == wish for place, wish in wishes.new.items())
         if right > before:
-            self._offer(step)
+            self._offer_names(step, after, frozenset(wishes.new))
 
     def _drop(self) -> None:
         by_reason: dict[str, list[int]] = {}
@@ -207,11 +223,25 @@ class _Composer:
         rules = find_rules(wishes)
         kept = _with_singles(rules, wishes)
         if kept is None:
-            unsaid = [wishes.keys[place] for place in rules.unsaid]
-            self._no_pattern(unsaid, "to be renamed")
-            kept = rules.rules
-        for step in steps_of(kept, wishes):
-            self._offer(step)
+            self._no_pattern([wishes.keys[place] for place in rules.unsaid], "to be renamed")
+            kept = rules
+        meant = frozenset(wishes.new)
+        for step, new_keys in steps_of(kept, wishes.keys):
+            self._offer_names(step, new_keys, meant)
+
+    def _offer_names(self, step: Step, new_keys: Sequence[str], meant: frozenset[int]) -> None:
+        """Offer a step that was carried out and gave these keys; `meant` are the places of keys that it is for."""
+        changed = [
+            (number, entry.key, new)
+            for number, (entry, new) in enumerate(zip(self.entries, new_keys, strict=True))
+            if entry.key != new
+        ]
+        if not changed:
+            return
+        places = [self._place(self.entries[number]) for number, _, _ in changed if number in meant]
+        self._suggest(operation_from_step(step), places, [(old, new) for _, old, new in changed])
+        for number, _, new in changed:
+            self.entries[number] = self.entries[number]._replace(key=new)
 
     def _join_and_cut(self, ambiguous: bool) -> None:
         for relation, said in _GATHERED:
@@ -299,16 +329,22 @@ class _Composer:
         return suggestion
 
 
-def _with_singles(rules: Rules, wishes: Wishes) -> list[Candidate] | None:
+def _with_singles(rules: Rules, wishes: Wishes) -> Rules | None:
     """The rules with one for each key that they do not say; None where that would be a list for no person."""
-    singles = [literal(wishes.keys[place], wishes.new.get(place, wishes.keys[place])) for place in rules.unsaid]
     alone = sum(rule.is_literal for rule in rules.rules)
-    if len(singles) + alone > MOST_SINGLES:
+    if len(rules.unsaid) + alone > MOST_SINGLES:
         return None
-    if not singles:
-        return rules.rules
-    result = executed([*singles, *rules.rules], wishes)
-    return None if result.unsaid else result.rules
+    if not rules.unsaid:
+        return rules
+    singles = [literal(wishes.keys[place], wishes.new.get(place, wishes.keys[place])) for place in rules.unsaid]
+    return executed([*singles, *rules.rules], wishes)
+
+
+def _said(operation: Operation) -> str:
+    """A step for people: its label, and of what it is where the label does not say."""
+    if isinstance(operation, EachTensor) and operation.keys:
+        return f"{operation.label} of {listed(operation.keys)}"
+    return operation.label
 
 
 def _widest(said: Callable[[Sequence[Keyed]], Iterator[Proposed]], relations: Sequence[Keyed]) -> list[Proposed]:
@@ -352,13 +388,10 @@ def _changed(before: Sequence[Entry], after: Sequence[Entry]) -> list[tuple[int,
     return changed
 
 
-def _likeliest(reasons: Iterable[tuple[str, ...]]) -> list[str]:
-    """The reasons that most pairs have."""
-    counts: dict[str, int] = {}
-    for some in reasons:
-        for reason in some:
-            counts[reason] = counts.get(reason, 0) + 1
-    return sorted(counts, key=lambda reason: -counts[reason])[:3]
+def _most_given(reasons: Iterable[tuple[str, ...]]) -> list[str]:
+    """The few reasons that most pairs have."""
+    counts = Counter([reason for some in reasons for reason in some])
+    return [reason for reason, _ in counts.most_common(SHOWN)]
 
 
 def _sentence(words: str) -> str:
@@ -383,6 +416,3 @@ def _unlike(old: list[str], new: list[str]) -> tuple[str, str]:
         old.pop()
         new.pop()
     return "".join(f"{part}." for part in old), "".join(f"{part}." for part in new)
-
-
-__all__ = ["Operation", "Proposal", "propose", "suggest"]
