@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sdviewer.repair.rules.dialects import DIALECTS, Recognised, recognised
+from sdviewer.repair.rules.learning import Lesson, Variant, learn
 from sdviewer.repair.rules.suggesting import Proposal, propose, suggest
 
-__all__ = ["DIALECTS", "Proposal", "Recognised", "propose", "recognised", "suggest"]
+__all__ = ["DIALECTS", "Lesson", "Proposal", "Recognised", "Variant", "learn", "propose", "recognised", "suggest"]

@@ -115,14 +115,20 @@ def _indexes(rows: Sequence[_Row]) -> list[Index | None] | None:
 def _index(
     wanted: tuple[int, ...], columns: Sequence[tuple[int, ...]], varying: Sequence[int], used: set[int]
 ) -> Index | None:
+    # With few keys several things can be meant: numbers that stand in one order on both sides, with a shift at most.
+    following = next((slot for slot in varying if slot > max(used, default=-1)), None)
+    if following is not None:
+        text = "{}" if columns[following] == wanted else _shifted(wanted, columns[following])
+        if text:
+            return Index((following,), text)
     # (a number that no other one of the new key has taken goes first)
     slots = sorted(varying, key=lambda slot: slot in used)
     for slot in slots:
         if columns[slot] == wanted:
             return Index((slot,))
-    for said in (_shifted, _divided):
+    for said_by in (_shifted, _divided):
         for slot in slots:
-            text = said(wanted, columns[slot])
+            text = said_by(wanted, columns[slot])
             if text:
                 return Index((slot,), text)
     for first in varying:

@@ -114,16 +114,14 @@ class _Composer:
         evidence: Evidence | None = None,
     ) -> None:
         """Offer a step that was carried out; its evidence is the weakest of the pairs at these places of the source."""
-        kinds = {self.evidence[place] for place in places if place in self.evidence}
-        if evidence is None:
-            evidence = min(kinds, key=_WEAKEST.index, default="likely")
+        weakest = evidence or _weakest({self.evidence[place] for place in places if place in self.evidence})
         pairs = _most_given([self.reasons.get(place, ()) for place in places])
         self.suggestions.append(
             Suggestion(
                 operation.to_step(),
                 _said(operation),
                 len(examples),
-                evidence,
+                weakest,
                 tuple(examples[:SHOWN]),
                 tuple(dict.fromkeys([*reasons, *pairs])),
             )
@@ -386,6 +384,11 @@ def _changed(before: Sequence[Entry], after: Sequence[Entry]) -> list[tuple[int,
             seen.add(place)
     changed += [(place, key, "") for place, key in old.items() if place not in seen]
     return changed
+
+
+def _weakest(kinds: Iterable[Evidence]) -> Evidence:
+    known: tuple[Evidence, ...] = tuple(kinds) or ("likely",)
+    return min(known, key=_WEAKEST.index)
 
 
 def _most_given(reasons: Iterable[tuple[str, ...]]) -> list[str]:
