@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from sdviewer.errors import RepairError
 from sdviewer.repair.operations import Rename
 from sdviewer.repair.patterns import compile_rule, literal_rule
-from sdviewer.repair.rules.candidates import Candidate, candidates_of
+from sdviewer.repair.rules.candidates import REST, Candidate, candidates_of
 from sdviewer.repair.rules.cells import Cell, cells_of, shape_of
 
 ROUNDS = 6
@@ -136,6 +136,9 @@ class _Table:
         self.known: dict[tuple[int, int], Candidate] = {}
         for candidate in candidates:
             touched, right = self._tried(candidate)
+            if candidate.pattern == REST and touched != right:
+                # One for all keys but those of the other rules is a trick, and no rule of its own.
+                continue
             if right & wished & ~self.right_before:
                 other = self.known.get((touched, right))
                 if other is None or candidate.awkwardness < other.awkwardness:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
 from sdviewer.core import text
@@ -291,15 +292,14 @@ class _Composer:
         return all(theirs is None or ours == tuple(theirs) for ours, theirs in shapes)
 
     def _change_in_place(self, ambiguous: bool) -> None:
-        groups: dict[tuple[str, str], list[Found]] = {}
+        groups: dict[str, tuple[Step, set[int]]] = {}
         for found in self.matching.found:
             if found.relation in _IN_PLACE and (found.evidence == "ambiguous") == ambiguous:
-                groups.setdefault((found.relation, repr(sorted(found.fields.items()))), []).append(found)
-        for (relation, _), group in groups.items():
-            fields = _IN_PLACE[relation](group[0], self.target)
-            places = {found.sources[0] for found in group}
-            for step in self._for_these(places, {"op": relation, **fields}):
-                self._offer(step)
+                step = {"op": found.relation, **_IN_PLACE[found.relation](found, self.source, self.target)}
+                groups.setdefault(repr(step), (step, set()))[1].update(found.sources)
+        for step, places in groups.values():
+            for chosen in self._for_these(places, step):
+                self._offer(chosen)
 
     def _for_these(self, places: set[int], step: Step) -> Iterator[Step]:
         wanted = [entry.key for entry in self.entries if self._place(entry) in places]
@@ -362,11 +362,37 @@ _GATHERED: tuple[tuple[str, Callable[[Sequence[Keyed]], Iterator[Proposed]]], ..
     ("stack_concat", joined_stacks),
 )
 
-_IN_PLACE: Mapping[str, Callable[[Found, KeyTable], dict[str, Any]]] = {
-    "transpose": lambda found, target: {"dims": list(found.fields["dims"])} if "dims" in found.fields else {},
-    "squeeze": lambda found, target: {"dims": list(found.fields["dims"])} if "dims" in found.fields else {},
-    "reshape": lambda found, target: {"shape": list(target.shapes[found.targets[0]] or ())},
+
+def _transposed(found: Found, source: KeyTable, target: KeyTable) -> dict[str, Any]:
+    """The two dimensions that change places; a matrix has no others."""
+    if "dims" in found.fields:
+        return {"dims": list(found.fields["dims"])}
+    old, new = source.shapes[found.sources[0]], target.shapes[found.targets[0]]
+    if old is None or len(old) < 3:
+        return {}
+    pairs = sorted(combinations(range(len(old)), 2), reverse=True)
+    for first, second in pairs:
+        swapped = list(old)
+        swapped[first], swapped[second] = old[second], old[first]
+        if new is None or tuple(swapped) == tuple(new):
+            return {"dims": [first, second]}
+    return {}
+
+
+def _squeezed(found: Found, source: KeyTable, target: KeyTable) -> dict[str, Any]:
+    return {"dims": list(found.fields["dims"])} if "dims" in found.fields else {}
+
+
+def _reshaped(found: Found, source: KeyTable, target: KeyTable) -> dict[str, Any]:
+    return {"shape": list(target.shapes[found.targets[0]] or ())}
+
+
+_IN_PLACE: Mapping[str, Callable[[Found, KeyTable, KeyTable], dict[str, Any]]] = {
+    "transpose": _transposed,
+    "squeeze": _squeezed,
+    "reshape": _reshaped,
 }
+"""What a relation that leaves the key alone is called as an operation, and the fields that it gets."""
 
 
 def _changed(before: Sequence[Entry], after: Sequence[Entry]) -> list[tuple[int, str, str]]:
