@@ -21,7 +21,7 @@ from sdviewer.repair.rules.decision_list import Rules, Wishes, executed, find_ru
 from sdviewer.repair.rules.dialects import Recognised, recognised
 from sdviewer.repair.rules.execution import carried_out, entries_of_table
 from sdviewer.repair.rules.steps import Step, step_of, steps_of
-from sdviewer.repair.rules.tensor_steps import Keyed, Proposed, fuses, joined_stacks, splits, stacks
+from sdviewer.repair.rules.tensor_steps import Keyed, Proposed, fuses, joined_stacks, splits, stacks, unstacks
 from sdviewer.repair.rules.traps import traps_of
 from sdviewer.repair.suggestion import Caution, Suggestion
 from sdviewer.repair.wording import listed
@@ -360,6 +360,7 @@ _GATHERED: tuple[tuple[str, Callable[[Sequence[Keyed]], Iterator[Proposed]]], ..
     ("concat", fuses),
     ("stack", stacks),
     ("stack_concat", joined_stacks),
+    ("unstack", unstacks),
 )
 
 

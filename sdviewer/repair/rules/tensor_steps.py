@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sdviewer.repair.matching.found import Found
 from sdviewer.repair.rules.candidates import LAST
 from sdviewer.repair.rules.cells import NAMES, Cell, Component, Index, cells_of, said
 from sdviewer.repair.rules.steps import Step
@@ -77,9 +76,11 @@ def joined_stacks(relations: Sequence[Keyed]) -> Iterator[Proposed]:
     for options, group in _alike(relations, ("concat_dim", "stack_dim")):
         rows: list[tuple[str, list[str], int]] = []
         for one in group:
-            parts = _parts(one)
-            for start in range(0, len(one.sources), parts):
-                rows.append((one.sources[start], [*one.sources[start + 1 : start + parts], one.targets[0]], one.number))
+            # All that go first into a pair stand before all that go second, each in the order of its place on end.
+            places = len(one.sources) // _parts(one)
+            for place in range(places):
+                first, *others = one.sources[place::places]
+                rows.append((first, [*others, one.targets[0]], one.number))
         for cell in _cells([(first, others) for first, others, _ in rows]):
             numbers = tuple(dict.fromkeys([rows[place][2] for place in cell.places]))
             for old, parts_of in _widened(cell):
@@ -91,9 +92,16 @@ def joined_stacks(relations: Sequence[Keyed]) -> Iterator[Proposed]:
                     yield Proposed((joined, stack | _dim(options.get("stack_dim", 0))), numbers)
 
 
-def keyed(number: int, found: Found, sources: Sequence[str], targets: Sequence[str]) -> Keyed:
-    """A relation with its keys."""
-    return Keyed(number, sources, targets, found.fields)
+def unstacks(relations: Sequence[Keyed]) -> Iterator[Proposed]:
+    """Ways to say that the places along a dimension become tensors of their own."""
+    for options, group in _alike(relations, ("dim",), many=True):
+        rows = [(target, one.sources[0], one.number) for one in group for target in one.targets]
+        for cell in _cells([(target, [source]) for target, source, _ in rows]):
+            numbers = tuple(dict.fromkeys([rows[place][2] for place in cell.places]))
+            for new, (old,) in _widened(cell):
+                step = _stack(new, old)
+                if step is not None:
+                    yield Proposed(({"op": "unstack", "from": step["into"], "into": step["from"], **options},), numbers)
 
 
 def _dim(dim: int) -> Step:
@@ -108,11 +116,17 @@ def _parts(one: Keyed) -> int:
     return 2 if len(one.sources) % 2 == 0 else 1
 
 
-def _alike(relations: Sequence[Keyed], names: Sequence[str]) -> Iterator[tuple[Step, list[Keyed]]]:
-    """Relations with the same fields together; a field that has its default is left out."""
+def _alike(
+    relations: Sequence[Keyed], names: Sequence[str], *, many: bool = False
+) -> Iterator[tuple[Step, list[Keyed]]]:
+    """Relations with the same fields together; a field that has its default is left out.
+
+    With `many` they may have any number of targets.
+    """
     groups: dict[tuple[Any, ...], list[Keyed]] = {}
     for one in relations:
-        groups.setdefault((len(one.targets), *[one.fields.get(name, 0) for name in names]), []).append(one)
+        count = 0 if many else len(one.targets)
+        groups.setdefault((count, *[one.fields.get(name, 0) for name in names]), []).append(one)
     for (_, *values), group in groups.items():
         yield {name: value for name, value in zip(names, values, strict=True) if value not in (0, None, "")}, group
 
