@@ -21,8 +21,13 @@ MOST_SINGLES = 12
 """Rules for one key that stand in steps of their own, at most."""
 
 
-def steps_of(rules: Rules, keys: Sequence[str]) -> list[tuple[Step, list[str]]]:
-    """Steps that one after the other do what the rules do as a list, each with all keys as it leaves them."""
+def steps_of(rules: Rules, keys: Sequence[str], *, at_once: bool = False) -> list[tuple[Step, list[str]]]:
+    """Steps that one after the other do what the rules do as a list, each with all keys as it leaves them.
+
+    `at_once`: as one step, whatever the rules are.
+    """
+    if at_once and rules.rules:
+        return [(step_of(rules.rules, keys), rules.new_keys)]
     singles = [rule for rule in rules.rules if rule.is_literal]
     groups = [[rule] for rule in rules.rules]
     if len(singles) > MOST_SINGLES:

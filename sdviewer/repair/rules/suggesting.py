@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
@@ -19,7 +19,7 @@ from sdviewer.repair.rules.candidates import REST, TAKEN, Candidate
 from sdviewer.repair.rules.covering import covering
 from sdviewer.repair.rules.decision_list import Rules, Wishes, executed, find_rules, literal
 from sdviewer.repair.rules.dialects import Recognised, recognised
-from sdviewer.repair.rules.execution import carried_out, entries_of_table
+from sdviewer.repair.rules.execution import carried_out, entries_of_table, map_of
 from sdviewer.repair.rules.steps import Step, step_of, steps_of
 from sdviewer.repair.rules.tensor_steps import Keyed, Proposed, fuses, joined_stacks, splits, stacks, unstacks
 from sdviewer.repair.rules.traps import traps_of
@@ -52,7 +52,24 @@ def suggest(source: KeyTable, target: KeyTable, matching: Matching) -> tuple[Sug
 
 def propose(source: KeyTable, target: KeyTable, matching: Matching) -> Proposal:
     """As `suggest`, with what is to be said besides."""
-    return _Composer(source, target, matching).composed()
+    proposal = _Composer(source, target, matching).composed()
+    if _goes_through(source, proposal):
+        return proposal
+    # A branch met a leaf on the way, say: renamed all at once they may never meet.
+    at_once = _Composer(source, target, matching, at_once=True).composed()
+    if _goes_through(source, at_once):
+        return at_once
+    message = "the steps that were found do not go through one after the other"
+    return Proposal((), (*proposal.cautions, Caution(code="no_pattern", keys=(), message=message)))
+
+
+def _goes_through(source: KeyTable, proposal: Proposal) -> bool:
+    """Whether planning carries out all steps, as it would on the file."""
+    try:
+        map_of(source, [operation_from_step(suggestion.step) for suggestion in proposal.suggestions])
+    except (RepairError, UsageError):
+        return False
+    return True
 
 
 @dataclass(slots=True)
@@ -64,10 +81,12 @@ class _Composer:
     matching: Matching
     entries: list[Entry] = field(default_factory=list)
     suggestions: list[Suggestion] = field(default_factory=list)
+    changed: list[frozenset[int]] = field(default_factory=list)
     cautions: list[Caution] = field(default_factory=list)
     evidence: dict[int, Evidence] = field(default_factory=dict)
     reasons: dict[int, tuple[str, ...]] = field(default_factory=dict)
     wish: dict[int, str] = field(default_factory=dict)
+    at_once: bool = False
 
     def composed(self) -> Proposal:
         self.entries = entries_of_table(self.source)
@@ -86,8 +105,15 @@ class _Composer:
             self._rename(ambiguous)
             self._change_in_place(ambiguous)
             self._tie(ambiguous)
-        self.cautions += traps_of(self.source, self.target, self.matching)
-        return Proposal(tuple(map(self._with_cautions, self.suggestions)), tuple(self.cautions))
+        traps = traps_of(self.source, self.target, self.matching)
+        self.cautions += [trap.caution for trap in traps]
+        return Proposal(
+            tuple([
+                replace(suggestion, cautions=tuple([trap.caution for trap in traps if trap.places & places]))
+                for suggestion, places in zip(self.suggestions, self.changed, strict=True)
+            ]),
+            tuple(self.cautions),
+        )  # fmt: skip
 
     # Steps
 
@@ -116,6 +142,7 @@ class _Composer:
     ) -> None:
         """Offer a step that was carried out; its evidence is the weakest of the pairs at these places of the source."""
         weakest = evidence or _weakest({self.evidence[place] for place in places if place in self.evidence})
+        self.changed.append(frozenset(places))
         pairs = _most_given([self.reasons.get(place, ()) for place in places])
         self.suggestions.append(
             Suggestion(
@@ -197,7 +224,7 @@ class _Composer:
 
     def _no_pattern(self, keys: Sequence[str], what: str) -> None:
         message = f"{text.plural(len(keys), 'key')} {what} have no regular pattern"
-        self.cautions.append(Caution("no_pattern", tuple(keys[:10]), message))
+        self.cautions.append(Caution(code="no_pattern", keys=tuple(keys[:10]), message=message))
 
     def _wishes(self, *, ambiguous: bool) -> Wishes:
         """What is wished of the entries now; the other half of the pairs, and what has no pair, is left free."""
@@ -225,7 +252,7 @@ class _Composer:
             self._no_pattern([wishes.keys[place] for place in rules.unsaid], "to be renamed")
             kept = rules
         meant = frozenset(wishes.new)
-        for step, new_keys in steps_of(kept, wishes.keys):
+        for step, new_keys in steps_of(kept, wishes.keys, at_once=self.at_once):
             self._offer_names(step, new_keys, meant)
 
     def _offer_names(self, step: Step, new_keys: Sequence[str], meant: frozenset[int]) -> None:
@@ -283,7 +310,7 @@ class _Composer:
             if {entry.key for entry in made} == wanted and taken == used and self._shapes_fit(made):
                 return True
         self.entries = entries
-        del self.suggestions[count:]
+        del self.suggestions[count:], self.changed[count:]
         return False
 
     def _shapes_fit(self, made: Sequence[Entry]) -> bool:
@@ -322,9 +349,6 @@ class _Composer:
                 others = [self.target.keys[place] for place in found.targets if place != first]
                 if others:
                     self._offer({"op": "tie", "from": self.target.keys[first], "to": others})
-
-    def _with_cautions(self, suggestion: Suggestion) -> Suggestion:
-        return suggestion
 
 
 def _with_singles(rules: Rules, wishes: Wishes) -> Rules | None:
