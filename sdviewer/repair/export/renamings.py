@@ -95,7 +95,8 @@ def renamed_by_planning(steps: Sequence[Operation], keys: Sequence[str]) -> dict
     try:
         found = map_of(table, steps)
     except RepairError as error:
-        raise UsageError(f"the recipe does not go through on these keys: {error.message}") from None
+        remedy = "Name the checkpoint that it is for, or save a repaired copy."
+        raise UsageError(f"the recipe does not go through on such keys: {error.message}", remedy=remedy) from None
     return {key: new if isinstance(new, str) else None for key, new in found.items()}
 
 
@@ -203,13 +204,15 @@ def _flat(wanted: Mapping[str, str | None], keys: Sequence[str]) -> list[Renamin
 def probes(steps: Sequence[Operation]) -> list[str]:
     """Keys on which each rule of these steps does something, made of its patterns."""
     texts: list[str] = ["fc.weight"]
-    for step in steps:
+    for step in reversed(steps):
         match step:
             case Strip(prefix=prefix) if prefix:
                 texts = [prefix + text for text in texts]
             case Strip(components=components):
                 texts += [f"{part}.{at}.weight" for at, part in enumerate(components)]
                 texts += [f"a.{part}.{at}.weight" for at, part in enumerate(components)]
+            case Prefix(add=add):
+                texts = [text.removeprefix(add) for text in texts]
             case ReplacePrefix(old=old):
                 texts.append(f"{old}fc.weight")
             case Rename(rules=rules):

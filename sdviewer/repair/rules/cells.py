@@ -20,6 +20,9 @@ SPECIAL = re.compile(r"[*{}\0]|^re(?:\.full)?:")
 _NUMBER = re.compile(r"(?<![0-9])(?:0|[1-9][0-9]{0,8})(?![0-9])")
 MOST_DIVISOR = 16
 MOST_SPLITS = 4
+MOST_PARTS = 256
+"""Values of one number for each of which there may be a rule of its own."""
+MOST_KINDS = 5000
 
 
 class Index(NamedTuple):
@@ -56,13 +59,19 @@ def numbers_of(key: str) -> tuple[int, ...]:
 
 
 def cells_of(keys: Sequence[str], wishes: Mapping[int, str]) -> list[Cell]:
-    """The cells of all wishes, in the order of their first keys; keys that no template can say are left out."""
+    """The cells of all wishes, in the order of their first keys.
+
+    Left out are keys that no template can say, and those that are alone in their kind where there are very many kinds.
+    """
     groups: dict[tuple[str, str], list[int]] = {}
     for place, wish in wishes.items():
         if not SPECIAL.search(keys[place]) and not SPECIAL.search(wish):
             groups.setdefault((shape_of(keys[place]), shape_of(wish)), []).append(place)
     found: list[Cell] = []
+    lonely = len(groups) > MOST_KINDS
     for (old, new), places in groups.items():
+        if lonely and len(places) == 1:
+            continue
         rows = [_Row(numbers_of(keys[place]), numbers_of(wishes[place]), place) for place in places]
         found += [_cell(old, new, part, indexes) for part, indexes in _fitted(rows)]
     return sorted(found, key=lambda cell: cell.places[0])
@@ -84,14 +93,14 @@ def _fitted(rows: Sequence[_Row], depth: int = 0) -> list[tuple[Sequence[_Row], 
         parts: dict[int, list[_Row]] = {}
         for row in rows:
             parts.setdefault(row.old[slot], []).append(row)
-        if len(parts) == 1 or (depth >= MOST_SPLITS and len(parts) < len(rows)):
+        if len(parts) == 1 or len(parts) > MOST_PARTS or (depth >= MOST_SPLITS and len(parts) < len(rows)):
             continue
         found = [fit for part in parts.values() for fit in _fitted(part, depth + 1)]
         if best is None or len(found) < len(best):
             best = found
-    if best is None:
+    if best is None and len(rows) <= MOST_PARTS:
         best = [([row], [None] * len(row.new)) for row in rows]
-    return best
+    return best or []
 
 
 def _indexes(rows: Sequence[_Row]) -> list[Index | None] | None:
@@ -119,7 +128,7 @@ def _index(
     following = next((slot for slot in varying if slot > max(used, default=-1)), None)
     if following is not None:
         text = "{}" if columns[following] == wanted else _shifted(wanted, columns[following])
-        if text:
+        if text.startswith("{}"):
             return Index((following,), text)
     # (a number that no other one of the new key has taken goes first)
     slots = sorted(varying, key=lambda slot: slot in used)

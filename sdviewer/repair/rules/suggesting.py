@@ -90,8 +90,11 @@ class _Composer:
 
     def composed(self) -> Proposal:
         self.entries = entries_of_table(self.source)
-        for found in self.matching.found:
+        # (a tensor that is tied to a second key has one of its own as well, as a rule)
+        for found in sorted(self.matching.found, key=lambda one: one.relation == "tie"):
             for place in found.sources:
+                if found.relation == "tie" and place in self.evidence:
+                    continue
                 self.evidence[place] = found.evidence
                 self.reasons[place] = found.reasons
                 if found.relation in _SAME_NAME:
@@ -345,10 +348,10 @@ class _Composer:
     def _tie(self, ambiguous: bool) -> None:
         for found in self.matching.found:
             if found.relation == "tie" and (found.evidence == "ambiguous") == ambiguous:
-                first = self._first_target(found, found.sources[0])
-                others = [self.target.keys[place] for place in found.targets if place != first]
-                if others:
-                    self._offer({"op": "tie", "from": self.target.keys[first], "to": others})
+                home = next((entry.key for entry in self.entries if {*sources(entry.value)} == {*found.sources}), None)
+                others = [self.target.keys[place] for place in found.targets if self.target.keys[place] != home]
+                if home is not None and others:
+                    self._offer({"op": "tie", "from": home, "to": others}, found.reasons, found.evidence)
 
 
 def _with_singles(rules: Rules, wishes: Wishes) -> Rules | None:
@@ -424,17 +427,15 @@ def _changed(before: Sequence[Entry], after: Sequence[Entry]) -> list[tuple[int,
     """Place in the source, key before and key after of each tensor that a step changes; "" after a drop."""
     old = {place: entry.key for entry in before for place in sources(entry.value)}
     unchanged = {(id(entry.value), entry.key) for entry in before}
-    changed: list[tuple[int, str, str]] = []
-    seen: set[int] = set()
+    changed: dict[int, tuple[int, str, str]] = {}
+    left: set[int] = set()
     for entry in after:
         places = list(dict.fromkeys(sources(entry.value)))
-        fresh = (id(entry.value), entry.key) not in unchanged
-        for place in places:
-            if fresh and place not in seen:
-                changed.append((place, old[place], entry.key))
-            seen.add(place)
-    changed += [(place, key, "") for place, key in old.items() if place not in seen]
-    return changed
+        left.update(places)
+        if (id(entry.value), entry.key) not in unchanged:
+            for place in places:
+                changed.setdefault(place, (place, old[place], entry.key))
+    return [*changed.values(), *[(place, key, "") for place, key in old.items() if place not in left]]
 
 
 def _weakest(kinds: Iterable[Evidence]) -> Evidence:

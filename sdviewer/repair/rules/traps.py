@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeAlias
 
 from sdviewer.core.key_table import KeyTable
 from sdviewer.repair.matching.found import Found, Matching
-from sdviewer.repair.rules.cells import shape_of
+from sdviewer.repair.rules.cells import MARK, shape_of
 from sdviewer.repair.suggestion import Caution
 from sdviewer.repair.wording import quoted
 
@@ -168,10 +168,10 @@ TRAPS: tuple[Finder, ...] = (_rope, _square, _gate_up, _qkv, _same_name, _weight
 
 
 def _block(key: str) -> str:
-    """The block of a key, as a kind: what stands before the last of its numbered components; the module without one."""
-    kind = shape_of(key)
-    numbered = kind.rfind("\0.")
-    return kind[:numbered] if numbered >= 0 else kind.rpartition(".")[0]
+    """The block of a key, as a kind: what stands before the last component that is a number; the module without one."""
+    components = shape_of(key).split(".")
+    numbered = [at for at, component in enumerate(components) if component == MARK]
+    return ".".join(components[: numbered[-1]] if numbered else components[:-1])
 
 
 def _is_square(pairs: Pairs, found: Found) -> bool:
