@@ -13,6 +13,7 @@ from sdviewer.core.key_table import KeyTable
 from sdviewer.errors import RepairError, UsageError
 from sdviewer.repair.matching.found import Evidence, Found, Matching
 from sdviewer.repair.operations import Operation, operation_from_step
+from sdviewer.repair.operations.permute_rope import PAIRS
 from sdviewer.repair.operations.tensor_operation import EachTensor, Entry
 from sdviewer.repair.plan import Kept, sources
 from sdviewer.repair.rules.candidates import REST, TAKEN, Candidate
@@ -22,7 +23,7 @@ from sdviewer.repair.rules.dialects import Recognised, recognised
 from sdviewer.repair.rules.execution import carried_out, entries_of_table, map_of
 from sdviewer.repair.rules.steps import Step, step_of, steps_of
 from sdviewer.repair.rules.tensor_steps import Keyed, Proposed, fuses, joined_stacks, splits, stacks, unstacks
-from sdviewer.repair.rules.traps import traps_of
+from sdviewer.repair.rules.traps import interleaved_rope, traps_of
 from sdviewer.repair.suggestion import Caution, Suggestion
 from sdviewer.repair.wording import listed
 
@@ -415,10 +416,17 @@ def _reshaped(found: Found, source: KeyTable, target: KeyTable) -> dict[str, Any
     return {"shape": list(target.shapes[found.targets[0]] or ())}
 
 
+def _permuted(found: Found, source: KeyTable, target: KeyTable) -> dict[str, Any]:
+    """The heads of the tensor, and the order that its rows get: pairs in Meta's own names, else halves."""
+    meta = interleaved_rope(target.keys[found.targets[0]])
+    return {"heads": found.fields.get("n_heads", 0), **({"to": PAIRS} if meta else {})}
+
+
 _IN_PLACE: Mapping[str, Callable[[Found, KeyTable, KeyTable], dict[str, Any]]] = {
     "transpose": _transposed,
     "squeeze": _squeezed,
     "reshape": _reshaped,
+    "permute_rope": _permuted,
 }
 """What a relation that leaves the key alone is called as an operation, and the fields that it gets."""
 

@@ -49,6 +49,11 @@ _INTERLEAVED_ROPE = re.compile(r"(?:^|\.)attention\.(?:wq|wk)\.(?:weight|bias)$"
 _HALVES_ROPE = re.compile(r"(?:^|\.)self_attn\.(?:q_proj|k_proj)\.(?:weight|bias)$")
 
 
+def interleaved_rope(key: str) -> bool:
+    """Whether a key is a query's or a key's of a model whose rotary embedding turns neighbouring numbers."""
+    return bool(_INTERLEAVED_ROPE.search(key))
+
+
 def _rope(pairs: Pairs) -> Iterator[Trap]:
     """Meta's Llama turns neighbouring numbers of a head, transformers one half with the other."""
     # (a vision transformer with such names has no gate, and no rotary embedding)
@@ -60,7 +65,9 @@ def _rope(pairs: Pairs) -> Iterator[Trap]:
         old, new = pairs.keys(found)
         one_way = _INTERLEAVED_ROPE.search(old) and _HALVES_ROPE.search(new) and _block(old) in gated[0]
         other_way = _HALVES_ROPE.search(old) and _INTERLEAVED_ROPE.search(new) and _block(new) in gated[1]
-        if found.relation == "permute_rope" or (found.relation == "rename" and (one_way or other_way)):
+        # (where the heads are known the rows are permuted by a step)
+        unknown = found.relation == "permute_rope" and not found.fields.get("n_heads")
+        if unknown or (found.relation == "rename" and (one_way or other_way)):
             here.append(found)
     if here:
         message = (

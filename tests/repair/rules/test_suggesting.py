@@ -252,6 +252,29 @@ def test_that_tensors_are_transposed_and_squeezed_under_their_new_names() -> Non
     assert done["h.0.q.weight"]["to"] == "h.0.to_q.weight"
 
 
+def test_that_rotary_rows_are_permuted_where_the_heads_are_known() -> None:
+    names = [
+        (f"layers.{i}.attention.{a}.weight", f"model.layers.{i}.self_attn.{b}.weight")
+        for i in range(2)
+        for a, b in (("wq", "q_proj"), ("wk", "k_proj"))
+    ]
+    for pairs, order in ((names, {}), ([(new, old) for old, new in names], {"to": "pairs"})):
+        source = table([old for old, _ in pairs], {old: (16, 8) for old, _ in pairs})
+        target = table([new for _, new in pairs], {new: (16, 8) for _, new in pairs})
+        turned = [
+            one
+            for place, (old, new) in enumerate(pairs)
+            for one in related(source, target, "permute_rope", [([old], [new])], n_heads=(4, 2)[place % 2])
+        ]
+        found = suggest(source, target, Matching(tuple(turned)))
+        steps = [one.step for one in found if one.step["op"] == "permute_rope"]
+        assert [(step["heads"], step["keys"]) for step in steps] == [
+            (4, [f"{'' if order else 'model.'}layers.*.{'attention.wq' if order else 'self_attn.q_proj'}.weight"]),
+            (2, [f"{'' if order else 'model.'}layers.*.{'attention.wk' if order else 'self_attn.k_proj'}.weight"]),
+        ]
+        assert all({key: value for key, value in step.items() if key == "to"} == order for step in steps)
+
+
 def test_that_a_tie_is_a_step_after_the_renaming() -> None:
     source, target = table(["emb.weight"]), table(["model.emb.weight", "head.weight"])
     own = related(source, target, "rename", [(["emb.weight"], ["model.emb.weight"])])
