@@ -369,7 +369,7 @@ def _with_singles(rules: Rules, wishes: Wishes) -> Rules | None:
 def _said(operation: Operation) -> str:
     """A step for people: its label, and of what it is where the label does not say."""
     if isinstance(operation, EachTensor) and operation.keys:
-        return f"{operation.label} of {listed(operation.keys)}"
+        return f"{operation.label}: {listed(operation.keys)}"
     return operation.label
 
 

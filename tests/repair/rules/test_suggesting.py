@@ -245,7 +245,7 @@ def test_that_tensors_are_transposed_and_squeezed_under_their_new_names() -> Non
     ))  # fmt: skip
     found = suggest(source, target, matching)
     assert [one.step["op"] for one in found] == ["rename", "rename", "transpose", "squeeze"]
-    assert found[2].text == 'Transpose of "h.*.up.weight"'
+    assert found[2].text == 'Transpose: "h.*.up.weight"'
     done = carried_out(source, found)
     assert done["h.1.fc.weight"]["op"] == "transpose"
     assert done["h.1.fc.weight"]["to"] == "h.1.up.weight"
