@@ -282,7 +282,14 @@ class _Composer:
                     open_ones.difference_update(proposed.found)
             if open_ones:
                 keys = [key for one in relations if one.number in open_ones for key in one.sources]
-                self._no_pattern(keys, f"({relation})")
+                if any(self.source.shapes[place] is None for place in self._sources(open_ones)):
+                    message = f"{relation}: {text.plural(len(keys), 'key')} whose shapes are not known cannot be tried"
+                    self.cautions.append(Caution(code="shapes_unknown", keys=tuple(keys[:10]), message=message))
+                else:
+                    self._no_pattern(keys, f"({relation})")
+
+    def _sources(self, numbers: Iterable[int]) -> list[int]:
+        return [place for number in numbers for place in self.matching.found[number].sources]
 
     def _relations(self, relation: str, ambiguous: bool) -> list[Keyed]:
         current = {self._place(entry): entry.key for entry in self.entries}

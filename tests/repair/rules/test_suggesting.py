@@ -370,3 +370,12 @@ def test_that_shapes_need_not_be_known() -> None:
     target = KeyTable(("b.0.w", "b.1.w"), [None, None], ["", ""])
     found = suggest(source, target, Matching((Found((0,), (0,)), Found((1,), (1,)))))
     assert texts(found) == ['Replace prefix "a." by "b."']
+
+
+def test_that_a_cut_without_shapes_is_said_and_not_offered() -> None:
+    source = KeyTable(("a.qkv.w",), [None], [""])
+    target = table([f"a.{part}.w" for part in "qkv"])
+    matching = Matching((Found((0,), (0, 1, 2), "split", {"dim": 0}),))
+    found = propose(source, target, matching)
+    assert found.suggestions == ()
+    assert [caution.code for caution in found.cautions] == ["shapes_unknown"]
