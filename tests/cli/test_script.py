@@ -72,3 +72,36 @@ def test_that_writing_a_program_imports_no_torch(strip: Path) -> None:
     code = "import sys; from sdviewer.cli.main import run; sys.exit(run(sys.argv[1:]) or 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code, "script", str(strip)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_that_a_recipe_is_said_for_loaders(sdviewer: Command, strip: Path, tmp_path: Path) -> None:
+    done = sdviewer("script", strip, "--as", "key_mapping")
+    assert done.code == 0
+    names: dict[str, object] = {}
+    exec(done.out, names)
+    assert names["key_mapping"] == {r"^module\.": ""}
+    out = tmp_path / "hook.py"
+    assert sdviewer("script", strip, "--as", "pre_hook", "-o", out).code == 0
+    assert "def repair(" in out.read_text()
+
+
+def test_that_a_loader_is_given_the_keys_of_a_checkpoint(sdviewer: Command, tmp_path: Path) -> None:
+    import torch
+
+    recipe = tmp_path / "counted.toml"
+    recipe.write_text(
+        'format = "sdviewer-recipe/1"\n[[step]]\nop = "rename"\nrules = [["fc{i}.{p}", "{i-1}.{p}"]]\n',
+        encoding="utf-8",
+    )
+    file = tmp_path / "a.pth"
+    torch.save({"fc1.weight": torch.zeros(1), "fc2.weight": torch.zeros(1)}, file)
+    assert sdviewer("script", recipe, "--as", "revise_keys").code == 2
+    done = sdviewer("script", recipe, "--as", "revise_keys", "--for", file)
+    names: dict[str, object] = {}
+    exec(done.out, names)
+    assert names["revise_keys"] == [(r"^fc1\.([^.]+)$", r"0.\1"), (r"^fc2\.([^.]+)$", r"1.\1")]
+
+
+def test_that_a_checkpoint_is_asked_for_with_a_loader_only(sdviewer: Command, strip: Path) -> None:
+    assert sdviewer("script", strip, "--for", strip).code == 2
+    assert sdviewer("script", strip, "--as", "keras").code == 2

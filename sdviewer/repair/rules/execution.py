@@ -1,0 +1,88 @@
+"""Carries steps out on the keys of a table, as planning would on a file: what is offered has been done once before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sdviewer.core.checkpoint import Checkpoint, Identity, StateDict, TensorInfo
+from sdviewer.core.key_table import KeyTable
+from sdviewer.errors import RepairError
+from sdviewer.repair.collisions import check_new_keys
+from sdviewer.repair.operations import Operation
+from sdviewer.repair.operations.tensor_operation import Entry, TensorOperation
+from sdviewer.repair.plan import Kept
+from sdviewer.repair.planning import key_map, make_plan
+from sdviewer.repair.recipe import Recipe
+
+
+def entries_of_table(table: KeyTable) -> list[Entry]:
+    """The entries of a table before any step."""
+    same = {place: ("tie", number) for number, tie in enumerate(table.ties) for place in tie}
+    return [
+        Entry(
+            key,
+            Kept(place),
+            None if place in table.not_tensors else table.shapes[place],
+            table.dtypes[place],
+            "" if table.shapes[place] is not None else "its shape is not known",
+            same.get(place),
+        )
+        for place, key in enumerate(table.keys)
+    ]
+
+
+def carried_out(step: Operation, entries: Sequence[Entry]) -> list[Entry]:
+    """The entries that a step leaves.
+
+    Raises:
+        RepairError: the step does not go through on them.
+    """
+    if isinstance(step, TensorOperation):
+        changes = step.plan_entries(entries)
+        if changes.refusal is not None:
+            raise changes.refusal
+        results = [new for output in changes.outputs for new in output]
+        if len({entry.key for entry in results}) < len(results):
+            raise RepairError("two tensors would have one key")
+        return results
+    plan = step.plan([entry.key for entry in entries])
+    if plan.refusal is not None:
+        raise plan.refusal
+    check_new_keys([entry.key for entry in entries], plan.new_keys)
+    return [
+        entry if new == entry.key else entry._replace(key=new)
+        for entry, new in zip(entries, plan.new_keys, strict=True)
+        if new is not None
+    ]
+
+
+def map_of(table: KeyTable, steps: Iterable[Operation]) -> dict[str, str | dict[str, Any]]:
+    """Source key -> its key in the result, or what was made of it, as planning says it.
+
+    Raises:
+        RepairError: a step does not go through.
+    """
+    checkpoint = header_only(table)
+    return key_map(make_plan(Recipe(steps=tuple(steps)), checkpoint), checkpoint)
+
+
+def header_only(table: KeyTable) -> Checkpoint:
+    """A checkpoint that has these keys, shapes and dtypes, and no file: enough to make a plan on."""
+    same = {place: tie[0] for tie in table.ties for place in tie}
+    tensors: list[TensorInfo] = []
+    tensor_of: list[int] = []
+    for place, key in enumerate(table.keys):
+        shape = table.shapes[place]
+        if place in table.not_tensors or shape is None:
+            tensor_of.append(-1)
+            continue
+        tensor_of.append(len(tensors))
+        storage = str(same.get(place, place))
+        dtype = table.dtypes[place] or "float32"
+        tensors.append(
+            TensorInfo((key,), 0, key, shape, dtype, None, 0, storage, 0, None, "tensor", "torch.Tensor", None)
+        )
+    state_dict = StateDict((), "model", table.keys, tensor_of, 0, 0)
+    nowhere = Identity(0, 0, 0, 0, 0)
+    return Checkpoint("", "", 0, "little", nowhere, state_dicts=(state_dict,), tensors=tensors)
