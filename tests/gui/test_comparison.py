@@ -340,6 +340,18 @@ def test_that_one_file_in_two_containers_is_told(compared: Compared, tmp_path: P
     )
 
 
+def test_that_a_value_of_one_side_says_which_and_the_tree_begins_above_it(compared: Compared, tmp_path: Path) -> None:
+    blocks = {f"h.{i}.{name}.weight": torch.ones(2) * i for i in range(70) for name in "abc"}
+    torch.save({"model": blocks, "epoch": 3}, tmp_path / "a.pt")
+    torch.save({"model": {key: tensor + 1 for key, tensor in blocks.items()}}, tmp_path / "b.pt")
+    page = compared(tmp_path / "a.pt", tmp_path / "b.pt")
+    model = page.pairs.model
+    assert page.pairs.view.currentIndex().row() == 0
+    epoch = row_of(page, "epoch")
+    assert model.index(epoch, CHANGE).data() == "only in A"
+    assert "only in A" in model.sentence(model.node(epoch))
+
+
 class Call:
     """What a pickle asks Python to call."""
 

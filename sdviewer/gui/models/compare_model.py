@@ -161,10 +161,18 @@ class CompareModel(FlatTreeModel):
         if status.name in ("shape", "only_a", "only_b", "unreadable"):
             return status.says
         if self.is_value(node):
-            return status.says
+            return self.status_words(node)
         if found is None:
             return ""
         return f"≤ {percent(found)}" if self.bound(node) == "at most" else percent(found)
+
+    def status_words(self, node: int) -> str:
+        """How both sides differ; of a value that only one has, which."""
+        if self.is_value(node) and self.is_leaf(node):
+            gap = next((side for side in "ab" if self.is_gap(node, side)), "")
+            if gap:
+                return BY_NAME["only_b" if gap == "a" else "only_a"].says
+        return self.status(node).says
 
     def cosine_words(self, node: int) -> str:
         """The cosine with four decimals, and how far it is from 1 where these would not tell."""
@@ -182,7 +190,7 @@ class CompareModel(FlatTreeModel):
         if shapes:
             what = "value" if self.is_value(node) else "shape"
             parts.append(f"{what} {shapes[0]}" if len(set(shapes)) == 1 else f"{what}s {' and '.join(shapes)}")
-        if status := self.status(node).says:
+        if status := self.status_words(node):
             parts.append(status)
         found = self.change(node)
         if found is not None and self.status(node).name not in ("identical", "shape", "only_a", "only_b"):
@@ -219,7 +227,7 @@ class CompareModel(FlatTreeModel):
         if column in (SHAPE_A, SHAPE_B):
             return self.shape(node, "a" if column == SHAPE_A else "b")
         if column == MARK:
-            return self.status(node).says
+            return self.status_words(node)
         return self.change_words(node) if column == CHANGE else self.cosine_words(node)
 
     def _tooltip(self, node: int, column: int) -> str:

@@ -167,10 +167,10 @@ class PairsPanel(QWidget):
             self._select_first()
 
     def _select_first(self) -> None:
-        """Something is selected from the start: the first pair."""
+        """Something is selected from the start: the first pair in sight, or the top: all differences are below."""
         model = self.model
-        rows = range(min(model.rowCount(), 200))
-        row = next((row for row in rows if model.is_leaf(model.node(row))), 0)
+        nodes = [model.node(row) for row in range(min(model.rowCount(), 200))]
+        row = next((row for row, node in enumerate(nodes) if model.is_leaf(node) and not model.is_value(node)), 0)
         self.view.selectionModel().setCurrentIndex(model.index(row, 0), _ALONE)
 
     def _show_rows(self, visible: memoryview, flags: memoryview) -> None:
