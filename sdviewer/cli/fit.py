@@ -124,7 +124,9 @@ def as_text(found: FittedFile, arguments: Namespace) -> list[str]:
     if sure:
         lines += ["", f"After: {_standing(fit.after)}.", *_problems(fit.after, fit)]
     lines += ["", _verdict(fit, bool(sure))]
-    lines += [f"warning: {text.visible(warning.message)}" for warning in fit.warnings]
+    # (a target that has notes says that in its own words)
+    told = ("unknown_shapes", "approximate_target") if fit.target.notes else ()
+    lines += [f"warning: {text.visible(warning.message)}" for warning in fit.warnings if warning.code not in told]
     if sure:
         lines += ["", *_next(found, arguments)]
     return lines
