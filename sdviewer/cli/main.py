@@ -15,7 +15,7 @@ from sdviewer.core.collector import collector_off
 from sdviewer.errors import Cancelled, SDViewerError, UsageError
 
 COMMANDS = (
-    *("open", "compare", "info", "stats", "diff", "repair", "convert", "script", "scan", "demo", "register"),
+    *("open", "compare", "info", "stats", "diff", "fit", "repair", "convert", "script", "scan", "demo", "register"),
     "unregister",
 )
 """Each is the module `sdviewer.cli.NAME`, imported when it is called."""
@@ -23,7 +23,7 @@ COMMANDS = (
 WINDOW = ("open", "compare", "demo")
 """Commands that show the window."""
 
-NOT_BUILT = ("fit",)
+NOT_BUILT: tuple[str, ...] = ()
 """Commands of the contract that come later."""
 
 

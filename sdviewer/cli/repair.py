@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sdviewer.cli.output import print_receipt, progress_for
 from sdviewer.cli.stopping import stoppable_until_named
+from sdviewer.core import text
 from sdviewer.errors import UsageError
+
+if TYPE_CHECKING:
+    from sdviewer.core.checkpoint import Checkpoint
+    from sdviewer.engine.target_check import Goal
+    from sdviewer.repair.plan import Plan
+    from sdviewer.repair.recipe import Recipe
 
 NAME = "repair"
 HELP = "carry out a recipe and save a verified copy"
+
+WOULD_NOT_LOAD = 1
+"""Exit code with `--target`, or the keys that the recipe names."""
+
+STDIN = "-"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -20,20 +34,33 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--recipe", required=True, metavar="RECIPE", help="a TOML file; - reads it from stdin")
     parser.add_argument("-o", "--output", required=True, metavar="OUT")
     parser.add_argument("--container", metavar="NAME")
-    parser.add_argument("--target", metavar="T", help=argument_not_built("--target"))
+    parser.add_argument(
+        "--target", metavar="T", help="what the result has to fit, as `fit` takes it: exit 1 where it would not load"
+    )
     parser.add_argument("--state-dict", metavar="DOTTED", help="the state dict that the recipe edits")
+    parser.add_argument("--state-dict-b", metavar="DOTTED", help="the state dict of T, where that is a checkpoint")
+    parser.add_argument(
+        "--timeout", type=seconds, default=60.0, metavar="S", help="seconds to build the model in (default: 60)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="say what would be written, write nothing")
     parser.add_argument("--overwrite", action="store_true")
     parser.add_argument("--json", action="store_true")
 
 
-def argument_not_built(name: str) -> str:
-    """The help of an option that comes later."""
-    return f"{name} is not built yet"
+def seconds(word: str) -> float:
+    """A time limit, as an option has it."""
+    try:
+        number = float(word)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < math.inf:
+        raise ArgumentTypeError(f"{text.visible(word, 40)} is no number of seconds above 0")
+    return number
 
 
 def run(arguments: Namespace) -> int:
     """Plan, write, verify, report."""
+    from sdviewer.engine.in_turn import in_turn
     from sdviewer.formats import open_checkpoint
     from sdviewer.formats.converting import takes_tensors_alone
     from sdviewer.formats.other_files import OtherFiles
@@ -41,18 +68,20 @@ def run(arguments: Namespace) -> int:
     from sdviewer.repair.planning import make_plan
     from sdviewer.repair.recipe import parse_recipe
 
-    if arguments.target is not None:
-        raise UsageError("--target is not built yet", code="not_built")
+    if arguments.recipe == arguments.target == STDIN:
+        raise UsageError("only one text can come from stdin", remedy="Write the other one into a file.")
     recipe = parse_recipe(recipe_text(arguments.recipe), path=arguments.recipe)
-    inputs = [] if arguments.recipe == "-" else [arguments.recipe]
+    inputs = [] if arguments.recipe == STDIN else [arguments.recipe]
     checkpoint = open_checkpoint(arguments.file, progress=progress_for(arguments, "Reading"))
     container = choose_container(checkpoint, arguments.output, arguments.container, recipe.save_format)
     alone = takes_tensors_alone(checkpoint, container)
     others = OtherFiles(folder_of(arguments.recipe))
-    plan = make_plan(recipe, checkpoint, state_dict=arguments.state_dict, tensors_alone=alone, others=others)
-    with stoppable_until_named() as named:
+    asked = (checkpoint, recipe, arguments.state_dict, arguments.output, container, others)
+    with stoppable_until_named() as named, in_turn(*asked, dry_run=arguments.dry_run) as turn:
+        plan = make_plan(turn.recipe, turn.checkpoint, state_dict=turn.name, tensors_alone=alone, others=others)
+        goal = _goal(arguments, recipe, turn.checkpoint, plan)
         receipt = save(
-            checkpoint,
+            turn.checkpoint,
             plan,
             arguments.output,
             container=container,
@@ -60,17 +89,41 @@ def run(arguments: Namespace) -> int:
             dry_run=arguments.dry_run,
             shared=recipe.save.shared,
             max_shard_bytes=recipe.save.max_shard_bytes,
-            inputs=inputs,
+            inputs=(*inputs, *turn.inputs, *(goal.inputs if goal else ())),
             progress=progress_for(arguments, "Saving"),
             before_naming=named,
         )
+        receipt, fits = turn.whole(receipt), True
+        if goal is not None:
+            for made_of, made in (*turn.done, (turn.checkpoint, plan)):
+                receipt, fits_here = goal.checked(receipt, made_of, made)
+                fits = fits and fits_here
         print_receipt(receipt, arguments.json)
-    return 0
+    return 0 if fits else WOULD_NOT_LOAD
+
+
+def _goal(arguments: Namespace, recipe: Recipe, checkpoint: Checkpoint, plan: Plan) -> Goal | None:
+    """What the result has to fit, read before anything is written."""
+    if arguments.target is None and not recipe.target.keys:
+        return None
+    from sdviewer.engine.target_check import read_goal
+
+    return read_goal(
+        arguments.target,
+        checkpoint,
+        plan,
+        recipe.target,
+        folder=folder_of(arguments.recipe),
+        text=sys.stdin.read() if arguments.target == STDIN else None,
+        state_dict=arguments.state_dict_b,
+        timeout=arguments.timeout,
+        run=True,
+    )
 
 
 def folder_of(recipe: str) -> str:
     """The folder that the paths of a recipe are relative to: its own; "" is the current one."""
-    return "" if recipe == "-" else str(Path(recipe).parent)
+    return "" if recipe == STDIN else str(Path(recipe).parent)
 
 
 def recipe_text(source: str) -> str:
@@ -79,7 +132,7 @@ def recipe_text(source: str) -> str:
     Raises:
         UsageError: it cannot be read.
     """
-    if source == "-":
+    if source == STDIN:
         return sys.stdin.read()
     try:
         return Path(source).read_text("utf-8")

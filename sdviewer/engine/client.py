@@ -413,13 +413,15 @@ class DocumentWorker(Worker):
         split_names: bool = False,
         replaces: Mapping[str, int] | None = None,
         others: Mapping[str, Any] | None = None,
+        target: Mapping[str, Any] | None = None,
     ) -> Request:
         """Save a repaired copy, in a process of its own: the document answers meanwhile, and a cancel ends only that.
 
         `identity` is the `info` field of what is open, `others` the `edit` field of the files that tensors are taken
         from: what changed since is not saved from. `container`: ""
         for what `out`, the recipe or the file itself suggests. A file at `out` is replaced with `overwrite`; if it has
-        hard links, only with `split_names`; with `replaces`, the identity of a file, only that one.
+        hard links, only with `split_names`; with `replaces`, the identity of a file, only that one. `target`: what
+        the result has to fit (TARGET of engine.target_check); the receipt says whether it does.
         """
         params = {
             "path": self.path,
@@ -431,6 +433,7 @@ class DocumentWorker(Worker):
             "replaces": None if replaces is None else dict(replaces),
             "identity": dict(identity),
             "others": dict(others or {}),
+            "target": None if target is None else dict(target),
         }
         # Where a file without a name cannot be had, one that is ended at once leaves what it wrote so far.
         return request_alone("document", "save", params, done, failed, progressed, grace=GRACE)

@@ -30,7 +30,7 @@ are translated too.
     edit      {"recipe": text, "selected": [row], "strict": bool} -> the same as open, without "info"; not `strict`: the
               steps before one that does not go through are carried out
     save      {"path", "recipe", "out", "overwrite", "identity", "others"? of EDIT, "container"?, "split_names"?,
-              "replaces"?}
+              "replaces"?, "target"?: TARGET that the result has to fit (engine.target_check)}
               -> {"receipt": {...}, "identity": {...} or null, "place": [step] of its state dict, null where it cannot
               be told in steps, "mappable": whether torch can map its records}
               (without its lists of keys) in a process of its own, with progress in bytes; opens `path` itself and wants
@@ -103,6 +103,7 @@ from sdviewer.engine.overview import OverviewRequests
 from sdviewer.engine.planned import Planned, made_of, planned
 from sdviewer.engine.row_requests import change_rows
 from sdviewer.engine.save_preview import SavePreview, is_mappable, place_of
+from sdviewer.engine.target_check import goal_of
 from sdviewer.engine.tree_numbers import FileNumbers, TreeNumbers
 from sdviewer.engine.watch import Watch, files_of, is_young
 from sdviewer.errors import SaveError, SDViewerError, UsageError
@@ -758,6 +759,7 @@ class Document:
         alone = takes_tensors_alone(checkpoint, container)
         plan = make_plan(recipe, checkpoint, tensors_alone=alone, others=self.others)
         _refuse_changed(plan, params.get("others") or {})
+        goal = goal_of(params.get("target"), checkpoint, plan, recipe.target)
         receipt = save(
             checkpoint,
             plan,
@@ -769,9 +771,12 @@ class Document:
             container=container,
             shared=recipe.save.shared,
             max_shard_bytes=recipe.save.max_shard_bytes,
+            inputs=goal.inputs if goal else (),
             progress=progress,
             before_naming=before_naming(progress),
         )
+        if goal is not None:
+            receipt, _ = goal.checked(receipt, checkpoint, plan)
         # The lists of keys only as bytes that the window can write to a file: parsing 100,000 of them would stall it.
         whole = receipt.to_json()
         told = {name: value for name, value in whole.items() if name not in ("map", "dropped")}

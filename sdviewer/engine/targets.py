@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sdviewer.core import text as words
+from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.key_table import KeyTable, key_table_of_checkpoint
 from sdviewer.core.paths import dotted
 from sdviewer.core.progress import Progress, no_progress
@@ -64,16 +65,20 @@ def read_target(
         UsageError: its state dicts are several, its arguments none, or it may not be run (code `run_needed`).
         Cancelled: from `progress`.
     """
-    text = _text_of(name, progress)
+    text = text_of(name, progress)
     if text is not None:
         return target_of_text(text, source=source, name=name, run=run, timeout=timeout, progress=progress)
     if os.path.lexists(name):
         checkpoint = open_checkpoint(name, progress=progress)
-        index = choose_state_dict(checkpoint, state_dict)
-        label = dotted(checkpoint.state_dicts[index].path)
-        table = key_table_of_checkpoint(checkpoint, index)
-        return Target("checkpoint", f"{_base(name)} · {label}" if label else _base(name), table)
+        return target_of_checkpoint(checkpoint, choose_state_dict(checkpoint, state_dict), name)
     return _built("class", _model_at(name, arguments, folder), name, run, timeout, progress)
+
+
+def target_of_checkpoint(checkpoint: Checkpoint, index: int, name: str) -> Target:
+    """The keys of one of its state dicts."""
+    label = dotted(checkpoint.state_dicts[index].path)
+    table = key_table_of_checkpoint(checkpoint, index)
+    return Target("checkpoint", f"{_base(name)} · {label}" if label else _base(name), table, nested=bool(label))
 
 
 def target_of_text(
@@ -120,7 +125,7 @@ def kind_of_target(name: str, *, progress: Progress = no_progress) -> Kind:
     Raises:
         OpenError: there is nothing, or it cannot be read.
     """
-    text = _text_of(name, progress)
+    text = text_of(name, progress)
     if text is None:
         if os.path.lexists(name):
             return "checkpoint"
@@ -157,7 +162,7 @@ def load_strictly(
         OpenError, UsageError: as `read_target` does.
         Cancelled: from `progress`.
     """
-    text = _text_of(name, progress)
+    text = text_of(name, progress)
     config = _config_in(read_json(text, name)) if text is not None and is_json(text) else None
     if config is not None:
         what: Mapping[str, Any] = {"config": config}
@@ -209,7 +214,7 @@ def _config_in(value: Any) -> dict[str, Any] | None:
     return value.plain() if known else None
 
 
-def _text_of(name: str, progress: Progress) -> str | None:
+def text_of(name: str, progress: Progress) -> str | None:
     """The text in a file; None where there is none, where it is a checkpoint, or a folder with one.
 
     Raises:
@@ -222,7 +227,7 @@ def _text_of(name: str, progress: Progress) -> str | None:
         try:
             open_checkpoint(name, progress=progress)
         except UnknownFormat:
-            return _text_of(config, progress) if os.path.isfile(config) else None  # noqa: PTH113
+            return text_of(config, progress) if os.path.isfile(config) else None  # noqa: PTH113
         return None
     with opened(name) as file:
         start, nbytes = file.head.start, file.head.size

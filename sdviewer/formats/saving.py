@@ -435,14 +435,23 @@ def _refuse_input(out: str, checkpoint: Checkpoint, inputs: Iterable[str]) -> No
     if there is None:
         return
     shards = [shard.path for shard in checkpoint.shards.values()]
-    for path in (checkpoint.path, *shards, *inputs):
-        other = identity_at(path)
-        if other is not None and (other.device, other.inode) == (there.device, there.inode):
+    refuse_inputs(out, (checkpoint.path, *shards, *inputs))
+    if (there.device, there.inode) == (checkpoint.identity.device, checkpoint.identity.inode):
+        raise UsageError("the output is the file that was opened", path=out, remedy="Choose another name.")
+
+
+def refuse_inputs(out: str, inputs: Iterable[str]) -> None:
+    """`out` may not be one of these files, under whatever name.
+
+    Raises:
+        UsageError: it is one.
+    """
+    there = identity_at(out)
+    for other in map(identity_at, inputs) if there is not None else ():
+        if other is not None and there is not None and (other.device, other.inode) == (there.device, there.inode):
             raise UsageError(
                 "the output is an input, and inputs are never written", path=out, remedy="Choose another name."
             )
-    if (there.device, there.inode) == (checkpoint.identity.device, checkpoint.identity.inode):
-        raise UsageError("the output is the file that was opened", path=out, remedy="Choose another name.")
 
 
 def edit(checkpoint: Checkpoint, plan: Plan, cleaning: Cleaning | None = None) -> Edited:

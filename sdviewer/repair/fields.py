@@ -45,6 +45,10 @@ class FieldReader:
         self._known.append(name)
         return name in self._table
 
+    def is_list(self, name: str) -> bool:
+        """Whether the field is there and holds several values."""
+        return self.has(name) and bool(self._table[name]) and isinstance(self._table[name], list)
+
     def text(self, name: str, default: str | None = None) -> str:
         """A text; needed where there is no default."""
         if not self.has(name):

@@ -37,7 +37,7 @@ def placed(path: str, folder: str) -> str:
 
 def anchored(recipe: Recipe, folder: str) -> Recipe:
     """A recipe that lies in a folder, with paths that mean the same wherever it is carried out."""
-    return replace(recipe, steps=tuple([step.with_paths(lambda path: placed(path, folder)) for step in recipe.steps]))
+    return _with_paths(recipe, lambda path: placed(path, folder))
 
 
 def beside(recipe: Recipe, folder: str) -> Recipe:
@@ -50,4 +50,13 @@ def beside(recipe: Recipe, folder: str) -> Recipe:
     def shorter(path: str) -> str:
         return path[len(inside) :].replace(os.sep, "/") if path.startswith(inside) and path != inside else path
 
-    return replace(recipe, steps=tuple([step.with_paths(shorter) for step in recipe.steps]))
+    return _with_paths(recipe, shorter)
+
+
+def _with_paths(recipe: Recipe, moved: Callable[[str], str]) -> Recipe:
+    goal = recipe.target
+    return replace(
+        recipe,
+        steps=tuple([step.with_paths(moved) for step in recipe.steps]),
+        target=replace(goal, keys=moved(goal.keys)) if goal.keys else goal,
+    )

@@ -67,6 +67,9 @@ def make_plan(
     if planner is None:
         return _without_state_dict(recipe, checkpoint)
     planner.opener = others
+    if recipe.source.also and state_dict is None:
+        message = f"its steps are for {listed(recipe.source.also)} too: `sdviewer repair` carries them out in turn"
+        planner.warn("other_state_dicts", (), message)
     planner.check_guards()
     for number, step in enumerate(recipe.steps, 1):
         planner.carry_out(step, number)
@@ -212,7 +215,7 @@ def preview_operation(
     index = plan.state_dict if plan.state_dict is not None else choose_state_dict(checkpoint, state_dict)
     source = checkpoint.state_dicts[index]
     if not plan.extract:
-        _check_editable(source, checkpoint)
+        check_editable(source, checkpoint)
     targets = plan.targets
     if plan.state_dict is None:
         targets = tuple([Target(key, Kept(i)) for i, key in enumerate(source.keys)])
@@ -372,7 +375,7 @@ class _Planner:
             raise
         source = checkpoint.state_dicts[index]
         if active and not tensors_alone:
-            _check_editable(source, checkpoint)
+            check_editable(source, checkpoint)
         keys = list(source.keys)
         extract = any(isinstance(step, Extract) for step in active)
         paths = list(module_classes(checkpoint, source)) if extract else _metadata_paths(checkpoint, source.path)
@@ -845,7 +848,12 @@ def _chosen(recipe: Recipe, active: Sequence[Operation], checkpoint: Checkpoint,
     return choose_state_dict(checkpoint, wanted)
 
 
-def _check_editable(source: StateDict, checkpoint: Checkpoint) -> None:
+def check_editable(source: StateDict, checkpoint: Checkpoint) -> None:
+    """Refuse a state dict whose keys cannot be edited.
+
+    Raises:
+        RepairError: it is an optimizer's, or its container is only read.
+    """
     where = f"the state dict {quoted(dotted(source.path))}" if source.path else "the state dict"
     if source.read_only:
         raise RepairError(f"the keys of {where} cannot be edited: {source.read_only}", path=checkpoint.path)

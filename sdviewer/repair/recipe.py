@@ -34,13 +34,15 @@ _SIZE = re.compile(r"([0-9]{1,15})\s*([KMGT]?I?B)", re.IGNORECASE)
 class Source:
     """What the file must look like: the state dict's dotted path or "auto", patterns that must match and must not.
 
-    `tensors` is how many there should be; another number is a warning.
+    `tensors` is how many there should be; another number is a warning. `also` are further state dicts that get the same
+    steps, one after the other: an average beside the model.
     """
 
     state_dict: str = AUTO
     require: tuple[str, ...] = ()
     forbid: tuple[str, ...] = ()
     tensors: int | None = None
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,11 +210,15 @@ def _patterns(reader: FieldReader, name: str) -> tuple[str, ...]:
 
 
 def _read_source(reader: FieldReader) -> Source:
+    name, *also = reader.texts("state_dict") if reader.is_list("state_dict") else [reader.text("state_dict", AUTO)]
+    if len({name, *also}) <= len(also) or (also and AUTO in (name, *also)):
+        raise reader.error("state_dict", "`state_dict` names one state dict twice, or leaves one to be guessed")
     source = Source(
-        reader.text("state_dict", AUTO),
+        name,
         _patterns(reader, "require"),
         _patterns(reader, "forbid"),
         reader.count("tensors"),
+        tuple(also),
     )
     reader.finish()
     return source
@@ -239,7 +245,9 @@ def _read_save(reader: FieldReader) -> SaveOptions:
 
 def _source_table(source: Source) -> dict[str, Any]:
     table: dict[str, Any] = {}
-    if source.state_dict != AUTO:
+    if source.also:
+        table["state_dict"] = [source.state_dict, *source.also]
+    elif source.state_dict != AUTO:
         table["state_dict"] = source.state_dict
     if source.require:
         table["require"] = list(source.require)

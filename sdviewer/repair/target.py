@@ -17,7 +17,8 @@ class Target:
     `name` is what people call it: a file, a class. `model` is the class, "" where it is not known. `approximate`: some
     keys were guessed (a folded report); `incomplete`: the text was cut, so there are more. `unreported` are keys of the
     table that loaders do not call missing where they are (counters of a BatchNorm, which torch fills in silently).
-    `notes` are sentences for people about what is not known.
+    `notes` are sentences for people about what is not known. `nested`: the model is given a state dict from inside of
+    its file, and not what the whole file is.
     """
 
     kind: Kind
@@ -28,3 +29,4 @@ class Target:
     incomplete: bool = False
     unreported: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
+    nested: bool = False

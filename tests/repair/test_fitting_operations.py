@@ -117,7 +117,7 @@ def test_that_the_map_says_of_permuted_rows_how_many_heads_there_are() -> None:
     tensors = [info._replace(shape=(8, 3), stride=(3, 1)) for info in source.tensors]
     source = replace(source, tensors=tensors)
     plan = make_plan(Recipe(steps=(PermuteRope(heads=2, keys=("q",)),)), source)
-    assert key_map(plan, source)["q"] == {"op": "permute_rope", "to": "q", "n_heads": 2, "order": "halves"}
+    assert key_map(plan, source)["q"] == {"op": "permute_rope", "to": "q", "n_heads": 2}
 
 
 def test_that_parts_change_places_as_a_whole_or_in_each_group() -> None:

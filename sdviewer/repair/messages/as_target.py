@@ -56,11 +56,12 @@ def target_of_message(message: LoadMessage, source: KeyTable, *, name: str = "lo
     at = {key: position for position, key in enumerate(source.keys)}
     kept = [key for key in source.keys if key not in unexpected]
     foreign = [key for key in unexpected if key not in at]
-    incomplete = message.incomplete
+    incomplete, nested = message.incomplete, True
     if foreign and 2 * len(foreign) >= len(unexpected) and not message.approximate:
         # Something else was loaded than this state dict: what the model took of it, the text does not say.
         kept = [key for key in kept if key in mismatched or key in message.not_tensors or key in message.failed]
         if not _CONTAINER_NAMES.isdisjoint(foreign) and not any("." in key for key in foreign):
+            nested = False
             notes.append(
                 f"The whole checkpoint was given to load_state_dict ({listed(foreign)} are its entries, no keys of a "
                 "model): unwrap the state dict first."
@@ -104,6 +105,7 @@ def target_of_message(message: LoadMessage, source: KeyTable, *, name: str = "lo
         incomplete=incomplete,
         unreported=frozenset(unreported),
         notes=tuple(notes),
+        nested=nested,
     )
 
 

@@ -82,4 +82,4 @@ class RotaryRows(Transform):
         return array.reshape(self.heads, *inner, *array.shape[1:]).swapaxes(1, 2).reshape(array.shape)
 
     def details(self) -> dict[str, Any]:
-        return {"n_heads": self.heads, "order": self.to}
+        return {"n_heads": self.heads} | ({} if self.to == HALVES else {"order": self.to})

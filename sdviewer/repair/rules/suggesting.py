@@ -98,7 +98,8 @@ class _Composer:
                     continue
                 self.evidence[place] = found.evidence
                 self.reasons[place] = found.reasons
-                if found.relation in _SAME_NAME:
+                # (a tie may be told beside the rename that its tensor gets)
+                if found.relation in _SAME_NAME and (found.relation != "tie" or place not in self.wish):
                     self.wish[place] = self.target.keys[self._first_target(found, place)]
         self._strip_wrappers(recognised(self.source))
         self._exchange_prefix()

@@ -262,6 +262,11 @@ def _parts_tensors(step: Operation) -> bool:
 def _chosen(recipe: Recipe, active: Sequence[Operation], edits: Sequence[Operation]) -> list[str]:
     """The line that says which state dict is meant."""
     source = recipe.source
+    if source.also:
+        raise UsageError(
+            "a program repairs one state dict, and the recipe names several",
+            remedy="Name one in the recipe; the program takes another with --state-dict.",
+        )
     own = source.state_dict if source.state_dict != AUTO else None
     unwrapped = [step.path for step in active if isinstance(step, Unwrap) and step.path != AUTO]
     if not edits and own is None and not source.require and not source.forbid:

@@ -1,0 +1,244 @@
+"""`sdviewer fit FILE --target T`: the steps that make a checkpoint load into a model, as a recipe."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sdviewer.cli.output import print_json, print_line, progress_for, table
+from sdviewer.cli.repair import STDIN, WOULD_NOT_LOAD, seconds
+from sdviewer.core import text
+from sdviewer.errors import UsageError
+
+if TYPE_CHECKING:
+    from sdviewer.engine.fitting import FittedFile
+    from sdviewer.repair.fit import Fit
+    from sdviewer.repair.key_check import KeyCheck
+    from sdviewer.repair.suggestion import Suggestion
+
+NAME = "fit"
+HELP = "find the steps that make a checkpoint fit its model"
+
+SHOWN = 8
+"""Keys of a kind that are listed for people; `--json` has all."""
+
+EXAMPLES = 2
+WIDEST = 100
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """FILE, what it has to fit, where the recipe goes."""
+    parser.add_argument("file", metavar="FILE", help="a checkpoint, or a list of keys; - reads a list from stdin")
+    parser.add_argument(
+        "--target",
+        required=True,
+        metavar="T",
+        help="a checkpoint, a config.json, a list of keys, the text of a load error (- reads it from stdin), or "
+        "package.module:factory or file.py:factory, which is run in a process of its own",
+    )
+    parser.add_argument("-o", "--output", metavar="RECIPE", help="write the steps there; - is stdout, and no report")
+    parser.add_argument("--overwrite", action="store_true", help="RECIPE may be there already")
+    parser.add_argument("--accept", choices=("ambiguous",), help="take the steps that are not sure, too")
+    parser.add_argument("--strict", action="store_true", help="exit 1 unless the result would load strictly")
+    parser.add_argument(
+        "--timeout", type=seconds, default=60.0, metavar="S", help="seconds to build the model in (default: 60)"
+    )
+    parser.add_argument("--state-dict", metavar="DOTTED", help="the state dict of FILE that is repaired")
+    parser.add_argument("--state-dict-b", metavar="DOTTED", help="the state dict of T, where that is a checkpoint")
+    parser.add_argument("--json", action="store_true")
+
+
+def run(arguments: Namespace) -> int:
+    """Match, suggest, write the recipe, say what is left."""
+    from sdviewer.engine.fitting import fit_files
+
+    if arguments.file == STDIN and arguments.target == STDIN:
+        raise UsageError("only one text can come from stdin", remedy="Write the other one into a file.")
+    if arguments.output == STDIN and arguments.json:
+        raise UsageError("the recipe and the JSON document cannot both go to stdout", remedy="Name a file with -o.")
+    stdin = sys.stdin.read() if STDIN in (arguments.file, arguments.target) else ""
+    found = fit_files(
+        arguments.file,
+        arguments.target,
+        file_text=stdin if arguments.file == STDIN else None,
+        target_text=stdin if arguments.target == STDIN else None,
+        state_dict=arguments.state_dict,
+        state_dict_b=arguments.state_dict_b,
+        accept_ambiguous=arguments.accept == "ambiguous",
+        run=True,
+        timeout=arguments.timeout,
+        progress=progress_for(arguments, "Reading"),
+    )
+    if arguments.output not in (None, STDIN):
+        _write(found, arguments.output, arguments.overwrite)
+    if arguments.output == STDIN:
+        sys.stdout.write(found.fit.recipe.to_text())
+    elif arguments.json:
+        print_json(found.fit.to_json())
+    else:
+        for line in as_text(found, arguments):
+            print_line(line)
+    return WOULD_NOT_LOAD if arguments.strict and not found.fit.after.loads else 0
+
+
+def _write(found: FittedFile, out: str, overwrite: bool) -> None:
+    """The recipe as a file of its own, never in the place of an input.
+
+    Raises:
+        UsageError: it is an input.
+        SaveError: there is something already, or it cannot be written.
+    """
+    from sdviewer.formats.other_files import identity_at
+    from sdviewer.formats.saving import refuse_inputs
+    from sdviewer.formats.temporary import Replacing, temporary_file
+
+    refuse_inputs(out, found.inputs)
+    there = identity_at(out)
+    raw = found.fit.recipe.to_text().encode("utf-8")
+    # Nobody loses anything by an empty file, such as one that was made to have a name.
+    replacing = Replacing(allowed=overwrite or (there is not None and there.size == 0))
+    with temporary_file(out, nbytes=len(raw), replacing=replacing) as temporary:
+        os.write(temporary.fd, raw)
+        temporary.put_in_place()
+
+
+# For people
+
+
+def as_text(found: FittedFile, arguments: Namespace) -> list[str]:
+    """What matched, the steps, what is left, what to type next."""
+    fit = found.fit
+    model = text.visible(fit.target.name, 200)
+    lines = [f"{text.visible(found.name, 200)} for {model} ({_keys(len(fit.target.table))})", ""]
+    lines += [f"Before: {_standing(fit.before)}.", *_problems(fit.before, fit)]
+    sure = [one for one, taken in zip(fit.suggestions, fit.accepted, strict=True) if taken]
+    if sure:
+        lines += ["", "Steps:", *_steps(sure, 1)]
+    if fit.left_out:
+        lines += ["", "Not sure, and left out (--accept ambiguous takes them):", *_steps(fit.left_out, 1 + len(sure))]
+    if sure:
+        lines += ["", f"After: {_standing(fit.after)}.", *_problems(fit.after, fit)]
+    lines += ["", _verdict(fit, bool(sure))]
+    # (a target that has notes says that in its own words)
+    told = ("unknown_shapes", "approximate_target") if fit.target.notes else ()
+    lines += [f"warning: {text.visible(warning.message)}" for warning in fit.warnings if warning.code not in told]
+    if sure:
+        lines += ["", *_next(found, arguments)]
+    return lines
+
+
+def _keys(n: int) -> str:
+    return text.plural(n, "key")
+
+
+def _standing(load: KeyCheck) -> str:
+    """`99 of 152 keys match; 53 missing, 52 unexpected`."""
+    counts = load.counts()
+    wanted = counts["matched"] + counts["missing"] + counts["mismatched"]
+    said = f"{text.count(counts['matched'])} of {_keys(wanted)} match"
+    rest = [f"{text.count(counts[name])} {name}" for name in ("missing", "unexpected") if counts[name]]
+    rest += [f"{text.count(counts['mismatched'])} of another shape"] if counts["mismatched"] else []
+    return "; ".join([said, ", ".join(rest)] if rest else [said])
+
+
+def _problems(load: KeyCheck, fit: Fit) -> list[str]:
+    """The keys in the way, a few of each kind; those that differ in their numbers alone stand in one line."""
+    wanted = dict(zip(fit.target.table.keys, fit.target.table.shapes, strict=True))
+    lines = _some("missing", [(key, _shape(wanted.get(key))) for key in load.missing])
+    lines += _some("unexpected", [(key, "") for key in load.unexpected])
+    differ = [
+        (one.key, f"{text.shape(one.source_shape)} in the file, {text.shape(one.target_shape)} in the model")
+        for one in load.mismatched
+    ]
+    return lines + _some("another shape", differ)
+
+
+def _some(kind: str, found: Sequence[tuple[str, str]]) -> list[str]:
+    rows = [(_key(key), f"×{n:,}" if n > 1 else "", said) for key, n, said in folded(found)]
+    more = [(f"… and {len(rows) - SHOWN:,} more", "", "")] if len(rows) > SHOWN else []
+    lines = table([(f"{'' if at else kind:<13}", *row) for at, row in enumerate(rows[:SHOWN] + more)], right=(2,))
+    return [f"  {line}" for line in lines]
+
+
+def folded(rows: Sequence[tuple[str, str]]) -> list[tuple[str, int, str]]:
+    """Keys with what is said of them, how many there are; `blocks.{0–11}.fc.weight` stands for some from 0 to 11."""
+    alike: dict[tuple[str, str], list[list[int]]] = {}
+    for key, said in rows:
+        parts = key.replace("{", "{{").replace("}", "}}").split(".")
+        template = ".".join(["{}" if part.isdecimal() else part for part in parts])
+        alike.setdefault((template, said), []).append([int(part) for part in parts if part.isdecimal()])
+    lines = []
+    for (template, said), numbers in alike.items():
+        spans = [
+            str(min(some)) if min(some) == max(some) else f"{{{min(some)}–{max(some)}}}"
+            for some in zip(*numbers, strict=True)
+        ]
+        lines.append((template.format(*spans), len(numbers), said))
+    return lines
+
+
+def _key(key: str) -> str:
+    return text.visible(key, WIDEST)
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "" if shape is None else text.shape(shape)
+
+
+def _steps(suggestions: Sequence[Suggestion], first: int) -> list[str]:
+    rows = [
+        (f"{number}.", _keys(one.n_keys), one.evidence, text.visible(one.text, 2 * WIDEST))
+        for number, one in enumerate(suggestions, first)
+    ]
+    lines = []
+    for line, one in zip(table(rows, right=(0, 1)), suggestions, strict=True):
+        lines.append(f"  {line}")
+        for old, new in one.examples[:EXAMPLES]:
+            gone = f"       {_key(old)}"
+            lines.append(f"{gone} → {_key(new)}" if new not in ("", old) else gone)
+    return lines
+
+
+def _verdict(fit: Fit, changed: bool) -> str:
+    """In a sentence: would it load?"""
+    subject = "With these steps it" if changed else "It"
+    if fit.after.loads:
+        known = "names and shapes" if fit.target.table.shapes_known else "names (not all shapes are known)"
+        if not changed:
+            return f"Nothing to repair: it loads as it is, by its {known}."
+        return f"{subject} loads with load_state_dict(strict=True), by its {known}."
+    wanted, matched = len(fit.target.table), len(fit.after.matched)
+    if not matched:
+        return "No key of it has a place in this model: is it the right one?"
+    if fit.after.unexpected or fit.after.mismatched:
+        return f"{subject} does not load yet."
+    said = f"{subject} loads with load_state_dict(strict=False): what is missing keeps what the model begins with."
+    return (
+        f"{said} That is most of it: {_keys(len(fit.after.missing))} of {wanted:,}." if 2 * matched < wanted else said
+    )
+
+
+def _next(found: FittedFile, arguments: Namespace) -> list[str]:
+    """The command that carries it out."""
+    recipe = arguments.output
+    wanted = [] if arguments.target == STDIN else ["--target", arguments.target]
+    chosen = ["--state-dict", arguments.state_dict] if arguments.state_dict else []
+    if recipe is None:
+        again = ["sdviewer", "fit", arguments.file, "--target", arguments.target, *chosen, "-o", "recipe.toml"]
+        return ["Keep the steps:", f"  {_typed(again)}"]
+    written = f"Wrote {text.visible(recipe, 4000)}."
+    if not found.is_checkpoint:
+        return [f"{written} It is for the checkpoint that the keys are of: sdviewer repair CHECKPOINT --recipe …"]
+    path = Path(arguments.file)
+    out = str(path.with_name(f"{path.stem}.fitted{path.suffix}"))
+    command = ["sdviewer", "repair", arguments.file, "--recipe", recipe, "-o", out, *wanted]
+    return [f"{written} Next:", f"  {_typed(command)}"]
+
+
+def _typed(words: Sequence[str]) -> str:
+    return text.visible(shlex.join(words), 4000)

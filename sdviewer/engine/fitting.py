@@ -1,0 +1,182 @@
+"""Fits: a file and what it has to fit opened, and `repair.fit` asked; the same for the window and the command line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from sdviewer.core.checkpoint import Checkpoint
+from sdviewer.core.key_table import KEY_LIST, KeyTable, checkpoint_of_table, key_table_of_checkpoint
+from sdviewer.core.progress import Progress, no_progress
+from sdviewer.engine.models import TIMEOUT
+from sdviewer.engine.targets import read_target, target_of_checkpoint, target_of_text, text_of
+from sdviewer.errors import OpenError, UnknownFormat
+from sdviewer.formats import open_checkpoint
+from sdviewer.repair.fit import Fit, fit_to
+from sdviewer.repair.key_lists import is_json, read_json, table_of_json, table_of_lines
+from sdviewer.repair.matching.contents import Contents
+from sdviewer.repair.state_dicts import choose_state_dict
+from sdviewer.repair.target import Target
+
+
+@dataclass(frozen=True, slots=True)
+class FittedFile:
+    """What was found out about a file: `name` as people call it, `inputs` the paths of all that was read for it.
+
+    `is_checkpoint`: it is one that can be repaired, and no list of keys.
+    """
+
+    name: str
+    fit: Fit
+    inputs: tuple[str, ...]
+    is_checkpoint: bool
+
+
+def fit_files(
+    file: str,
+    wanted: str,
+    *,
+    file_text: str | None = None,
+    target_text: str | None = None,
+    state_dict: str | None = None,
+    state_dict_b: str | None = None,
+    accept_ambiguous: bool = False,
+    run: bool = False,
+    timeout: float = TIMEOUT,
+    progress: Progress = no_progress,
+) -> FittedFile:
+    """Find out how `file` can be made to fit `wanted`, both as the user named them; texts go before what they name.
+
+    `run`: a class or a config may be built, in a process of its own.
+
+    Raises:
+        OpenError: one of the two cannot be read.
+        UsageError: it is not clear what is meant.
+        RepairError: the keys of the file cannot be edited.
+    """
+    source = _open(file, file_text, state_dict, progress)
+    goal = read_wanted(
+        *(wanted, target_text, source.table), state_dict=state_dict_b, run=run, timeout=timeout, progress=progress
+    )
+    target = goal.target
+    fit = fit_to(
+        source.checkpoint,
+        source.state_dict,
+        source.table,
+        target,
+        to_root=not target.nested,
+        accept_ambiguous=accept_ambiguous,
+        contents=_contents(source, goal, progress),
+        name=f"{source.name} for {target.name}",
+    )
+    return FittedFile(source.name, fit, (*source.files, *files_at(wanted)), source.checkpoint.container != KEY_LIST)
+
+
+def files_at(name: str) -> Iterator[str]:
+    """The files that somebody means by a name, as inputs that no output may be: a folder's too, and a factory's."""
+    yield name
+    path = Path(name)
+    try:
+        if path.is_dir():
+            yield from map(str, path.iterdir())
+    except (OSError, ValueError):
+        return
+    script, colon, _ = name.rpartition(":")
+    if colon and script:
+        yield script
+
+
+class _Source(NamedTuple):
+    """One state dict of what is to be repaired."""
+
+    name: str
+    checkpoint: Checkpoint
+    state_dict: int
+    table: KeyTable
+    files: tuple[str, ...]
+
+
+def _open(file: str, text: str | None, state_dict: str | None, progress: Progress) -> _Source:
+    """A checkpoint, or a list of keys as one.
+
+    Raises:
+        OpenError: it is neither, or cannot be read.
+    """
+    name = os.path.basename(file.rstrip("/")) or file  # noqa: PTH119  any text
+    if text is not None:
+        return _listed("the keys", file, table_of_text(text))
+    try:
+        checkpoint = open_checkpoint(file, progress=progress)
+    except UnknownFormat:
+        found = text_of(file, progress)
+        if found is None:
+            raise
+        with suppress(OpenError):
+            return _listed(name, file, table_of_text(found, file))
+        raise
+    index = choose_state_dict(checkpoint, state_dict)
+    shards = [shard.path for shard in checkpoint.shards.values()]
+    return _Source(name, checkpoint, index, key_table_of_checkpoint(checkpoint, index), (file, *shards))
+
+
+def _listed(name: str, file: str, table: KeyTable) -> _Source:
+    return _Source(name, checkpoint_of_table(table, file), 0, table, (file,))
+
+
+def read_wanted(
+    wanted: str,
+    text: str | None,
+    source: KeyTable,
+    *,
+    state_dict: str | None = None,
+    run: bool = False,
+    timeout: float = TIMEOUT,
+    progress: Progress = no_progress,
+) -> Wanted:
+    """The target at a name, or in a text that goes before it; `run`: a class or a config may be built.
+
+    Raises:
+        OpenError, UsageError: it cannot be read, may not be built, or is none.
+    """
+    if text is not None:
+        return Wanted(target_of_text(text, source=source, run=run, timeout=timeout, progress=progress))
+    if os.path.lexists(wanted) and text_of(wanted, progress) is None:
+        checkpoint = open_checkpoint(wanted, progress=progress)
+        index = choose_state_dict(checkpoint, state_dict)
+        return Wanted(target_of_checkpoint(checkpoint, index, wanted), checkpoint, index)
+    return Wanted(
+        read_target(wanted, source=source, state_dict=state_dict, run=run, timeout=timeout, progress=progress)
+    )
+
+
+class Wanted(NamedTuple):
+    """A target, and the checkpoint that it is where it is one, with the index of the state dict that is meant."""
+
+    target: Target
+    checkpoint: Checkpoint | None = None
+    state_dict: int = 0
+
+
+def _contents(source: _Source, wanted: Wanted, progress: Progress) -> Contents | None:
+    """Who tells equal values where both sides hold some."""
+    if wanted.checkpoint is None or source.checkpoint.container == KEY_LIST:
+        return None
+    from sdviewer.engine.comparing import Tensors
+    from sdviewer.engine.content_match import contents_by_view
+
+    of_a = source.checkpoint.state_dicts[source.state_dict].tensor_of
+    of_b = wanted.checkpoint.state_dicts[wanted.state_dict].tensor_of
+    return contents_by_view(Tensors(source.checkpoint), of_a, Tensors(wanted.checkpoint), of_b, progress)
+
+
+def table_of_text(text: str, path: str = "") -> KeyTable:
+    """The keys of a list, one a line or as JSON.
+
+    Raises:
+        UsageError: it is none.
+    """
+    return table_of_json(read_json(text, path), path) if is_json(text) else table_of_lines(text, path)

@@ -1,0 +1,190 @@
+"""Whether a file that was written loads into the model it is for: by names and shapes, and by really loading it.
+
+TARGET  {"name": what the user named, a path or a factory, "text"?: a pasted one, which goes before that,
+        "state_dict"?: dotted, of a checkpoint, "run"?: whether a class may be built, "timeout"?: seconds for that}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple
+
+from sdviewer.core import text
+from sdviewer.core.checkpoint import Checkpoint
+from sdviewer.core.key_table import KeyTable, key_table_of_checkpoint
+from sdviewer.engine.fitting import files_at, read_wanted
+from sdviewer.engine.models import TIMEOUT
+from sdviewer.engine.save_preview import place_of
+from sdviewer.engine.targets import load_strictly
+from sdviewer.formats import open_checkpoint
+from sdviewer.formats.receipt import Receipt
+from sdviewer.repair.fit import table_of_plan
+from sdviewer.repair.key_check import KeyCheck, check_keys
+from sdviewer.repair.operations.operation import selection
+from sdviewer.repair.other_files import placed
+from sdviewer.repair.plan import Plan, PlanWarning
+from sdviewer.repair.recipe import Goal as StatedGoal
+from sdviewer.repair.state_dicts import choose_state_dict
+from sdviewer.repair.target import Target
+from sdviewer.repair.wording import listed
+
+NAMED = 10
+"""Keys that a warning carries."""
+
+NOT_MET = "target_not_met"
+NOT_LOADED = "target_not_loaded"
+
+
+class Loaded(NamedTuple):
+    """What a real load into the model said, in torch's own words; None where it could not be tried."""
+
+    loads: bool | None
+    words: str
+
+
+Load = Callable[[str, Sequence[str | int]], Loaded]
+"""Loads the state dict at some steps from the root of a file into the model, in a process of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What the result has to fit.
+
+    Keys that patterns of `allow_missing` name may be missing. `load` is there for a class that can be built; `inputs`
+    are the paths of what was read to know the target.
+    """
+
+    target: Target
+    allow_missing: tuple[str, ...] = ()
+    load: Load | None = None
+    inputs: tuple[str, ...] = ()
+
+    def checked(self, receipt: Receipt, checkpoint: Checkpoint, plan: Plan) -> tuple[Receipt, bool]:
+        """The receipt of a save with what the target says of the written file, and whether it fits; the file stays.
+
+        Of a dry run the plan is asked, and `verified` stays None.
+        """
+        if receipt.verified is None or receipt.output is None:
+            source = key_table_of_checkpoint(checkpoint, _edited(plan, checkpoint))
+            return _told(receipt, self, *self._look(table_of_plan(plan, checkpoint, source)), Loaded(None, ""))
+        place = place_of(checkpoint, plan, receipt.container)
+        found, allowed = self._look(_table_at(open_checkpoint(receipt.output), place))
+        loaded = Loaded(None, "")
+        # A key that may be missing is one that torch would not let pass.
+        if self.load is not None and not allowed:
+            if place is None:
+                loaded = Loaded(None, "the file holds a whole module, which would have to be run")
+            else:
+                loaded = self.load(receipt.output, place)
+        return _told(receipt, self, found, allowed, loaded)
+
+    def _look(self, made: KeyTable) -> tuple[KeyCheck, int]:
+        """What a strict load of these entries would say, without the missing keys that may be; how many these are."""
+        found = check_keys(made, self.target.table, self.target.unreported)
+        if not self.allow_missing:
+            return found, 0
+        allowed = selection(self.allow_missing)
+        missing = tuple([key for key in found.missing if not allowed(key)])
+        return replace(found, missing=missing), len(found.missing) - len(missing)
+
+
+def read_goal(
+    wanted: str | None,
+    checkpoint: Checkpoint,
+    plan: Plan,
+    stated: StatedGoal,
+    *,
+    folder: str = "",
+    text: str | None = None,
+    state_dict: str | None = None,
+    timeout: float = TIMEOUT,
+    run: bool = False,
+) -> Goal:
+    """What the result of a recipe has to fit: what is `wanted`, else the list of keys that the recipe names.
+
+    `text` goes before what `wanted` names; `folder` is that of the recipe. `run`: a class may be built.
+
+    Raises:
+        OpenError, UsageError: it cannot be read, or is none.
+    """
+    name = placed(stated.keys, folder) if wanted is None else wanted
+    source = key_table_of_checkpoint(checkpoint, _edited(plan, checkpoint))
+    target = read_wanted(name, text, source, state_dict=state_dict, run=run, timeout=timeout).target
+    built = text is None and target.kind in ("class", "config")
+    load = partial(_load, name, timeout) if built else None
+    return Goal(target, stated.allow_missing, load, tuple(files_at(name)))
+
+
+def _load(name: str, timeout: float, path: str, place: Sequence[str | int]) -> Loaded:
+    """What the class at a name says of a file."""
+    steps = [step for step in place if isinstance(step, str)]
+    if len(steps) < len(place):
+        return Loaded(None, "the state dict stands in a list")
+    said = load_strictly(name, path, state_dict=steps, timeout=timeout)
+    return Loaded(said.ok, " ".join(said.message.split()))
+
+
+def goal_of(wanted: Mapping[str, Any] | None, checkpoint: Checkpoint, plan: Plan, stated: StatedGoal) -> Goal | None:
+    """What the window wants a result to fit (TARGET), else the list that the recipe names; None where there is none.
+
+    Raises:
+        OpenError, UsageError: it cannot be read, or is none.
+    """
+    if wanted is None:
+        return read_goal(None, checkpoint, plan, stated) if stated.keys else None
+    return read_goal(
+        wanted["name"],
+        checkpoint,
+        plan,
+        stated,
+        text=wanted.get("text"),
+        state_dict=wanted.get("state_dict"),
+        timeout=wanted.get("timeout", TIMEOUT),
+        run=wanted.get("run", False),
+    )
+
+
+def _edited(plan: Plan, checkpoint: Checkpoint) -> int:
+    return choose_state_dict(checkpoint) if plan.state_dict is None else plan.state_dict
+
+
+def _table_at(written: Checkpoint, place: Sequence[str | int] | None) -> KeyTable:
+    """The state dict at some steps from the root."""
+    index = choose_state_dict(written, None if place is None else ".".join(map(str, place)))
+    return key_table_of_checkpoint(written, index)
+
+
+def _told(receipt: Receipt, goal: Goal, found: KeyCheck, allowed: int, loaded: Loaded) -> tuple[Receipt, bool]:
+    """The receipt with the answer: a check that held, or a warning."""
+    fits = found.loads if loaded.loads is None else loaded.loads
+    checks, warnings = list(receipt.checks), list(receipt.warnings)
+    name = text.visible(goal.target.name, 200)
+    what = "names and shapes" if goal.target.table.shapes_known else "names (not all shapes are known)"
+    if found.loads:
+        missing = f", {text.plural(allowed, 'key')} missing that may be" if allowed else ""
+        checks.append(f"it fits {name}: {text.plural(len(found.matched), 'key')}, {what}{missing}")
+    else:
+        keys = [*found.missing, *found.unexpected, *[one.key for one in found.mismatched]]
+        warnings.append(PlanWarning(NOT_MET, tuple(keys[:NAMED]), f"it does not fit {name}: {_problems(found)}"))
+    if loaded.loads:
+        checks.append(f"load_state_dict(strict=True) of {name} takes it: {loaded.words}")
+    elif loaded.loads is not None:
+        warnings.append(PlanWarning(NOT_MET, (), f"load_state_dict(strict=True) of {name} refuses it: {loaded.words}"))
+    elif loaded.words:
+        warnings.append(PlanWarning(NOT_LOADED, (), f"it was not loaded into {name}: {loaded.words}"))
+    # (of several state dicts all have to fit)
+    before = receipt.verified is None or receipt.verified.target is not False
+    verified = receipt.verified and replace(receipt.verified, target=fits and before)
+    return replace(receipt, verified=verified, checks=tuple(checks), warnings=tuple(warnings)), fits
+
+
+def _problems(found: KeyCheck) -> str:
+    """The keys in the way, in a line."""
+    kinds = (
+        ("missing", found.missing),
+        ("unexpected", found.unexpected),
+        ("of another shape", [one.key for one in found.mismatched]),
+    )
+    return "; ".join([f"{len(keys):,} {kind} ({listed(keys)})" for kind, keys in kinds if keys])
