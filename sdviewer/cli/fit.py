@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
@@ -127,9 +128,7 @@ def as_text(found: FittedFile, arguments: Namespace) -> list[str]:
     # (a target that has notes says that in its own words)
     told = ("unknown_shapes", "approximate_target") if fit.target.notes else ()
     lines += [f"warning: {text.visible(warning.message)}" for warning in fit.warnings if warning.code not in told]
-    if sure:
-        lines += ["", *_next(found, arguments)]
-    return lines
+    return [*lines, *_undecided(found, arguments), *_next(found, arguments, bool(sure))]
 
 
 def _keys(n: int) -> str:
@@ -150,7 +149,9 @@ def _problems(load: KeyCheck, fit: Fit) -> list[str]:
     """The keys in the way, a few of each kind; those that differ in their numbers alone stand in one line."""
     wanted = dict(zip(fit.target.table.keys, fit.target.table.shapes, strict=True))
     lines = _some("missing", [(key, _shape(wanted.get(key))) for key in load.missing])
-    lines += _some("unexpected", [(key, "") for key in load.unexpected])
+    # (a key that is missing and there at once stands for something that no parameter can be copied from)
+    odd = set(load.missing)
+    lines += _some("unexpected", [(key, "no tensor in the file" if key in odd else "") for key in load.unexpected])
     differ = [
         (one.key, f"{text.shape(one.source_shape)} in the file, {text.shape(one.target_shape)} in the model")
         for one in load.mismatched
@@ -209,8 +210,10 @@ def _verdict(fit: Fit, changed: bool) -> str:
     subject = "With these steps it" if changed else "It"
     if fit.after.loads:
         known = "names and shapes" if fit.target.table.shapes_known else "names (not all shapes are known)"
-        if not changed:
+        if not changed and fit.target.table.shapes_known:
             return f"Nothing to repair: it loads as it is, by its {known}."
+        if not changed:
+            return "Every key has its name in the model. Whether the shapes agree is not known."
         return f"{subject} loads with load_state_dict(strict=True), by its {known}."
     wanted, matched = len(fit.target.table), len(fit.after.matched)
     if not matched:
@@ -223,21 +226,52 @@ def _verdict(fit: Fit, changed: bool) -> str:
     )
 
 
-def _next(found: FittedFile, arguments: Namespace) -> list[str]:
+def _undecided(found: FittedFile, arguments: Namespace) -> list[str]:
+    """What to type where a person has to decide: take what is not sure, or give a tensor the size that is wanted."""
+    fit = found.fit
+    lines = []
+    if fit.left_out:
+        recipe = [] if arguments.output == STDIN else ["-o", arguments.output or "recipe.toml"]
+        again = [*_again(arguments), "--accept", "ambiguous", *recipe]
+        lines = ["", "If that is what you want:", f"  {_typed([*again, *_over(arguments)])}"]
+    longer = [one for one in fit.after.mismatched if one.source_shape[1:] == one.target_shape[1:] and one.target_shape]
+    if longer:
+        sizes = {one.target_shape[0] for one in longer}
+        step = ["[[step]]", 'op = "rows"', f"keys = {json.dumps([one.key for one in longer[:SHOWN]])}"]
+        step += [f"size = {sizes.pop()}"] if len(sizes) == 1 else ["size = …"]
+        lines += ["", "Or keep the rows that it has and fill up with zeros, by a step of your own in the recipe:"]
+        lines += [f"  {_key(line) if at == 2 else line}" for at, line in enumerate(step)]
+    return lines
+
+
+def _again(arguments: Namespace) -> list[str]:
+    """The command that was typed, without its output."""
+    chosen = ["--state-dict", arguments.state_dict] if arguments.state_dict else []
+    chosen += ["--state-dict-b", arguments.state_dict_b] if arguments.state_dict_b else []
+    return ["sdviewer", "fit", arguments.file, "--target", arguments.target, *chosen]
+
+
+def _over(arguments: Namespace) -> list[str]:
+    """The recipe that was just written is written anew."""
+    return ["--overwrite"] if arguments.output not in (None, STDIN) else []
+
+
+def _next(found: FittedFile, arguments: Namespace, changed: bool) -> list[str]:
     """The command that carries it out."""
     recipe = arguments.output
-    wanted = [] if arguments.target == STDIN else ["--target", arguments.target]
-    chosen = ["--state-dict", arguments.state_dict] if arguments.state_dict else []
+    if not changed:
+        return ["", f"Wrote {text.visible(recipe, 4000)}, a recipe without a step."] if recipe else []
     if recipe is None:
-        again = ["sdviewer", "fit", arguments.file, "--target", arguments.target, *chosen, "-o", "recipe.toml"]
-        return ["Keep the steps:", f"  {_typed(again)}"]
+        return ["", "Keep the steps:", f"  {_typed([*_again(arguments), '-o', 'recipe.toml'])}"]
     written = f"Wrote {text.visible(recipe, 4000)}."
     if not found.is_checkpoint:
-        return [f"{written} It is for the checkpoint that the keys are of: sdviewer repair CHECKPOINT --recipe …"]
+        return ["", f"{written} It is for the checkpoint that the keys are of: sdviewer repair CHECKPOINT --recipe …"]
     path = Path(arguments.file)
     out = str(path.with_name(f"{path.stem}.fitted{path.suffix}"))
+    wanted = [] if arguments.target == STDIN else ["--target", arguments.target]
+    wanted += ["--state-dict-b", arguments.state_dict_b] if wanted and arguments.state_dict_b else []
     command = ["sdviewer", "repair", arguments.file, "--recipe", recipe, "-o", out, *wanted]
-    return [f"{written} Next:", f"  {_typed(command)}"]
+    return ["", f"{written} Next:", f"  {_typed(command)}"]
 
 
 def _typed(words: Sequence[str]) -> str:

@@ -13,8 +13,8 @@ from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.key_table import KEY_LIST, KeyTable, checkpoint_of_table, key_table_of_checkpoint
 from sdviewer.core.progress import Progress, no_progress
 from sdviewer.engine.models import TIMEOUT
-from sdviewer.engine.targets import read_target, target_of_checkpoint, target_of_text, text_of
-from sdviewer.errors import OpenError, UnknownFormat
+from sdviewer.engine.targets import kind_of_text, read_target, target_of_checkpoint, target_of_text, text_of
+from sdviewer.errors import NoMatch, OpenError, UnknownFormat
 from sdviewer.formats import open_checkpoint
 from sdviewer.repair.fit import Fit, fit_to
 from sdviewer.repair.key_lists import is_json, read_json, table_of_json, table_of_lines
@@ -115,12 +115,29 @@ def _open(file: str, text: str | None, state_dict: str | None, progress: Progres
         found = text_of(file, progress)
         if found is None:
             raise
+        # (what is wrong with a list of keys is told where it is one, else what the file is)
+        if is_json(found) and kind_of_text(found) == "keys":
+            return _listed(name, file, table_of_text(found, file))
         with suppress(OpenError):
             return _listed(name, file, table_of_text(found, file))
         raise
-    index = choose_state_dict(checkpoint, state_dict)
+    index = _chosen(checkpoint, state_dict)
     shards = [shard.path for shard in checkpoint.shards.values()]
     return _Source(name, checkpoint, index, key_table_of_checkpoint(checkpoint, index), (file, *shards))
+
+
+def _chosen(checkpoint: Checkpoint, name: str | None) -> int:
+    """The state dict that is meant.
+
+    Raises:
+        UsageError: it is not clear which.
+        OpenError: there is none: nothing of this file can be fitted, or fitted to.
+    """
+    try:
+        return choose_state_dict(checkpoint, name)
+    except NoMatch as error:
+        remedy = "`sdviewer info` shows what it holds."
+        raise OpenError(error.message, path=error.path, remedy=remedy) from None
 
 
 def _listed(name: str, file: str, table: KeyTable) -> _Source:
@@ -146,7 +163,7 @@ def read_wanted(
         return Wanted(target_of_text(text, source=source, run=run, timeout=timeout, progress=progress))
     if os.path.lexists(wanted) and text_of(wanted, progress) is None:
         checkpoint = open_checkpoint(wanted, progress=progress)
-        index = choose_state_dict(checkpoint, state_dict)
+        index = _chosen(checkpoint, state_dict)
         return Wanted(target_of_checkpoint(checkpoint, index, wanted), checkpoint, index)
     return Wanted(
         read_target(wanted, source=source, state_dict=state_dict, run=run, timeout=timeout, progress=progress)

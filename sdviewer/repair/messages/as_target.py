@@ -88,9 +88,7 @@ def target_of_message(message: LoadMessage, source: KeyTable, *, name: str = "lo
     if message.approximate:
         notes.append("The report names keys of many layers in short; those were filled in, and some may be wrong.")
     if unreported:
-        notes.append(
-            f"{text.plural(len(unreported), 'counter')} ({COUNTER}) were added: loaders do not call them missing."
-        )
+        notes.append(f"{text.plural(len(unreported), 'key')} added ({COUNTER}): loaders do not call these missing.")
     return Target(
         "message",
         name,

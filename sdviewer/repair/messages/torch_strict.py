@@ -39,7 +39,9 @@ _HEADS = heads(
     groups="loaded state dict has a different number of parameter groups",
     matched="<All keys matched successfully>",
 )
-_CLASS = re.compile(r"\s{0,80}([^:\"]{1,400}):")
+_CLASS = re.compile(r"\s{0,80}([^:\"{}]{1,400}):")
+"""A name; a traceback can show the line of Python that makes one, with its braces."""
+
 _KEY = rf"\s{{0,80}}(.{{1,{LONGEST_KEY}}}?)"
 _NEWER = re.compile(
     rf"{_KEY}:{phrase(' copying a param with shape ')}{SHAPE}"
