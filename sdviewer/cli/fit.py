@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import sys
@@ -234,14 +233,26 @@ def _undecided(found: FittedFile, arguments: Namespace) -> list[str]:
         recipe = [] if arguments.output == STDIN else ["-o", arguments.output or "recipe.toml"]
         again = [*_again(arguments), "--accept", "ambiguous", *recipe]
         lines = ["", "If that is what you want:", f"  {_typed([*again, *_over(arguments)])}"]
-    longer = [one for one in fit.after.mismatched if one.source_shape[1:] == one.target_shape[1:] and one.target_shape]
-    if longer:
-        sizes = {one.target_shape[0] for one in longer}
-        step = ["[[step]]", 'op = "rows"', f"keys = {json.dumps([one.key for one in longer[:SHOWN]])}"]
-        step += [f"size = {sizes.pop()}"] if len(sizes) == 1 else ["size = …"]
-        lines += ["", "Or keep the rows that it has and fill up with zeros, by a step of your own in the recipe:"]
-        lines += [f"  {_key(line) if at == 2 else line}" for at, line in enumerate(step)]
-    return lines
+    return [*lines, *_other_sizes(fit)]
+
+
+def _other_sizes(fit: Fit) -> list[str]:
+    """The step of one's own that gives a head the rows that the model has, as it stands in a recipe."""
+    from sdviewer.repair.operations import operation_from_step
+    from sdviewer.repair.patterns import literal_pattern
+    from sdviewer.repair.recipe import Recipe
+
+    sizes: dict[int, list[str]] = {}
+    for one in fit.after.mismatched:
+        if one.source_shape and one.target_shape and one.source_shape[1:] == one.target_shape[1:]:
+            sizes.setdefault(one.target_shape[0], []).append(literal_pattern(one.key))
+    if not sizes or len(fit.after.mismatched) > SHOWN:
+        return []
+    steps = [operation_from_step({"op": "rows", "keys": keys, "size": size}) for size, keys in sizes.items()]
+    written = Recipe(steps=tuple(steps)).to_text()
+    step = written[written.index("[[step]]") :].rstrip().split("\n")
+    said = "Or give them the rows that the model has (new ones are zeros), by a step of your own in the recipe:"
+    return ["", said, *[f"  {text.visible(line, 4000)}".rstrip() for line in step]]
 
 
 def _again(arguments: Namespace) -> list[str]:

@@ -238,7 +238,8 @@ def _unwrapping(checkpoint: Checkpoint, state_dict: int, to_root: bool) -> Itera
     if source.is_module:
         yield _of_operation(Extract(), len(source.keys))
     elif to_root and source.path:
-        yield _of_operation(Unwrap(path=dotted(source.path)), len(source.keys))
+        found = _of_operation(Unwrap(path=dotted(source.path)), len(source.keys))
+        yield replace(found, text=f"{found.text}: the rest of the file is left out")
 
 
 def _of_operation(operation: Operation, n_keys: int) -> Suggestion:

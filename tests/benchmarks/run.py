@@ -14,9 +14,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -24,6 +25,7 @@ from sdviewer.engine.worker import NICE
 from tests.benchmarks import files
 from tests.benchmarks.matching import known_pairs
 from tests.benchmarks.matching import lines as matching_lines
+from tests.benchmarks.rules import fit_count
 from tests.benchmarks.timing import both, peak_mib, python, seconds
 
 
@@ -445,6 +447,19 @@ def matching(folder: Path) -> Iterator[Row]:
             yield Row(f"mean {what}, {mode}", f"{value:.4f}", against, lost / allowed, 1.0, (1 - aim) / allowed)
         wrong = sum(one.proved_wrong for one in scores)
         yield Row(f"proved and wrong, {mode}", str(wrong), "0", float(wrong), 0.0, 0.0)
+    yield from fitting(pairs)
+
+
+def fitting(pairs: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
+    """The same pairs as steps: whether the steps say what was matched, in how many rules, and how fast all of it is."""
+    counts = [fit_count(pair) for pair in pairs]
+    for pair, one in zip(pairs, counts, strict=True):
+        said = f"{one.kinds} kinds of keys"
+        yield Row(f"rules of {pair['name'][:32]}", f"{one.rules} rules", said, one.rules / max(one.kinds, 1), 1.0, 0.5)
+        yield Row(f"fit {pair['name'][:32]}", f"{one.seconds:.2f} s", "3 s", one.seconds / 3, 1.0, 0.3)
+    if counts:
+        unsaid = sum(one.unsaid for one in counts)
+        yield Row(f"keys of {len(counts)} pairs that no step brings home", str(unsaid), "0", float(unsaid), 0.0, 0.0)
 
 
 SECTIONS: dict[str, Callable[[Path], Iterator[Row]]] = {

@@ -146,6 +146,8 @@ def _take_best_of(
         known = name_similarity(found.source.template, found.target.template)
         known += state.learned.prefix(found.source.template, found.target.template)
         sure = found.margin >= weights.SURE and (state.complete or known >= weights.FOREIGN)
+        # What is left over after a guess is a guess: a query is no output because nothing else is free.
+        sure = sure and not excluded(found.source.template, found.target.template)
         if teaches:
             state.teach_indices(found.source, found.target)
         state.take_families(
@@ -205,6 +207,8 @@ def score_all(
     """What speaks for each pair of families."""
     order = weights.ORDER if state.source.table.ordered and state.target.table.ordered else weights.ORDER_BY_NUMBER
     last_s, last_t = max(len(some) - 1, 1), max(len(others) - 1, 1)
+    if len(some) == 1 or len(others) == 1:
+        order = 0.0  # one alone stands neither before nor behind
     sets_s = [frozenset([indices for indices, _ in family.members]) for family in some]
     sets_t = [frozenset([indices for indices, _ in family.members]) for family in others]
     ranks_s, ranks_t = (ranks([family.template for family in side]) for side in (some, others))

@@ -155,7 +155,7 @@ class _Composer:
                 _said(operation),
                 len(examples),
                 weakest,
-                tuple(examples[:SHOWN]),
+                tuple(dict.fromkeys(examples))[:SHOWN],
                 tuple(dict.fromkeys([*reasons, *pairs])),
             )
         )
