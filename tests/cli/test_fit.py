@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections import OrderedDict
@@ -519,3 +520,68 @@ def test_that_no_kind_of_path_ends_in_a_traceback(sdviewer: Command, tmp_path: P
         assert failed.code == 3
         assert failed.err.count("\n") == 1
         assert set(failed.json["error"]) == {"file", "code", "message", "remedy"}
+
+
+# What is read at midnight
+
+
+def test_that_the_step_that_resizes_a_head_is_told_as_a_recipe_has_it(
+    sdviewer: Command, tmp_path: Path, factory: str
+) -> None:
+    import torch
+
+    state = net("small_head").state_dict()
+    file, recipe = save(tmp_path / "small.pt", state), tmp_path / "r.toml"
+    said = sdviewer("fit", file, "--target", factory, "-o", recipe).out
+    step = [line.removeprefix("  ") for line in said[said.index("  [[step]]") :].partition("\n\n")[0].split("\n")]
+    recipe.write_text("\n".join([recipe.read_text("utf-8"), *step]), "utf-8")
+    out = tmp_path / "small.fitted.pt"
+    repaired = sdviewer("repair", file, "--recipe", recipe, "-o", out, "--target", factory)
+    assert repaired.code == 0
+    assert "0 renamed, 2 computed, 0 left out" in repaired.out
+    written = torch.load(out, weights_only=True)
+    assert str(net().load_state_dict(written)) == "<All keys matched successfully>"
+    assert torch.equal(written["head.weight"][:4], state["head.weight"])
+    assert not written["head.weight"][4:].any()
+
+
+def test_that_the_command_that_takes_what_is_not_sure_can_be_typed(
+    sdviewer: Command, tmp_path: Path, keys: Path
+) -> None:
+    file = save(tmp_path / "small head.pt", {"model": net("small_head").state_dict(), "model_ema": net().state_dict()})
+    recipe = tmp_path / "r.toml"
+    said = sdviewer("fit", file, "--target", keys, "--state-dict", "model", "-o", recipe).out
+    (command,) = [line for line in said.splitlines() if "--accept ambiguous -o" in line]
+    name, *words = shlex.split(command)
+    assert (name, sdviewer(*words).code) == ("sdviewer", 0)
+    assert 'keys = ["head.weight", "head.bias"]' in recipe.read_text("utf-8")
+
+
+def test_that_names_alone_are_not_said_to_load(sdviewer: Command, tmp_path: Path) -> None:
+    file = save(tmp_path / "small.pt", net("small_head").state_dict())
+    (tmp_path / "keys.txt").write_text("\n".join(net().state_dict()))
+    said = sdviewer("fit", file, "--target", tmp_path / "keys.txt").out
+    assert "Whether the shapes agree is not known." in said
+    assert "loads" not in said
+
+
+def test_that_what_is_no_tensor_is_called_that(sdviewer: Command, tmp_path: Path, keys: Path) -> None:
+    state = {**net().state_dict(), "head.bias": [0.0] * 10}
+    found = sdviewer("fit", save(tmp_path / "listed.pt", state), "--target", keys)
+    (line,) = [line for line in found.out.splitlines() if "unexpected   " in line]
+    assert line.split(maxsplit=2) == ["unexpected", "head.bias", "no tensor in the file"]
+
+
+def test_that_a_file_without_a_state_dict_cannot_be_fitted(sdviewer: Command, tmp_path: Path, keys: Path) -> None:
+    empty = save(tmp_path / "empty.pt", {"epoch": 3})
+    for words in ((empty, "--target", keys), (keys, "--target", empty)):
+        failed = sdviewer("fit", *words, "--json")
+        assert (failed.code, failed.json["error"]["file"]) == (3, str(empty))
+        assert failed.json["error"]["remedy"]
+
+
+def test_that_a_list_of_keys_that_is_none_says_why(sdviewer: Command, tmp_path: Path, keys: Path) -> None:
+    (tmp_path / "twice.json").write_text('{"fc.weight": [2], "fc.weight": [3]}')
+    (tmp_path / "config.json").write_text('{"model_type": "vit"}')
+    assert "stands in it twice" in sdviewer("fit", tmp_path / "twice.json", "--target", keys).err
+    assert "the weights that belong to it" in sdviewer("fit", tmp_path / "config.json", "--target", keys).err

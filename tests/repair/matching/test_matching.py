@@ -258,3 +258,27 @@ def test_that_hostile_tables_are_bounded() -> None:
     many = table(dict.fromkeys(numbers, (8,))), table({"z." + key: (8,) for key in numbers})
     for source, target in (same, deep, many):
         assert len(match(source, target).found) <= len(source)
+
+
+def test_that_a_tensor_alone_in_its_place_is_not_told_by_its_place_in_a_list() -> None:
+    """An encoder with a decoder that stays: the output is alone in its module, and the last of four in the target."""
+    later = ("layernorm_before", "layernorm_after", "attention.q_proj attention.k_proj attention.v_proj")
+    decoder = encoder("decoder.bert.encoder.layer", HUB, 2)
+    source = table({**encoder("encoder.encoder.layer", HUB, 2), **decoder})
+    target = table({**encoder("encoder.layers", (*later, "attention.o_proj", "mlp.fc1", "mlp.fc2"), 2), **decoder})
+    found = match(source, target)
+    wanted = {
+        "attention.attention.query": "q_proj",
+        "attention.attention.key": "k_proj",
+        "attention.attention.value": "v_proj",
+        "attention.output.dense": "o_proj",
+    }
+    for old, new in wanted.items():
+        one = of(found, source, f"encoder.encoder.layer.1.{old}.weight")
+        assert target.keys[one.targets[0]] == f"encoder.layers.1.attention.{new}.weight"
+
+
+def test_that_a_query_is_no_output_because_nothing_else_is_left() -> None:
+    source = table({"x.0.attention.query.weight": (4, 4), "x.0.fc.weight": (8, 4)})
+    target = table({"x.0.attention.o_proj.weight": (4, 4), "x.0.fc.weight": (8, 4)})
+    assert told(source, target, match(source, target)) == {"x.0.fc.weight": "x.0.fc.weight"}

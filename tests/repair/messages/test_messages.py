@@ -318,3 +318,15 @@ def test_that_a_text_longer_than_any_message_is_read_up_to_a_limit(monkeypatch: 
     message = read(TORCH)
     assert message.incomplete
     assert message.missing == ("embed.weight", "blocks.1.norm.bias")
+
+
+def test_that_the_line_of_python_that_makes_a_message_is_none() -> None:
+    said = read_message(
+        "    raise RuntimeError(f'Error(s) in loading state_dict for {model.__class__.__name__}:\\n\\t{error_msg}')\n"
+        "RuntimeError: Error(s) in loading state_dict for UNet:\n"
+        "\tsize mismatch for conv_in.weight: copying a param with shape torch.Size([32, 4, 3, 3]) from checkpoint, "
+        "the shape in current model is torch.Size([32, 3, 3, 3]).\n"
+    )
+    assert said is not None
+    assert (said.model, said.notes) == ("UNet", ())
+    assert said.mismatched == {"conv_in.weight": ((32, 4, 3, 3), (32, 3, 3, 3))}
