@@ -98,7 +98,7 @@ class Receipt:
     def lines(self) -> list[str]:
         """The same for a terminal."""
         renamed = sum(1 for source, target in self.map.items() if isinstance(target, str) and target != source)
-        computed = sum(1 for to in self.map.values() if isinstance(to, dict) and to.get("op") not in ("drop", None))
+        computed = sum(1 for to in self.map.values() if isinstance(to, Mapping) and to.get("op") not in ("drop", "tie"))
         done = f"{text.plural(self.written, 'entry', 'entries')}, {text.count(renamed)} renamed"
         done += f", {text.count(computed)} computed" if computed else ""
         done += f", {text.count(len(self.dropped))} left out; {text.size(self.size)}, {self.container}"
