@@ -13,8 +13,8 @@ from sdviewer.core import text
 from sdviewer.gui import widgets
 from sdviewer.gui.jobs import Body
 from sdviewer.gui.panels.banner import Banner
-from sdviewer.gui.panels.document_page import FailedPage, OpeningPage
 from sdviewer.gui.panels.find_panel import EVERYWHERE, FindPanel, Search
+from sdviewer.gui.panels.opened_page import OpenedPage
 from sdviewer.gui.panels.recipe_panel import RecipePanel
 from sdviewer.gui.panels.wording import changed_words, failure_words
 from sdviewer.gui.panels.workbench.fit_panel import FitPanel
@@ -28,11 +28,10 @@ LEFT: Final = 390
 """Pixels of the suggestions at first."""
 
 
-class WorkbenchPage(QWidget):
+class WorkbenchPage(OpenedPage):
     """All that is shown of one workbench."""
 
     built = Signal()
-    close_requested = Signal()
     save_requested = Signal()
     script_requested = Signal()
     undo_requested = Signal()
@@ -48,18 +47,13 @@ class WorkbenchPage(QWidget):
     cursor_moved = Signal(str)
 
     def __init__(self, session: WorkbenchSession) -> None:
-        super().__init__()
-        self.setObjectName("page")
+        super().__init__(session)
         self.session = session
         self.banner = Banner()
-        self._opening = OpeningPage(session.name)
-        self._opening.cancel.clicked.connect(session.cancel_opening)
         self._body = QWidget()
         self._body_column = QVBoxLayout(self._body)
         self._body_column.setContentsMargins(0, 0, 0, 0)
         self._body_column.setSpacing(0)
-        self._stack = QStackedWidget()
-        self._stack.addWidget(self._opening)
         self._stack.addWidget(self._body)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
@@ -181,20 +175,10 @@ class WorkbenchPage(QWidget):
         self.splitter.setStretchFactor(0, 0)
         self.splitter.setStretchFactor(1, 1)
 
-    @cached_property
-    def failed(self) -> FailedPage:
-        """Why the file or the target could not be opened."""
-        made = FailedPage()
-        self._stack.addWidget(made)
-        made.again.clicked.connect(self._open_again)
-        made.close_tab.clicked.connect(self.close_requested)
-        return made
-
     def _connect(self) -> None:
         session = self.session
         session.opened.connect(self._show)
         session.open_failed.connect(self._show_failure)
-        session.opening_progressed.connect(self._opening.show_progress)
         session.counts_changed.connect(self._show_counts)
         session.edited.connect(self._show_recipe)
         session.job_changed.connect(lambda words, fraction: self._show_foot())
@@ -214,11 +198,6 @@ class WorkbenchPage(QWidget):
         self._tell_state()
         self.suggestions.list.setFocus()
 
-    def _open_again(self) -> None:
-        self._opening.begin()
-        self._stack.setCurrentWidget(self._opening)
-        self.session.open()
-
     def reload(self) -> None:
         """Read the file again, with the recipe; what it has to fit too."""
         self.banner.hide()
@@ -226,12 +205,10 @@ class WorkbenchPage(QWidget):
         self.session.open()
 
     def _show_failure(self) -> None:
-        self._opening.end()
         failure = self.session.failure
         path = str(failure.get("path") or "")
         name = text.visible(path.rpartition("/")[2], 120) if path else self.session.name
-        self.failed.show_failure(name, path or self.session.path, failure)
-        self._stack.setCurrentWidget(self.failed)
+        self.tell_failure(name, path or self.session.path, failure)
 
     def _show_counts(self) -> None:
         session = self.session
