@@ -438,7 +438,7 @@ ACTIONS: Final = (
     ),
     Action(
         "repair",
-        "Repair to f&it…",
+        "&Repair to fit…",
         "&Repair",
         "workbenches.ask",
         ("Ctrl+Shift+R",),
