@@ -179,7 +179,7 @@ def _fence(name: str, service: Service) -> tuple[Collection[str], list[str]]:
     """
     import tempfile
 
-    if name in ("document", "comparison"):
+    if name in ("document", "comparison", "workbench"):
         from sdviewer.engine.statistics_store import folder
 
         # An HDF5 file is read by a process of its own, from a temporary copy where it is packed. What was measured is
@@ -187,6 +187,8 @@ def _fence(name: str, service: Service) -> tuple[Collection[str], list[str]]:
         kept = str(folder())
         _make(kept)
         return ("open",), [tempfile.gettempdir(), kept]
+    if name == "building":
+        return (), []
     import platformdirs
 
     # Numbers keep compiled loops in the user's cache, and an inflated storage in a temporary file.
@@ -212,6 +214,20 @@ def _service(name: str) -> Service:
 
         gc.disable()
         return Comparison()
+    if name == "workbench":
+        from sdviewer.engine.workbench import Workbench
+
+        gc.disable()
+        return Workbench()
+    if name == "building":
+        from sdviewer.engine.building import Building
+
+        return Building()
+    if name == "proposals":
+        from sdviewer.engine.proposing import Proposals
+
+        gc.disable()
+        return Proposals()
     if name == "survey":
         from sdviewer.engine.survey import Survey
 

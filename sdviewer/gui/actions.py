@@ -48,6 +48,8 @@ class State:
     series: bool = False
     paired_tensor: bool = False
     takeable: bool = False
+    workbench: bool = False
+    droppable_key: bool = False
 
 
 Condition = Callable[[State], str]
@@ -70,13 +72,28 @@ def with_tree(state: State) -> str:
 
 
 def with_files(state: State) -> str:
-    """A file is open, or two are compared, or a series of them."""
-    return "" if state.comparison or state.series else with_document(state)
+    """A file is open, or two are compared, or one is repaired, or a series of them."""
+    return "" if state.comparison or state.series or state.workbench else with_document(state)
 
 
 def with_rows(state: State) -> str:
     """A tree is on the screen, of a file or of two."""
-    return "" if state.comparison else with_tree(state)
+    return "" if state.comparison or state.workbench else with_tree(state)
+
+
+def with_repair(state: State) -> str:
+    """The recipe of a file can be changed, in its own tab or where it is repaired."""
+    return "" if state.workbench else with_document(state)
+
+
+def with_workbench(state: State) -> str:
+    """A file is repaired to fit something."""
+    return "" if state.workbench else "Repair a file to fit something first (Ctrl+Shift+R)."
+
+
+def with_steps_to_go(state: State) -> str:
+    """Rows are shown among which the next one that matters can be looked for."""
+    return "" if state.workbench else with_comparison(state)
 
 
 def with_comparison(state: State) -> str:
@@ -90,8 +107,8 @@ def with_pair(state: State) -> str:
 
 
 def with_tensor(state: State) -> str:
-    """A tensor of a comparison is selected, on one side or both."""
-    return with_comparison(state) or ("" if state.paired_tensor else "Select a tensor first.")
+    """A tensor of a comparison, or a key of a workbench, is selected that can be paired."""
+    return with_steps_to_go(state) or ("" if state.paired_tensor else "Select a tensor first.")
 
 
 def with_takeable(state: State) -> str:
@@ -116,6 +133,8 @@ def with_editable(state: State) -> str:
 
 def with_droppable(state: State) -> str:
     """What is selected can be left out of a saved copy."""
+    if state.workbench:
+        return "" if state.droppable_key else "Select a key of the file first."
     return with_selection(state) or state.not_droppable
 
 
@@ -126,14 +145,14 @@ def with_steps(state: State) -> str:
 
 def with_writable(state: State) -> str:
     """A copy can be written, of a file that is not edited too."""
-    if state.document and state.fails:
+    if (state.document or state.workbench) and state.fails:
         return "A step of the recipe does not go through: change it or switch it off first."
-    return with_document(state)
+    return with_repair(state)
 
 
 def with_recipe(state: State) -> str:
     """There is a recipe."""
-    return with_document(state) or ("" if state.recipe else "There is no recipe yet: nothing was changed.")
+    return with_repair(state) or ("" if state.recipe else "There is no recipe yet: nothing was changed.")
 
 
 def with_pickle(state: State) -> str:
@@ -338,7 +357,7 @@ ACTIONS: Final = (
         "drop",
         "&Drop",
         "&Edit",
-        "editing.drop",
+        "drop",
         (Key.Delete,),
         "trash",
         with_droppable,
@@ -361,9 +380,30 @@ ACTIONS: Final = (
         "editing.find_replace",
         ("Ctrl+H",),
         "replace",
-        with_document,
+        with_repair,
         "In keys, with a preview of what changes",
         separator=True,
+    ),
+    Action(
+        "accept",
+        "&Accept suggestion",
+        "&Edit",
+        "workbenches.accept",
+        (),
+        "check",
+        with_workbench,
+        "Put the suggestion that is previewed into the recipe",
+        separator=True,
+    ),
+    Action(
+        "accept_safe",
+        "Accept all &safe suggestions",
+        "&Edit",
+        "workbenches.accept_safe",
+        ("Ctrl+Return",),
+        "check",
+        with_workbench,
+        "Those that are proved or likely and have no caution",
     ),
     Action(
         "select_leaf",
@@ -396,6 +436,15 @@ ACTIONS: Final = (
         with_selection,
         "The same place in every block: blocks.*.attn.qkv",
     ),
+    Action(
+        "repair",
+        "&Repair to fit…",
+        "&Repair",
+        "workbenches.ask",
+        ("Ctrl+Shift+R",),
+        "repair",
+        tip="Make a file fit a model, another checkpoint or the keys of an error: steps are proposed, you accept them",
+    ),
     *(
         Action(
             f"step_{form.op}",
@@ -404,7 +453,7 @@ ACTIONS: Final = (
             f"editing.forms.{form.op}",
             (),
             form.icon,
-            with_document,
+            with_repair,
             form.tip,
             submenu=SUBMENUS[form.group],
         )
@@ -417,7 +466,7 @@ ACTIONS: Final = (
         "editing.open_recipe",
         (),
         "open",
-        with_document,
+        with_repair,
         "Carry out on this file what was saved as a recipe",
         separator=True,
     ),
@@ -448,7 +497,7 @@ ACTIONS: Final = (
         "editing.edit_recipe",
         (),
         "text",
-        with_document,
+        with_repair,
         "Steps, notes, what the file must look like and what is expected of each step",
     ),
     Action(
@@ -471,22 +520,22 @@ ACTIONS: Final = (
     ),
     Action(
         "next_difference",
-        "&Next difference",
+        "&Next difference or problem",
         "&Compare",
-        "comparisons.next_difference",
+        "next_difference",
         ("Alt+Down", "F7"),
         "next",
-        with_comparison,
+        with_steps_to_go,
         separator=True,
     ),
     Action(
         "previous_difference",
-        "&Previous difference",
+        "&Previous difference or problem",
         "&Compare",
-        "comparisons.previous_difference",
+        "previous_difference",
         ("Alt+Up", "Shift+F7"),
         "prev",
-        with_comparison,
+        with_steps_to_go,
     ),
     Action(
         "hide_alike",
@@ -503,7 +552,7 @@ ACTIONS: Final = (
         "pair_by_hand",
         "Pair with another &key…",
         "&Compare",
-        "comparisons.pair_by_hand",
+        "pair_by_hand",
         ("Ctrl+L",),
         "link",
         with_tensor,
@@ -665,6 +714,16 @@ ACTIONS: Final = (
         "warn",
         with_document,
         "What is odd or damaged in the file, with places and consequences",
+    ),
+    Action(
+        "strict",
+        "What a strict load sa&ys",
+        "&View",
+        "workbenches.show_strict",
+        (),
+        "script",
+        with_workbench,
+        "The text of the RuntimeError for the file as the recipe makes it",
     ),
     Action("next_tab", "&Next tab", "&View", "next_tab", ("Ctrl+Tab",), "next", with_tabs, separator=True),
     Action("previous_tab", "&Previous tab", "&View", "previous_tab", ("Ctrl+Shift+Tab",), "prev", with_tabs),

@@ -36,7 +36,8 @@ RECIPE_FILTER: Final = "Recipes (*.toml *.json);;All files (*)"
 class Editing:
     """Works on the document in front; `current` gives its page, or None.
 
-    `followed` gives the session of the document that a comparison in front shows the recipe of: undo is about that.
+    `followed` gives the session of the document that a comparison or a workbench in front shows the recipe of: undo is
+    about that, and what is done to the recipe as a whole.
     """
 
     def __init__(
@@ -45,12 +46,15 @@ class Editing:
         self._window = window
         self._page = current
         self._followed = followed
+        self.find_elsewhere: Callable[[], None] = lambda: None
+        """Find and replace where no document is in front."""
         self.forms = SimpleNamespace(**{form.op: partial(self.add_step, form) for form in FORMS})
         """For each operation a command that opens its form."""
 
     def _current(self) -> Session | None:
         page = self._page()
-        return page.session if page is not None and page.session.state == "open" else None
+        session = page.session if page is not None else self._followed()
+        return session if session is not None and session.state == "open" else None
 
     def undo(self) -> None:
         """One step back in the history."""
@@ -185,6 +189,7 @@ class Editing:
         page = self._page()
         session = self._current()
         if page is None or session is None:
+            self.find_elsewhere()
             return
         scope = SELECTED if len(session.selection) > 1 else EVERYWHERE
         if scope == EVERYWHERE and session.facts.get("prefix") and len(session.selection) == 1:
@@ -198,6 +203,9 @@ class Editing:
             return
         if form.op == "replace":
             self.find_replace()
+            return
+        if self._page() is None:
+            self._ask(session, form, {}, -1)  # what is selected in a tab behind is nothing to go by
             return
         if form.selected != "keys" or not session.selection or session.editable:
             self._ask(session, form, _suggested(form, session), -1)
@@ -214,10 +222,10 @@ class Editing:
         """Change a step of the recipe, in the form that made it."""
         page = self._page()
         session = self._current()
-        if page is None or session is None or not 0 <= at < len(session.recipe.steps):
+        if session is None or not 0 <= at < len(session.recipe.steps):
             return
         step = session.recipe.steps[at]
-        if page.edit_in_find(at, step):
+        if page is not None and page.edit_in_find(at, step):
             return
         form = form_of(step.op)
         if form is None:
@@ -255,9 +263,10 @@ class Editing:
     def take_recipe(self, path: str) -> None:
         """Put the recipe of a file in the place of the one there is; undo brings that back."""
         page = self._page()
-        if page is None:
+        session = page.session if page is not None else self._followed()
+        if session is None:
             return
-        session, label = page.session, f"Open {text.visible(Path(path).name, 60)}"
+        label = f"Open {text.visible(Path(path).name, 60)}"
         if session.state == "open":
             session.read_recipe(path, label)
         elif session.state == "opening":

@@ -53,6 +53,7 @@ from sdviewer.gui.panels.series.page import SeriesPage
 from sdviewer.gui.panels.start_page import StartPage
 from sdviewer.gui.panels.status_bar import StatusBar, document_words
 from sdviewer.gui.panels.tabs import DocumentTabs
+from sdviewer.gui.panels.workbench.page import WorkbenchPage
 from sdviewer.gui.plain import plain_tip
 from sdviewer.gui.plots.library import library
 from sdviewer.gui.recovery import Recovery
@@ -63,6 +64,8 @@ from sdviewer.gui.settings import Settings
 from sdviewer.gui.smallest_size import SmallestSize
 from sdviewer.gui.turns import shared_turns
 from sdviewer.gui.widgets import Field
+from sdviewer.gui.workbench import WorkbenchSession
+from sdviewer.gui.workbenches import Workbenches
 
 TREE_MENU = (
     *("copy", "copy_value", "copy_row", "copy_python", "copy_snippet", "export", ""),
@@ -75,6 +78,10 @@ COMPARE_MENU = (
     *("next_difference", "previous_difference", "hide_alike", "", "expand", "collapse"),
 )
 """Those of the aligned trees of a comparison, behind copying."""
+WORKBENCH_MENU = ("pair_by_hand", "drop", "", "next_difference", "previous_difference", "", "expand", "collapse")
+"""Those of the table of a workbench."""
+_TOOL_NAMES = {"repair": "Repair"}
+"""What a button of the toolbar is called where its command has a longer name."""
 SMALLEST = QSize(1024, 700)
 USUAL = QSize(1440, 900)
 
@@ -89,7 +96,7 @@ class MainWindow(QMainWindow):
         self._pool = pool
         self.recovery = Recovery(journals, self)
         self.files = Files(self, self, settings)
-        self.editing = Editing(self, self.current_page, lambda: self.comparisons.followed)
+        self.editing = Editing(self, self.current_page, lambda: self.workbenches.document or self.comparisons.followed)
         self.actions_by_id: dict[str, QAction] = {}
         self._acts_of: State | None = None
         self.start = StartPage(settings)
@@ -98,6 +105,10 @@ class MainWindow(QMainWindow):
         self.comparisons = Comparisons(self, self.tabs, pool, settings)
         self.comparisons.open_paths = self.comparisons.taking.open_paths = self.open_paths
         self.comparisons.taking.save = self.files.ask_repaired
+        self.workbenches = Workbenches(self, self.tabs, pool, settings)
+        self.workbenches.open_paths, self.workbenches.compare = self.open_paths, self.compare
+        self.workbenches.save, self.workbenches.editing = self.files.ask_repaired, self.editing
+        self.editing.find_elsewhere = self.workbenches.find_replace
         self.status = StatusBar()
         self._survey_state = ""
         self._go_field = _GoField()
@@ -174,6 +185,8 @@ class MainWindow(QMainWindow):
         row.addWidget(self._tool_button("open", with_text=True))
         row.addSpacing(8)
         row.addWidget(self._tool_button("compare", with_text=True))
+        row.addSpacing(8)
+        row.addWidget(self._tool_button("repair", with_text=True))
         row.addSpacing(16)
         row.addWidget(self._tool_button("undo"))
         row.addWidget(self._tool_button("redo"))
@@ -189,7 +202,7 @@ class MainWindow(QMainWindow):
         made = QToolButton()
         made.setDefaultAction(self.actions_by_id[name])
         made.setIconSize(QSize(16, 16))
-        made.setAccessibleName(self.actions_by_id[name].text().replace("&", "").rstrip("…"))
+        made.setAccessibleName(_TOOL_NAMES.get(name) or self.actions_by_id[name].text().replace("&", "").rstrip("…"))
         if with_text:
             self.actions_by_id[name].setIconText(made.accessibleName())
             made.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
@@ -210,6 +223,11 @@ class MainWindow(QMainWindow):
         self.comparisons.cursor_moved.connect(self.status.show_cursor)
         self.comparisons.job_changed.connect(self._show_comparison_job)
         self.comparisons.menu_requested.connect(self._show_compare_menu)
+        self.tabs.repair_requested.connect(self.workbenches.ask_for)
+        self.workbenches.changed.connect(self._workbench_changed)
+        self.workbenches.cursor_moved.connect(self.status.show_cursor)
+        self.workbenches.menu_requested.connect(self._show_workbench_menu)
+        self.workbenches.recipe_made.connect(self._fill_recipe_menus)
         self.series.changed.connect(self._series_changed)
         self.series.cursor_moved.connect(self.status.show_cursor)
         self.series.job_changed.connect(self._show_series_job)
@@ -303,13 +321,13 @@ class MainWindow(QMainWindow):
         return page if isinstance(page, DocumentPage) else None
 
     def current_session(self) -> Session | None:
-        """The session in front."""
+        """The session of the document in front, or of the one that is repaired there."""
         page = self.current_page()
-        return page.session if page is not None else None
+        return page.session if page is not None else self.workbenches.document
 
     def reload_current(self) -> None:
         """Read the file in front again."""
-        page = self.current_page() or self.comparisons.page or self.series.page
+        page = self.current_page() or self.comparisons.page or self.workbenches.page or self.series.page
         if page is not None:
             page.reload()
 
@@ -317,24 +335,27 @@ class MainWindow(QMainWindow):
         """Take a document out of the window."""
         for page in self.tabs.pages():
             if page.session is session:
+                self.workbenches.document_closed(session)
                 self.tabs.removeTab(self.tabs.indexOf(page))
                 self.recovery.forget(session)
                 session.close()
                 page.deleteLater()
         self._show_front()
 
-    def _close_page(self, page: DocumentPage | ComparePage | SeriesPage) -> None:
+    def _close_page(self, page: DocumentPage | ComparePage | SeriesPage | WorkbenchPage) -> None:
         if isinstance(page, ComparePage):
             self.files.closed(partial(self.compare, *self.comparisons.close(page)))
         elif isinstance(page, SeriesPage):
             self.files.closed(partial(self.series.open, self.series.close(page)))
+        elif isinstance(page, WorkbenchPage):
+            self.files.closed(partial(self.workbenches.repair, *self.workbenches.close(page)))
         else:
             self.files.close_session(page.session)
 
     def close_tab(self) -> None:
         """The tab in front."""
         page = self.tabs.currentWidget()
-        if isinstance(page, DocumentPage | ComparePage | SeriesPage):
+        if isinstance(page, DocumentPage | ComparePage | SeriesPage | WorkbenchPage):
             self._close_page(page)
 
     def take(
@@ -383,6 +404,8 @@ class MainWindow(QMainWindow):
         self._stack.setCurrentWidget(self.tabs if self.tabs.count() else self.start)
         if comparison is not None:
             self._show_comparison(comparison)
+        elif (workbench := self.workbenches.session) is not None:
+            self._show_workbench(workbench)
         elif (series := self.series.page) is not None:
             self._show_series(series)
         elif page is None:
@@ -409,6 +432,16 @@ class MainWindow(QMainWindow):
         self.status.show_job(*session.job)
         self.status.show_offer(*session.watch.known.offer())
         self.status.show()
+
+    def _show_workbench(self, session: WorkbenchSession) -> None:
+        """It has a foot of its own in the place of the status bar."""
+        self.setWindowTitle(f"Repair {session.name}[*] — sdviewer")
+        self.setWindowModified(session.modified)
+        self.status.hide()
+
+    def _workbench_changed(self) -> None:
+        if self.workbenches.page is not None or not self.tabs.count():
+            self._show_front()
 
     def _comparison_changed(self) -> None:
         if self.comparisons.page is not None or not self.tabs.count():
@@ -447,7 +480,7 @@ class MainWindow(QMainWindow):
             self.status.show_job(words, fraction)
 
     def _front(self) -> Session | ComparisonSession | None:
-        """What is in front, a document or a comparison."""
+        """What is in front, a document (that of a workbench too) or a comparison."""
         return self.current_session() or self.comparisons.session
 
     def _cancel_job(self) -> None:
@@ -472,6 +505,19 @@ class MainWindow(QMainWindow):
             redo=followed.history.redo_label if followed is not None else "",
             not_measurable=comparison.watch.not_measurable if comparison is not None else "",
         )
+        workbench, repaired = self.workbenches.session, self.workbenches.document
+        if workbench is not None and repaired is not None and workbench.state == "open":
+            state = State(
+                workbench=True,
+                paired_tensor=workbench.can_pair,
+                droppable_key=workbench.can_drop,
+                undo=repaired.history.undo_label,
+                redo=repaired.history.redo_label,
+                steps=any(step.enabled for step in repaired.recipe.steps),
+                recipe=not repaired.recipe.is_empty,
+                fails=repaired.failed_step is not None,
+                tabs=self.tabs.count(),
+            )
         if page is not None and session is not None and session.state == "open":
             # What is selected and not seen is not edited.
             hidden = "" if page.shows_tree else "Show the tensors first (Ctrl+1)."
@@ -516,7 +562,8 @@ class MainWindow(QMainWindow):
         """The palette of tensors and commands."""
         page, comparison = self.current_page(), self.comparisons.session
         session = page.session if page is not None and page.session.state == "open" else None
-        compared = comparison if comparison is not None and comparison.state == "open" else None
+        compared: ComparisonSession | WorkbenchSession | None = comparison or self.workbenches.session
+        compared = compared if compared is not None and compared.state == "open" else None
         commands = [(self.actions_by_id[e.id], e.icon) for e in ACTIONS if e.id in self.actions_by_id and e.id != "go"]
         palette = CommandPalette(self, session or compared, commands)
         if compared is not None:
@@ -529,9 +576,25 @@ class MainWindow(QMainWindow):
         palette.exec()
         palette.deleteLater()
 
+    def next_difference(self) -> None:
+        """Down to the next row that differs, or is a problem."""
+        (self.workbenches.next_problem if self.workbenches.page else self.comparisons.next_difference)()
+
+    def previous_difference(self) -> None:
+        """Up to the row before."""
+        (self.workbenches.previous_problem if self.workbenches.page else self.comparisons.previous_difference)()
+
+    def drop(self) -> None:
+        """Leave what is selected out of the saved copy."""
+        (self.workbenches if self.workbenches.page else self.editing).drop()
+
+    def pair_by_hand(self) -> None:
+        """Choose what the selected row is paired with."""
+        (self.workbenches if self.workbenches.page else self.comparisons).pair_by_hand()
+
     def focus_filter(self) -> None:
         """The field above the tree."""
-        page, comparison = self.current_page(), self.comparisons.page
+        page, comparison = self.current_page(), self.comparisons.page or self.workbenches.page
         field = page.tree.filter if page is not None else comparison.pairs.filter if comparison is not None else None
         if field is not None:
             field.setFocus(Qt.FocusReason.ShortcutFocusReason)
@@ -552,12 +615,12 @@ class MainWindow(QMainWindow):
 
     def expand_all(self) -> None:
         """All rows of the tree."""
-        if front := self._front():
+        if front := self.workbenches.session or self._front():
             front.expand_all()
 
     def collapse_all(self) -> None:
         """Only the top rows."""
-        if front := self._front():
+        if front := self.workbenches.session or self._front():
             front.collapse_all()
 
     def show_overview(self) -> None:
@@ -607,8 +670,8 @@ class MainWindow(QMainWindow):
         """From the tree to the details and back."""
         page = self.current_page()
         if page is None:
-            if (comparison := self.comparisons.page) is not None:
-                comparison.next_pane()
+            if (other := self.comparisons.page or self.workbenches.page) is not None:
+                other.next_pane()
             return
         if page.tree.view.hasFocus():
             page.detail.tensor_page.views.segments.setFocus()
@@ -678,6 +741,20 @@ class MainWindow(QMainWindow):
             if facts.get(f"key_{side}"):
                 menu.addAction(f"Copy key in {side.upper()}", partial(page.copy_key, side))
         for name in ("", *COMPARE_MENU):
+            if name:
+                menu.addAction(self.actions_by_id[name])
+            else:
+                menu.addSeparator()
+        menu.exec(position)
+        menu.deleteLater()
+
+    def _show_workbench_menu(self, page: WorkbenchPage, position: QPoint) -> None:
+        menu = QMenu(self)
+        why = page.session.why
+        for words, name in (("source key", "key_a"), ("key after the recipe", "now"), ("target key", "key_b")):
+            if key := str(why.get(name) or ""):
+                menu.addAction(f"Copy {words}", partial(widgets.copy_text, key))
+        for name in ("", *WORKBENCH_MENU):
             if name:
                 menu.addAction(self.actions_by_id[name])
             else:
@@ -771,6 +848,8 @@ class MainWindow(QMainWindow):
                     event.ignore()
                     return
         self.settings.set_state("geometry", QByteArray(self.saveGeometry()))
+        for workbench in self.tabs.workbenches():
+            self.workbenches.close(workbench)
         for page in self.tabs.pages():
             self.remove_tab(page.session)
         for comparison in self.tabs.comparisons():

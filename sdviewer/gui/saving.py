@@ -96,9 +96,16 @@ class Saving(Writing):
         self.written: Saved | None = None
 
     def begin(
-        self, order: SaveOrder, recipe: Draft, info: Mapping[str, Any], others: Mapping[str, Any] | None = None
+        self,
+        order: SaveOrder,
+        recipe: Draft,
+        info: Mapping[str, Any],
+        others: Mapping[str, Any] | None = None,
+        goal: Mapping[str, Any] | None = None,
     ) -> bool:
         """Write a copy; `info` is that of what is open, `others` the files that tensors are taken from (EDIT).
+
+        `goal` is what a repaired copy has to fit.
 
         False: another one is under way, which is told.
         """
@@ -123,6 +130,7 @@ class Saving(Writing):
                 split_names=order.sure,
                 replaces=None if order.sure else self._files.get(order.out),
                 others=others,
+                target=goal if order.kind == "repaired" else None,
             )
 
         self._run(order.out, start, saved)

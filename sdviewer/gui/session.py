@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -79,6 +79,8 @@ class Session(ShownTree):
         self.edit: Body = {}
         self.scan: Body = {}
         self.order_again: SaveOrder | None = None
+        self.goal: Mapping[str, Any] | None = None
+        """What a repaired copy has to fit (TARGET of engine.target_check), None for nothing."""
         self.facts: Body = {}
         self.selection: list[int] = []
         self.top_node = -1
@@ -373,6 +375,18 @@ class Session(ShownTree):
         made = step if isinstance(step, Step) else Step.of(step)
         self._change(lambda history: history.add(made, self._named_by(made, state_dict)), then, strict=True)
 
+    def apply_all(self, steps: Sequence[Step], label: str, state_dict: str, then: Callable[[], object]) -> None:
+        """Put steps at the end of the recipe as one edit; refused as a whole where one does not go through."""
+
+        def change(history: History) -> History:
+            named = self._named_by(steps[0], state_dict)
+            draft = history.draft.for_state_dict(named) if named else history.draft
+            for step in steps:
+                draft = draft.and_step(step)
+            return history.put(draft, label)
+
+        self._change(change, then, strict=True)
+
     def change_step(self, at: int, was: Step, step: Operation | Step) -> None:
         """Put another step in the place of one, `was`, that stood at `at` when somebody began to change it."""
         made = step if isinstance(step, Step) else Step.of(step)
@@ -596,7 +610,7 @@ class Session(ShownTree):
 
         def begin() -> None:
             try:
-                if self.saving.begin(order, self.recipe, self.info, self.edit.get("others")):
+                if self.saving.begin(order, self.recipe, self.info, self.edit.get("others"), self.goal):
                     self._saved_recipe = self.recipe
             finally:
                 self._end_turn()

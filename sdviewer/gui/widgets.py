@@ -307,6 +307,10 @@ class Segments(QFrame):
         """Mark one as chosen without telling anybody."""
         self._buttons[key].setChecked(True)
 
+    def set_text(self, key: str, text: str) -> None:
+        """Call one otherwise."""
+        self._buttons[key].setText(text.replace("&", "&&"))
+
     def offer(self, keys: Sequence[str]) -> None:
         """Show only these, in this order."""
         for place, key in enumerate(keys):

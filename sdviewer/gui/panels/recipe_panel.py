@@ -230,7 +230,8 @@ class RecipePanel(QWidget):
     save_requested = Signal()
     edit_requested = Signal(int)
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, *, saves: bool = True) -> None:
+        """`saves`: it has the button that saves the repaired copy."""
         super().__init__()
         self.setObjectName("page")
         self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
@@ -249,6 +250,7 @@ class RecipePanel(QWidget):
         head.addWidget(self._add)
         head.addWidget(self._more)
         head.addWidget(save)
+        save.setVisible(saves)
         self._guards = Elided("", "note")
         self._wrong = widgets.label("", "error")
         self._wrong.setWordWrap(True)

@@ -10,6 +10,7 @@ from sdviewer.gui import icons, widgets
 from sdviewer.gui.panels.compare.page import ComparePage
 from sdviewer.gui.panels.document_page import DocumentPage
 from sdviewer.gui.panels.series.page import SeriesPage
+from sdviewer.gui.panels.workbench.page import WorkbenchPage
 from sdviewer.gui.plain import plain_tip
 
 
@@ -42,7 +43,8 @@ class _Bar(QTabBar):
 class DocumentTabs(QTabWidget):
     """One tab a document."""
 
-    close_requested = Signal(object)  # DocumentPage, ComparePage or SeriesPage
+    close_requested = Signal(object)  # a page of any kind
+    repair_requested = Signal(str)  # the file that is to fit something
     compare_requested = Signal(str)  # the file that is compared with another
     open_requested = Signal()
 
@@ -70,8 +72,8 @@ class DocumentTabs(QTabWidget):
         holder.setFixedHeight(38)
         self.setCornerWidget(holder)
 
-    def add_page(self, page: DocumentPage | ComparePage | SeriesPage, icon: str = "file") -> None:
-        """Put a document, a comparison or a series into a tab and to the front."""
+    def add_page(self, page: DocumentPage | ComparePage | SeriesPage | WorkbenchPage, icon: str = "file") -> None:
+        """Put a document, a comparison, a series or a workbench into a tab and to the front."""
         index = self.addTab(page, icons.icon(icon), _escaped(page.session.name))
         self.setTabToolTip(index, plain_tip(page.session.tip))
         cross = widgets.icon_button("x", f"Close {page.session.name}", 11)
@@ -94,6 +96,17 @@ class DocumentTabs(QTabWidget):
         """All series, from the left."""
         return [page for i in range(self.count()) if isinstance(page := self.widget(i), SeriesPage)]
 
+    def workbenches(self) -> list[WorkbenchPage]:
+        """All workbenches, from the left."""
+        return [page for i in range(self.count()) if isinstance(page := self.widget(i), WorkbenchPage)]
+
+    def rename_workbench(self, page: WorkbenchPage) -> None:
+        """Its target may be another; a dot behind the name of what is not saved."""
+        index = self.indexOf(page)
+        if index >= 0:
+            self.setTabText(index, _escaped(page.session.name) + ("  •" if page.session.modified else ""))
+            self.setTabToolTip(index, plain_tip(page.session.tip))
+
     def rename(self, page: ComparePage) -> None:
         """Its files may stand the other way round."""
         index = self.indexOf(page)
@@ -110,12 +123,13 @@ class DocumentTabs(QTabWidget):
     def _show_menu(self, position: QPoint) -> None:
         index = self._bar.tabAt(position)
         page = self.widget(index)
-        if not isinstance(page, DocumentPage | ComparePage | SeriesPage):
+        if not isinstance(page, DocumentPage | ComparePage | SeriesPage | WorkbenchPage):
             return
         menu = QMenu(self)
         if isinstance(page, DocumentPage):
             path = page.session.path
             menu.addAction("Compare with…", lambda: self.compare_requested.emit(path))
+            menu.addAction("Repair to fit…", lambda: self.repair_requested.emit(path))
             menu.addAction("Copy path", lambda: widgets.copy_text(path))
         menu.addAction("Close", lambda: self.close_requested.emit(page))
         menu.exec(self._bar.mapToGlobal(position))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from PySide6.QtCore import QEvent, QItemSelectionModel, QPoint, Qt, QTimer, Signal
+from PySide6.QtCore import QEvent, QPoint, Qt, QTimer, Signal
 from PySide6.QtGui import QAction, QActionGroup
 from PySide6.QtWidgets import QAbstractItemView, QHBoxLayout, QMenu, QPushButton, QStackedWidget, QVBoxLayout, QWidget
 
@@ -23,6 +23,7 @@ from sdviewer.gui.panels.compare.chips import StatusChips
 from sdviewer.gui.panels.compare.difference_map import DifferenceMap
 from sdviewer.gui.panels.compare.tree import AlignedView
 from sdviewer.gui.panels.nothing_found import NothingFound
+from sdviewer.gui.panels.swapping import ALONE, swap_rows
 from sdviewer.gui.panels.tree_panel import FILTER_PAUSE
 from sdviewer.gui.panels.tree_rows import ROW_HEIGHT
 from sdviewer.gui.plain import plain_tip
@@ -50,7 +51,6 @@ ORDERS: Final = (
     ("name", False, "Name"),
 )
 TOLERANCES: Final = (1e-8, 1e-6, 1e-4)
-_ALONE: Final = QItemSelectionModel.SelectionFlag.ClearAndSelect | QItemSelectionModel.SelectionFlag.Rows
 
 
 class PairsPanel(QWidget):
@@ -171,30 +171,16 @@ class PairsPanel(QWidget):
         model = self.model
         nodes = [model.node(row) for row in range(min(model.rowCount(), 200))]
         row = next((row for row, node in enumerate(nodes) if model.is_leaf(node) and not model.is_value(node)), 0)
-        self.view.selectionModel().setCurrentIndex(model.index(row, 0), _ALONE)
+        self.view.selectionModel().setCurrentIndex(model.index(row, 0), ALONE)
 
     def _show_rows(self, visible: memoryview, flags: memoryview) -> None:
         self._swap(lambda: self.model.set_rows(visible, flags), self._session.selected)
 
     def _swap(self, swap: Callable[[], None], selected: int, *, renumbered: bool = False) -> None:
         """Swap rows; the selected row, or the first in sight, keeps its place on the screen where it can."""
-        view, model = self.view, self.model
-        before, first = view.currentIndex().row(), view.rowAt(0)
-        offset = view.rowViewportPosition(before) if before >= 0 else -1
-        in_sight = 0 <= offset < view.viewport().height()
-        bar = view.verticalScrollBar()
-        top = model.node(first) if first >= 0 and not in_sight and not renumbered else -1
         self._swapping = True
         try:
-            swap()
-            view.updateGeometries()
-            row = model.row_of(selected) if selected >= 0 else -1
-            if row >= 0:
-                view.selectionModel().setCurrentIndex(model.index(row, 0), _ALONE)
-                if in_sight:
-                    bar.setValue(row * ROW_HEIGHT - offset)
-            if not in_sight and top >= 0 and (place := model.visible_ancestor(top)) >= 0:
-                bar.setValue(place * ROW_HEIGHT)
+            swap_rows(self.view, self.model, swap, selected, renumbered=renumbered)
         finally:
             self._swapping = False
         self._scrolled()
@@ -277,7 +263,7 @@ class PairsPanel(QWidget):
         """Select a visible node and bring it into view."""
         row = self.model.row_of(node)
         if row >= 0:
-            self.view.selectionModel().setCurrentIndex(self.model.index(row, 0), _ALONE)
+            self.view.selectionModel().setCurrentIndex(self.model.index(row, 0), ALONE)
             self.view.scrollTo(self.model.index(row, 0), QAbstractItemView.ScrollHint.EnsureVisible)
 
     def _say_place(self) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from PySide6.QtCore import QRect, QRectF, Qt, Signal
-from PySide6.QtGui import QBrush, QKeyEvent, QKeySequence, QPainter, QPixmap
+from PySide6.QtGui import QKeyEvent, QKeySequence, QPainter
 from PySide6.QtWidgets import QAbstractItemView
 
 from sdviewer.gui import icons, resources
+from sdviewer.gui.hatching import Hatching
 from sdviewer.gui.models import compare_model
 from sdviewer.gui.models.compare_model import CompareModel
 from sdviewer.gui.models.tree_model import CONTAINERS
@@ -26,8 +27,6 @@ WIDE_ENOUGH: Final = 700
 """Pixels from which the shapes of both sides have room, and below which the cosine goes too."""
 WIDEST: Final = "100.00 %"
 """The number that has room beside a bar; all bars are of one length."""
-HATCH: Final = 7
-"""Pixels from one line of a hatch to the next."""
 
 
 class Places(NamedTuple):
@@ -42,7 +41,7 @@ class AlignedPainter(RowPen):
 
     def __init__(self, model: CompareModel) -> None:
         self._model = model
-        self._hatches: dict[tuple[str, str, int], QPixmap] = {}
+        self._hatching = Hatching()
         super().__init__()
 
     def paint(
@@ -55,7 +54,7 @@ class AlignedPainter(RowPen):
         if status.ground and model.is_leaf(node):
             painter.fillRect(0, y, columns.width, ROW_HEIGHT, resources.colour(status.ground))
             if status.name == "shape":
-                self._hatch(painter, QRect(0, y, columns.width, ROW_HEIGHT), "S", 0.10)
+                self._hatching.fill(painter, QRect(0, y, columns.width, ROW_HEIGHT), "S", 0.10)
         if selected or hovered:
             ground = resources.colour("sel" if selected else "hover")
             if status.ground and model.is_leaf(node) and not selected:
@@ -89,7 +88,7 @@ class AlignedPainter(RowPen):
             token = {"only_a": "A", "only_b": "B"}.get(model.status(node).name, "text3")
             for start, room in (name, shape):
                 if room > 12:
-                    self._hatch(painter, QRect(start + 4, y + 5, room - 8, ROW_HEIGHT - 10), token, 0.35)
+                    self._hatching.fill(painter, QRect(start + 4, y + 5, room - 8, ROW_HEIGHT - 10), token, 0.35)
             return
         x = left + indent(model.depth(node)) + (CHEVRON + 1 if side == "a" else 0)
         right = left + width - 4
@@ -139,28 +138,6 @@ class AlignedPainter(RowPen):
         self._pill(painter, QRectF(left + 4, top, max(bar * whole, 2.5), 6), colours.amount(max(whole, 0.18)))
         painter.setRenderHint(QPainter.RenderHint.Antialiasing, False)
         self._text(painter, x, y, shown, self._mono, "text")
-
-    def _hatch(self, painter: QPainter, rect: QRect, token: str, strength: float) -> None:
-        """Lines from the lower left to the upper right: nothing is here, or something else."""
-        key = (resources.theme().name, token, round(strength * 100))
-        tile = self._hatches.get(key)
-        if tile is None:
-            tile = self._hatches[key] = _tile(token, strength)
-        painter.setBrushOrigin(0, rect.top())
-        painter.fillRect(rect, QBrush(tile))
-
-
-def _tile(token: str, strength: float) -> QPixmap:
-    tile = QPixmap(HATCH, HATCH)
-    tile.fill(Qt.GlobalColor.transparent)
-    drawing = QPainter(tile)
-    drawing.setRenderHint(QPainter.RenderHint.Antialiasing)
-    drawing.setOpacity(strength)
-    drawing.setPen(resources.colour(token))
-    for offset in (-HATCH, 0, HATCH):
-        drawing.drawLine(offset, HATCH, offset + HATCH, 0)
-    drawing.end()
-    return tile
 
 
 class AlignedView(FlatTreeView):

@@ -1,0 +1,35 @@
+"""What the worker answers that has somebody's model built: a class, a factory or a config, on that person's word.
+
+It is none of those that are fenced in: what is built there is the user's own code, in a child of this process
+(`engine.models`). It opens no checkpoint.
+
+    build     {"target": TARGET of engine.target_check, with "run"} -> {}; buffer "target" (`proposing.packed_target`)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sdviewer.core.key_table import KeyTable
+from sdviewer.core.progress import Progress
+from sdviewer.engine.frames import Answer
+from sdviewer.engine.models import TIMEOUT
+from sdviewer.engine.proposing import packed_target
+from sdviewer.engine.targets import read_target
+
+NO_KEYS = KeyTable((), (), ())
+
+
+class Building:
+    """The service; each request is answered for itself."""
+
+    def __init__(self) -> None:
+        self.requests: Mapping[str, Callable[[Mapping[str, Any], Progress], Answer]] = {"build": self.build}
+
+    def build(self, params: Mapping[str, Any], progress: Progress) -> Answer:
+        """Build the model and ask for its keys."""
+        wanted = params["target"]
+        timeout = float(wanted.get("timeout", TIMEOUT))
+        target = read_target(wanted["name"], source=NO_KEYS, run=True, timeout=timeout, progress=progress)
+        return Answer({}, {"target": packed_target(target)})

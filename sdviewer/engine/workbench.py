@@ -1,0 +1,699 @@
+"""What the worker of a workbench answers. It owns the file to repair, what it has to fit, and the pairs between them.
+
+The recipe is that of the file's own document in the window: an act here answers the steps that it means, the window
+puts them there, and asks for the rows that follow. A *row* is a row number of the current sheet; rows are numbered anew
+by what answers a SHEET, which translates `selected`. A question about rows of another sheet is not answered.
+
+    open      {"a": path, "recipe", "target": TARGET of engine.target_check, "tab": "problems" | "all" | "tree"} ->
+              SHEET and {"a": CARD_A, "b": CARD_B}; buffer "built": the target, where it was built (engine.building)
+    recipe    {"recipe", "selected", "tab"} -> SHEET: the same file and target with another recipe
+    tab       {"tab", "selected"} -> SHEET
+    proposed  {"plan"}, buffer "proposal" (engine.proposing) -> {"suggestions": [SUGGESTION], "dismissed": n}    what
+              the program proposes for the rows as they are; of another plan it is not taken
+    preview   {"at": place of a suggestion | -1, "selected"} -> SHEET of what it would give, and {"preview": PREVIEW |
+              null}
+    dismiss   {"at"} or {"all": true}, which brings all of them back -> as proposed
+    accept    {"at"} or {"safe": true} -> {"steps": [[table, label]], "label", "state_dict": dotted}
+    rows      as those of a comparison -> {"matched": n shown | null, "filter_error"}; buffers "visible", "flags"
+    step      {"row": row | -1, "forwards"} -> as rows and {"row": the next problem, -1: there is none}
+    first     {"status"} -> as step: the first row of a status
+    find      {"text", "limit"} -> {"rows": [[row, key]]}    for "go to"
+    why       {"row"} -> WHY
+    partners  {"row", "text", "limit"} -> {"rows": [[place, key, shape, whether the shape fits, what it has now]]}
+    pair      {"row", "partner": a place of `partners`} -> as accept: the step that renames the one to the other
+    drop      {"rows"} -> as accept: the step that leaves them out
+    strict    {} -> {"problems"}; buffers "text": what a strict load would say (without what is previewed), and "shown":
+              the same cut where it is long
+    changed   {} -> as that of a document
+
+    SHEET     {"sheet", "rows_total", "selected": [row | -1], "counts": COUNTS, "before": COUNTS | null, "problems",
+              "total": rows at the bottom, "failed": FAILED of a document | null, "keys": n of the target}; buffers: the
+              columns of `core.fit_sheet.COLUMNS`, "text", "visible", "flags"; of `open` and `recipe` also {"plan"} and
+              the buffer "source", of `open` also "target": what `engine.proposing` takes
+    COUNTS    {"match", "shape", "missing", "unexpected", "dropped"}
+    CARD_A    {"path", "name", "tensors", "state_dict": dotted, "begins": what all keys begin with, "identity"}
+    CARD_B    {"name", "kind", "keys", "notes": [sentence], "incomplete", "approximate"}
+    SUGGESTION {"verb", "lines": [text], "text", "n", "evidence", "reasons": [text], "cautions": [[code, message]],
+              "examples": [[old, new]], "safe", "step": {op table}, "label"}
+    PREVIEW   {"at", "gain": target keys, "drops", "worse": shapes that differ then, "lost":
+              target keys that are missing only then, "first": how many suggestions go
+              with it because it needs them, "error"}
+    WHY       {"row", "status", "key_a", "now", "key_b", "reasons": [[kind, text]] with the kinds "ok", "info" and
+              "warn", "source": what the numbers pool takes | null, "drops": whether it can be dropped, "pairs"}
+
+Failures arrive as those of a document.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Final
+
+from sdviewer.core import text
+from sdviewer.core.aligned_rows import AlignedRows
+from sdviewer.core.checkpoint import Checkpoint
+from sdviewer.core.fit_sheet import CODES, PROBLEMS, pack
+from sdviewer.core.key_table import SORTED_CONTAINERS, KeyTable, checkpoint_of_table, key_table_of_checkpoint
+from sdviewer.core.paths import dotted
+from sdviewer.core.progress import Progress, no_progress
+from sdviewer.engine.carrying import Failed, carry_out
+from sdviewer.engine.deadline import deadline
+from sdviewer.engine.fit_reasons import Reasons
+from sdviewer.engine.fit_rows import Laid, Pair, lay
+from sdviewer.engine.fitted import Fitted, fitted_to
+from sdviewer.engine.fitting import read_wanted
+from sdviewer.engine.frames import Answer
+from sdviewer.engine.proposing import Proposal, packed_table, packed_target, target_of
+from sdviewer.engine.row_requests import change_rows
+from sdviewer.engine.watch import Watch, files_of
+from sdviewer.errors import OpenError, RepairError, SDViewerError, UsageError
+from sdviewer.formats import open_checkpoint, tensor_source
+from sdviewer.formats.other_files import OtherFiles
+from sdviewer.repair.matching.found import Matching
+from sdviewer.repair.operations import Drop, Extract, Operation, Rename, Unwrap, operation_from_step
+from sdviewer.repair.patterns import literal_pattern, literal_rule
+from sdviewer.repair.plan import Plan
+from sdviewer.repair.recipe import Recipe, parse_recipe
+from sdviewer.repair.state_dicts import choose_state_dict
+from sdviewer.repair.suggestion import Suggestion
+from sdviewer.repair.target import Target
+
+LONGEST_PLAN: Final = 60.0
+PATIENCE: Final = 10.0
+"""Seconds of computing after which a recipe, and a preview, are given up."""
+MOST_REASONS: Final = 6
+MOST_LINES: Final = 3
+"""Rules of a suggestion that its card shows."""
+MOST_NAMED: Final = 200
+"""Keys of a kind that the text of a strict load shows; all of them are copied."""
+FEW: Final = 3
+"""Keys that a sentence names one by one."""
+SURE: Final = ("proved", "likely")
+CHOICES: Final = "Drop it and the model keeps its own, pair it with another key, or leave it as it is"
+
+VERBS: Final = {
+    "strip": "Strip",
+    "prefix": "Add prefix",
+    "replace_prefix": "Replace prefix",
+    "weight_norm": "Weight norm",
+    "spectral_norm": "Spectral norm",
+}
+"""What an operation is called on a card, where its own name is not enough."""
+
+Params = Mapping[str, Any]
+Handler = Callable[[Params, Progress], Answer]
+_NUMBER = re.compile(r"(?<![^.])[0-9]+(?![^.])")
+
+
+class Workbench:
+    """The service of one workbench; every request but `open` needs an open one."""
+
+    def __init__(self) -> None:
+        self._checkpoint: Checkpoint | None = None
+        self._target: Target
+        self._state_dict = 0
+        self._recipe = Recipe()
+        self._plan: Plan | None = None
+        self._failed: Failed | None = None
+        self._fitted: Fitted
+        self._previewed: tuple[Fitted, dict[str, Any]] | None = None
+        self._matching: Matching | None = None
+        self._suggestions: Sequence[Suggestion] = ()
+        self._dismissed: set[str] = set()
+        self._others = OtherFiles()
+        self._watch = Watch(())
+        self._laid: Laid
+        self._shown: AlignedRows | None = None
+        self._base_flags = b""
+        self._sheet = 0
+        self._plans = 0
+        self._tab = "problems"
+        requests: Mapping[str, Handler] = {
+            "recipe": self.recipe,
+            "tab": self.tab,
+            "proposed": self.proposed,
+            "preview": self.preview,
+            "dismiss": self.dismiss,
+            "accept": self.accept,
+            "rows": self.rows,
+            "step": self.step,
+            "first": self.first,
+            "find": self.find,
+            "why": self.why,
+            "partners": self.partners,
+            "pair": self.pair,
+            "drop": self.drop,
+            "strict": self.strict,
+            "changed": self.changed,
+        }
+        of_open = {name: partial(self._of_open, handler) for name, handler in requests.items()}
+        self.requests: Mapping[str, Handler] = {"open": self.open, **of_open}
+
+    def _of_open(self, handler: Handler, params: Params, progress: Progress) -> Answer:
+        """A question that wants an open file: this process may have taken the place of one that died."""
+        if self._shown is None:
+            raise UsageError("no file is open", code="not_open")
+        return handler(params, progress)
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        assert self._checkpoint is not None
+        return self._checkpoint
+
+    @property
+    def shown(self) -> AlignedRows:
+        assert self._shown is not None
+        return self._shown
+
+    # What is fitted
+
+    def open(self, params: Params, progress: Progress) -> Answer:
+        """Read the header of the file, and the target."""
+        self._checkpoint = self._shown = None
+        checkpoint = open_checkpoint(params["a"], progress=progress)
+        self._state_dict = _chosen(checkpoint)
+        source = key_table_of_checkpoint(checkpoint, self._state_dict)
+        self._target = target_of(params["built"]) if "built" in params else _read(params["target"], source, progress)
+        self._checkpoint = checkpoint
+        self._watch = Watch(files_of(checkpoint))
+        self._dismissed.clear()
+        answer = self._replan(params)
+        target = self._target
+        cards = {
+            "a": {
+                "path": checkpoint.path,
+                "identity": asdict(checkpoint.identity),
+                "name": text.visible(Path(checkpoint.path).name, 120),
+                "tensors": checkpoint.state_dicts[self._state_dict].tensors,
+                "state_dict": self._place(60),
+                "begins": text.visible(_common_start(checkpoint.state_dicts[self._state_dict].keys), 60),
+            },
+            "b": {
+                "name": text.visible(target.model or target.name, 120),
+                "kind": target.kind,
+                "keys": self._fitted.asked,
+                "notes": [text.visible(note, 400) for note in target.notes],
+                "incomplete": target.incomplete,
+                "approximate": target.approximate,
+            },
+        }
+        return Answer({**answer.body, **cards}, {**answer.buffers, "target": packed_target(self._target)})
+
+    def recipe(self, params: Params, progress: Progress) -> Answer:
+        """Another recipe."""
+        return self._replan(params)
+
+    def tab(self, params: Params, progress: Progress) -> Answer:
+        """The same pairs in other rows."""
+        return self._lay(params)
+
+    def _replan(self, params: Params) -> Answer:
+        recipe = parse_recipe(params["recipe"]) if params["recipe"].strip() else Recipe()
+        self._recipe = self._named(recipe)
+        checkpoint = self.checkpoint
+        remedy = "Look for an expression with a repetition inside a repetition."
+        with deadline(LONGEST_PLAN, "the recipe takes too long on this file", remedy):
+            self._plan, self._failed = carry_out(self._recipe, checkpoint, strict=False, others=self._others)
+        if self._plan is not None and self._plan.state_dict is not None:
+            self._state_dict = self._plan.state_dict
+        self._fitted = fitted_to(checkpoint, self._state_dict, self._plan, self._target)
+        self._previewed = self._matching = None
+        self._suggestions = ()
+        self._plans += 1
+        answer = self._lay(params)
+        source = self._fitted.table(ordered=checkpoint.container not in SORTED_CONTAINERS)
+        return Answer({**answer.body, "plan": self._plans}, {**answer.buffers, "source": packed_table(source)})
+
+    def _named(self, recipe: Recipe) -> Recipe:
+        """The recipe for the state dict that is looked at, where it names none and there are several."""
+        path = self.checkpoint.state_dicts[self._state_dict].path
+        if recipe.source.state_dict != Recipe().source.state_dict or len(self.checkpoint.state_dicts) < 2:
+            return recipe
+        return replace(recipe, source=replace(recipe.source, state_dict=dotted(path)))
+
+    def _place(self, limit: int = 0) -> str:
+        """Where the state dict stands in the file, dotted."""
+        place = dotted(self.checkpoint.state_dicts[self._state_dict].path)
+        return text.visible(place, limit) if limit else place
+
+    # What is shown
+
+    def _lay(self, params: Params) -> Answer:
+        """Rows of what is shown, with what was open, filtered and selected before."""
+        self.__dict__.pop("_reasons", None)
+        kept = self._kept(params)
+        before, laid_before = self._shown, getattr(self, "_laid", None)
+        same_tab = params.get("tab", self._tab) == self._tab
+        self._tab = params.get("tab", self._tab)
+        fitted = self._fitted if self._previewed is None else self._previewed[0]
+        against = None if self._previewed is None else self._fitted
+        laid = self._laid = lay(self._tab, fitted, against, self.checkpoint, self._state_dict)
+        shown = AlignedRows(laid.tree, self.checkpoint, checkpoint_of_table(self._target.table))
+        shown.set_statuses(bytes(laid.statuses))
+        if self._tab == "problems":
+            shown.expanded = bytearray(len(laid.tree))
+            opened = [row for name, row in laid.groups.items() if row in laid.opened]
+            if before is not None and laid_before is not None and same_tab:
+                was = {name for name, row in laid_before.groups.items() if before.expanded[row]}
+                opened = [
+                    row
+                    for name, row in laid.groups.items()
+                    if name in was or (row in laid.opened and name not in laid_before.groups)
+                ]
+            shown.set_expanded(opened, True)
+        if before is not None:
+            shown.set_filter(before.filter)
+        selected = [self._row_of(pair) for pair in kept]
+        if self._tab == "tree":
+            shown.reveal(*[row for row in selected if row >= 0])
+        self._shown = shown
+        self._sheet += 1
+        buffers = pack(laid.tree, bytes(laid.statuses), laid.now)
+        self._base_flags = buffers["flags"]
+        body = {
+            "sheet": self._sheet,
+            "rows_total": len(laid.tree),
+            "selected": selected,
+            "counts": dict(fitted.counts),
+            "before": None if against is None else dict(against.counts),
+            "problems": fitted.problems if against is None else against.problems,
+            "total": len(laid.pairs),
+            "keys": fitted.asked,
+            "failed": None if self._failed is None else self._failed._asdict(),
+            "preview": None if self._previewed is None else self._previewed[1],
+            "matched": shown.matched,
+        }
+        return Answer(body, {**buffers, **self._visible()})
+
+    def _kept(self, params: Params) -> list[Pair]:
+        """The pairs of the selected rows, which are to be found among other rows."""
+        if self._shown is None or params.get("sheet", self._sheet) != self._sheet:
+            return []
+        leaf = self._laid.tree.leaf
+        return [self._laid.pairs[leaf[row]] for row in params.get("selected", ()) if row >= 0 and leaf[row] >= 0]
+
+    def _row_of(self, pair: Pair) -> int:
+        """The row that shows the same key of the target, or the same entry of the file."""
+        by_target = by_source = -1
+        pairs = self._laid.pairs
+        for row, leaf in enumerate(self._laid.tree.leaf):
+            if leaf < 0:
+                continue
+            if pair.wanted >= 0 and pairs[leaf].wanted == pair.wanted:
+                by_target = row
+                break
+            if pair.source >= 0 and pairs[leaf].source == pair.source:
+                by_source = row
+        return by_target if by_target >= 0 else by_source
+
+    def _visible(self) -> dict[str, Any]:
+        return {"visible": self.shown.visible(), "flags": self.shown.flags(self._base_flags)}
+
+    def rows(self, params: Params, progress: Progress) -> Answer:
+        """Expand, collapse, filter; which rows are shown after it."""
+        self._check(params)
+        if "chips" in params:
+            self.shown.set_chips([CODES[word] for word in params["chips"]])
+        error = change_rows(self.shown, params)
+        return Answer({"matched": self.shown.matched, "filter_error": error}, self._visible())
+
+    def step(self, params: Params, progress: Progress) -> Answer:
+        """Go on to the next problem."""
+        self._check(params)
+        row = self.shown.next_of(params["row"], PROBLEMS, forwards=params["forwards"])
+        if row >= 0:
+            self.shown.reveal(row)
+        return Answer({"matched": self.shown.matched, "filter_error": "", "row": row}, self._visible())
+
+    def first(self, params: Params, progress: Progress) -> Answer:
+        """Go to the first row of a kind."""
+        row = self.shown.next_of(-1, {CODES[params["status"]]}, forwards=True)
+        if row >= 0:
+            self.shown.reveal(row)
+        return Answer({"matched": self.shown.matched, "filter_error": "", "row": row}, self._visible())
+
+    def find(self, params: Params, progress: Progress) -> Answer:
+        """Rows whose key on either side holds all words, for "go to"."""
+        words = params["text"].lower().split()
+        tree = self._laid.tree
+        found: list[list[Any]] = []
+        for row, leaf in enumerate(tree.leaf):
+            key = tree.key_a[row] or tree.key_b[row]
+            both = f"{tree.key_a[row]} {tree.key_b[row]}".lower()
+            if leaf >= 0 and all(word in both for word in words):
+                found.append([row, text.visible(key, 200)])
+                if len(found) >= params["limit"]:
+                    break
+        return Answer({"rows": found})
+
+    def _check(self, params: Params) -> None:
+        if params.get("sheet", self._sheet) != self._sheet:
+            raise UsageError("the rows were numbered anew", code="old_sheet")
+
+    # What the program proposes
+
+    def proposed(self, params: Params, progress: Progress) -> Answer:
+        """What another process found for this plan; what was dismissed before stays away."""
+        if params["plan"] != self._plans:
+            raise UsageError("it is about another recipe", code="old_sheet")
+        proposal = Proposal.unpacked(params["proposal"])
+        self._matching = proposal.matching
+        self.__dict__.pop("_reasons", None)
+        self._suggestions = [*self._unwrapping(), *proposal.suggestions]
+        return self._told_suggestions()
+
+    def _unwrapping(self) -> Iterator[Suggestion]:
+        """The step that makes the state dict the whole file, where the model is given the whole file."""
+        source = self.checkpoint.state_dicts[self._state_dict]
+        plan = self._plan
+        if source.is_module and not (plan is not None and plan.extract):
+            yield _of_operation(Extract(), len(source.keys))
+        elif source.path and not self._target.nested and not (plan is not None and plan.unwrap):
+            yield _of_operation(Unwrap(path=dotted(source.path)), len(source.keys))
+
+    def _told_suggestions(self) -> Answer:
+        told = [self._told(suggestion) for suggestion in self._offered()]
+        return Answer({"suggestions": told, "dismissed": len(self._suggestions) - len(told)})
+
+    def _offered(self) -> list[Suggestion]:
+        return [suggestion for suggestion in self._suggestions if _sign(suggestion) not in self._dismissed]
+
+    def _told(self, suggestion: Suggestion) -> dict[str, Any]:
+        operation = operation_from_step(suggestion.step)
+        return {
+            "verb": VERBS.get(operation.op, operation.op.replace("_", " ").capitalize()),
+            "lines": [text.visible(line, 300) for line in _lines(suggestion.step, suggestion.text)],
+            "text": text.visible(suggestion.text, 400),
+            "n": suggestion.n_keys,
+            "evidence": suggestion.evidence,
+            "reasons": [text.visible(reason, 300) for reason in suggestion.reasons],
+            "cautions": [[caution.code, text.visible(caution.message, 400)] for caution in suggestion.cautions],
+            "examples": [[text.visible(key, 200) for key in pair] for pair in suggestion.examples[:MOST_LINES]],
+            "safe": _is_safe(suggestion),
+            "step": dict(suggestion.step),
+            "label": operation.label,
+        }
+
+    def preview(self, params: Params, progress: Progress) -> Answer:
+        """The rows as a suggestion would make them."""
+        at = params["at"]
+        offered = self._offered()
+        self._previewed = None
+        if 0 <= at < len(offered):
+            chosen, fitted, error = self._try(offered, at)
+            told = {"at": at, "gain": 0, "drops": 0, "worse": 0, "lost": 0, "first": len(chosen) - 1, "error": error}
+            if fitted is not None:
+                now, then = self._fitted.counts, fitted.counts
+                told["gain"] = then["match"] - now["match"]
+                told["drops"] = then["dropped"] - now["dropped"]
+                told["worse"] = max(then["shape"] - now["shape"], 0)
+                told["lost"] = max(then["missing"] - now["missing"], 0)
+            self._previewed = fitted or self._fitted, told
+        return self._lay(params)
+
+    def _try(self, offered: Sequence[Suggestion], at: int) -> tuple[list[Suggestion], Fitted | None, str]:
+        """A suggestion carried out: alone where that does anything, else behind those before it. Why not, in words."""
+        error = ""
+        alone, all_before = [offered[at]], list(offered[: at + 1])
+        for chosen in (alone, all_before) if at else (alone,):
+            try:
+                fitted, changed = self._carried_out(chosen)
+            except (RepairError, UsageError, OpenError) as failed:
+                error = f"{failed.message}. {failed.remedy}".strip()
+                continue
+            if changed or chosen is all_before or not at:
+                return chosen, fitted, ""
+        return alone, None, text.visible(error[:1].upper() + error[1:], 400)
+
+    def _carried_out(self, chosen: Iterable[Suggestion]) -> tuple[Fitted, int]:
+        """What suggestions give, and how many keys the last of them changes."""
+        steps = [operation_from_step(suggestion.step) for suggestion in chosen]
+        recipe = replace(self._recipe, steps=(*self._recipe.steps, *steps))
+        with deadline(PATIENCE, "this takes too long on these keys", ""):
+            plan, _ = carry_out(recipe, self.checkpoint, strict=True, others=self._others)
+        fitted = fitted_to(self.checkpoint, self._state_dict, plan, self._target)
+        return fitted, plan.steps[-1].changed if plan is not None else 0
+
+    def dismiss(self, params: Params, progress: Progress) -> Answer:
+        """Do not propose one any more, or bring all back."""
+        if params.get("all"):
+            self._dismissed.clear()
+        else:
+            offered = self._offered()
+            if 0 <= params["at"] < len(offered):
+                self._dismissed.add(_sign(offered[params["at"]]))
+        return self._told_suggestions()
+
+    def accept(self, params: Params, progress: Progress) -> Answer:
+        """The steps of one suggestion, or of all that are safe."""
+        offered = self._offered()
+        if not params.get("safe"):
+            if not 0 <= params["at"] < len(offered):
+                raise UsageError("the suggestions have changed", code="old_sheet")
+            chosen, _, error = self._try(offered, params["at"])
+            if error:
+                raise UsageError(error.rstrip("."))
+            return self._steps([operation_from_step(one.step) for one in chosen], "")
+        taken = self._safe(offered)
+        if not taken:
+            raise UsageError("no suggestion is safe", remedy="Look at each and accept it by itself.")
+        steps = [operation_from_step(one.step) for one in taken]
+        return self._steps(steps, f"Accept {text.plural(len(steps), 'suggestion')}" if len(steps) > 1 else "")
+
+    def _safe(self, offered: Sequence[Suggestion]) -> list[Suggestion]:
+        """Those that are sure and go through one behind the other, and after which nothing fits worse."""
+        taken: list[Suggestion] = []
+        now = self._fitted
+        for suggestion in filter(_is_safe, offered):
+            try:
+                then, _ = self._carried_out([*taken, suggestion])
+            except (RepairError, UsageError, OpenError):
+                continue
+            # A key of another shape wants a decision: what leaves it out is not accepted unseen.
+            lost = then.counts["missing"] - now.counts["missing"]
+            if then.counts["match"] >= now.counts["match"] and then.problems <= now.problems and lost <= 0:
+                taken.append(suggestion)
+                now = then
+        return taken
+
+    def _steps(self, steps: Sequence[Operation], label: str) -> Answer:
+        told = [[step.to_step(), step.label] for step in steps]
+        return Answer({"steps": told, "label": label or steps[-1].label, "state_dict": self._place()})
+
+    # One row
+
+    def why(self, params: Params, progress: Progress) -> Answer:
+        """Why a row is what it is."""
+        self._check(params)
+        tree, row = self._laid.tree, params["row"]
+        leaf = tree.leaf[row]
+        if leaf < 0:
+            empty: dict[str, Any] = {"status": "", "key_a": "", "now": "", "key_b": "", "reasons": [], "source": None}
+            return Answer({"row": row, **empty, "drops": False, "pairs": False})
+        pair = self._laid.pairs[leaf]
+        body = {
+            "row": row,
+            "status": pair.status,
+            "key_a": text.visible(tree.key_a[row], 300),
+            "now": text.visible(self._laid.now[row], 300),
+            "key_b": text.visible(tree.key_b[row], 300),
+            "reasons": self._reasons.of(pair)[:MOST_REASONS],
+            "source": self._numbers_of(tree.tensor_a[row]),
+            "drops": pair.source >= 0 and pair.status not in ("will_drop", "dropped"),
+            "pairs": pair.status not in ("match", "will_drop", "dropped"),
+        }
+        return Answer(body)
+
+    def _numbers_of(self, tensor: int) -> dict[str, Any] | None:
+        if tensor < 0 or self.checkpoint.tensors[tensor].unreadable:
+            return None
+        try:
+            return tensor_source(self.checkpoint, tensor).to_json()
+        except SDViewerError:
+            return None
+
+    @cached_property
+    def _reasons(self) -> Reasons:
+        """Forgotten when anything that it looks at changes."""
+        about = (self.checkpoint, self._state_dict, self._shown_fit, self._fitted)
+        return Reasons(*about, self._plan, self._matching)
+
+    @property
+    def _shown_fit(self) -> Fitted:
+        return self._fitted if self._previewed is None else self._previewed[0]
+
+    # By hand
+
+    def partners(self, params: Params, progress: Progress) -> Answer:
+        """What a row could be paired with; what is alone and fits comes first, then what is named alike."""
+        self._check(params)
+        pair = self._pair_at(params["row"])
+        fitted, wanted = self._fitted, self._target.table
+        words = params["text"].lower().split()
+        found: list[tuple[bool, bool, int, int, str, str, str]] = []
+
+        def offer(place: int, key: str, other: str, shape: object, own: object, now: str) -> None:
+            if all(word in key.lower() for word in words):
+                unlike = shape != own and None not in (shape, own)
+                said = "?" if shape is None else text.shape(shape)  # type: ignore[arg-type]
+                found.append((unlike, bool(now), -_common_end(key, other), place, key, said, now))
+
+        if pair.entry >= 0:
+            entry = fitted.entries[pair.entry]
+            for at, key in enumerate(wanted.keys):
+                if at != pair.wanted:
+                    taken = fitted.filled[at]
+                    now = fitted.entries[taken].key if taken >= 0 else ""
+                    offer(at, key, entry.key, wanted.shapes[at], entry.shape, now)
+        else:
+            filled = {at: place for place, at in enumerate(fitted.filled) if at >= 0}
+            for at, entry in enumerate(fitted.entries):
+                if entry.shape is not None:
+                    now = wanted.keys[filled[at]] if at in filled else ""
+                    offer(at, entry.key, wanted.keys[pair.wanted], entry.shape, wanted.shapes[pair.wanted], now)
+        found.sort(key=lambda one: one[:4])
+        rows = [
+            [place, text.visible(key, 200), shape, not unlike, text.visible(now, 200)]
+            for unlike, _, _, place, key, shape, now in found[: params["limit"]]
+        ]
+        return Answer({"rows": rows})
+
+    def pair(self, params: Params, progress: Progress) -> Answer:
+        """The step that gives one key the name of the other."""
+        self._check(params)
+        pair, partner = self._pair_at(params["row"]), params["partner"]
+        fitted, wanted = self._fitted, self._target.table
+        old = fitted.entries[pair.entry if pair.entry >= 0 else partner].key
+        new = wanted.keys[partner if pair.entry >= 0 else pair.wanted]
+        rules = [literal_rule(old, new)]
+        taken = fitted.filled[partner if pair.entry >= 0 else pair.wanted]
+        steps: list[Operation] = []
+        if taken >= 0:
+            # The one that has this name now would be in the way: it is left out first.
+            steps.append(Drop(keys=(literal_pattern(fitted.entries[taken].key),)))
+        steps.append(Rename(rules=tuple(rules)))
+        return self._steps(steps, f"Pair {old} with {new}" if taken >= 0 else "")
+
+    def drop(self, params: Params, progress: Progress) -> Answer:
+        """The step that leaves rows out."""
+        self._check(params)
+        tree = self._laid.tree
+        pairs = [
+            self._laid.pairs[tree.leaf[at]]
+            for row in params["rows"]
+            for at in range(row, tree.end[row])
+            if tree.leaf[at] >= 0
+        ]
+        entries = self._fitted.entries
+        found = map(self._without_preview, pairs)
+        keys = [literal_pattern(entries[pair.entry].key) for pair in found if pair.entry >= 0]
+        if not keys:
+            raise UsageError("there is nothing of the file in it that could be dropped")
+        return self._steps([Drop(keys=tuple(dict.fromkeys(keys)))], "")
+
+    def _pair_at(self, row: int) -> Pair:
+        """The pair of a row as it is without what is previewed."""
+        leaf = self._laid.tree.leaf[row]
+        if leaf < 0:
+            raise UsageError("this row is no key")
+        return self._without_preview(self._laid.pairs[leaf])
+
+    def _without_preview(self, pair: Pair) -> Pair:
+        if self._previewed is None or pair.source < 0:
+            return pair
+        entries = self._fitted.entries
+        own = self._shown_fit.entries[pair.entry].key if pair.entry >= 0 else ""
+        of_source = [at for at, entry in enumerate(entries) if entry.source == pair.source]
+        entry = next((at for at in of_source if entries[at].key == own), of_source[0] if of_source else -1)
+        wanted = next((place for place, at in enumerate(self._fitted.filled) if at == entry), -1) if entry >= 0 else -1
+        return pair._replace(entry=entry, wanted=wanted)
+
+    # The load
+
+    def strict(self, params: Params, progress: Progress) -> Answer:
+        """What `load_state_dict` would say now."""
+        whole, shown = (self._fitted.strict_words(most) for most in (None, MOST_NAMED))
+        buffers = {name: _visible(words).encode("utf-8") for name, words in (("text", whole), ("shown", shown))}
+        return Answer({"problems": self._fitted.problems}, buffers)
+
+    def changed(self, params: Params, progress: Progress = no_progress) -> Answer:
+        """How the file on disk stands to the one that was opened."""
+        return Answer(self._watch.look())
+
+
+def _read(wanted: Params, source: KeyTable, progress: Progress) -> Target:
+    """A target that is there to be read; one that is built was built elsewhere (`engine.building`)."""
+    state_dict = wanted.get("state_dict")
+    return read_wanted(wanted["name"], wanted.get("text"), source, state_dict=state_dict, progress=progress).target
+
+
+def _chosen(checkpoint: Checkpoint) -> int:
+    """The state dict that is repaired: the only model, else the first, else the one with the most tensors."""
+    try:
+        return choose_state_dict(checkpoint)
+    except UsageError:
+        dicts = checkpoint.state_dicts
+        models = [at for at, state_dict in enumerate(dicts) if state_dict.role in ("model", "ema")]
+        return models[0] if models else max(range(len(dicts)), key=lambda at: dicts[at].tensors)
+
+
+def _common_start(keys: Sequence[str]) -> str:
+    """The modules that all keys stand in, with a dot; "" for none."""
+    first, last = min(keys, default=""), max(keys, default="")
+    alike = next((at for at, (x, y) in enumerate(zip(first, last, strict=False)) if x != y), min(len(first), len(last)))
+    return first[: first.rfind(".", 0, alike) + 1]
+
+
+def _common_end(key: str, other: str) -> int:
+    """How many components both end with."""
+    count = 0
+    for one, two in zip(reversed(key.split(".")), reversed(other.split(".")), strict=False):
+        if one != two:
+            break
+        count += 1
+    return count
+
+
+def _of_operation(operation: Operation, n_keys: int) -> Suggestion:
+    return Suggestion(operation.to_step(), operation.label, n_keys, "proved")
+
+
+def _sign(suggestion: Suggestion) -> str:
+    return json.dumps(suggestion.step, sort_keys=True)
+
+
+def _is_safe(suggestion: Suggestion) -> bool:
+    return suggestion.evidence in SURE and not suggestion.cautions
+
+
+def _lines(step: Mapping[str, Any], said: str) -> list[str]:
+    """A step on a card, as what is found and what it becomes."""
+    lines: list[str] = []
+    if rules := step.get("rules"):
+        for old, new in rules[:MOST_LINES]:
+            lines += [str(old), f"\N{RIGHTWARDS ARROW} {new}"]
+        if len(rules) > MOST_LINES:
+            lines.append(f"and {len(rules) - MOST_LINES:,} more rules")
+        return lines
+    for name in ("prefix", "path"):
+        if isinstance(step.get(name), str):
+            return [str(step[name])]
+    for name in ("components", "keys"):
+        if found := step.get(name):
+            more = f" and {len(found) - MOST_LINES:,} more" if len(found) > MOST_LINES else ""
+            return [", ".join(map(str, found[:MOST_LINES])) + more]
+    return [said]
+
+
+def _visible(words: str) -> str:
+    """A text as it can be shown, its lines and tabs kept."""
+    lines = []
+    for line in words.split("\n"):
+        said = line.lstrip("\t")
+        lines.append("\t" * (len(line) - len(said)) + text.visible(said, 10 * len(said) + 10))
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""The panels of a workbench: a file, what it has to fit, and what is between them."""

@@ -1,0 +1,237 @@
+"""The worker of a workbench, asked as the window asks it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sdviewer.core.fit_sheet import STATUSES, FitSheet
+from sdviewer.core.key_table import KeyTable
+from sdviewer.engine.frames import Answer
+from sdviewer.engine.proposing import Proposals, packed_table, packed_target, table_of, target_of
+from sdviewer.engine.workbench import Workbench
+from sdviewer.errors import UsageError
+from sdviewer.repair.target import Target
+
+
+def model(prefix: str = "", fc: str = "mlp.fc1", head: int = 3) -> dict[str, torch.Tensor]:
+    made = {f"{prefix}embed.weight": torch.zeros(5, 4)}
+    for i in range(3):
+        made[f"{prefix}blocks.{i}.{fc}.weight"] = torch.zeros(8, 4)
+        made[f"{prefix}blocks.{i}.{fc}.bias"] = torch.zeros(8)
+    return made | {f"{prefix}head.weight": torch.zeros(head, 4)}
+
+
+class Bench:
+    """A worker with its answers in reach."""
+
+    def __init__(self, a: Path, b: Path | str) -> None:
+        self.worker = Workbench()
+        self.steps: list[Mapping[str, Any]] = []
+        self.state_dict = ""
+        target = {"name": str(b)} if isinstance(b, Path) else {"name": "pasted text", "text": b}
+        self.answer = self.ask("open", a=str(a), recipe="", target=target, tab="problems")
+        self.target = self.answer.buffers["target"]
+
+    def ask(self, name: str, **params: Any) -> Answer:
+        return self.worker.requests[name](params, lambda done, total: None)
+
+    @property
+    def told(self) -> Mapping[str, Any]:
+        return self.answer.body
+
+    def suggestions(self) -> list[Mapping[str, Any]]:
+        tables = {"source": self.answer.buffers["source"], "target": self.target}
+        proposal = Proposals().propose(tables, lambda done, total: None).buffers["proposal"]
+        found = self.ask("proposed", plan=self.told["plan"], proposal=proposal).body["suggestions"]
+        return list(found)
+
+    def carry_out(self, steps: Answer) -> None:
+        """Put steps into the recipe, as the window does."""
+        self.steps += [table for table, _ in steps.body["steps"]]
+        source = {"state_dict": steps.body["state_dict"]} if steps.body["state_dict"] else {}
+        recipe = json.dumps({"format": "sdviewer-recipe/1", "source": source, "step": self.steps})
+        self.answer = self.ask("recipe", recipe=recipe, selected=[], tab="problems")
+
+    def rows(self, answer: Answer | None = None) -> list[tuple[str, str, str]]:
+        """What becomes of each row, and both keys."""
+        buffers = {name: memoryview(raw) for name, raw in (answer or self.answer).buffers.items()}
+        sheet = FitSheet.from_buffers(buffers)
+        words = [STATUSES[code] for code in sheet.columns["status"]]
+        return [(word, sheet.words("name_a", row), sheet.words("name_b", row)) for row, word in enumerate(words)]
+
+    def row(self, key: str) -> int:
+        return next(row for row, (word, *keys) in enumerate(self.rows()) if word and key in keys)
+
+    def strict(self) -> str:
+        return bytes(self.ask("strict").buffers["text"]).decode()
+
+
+@pytest.fixture
+def b(tmp_path: Path) -> Path:
+    path = tmp_path / "model.pth"
+    torch.save(model(), path)
+    return path
+
+
+def saved(path: Path, content: Any) -> Path:
+    torch.save(content, path)
+    return path
+
+
+def test_that_accepting_what_is_safe_makes_a_wrapped_and_renamed_checkpoint_fit(tmp_path: Path, b: Path) -> None:
+    a = saved(tmp_path / "a.pth", {"epoch": 3, "state_dict": model("module.", fc="ffn.in")})
+    bench = Bench(a, b)
+    assert bench.told["counts"] == {"match": 0, "shape": 0, "missing": 8, "unexpected": 8, "dropped": 0}
+    assert bench.told["a"]["state_dict"] == "state_dict"
+    assert bench.told["a"]["begins"] == "module."
+    verbs = [one["verb"] for one in bench.suggestions()]
+    assert verbs[:2] == ["Unwrap", "Strip"]
+    for _ in range(4):
+        if any(one["safe"] for one in bench.suggestions()):
+            bench.carry_out(bench.ask("accept", safe=True))
+    assert bench.told["problems"] == 0
+    assert bench.strict() == "<All keys matched successfully>"
+
+
+def test_that_a_preview_shows_the_pairs_it_gives_and_leaves_the_counts_of_before_beside_them(
+    tmp_path: Path, b: Path
+) -> None:
+    bench = Bench(saved(tmp_path / "a.pth", model("module.")), b)
+    bench.suggestions()
+    seen = bench.ask("preview", at=0, selected=[])
+    assert seen.body["before"]["match"] == 0
+    assert seen.body["counts"]["match"] == 8
+    assert seen.body["preview"] == {"at": 0, "gain": 8, "drops": 0, "worse": 0, "lost": 0, "first": 0, "error": ""}
+    assert ("will_match", "module.embed.weight", "embed.weight") in bench.rows(seen)
+    back = bench.ask("preview", at=-1, selected=[])
+    assert (back.body["before"], back.body["preview"]) == (None, None)
+
+
+def test_that_a_key_of_another_shape_is_never_dropped_unasked(tmp_path: Path, b: Path) -> None:
+    bench = Bench(saved(tmp_path / "a.pth", model(head=7)), b)
+    assert bench.told["counts"]["shape"] == 1
+    assert not any(one["safe"] for one in bench.suggestions())
+    with pytest.raises(UsageError, match="no suggestion is safe"):
+        bench.ask("accept", safe=True)
+    why = bench.ask("why", row=bench.row("head.weight")).body
+    assert (why["status"], why["drops"], why["pairs"]) == ("shape", True, True)
+    bench.carry_out(bench.ask("drop", rows=[bench.row("head.weight")]))
+    assert bench.told["counts"] == {"match": 7, "shape": 0, "missing": 1, "unexpected": 0, "dropped": 1}
+
+
+def test_that_a_key_is_paired_by_hand_from_either_side(tmp_path: Path, b: Path) -> None:
+    for other in ("head.weight", "oddly.named"):
+        content = model()
+        content["oddly.named"] = content.pop("head.weight")
+        bench = Bench(saved(tmp_path / "a.pth", content), b)
+        row = bench.row(other)
+        offered = bench.ask("partners", row=row, text="", limit=5).body["rows"]
+        place, key, shape, fits, now = offered[0]
+        assert {key, other} == {"head.weight", "oddly.named"}
+        assert (shape, fits, now) == ("3×4", True, "")
+        bench.carry_out(bench.ask("pair", row=row, partner=place))
+        assert bench.told["problems"] == 0
+
+
+def test_that_a_name_that_is_taken_is_freed_where_another_key_is_paired_with_it(tmp_path: Path, b: Path) -> None:
+    content = model() | {"better.head": torch.ones(3, 4)}
+    bench = Bench(saved(tmp_path / "a.pth", content), b)
+    offered = bench.ask("partners", row=bench.row("better.head"), text="head", limit=5).body["rows"]
+    assert offered[0][1] == offered[0][4] == "head.weight"
+    bench.carry_out(bench.ask("pair", row=bench.row("better.head"), partner=offered[0][0]))
+    assert bench.told["problems"] == 0
+    assert ("match", "better.head", "head.weight") in bench.rows()
+
+
+def test_that_what_is_done_by_hand_during_a_preview_is_about_the_file_without_it(tmp_path: Path, b: Path) -> None:
+    bench = Bench(saved(tmp_path / "a.pth", model("module.")), b)
+    bench.suggestions()
+    seen = bench.ask("preview", at=0, selected=[])
+    row = next(row for row, (_, key, _) in enumerate(bench.rows(seen)) if key == "module.embed.weight")
+    assert bench.ask("drop", rows=[row]).body["steps"][0][0]["keys"] == ["module.embed.weight"]
+
+
+def test_that_a_dismissed_suggestion_stays_away_until_it_is_brought_back(tmp_path: Path, b: Path) -> None:
+    bench = Bench(saved(tmp_path / "a.pth", model("module.")), b)
+    before = bench.suggestions()
+    left = bench.ask("dismiss", at=0).body
+    assert (len(left["suggestions"]), left["dismissed"]) == (len(before) - 1, 1)
+    assert len(bench.suggestions()) == len(before) - 1
+    assert len(bench.ask("dismiss", all=True).body["suggestions"]) == len(before)
+
+
+def test_that_suggestions_for_another_recipe_are_not_taken(tmp_path: Path, b: Path) -> None:
+    bench = Bench(saved(tmp_path / "a.pth", model("module.")), b)
+    bench.suggestions()
+    plan = bench.told["plan"]
+    bench.carry_out(bench.ask("accept", at=0))
+    with pytest.raises(UsageError) as caught:
+        bench.ask("proposed", plan=plan, proposal=b"{}")
+    assert caught.value.code == "old_sheet"
+
+
+def test_that_next_problem_goes_through_all_groups_and_past_what_matches(tmp_path: Path, b: Path) -> None:
+    content = model(head=7) | {"extra": torch.zeros(1)}
+    del content["embed.weight"]
+    bench = Bench(saved(tmp_path / "a.pth", content), b)
+    met, row = [], -1
+    while (row := bench.ask("step", row=row, forwards=True).body["row"]) >= 0:
+        met.append(bench.rows()[row])
+    assert met == [
+        ("shape", "head.weight", "head.weight"),
+        ("missing", "", "embed.weight"),
+        ("unexpected", "extra", ""),
+    ]
+
+
+def test_that_the_selected_key_is_found_again_in_other_rows(tmp_path: Path, b: Path) -> None:
+    bench = Bench(saved(tmp_path / "a.pth", model("module.")), b)
+    row = bench.row("module.head.weight")
+    tree = bench.ask("tab", tab="tree", selected=[row])
+    (now,) = tree.body["selected"]
+    assert bench.rows(tree)[now] == ("unexpected", "head.weight", "")
+
+
+def test_that_a_load_message_is_a_target(tmp_path: Path) -> None:
+    text = (
+        "RuntimeError: Error(s) in loading state_dict for Net:\n"
+        '\tMissing key(s) in state_dict: "embed.weight", "head.weight". \n'
+        '\tUnexpected key(s) in state_dict: "module.embed.weight", "module.head.weight". '
+    )
+    content = {"module.embed.weight": torch.zeros(5, 4), "module.head.weight": torch.zeros(3, 4)}
+    bench = Bench(saved(tmp_path / "a.pth", content), text)
+    assert (bench.told["b"]["kind"], bench.told["b"]["name"], bench.told["keys"]) == ("message", "Net", 2)
+    assert bench.strict().splitlines() == [line.removeprefix("RuntimeError: ") for line in text.splitlines()]
+    bench.suggestions()
+    bench.carry_out(bench.ask("accept", safe=True))
+    assert bench.told["problems"] == 0
+
+
+def test_that_a_recipe_that_fails_is_told_and_what_goes_before_is_shown(tmp_path: Path, b: Path) -> None:
+    bench = Bench(saved(tmp_path / "a.pth", model("module.")), b)
+    steps = [{"op": "strip", "prefix": "module."}, {"op": "strip", "prefix": "gone."}]
+    recipe = json.dumps({"format": "sdviewer-recipe/1", "step": steps})
+    told = bench.ask("recipe", recipe=recipe, selected=[]).body
+    assert told["failed"]["step"] == 1
+    assert told["counts"]["match"] == 8
+
+
+def test_that_an_unnamed_worker_says_that_nothing_is_open() -> None:
+    with pytest.raises(UsageError) as caught:
+        Workbench().requests["preview"]({"at": 0}, lambda done, total: None)
+    assert caught.value.code == "not_open"
+
+
+def test_that_tables_and_targets_go_through_bytes() -> None:
+    shapes = ((2, 3), None, ())
+    dtypes = ("float32", "", "int64")
+    table = KeyTable(("a", "b\udc80", "c"), shapes, dtypes, False, ((0, 2),), frozenset({1}))
+    assert table_of(packed_table(table)) == table
+    target = Target("message", "n", table, "Net", True, True, frozenset({"c"}), ("so",), True)
+    assert target_of(packed_target(target)) == target

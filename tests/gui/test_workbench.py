@@ -1,0 +1,363 @@
+"""Repair to fit, in the window with its real workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PySide6.QtCore import QMimeData, Qt
+from PySide6.QtGui import QGuiApplication
+from PySide6.QtTest import QAbstractItemModelTester, QTest
+from PySide6.QtWidgets import QAbstractButton, QLineEdit, QWidget
+from pytestqt.qtbot import QtBot
+
+from sdviewer.gui.dialogs import target_dialog
+from sdviewer.gui.main_window import MainWindow
+from sdviewer.gui.models.fit_model import RESULT, SOURCE, TARGET
+from sdviewer.gui.panels.workbench.page import WorkbenchPage
+from sdviewer.gui.workbenches import KeyPartnerDialog
+
+WAIT = 60_000
+Fits = Callable[..., WorkbenchPage]
+
+
+def model(prefix: str = "", fc: str = "mlp.fc1", head: int = 3) -> dict[str, torch.Tensor]:
+    made = {f"{prefix}embed.weight": torch.randn(5, 4)}
+    for i in range(6):
+        made[f"{prefix}blocks.{i}.{fc}.weight"] = torch.randn(8, 4)
+        made[f"{prefix}blocks.{i}.{fc}.bias"] = torch.randn(8)
+    return made | {f"{prefix}head.weight": torch.randn(head, 4)}
+
+
+@pytest.fixture
+def fits(window: MainWindow, qtbot: QtBot, tmp_path: Path) -> Fits:
+    """Opens a workbench of a file with some tensors, to fit a file with others or a text."""
+
+    def repair(a: Any, b: Any) -> WorkbenchPage:
+        torch.save(a, tmp_path / "a.pth")
+        target = {"name": "pasted text", "text": b} if isinstance(b, str) else {"name": str(tmp_path / "b.pth")}
+        if not isinstance(b, str):
+            torch.save(b, tmp_path / "b.pth")
+        page = window.workbenches.repair(str(tmp_path / "a.pth"), target)
+        settled(page, qtbot)
+        return page
+
+    return repair
+
+
+def settled(page: WorkbenchPage, qtbot: QtBot) -> None:
+    session = page.session
+    document = session.document
+
+    def done() -> bool:
+        still = session.is_settled and not session.looking and "foot" in page.__dict__
+        return still and document.state == "open" and not document.jobs.busy()
+
+    qtbot.waitUntil(done, timeout=WAIT)
+
+
+def press(widget: QWidget, qtbot: QtBot, page: WorkbenchPage, key: Qt.Key, *modifiers: Qt.KeyboardModifier) -> None:
+    held = Qt.KeyboardModifier.NoModifier
+    for modifier in modifiers:
+        held |= modifier
+    QTest.keyClick(widget, key, held)
+    settled(page, qtbot)
+
+
+def rows(page: WorkbenchPage) -> list[tuple[str, str, str]]:
+    """Source key, target key and result of the rows in sight."""
+    table = page.pairs.model
+    return [
+        (
+            str(table.index(row, SOURCE).data()),
+            str(table.index(row, TARGET).data()),
+            str(table.index(row, RESULT).data()),
+        )
+        for row in range(table.rowCount())
+    ]
+
+
+def test_that_a_wrapped_and_renamed_checkpoint_is_repaired_with_the_keyboard_alone(
+    window: MainWindow, fits: Fits, qtbot: QtBot, tmp_path: Path
+) -> None:
+    page = fits({"epoch": 1, "state_dict": model("module.", fc="ffn.in")}, model())
+    page.suggestions.list.setFocus()
+    for _ in range(6):
+        if page.session.suggestions:
+            press(page.suggestions.list, qtbot, page, Qt.Key.Key_Return)
+    assert page.session.problems == 0
+    assert page.session.is_done
+    assert page.foot.save.property("primary")
+    assert "All 14 target keys match" in page.banner.text()
+    page.session.document.save(str(tmp_path / "out.pth"), overwrite=False)
+    qtbot.waitUntil(lambda: not page.session.document.saving.running, timeout=WAIT)
+    out = torch.load(tmp_path / "out.pth")
+    assert out.keys() == model().keys()
+
+
+def test_that_bar_chips_and_table_show_what_the_chosen_suggestion_would_give(fits: Fits) -> None:
+    page = fits(model("module."), model())
+    assert page.session.chosen == 0
+    head = page.head
+    assert (head.count.text(), head.preview.text()) == ("0", "14 with suggestion 1")
+    assert head.chips["missing"].text() == "Missing  14 → 0"
+    assert "14 with suggestion 1" in head.bar.accessibleDescription()
+    shown = rows(page)
+    assert shown[0][0] == "Preview 14 pairs if you accept suggestion 1"
+    assert shown[1] == ("module.embed.weight", "embed.weight", "will match")
+    assert shown[-1][0] == "6 more"
+    assert "14 keys match, all shapes agree, no collisions" in str(page.suggestions.cards[0].effect.text())  # type: ignore[union-attr]
+
+
+def test_that_an_accepted_suggestion_is_a_step_of_the_document_that_undo_takes_back(
+    window: MainWindow, fits: Fits, qtbot: QtBot
+) -> None:
+    page = fits(model("module."), model())
+    document = page.session.document
+    page.session.accept(0)
+    settled(page, qtbot)
+    assert [step.op for step in document.recipe.steps] == ["strip"]
+    assert window.isWindowModified()
+    assert window.windowTitle().startswith("Repair a.pth")
+    assert page.foot.undo.text() == 'Undo Strip prefix "module."'
+    window.actions_by_id["undo"].trigger()
+    settled(page, qtbot)
+    assert document.recipe.is_empty
+    assert page.session.told["counts"]["match"] == 0
+    assert page.session.suggestions
+
+
+def test_that_accept_all_safe_is_one_edit(window: MainWindow, fits: Fits, qtbot: QtBot) -> None:
+    page = fits({"state_dict": model("module.", fc="ffn.in")}, model())
+    press(page.suggestions.list, qtbot, page, Qt.Key.Key_Return, Qt.KeyboardModifier.ControlModifier)
+    assert len(page.session.document.recipe.steps) >= 3
+    window.actions_by_id["undo"].trigger()
+    settled(page, qtbot)
+    assert page.session.document.recipe.is_empty
+
+
+def test_that_backspace_dismisses_and_a_link_brings_back(fits: Fits, qtbot: QtBot) -> None:
+    page = fits(model("module."), model())
+    before = len(page.session.suggestions)
+    press(page.suggestions.list, qtbot, page, Qt.Key.Key_Backspace)
+    assert len(page.session.suggestions) == before - 1
+    assert page.suggestions.back.isVisible()
+    page.suggestions.back.click()
+    settled(page, qtbot)
+    assert len(page.session.suggestions) == before
+    assert not page.suggestions.back.isVisible()
+
+
+def test_that_problems_are_stepped_through_and_a_key_of_another_shape_is_dropped_there(
+    window: MainWindow, fits: Fits, qtbot: QtBot
+) -> None:
+    page = fits(model(head=7), model() | {"norm.weight": torch.zeros(4)})
+    assert page.session.chosen == -1  # what is only ambiguous is not previewed unasked
+    window.actions_by_id["next_difference"].trigger()
+    settled(page, qtbot)
+    met = [page.session.why["status"]]
+    window.actions_by_id["previous_difference"].trigger()
+    settled(page, qtbot)
+    met.append(page.session.why["status"])
+    assert met == ["missing", "shape"]
+    assert page.pairs.why.drop.text() == "Drop here, the model keeps its own"
+    press(page.pairs.view, qtbot, page, Qt.Key.Key_Delete)
+    assert page.session.told["counts"]["shape"] == 0
+    assert page.session.told["counts"]["dropped"] == 1
+
+
+def test_that_why_tells_what_speaks_for_a_pair_and_how_its_values_are_spread(fits: Fits, qtbot: QtBot) -> None:
+    page = fits(model("module."), model())
+    qtbot.waitUntil(lambda: page.pairs.why.histogram.isVisible(), timeout=WAIT)
+    said = [words.text() for _, words in page.pairs.why._rows]
+    assert "Same shape  5×4" in said
+    assert page.pairs.why.numbers.text().startswith("std ")
+    assert page.pairs.why.histogram.accessibleDescription()
+
+
+def test_that_a_strict_load_is_told_in_torchs_words_while_one_works(fits: Fits, qtbot: QtBot) -> None:
+    page = fits(model("module."), model())
+    page.pairs.show_tab("strict")
+    settled(page, qtbot)
+    with pytest.raises(RuntimeError) as caught:
+        _Net().load_state_dict(model("module."))
+    assert page.pairs.strict.text.toPlainText() == str(caught.value).replace("_Net", "Model")
+    page.pairs.strict.copy.click()
+    settled(page, qtbot)
+    assert QGuiApplication.clipboard().text() == page.pairs.strict.text.toPlainText()
+    page.session.accept(0)
+    settled(page, qtbot)
+    assert page.pairs.strict.text.toPlainText() == "<All keys matched successfully>"
+    assert page.pairs.strict.said.text() == "A strict load goes through, by names and shapes"
+
+
+class _Net(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        for key, tensor in model().items():
+            *above, name = key.split(".")
+            inside: torch.nn.Module = self
+            for part in above:
+                if part not in dict(inside.named_children()):
+                    inside.add_module(part, torch.nn.Module())
+                inside = dict(inside.named_children())[part]
+            inside.register_parameter(name, torch.nn.Parameter(tensor))
+
+
+def test_that_a_key_is_paired_by_hand(window: MainWindow, fits: Fits, qtbot: QtBot) -> None:
+    content = model()
+    content["zz.oddly"] = content.pop("head.weight")
+    page = fits(content, model())
+    for _ in range(len(page.session.suggestions)):
+        page.session.dismiss(0)
+        settled(page, qtbot)
+    page.session.show_group("missing")
+    settled(page, qtbot)
+    dialog = KeyPartnerDialog(window, page.session)
+    dialog.node_chosen.connect(page.session.pair)
+    qtbot.waitUntil(lambda: not page.session.jobs.busy("partners"), timeout=WAIT)
+    dialog._take()
+    settled(page, qtbot)
+    assert page.session.problems == 0
+    assert page.session.document.recipe.steps[0].table["rules"] == [["zz.oddly", "head.weight"]]
+
+
+def test_that_a_file_that_fits_is_said_to_fit(fits: Fits) -> None:
+    page = fits(model(), model())
+    assert page.banner.text().startswith("Nothing to repair: 14 of 14 keys match.")
+    assert page.suggestions.empty.text() == "Everything fits."
+    assert not page.foot.save.isEnabled()
+
+
+def test_that_tabs_show_all_keys_and_both_trees_and_the_selection_stays(fits: Fits, qtbot: QtBot) -> None:
+    page = fits(model("module."), model())
+    QAbstractItemModelTester(page.pairs.model, QAbstractItemModelTester.FailureReportingMode.Fatal)
+    for tab in ("all", "tree", "problems"):
+        page.pairs.show_tab(tab)
+        settled(page, qtbot)
+        assert page.session.why["key_a"] == "module.embed.weight"
+    page.pairs.show_tab("tree")
+    settled(page, qtbot)
+    page.session.expand_all()
+    settled(page, qtbot)
+    assert ("module", "", "") in rows(page)
+
+
+def test_that_a_filter_looks_at_both_sides(fits: Fits, qtbot: QtBot) -> None:
+    page = fits(model("module."), model())
+    page.pairs.filter.setText("head")
+    qtbot.waitUntil(lambda: len(rows(page)) == 3, timeout=WAIT)
+    assert rows(page)[-1] == ("module.head.weight", "head.weight", "will match")
+    page.pairs.filter.setText("nothing.is.like.it")
+    qtbot.waitUntil(lambda: not rows(page), timeout=WAIT)
+    page.pairs.filter.clear()
+    qtbot.waitUntil(lambda: len(rows(page)) > 3, timeout=WAIT)
+
+
+def test_that_a_step_made_in_find_and_replace_is_followed(window: MainWindow, fits: Fits, qtbot: QtBot) -> None:
+    page = fits(model("net/"), model())
+    window.actions_by_id["find"].trigger()
+    panel = page.find_panel
+    assert panel.isVisible()
+    panel.find_field.setText("net/")
+    qtbot.waitUntil(panel.add.isEnabled, timeout=WAIT)
+    panel.accept()
+    qtbot.waitUntil(lambda: len(page.session.document.recipe.steps) == 1, timeout=WAIT)
+    settled(page, qtbot)
+    assert page.session.problems == 0
+
+
+def test_that_the_target_can_be_another(fits: Fits, qtbot: QtBot, tmp_path: Path) -> None:
+    page = fits(model(), model())
+    page.session.fit_to({"name": "pasted text", "text": "embed.weight\nother.weight"})
+    settled(page, qtbot)
+    assert page.session.told["counts"]["match"] == 1
+    assert page.head.b.about.text().startswith("2 keys from a list")
+
+
+def test_that_what_a_comparison_shows_is_repaired_in_one_click(
+    window: MainWindow, qtbot: QtBot, tmp_path: Path
+) -> None:
+    torch.save(model("module."), tmp_path / "a.pth")
+    torch.save(model(), tmp_path / "b.pth")
+    window.comparisons.compare(str(tmp_path / "a.pth"), str(tmp_path / "b.pth"))
+    window.actions_by_id["repair"].trigger()
+    (page,) = window.tabs.workbenches()
+    settled(page, qtbot)
+    assert page.session.suggestions
+    assert page.session.target == {"name": str(tmp_path / "b.pth")}
+
+
+def test_that_closing_a_workbench_leaves_the_recipe_to_the_files_own_tab(
+    window: MainWindow, fits: Fits, qtbot: QtBot
+) -> None:
+    page = fits(model("module."), model())
+    page.session.accept(0)
+    settled(page, qtbot)
+    document = page.session.document
+    window.close_tab()
+    assert not window.tabs.workbenches()
+    assert len(document.recipe.steps) == 1
+    assert document.goal is None
+    document.undo()
+    qtbot.waitUntil(lambda: document.recipe.is_empty, timeout=WAIT)
+
+
+def test_that_a_file_that_is_closed_takes_its_workbench_along(window: MainWindow, fits: Fits) -> None:
+    page = fits(model("module."), model())
+    window.remove_tab(page.session.document)
+    assert not window.tabs.count()
+
+
+def test_that_a_worker_that_died_is_replaced_and_the_recipe_is_still_there(fits: Fits, qtbot: QtBot) -> None:
+    page = fits(model("module."), model())
+    page.session.accept(0)
+    settled(page, qtbot)
+    process = page.session._worker._process
+    assert process is not None and process.popen is not None
+    process.popen.kill()
+    qtbot.waitUntil(lambda: page.session._worker._process is None, timeout=WAIT)
+    page.session.set_tab("all")
+    settled(page, qtbot)
+    assert page.session.told["counts"]["match"] == 14
+
+
+def test_that_a_target_that_is_not_there_is_told(fits: Fits, window: MainWindow, qtbot: QtBot, tmp_path: Path) -> None:
+    torch.save(model(), tmp_path / "a.pth")
+    page = window.workbenches.repair(str(tmp_path / "a.pth"), {"name": str(tmp_path / "gone.pth")})
+    qtbot.waitUntil(lambda: page.session.state == "failed", timeout=WAIT)
+    assert page.failed.isVisible()
+
+
+def test_that_the_dialog_takes_an_error_from_the_clipboard(window: MainWindow) -> None:
+    error = 'Error(s) in loading state_dict for Net:\n\tMissing key(s) in state_dict: "a". '
+    data = QMimeData()
+    data.setText(error)
+    QGuiApplication.clipboard().setMimeData(data)
+    dialog = target_dialog.TargetDialog(window, "a.pth", lambda: "")
+    assert dialog.text.toPlainText() == error
+    dialog.use.click()
+    assert dialog.target == {"name": "pasted text", "text": error}
+    QGuiApplication.clipboard().setText("hello")
+    assert not target_dialog.TargetDialog(window, "a.pth", lambda: "").use.isEnabled()
+
+
+def test_that_every_control_of_a_workbench_has_a_name(fits: Fits) -> None:
+    page = fits({"state_dict": model("module.", fc="ffn.in")}, model())
+    for kind in (QAbstractButton, QLineEdit):
+        for control in page.findChildren(kind):
+            if control.isVisible() and not isinstance(control.parent(), QLineEdit):
+                assert control.accessibleName() or getattr(control, "text", str)(), control
+    assert page.pairs.view.accessibleName()
+    assert page.suggestions.list.accessibleName()
+
+
+def test_that_the_commands_of_a_workbench_are_there(window: MainWindow, fits: Fits) -> None:
+    page = fits(model("module."), model())
+    page.session.accept(0)
+    enabled = {name for name, action in window.actions_by_id.items() if action.isEnabled()}
+    assert {"repair", "accept_safe", "strict", "next_difference", "find", "filter", "expand", "reload"} <= enabled
+    assert "take" not in enabled
