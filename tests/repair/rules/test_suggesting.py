@@ -220,6 +220,7 @@ def test_that_experts_are_joined_and_stacked() -> None:
     }
     assert done["m.0.experts.1.w2.weight"] == {"op": "stack", "to": "m.0.experts.down", "dim": 0, "index": 1}
     assert [caution.code for caution in found[1].cautions] == ["gate_up_order"]
+    assert [old for old, _ in found[2].examples] == [f"m.0.experts.{e}.gate_up" for e in range(3)]
 
 
 def test_that_a_stacked_tensor_is_taken_apart() -> None:
