@@ -223,6 +223,11 @@ def _service(name: str) -> Service:
         from sdviewer.engine.building import Building
 
         return Building()
+    if name == "target":
+        from sdviewer.engine.target_reading import TargetReading
+
+        gc.disable()
+        return TargetReading()
     if name == "proposals":
         from sdviewer.engine.proposing import Proposals
 
