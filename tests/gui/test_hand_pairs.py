@@ -19,6 +19,7 @@ from sdviewer.gui.main_window import MainWindow
 from sdviewer.gui.panels.tree_rows import ROW_HEIGHT
 from sdviewer.gui.panels.workbench.dragging import KEY_MIME, KeyDrag
 from sdviewer.gui.panels.workbench.page import WorkbenchPage
+from tests.gui.test_workbench import settled
 
 WAIT = 20_000
 OLD, NEW = "blocks.1.ffn.zero.weight", "blocks.1.mlp.fc1.weight"
@@ -42,17 +43,6 @@ def page(window: MainWindow, qtbot: QtBot, tmp_path: Path) -> WorkbenchPage:
     page.session.preview(-1)
     settled(page, qtbot)
     return page
-
-
-def settled(page: WorkbenchPage, qtbot: QtBot) -> None:
-    session = page.session
-    document = session.document
-
-    def done() -> bool:
-        still = session.is_settled and not session.looking and "foot" in page.__dict__
-        return still and document.state == "open" and not document.jobs.busy()
-
-    qtbot.waitUntil(done, timeout=WAIT)
 
 
 def node(page: WorkbenchPage, key: str) -> int:

@@ -50,13 +50,19 @@ class LessonDialog(AskingDialog):
         column.addLayout(self._examples)
         column.addStretch(1)
         column.addLayout(self.make_foot(self.act))
-        self._group.idToggled.connect(lambda at, on: on and self._show(at))  # type: ignore[func-returns-value]
-        self.choices[0 if variants[1]["breaks"] else 1].setChecked(True)
+        self._group.idToggled.connect(self._toggled)
+        proposed = self.choices[0 if variants[1]["breaks"] else 1]
+        proposed.setChecked(True)
+        proposed.setFocus()
 
     @property
     def variant(self) -> Body:
         """The one that is chosen."""
         return self._variants[self._group.checkedId()]
+
+    def _toggled(self, at: int, on: bool) -> None:
+        if on:
+            self._show(at)
 
     def _show(self, at: int) -> None:
         """A few keys that it changes, what it breaks first."""
