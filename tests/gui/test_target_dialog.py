@@ -263,6 +263,25 @@ def test_that_turning_to_another_way_takes_back_what_was_understood(dialog: Targ
     assert dialog.use.isEnabled()
 
 
+def test_that_a_workbench_whose_model_is_not_built_tells_why_and_offers_another_target(
+    window: MainWindow, qtbot: QtBot, tmp_path: Path
+) -> None:
+    (tmp_path / "net.py").write_text(CODE)
+    target = {"name": f"{tmp_path / 'net.py'}:broken", "run": True}
+    page = window.workbenches.repair(saved(tmp_path / "a.pth"), target)
+    qtbot.waitUntil(lambda: page.session.state == "failed", timeout=WAIT)
+    assert "no such variant" in page.failed.words()
+    assert "about to fail" in page.failed.details.toPlainText()
+    assert page.failed.other.isVisible()
+    page.target_change_requested.disconnect()
+    with qtbot.waitSignal(page.target_change_requested, timeout=1000):
+        page.failed.other.click()
+    page.session.fit_to({"name": saved(tmp_path / "b.pth")})
+    qtbot.waitUntil(lambda: page.session.state == "open", timeout=WAIT)
+    assert page.session.problems == 0
+    assert not page.failed.isVisible()
+
+
 def test_that_a_dot_before_a_class_is_meant_as_a_colon() -> None:
     assert with_colon("models.vit.Net") == "models.vit:Net"
     assert with_colon("models.vit.Net(depth=3.5)") == "models.vit:Net(depth=3.5)"
