@@ -245,6 +245,10 @@ def _service(name: str) -> Service:
         from sdviewer.engine.series import Series
 
         return Series()
+    if name == "same_run":
+        from sdviewer.engine.same_run import SameRun
+
+        return SameRun()
     if name == "series_survey":
         from sdviewer.engine.series_survey import SeriesSurvey
 

@@ -273,6 +273,7 @@ class MainWindow(QMainWindow):
         page.file_chosen.connect(lambda path: self.open_paths([path]))
         page.compare_requested.connect(self.compare)
         page.series_requested.connect(lambda: self._open_as_series(page))
+        page.run_requested.connect(self.series.open)
         page.tree_shown.connect(self._show_front)
         page.tree_painted.connect(lambda: log_for_tests("painted", session.path))
         page.tree_painted.connect(library().load)
