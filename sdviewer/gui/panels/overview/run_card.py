@@ -15,7 +15,7 @@ from sdviewer.gui.jobs import Body
 from sdviewer.gui.plots.steps import StepLine, StepMark, StepPlot
 from sdviewer.gui.widgets import Card, Elided
 
-HEIGHT: Final = 118
+HEIGHT: Final = 104
 """Pixels of the plot."""
 
 SERIES_TIP: Final = "All checkpoints of this run in one tab: metrics, norms, keys and changes over the steps"

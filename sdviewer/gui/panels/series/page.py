@@ -23,6 +23,8 @@ from sdviewer.gui.panels.series.files_card import FilesCard
 from sdviewer.gui.panels.series.keys_card import KeysCard
 from sdviewer.gui.panels.series.metric_card import MetricCard
 from sdviewer.gui.panels.series.norm_card import NormCard
+from sdviewer.gui.plots.step_map import StepMap
+from sdviewer.gui.plots.steps import StepPlot
 from sdviewer.gui.series_session import SeriesSession
 from sdviewer.gui.turns import Turns
 from sdviewer.gui.widgets import Choice, Elided
@@ -71,6 +73,8 @@ class SeriesPage(QWidget):
         self.session = session
         self._metric = ""
         self._keys_again = 0.0
+        self._unmarked: list[StepPlot | StepMap] = []
+        """Plots that do not show yet what is selected."""
         self._turns = Turns(self)
         self._turns.ended.connect(self._tell_settled)
         self._opening = OpeningPage(session.name)
@@ -341,9 +345,17 @@ class SeriesPage(QWidget):
         self._selected(steps)
 
     def _selected(self, steps: list[int]) -> None:
+        """Mark the steps in all plots, one a turn: each is painted anew for that."""
         self.session.sight = steps
-        for shown in (self.metrics.plot, self.norm.plot, self.keys.map, self.change.matrix):
-            shown.select(steps)
+        idle = not self._unmarked
+        self._unmarked = [self.metrics.plot, self.norm.plot, self.keys.map, self.change.matrix]
+        if idle:
+            self._turns.add(self._mark_next)
+
+    def _mark_next(self) -> None:
+        self._unmarked.pop(0).select(self.session.sight)
+        if self._unmarked:
+            self._turns.add(self._mark_next)
 
     def _compare(self, a: int, b: int) -> None:
         paths = self.session.step_paths
