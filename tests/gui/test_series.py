@@ -202,7 +202,8 @@ def test_that_the_matrix_names_what_never_changed_and_a_cell_leads_to_its_two_fi
 
 def test_that_a_step_chosen_in_one_card_is_marked_in_all(page: SeriesPage, qtbot: QtBot) -> None:
     press(qtbot, page.keys.map, 0, 2)
-    assert page.change.matrix._selected == page.metrics.plot._selected == page.norm.plot._selected == [2]
+    shown = (page.keys.map, page.change.matrix, page.metrics.plot, page.norm.plot)
+    qtbot.waitUntil(lambda: all(plot._selected == [2] for plot in shown), timeout=SLOW)
     assert [index.row() for index in page.files.table.selectionModel().selectedRows()] == [2]
     assert page.session.sight == [2]
 

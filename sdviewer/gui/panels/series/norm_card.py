@@ -54,9 +54,6 @@ class NormCard(SeriesCard):
         self.measure = widgets.button("Measure", link=True)
         self.measure.setProperty("tone", "accent")
         self.measure.clicked.connect(self.measure_requested)
-        room = self.measure.sizePolicy()
-        room.setRetainSizeWhenHidden(True)  # else it would move, and have painted, all that is on the page
-        self.measure.setSizePolicy(room)
         self.measure.hide()
         self.add_control(self.measure)
         self.add_control(self.measures)

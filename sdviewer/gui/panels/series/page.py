@@ -42,7 +42,7 @@ SUBJECT_WIDTH: Final = 190
 
 SUBJECT_TIP: Final = (
     "Norms and changes are of the model. The EMA of its weights, and the state of an optimizer by the names of its "
-    "parameters, can be looked at instead."
+    "parameters, can be looked at instead. What an optimizer only counts, as its step, is left out: it is no weight."
 )
 
 KEYS_PAUSE: Final = 3.0
