@@ -355,7 +355,8 @@ class _Line(pg.PlotCurveItem):  # type: ignore[misc]
         painter.resetTransform()
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         painter.setPen(self.opts["pen"])
-        painter.drawLines(self._drawn[1])
+        if self._drawn[1]:
+            painter.drawLines(self._drawn[1])
 
     def _pieces(self, wide: float, left: float, high: float, top: float) -> list[QLineF]:
         x, y = self.getData()
