@@ -87,8 +87,8 @@ class SameRun:
         self._until_known = 0
         """How many of these are left when enough is known."""
         self._headers: dict[int, _Header] = {}
-        self._others = 0
-        """Files that were read and are of another model, or cannot be read."""
+        self._others: set[int] = set()
+        """Those that were read and are of another model, or cannot be read."""
         self._spent = 0.0
         self._stated = StatedNumbers()
         self._nice = False
@@ -101,7 +101,7 @@ class SameRun:
             self._nice = True
         self._own = os.path.abspath(str(params["path"]))  # noqa: PTH100
         self._run = run = run_beside(self._own, progress)
-        self._plan, self._headers, self._others, self._spent = [], {}, 0, 0.0
+        self._plan, self._headers, self._others, self._spent = [], {}, set(), 0.0
         if run is not None:
             own = [at for at, (_, path) in enumerate(run.files) if path == self._own]
             by_name = order([Dated(name) for name, _ in run.files]).places
@@ -136,7 +136,7 @@ class SameRun:
         elif own is None:
             self._plan = []  # there is nothing to compare others with
         else:
-            self._others += 1
+            self._others.add(at)
 
     def _header(self, name: str, path: str, checkpoint: Checkpoint) -> _Header:
         chosen = chosen_of(checkpoint, None)
@@ -147,9 +147,7 @@ class SameRun:
 
     def _state(self) -> dict[str, Any]:
         run, headers = self._run, list(self._headers.values())
-        if run is None or not (headers or self._plan):
-            return dict(NO_RUN)
-        if (len(headers) < 2 and not self._plan) or not self._is_run():
+        if run is None or not self._is_run(run):
             return dict(NO_RUN)
         found = order([header.dated for header in headers])
         in_order = [headers[place] for place in found.places]
@@ -158,8 +156,8 @@ class SameRun:
             metric = None  # a number that says nothing of how good a model is
         values = metric.values if metric is not None else [float("nan")] * len(in_order)
         return {
-            "files": len(run.files) - self._others,
-            "known": len(self._plan) <= self._until_known,
+            "files": len(run.files) - len(self._others),
+            "known": len(self._plan) <= (self._until_known if run.told_by_names else 0),
             "more": bool(self._plan),
             "unit": found.unit,
             "metric": text.visible(shortest_names([metric.name])[metric.name], 60) if metric is not None else "",
@@ -168,15 +166,23 @@ class SameRun:
                 for header, label, value in zip(in_order, found.labels, values, strict=True)
             ],
             "own": next((at for at, header in enumerate(in_order) if header.path == self._own), -1),
-            "to_open": list(run.to_open if not self._others else [path for _, path in run.files]),
+            "to_open": list(run.to_open) if not self._others else self._paths(run),
         }
 
-    def _is_run(self) -> bool:
-        """Whether it is one: where names do not tell, the files are exactly alike, or each states a step of its own."""
-        assert self._run is not None
-        if self._run.told_by_names or self._plan:
-            return True
+    def _paths(self, run: Beside) -> list[str]:
+        """The files but those of other models."""
+        return [path for at, (_, path) in enumerate(run.files) if at not in self._others]
+
+    def _is_run(self, run: Beside) -> bool:
+        """Whether it is one, or may turn out to be.
+
+        Where names do not tell, the files are exactly alike, or each states a step of its own.
+        """
         headers = self._headers.values()
+        if self._plan:
+            return True
+        if run.told_by_names:
+            return len(headers) > 1
         steps = {tuple(sorted(header.dated.steps.items())) for header in headers}
         one_each = len(steps) == len(headers) and () not in steps
         return len(headers) >= FEWEST_NUMBERED and (one_each or len({header.shapes for header in headers}) == 1)

@@ -274,7 +274,7 @@ class Series:
     def files(self, params: Params, progress: Progress) -> Answer:
         """The files in their order."""
         files = self._in_order()
-        metric = self._metric(params.get("metric"))
+        metric = self._metric(self._all_metrics(), params.get("metric"))
         short = shortest_names([metric.name])[metric.name] if metric is not None else ""
         before: _File | None = None
         rows = []
@@ -338,14 +338,15 @@ class Series:
     def _all_metrics(self) -> list[Metric]:
         return find_metrics([file.stated for file in self._in_order()])
 
-    def _metric(self, name: Any) -> Metric | None:
-        known = self._all_metrics()
+    @staticmethod
+    def _metric(known: Sequence[Metric], name: Any) -> Metric | None:
+        """The one of a name, else the first."""
         return next((one for one in known if one.name == name), known[0] if known else None)
 
     def metrics(self, params: Params, progress: Progress) -> Answer:
         """The numbers that the files state."""
         known = self._all_metrics()
-        chosen = self._metric(params.get("metric"))
+        chosen = self._metric(known, params.get("metric"))
         short = shortest_names([one.name for one in known])
         body: dict[str, Any] = {"names": [[one.name, text.visible(short[one.name], 80)] for one in known]}
         if chosen is None:

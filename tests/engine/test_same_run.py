@@ -53,6 +53,7 @@ def test_that_another_model_of_such_a_name_is_left_out(tmp_path: Path) -> None:
     state = found(tmp_path / "epoch1.pth")
     assert names(state) == ["epoch0.pth", "epoch1.pth", "epoch2.pth"]
     assert state["files"] == 3
+    assert [Path(path).name for path in state["to_open"]] == names(state)
     assert found(tmp_path / "epoch3.pth")["files"] == 0
     assert found(tmp_path / "epoch4.pth")["files"] == 0
 

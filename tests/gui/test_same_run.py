@@ -49,9 +49,7 @@ def test_that_the_run_of_a_file_is_told_in_its_overview(card: tuple[DocumentPage
     assert run.subtitle.text() == "epoch 0 to 10"
     assert run.words.text() == "best_acc1 over 3 checkpoints"
     assert run.plot.lines[0].values == [60, 65, 70]
-    assert run.plot.accessibleDescription() == (
-        "best_acc1 over 3 checkpoints, from 60 to 70; this file, epoch 5: 65"
-    )
+    assert run.plot.accessibleDescription() == ("best_acc1 over 3 checkpoints, from 60 to 70; this file, epoch 5: 65")
     right = page.overview._right
     assert right.indexOf(page.overview.findings) < right.indexOf(run) < right.indexOf(page.overview.bytes_card)
 

@@ -23,9 +23,7 @@ from sdviewer.core.series.same_run import is_alike, relatives, run_name
         ("step_300k.pt", ["step_1M.pt"], ["step.pt"]),
     ],
 )
-def test_that_names_of_one_run_are_known_and_others_are_not(
-    own: str, others: list[str], strangers: list[str]
-) -> None:
+def test_that_names_of_one_run_are_known_and_others_are_not(own: str, others: list[str], strangers: list[str]) -> None:
     found = relatives(own, [own, *strangers, *others])
     assert found is not None
     assert found.names == [own, *others]
