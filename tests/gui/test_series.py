@@ -19,6 +19,7 @@ from pytestqt.qtbot import QtBot
 from sdviewer.engine.client import NumbersPool
 from sdviewer.gui import resources
 from sdviewer.gui.main_window import MainWindow
+from sdviewer.gui.panels.series.files_card import NARROWEST
 from sdviewer.gui.panels.series.page import SeriesPage
 from sdviewer.gui.panels.series.series_card import SeriesCard
 from sdviewer.gui.panels.start_page import _RecentRow
@@ -183,6 +184,13 @@ def test_that_bars_say_when_keys_come_and_change(page: SeriesPage, qtbot: QtBot)
     qtbot.waitUntil(lambda: page.keys.map.names == ["blocks.6", "head"], timeout=SLOW)
     qtbot.mouseClick(page.keys.only_changes, Qt.MouseButton.LeftButton)
     qtbot.waitUntil(lambda: "stem" in page.keys.map.names, timeout=SLOW)
+
+
+def test_that_names_of_files_leave_room_for_what_is_worth_a_look(page: SeriesPage) -> None:
+    table = page.files.table
+    notes = [" · ".join(words for _, words in row[6]) for row in table.rows.rows]
+    needed = table.fontMetrics().horizontalAdvance(max(notes, key=len))
+    assert needed < table.columnWidth(4) or table.columnWidth(2) == NARROWEST
 
 
 def test_that_the_matrix_names_what_never_changed_and_a_cell_leads_to_its_two_files(

@@ -215,27 +215,31 @@ class StepPlot(QWidget):
         positive = [value for value in numbers if value > 0]
         self._log = bool(positive) and min(numbers) >= 0 and math.log10(max(positive) / min(positive)) > DECADES
         if not numbers:
-            self._span = (0.0, 1.0)
-            return self._span
-        if self._log:
-            bottom, top = math.log10(min(positive)), math.log10(max(positive))
-            pad = (top - bottom) * 0.08
-            low, high = bottom - pad, top + pad * (2.2 if any(line.stands_out for line in self.lines) else 1)
-            powers = range(math.floor(low), math.ceil(high) + 1)
-            factors = (1, 2, 5) if high - low < 3 else (1,)
-            every = max(1, len(powers) // 6)
-            levels = [math.log10(factor) + power for power in powers[::every] for factor in factors]
-            self.axes.add_levels([y for y in levels if low <= y <= high], lambda y: self._tick_text(round_power(y)))
+            self._span = 0.0, 1.0
         else:
-            bottom, top = min(numbers), max(numbers)
-            pad = (top - bottom) * 0.1 or abs(top) * 0.1 or 0.5
-            # Room for the words at a ring.
-            above = any(mark.ring is not None and mark.above for mark in self._marks)
-            above = above or any(line.stands_out for line in self.lines)
-            below = any(mark.ring is not None and not mark.above for mark in self._marks)
-            low, high = bottom - pad * (2 if below else 1), top + pad * (2 if above else 1)
-            self.axes.add_levels(ticks(low, high, 4), self._tick_text)
-        self._span = (low, high)
+            self._span = self._powers(min(positive), max(positive)) if self._log else self._linear(numbers)
+        return self._span
+
+    def _powers(self, least: float, most: float) -> tuple[float, float]:
+        """A logarithmic axis, with room for the words at a line that stands out."""
+        bottom, top = math.log10(least), math.log10(most)
+        pad = (top - bottom) * 0.08
+        low, high = bottom - pad, top + pad * (2.2 if any(line.stands_out for line in self.lines) else 1)
+        powers = range(math.floor(low), math.ceil(high) + 1)
+        factors = (1, 2, 5) if high - low < 3 else (1,)
+        every = max(1, len(powers) // 6)
+        levels = [math.log10(factor) + power for power in powers[::every] for factor in factors]
+        self.axes.add_levels([y for y in levels if low <= y <= high], lambda y: self._tick_text(round_power(y)))
+        return low, high
+
+    def _linear(self, numbers: Sequence[float]) -> tuple[float, float]:
+        """A linear axis, with room for the words at a ring or at a line that stands out."""
+        bottom, top = min(numbers), max(numbers)
+        pad = (top - bottom) * 0.1 or abs(top) * 0.1 or 0.5
+        rings = [mark.above for mark in self._marks if mark.ring is not None]
+        above = True in rings or any(line.stands_out for line in self.lines)
+        low, high = bottom - pad * (2 if False in rings else 1), top + pad * (2 if above else 1)
+        self.axes.add_levels(ticks(low, high, 4), self._tick_text)
         return low, high
 
     def _height(self, value: float) -> float:
