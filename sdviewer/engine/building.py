@@ -13,10 +13,10 @@ from typing import Any
 
 from sdviewer.core.key_table import KeyTable
 from sdviewer.core.progress import Progress
+from sdviewer.engine.fitting import read_wanted
 from sdviewer.engine.frames import Answer
 from sdviewer.engine.models import TIMEOUT
 from sdviewer.engine.proposing import packed_target
-from sdviewer.engine.targets import read_target
 
 NO_KEYS = KeyTable((), (), ())
 
@@ -30,6 +30,13 @@ class Building:
     def build(self, params: Mapping[str, Any], progress: Progress) -> Answer:
         """Build the model and ask for its keys."""
         wanted = params["target"]
-        timeout = float(wanted.get("timeout", TIMEOUT))
-        target = read_target(wanted["name"], source=NO_KEYS, run=True, timeout=timeout, progress=progress)
+        target = read_wanted(
+            wanted["name"],
+            wanted.get("text"),
+            NO_KEYS,
+            run=True,
+            timeout=float(wanted.get("timeout", TIMEOUT)),
+            folder=wanted.get("folder", ""),
+            progress=progress,
+        ).target
         return Answer({}, {"target": packed_target(target)})

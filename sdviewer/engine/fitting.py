@@ -152,9 +152,12 @@ def read_wanted(
     state_dict: str | None = None,
     run: bool = False,
     timeout: float = TIMEOUT,
+    folder: str = "",
     progress: Progress = no_progress,
 ) -> Wanted:
     """The target at a name, or in a text that goes before it; `run`: a class or a config may be built.
+
+    `folder` is on the import path of a class, "" for the current one.
 
     Raises:
         OpenError, UsageError: it cannot be read, may not be built, or is none.
@@ -166,7 +169,15 @@ def read_wanted(
         index = _chosen(checkpoint, state_dict)
         return Wanted(target_of_checkpoint(checkpoint, index, wanted), checkpoint, index)
     return Wanted(
-        read_target(wanted, source=source, state_dict=state_dict, run=run, timeout=timeout, progress=progress)
+        read_target(
+            wanted,
+            source=source,
+            state_dict=state_dict,
+            run=run,
+            folder=folder,
+            timeout=timeout,
+            progress=progress,
+        )
     )
 
 

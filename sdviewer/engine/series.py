@@ -45,29 +45,28 @@ import itertools
 import os
 import time
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sdviewer.core import text
-from sdviewer.core.checkpoint import Checkpoint, TensorInfo, elements_in
+from sdviewer.core.checkpoint import Checkpoint, elements_in
 from sdviewer.core.dtypes import DTYPES
-from sdviewer.core.paths import dotted
 from sdviewer.core.progress import Progress
-from sdviewer.core.series.metrics import Metric, find_metrics, numbers_of, scalar_metrics, shortest_names
+from sdviewer.core.series.metrics import Metric, find_metrics, shortest_names
 from sdviewer.core.series.modules import find_outlier, modules_of
 from sdviewer.core.series.order import Dated, Order, order, steps_in
 from sdviewer.core.series.presence import NO_LAYOUT, Layouts, changed_first, presence
 from sdviewer.core.series.subjects import MOST as MOST_SUBJECTS
-from sdviewer.core.series.subjects import Subject, entries_of, model_of, subjects_of
+from sdviewer.core.series.subjects import Subject, subjects_of
 from sdviewer.engine.frames import Answer
-from sdviewer.engine.measuring import measure
+from sdviewer.engine.run_headers import LARGEST, StatedNumbers, chosen_of, evenly, followed
 from sdviewer.errors import SDViewerError, UsageError
 from sdviewer.formats import open_checkpoint
-from sdviewer.formats.run_files import run_files, stated_beside, words_left_out
+from sdviewer.formats.run_files import run_files, words_left_out
 
 MOST_KEYS: Final = 100_000
 """Keys of one file that are looked at."""
@@ -81,9 +80,6 @@ NO_SHADE: Final = 255
 
 FEWEST_POINTS: Final = 40
 """Points of a line, of however many it is one."""
-
-LARGEST: Final = 1e150
-"""Metrics beyond this are not drawn: an axis cannot hold them beside others."""
 
 ENDED_BY_IT: Final = "not read: the process that read it ended suddenly"
 
@@ -156,7 +152,7 @@ class Series:
         self._order = Order((), (), "", "")
         self._modules: list[str] = []
         self._module_of: dict[int, int] = {}
-        self._beside: tuple[str, dict[str, float]] = ("", {})
+        self._stated = StatedNumbers()
 
     # Reading
 
@@ -204,34 +200,26 @@ class Series:
             file.state, file.why = "failed", text.visible(error.message, 300)
 
     def _take(self, file: _File, checkpoint: Checkpoint) -> None:
-        scalars = scalar_metrics(checkpoint.tensors)
         for subject, words in subjects_of(checkpoint).items():
             if len(self._subjects) < MOST_SUBJECTS:
                 self._subjects.setdefault(subject, words)
-        chosen = _chosen(checkpoint, self._subject)
+        chosen = chosen_of(checkpoint, self._subject)
         if chosen is None:
             assert self._subject is not None
             file.state, file.why = "failed", f"there is no {self._subjects.get(self._subject, 'such thing')} in it"
             return
         file.state_dict = text.visible(chosen.state_dict, 120)
-        entries, file.own = _entries(checkpoint, chosen, {index for index, _ in scalars})
+        file.stated, scalars = self._stated.of(checkpoint, file.path)
+        entries, file.own = followed(checkpoint, chosen, scalars)
         file.layout = self._layouts.add((key, info.shape, info.dtype) for key, _, info in entries)
         tensors = array("i", [index for _, index, _ in entries])
         file.tensors = self._same_tensors.setdefault(tensors.tobytes(), tensors)
         file.keys = len(entries)
         file.unreadable = sum(bool(info.unreadable) for _, _, info in entries)
-        file.stated = {**self._stated_beside(file.path), **numbers_of(checkpoint), **_scalars(checkpoint, scalars)}
         file.identity = asdict(checkpoint.identity)
         file.dated = Dated(file.name, checkpoint.identity.mtime_ns, steps_in(checkpoint.values))
         file.size, file.container = checkpoint.size, checkpoint.container
         file.state = "read"
-
-    def _stated_beside(self, path: str) -> Mapping[str, float]:
-        """What a trainer logged in the folder of a file, which is read once for all files of a folder."""
-        folder = path if os.path.isdir(path) else os.path.dirname(path)  # noqa: PTH112, PTH120
-        if self._beside[0] != folder:
-            self._beside = folder, stated_beside(folder)
-        return self._beside[1]
 
     def _sort(self) -> None:
         self._order = order([file.dated for file in self._files])
@@ -286,7 +274,7 @@ class Series:
     def files(self, params: Params, progress: Progress) -> Answer:
         """The files in their order."""
         files = self._in_order()
-        metric = self._metric(params.get("metric"))
+        metric = self._metric(self._all_metrics(), params.get("metric"))
         short = shortest_names([metric.name])[metric.name] if metric is not None else ""
         before: _File | None = None
         rows = []
@@ -350,16 +338,17 @@ class Series:
     def _all_metrics(self) -> list[Metric]:
         return find_metrics([file.stated for file in self._in_order()])
 
-    def _metric(self, name: Any) -> Metric | None:
-        every = self._all_metrics()
-        return next((one for one in every if one.name == name), every[0] if every else None)
+    @staticmethod
+    def _metric(known: Sequence[Metric], name: Any) -> Metric | None:
+        """The one of a name, else the first."""
+        return next((one for one in known if one.name == name), known[0] if known else None)
 
     def metrics(self, params: Params, progress: Progress) -> Answer:
         """The numbers that the files state."""
-        every = self._all_metrics()
-        chosen = self._metric(params.get("metric"))
-        short = shortest_names([one.name for one in every])
-        body: dict[str, Any] = {"names": [[one.name, text.visible(short[one.name], 80)] for one in every]}
+        known = self._all_metrics()
+        chosen = self._metric(known, params.get("metric"))
+        short = shortest_names([one.name for one in known])
+        body: dict[str, Any] = {"names": [[one.name, text.visible(short[one.name], 80)] for one in known]}
         if chosen is None:
             return Answer({**body, "chosen": "", "best": -1, "rule": "", "words": "", "values": [], "odd": []})
         words = chosen.words.replace(chosen.name, text.visible(short[chosen.name], 80))
@@ -408,7 +397,7 @@ class Series:
         """A line for each module over the steps."""
         what: What = params["what"]
         table = self._numbers(what)
-        steps = _every(table.shape[1], max(int(params["points"]) // max(len(table), 1), FEWEST_POINTS))
+        steps = evenly(table.shape[1], max(int(params["points"]) // max(len(table), 1), FEWEST_POINTS))
         known = int(np.count_nonzero(~np.isnan(table).all(axis=0))) if table.size else 0
         outlier = find_outlier(_clean(table, self._odd_table())) if what == "norm" else None
         told = None
@@ -449,8 +438,8 @@ class Series:
         """How far each module moved in each step; where there are more steps than columns, the most of several."""
         table = self._numbers(params["what"])
         number = table.shape[1]
-        every = max(1, -(-number // int(params["columns"])))
-        edges = [(start, min(start + every, number)) for start in range(0, number, every)]
+        width = max(1, -(-number // int(params["columns"])))
+        edges = [(start, min(start + width, number)) for start in range(0, number, width)]
         cells = np.full((len(self._modules), len(edges)), np.nan)
         for column, (start, stop) in enumerate(edges):
             part = table[:, start:stop]
@@ -578,55 +567,6 @@ class Series:
         return Answer({})
 
 
-class _Chosen(NamedTuple):
-    """The state dict that is followed, and of its entries those that are, with their keys."""
-
-    state_dict: str
-    entries: Sequence[tuple[str, int]]
-
-
-def _chosen(checkpoint: Checkpoint, subject: Subject | None) -> _Chosen | None:
-    """What is followed of a file; None where it has not what somebody chose."""
-    if subject is not None:
-        entries = entries_of(checkpoint, subject)
-        return None if entries is None else _Chosen(subject.state_dict, entries)
-    model = model_of(checkpoint)
-    if model is None:
-        return _Chosen("", ())
-    name = dotted(checkpoint.state_dicts[model].path)
-    return _Chosen(name, entries_of(checkpoint, Subject(name)) or ())
-
-
-def _entries(
-    checkpoint: Checkpoint, chosen: _Chosen, left_out: Iterable[int]
-) -> tuple[list[tuple[str, int, TensorInfo]], int]:
-    """The tensors that are followed, as (key, index, info): those of the subject by their keys, of which there are so
-    many, then others by their dotted names; not those of an optimizer."""
-    skipped = set(left_out)
-    own = [(key, at, checkpoint.tensors[at]) for key, at in chosen.entries if at not in skipped]
-    optimizers = {at for at, one in enumerate(checkpoint.state_dicts) if one.role == "optimizer"}
-    homes = [one.path for one in checkpoint.state_dicts if one.role == "optimizer"]
-    mine = {at for _, at, _ in own}
-    rest = []
-    for at in sorted(set(range(len(checkpoint.tensors))) - mine - skipped):
-        info = checkpoint.tensors[at]
-        if info.state_dict not in optimizers and not any(info.path[: len(home)] == home for home in homes if home):
-            rest.append((dotted(info.path), at, info))
-    # A key can stand twice in a file; and one of another state dict can be called like one of the model's.
-    every = {key: (key, at, info) for key, at, info in reversed([*own, *rest])}
-    unique = [entry for entry in [*own, *rest] if every.pop(entry[0], None) is not None]
-    number = sum(at in mine for _, at, _ in unique)
-    return unique, number if own else len(unique)
-
-
-def _scalars(checkpoint: Checkpoint, scalars: Sequence[tuple[int, str]]) -> dict[str, float]:
-    """The numbers that a file keeps as tensors."""
-    if not scalars:
-        return {}
-    means = measure(checkpoint, [index for index, _ in scalars])["mean"].tolist()
-    return {name: mean for (_, name), mean in zip(scalars, means, strict=True) if mean == mean}
-
-
 def is_number(dtype: str) -> bool:
     """Whether values of a type can be NaN: numbers with a fraction."""
     known = DTYPES.get(dtype)
@@ -673,13 +613,6 @@ def _nearest(left: Sequence[int], first: Sequence[int], total: int) -> int:
     width, minus_start = max(gaps)
     middle = -minus_start + width // 2
     return min(left, key=lambda step: abs(step - middle))
-
-
-def _every(number: int, most: int) -> list[int]:
-    """At most so many of so many steps, evenly, the first and the last among them."""
-    if number <= most:
-        return list(range(number))
-    return sorted({round(at * (number - 1) / (most - 1)) for at in range(most)})
 
 
 def _clean(table: NDArray[np.float64], odd: NDArray[np.bool_]) -> list[list[float]]:

@@ -1,7 +1,8 @@
 """Whether a file that was written loads into the model it is for: by names and shapes, and by really loading it.
 
 TARGET  {"name": what the user named, a path or a factory, "text"?: a pasted one, which goes before that,
-        "state_dict"?: dotted, of a checkpoint, "run"?: whether a class may be built, "timeout"?: seconds for that}
+        "state_dict"?: dotted, of a checkpoint, "run"?: whether a class may be built, "timeout"?: seconds for that,
+        "folder"?: on its import path}
 """
 
 from __future__ import annotations
@@ -101,28 +102,30 @@ def read_goal(
     state_dict: str | None = None,
     timeout: float = TIMEOUT,
     run: bool = False,
+    imports: str = "",
 ) -> Goal:
     """What the result of a recipe has to fit: what is `wanted`, else the list of keys that the recipe names.
 
-    `text` goes before what `wanted` names; `folder` is that of the recipe. `run`: a class may be built.
+    `text` goes before what `wanted` names; `folder` is that of the recipe. `run`: a class may be built;
+    `imports` is a folder on its import path.
 
     Raises:
         OpenError, UsageError: it cannot be read, or is none.
     """
     name = placed(stated.keys, folder) if wanted is None else wanted
     source = key_table_of_checkpoint(checkpoint, _edited(plan, checkpoint))
-    target = read_wanted(name, text, source, state_dict=state_dict, run=run, timeout=timeout).target
+    target = read_wanted(name, text, source, state_dict=state_dict, run=run, timeout=timeout, folder=imports).target
     built = text is None and target.kind in ("class", "config")
-    load = partial(_load, name, timeout) if built else None
+    load = partial(_load, name, timeout, imports) if built else None
     return Goal(target, stated.allow_missing, load, tuple(files_at(name)))
 
 
-def _load(name: str, timeout: float, path: str, place: Sequence[str | int]) -> Loaded:
+def _load(name: str, timeout: float, folder: str, path: str, place: Sequence[str | int]) -> Loaded:
     """What the class at a name says of a file."""
     steps = [step for step in place if isinstance(step, str)]
     if len(steps) < len(place):
         return Loaded(None, "the state dict stands in a list")
-    said = load_strictly(name, path, state_dict=steps, timeout=timeout)
+    said = load_strictly(name, path, state_dict=steps, folder=folder, timeout=timeout)
     return Loaded(said.ok, " ".join(said.message.split()))
 
 
@@ -143,6 +146,7 @@ def goal_of(wanted: Mapping[str, Any] | None, checkpoint: Checkpoint, plan: Plan
         state_dict=wanted.get("state_dict"),
         timeout=wanted.get("timeout", TIMEOUT),
         run=wanted.get("run", False),
+        imports=wanted.get("folder", ""),
     )
 
 

@@ -100,7 +100,7 @@ def target_of_text(
     """
     if is_json(text):
         value = read_json(text, name)
-        config = _config_in(value)
+        config = config_in(value)
         if config is not None:
             return _built("config", {"config": config}, name or "config", run, timeout, progress)
         return Target("keys", _base(name) or "keys", table_of_json(value, name))
@@ -137,7 +137,7 @@ def kind_of_target(name: str, *, progress: Progress = no_progress) -> Kind:
 def kind_of_text(text: str) -> Kind:
     """What a text is; "keys" where it is none of the others."""
     if is_json(text):
-        return "config" if _config_in(read_json(text)) is not None else "keys"
+        return "config" if config_in(read_json(text)) is not None else "keys"
     return "keys" if read_message(text) is None else "message"
 
 
@@ -163,7 +163,7 @@ def load_strictly(
         Cancelled: from `progress`.
     """
     text = text_of(name, progress)
-    config = _config_in(read_json(text, name)) if text is not None and is_json(text) else None
+    config = config_in(read_json(text, name)) if text is not None and is_json(text) else None
     if config is not None:
         what: Mapping[str, Any] = {"config": config}
     elif text is not None or os.path.lexists(name):
@@ -206,7 +206,7 @@ def _model_at(name: str, arguments: str, folder: str) -> Mapping[str, Any]:
     return what
 
 
-def _config_in(value: Any) -> dict[str, Any] | None:
+def config_in(value: Any) -> dict[str, Any] | None:
     """A JSON object that describes a model, as the libraries write it; None for any other value."""
     if not isinstance(value, Pairs):
         return None

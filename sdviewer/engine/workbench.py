@@ -20,7 +20,9 @@ by what answers a SHEET, which translates `selected`. A question about rows of a
     find      {"text", "limit"} -> {"rows": [[row, key]]}    for "go to"
     why       {"row"} -> WHY
     partners  {"row", "text", "limit"} -> {"rows": [[place, key, shape, whether the shape fits, what it has now]]}
-    pair      {"row", "partner": a place of `partners`} -> as accept: the step that renames the one to the other
+    lesson    {"row", "partner": a place of `partners`} or {"row", "onto": row} -> {"key_a", "key_b",
+              "shapes": [of the file, of the target], "variants": [VARIANT of engine.lessons]}: what pairing the two can
+              mean
     drop      {"rows"} -> as accept: the step that leaves them out
     strict    {} -> {"problems"}; buffers "text": what a strict load would say (without what is previewed), and "shown":
               the same cut where it is long
@@ -68,6 +70,7 @@ from sdviewer.engine.fit_rows import Laid, Pair, lay
 from sdviewer.engine.fitted import Fitted, fitted_to
 from sdviewer.engine.fitting import read_wanted
 from sdviewer.engine.frames import Answer
+from sdviewer.engine.lessons import variants_of
 from sdviewer.engine.proposing import Proposal, packed_table, packed_target, target_of
 from sdviewer.engine.row_requests import change_rows
 from sdviewer.engine.watch import Watch, files_of
@@ -75,11 +78,11 @@ from sdviewer.errors import OpenError, RepairError, SDViewerError, UsageError
 from sdviewer.formats import open_checkpoint, tensor_source
 from sdviewer.formats.other_files import OtherFiles
 from sdviewer.repair.matching.found import Matching
-from sdviewer.repair.operations import Drop, Extract, Operation, Rename, Unwrap, operation_from_step
-from sdviewer.repair.patterns import literal_pattern, literal_rule
+from sdviewer.repair.operations import Drop, Extract, Operation, Unwrap, operation_from_step
+from sdviewer.repair.patterns import literal_pattern
 from sdviewer.repair.plan import Plan
 from sdviewer.repair.recipe import Recipe, parse_recipe
-from sdviewer.repair.state_dicts import choose_state_dict
+from sdviewer.repair.state_dicts import likely_state_dict
 from sdviewer.repair.suggestion import Suggestion
 from sdviewer.repair.target import Target
 
@@ -146,7 +149,7 @@ class Workbench:
             "find": self.find,
             "why": self.why,
             "partners": self.partners,
-            "pair": self.pair,
+            "lesson": self.lesson,
             "drop": self.drop,
             "strict": self.strict,
             "changed": self.changed,
@@ -176,7 +179,7 @@ class Workbench:
         """Read the header of the file, and the target."""
         self._checkpoint = self._shown = None
         checkpoint = open_checkpoint(params["a"], progress=progress)
-        self._state_dict = _chosen(checkpoint)
+        self._state_dict = likely_state_dict(checkpoint)
         source = key_table_of_checkpoint(checkpoint, self._state_dict)
         self._target = target_of(params["built"]) if "built" in params else _read(params["target"], source, progress)
         self._checkpoint = checkpoint
@@ -535,13 +538,15 @@ class Workbench:
         pair = self._pair_at(params["row"])
         fitted, wanted = self._fitted, self._target.table
         words = params["text"].lower().split()
-        found: list[tuple[bool, bool, int, int, str, str, str]] = []
+        found: list[tuple[bool, bool, int, bool, int, str, str, str]] = []
 
         def offer(place: int, key: str, other: str, shape: object, own: object, now: str) -> None:
             if all(word in key.lower() for word in words):
                 unlike = shape != own and None not in (shape, own)
                 said = "?" if shape is None else text.shape(shape)  # type: ignore[arg-type]
-                found.append((unlike, bool(now), -_common_end(key, other), place, key, said, now))
+                numbers = zip(_NUMBER.findall(key), _NUMBER.findall(other), strict=False)
+                numbered = any(one != two for one, two in numbers)
+                found.append((unlike, bool(now), -_common_end(key, other), numbered, place, key, said, now))
 
         if pair.entry >= 0:
             entry = fitted.entries[pair.entry]
@@ -556,28 +561,33 @@ class Workbench:
                 if entry.shape is not None:
                     now = wanted.keys[filled[at]] if at in filled else ""
                     offer(at, entry.key, wanted.keys[pair.wanted], entry.shape, wanted.shapes[pair.wanted], now)
-        found.sort(key=lambda one: one[:4])
+        found.sort(key=lambda one: one[:5])
         rows = [
             [place, text.visible(key, 200), shape, not unlike, text.visible(now, 200)]
-            for unlike, _, _, place, key, shape, now in found[: params["limit"]]
+            for unlike, _, _, _, place, key, shape, now in found[: params["limit"]]
         ]
         return Answer({"rows": rows})
 
-    def pair(self, params: Params, progress: Progress) -> Answer:
-        """The step that gives one key the name of the other."""
+    def lesson(self, params: Params, progress: Progress) -> Answer:
+        """What pairing two keys can mean: them alone, or all that are named like them."""
         self._check(params)
-        pair, partner = self._pair_at(params["row"]), params["partner"]
-        fitted, wanted = self._fitted, self._target.table
-        old = fitted.entries[pair.entry if pair.entry >= 0 else partner].key
-        new = wanted.keys[partner if pair.entry >= 0 else pair.wanted]
-        rules = [literal_rule(old, new)]
-        taken = fitted.filled[partner if pair.entry >= 0 else pair.wanted]
-        steps: list[Operation] = []
-        if taken >= 0:
-            # The one that has this name now would be in the way: it is left out first.
-            steps.append(Drop(keys=(literal_pattern(fitted.entries[taken].key),)))
-        steps.append(Rename(rules=tuple(rules)))
-        return self._steps(steps, f"Pair {old} with {new}" if taken >= 0 else "")
+        pair = self._pair_at(params["row"])
+        entry, wanted = pair.entry, pair.wanted
+        if "onto" in params:
+            onto = self._pair_at(params["onto"])
+            entry, wanted = (entry, onto.wanted) if entry >= 0 and onto.wanted >= 0 else (onto.entry, wanted)
+        else:
+            entry, wanted = (entry, params["partner"]) if entry >= 0 else (params["partner"], wanted)
+        if entry < 0 or wanted < 0 or self._fitted.filled[wanted] == entry:
+            raise UsageError("these two cannot be paired", remedy="Pair a key of the file with a key of the target.")
+        shapes = (self._fitted.entries[entry].shape, self._target.table.shapes[wanted])
+        body = {
+            "key_a": text.visible(self._fitted.entries[entry].key, 300),
+            "key_b": text.visible(self._target.table.keys[wanted], 300),
+            "shapes": ["?" if shape is None else text.shape(shape) for shape in shapes],
+            "variants": variants_of(self._fitted, entry, wanted, self._place()),
+        }
+        return Answer(body)
 
     def drop(self, params: Params, progress: Progress) -> Answer:
         """The step that leaves rows out."""
@@ -630,16 +640,6 @@ def _read(wanted: Params, source: KeyTable, progress: Progress) -> Target:
     """A target that is there to be read; one that is built was built elsewhere (`engine.building`)."""
     state_dict = wanted.get("state_dict")
     return read_wanted(wanted["name"], wanted.get("text"), source, state_dict=state_dict, progress=progress).target
-
-
-def _chosen(checkpoint: Checkpoint) -> int:
-    """The state dict that is repaired: the only model, else the first, else the one with the most tensors."""
-    try:
-        return choose_state_dict(checkpoint)
-    except UsageError:
-        dicts = checkpoint.state_dicts
-        models = [at for at, state_dict in enumerate(dicts) if state_dict.role in ("model", "ema")]
-        return models[0] if models else max(range(len(dicts)), key=lambda at: dicts[at].tensors)
 
 
 def _common_start(keys: Sequence[str]) -> str:

@@ -223,6 +223,11 @@ def _service(name: str) -> Service:
         from sdviewer.engine.building import Building
 
         return Building()
+    if name == "target":
+        from sdviewer.engine.target_reading import TargetReading
+
+        gc.disable()
+        return TargetReading()
     if name == "proposals":
         from sdviewer.engine.proposing import Proposals
 
@@ -240,6 +245,10 @@ def _service(name: str) -> Service:
         from sdviewer.engine.series import Series
 
         return Series()
+    if name == "same_run":
+        from sdviewer.engine.same_run import SameRun
+
+        return SameRun()
     if name == "series_survey":
         from sdviewer.engine.series_survey import SeriesSurvey
 

@@ -16,6 +16,7 @@ from typing import Final
 from sdviewer.core import text
 from sdviewer.core.progress import Progress
 from sdviewer.core.series.order import is_shard, natural
+from sdviewer.core.series.same_run import Relatives, relatives
 from sdviewer.errors import OpenError
 from sdviewer.formats.file import opened
 from sdviewer.formats.folder import is_checkpoint, is_set
@@ -174,6 +175,73 @@ def _model_of(folder: str, progress: Progress) -> str | None:
         return None
     path = os.path.join(folder, likely[0])  # noqa: PTH118
     return path if is_checkpoint(path, progress) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """The checkpoints that are of the run of one, by their names, that one among them, in the natural order of these.
+
+    `files` are names (below `folder`) and paths; `to_open` is what makes a series of them: the folder, where it holds
+    nothing else, else their paths. Where the names do not tell that it is a run, what is in the files has to.
+    """
+
+    folder: str
+    files: tuple[tuple[str, str], ...]
+    to_open: tuple[str, ...]
+    told_by_names: bool
+
+
+def run_beside(path: str, progress: Progress) -> Beside | None:
+    """The run that a checkpoint (a file, or a folder that is one) is of; None where it stands alone.
+
+    Its siblings are looked at first, then the folders beside its own (`checkpoint-500`) that hold a file of its name.
+    Only names are looked at.
+
+    Raises:
+        Cancelled: from `progress`.
+    """
+    folder, name = os.path.split(os.path.abspath(path))  # noqa: PTH100
+    files, folders = _entries_of(folder, progress)
+    is_dir = name in folders
+    found = relatives(name, folders if is_dir else [other for other in files if _may_be_model(other)])
+    if found is not None:
+        rest = {other for other in files if other.endswith(_PYTORCH) and _may_be_model(other)}
+        return _beside(folder, found, "", is_dir or rest <= set(found.names))
+    above, home = os.path.split(folder)
+    _, folders = _entries_of(above, progress)
+    found = relatives(home, folders) if home in folders else None
+    if found is None:
+        return None
+    there = [other for other in found.names if os.path.exists(os.path.join(above, other, name))]  # noqa: PTH110, PTH118
+    found = relatives(home, there)
+    return None if found is None else _beside(above, found, name, name in MODELS and set(folders) <= set(found.names))
+
+
+def _beside(folder: str, found: Relatives, inside: str, whole: bool) -> Beside:
+    """These names as files of `folder`, each with what is `inside` of it."""
+    names = sorted([os.path.join(name, inside) if inside else name for name in found.names], key=natural)  # noqa: PTH118
+    files = tuple([(name, os.path.join(folder, name)) for name in names])  # noqa: PTH118
+    return Beside(folder, files, (folder,) if whole else tuple([path for _, path in files]), found.told_by_names)
+
+
+def _may_be_model(name: str) -> bool:
+    """Whether a file is no shard, and none of those that stand beside a model."""
+    return not name.startswith(COMPANIONS) and not is_shard(name)
+
+
+def _entries_of(folder: str, progress: Progress) -> tuple[list[str], list[str]]:
+    """The names of the files and of the subfolders of a folder; none where it cannot be read."""
+    files: list[str] = []
+    folders: list[str] = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in itertools.islice(entries, _MOST_ENTRIES):
+                progress(0, 0)
+                if not entry.name.startswith("."):
+                    (folders if entry.is_dir() else files).append(entry.name)
+    except OSError:
+        return [], []
+    return files, folders
 
 
 def stated_beside(folder: str) -> dict[str, float]:

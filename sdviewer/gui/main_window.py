@@ -35,6 +35,7 @@ from sdviewer.core import text
 from sdviewer.engine.client import DocumentWorker, NumbersPool
 from sdviewer.gui import icons, resources, widgets
 from sdviewer.gui.actions import ACTIONS, MENUS, SUBMENU_ICONS, SUBMENUS, State, sequences
+from sdviewer.gui.clipboard_offer import ClipboardOffer
 from sdviewer.gui.comparison import ComparisonSession
 from sdviewer.gui.comparisons import Comparisons, comparison_words
 from sdviewer.gui.dialogs.forms import FORMS
@@ -80,6 +81,8 @@ COMPARE_MENU = (
 """Those of the aligned trees of a comparison, behind copying."""
 WORKBENCH_MENU = ("pair_by_hand", "drop", "", "next_difference", "previous_difference", "", "expand", "collapse")
 """Those of the table of a workbench."""
+EXPORTS = ("convert", "export", "slim_copy", "clean_copy")
+"""Those of the button at the top of a document."""
 _TOOL_NAMES = {"repair": "Repair"}
 """What a button of the toolbar is called where its command has a longer name."""
 SMALLEST = QSize(1024, 700)
@@ -108,6 +111,7 @@ class MainWindow(QMainWindow):
         self.workbenches = Workbenches(self, self.tabs, pool, settings)
         self.workbenches.open_paths, self.workbenches.compare = self.open_paths, self.compare
         self.workbenches.save, self.workbenches.editing = self.files.ask_repaired, self.editing
+        self._offer = ClipboardOffer(self, self.workbenches.ask_for)
         self.editing.find_elsewhere = self.workbenches.find_replace
         self.status = StatusBar()
         self._survey_state = ""
@@ -214,6 +218,9 @@ class MainWindow(QMainWindow):
         self.start.file_chosen.connect(lambda path: self.open_paths([path]))
         self.start.series_chosen.connect(self.series.open)
         self.start.compare_requested.connect(self.comparisons.ask_with)
+        self.start.repair_requested.connect(self.workbenches.ask_for)
+        self.start.two_requested.connect(self.comparisons.ask)
+        self.start.fit_requested.connect(self.workbenches.ask)
         self.start.shortcuts_requested.connect(self.show_shortcuts)
         self.recovery.left_behind.connect(self.start.show_unsaved)
         self.tabs.open_requested.connect(self.files.open_dialog)
@@ -253,6 +260,9 @@ class MainWindow(QMainWindow):
         session.scanned.connect(lambda scan: self._refresh_actions())
         session.contents_changed.connect(lambda: self._contents_changed(page))
         session.survey_changed.connect(lambda: self._show_survey(page))
+        page.bar.compare_requested.connect(lambda: self.comparisons.ask_with(session.path))
+        page.bar.repair_requested.connect(lambda: self.workbenches.ask_for(session.path))
+        page.bar.offer_exports([self.actions_by_id[name] for name in EXPORTS])
         page.save_requested.connect(lambda: self.files.ask_and_save(session))
         page.step_edit_requested.connect(self.editing.edit_step)
         page.recipe_made.connect(self._fill_recipe_menus)
@@ -263,6 +273,7 @@ class MainWindow(QMainWindow):
         page.file_chosen.connect(lambda path: self.open_paths([path]))
         page.compare_requested.connect(self.compare)
         page.series_requested.connect(lambda: self._open_as_series(page))
+        page.run_requested.connect(self.series.open)
         page.tree_shown.connect(self._show_front)
         page.tree_painted.connect(lambda: log_for_tests("painted", session.path))
         page.tree_painted.connect(library().load)
@@ -388,6 +399,13 @@ class MainWindow(QMainWindow):
         info = session.info
         self.settings.add_recent(session.path, int(info["tensors"]), int(info["parameters"]), int(info["size"]))
         self._show_front()
+        QTimer.singleShot(0, self, self._look_at_clipboard)
+
+    def _look_at_clipboard(self) -> None:
+        """Offer to make the file in front fit, where the clipboard says what it does not."""
+        page = self.current_page()
+        repaired = page is not None and any(one.session.document is page.session for one in self.tabs.workbenches())
+        self._offer.look(page, repaired=repaired)
 
     def _recipe_changed(self, page: DocumentPage) -> None:
         self.tabs.mark(page, page.session.modified)
@@ -798,6 +816,7 @@ class MainWindow(QMainWindow):
             show_letters(self, False)
         if event.type() == QEvent.Type.ActivationChange and self.isActiveWindow() and (front := self._front()):
             front.disk.look()
+            QTimer.singleShot(0, self, self._look_at_clipboard)  # once it is painted
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         if event.mimeData().hasFormat(ROWS_MIME):

@@ -22,6 +22,7 @@ from sdviewer.gui.contents_watch import ContentsWatch
 from sdviewer.gui.disk_watch import DiskWatch
 from sdviewer.gui.exporting import Exporting, ExportOrder, params_of
 from sdviewer.gui.jobs import Body, Buffers, Job, Jobs, is_cancelled
+from sdviewer.gui.same_run import SameRun
 from sdviewer.gui.saving import Saved, SaveOrder, Saving
 from sdviewer.gui.shown_tree import ShownTree
 from sdviewer.gui.survey_watch import SurveyWatch
@@ -119,6 +120,7 @@ class Session(ShownTree):
         self.survey.measured = lambda: {"measured": self._measured}
         self._measured = memoryview(b"")
         self.survey.job_changed.connect(partial(self._tell_job, "survey"))
+        self.same_run = SameRun(self.jobs, path, self)
         self.opened_at = QTime()
         self.young = False
         self._began_opening = 0.0
@@ -710,6 +712,7 @@ class Session(ShownTree):
         self.disk.stop()
         self.contents.stop()
         self.survey.stop()
+        self.same_run.stop()
         self.jobs.close()
         QTimer.singleShot(0, self.deleteLater)
         self._worker.stop(wait=False)

@@ -36,6 +36,7 @@ SETTINGS: Final = (
     Setting("view/recipe_open", True),
     Setting("tree/columns", ""),
     Setting("files/last_folder", ""),
+    Setting("repair/imports", ""),
 )
 
 

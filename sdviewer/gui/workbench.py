@@ -56,6 +56,8 @@ class WorkbenchSession(ShownTree):
         self.path = document.path
         self.target = target
         """What it has to fit (TARGET of engine.target_check): a path, or text that somebody pasted."""
+        self.built: Buffers = {}
+        """Its keys where they are known already; the first `open` takes them (engine.workbench)."""
         self.pool = pool
         self.state: State = "opening"
         self.failure: Body = {}
@@ -124,8 +126,9 @@ class WorkbenchSession(ShownTree):
         """Open the file and the target, or open them again; the document is opened for it too."""
         self.state = "opening"
         self._follow()
-        if not self.target.get("run"):
-            self._open({})
+        built, self.built = self.built, {}
+        if built or not self.target.get("run"):
+            self._open(built)
             return
         # Somebody's model is built by a process of its own, on that person's word.
         self._opening = self.jobs.run(
@@ -450,9 +453,9 @@ class WorkbenchSession(ShownTree):
         if self.selected >= 0:
             self.ask("drop", {"rows": [self.selected]}, self._apply, lane="act")
 
-    def pair(self, partner: int) -> None:
-        """Give the selected row and a partner (`partners`) one name."""
-        self.ask("pair", {"row": self.selected, "partner": partner}, self._apply, lane="act")
+    def take(self, variant: Body) -> None:
+        """Put what a pair by hand means (VARIANT of engine.lessons) into the recipe."""
+        self._apply(variant, {})
 
     def strict(self, done: Callable[[str, str], object]) -> None:
         """What a strict load would say now: as much of it as is looked at, and all of it."""

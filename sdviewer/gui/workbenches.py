@@ -8,14 +8,14 @@ from typing import Any, Final
 from PySide6.QtCore import QObject, QTimer, Signal
 from PySide6.QtWidgets import QFileDialog, QWidget
 
-from sdviewer.core import text
 from sdviewer.engine.client import NumbersPool
 from sdviewer.gui import widgets
 from sdviewer.gui.dialogs import target_dialog
 from sdviewer.gui.dialogs.forms import form_of
-from sdviewer.gui.dialogs.palette import CommandPalette, Hit
 from sdviewer.gui.dialogs.step_dialog import StepDialog, run
 from sdviewer.gui.files import OPEN_FILTER, log_for_tests
+from sdviewer.gui.hand_pairs import HandPairs
+from sdviewer.gui.jobs import Buffers
 from sdviewer.gui.panels.compare.page import ComparePage
 from sdviewer.gui.panels.document_page import DocumentPage
 from sdviewer.gui.panels.tabs import DocumentTabs
@@ -24,7 +24,7 @@ from sdviewer.gui.session import Session
 from sdviewer.gui.settings import Settings
 from sdviewer.gui.workbench import Target, WorkbenchSession
 
-MOST_PARTNERS: Final = 60
+NOTHING_BUILT: Final[Buffers] = {}
 
 
 class Workbenches(QObject):
@@ -38,6 +38,7 @@ class Workbenches(QObject):
     def __init__(self, window: QWidget, tabs: DocumentTabs, pool: NumbersPool, settings: Settings) -> None:
         super().__init__(window)
         self._window, self._tabs, self._pool, self._settings = window, tabs, pool, settings
+        self._hand_pairs = HandPairs(window)
         self.open_paths: Any = lambda paths: None
         """Opens files in tabs of their own."""
         self.compare: Any = lambda a, b: None
@@ -78,11 +79,21 @@ class Workbenches(QObject):
 
     def ask_for(self, path: str) -> None:
         """Ask what a file has to fit."""
-        name = text.visible(Path(path).name, 120)
-        if target := target_dialog.ask(self._window, name, self._browse):
-            self.repair(path, target)
+        if chosen := self._ask(path):
+            self.repair(path, chosen.target, chosen.built)
 
-    def repair(self, path: str, target: Target) -> WorkbenchPage:
+    def _ask(self, path: str) -> target_dialog.Chosen:
+        """What a file has to fit, asked in a dialog."""
+        known = [page.session.path for page in self._tabs.pages()]
+        known += [recent.path for recent in self._settings.recents()]
+        chosen = target_dialog.ask(
+            self._window, path, list(dict.fromkeys(known)), self._browse, str(self._settings.get("repair/imports"))
+        )
+        if chosen and "folder" in chosen.target:
+            self._settings.set("repair/imports", chosen.target["folder"])
+        return chosen
+
+    def repair(self, path: str, target: Target, built: Buffers = NOTHING_BUILT) -> WorkbenchPage:
         """Make a file fit, in a tab of its own; a workbench of both that is open comes to the front."""
         for page in self._tabs.workbenches():
             if (page.session.path, page.session.target) == (path, target):
@@ -90,12 +101,14 @@ class Workbenches(QObject):
                 return page
         log_for_tests("repair", path)
         session = WorkbenchSession(self._document_of(path).session, target, self._pool)
+        session.built = built
         page = WorkbenchPage(session)
         self._connect(page)
         widgets.polish(page)
         self._tabs.add_page(page, "repair")
         session.warm_up()
         page.built.connect(session.open)
+        page.built.connect(lambda: self._hand_pairs.follow(page))
         QTimer.singleShot(1, page.build)
         self.changed.emit()
         return page
@@ -150,16 +163,17 @@ class Workbenches(QObject):
             if page.session.document is document:
                 self.close(page)
 
-    def _browse(self, title: str = "Choose a checkpoint") -> str:
+    def _browse(self, title: str = "Choose a checkpoint", names: str = OPEN_FILTER) -> str:
         folder = str(self._settings.get("files/last_folder"))
-        path, _ = QFileDialog.getOpenFileName(self._window, title, folder, OPEN_FILTER)
+        path, _ = QFileDialog.getOpenFileName(self._window, title, folder, names)
         if path:
             self._settings.set("files/last_folder", str(Path(path).parent))
         return path
 
     def _ask_target(self, page: WorkbenchPage) -> None:
-        if target := target_dialog.ask(self._window, page.session.name, self._browse):
-            page.session.fit_to(target)
+        if chosen := self._ask(page.session.path):
+            page.session.built = chosen.built
+            page.session.fit_to(chosen.target)
 
     def _ask_file(self, page: WorkbenchPage) -> None:
         if path := self._browse():
@@ -207,10 +221,7 @@ class Workbenches(QObject):
         session = self.session
         if session is None or not session.can_pair:
             return
-        dialog = KeyPartnerDialog(self._window, session)
-        dialog.node_chosen.connect(session.pair)
-        dialog.exec()
-        dialog.deleteLater()
+        self._hand_pairs.choose(session)
 
     def _edit_suggestion(self, page: WorkbenchPage, at: int) -> None:
         """Change a suggestion before it goes into the recipe."""
@@ -228,29 +239,3 @@ class Workbenches(QObject):
         step = run(StepDialog(self._window, document, form, table, -1))
         if step is not None:
             document.apply(step, str(session.info["a"]["state_dict"]))
-
-
-class KeyPartnerDialog(CommandPalette):
-    """Which key of the other side belongs to the selected one; what fits comes first. `node_chosen` tells its place."""
-
-    def __init__(self, parent: QWidget, session: WorkbenchSession) -> None:
-        self._workbench = session
-        super().__init__(parent, session, ())
-        other = "file" if session.why.get("status") == "missing" else "target"
-        words = f"Pair with a key of the {other}"
-        self.setWindowTitle(words)
-        self.field.setPlaceholderText(words)
-        self.field.setAccessibleName(words)
-
-    def _find(self, wanted: str) -> None:
-        def answered(body: Any, buffers: Any) -> None:
-            if self.field.text() == wanted:
-                self._show([_hit(*found) for found in body["rows"]])
-
-        params = {"row": self._workbench.selected, "text": wanted, "limit": MOST_PARTNERS}
-        self._workbench.ask("partners", params, answered, lane="partners")
-
-
-def _hit(place: int, key: str, shape: str, fits: bool, now: str) -> Hit:
-    note = shape if not now else f"{shape}, now with {text.visible(now, 40)}"
-    return Hit(key, "tensor" if fits else "shape", int(place), note=note)

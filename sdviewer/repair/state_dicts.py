@@ -35,6 +35,20 @@ def choose_state_dict(checkpoint: Checkpoint, name: str | None = None) -> int:
     raise UsageError(f"there {what} in it", path=checkpoint.path, remedy=remedy, code="state_dict")
 
 
+def likely_state_dict(checkpoint: Checkpoint) -> int:
+    """The one that somebody means who names none: the only model, else the first, else that with the most tensors.
+
+    Raises:
+        NoMatch: the checkpoint has no state dict at all.
+    """
+    try:
+        return choose_state_dict(checkpoint)
+    except UsageError:
+        dicts = checkpoint.state_dicts
+        models = [at for at, state_dict in enumerate(dicts) if state_dict.role in ("model", "ema")]
+        return models[0] if models else max(range(len(dicts)), key=lambda at: dicts[at].tensors)
+
+
 def said_state_dict(state_dict: StateDict) -> str:
     """A state dict in words, with its name."""
     return f"{quoted(dotted(state_dict.path))} ({state_dict.role}, {text.plural(state_dict.tensors, 'tensor')})"

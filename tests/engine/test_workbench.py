@@ -65,6 +65,10 @@ class Bench:
         words = [STATUSES[code] for code in sheet.columns["status"]]
         return [(word, sheet.words("name_a", row), sheet.words("name_b", row)) for row, word in enumerate(words)]
 
+    def alone(self, **pair: int) -> Answer:
+        """The steps of a pair by hand that means nothing but itself."""
+        return Answer(self.ask("lesson", **pair).body["variants"][0])
+
     def row(self, key: str) -> int:
         return next(row for row, (word, *keys) in enumerate(self.rows()) if word and key in keys)
 
@@ -135,7 +139,7 @@ def test_that_a_key_is_paired_by_hand_from_either_side(tmp_path: Path, b: Path) 
         place, key, shape, fits, now = offered[0]
         assert {key, other} == {"head.weight", "oddly.named"}
         assert (shape, fits, now) == ("3×4", True, "")
-        bench.carry_out(bench.ask("pair", row=row, partner=place))
+        bench.carry_out(bench.alone(row=row, partner=place))
         assert bench.told["problems"] == 0
 
 
@@ -144,9 +148,47 @@ def test_that_a_name_that_is_taken_is_freed_where_another_key_is_paired_with_it(
     bench = Bench(saved(tmp_path / "a.pth", content), b)
     offered = bench.ask("partners", row=bench.row("better.head"), text="head", limit=5).body["rows"]
     assert offered[0][1] == offered[0][4] == "head.weight"
-    bench.carry_out(bench.ask("pair", row=bench.row("better.head"), partner=offered[0][0]))
+    bench.carry_out(bench.alone(row=bench.row("better.head"), partner=offered[0][0]))
     assert bench.told["problems"] == 0
     assert ("match", "better.head", "head.weight") in bench.rows()
+
+
+def test_that_a_pair_by_hand_can_mean_all_that_are_named_alike(tmp_path: Path, b: Path) -> None:
+    bench = Bench(saved(tmp_path / "a.pth", model(fc="ffn.zero")), b)
+    pair = {"row": bench.row("blocks.1.ffn.zero.weight"), "onto": bench.row("blocks.1.mlp.fc1.weight")}
+    lesson = bench.ask("lesson", **pair).body
+    assert (lesson["key_a"], lesson["key_b"]) == ("blocks.1.ffn.zero.weight", "blocks.1.mlp.fc1.weight")
+    alone, same, *others = lesson["variants"]
+    assert (alone["n"], alone["fixes"], alone["breaks"]) == (1, 1, 0)
+    assert (same["n"], same["fixes"], same["breaks"]) == (6, 6, 0)
+    assert same["lines"] == ["blocks.{i}.ffn.zero.{p}", "blocks.{i}.mlp.fc1.{p}"]
+    assert all(one["fixes"] > 1 for one in others)
+    back = bench.ask("lesson", row=pair["onto"], onto=pair["row"]).body
+    assert back == lesson
+    bench.carry_out(Answer(same))
+    assert bench.told["problems"] == 0
+
+
+def test_that_what_a_pair_by_hand_would_break_is_told(tmp_path: Path, b: Path) -> None:
+    bench = Bench(saved(tmp_path / "a.pth", model()), b)
+    pair = {"row": bench.row("blocks.0.mlp.fc1.bias"), "onto": bench.row("blocks.1.mlp.fc1.bias")}
+    lesson = bench.ask("lesson", **pair).body
+    assert lesson["variants"][0]["breaks"] == 1
+    assert [table["op"] for table, _ in lesson["variants"][0]["steps"]] == ["drop", "rename"]
+
+
+def test_that_two_keys_of_one_side_are_no_pair(tmp_path: Path, b: Path) -> None:
+    bench = Bench(saved(tmp_path / "a.pth", model("x.")), b)
+    for keys in (("x.embed.weight", "x.head.weight"), ("embed.weight", "head.weight")):
+        with pytest.raises(UsageError, match="cannot be paired"):
+            bench.ask("lesson", row=bench.row(keys[0]), onto=bench.row(keys[1]))
+
+
+def test_that_partners_of_the_same_number_come_first(tmp_path: Path, b: Path) -> None:
+    bench = Bench(saved(tmp_path / "a.pth", model(fc="ffn.zero")), b)
+    row = bench.row("blocks.2.mlp.fc1.weight")
+    rows = bench.ask("partners", row=row, text="", limit=3).body["rows"]
+    assert rows[0][1] == "blocks.2.ffn.zero.weight"
 
 
 def test_that_what_is_done_by_hand_during_a_preview_is_about_the_file_without_it(tmp_path: Path, b: Path) -> None:

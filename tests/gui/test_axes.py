@@ -225,3 +225,23 @@ def test_that_a_range_from_a_sample_is_said_to_be_one(histogram: HistogramPlot) 
     assert "range from" not in histogram.subtitle.text()
     take(histogram, **bins, exact_range=False, sampled=1000)
     assert histogram.subtitle.text().endswith("range from 1,000 values")
+
+
+def test_that_a_line_is_drawn_as_far_as_its_numbers_are_known(axes: Axes) -> None:
+    """Neither through a number that is none, nor at all where there is no other one."""
+    axes.start_over()
+    axes.add_line([0.0, 2.0, 4.0, 6.0, 8.0, 10.0], [0.5, 0.5, np.nan, 0.5, 0.5, np.inf], "S", 3)
+    axes.add_line([0.0, 10.0], [np.nan, 0.25], "S", 3)
+    axes.set_range((0.0, 10.0), (0.0, 1.0))
+    picture = pad(axes).grab().toImage()
+    canvas = axes.findChild(QGraphicsView)
+    assert canvas is not None
+    area = canvas.getPlotItem().getViewBox()  # type: ignore[attr-defined]
+    rect = canvas.mapFromScene(area.sceneBoundingRect()).boundingRect()
+    red = resources.colour("S").rgb()
+
+    def is_drawn(share: float) -> bool:
+        x, y = round(rect.x() + share * rect.width()), round(rect.y() + rect.height() / 2)
+        return any(picture.pixel(x, y + off) == red for off in (-1, 0, 1))
+
+    assert [is_drawn(share) for share in (0.1, 0.3, 0.5, 0.7, 0.9)] == [True, False, False, True, False]

@@ -19,6 +19,7 @@ from pytestqt.qtbot import QtBot
 from sdviewer.engine.client import NumbersPool
 from sdviewer.gui import resources
 from sdviewer.gui.main_window import MainWindow
+from sdviewer.gui.panels.series.files_card import NARROWEST
 from sdviewer.gui.panels.series.page import SeriesPage
 from sdviewer.gui.panels.series.series_card import SeriesCard
 from sdviewer.gui.panels.start_page import _RecentRow
@@ -185,6 +186,13 @@ def test_that_bars_say_when_keys_come_and_change(page: SeriesPage, qtbot: QtBot)
     qtbot.waitUntil(lambda: "stem" in page.keys.map.names, timeout=SLOW)
 
 
+def test_that_names_of_files_leave_room_for_what_is_worth_a_look(page: SeriesPage) -> None:
+    table = page.files.table
+    notes = [" · ".join(words for _, words in row[6]) for row in table.rows.rows]
+    needed = table.fontMetrics().horizontalAdvance(max(notes, key=len))
+    assert needed < table.columnWidth(4) or table.columnWidth(2) == NARROWEST
+
+
 def test_that_the_matrix_names_what_never_changed_and_a_cell_leads_to_its_two_files(
     page: SeriesPage, qtbot: QtBot
 ) -> None:
@@ -202,7 +210,8 @@ def test_that_the_matrix_names_what_never_changed_and_a_cell_leads_to_its_two_fi
 
 def test_that_a_step_chosen_in_one_card_is_marked_in_all(page: SeriesPage, qtbot: QtBot) -> None:
     press(qtbot, page.keys.map, 0, 2)
-    assert page.change.matrix._selected == page.metrics.plot._selected == page.norm.plot._selected == [2]
+    shown = (page.keys.map, page.change.matrix, page.metrics.plot, page.norm.plot)
+    qtbot.waitUntil(lambda: all(plot._selected == [2] for plot in shown), timeout=SLOW)
     assert [index.row() for index in page.files.table.selectionModel().selectedRows()] == [2]
     assert page.session.sight == [2]
 

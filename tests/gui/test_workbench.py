@@ -8,17 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from PySide6.QtCore import QMimeData, Qt
+from PySide6.QtCore import Qt
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtTest import QAbstractItemModelTester, QTest
 from PySide6.QtWidgets import QAbstractButton, QLineEdit, QWidget
 from pytestqt.qtbot import QtBot
 
-from sdviewer.gui.dialogs import target_dialog
 from sdviewer.gui.main_window import MainWindow
 from sdviewer.gui.models.fit_model import RESULT, SOURCE, TARGET
 from sdviewer.gui.panels.workbench.page import WorkbenchPage
-from sdviewer.gui.workbenches import KeyPartnerDialog
 
 WAIT = 60_000
 Fits = Callable[..., WorkbenchPage]
@@ -207,24 +205,6 @@ class _Net(torch.nn.Module):
             inside.register_parameter(name, torch.nn.Parameter(tensor))
 
 
-def test_that_a_key_is_paired_by_hand(window: MainWindow, fits: Fits, qtbot: QtBot) -> None:
-    content = model()
-    content["zz.oddly"] = content.pop("head.weight")
-    page = fits(content, model())
-    for _ in range(len(page.session.suggestions)):
-        page.session.dismiss(0)
-        settled(page, qtbot)
-    page.session.show_group("missing")
-    settled(page, qtbot)
-    dialog = KeyPartnerDialog(window, page.session)
-    dialog.node_chosen.connect(page.session.pair)
-    qtbot.waitUntil(lambda: not page.session.jobs.busy("partners"), timeout=WAIT)
-    dialog._take()
-    settled(page, qtbot)
-    assert page.session.problems == 0
-    assert page.session.document.recipe.steps[0].table["rules"] == [["zz.oddly", "head.weight"]]
-
-
 def test_that_a_file_that_fits_is_said_to_fit(fits: Fits) -> None:
     page = fits(model(), model())
     assert page.banner.text().startswith("Nothing to repair: 14 of 14 keys match.")
@@ -330,19 +310,6 @@ def test_that_a_target_that_is_not_there_is_told(fits: Fits, window: MainWindow,
     page = window.workbenches.repair(str(tmp_path / "a.pth"), {"name": str(tmp_path / "gone.pth")})
     qtbot.waitUntil(lambda: page.session.state == "failed", timeout=WAIT)
     assert page.failed.isVisible()
-
-
-def test_that_the_dialog_takes_an_error_from_the_clipboard(window: MainWindow) -> None:
-    error = 'Error(s) in loading state_dict for Net:\n\tMissing key(s) in state_dict: "a". '
-    data = QMimeData()
-    data.setText(error)
-    QGuiApplication.clipboard().setMimeData(data)
-    dialog = target_dialog.TargetDialog(window, "a.pth", lambda: "")
-    assert dialog.text.toPlainText() == error
-    dialog.use.click()
-    assert dialog.target == {"name": "pasted text", "text": error}
-    QGuiApplication.clipboard().setText("hello")
-    assert not target_dialog.TargetDialog(window, "a.pth", lambda: "").use.isEnabled()
 
 
 def test_that_every_control_of_a_workbench_has_a_name(fits: Fits) -> None:

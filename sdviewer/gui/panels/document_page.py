@@ -70,6 +70,7 @@ class DocumentPage(OpenedPage):
     scale_chosen = Signal(str)
     remembered = Signal(str, str)  # a setting and its value, of the Overview and whether it is in front
     slim_copy_requested = Signal()
+    run_requested = Signal(object)  # paths of one run, to be opened as a series
 
     def __init__(
         self, session: Session, view: str, scale: str, overview: tuple[str, str, str] = ("tensors", "std", "std")
@@ -145,6 +146,9 @@ class DocumentPage(OpenedPage):
         made.rows_chosen.connect(self.show_rows)
         made.view_chosen.connect(self.show_view)
         made.slim_copy_requested.connect(self.slim_copy_requested)
+        made.file_chosen.connect(self.file_chosen)
+        made.compare_requested.connect(self.compare_requested)
+        made.run_requested.connect(self.run_requested)
         made.pointed.connect(self.cursor_moved)
         made.first_painted.connect(self.tree_painted)
         made.colour_chosen.connect(lambda colour: self.remembered.emit("overview/colour", colour))

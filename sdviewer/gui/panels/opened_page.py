@@ -13,10 +13,12 @@ from sdviewer.gui import widgets
 from sdviewer.gui.jobs import Body
 from sdviewer.gui.panels.status_bar import BAR_AFTER, SAY_AFTER
 from sdviewer.gui.panels.wording import failure_words
-from sdviewer.gui.widgets import IconLabel
+from sdviewer.gui.widgets import CodeBlock, IconLabel
 
 WORDS: Final = 720
 """Pixels of the lines of why a file could not be opened."""
+DETAILS: Final = 180
+"""Pixels of what somebody's code printed."""
 
 
 class Opens(Protocol):
@@ -99,6 +101,10 @@ class OpeningPage(QWidget):
         self._say.start()
         self._more.start()
 
+    def say(self, words: str) -> None:
+        """What is waited for, where it is more than a file."""
+        self._words.setText(words)
+
     def end(self) -> None:
         """There is an answer."""
         self._say.stop()
@@ -131,6 +137,13 @@ class FailedPage(QWidget):
         self.again = widgets.button("Try again", "refresh")
         self.close_tab = widgets.button("Close tab")
         self.series = widgets.button("Open as a series", "history", primary=True)
+        self.other = widgets.button("")
+        self.other.hide()
+        self._details_button = widgets.button("Details")
+        self._details_button.clicked.connect(self._toggle_details)
+        self.details = CodeBlock("")
+        self.details.setAccessibleName("Details")
+        self.details.setFixedHeight(DETAILS)
         column = QVBoxLayout(self)
         column.setSpacing(8)
         column.addStretch(2)
@@ -147,12 +160,15 @@ class FailedPage(QWidget):
         row.addStretch(1)
         for words in (self._what, self._why, self._remedy, self._path):
             inside.addWidget(words)
+        inside.addWidget(self.details)
         column.addLayout(row)
         column.addSpacing(8)
         buttons = QHBoxLayout()
         buttons.addStretch(1)
         buttons.addWidget(self.series)
+        buttons.addWidget(self.other)
         buttons.addWidget(self.again)
+        buttons.addWidget(self._details_button)
         buttons.addWidget(self.close_tab)
         buttons.addStretch(1)
         column.addLayout(buttons)
@@ -173,6 +189,21 @@ class FailedPage(QWidget):
         self._remedy.setVisible(bool(self._remedy.text()))
         self.series.setVisible(failure.get("code") == "several_checkpoints")
         self._path.setText(text.visible(path, 400))
+        details = str(failure.get("details") or "")
+        self.details.setPlainText(details)
+        self.details.hide()
+        self._details_button.setText("Details")
+        self._details_button.setVisible(bool(details))
+
+    def offer(self, words: str) -> None:
+        """Another act that helps (`other`), "" for none."""
+        self.other.setText(words)
+        self.other.setVisible(bool(words))
+
+    def _toggle_details(self) -> None:
+        shown = self.details.isHidden()
+        self.details.setVisible(shown)
+        self._details_button.setText("Hide details" if shown else "Details")
 
     def take_focus(self) -> None:
         """To what helps most: Space does it."""

@@ -28,6 +28,9 @@ class StartPage(QScrollArea):
     file_chosen = Signal(str)
     series_chosen = Signal(object)  # paths
     compare_requested = Signal(str)
+    repair_requested = Signal(str)
+    two_requested = Signal()
+    fit_requested = Signal()
     shortcuts_requested = Signal()
 
     def __init__(self, settings: Settings) -> None:
@@ -53,7 +56,7 @@ class StartPage(QScrollArea):
         column.setSpacing(12)
         column.addStretch(3)
         column.addWidget(self._drop)
-        column.addWidget(self._open_card())
+        column.addLayout(self._cards())
         column.addSpacing(4)
         head = QHBoxLayout()
         head.addWidget(self._recents_title)
@@ -93,22 +96,20 @@ class StartPage(QScrollArea):
         column.addWidget(folder, 0, Qt.AlignmentFlag.AlignHCenter)
         column.addStretch(3)
 
-    def _open_card(self) -> ClickCard:
-        card = ClickCard()
-        card.setAccessibleName("Open: look inside a checkpoint")
+    def _cards(self) -> QHBoxLayout:
+        """What can be done first."""
         row = QHBoxLayout()
-        row.setSpacing(14)
-        row.addWidget(IconLabel("open", 22, "accent"))
-        words = QVBoxLayout()
-        words.setSpacing(3)
-        words.addWidget(widgets.label("Open", "title"))
-        words.addWidget(widgets.label("Look inside a checkpoint, rename its keys, save a verified copy", "note"))
-        row.addLayout(words, 1)
-        row.addWidget(KeyHint(QKeySequence(QKeySequence.StandardKey.Open)))
-        card.column.setContentsMargins(16, 12, 12, 12)
-        card.column.addLayout(row)
-        card.clicked.connect(self.open_requested)
-        return card
+        row.setSpacing(12)
+        opened = QKeySequence(QKeySequence.StandardKey.Open)
+        for icon, title, note, keys, signal in (
+            ("open", "Open", "Look inside one checkpoint", opened, self.open_requested),
+            ("compare", "Compare", "See what changed between two", QKeySequence("Ctrl+D"), self.two_requested),
+            ("repair", "Repair", "Make keys fit a model", QKeySequence("Ctrl+Shift+R"), self.fit_requested),
+        ):
+            card = _card(icon, title, note, keys)
+            card.clicked.connect(signal)
+            row.addWidget(card, 1)
+        return row
 
     def _foot(self) -> QHBoxLayout:
         row = QHBoxLayout()
@@ -152,6 +153,7 @@ class StartPage(QScrollArea):
             row = _RecentRow(recent, self._unsaved.get(recent.path, 0))
             row.chosen.connect(self._choose)
             row.compare_requested.connect(self.compare_requested)
+            row.repair_requested.connect(self.repair_requested)
             self._list.column.addWidget(row)
 
     def _choose(self, recent: Recent) -> None:
@@ -166,6 +168,7 @@ class _RecentRow(Card):
 
     chosen = Signal(object)  # Recent
     compare_requested = Signal(str)
+    repair_requested = Signal(str)
 
     def __init__(self, recent: Recent, unsaved: int) -> None:
         super().__init__()
@@ -208,6 +211,7 @@ class _RecentRow(Card):
         menu.addAction("Open", lambda: self.chosen.emit(self._recent))
         if not self._recent.series:
             menu.addAction("Compare with…", lambda: self.compare_requested.emit(path))
+            menu.addAction("Repair to fit…", lambda: self.repair_requested.emit(path))
         menu.addAction("Copy path", lambda: widgets.copy_text(path))
         menu.exec(event.globalPos())
         menu.deleteLater()
@@ -221,6 +225,23 @@ class _RecentRow(Card):
             self.chosen.emit(self._recent)
             return
         super().keyPressEvent(event)
+
+
+def _card(icon: str, title: str, note: str, keys: QKeySequence) -> ClickCard:
+    card = ClickCard()
+    card.setAccessibleName(f"{title}: {note[0].lower()}{note[1:]}")
+    row = QHBoxLayout()
+    row.setSpacing(14)
+    row.addWidget(IconLabel(icon, 22, "accent"))
+    words = QVBoxLayout()
+    words.setSpacing(3)
+    words.addWidget(widgets.label(title, "title"))
+    words.addWidget(widgets.label(note, "note"))
+    row.addLayout(words, 1)
+    row.addWidget(KeyHint(keys))
+    card.column.setContentsMargins(16, 12, 12, 12)
+    card.column.addLayout(row)
+    return card
 
 
 def _names(path: str) -> tuple[str, str]:

@@ -14,6 +14,10 @@ from sdviewer.repair.messages.load_message import LoadMessage, Shape
 from sdviewer.repair.target import Target
 from sdviewer.repair.wording import listed
 
+UNWRAP = "unwrap the state dict first."
+SHAPES_UNSAID = "the text does not say the shape."
+"""How two of the notes end."""
+
 COUNTER = "num_batches_tracked"
 """torch fills it in where the state dict has no version for its module, and mmengine never reports it."""
 
@@ -64,7 +68,7 @@ def target_of_message(message: LoadMessage, source: KeyTable, *, name: str = "lo
             nested = False
             notes.append(
                 f"The whole checkpoint was given to load_state_dict ({listed(foreign)} are its entries, no keys of a "
-                "model): unwrap the state dict first."
+                f"model): {UNWRAP}"
             )
         else:
             incomplete = True
@@ -84,7 +88,7 @@ def target_of_message(message: LoadMessage, source: KeyTable, *, name: str = "lo
     shapes = [_shape(key, at, source, message, mismatched) for key in keys]
     unknown = sum([shape is None for shape in shapes])
     if unknown:
-        notes.append(f"Of {text.plural(unknown, 'key')} the text does not say the shape.")
+        notes.append(f"Of {text.plural(unknown, 'key')} {SHAPES_UNSAID}")
     if message.approximate:
         notes.append("The report names keys of many layers in short; those were filled in, and some may be wrong.")
     if unreported:

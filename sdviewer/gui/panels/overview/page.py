@@ -23,6 +23,7 @@ from sdviewer.gui.panels.overview.depth_card import DepthCard
 from sdviewer.gui.panels.overview.findings_card import FindingsCard, Shown, shown_of
 from sdviewer.gui.panels.overview.head_card import HeadCard
 from sdviewer.gui.panels.overview.kinds_card import KindsCard
+from sdviewer.gui.panels.overview.run_card import RunCard
 from sdviewer.gui.panels.overview.tiles_card import TilesCard
 from sdviewer.gui.panels.security_words import dangerous_calls
 from sdviewer.gui.session import Session
@@ -47,6 +48,9 @@ class OverviewPage(QWidget):
     rows_chosen = Signal(object)
     view_chosen = Signal(str)
     slim_copy_requested = Signal()
+    file_chosen = Signal(str)
+    compare_requested = Signal(str, str)
+    run_requested = Signal(object)  # paths of one run, to be opened as a series
     pointed = Signal(str)
     first_painted = Signal()
     settled = Signal()
@@ -121,6 +125,7 @@ class OverviewPage(QWidget):
         session.scanned.connect(lambda scan: self._show_found())
         session.contents_changed.connect(self._show_found)
         session.recipe_changed.connect(self._changed)
+        session.same_run.changed.connect(self._show_run)
 
     # The cards, made one after another: all at once would stall the window
 
@@ -175,6 +180,18 @@ class OverviewPage(QWidget):
         widgets.polish(made)
         made.slim_copy_requested.connect(self.slim_copy_requested)
         self._right.addWidget(made)
+        return made
+
+    @cached_property
+    def run_card(self) -> RunCard:
+        """Other checkpoints of the same run, where there are any."""
+        made = RunCard()
+        widgets.polish(made)
+        made.series_requested.connect(self.run_requested)
+        made.file_chosen.connect(self.file_chosen)
+        made.compare_requested.connect(self.compare_requested)
+        made.pointed.connect(self.pointed)
+        self._right.insertWidget(self._right.indexOf(self.bytes_card), made)
         return made
 
     @cached_property
@@ -261,6 +278,7 @@ class OverviewPage(QWidget):
         self._show_found()
         self._compare(body["candidates"])
         self._ask_band()
+        self.session.same_run.begin()
         self.settled.emit()
 
     # What somebody wants to see from the tree
@@ -335,6 +353,13 @@ class OverviewPage(QWidget):
             )
 
         look()
+
+    def _show_run(self) -> None:
+        state = self.session.same_run.state
+        if len(state["points"]) > 1:
+            self._turns.add(lambda: self.run_card, lambda: self.run_card.show_run(state), self._fill_window)
+        elif "run_card" in self.__dict__:
+            self.run_card.hide()  # it was none after all
 
     def _say_progress(self) -> None:
         self.findings.say(*self._measured, self.session.survey.known.offer()[1])

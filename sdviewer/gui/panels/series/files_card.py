@@ -23,8 +23,10 @@ STEP, LABEL, NAME, KEYS, SIZE, METRIC, NOTES, STATE = range(8)
 
 FILE: Final = 2
 """The column with the names."""
-MOST_OF_NAMES: Final = 0.3
-"""Share of the width that it takes at most."""
+NARROWEST: Final = 84
+"""Pixels that it has at least: the middle of a name is left out, its step is seen."""
+PADDING: Final = 24
+"""Pixels of a cell beside its words."""
 
 TOKENS: Final = {"best": "ok", "odd": "S", "failed": "S", "damaged": "S", "new": "text2", "same": "text2"}
 ICONS: Final = {"best": "check", "odd": "nan", "failed": "warn", "damaged": "warn", "new": "plus", "same": "eq"}
@@ -122,10 +124,10 @@ class FilesCard(Card):
         self._silent = True
         model.show_rows(rows, len(rows))
         self._silent = False
+        self.table.setColumnHidden(3, not metric)
         self._fit_names()
         self.select(chosen)
         self.table.verticalScrollBar().setValue(top)
-        self.table.setColumnHidden(3, not metric)
         noted = sum(1 for row in rows if _tone(row) in ("odd", "failed", "damaged"))
         self.subtitle.setText(f"{text.plural(noted, 'file')} with NaN, Inf or damage" if noted else "")
 
@@ -134,10 +136,16 @@ class FilesCard(Card):
         self._fit_names()
 
     def _fit_names(self) -> None:
-        """Names take what they need, and leave room for what is to be said of the files."""
-        metrics = self.table.fontMetrics()
-        needed = max((len(row[NAME]) for row in self.table.rows.rows), default=0) * metrics.averageCharWidth() + 24
-        self.table.setColumnWidth(FILE, max(min(needed, round(self.width() * MOST_OF_NAMES)), 80))
+        """Names take what they need of what the words behind them leave: a name is also told by its step."""
+        rows, metrics = self.table.rows.rows, self.table.fontMetrics()
+        name, words = (
+            metrics.horizontalAdvance(max(texts, key=len, default="")) + PADDING
+            for texts in ([row[NAME] for row in rows], [_notes(row) for row in rows])
+        )
+        header = self.table.horizontalHeader()
+        others = sum(header.sectionSize(at) for at in range(header.count()) if at not in (FILE, FILE + 2))
+        room = self.table.viewport().width() - others - words
+        self.table.setColumnWidth(FILE, max(min(name, room), NARROWEST))
 
     def select(self, steps: list[int]) -> None:
         """Select these steps, telling nobody."""

@@ -6,9 +6,9 @@ Cards are made and filled a piece a turn of the event loop. What a step is in on
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtGui import QResizeEvent
@@ -23,6 +23,8 @@ from sdviewer.gui.panels.series.files_card import FilesCard
 from sdviewer.gui.panels.series.keys_card import KeysCard
 from sdviewer.gui.panels.series.metric_card import MetricCard
 from sdviewer.gui.panels.series.norm_card import NormCard
+from sdviewer.gui.plots.step_map import StepMap
+from sdviewer.gui.plots.steps import StepPlot
 from sdviewer.gui.series_session import SeriesSession
 from sdviewer.gui.turns import Turns
 from sdviewer.gui.widgets import Choice, Elided
@@ -40,7 +42,7 @@ SUBJECT_WIDTH: Final = 190
 
 SUBJECT_TIP: Final = (
     "Norms and changes are of the model. The EMA of its weights, and the state of an optimizer by the names of its "
-    "parameters, can be looked at instead."
+    "parameters, can be looked at instead. What an optimizer only counts, as its step, is left out: it is no weight."
 )
 
 KEYS_PAUSE: Final = 3.0
@@ -71,6 +73,8 @@ class SeriesPage(QWidget):
         self.session = session
         self._metric = ""
         self._keys_again = 0.0
+        self._unmarked: list[StepPlot | StepMap] = []
+        """Plots that do not show yet what is selected."""
         self._turns = Turns(self)
         self._turns.ended.connect(self._tell_settled)
         self._opening = OpeningPage(session.name)
@@ -277,23 +281,19 @@ class SeriesPage(QWidget):
             self._ask_keys()
         self._show_numbers()
 
-    def _ask_metrics(self) -> None:
-        def drawn(body: Body, buffers: Buffers) -> None:
-            self._turns.add(lambda: self.metrics.show_metrics(self.session, body))
+    def _ask(self, name: str, params: Mapping[str, Any], show: Callable[[Body, Buffers], object]) -> None:
+        """Ask the worker, and show its answer in a turn of its own."""
+        self.session.ask(name, params, lambda body, buffers: self._turns.add(lambda: show(body, buffers)))
 
-        self.session.ask("metrics", {"metric": self._metric}, drawn)
+    def _ask_metrics(self) -> None:
+        params = {"metric": self._metric}
+        self._ask("metrics", params, lambda body, _: self.metrics.show_metrics(self.session, body))
 
     def _ask_files(self) -> None:
-        def listed(body: Body, buffers: Buffers) -> None:
-            self._turns.add(lambda: self.files.show_files(self.session, body))
-
-        self.session.ask("files", {"metric": self._metric}, listed)
+        self._ask("files", {"metric": self._metric}, lambda body, _: self.files.show_files(self.session, body))
 
     def _ask_keys(self) -> None:
-        def answered(body: Body, buffers: Buffers) -> None:
-            self._turns.add(lambda: self.keys.show_keys(self.session, body))
-
-        self.session.ask("keys", self.keys.params, answered)
+        self._ask("keys", self.keys.params, lambda body, _: self.keys.show_keys(self.session, body))
 
     def _numbers_came(self) -> None:
         if not self._soon.isActive():
@@ -305,16 +305,13 @@ class SeriesPage(QWidget):
         self._ask_files()
 
     def _ask_lines(self) -> None:
-        def answered(body: Body, buffers: Buffers) -> None:
-            self._turns.add(lambda: self.norm.show_lines(self.session, body, buffers))
-
-        self.session.ask("lines", {"what": self.norm.what, "points": POINTS}, answered)
+        params = {"what": self.norm.what, "points": POINTS}
+        self._ask("lines", params, lambda body, buffers: self.norm.show_lines(self.session, body, buffers))
 
     def _ask_matrix(self) -> None:
-        def answered(body: Body, buffers: Buffers) -> None:
-            self._turns.add(lambda: self.change.show_matrix(self.session, body, buffers))
-
-        self.session.ask("matrix", self.change.params, answered)
+        self._ask(
+            "matrix", self.change.params, lambda body, buffers: self.change.show_matrix(self.session, body, buffers)
+        )
 
     def _measuring_changed(self) -> None:
         self.norm.show_measuring(self.session)
@@ -341,9 +338,17 @@ class SeriesPage(QWidget):
         self._selected(steps)
 
     def _selected(self, steps: list[int]) -> None:
+        """Mark the steps in all plots, one a turn: each is painted anew for that."""
         self.session.sight = steps
-        for shown in (self.metrics.plot, self.norm.plot, self.keys.map, self.change.matrix):
-            shown.select(steps)
+        idle = not self._unmarked
+        self._unmarked = [self.metrics.plot, self.norm.plot, self.keys.map, self.change.matrix]
+        if idle:
+            self._turns.add(self._mark_next)
+
+    def _mark_next(self) -> None:
+        self._unmarked.pop(0).select(self.session.sight)
+        if self._unmarked:
+            self._turns.add(self._mark_next)
 
     def _compare(self, a: int, b: int) -> None:
         paths = self.session.step_paths

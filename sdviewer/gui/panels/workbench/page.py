@@ -14,7 +14,7 @@ from sdviewer.gui import widgets
 from sdviewer.gui.jobs import Body
 from sdviewer.gui.panels.banner import Banner
 from sdviewer.gui.panels.find_panel import EVERYWHERE, FindPanel, Search
-from sdviewer.gui.panels.opened_page import OpenedPage
+from sdviewer.gui.panels.opened_page import FailedPage, OpenedPage
 from sdviewer.gui.panels.recipe_panel import RecipePanel
 from sdviewer.gui.panels.wording import changed_words, failure_words
 from sdviewer.gui.panels.workbench.fit_panel import FitPanel
@@ -60,6 +60,8 @@ class WorkbenchPage(OpenedPage):
         column.setSpacing(0)
         column.addWidget(self.banner)
         column.addWidget(self._stack, 1)
+        if session.target.get("run") and not session.built:
+            self._opening.say(f"Building {text.visible(str(session.target['name']), 120)}…")
         self._told_state = ""
         self._turns = Turns(self)
         self._turns.ended.connect(self._built)
@@ -204,10 +206,19 @@ class WorkbenchPage(OpenedPage):
         self.session.document.open()
         self.session.open()
 
+    @cached_property
+    def failed(self) -> FailedPage:
+        """Why the file, or what it has to fit, could not be opened."""
+        made = super().failed
+        made.other.clicked.connect(self.target_change_requested)
+        return made
+
     def _show_failure(self) -> None:
         failure = self.session.failure
         path = str(failure.get("path") or "")
         name = text.visible(path.rpartition("/")[2], 120) if path else self.session.name
+        of_target = failure.get("code") == "bad_target" or path not in ("", self.session.path)
+        self.failed.offer("Change target…" if of_target else "")
         self.tell_failure(name, path or self.session.path, failure)
 
     def _show_counts(self) -> None:
