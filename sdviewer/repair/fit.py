@@ -18,12 +18,13 @@ from sdviewer.repair.key_check import KeyCheck, check_keys
 from sdviewer.repair.matching.contents import Contents
 from sdviewer.repair.matching.found import Found, Matching
 from sdviewer.repair.matching.matching import match
-from sdviewer.repair.operations import Drop, Extract, Operation, Unwrap, operation_from_step
-from sdviewer.repair.patterns import literal_pattern
+from sdviewer.repair.operations import Extract, Operation, Unwrap, operation_from_step
+from sdviewer.repair.operations.tensor_operation import Entry
 from sdviewer.repair.plan import Kept, Plan, PlanWarning, sources
 from sdviewer.repair.planning import check_editable, entries_of, key_map, make_plan
 from sdviewer.repair.recipe import Recipe, Source
 from sdviewer.repair.rules import propose
+from sdviewer.repair.rules.shape_choices import cards
 from sdviewer.repair.state_dicts import AUTO
 from sdviewer.repair.suggestion import Caution, Suggestion
 from sdviewer.repair.target import Target
@@ -32,8 +33,6 @@ AMBIGUOUS: Literal["ambiguous"] = "ambiguous"
 
 NAMED = 10
 """Keys that a warning carries, of those that are as many as the model has."""
-
-EXAMPLES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +121,10 @@ def fit_to(
     found = [*first, *proposal.suggestions]
     accepted = maker.make(found, [accept_ambiguous or one.evidence != AMBIGUOUS for one in found])
     after = maker.checked(target)
-    if parting := _without_mismatched(after):
-        found.append(parting)
-        accepted = maker.make(found, [*accepted, accept_ambiguous])
+    if differing := {one.key: one.target_shape for one in after.mismatched}:
+        choices = cards(maker.entries(), differing)
+        found += choices
+        accepted = maker.make(found, [*accepted, *[accept_ambiguous] * len(choices)])
         after = maker.checked(target)
     return Fit(
         target,
@@ -186,6 +186,11 @@ class _Maker:
         self.plan = make_plan(recipe, self.checkpoint, state_dict=named, tensors_alone=alone)
         self.recipe = recipe
 
+    def entries(self) -> list[Entry]:
+        """The state dict as the recipe makes it."""
+        assert self.plan.state_dict is not None
+        return entries_of(self.plan.targets, self.checkpoint.state_dicts[self.plan.state_dict], self.checkpoint)
+
     def checked(self, target: Target) -> KeyCheck:
         """What a strict load would say of the state dict as the recipe makes it."""
         return check_keys(table_of_plan(self.plan, self.checkpoint, self.source), target.table, target.unreported)
@@ -244,18 +249,6 @@ def _unwrapping(checkpoint: Checkpoint, state_dict: int, to_root: bool) -> Itera
 
 def _of_operation(operation: Operation, n_keys: int) -> Suggestion:
     return Suggestion(operation.to_step(), operation.label, n_keys, "proved")
-
-
-def _without_mismatched(after: KeyCheck) -> Suggestion | None:
-    """What is left where a layer is of another size: it can go, and the model keeps what it begins with."""
-    keys = [one.key for one in after.mismatched]
-    if not keys:
-        return None
-    why = "another shape in the model, which keeps its own"
-    step = Drop(keys=tuple(map(literal_pattern, keys)), why=why)
-    said = f"{step.label}, {'which has' if len(keys) == 1 else 'which have'} another shape in the model"
-    examples = tuple([(key, "") for key in keys[:EXAMPLES]])
-    return Suggestion(step.to_step(), said, len(keys), AMBIGUOUS, examples, ("The model keeps what it begins with.",))
 
 
 def _map(

@@ -112,3 +112,13 @@ def test_that_what_the_model_ties_is_tied() -> None:
     assert found.map == {"module.embed": {"op": "tie", "to": ["embed", "head"]}, "module.b": "b"}
     # Neither is there: nothing can be tied, and a tensor that nobody has stays missing.
     assert fitted(table("b"), target).after.missing == ("embed", "head")
+
+
+def test_that_positions_of_another_size_are_interpolated_when_that_is_accepted() -> None:
+    source = KeyTable(("module.pos_embed", "module.w"), [(1, 197, 8), (2, 3)], ["float32"] * 2)
+    target = KeyTable(("pos_embed", "w"), [(1, 577, 8), (2, 3)], ["float32"] * 2)
+    found = fitted(source, target)
+    assert [one.step["op"] for one in found.left_out] == ["resize"]
+    taken = fitted(source, target, accept_ambiguous=True)
+    assert taken.after.loads
+    assert not taken.left_out

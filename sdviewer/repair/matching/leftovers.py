@@ -20,14 +20,18 @@ def dropped(state: State) -> dict[int, str]:
     for i in state.free_s:
         leaf = source.names[i].parts[-1]
         shape = source.shapes[i]
-        reason = TRANSIENT.get(leaf, "")
-        if not reason and shape is not None and len(shape) == 4 and shape[:2] == (1, 1) and shape[2] == shape[3]:
-            reason = "mask, computed again"
+        reason = why_computed_again(leaf, shape)
         if not reason and shape == () and leaf not in ("weight", "bias"):
             reason = "single number that the target does not keep"
         if reason or not state.free_t or (None not in wanted and shape not in wanted):
             found[i] = reason
     return found
+
+
+def why_computed_again(leaf: str, shape: Shape) -> str:
+    """Why newer code does not keep a tensor, by the last component of its key and by its shape; "" where it does."""
+    mask = shape is not None and len(shape) == 4 and shape[:2] == (1, 1) and shape[2] == shape[3]
+    return TRANSIENT.get(leaf, "mask, computed again" if mask else "")
 
 
 def take_ties(state: State) -> None:
