@@ -24,6 +24,7 @@ from sdviewer.repair.plan import Kept, Plan, PlanWarning, sources
 from sdviewer.repair.planning import check_editable, entries_of, key_map, make_plan
 from sdviewer.repair.recipe import Recipe, Source
 from sdviewer.repair.rules import propose
+from sdviewer.repair.rules.execution import plannable
 from sdviewer.repair.rules.shape_choices import cards
 from sdviewer.repair.state_dicts import AUTO
 from sdviewer.repair.suggestion import Caution, Suggestion
@@ -106,7 +107,8 @@ def fit_to(
     Raises:
         RepairError: the keys of this state dict cannot be edited.
     """
-    checkpoint = _plannable(checkpoint)
+    if checkpoint.container == KEY_LIST:
+        checkpoint = replace(plannable(source), path=checkpoint.path)
     if checkpoint.state_dicts[state_dict].role == "optimizer":
         check_editable(checkpoint.state_dicts[state_dict], checkpoint)
     before = check_keys(source, target.table, target.unreported)
@@ -209,16 +211,6 @@ def table_of_plan(plan: Plan, checkpoint: Checkpoint, source: KeyTable) -> KeyTa
         [entry.dtype for entry in entries],
         not_tensors=frozenset([at for at, entry in enumerate(entries) if entry.shape is None]),
     )
-
-
-def _plannable(checkpoint: Checkpoint) -> Checkpoint:
-    """A list of keys with tensors that steps can be planned on, although nobody has their numbers."""
-    if checkpoint.container != KEY_LIST:
-        return checkpoint
-    tensors = [
-        info._replace(kind="tensor", unreadable="", storage=str(at)) for at, info in enumerate(checkpoint.tensors)
-    ]
-    return replace(checkpoint, tensors=tensors)
 
 
 def _undecided(matching: Matching, target: KeyTable, maker: _Maker, first: Sequence[Suggestion]) -> Matching:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from sdviewer.core.checkpoint import Checkpoint, Identity, StateDict, TensorInfo
-from sdviewer.core.key_table import KeyTable
+from sdviewer.core.checkpoint import Checkpoint
+from sdviewer.core.key_table import KeyTable, checkpoint_of_table
 from sdviewer.errors import RepairError
 from sdviewer.repair.collisions import check_new_keys
 from sdviewer.repair.operations import Operation
@@ -63,26 +64,17 @@ def map_of(table: KeyTable, steps: Iterable[Operation]) -> dict[str, str | dict[
     Raises:
         RepairError: a step does not go through.
     """
-    checkpoint = header_only(table)
+    checkpoint = plannable(table)
     return key_map(make_plan(Recipe(steps=tuple(steps)), checkpoint), checkpoint)
 
 
-def header_only(table: KeyTable) -> Checkpoint:
-    """A checkpoint that has these keys, shapes and dtypes, and no file: enough to make a plan on."""
-    same = {place: tie[0] for tie in table.ties for place in tie}
-    tensors: list[TensorInfo] = []
-    tensor_of: list[int] = []
-    for place, key in enumerate(table.keys):
-        shape = table.shapes[place]
-        if place in table.not_tensors or shape is None:
-            tensor_of.append(-1)
-            continue
-        tensor_of.append(len(tensors))
-        storage = str(same.get(place, place))
-        dtype = table.dtypes[place] or "float32"
-        tensors.append(
-            TensorInfo((key,), 0, key, shape, dtype, None, 0, storage, 0, None, "tensor", "torch.Tensor", None)
-        )
-    state_dict = StateDict((), "model", table.keys, tensor_of, 0, 0)
-    nowhere = Identity(0, 0, 0, 0, 0)
-    return Checkpoint("", "", 0, "little", nowhere, state_dicts=(state_dict,), tensors=tensors)
+def plannable(table: KeyTable) -> Checkpoint:
+    """A header-only checkpoint on whose tensors steps can be planned as if somebody had their numbers."""
+    checkpoint = checkpoint_of_table(table)
+    first = {place: min(tie) for tie in table.ties for place in tie}
+    places = [place for place, tensor in enumerate(checkpoint.state_dicts[0].tensor_of) if tensor >= 0]
+    tensors = [
+        info._replace(kind="tensor", unreadable="", storage=str(first.get(place, place)))
+        for place, info in zip(places, checkpoint.tensors, strict=True)
+    ]
+    return replace(checkpoint, tensors=tensors)
