@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +183,18 @@ def _built(kind: Kind, what: Mapping[str, Any], name: str, run: bool, timeout: f
     model, table, _ = built_keys(what, name=name, timeout=timeout, progress=progress)
     lazy = sum([shape is None for at, shape in enumerate(table.shapes) if at not in table.not_tensors])
     notes = (f"The shape of {words.plural(lazy, 'key')} is not known before the model has seen data.",) if lazy else ()
-    return replace(Target(kind, _base(name) if kind == "config" else name, table), model=model, notes=notes)
+    heads = head_dim_of(what.get("config") or {})
+    shown = _base(name) if kind == "config" else name
+    return Target(kind, shown, table, model=model, notes=notes, head_dim=heads)
+
+
+def head_dim_of(config: Mapping[str, Any]) -> int:
+    """How many numbers an attention head of a transformers config has, 0 where it does not say."""
+    stated, width, heads = (
+        value if type(value) is int and value > 0 else 0
+        for value in map(config.get, ("head_dim", "hidden_size", "num_attention_heads"))
+    )
+    return stated or (width // heads if heads and width % heads == 0 else 0)
 
 
 def _model_at(name: str, arguments: str, folder: str) -> Mapping[str, Any]:

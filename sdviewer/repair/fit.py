@@ -119,7 +119,7 @@ def fit_to(
         # Of a checkpoint of another model nothing is left, and that is no way to make it fit.
         matching = replace(matching, drops={})
     matching = _undecided(matching, target.table, maker, first)
-    proposal = propose(source, target.table, matching)
+    proposal = propose(source, target.table, matching, head_dim=target.head_dim)
     found = [*first, *proposal.suggestions]
     accepted = maker.make(found, [accept_ambiguous or one.evidence != AMBIGUOUS for one in found])
     after = maker.checked(target)

@@ -11,11 +11,16 @@ from sdviewer.repair.matching.found import Evidence
 
 @dataclass(frozen=True, slots=True)
 class Caution:
-    """A known trap: what can be wrong although names and shapes agree. `code` is of the closed list in the docs."""
+    """A known trap: what can be wrong although names and shapes agree. `code` is of the closed list in the docs.
+
+    `steps` undo it behind all others, where it is as likely as not that nothing is wrong: they are taken by a person
+    who knows, one by one, and are no suggestions.
+    """
 
     code: str
     keys: tuple[str, ...]
     message: str
+    steps: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +28,7 @@ class Suggestion:
     """A step as the table that a recipe has, executed before it is offered.
 
     `n_keys` are the keys it changes, `examples` a few of them before and after; `reasons` are sentences. An ambiguous
-    one is never applied unasked.
+    one is never applied unasked. `asks` are fields of the step whose values are a guess, for a person to state.
     """
 
     step: Mapping[str, Any]
@@ -33,3 +38,4 @@ class Suggestion:
     examples: tuple[tuple[str, str], ...] = ()
     reasons: tuple[str, ...] = ()
     cautions: tuple[Caution, ...] = ()
+    asks: tuple[str, ...] = ()

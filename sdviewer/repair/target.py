@@ -18,7 +18,7 @@ class Target:
     keys were guessed (a folded report); `incomplete`: the text was cut, so there are more. `unreported` are keys of the
     table that loaders do not call missing where they are (counters of a BatchNorm, which torch fills in silently).
     `notes` are sentences for people about what is not known. `nested`: the model is given a state dict from inside of
-    its file, and not what the whole file is.
+    its file, and not what the whole file is. `head_dim` is how many numbers an attention head has, 0 where nobody says.
     """
 
     kind: Kind
@@ -30,3 +30,4 @@ class Target:
     unreported: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
     nested: bool = False
+    head_dim: int = 0

@@ -23,7 +23,7 @@ from sdviewer.repair.rules.dialects import Recognised, recognised
 from sdviewer.repair.rules.execution import carried_out, entries_of_table, map_of
 from sdviewer.repair.rules.steps import Step, step_of, steps_of
 from sdviewer.repair.rules.tensor_steps import Keyed, Proposed, fuses, joined_stacks, splits, stacks, unstacks
-from sdviewer.repair.rules.traps import interleaved_rope, traps_of
+from sdviewer.repair.rules.traps import Trap, interleaved_rope, traps_of
 from sdviewer.repair.suggestion import Caution, Suggestion
 from sdviewer.repair.wording import listed
 
@@ -51,13 +51,13 @@ def suggest(source: KeyTable, target: KeyTable, matching: Matching) -> tuple[Sug
     return propose(source, target, matching).suggestions
 
 
-def propose(source: KeyTable, target: KeyTable, matching: Matching) -> Proposal:
-    """As `suggest`, with what is to be said besides."""
-    proposal = _Composer(source, target, matching).composed()
+def propose(source: KeyTable, target: KeyTable, matching: Matching, *, head_dim: int = 0) -> Proposal:
+    """As `suggest`, with what is to be said besides; `head_dim` as of a target."""
+    proposal = _Composer(source, target, matching, head_dim).composed()
     if _goes_through(source, proposal):
         return proposal
     # A branch met a leaf on the way, say: renamed all at once they may never meet.
-    at_once = _Composer(source, target, matching, at_once=True).composed()
+    at_once = _Composer(source, target, matching, head_dim, at_once=True).composed()
     if _goes_through(source, at_once):
         return at_once
     message = "the steps that were found do not go through one after the other"
@@ -80,6 +80,7 @@ class _Composer:
     source: KeyTable
     target: KeyTable
     matching: Matching
+    head_dim: int = 0
     entries: list[Entry] = field(default_factory=list)
     suggestions: list[Suggestion] = field(default_factory=list)
     changed: list[frozenset[int]] = field(default_factory=list)
@@ -110,7 +111,8 @@ class _Composer:
             self._rename(ambiguous)
             self._change_in_place(ambiguous)
             self._tie(ambiguous)
-        traps = traps_of(self.source, self.target, self.matching)
+        traps = traps_of(self.source, self.target, self.matching, self.head_dim)
+        traps = [self._mended(trap) for trap in traps]
         self.cautions += [trap.caution for trap in traps]
         return Proposal(
             tuple([
@@ -119,6 +121,23 @@ class _Composer:
             ]),
             tuple(self.cautions),
         )  # fmt: skip
+
+    def _mended(self, trap: Trap) -> Trap:
+        """The trap, after the steps against it are proposed, or with those that a person may take."""
+        groups: dict[str, tuple[Step, set[str]]] = {}
+        for key, step in trap.fixes.items():
+            groups.setdefault(repr(step), (step, set()))[1].add(key)
+        steps: list[Step] = []
+        for step, keys in groups.values():
+            wanted = [entry.key for entry in self.entries if entry.key in keys]
+            patterns = covering(wanted, [key for key in self._keys() if key not in keys], most=MOST_NAMED)
+            steps += [step | {"keys": patterns}] if patterns else []
+        if not trap.known:
+            return trap._replace(caution=replace(trap.caution, steps=tuple(steps)))
+        for step in steps:
+            if self._offer(step, ["Models of this kind are known to need it."], "ambiguous"):
+                self.suggestions[-1] = replace(self.suggestions[-1], asks=trap.asks)
+        return trap
 
     # Steps
 

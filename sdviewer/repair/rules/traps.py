@@ -7,12 +7,14 @@ matrices left as they are, or rotary rows left unpermuted, load without a word a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 from sdviewer.core.key_table import KeyTable
 from sdviewer.repair.matching.found import Found, Matching
+from sdviewer.repair.operations.permute_rope import PAIRS
 from sdviewer.repair.rules.cells import MARK, shape_of
+from sdviewer.repair.rules.steps import Step
 from sdviewer.repair.suggestion import Caution
 from sdviewer.repair.wording import quoted
 
@@ -20,32 +22,47 @@ NAMED = 10
 """Keys that a caution carries."""
 
 
+MODERN_HEAD, SMALL_HEAD = 128, 64
+"""Numbers of a head in the Llamas that Meta published: 128, and 64 in the one of width 2,048 (Llama 3.2 1B)."""
+
+SMALL_WIDTH = 2048
+
+
 class Trap(NamedTuple):
-    """A caution, and the places in the source of all tensors that it is about or that its step changes."""
+    """A caution, and the places in the source of all tensors that it is about or that its step changes.
+
+    `fixes` are steps behind all others, by the key of the target that they are for, without `keys`. Where it is `known`
+    that such models need them they are proposed, else they go with the caution; `asks` are fields that were guessed.
+    """
 
     caution: Caution
     places: frozenset[int]
+    fixes: Mapping[str, Step] = {}
+    known: bool = False
+    asks: tuple[str, ...] = ()
 
 
 class Pairs(NamedTuple):
-    """A matching with its tables."""
+    """A matching with its tables; `head_dim` as of a target."""
 
     source: KeyTable
     target: KeyTable
     found: Sequence[Found]
+    head_dim: int = 0
 
     def keys(self, found: Found) -> tuple[str, str]:
         """The first key of each side."""
         return self.source.keys[found.sources[0]], self.target.keys[found.targets[0]]
 
 
-def traps_of(source: KeyTable, target: KeyTable, matching: Matching) -> list[Trap]:
+def traps_of(source: KeyTable, target: KeyTable, matching: Matching, head_dim: int = 0) -> list[Trap]:
     """The traps that keys and shapes of a matching show."""
-    pairs = Pairs(source, target, matching.found)
+    pairs = Pairs(source, target, matching.found, head_dim)
     return [trap for find in TRAPS for trap in find(pairs)]
 
 
 _INTERLEAVED_ROPE = re.compile(r"(?:^|\.)attention\.(?:wq|wk)\.(?:weight|bias)$")
+_ROPE_TABLE = re.compile(r"(?:^|\.)(?:rope\.freqs|rotary_emb\.inv_freq)$")
 _HALVES_ROPE = re.compile(r"(?:^|\.)self_attn\.(?:q_proj|k_proj)\.(?:weight|bias)$")
 
 
@@ -75,7 +92,43 @@ def _rope(pairs: Pairs) -> Iterator[Trap]:
             "interleaved or in halves): renamed alone, the model loads and computes something else"
         )
         keys = _keys(pairs, here)
-        yield Trap(Caution(code="rope_order", keys=keys, message=message), _places(here))
+        size, guessed = _head_size(pairs, here)
+        fixes = {pairs.keys(found)[1]: step for found in here if (step := _permutation(pairs, found, size)) is not None}
+        if len(fixes) < len(here):
+            fixes = {}
+            message += ". The step is permute_rope, with the number of heads, which nothing here tells"
+        asks = ("heads",) if guessed else ()
+        yield Trap(Caution(code="rope_order", keys=keys, message=message), _places(here), fixes, known=True, asks=asks)
+
+
+def _head_size(pairs: Pairs, here: Sequence[Found]) -> tuple[int, bool]:
+    """How many numbers a head has, 0 where nothing tells, and whether it is a guess.
+
+    A rotary table holds one frequency for each two of them.
+    """
+    if pairs.head_dim:
+        return pairs.head_dim, False
+    tables = {
+        2 * shape[0]
+        for table in (pairs.source, pairs.target)
+        for key, shape in zip(table.keys, table.shapes, strict=True)
+        if _ROPE_TABLE.search(key) and shape is not None and len(shape) == 1
+    }
+    if len(tables) == 1:
+        return tables.pop(), False
+    widths = {shape[-1] for found in here if (shape := pairs.source.shapes[found.sources[0]]) and len(shape) == 2}
+    if len(widths) != 1 or min(widths) < SMALL_WIDTH:
+        return 0, False
+    return SMALL_HEAD if min(widths) == SMALL_WIDTH else MODERN_HEAD, True
+
+
+def _permutation(pairs: Pairs, found: Found, size: int) -> Step | None:
+    """The step for one tensor: halves as transformers has them, or pairs as Meta."""
+    shape = pairs.source.shapes[found.sources[0]]
+    if not size or not shape or shape[0] % size:
+        return None
+    step: Step = {"op": "permute_rope", "heads": shape[0] // size}
+    return step | {"to": PAIRS} if interleaved_rope(pairs.keys(found)[1]) else step
 
 
 def _square(pairs: Pairs) -> Iterator[Trap]:
@@ -86,7 +139,11 @@ def _square(pairs: Pairs) -> Iterator[Trap]:
         if found.relation in ("rename", "transpose") and shape is not None and len(shape) == 2:
             groups.setdefault(_block(pairs.keys(found)[0]), []).append(found)
     for group in groups.values():
-        square = [found for found in group if _is_square(pairs, found) and found.relation == "rename"]
+        square = [
+            found
+            for found in group
+            if _is_square(pairs, found) and found.relation == "rename" and found.by != "content"
+        ]
         others = [found for found in group if not _is_square(pairs, found)]
         if square and others and all(found.relation == "transpose" for found in others):
             first = quoted(pairs.keys(square[0])[0])
@@ -95,7 +152,9 @@ def _square(pairs: Pairs) -> Iterator[Trap]:
                 "whether it has to be"
             )
             keys = _keys(pairs, square)
-            yield Trap(Caution(code="square_matrix", keys=keys, message=message), _places([*square, *others]))
+            fixes: dict[str, Step] = {pairs.keys(found)[1]: {"op": "transpose"} for found in square}
+            caution = Caution(code="square_matrix", keys=keys, message=message)
+            yield Trap(caution, _places([*square, *others]), fixes, known=True)
 
 
 _GATE = re.compile(r"(?:^|[._])(?:w1|gate|gate_proj|linear_gate)(?:[._]|$)")
@@ -114,7 +173,15 @@ def _gate_up(pairs: Pairs) -> Iterator[Trap]:
                 here.append(found)
     if here:
         message = "gate and up are alike in shape: some models keep up before gate, which loads and computes wrongly"
-        yield Trap(Caution(code="gate_up_order", keys=_keys(pairs, here), message=message), _places(here))
+        fixes = {pairs.keys(found)[1]: _swapped(found) for found in here if found.relation != "split"}
+        yield Trap(Caution(code="gate_up_order", keys=_keys(pairs, here), message=message), _places(here), fixes)
+
+
+def _swapped(found: Found) -> Step:
+    """The step that puts the second half of what was joined before the first."""
+    stacked = found.relation == "stack_concat"
+    dim = found.fields.get("concat_dim", 0) + 1 if stacked else found.fields.get("dim", 0)
+    return {"op": "reorder", "order": [1, 0]} | ({"dim": dim} if dim else {})
 
 
 _BY_HEADS = re.compile(r"(?:^|[._])(?:query_key_value|linear_qkv|qkv_proj|wqkv|w_pack|in_proj_qkv)(?:[._]|$)", re.I)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
+from sdviewer.core.key_table import KeyTable
 from sdviewer.repair.matching.found import Matching
-from sdviewer.repair.rules import propose
+from sdviewer.repair.rules import Proposal, propose
 from tests.repair.rules.tables import related, renamed, table
+
+Tables = tuple[KeyTable, KeyTable, Matching]
 
 
 def codes(found: object) -> list[str]:
@@ -31,6 +37,52 @@ def test_that_rotary_rows_are_warned_of_on_queries_and_keys() -> None:
     assert codes(propose(*renamed(llama(False)))) == []
 
 
+def rotary(rows: tuple[int, int], width: int, *, back: bool = False, table_of: int = 0) -> Tables:
+    """Llama's queries and keys with so many rows, matched; `table_of` numbers in the rotary table of the source."""
+    wishes = llama(True)
+    sizes = {".wq.": rows[0], ".wk.": rows[1], ".q_proj.": rows[0], ".k_proj.": rows[1]}
+    shapes = {key: (size, width) for key in (*wishes, *wishes.values()) for part, size in sizes.items() if part in key}
+    old, new = (list(wishes.values()), list(wishes)) if back else (list(wishes), list(wishes.values()))
+    more = {"rope.freqs": (table_of,)} if table_of else {}
+    source, target = table([*old, *more], shapes | more), table(new, shapes)
+    return (
+        source,
+        target,
+        Matching(tuple(related(source, target, "rename", [([a], [b]) for a, b in zip(old, new, strict=True)]))),
+    )
+
+
+def permuting(found: Proposal) -> list[tuple[Any, ...]]:
+    return [
+        (one.step["heads"], one.step.get("to", "halves"), tuple(one.step["keys"]), one.evidence, one.asks)
+        for one in found.suggestions
+        if one.step["op"] == "permute_rope"
+    ]
+
+
+def test_that_rotary_rows_are_permuted_if_a_person_accepts_it() -> None:
+    to_halves = ["model.layers.*.self_attn.q_proj.weight", "model.layers.*.self_attn.k_proj.weight"]
+    to_pairs = ["layers.*.attention.wq.weight", "layers.*.attention.wk.weight"]
+    known = [(8, "halves", (to_halves[0],), "ambiguous", ()), (2, "halves", (to_halves[1],), "ambiguous", ())]
+    assert permuting(propose(*rotary((64, 16), 64, table_of=4))) == known
+    assert permuting(propose(*rotary((64, 16), 64), head_dim=8)) == known
+    back = [(8, "pairs", (to_pairs[0],), "ambiguous", ()), (2, "pairs", (to_pairs[1],), "ambiguous", ())]
+    assert permuting(propose(*rotary((64, 16), 64, back=True), head_dim=8)) == back
+
+
+def test_that_a_number_of_heads_that_is_guessed_is_asked_for() -> None:
+    guessed = permuting(propose(*rotary((4096, 1024), 4096)))
+    assert [(one[0], one[-1]) for one in guessed] == [(32, ("heads",)), (8, ("heads",))]
+    guessed = permuting(propose(*rotary((2048, 512), 2048)))
+    assert [(one[0], one[-1]) for one in guessed] == [(32, ("heads",)), (8, ("heads",))]
+
+
+def test_that_rows_of_heads_nobody_knows_are_only_warned_of() -> None:
+    found = propose(*rotary((64, 16), 64))
+    assert permuting(found) == []
+    assert "permute_rope" in found.cautions[0].message
+
+
 def test_that_a_square_matrix_among_transposed_ones_is_warned_of() -> None:
     keys = [f"h.{i}.{m}.weight" for i in range(2) for m in ("attn", "proj", "fc")]
     shapes = {key: (4, 12) for key in keys if "attn" in key} | {key: (4, 16) for key in keys if "fc" in key}
@@ -42,6 +94,10 @@ def test_that_a_square_matrix_among_transposed_ones_is_warned_of() -> None:
     assert codes(found) == ["square_matrix"]
     assert found.cautions[0].keys == ("h.0.proj.weight", "h.1.proj.weight")
     assert codes(found.suggestions[0]) == ["square_matrix"]
+    last = found.suggestions[-1]
+    assert (last.step, last.evidence) == ({"op": "transpose", "keys": ["h.*.proj.weight"]}, "ambiguous")
+    same = [replace(one, by="content") for one in kept]
+    assert codes(propose(source, target, Matching((*turned, *same)))) == []
 
 
 def test_that_no_square_matrix_is_warned_of_where_others_stay_as_they_are() -> None:
@@ -70,6 +126,7 @@ def test_that_gate_and_up_are_warned_of_where_they_are_joined() -> None:
     found = propose(source, target, Matching(tuple(related(source, target, "concat", pairs, dim=0))))
     assert found.suggestions[0].step["op"] == "fuse"
     assert codes(found) == ["gate_up_order"]
+    assert found.cautions[0].steps == ({"op": "reorder", "order": [1, 0], "keys": ["mlp.gate_up_proj.weight"]},)
 
 
 def test_that_a_name_that_means_something_else_is_warned_of() -> None:
