@@ -15,7 +15,7 @@ SORTED_CONTAINERS = frozenset({"safetensors", "hf-index", "hdf5"})
 KEY_LIST = "key-list"
 """The container of a checkpoint that is a list of keys and nothing else."""
 
-_ASSUMED = "float32"
+ASSUMED_DTYPE = "float32"
 """What a tensor counts as in a key list that states no dtype: a fit does not look at dtypes."""
 
 
@@ -81,7 +81,7 @@ def checkpoint_of_table(table: KeyTable, path: str = "") -> Checkpoint:
             tensor_of.append(-1)
             continue
         tensor_of.append(len(tensors))
-        tensors.append(_listed(key, table.shapes[position] or (), table.dtypes[position] or _ASSUMED))
+        tensors.append(_listed(key, table.shapes[position] or (), table.dtypes[position] or ASSUMED_DTYPE))
     parameters = sum([info.elements for info in tensors])
     nbytes = sum([info.nbytes for info in tensors])
     state_dict = StateDict((), "model", table.keys, tensor_of, parameters, nbytes)

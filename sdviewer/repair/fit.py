@@ -14,6 +14,7 @@ from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.key_table import KEY_LIST, KeyTable
 from sdviewer.core.paths import dotted
 from sdviewer.errors import RepairError
+from sdviewer.repair.execution import plannable
 from sdviewer.repair.key_check import KeyCheck, check_keys
 from sdviewer.repair.matching.contents import Contents
 from sdviewer.repair.matching.found import Found, Matching
@@ -24,7 +25,6 @@ from sdviewer.repair.plan import Kept, Plan, PlanWarning, sources
 from sdviewer.repair.planning import check_editable, entries_of, key_map, make_plan
 from sdviewer.repair.recipe import Recipe, Source
 from sdviewer.repair.rules import propose
-from sdviewer.repair.rules.execution import plannable
 from sdviewer.repair.rules.shape_choices import cards
 from sdviewer.repair.state_dicts import AUTO
 from sdviewer.repair.suggestion import Caution, Suggestion

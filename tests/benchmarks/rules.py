@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sdviewer.core.key_table import KeyTable, checkpoint_of_table
+from sdviewer.repair.execution import map_of
 from sdviewer.repair.fit import Fit, fit_to
 from sdviewer.repair.operations import operation_from_step
-from sdviewer.repair.rules.execution import map_of
 from sdviewer.repair.target import Target
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeAlias
 
 from sdviewer.core.key_table import KeyTable
 from sdviewer.errors import RepairError, UsageError
+from sdviewer.repair.execution import map_of
 from sdviewer.repair.operations import (
     Operation,
     Prefix,
@@ -21,7 +22,6 @@ from sdviewer.repair.operations.replace import LITERAL, REGEX
 from sdviewer.repair.patterns import FULL, SEARCH, Arithmetic, Rule, compile_rule
 from sdviewer.repair.recipe import Recipe
 from sdviewer.repair.rules.decision_list import Wishes, find_rules
-from sdviewer.repair.rules.execution import map_of
 from sdviewer.repair.script.regexes import Code, raw, rule_code
 from sdviewer.repair.wording import quoted
 

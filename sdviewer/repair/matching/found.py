@@ -45,9 +45,24 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class Fold:
+    """A step before all others that makes one tensor of several; `parts` are the source positions of each it makes."""
+
+    step: Mapping[str, Any]
+    evidence: Evidence
+    reason: str
+    parts: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Matching:
     """All that was found. `drops` gives source positions that no model keeps a reason to go ("" where only no place
-    is left for them); what is in none of the three is unresolved, what no `found` fills is missing."""
+    is left for them); what is in none of the three is unresolved, what no `found` fills is missing.
+
+    `folds` come first: what they make stands in `found` under the position of the part that has its shape, and the
+    other parts in `drops`.
+    """
 
     found: tuple[Found, ...]
     drops: Mapping[int, str] = field(default_factory=dict)
+    folds: tuple[Fold, ...] = ()

@@ -11,6 +11,7 @@ from sdviewer.repair.matching.contents import Contents, confirm_parts, take_equa
 from sdviewer.repair.matching.contexts import contexts
 from sdviewer.repair.matching.equal_keys import take_equal_keys
 from sdviewer.repair.matching.families import Side
+from sdviewer.repair.matching.folds import folding
 from sdviewer.repair.matching.found import Matching
 from sdviewer.repair.matching.fusions import take_fused, take_stacked
 from sdviewer.repair.matching.leftovers import dropped, take_ties
@@ -31,6 +32,21 @@ def match(
     `hand` are pairs of positions that a person made, `broken` those that one refused. `contents`, where both sides have
     values, is asked for what names and shapes leave open: equal values prove a pair.
     """
+    folded = folding(source, target)
+    if folded is None:
+        return _matched(source, target, hand, broken, contents)
+    asked = None if contents is None else folded.contents(contents)
+    return folded.there(_matched(folded.table, target, folded.here(hand), folded.here(broken), asked))
+
+
+def _matched(
+    source: KeyTable,
+    target: KeyTable,
+    hand: Collection[tuple[int, int]],
+    broken: Collection[tuple[int, int]],
+    contents: Contents | None,
+) -> Matching:
+    """Match two tables whose tensors stand for one another, as they are or cut and joined."""
     state = State(source, target, broken)
     all_s, all_t = list(state.free_s), list(state.free_t)
     for i, j in hand:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from sdviewer.core import text
 from sdviewer.errors import RepairError, UsageError
+from sdviewer.repair.execution import carried_out
 from sdviewer.repair.matching.found import Evidence
 from sdviewer.repair.matching.leftovers import why_computed_again
 from sdviewer.repair.operations import operation_from_step
@@ -22,7 +23,6 @@ from sdviewer.repair.operations.tensor_operation import Entry
 from sdviewer.repair.patterns import literal_pattern, literal_rule
 from sdviewer.repair.plan import Kept
 from sdviewer.repair.rules.covering import covering
-from sdviewer.repair.rules.execution import carried_out
 from sdviewer.repair.rules.steps import Step
 from sdviewer.repair.state_dicts import AUTO
 from sdviewer.repair.suggestion import Suggestion

@@ -11,16 +11,18 @@ from typing import Any
 from sdviewer.core import text
 from sdviewer.core.key_table import KeyTable
 from sdviewer.errors import RepairError, UsageError
+from sdviewer.repair.execution import carried_out, entries_of_table, map_of
 from sdviewer.repair.matching.found import Evidence, Found, Matching
-from sdviewer.repair.operations import Operation, operation_from_step
+from sdviewer.repair.operations import Operation, SpectralNorm, WeightNorm, operation_from_step
 from sdviewer.repair.operations.permute_rope import PAIRS
+from sdviewer.repair.operations.reparametrization import Found as Reparametrization
+from sdviewer.repair.operations.reparametrization import Reparametrized
 from sdviewer.repair.operations.tensor_operation import EachTensor, Entry
-from sdviewer.repair.plan import Kept, sources
+from sdviewer.repair.plan import Expression, Kept, sources
 from sdviewer.repair.rules.candidates import REST, TAKEN, Candidate
 from sdviewer.repair.rules.covering import covering
 from sdviewer.repair.rules.decision_list import Rules, Wishes, executed, find_rules, literal
 from sdviewer.repair.rules.dialects import Recognised, recognised
-from sdviewer.repair.rules.execution import carried_out, entries_of_table, map_of
 from sdviewer.repair.rules.steps import Step, step_of, steps_of
 from sdviewer.repair.rules.tensor_steps import Keyed, Proposed, fuses, joined_stacks, splits, stacks, unstacks
 from sdviewer.repair.rules.traps import Trap, interleaved_rope, traps_of
@@ -89,6 +91,7 @@ class _Composer:
     reasons: dict[int, tuple[str, ...]] = field(default_factory=dict)
     wish: dict[int, str] = field(default_factory=dict)
     at_once: bool = False
+    folded: dict[int, tuple[Expression, tuple[int, ...]]] = field(default_factory=dict)
 
     def composed(self) -> Proposal:
         self.entries = entries_of_table(self.source)
@@ -102,7 +105,10 @@ class _Composer:
                 # (a tie may be told beside the rename that its tensor gets)
                 if found.relation in _SAME_NAME and (found.relation != "tie" or place not in self.wish):
                     self.wish[place] = self.target.keys[self._first_target(found, place)]
-        self._strip_wrappers(recognised(self.source))
+        self._fold()
+        dialects = recognised(self.source)
+        self._strip_wrappers(dialects)
+        self._bring_into_form()
         self._exchange_prefix()
         self._drop()
         doubtful = any(found.evidence == "ambiguous" for found in self.matching.found)
@@ -183,8 +189,31 @@ class _Composer:
         return [entry.key for entry in self.entries]
 
     def _place(self, entry: Entry) -> int:
-        """The place in the source of an entry that is one of its tensors, -1 of what was made."""
-        return entry.value.entry if isinstance(entry.value, Kept) else -1
+        """The place in the source of an entry that is one of its tensors, or folded of some; -1 of what was made."""
+        return entry.value.entry if isinstance(entry.value, Kept) else self._parts(entry)[0]
+
+    def _parts(self, entry: Entry) -> tuple[int, ...]:
+        """The places in the source of what an entry is folded of, its own first."""
+        return self.folded[id(entry.value)][1] if id(entry.value) in self.folded else (-1,)
+
+    def _fold(self) -> None:
+        """Bring weights that are several tensors into one, where the target has them so."""
+        for fold in self.matching.folds:
+            if self._offer(dict(fold.step), [fold.reason + "."], fold.evidence):
+                made = {frozenset(parts): parts for parts in fold.parts}
+                for entry in self.entries:
+                    parts = made.get(frozenset(sources(entry.value)))
+                    if parts is not None:
+                        self.folded[id(entry.value)] = entry.value, parts
+
+    def _bring_into_form(self) -> None:
+        """Bring a norm that both sides keep in several tensors into the form that the target has."""
+        theirs = entries_of_table(self.target)
+        for operation in (WeightNorm(), SpectralNorm()):
+            old, new = ({one.form for one in _found(operation, some)} for some in (self.entries, theirs))
+            if len(old) == len(new) == 1 and old != new:
+                reason = f"The target keeps its {operation.name} in the {min(new)} form."
+                self._offer({"op": operation.op, "to": min(new)}, [reason], "proved")
 
     def _strip_wrappers(self, dialects: Sequence[Recognised]) -> None:
         theirs = {component for key in self.target.keys for component in key.split(".")[:-1]}
@@ -330,7 +359,8 @@ class _Composer:
         entries, count = self.entries, len(self.suggestions)
         meant = [one for one in relations if one.number in proposed.found]
         wanted = {key for one in meant for key in one.targets}
-        used = {place for one in meant for place in self.matching.found[one.number].sources}
+        folded = {parts[0]: parts for _, parts in self.folded.values()}
+        used = {place for at in self._sources(one.number for one in meant) for place in folded.get(at, (at,))}
         for step in proposed.steps:
             if not self._offer(step):
                 break
@@ -380,6 +410,13 @@ class _Composer:
                 others = [self.target.keys[place] for place in found.targets if self.target.keys[place] != home]
                 if home is not None and others:
                     self._offer({"op": "tie", "from": home, "to": others}, found.reasons, found.evidence)
+
+
+def _found(operation: Reparametrized, entries: Sequence[Entry]) -> Sequence[Reparametrization]:
+    try:
+        return operation.find(entries)
+    except RepairError:
+        return ()
 
 
 def _with_singles(rules: Rules, wishes: Wishes) -> Rules | None:

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from sdviewer.errors import UsageError
+from sdviewer.repair.execution import map_of
 from sdviewer.repair.export import EXPORTS, export_text, key_mapping, pre_hook, revise_keys
 from sdviewer.repair.recipe import Recipe, parse_recipe
-from sdviewer.repair.rules.execution import map_of
 from tests.repair.rules.tables import table
 
 HEAD = 'format = "sdviewer-recipe/1"\nname = "made for a test"\n'

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sdviewer.core.key_table import KeyTable
+from sdviewer.repair.execution import map_of
 from sdviewer.repair.matching.found import Evidence, Found, Matching
 from sdviewer.repair.operations import Operation, operation_from_step
-from sdviewer.repair.rules.execution import map_of
 from sdviewer.repair.suggestion import Suggestion
 
 SQUARE = (4, 4)

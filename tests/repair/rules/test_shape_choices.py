@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from sdviewer.repair.execution import carried_out
 from sdviewer.repair.operations import operation_from_step
 from sdviewer.repair.operations.tensor_operation import Entry
 from sdviewer.repair.plan import Kept
-from sdviewer.repair.rules.execution import carried_out
 from sdviewer.repair.rules.shape_choices import Choice, OtherTensor, cards, choices
 
 Shape = tuple[int, ...]

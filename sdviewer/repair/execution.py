@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from sdviewer.core.checkpoint import Checkpoint
-from sdviewer.core.key_table import KeyTable, checkpoint_of_table
+from sdviewer.core.key_table import ASSUMED_DTYPE, KeyTable, checkpoint_of_table
 from sdviewer.errors import RepairError
 from sdviewer.repair.collisions import check_new_keys
 from sdviewer.repair.operations import Operation
@@ -25,7 +25,7 @@ def entries_of_table(table: KeyTable) -> list[Entry]:
             key,
             Kept(place),
             None if place in table.not_tensors else table.shapes[place],
-            table.dtypes[place],
+            table.dtypes[place] or ASSUMED_DTYPE,
             "" if table.shapes[place] is not None else "its shape is not known",
             same.get(place),
         )
