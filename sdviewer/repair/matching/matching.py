@@ -16,6 +16,7 @@ from sdviewer.repair.matching.found import Matching
 from sdviewer.repair.matching.fusions import take_fused, take_stacked
 from sdviewer.repair.matching.leftovers import dropped, take_ties
 from sdviewer.repair.matching.meanings import settle_rotary, settle_squares
+from sdviewer.repair.matching.orientation import as_turned, contents_turned, turned, turned_back
 from sdviewer.repair.matching.state import State
 
 
@@ -46,7 +47,21 @@ def _matched(
     broken: Collection[tuple[int, int]],
     contents: Contents | None,
 ) -> Matching:
-    """Match two tables whose tensors stand for one another, as they are or cut and joined."""
+    """Match two tables whose tensors stand for one another, as they are or turned round, cut and joined."""
+    these = turned(source, target)
+    if these:
+        asked = None if contents is None else contents_turned(contents, these)
+        return turned_back(_matched_as_is(as_turned(source, these), target, hand, broken, asked), these)
+    return _matched_as_is(source, target, hand, broken, contents)
+
+
+def _matched_as_is(
+    source: KeyTable,
+    target: KeyTable,
+    hand: Collection[tuple[int, int]],
+    broken: Collection[tuple[int, int]],
+    contents: Contents | None,
+) -> Matching:
     state = State(source, target, broken)
     all_s, all_t = list(state.free_s), list(state.free_t)
     for i, j in hand:

@@ -116,6 +116,7 @@ class _Composer:
             self._join_and_cut(ambiguous)
             self._rename(ambiguous)
             self._change_in_place(ambiguous)
+            self._turn_made(ambiguous)
             self._tie(ambiguous)
         traps = traps_of(self.source, self.target, self.matching, self.head_dim)
         traps = [self._mended(trap) for trap in traps]
@@ -368,16 +369,18 @@ class _Composer:
             before = {id(entry.value) for entry in entries}
             made = [entry for entry in self.entries if id(entry.value) not in before]
             taken = {place for entry in made for place in sources(entry.value)}
-            if {entry.key for entry in made} == wanted and taken == used and self._shapes_fit(made):
+            turned = any(one.fields.get("transposed") for one in meant)
+            if {entry.key for entry in made} == wanted and taken == used and self._shapes_fit(made, turned=turned):
                 return True
         self.entries = entries
         del self.suggestions[count:], self.changed[count:]
         return False
 
-    def _shapes_fit(self, made: Sequence[Entry]) -> bool:
+    def _shapes_fit(self, made: Sequence[Entry], *, turned: bool) -> bool:
+        """Whether what was made has the shapes of the target, if need be when it is transposed then."""
         places = {key: place for place, key in enumerate(self.target.keys)}
-        shapes = [(entry.shape, self.target.shapes[places[entry.key]]) for entry in made]
-        return all(theirs is None or ours == tuple(theirs) for ours, theirs in shapes)
+        shapes = [(entry.shape or (), self.target.shapes[places[entry.key]]) for entry in made]
+        return all(theirs is None or (ours[::-1] if turned else ours) == tuple(theirs) for ours, theirs in shapes)
 
     def _change_in_place(self, ambiguous: bool) -> None:
         groups: dict[str, tuple[Step, set[int]]] = {}
@@ -388,6 +391,19 @@ class _Composer:
         for step, places in groups.values():
             for chosen in self._for_these(places, step):
                 self._offer(chosen)
+
+    def _turn_made(self, ambiguous: bool) -> None:
+        """Transpose what was cut or joined of matrices that lie the other way round."""
+        made = {
+            self.target.keys[place]
+            for found in self.matching.found
+            if found.fields.get("transposed") and (found.evidence == "ambiguous") == ambiguous
+            for place in found.targets
+        }
+        wanted = [entry.key for entry in self.entries if entry.key in made]
+        patterns = covering(wanted, [key for key in self._keys() if key not in made], most=MOST_NAMED)
+        if patterns:
+            self._offer({"op": "transpose", "keys": patterns})
 
     def _for_these(self, places: set[int], step: Step) -> Iterator[Step]:
         wanted = [entry.key for entry in self.entries if self._place(entry) in places]
