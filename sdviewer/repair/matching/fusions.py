@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sdviewer.repair.matching import weights
 from sdviewer.repair.matching.families import Family, Indices, Shape, Side, families
@@ -304,7 +305,9 @@ def _take_joined(state: State, lists: Sequence[tuple[Family, _Lists]], stacks: S
                 f"{n} experts: gate and up of each joined, then all stacked",
                 "gate before up, as their names say and as they are stored",
             )
-            fields = {"stack_dim": 0, "concat_dim": dim, "parts": 2}
+            fields: dict[str, Any] = {"stack_dim": 0, "concat_dim": dim, "parts": 2}
+            if dim is None and stacked:
+                fields |= {"concat_dim": _joined_axis(shape, _turned(stacked[1:])), "transposed": True}
             state.take(
                 [*gate[indices], *up[indices]],
                 [at],
@@ -332,11 +335,19 @@ def _take_stack(state: State, family: Family, rows: _Lists, stacks: Sequence[Fam
         return
     for indices, at in pairs:
         row = rows[indices]
-        told = (f"{len(row)} of one shape on one side, one tensor with {len(row)} along axis 0 on the other",)
+        told: tuple[str, ...] = (
+            f"{len(row)} of one shape on one side, one tensor with {len(row)} along axis 0 on the other",
+        )
+        fields: dict[str, Any] = {"dim": 0}
+        many, one = (state.source, state.target) if stack else (state.target, state.source)
+        shape, stacked = many.shapes[row[0]], one.shapes[at]
+        if shape is not None and stacked is not None and shape != stacked[1:]:
+            fields["transposed"] = True
+            told = (*told, "Each lies the other way round there")
         if stack:
-            state.take(row, [at], "stack", {"dim": 0}, evidence="likely", by="shape", reasons=told)
+            state.take(row, [at], "stack", fields, evidence="likely", by="shape", reasons=told)
         else:
-            state.take([at], row, "unstack", {"dim": 0}, evidence="likely", by="shape", reasons=told)
+            state.take([at], row, "unstack", fields, evidence="likely", by="shape", reasons=told)
     state.learned.accept(*((family.template, best.template) if stack else (best.template, family.template)))
 
 
@@ -353,6 +364,8 @@ def _best_stack(
             continue
         if one.shapes[target.members[0][1]] is None and not _named_alike(family.template, target.template, joined):
             continue
+        if not joined and excluded(template, target.template) and _of_experts(template):
+            continue  # gate_proj is not down_proj, though it has the shape of one that lies the other way round
         pairs = list(zip(sorted(rows), [at for _, at in sorted(target.members)], strict=True))
         fits = all(_stacks(many, rows[indices], one.shapes[at], joined) for indices, at in pairs)
         if not fits or any(at not in free_many for row in rows.values() for at in row):
@@ -381,4 +394,11 @@ def _stacks(many: Side, row: Sequence[int], stacked: Shape, joined: bool) -> boo
         return False
     if shape is None or any(many.shapes[at] != shape for at in row):
         return False
-    return _joined_axis(shape, stacked[1:]) is not None if joined else shape == stacked[1:]
+    one = stacked[1:]
+    if joined:
+        return _joined_axis(shape, one) is not None or _joined_axis(shape, _turned(one)) is not None
+    return shape == one or (len(shape) == 2 and shape == _turned(one))
+
+
+def _turned(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return shape[::-1] if len(shape) == 2 else shape

@@ -51,7 +51,7 @@ def _matched(
     these = turned(source, target)
     if these:
         asked = None if contents is None else contents_turned(contents, these)
-        return turned_back(_matched_as_is(as_turned(source, these), target, hand, broken, asked), these)
+        return turned_back(_matched_as_is(as_turned(source, these), target, hand, broken, asked), source, these)
     return _matched_as_is(source, target, hand, broken, contents)
 
 

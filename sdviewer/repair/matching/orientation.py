@@ -55,17 +55,19 @@ def contents_turned(asked: Contents, these: Collection[int]) -> Contents:
     return told
 
 
-def turned_back(matching: Matching, these: frozenset[int]) -> Matching:
+def turned_back(matching: Matching, source: KeyTable, these: frozenset[int]) -> Matching:
     """A matching with these matrices turned round as one of the source as it is."""
-    return replace(matching, found=tuple([_turned_back(one, these) for one in matching.found]))
+    return replace(matching, found=tuple([_turned_back(one, source, these) for one in matching.found]))
 
 
-def _turned_back(found: Found, these: frozenset[int]) -> Found:
+def _turned_back(found: Found, source: KeyTable, these: frozenset[int]) -> Found:
     if these.isdisjoint(found.sources):
         return found
     reasons = (*found.reasons, _TOLD)
     if found.relation == "rename":
-        return replace(found, relation="transpose", reasons=reasons)
+        # (of a square one its neighbours tell it)
+        weaker = found.evidence == "proved" and found.by == "shape" and _is_square(source, found.sources[0])
+        return replace(found, relation="transpose", reasons=reasons, evidence="likely" if weaker else found.evidence)
     if found.relation == "transpose":
         return replace(found, relation="rename", reasons=reasons)
     if found.relation in ("split", "concat"):

@@ -380,7 +380,9 @@ class _Composer:
         """Whether what was made has the shapes of the target, if need be when it is transposed then."""
         places = {key: place for place, key in enumerate(self.target.keys)}
         shapes = [(entry.shape or (), self.target.shapes[places[entry.key]]) for entry in made]
-        return all(theirs is None or (ours[::-1] if turned else ours) == tuple(theirs) for ours, theirs in shapes)
+        if turned:
+            shapes = [((*ours[:-2], *reversed(ours[-2:])), theirs) for ours, theirs in shapes]
+        return all(theirs is None or ours == tuple(theirs) for ours, theirs in shapes)
 
     def _change_in_place(self, ambiguous: bool) -> None:
         groups: dict[str, tuple[Step, set[int]]] = {}
@@ -400,10 +402,12 @@ class _Composer:
             if found.fields.get("transposed") and (found.evidence == "ambiguous") == ambiguous
             for place in found.targets
         }
-        wanted = [entry.key for entry in self.entries if entry.key in made]
-        patterns = covering(wanted, [key for key in self._keys() if key not in made], most=MOST_NAMED)
-        if patterns:
-            self._offer({"op": "transpose", "keys": patterns})
+        for matrices in (True, False):
+            wanted = [one.key for one in self.entries if one.key in made and (len(one.shape or ()) == 2) == matrices]
+            meant = set(wanted)
+            patterns = covering(wanted, [key for key in self._keys() if key not in meant], most=MOST_NAMED)
+            if patterns:
+                self._offer({"op": "transpose", "keys": patterns} | ({} if matrices else {"dims": [1, 2]}))
 
     def _for_these(self, places: set[int], step: Step) -> Iterator[Step]:
         wanted = [entry.key for entry in self.entries if self._place(entry) in places]

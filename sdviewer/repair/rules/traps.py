@@ -180,7 +180,10 @@ def _gate_up(pairs: Pairs) -> Iterator[Trap]:
 def _swapped(found: Found) -> Step:
     """The step that puts the second half of what was joined before the first."""
     stacked = found.relation == "stack_concat"
-    dim = found.fields.get("concat_dim", 0) + 1 if stacked else found.fields.get("dim", 0)
+    dim = found.fields.get("concat_dim", 0) if stacked else found.fields.get("dim", 0)
+    if found.fields.get("transposed"):
+        dim = 1 - dim
+    dim += stacked
     return {"op": "reorder", "order": [1, 0]} | ({"dim": dim} if dim else {})
 
 
