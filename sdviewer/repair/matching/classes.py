@@ -247,15 +247,6 @@ def score_all(
     return scores
 
 
-def _is_broken(state: State, source: Family, target: Family) -> bool:
-    """Whether a person refused to pair some of them."""
-    first_s, first_t = source.members[0][1], target.members[0][1]
-    if (state.source.templates[first_s], state.target.templates[first_t]) not in state.broken_templates:
-        return False
-    some, others = {at for _, at in source.members}, {at for _, at in target.members}
-    return any(i in some and j in others for i, j in state.broken)
-
-
 def _leaves(side: Side, family: Family) -> frozenset[str]:
     """What else the module of a tensor holds."""
     return side.leaves[side.modules[family.members[0][1]][-1]]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from sdviewer.repair.matching.families import Shape, Side
-from sdviewer.repair.matching.state import State, relation_of
+from sdviewer.repair.matching.relations import relation_of
+from sdviewer.repair.matching.state import State
 
 MOST = 0.7
 """Share of the smaller side that has its key on the other, from which on equal keys are taken also where transposed."""

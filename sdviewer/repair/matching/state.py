@@ -7,9 +7,10 @@ from typing import Any
 
 from sdviewer.core.key_table import KeyTable
 from sdviewer.repair.matching.contexts import hold_the_same
-from sdviewer.repair.matching.families import Family, Shape, families, read_side
+from sdviewer.repair.matching.families import Family, families, read_side
 from sdviewer.repair.matching.found import Evidence, Found, Relation
 from sdviewer.repair.matching.learned import Learned, align
+from sdviewer.repair.matching.relations import relation_of
 
 
 class State:
@@ -21,7 +22,6 @@ class State:
         self.free_t = {at: None for at in range(len(target)) if at not in target.not_tensors}
         self.broken = frozenset(broken)
         self.complete = hold_the_same(self.source, self.target)
-        self.broken_templates = {(self.source.templates[i], self.target.templates[j]) for i, j in broken}
         self.learned = Learned()
         self.by_hand: set[tuple[tuple[str, ...], tuple[str, ...]]] = set()
         self.found: list[Found] = []
@@ -115,37 +115,3 @@ def _shifted(source: Family, target: Family) -> bool:
         for (one, _), (two, _) in zip(some, others, strict=True)
     }
     return len(moved) == 1 and None not in moved
-
-
-def relation_of(shape: Shape, other: Shape) -> tuple[Relation, dict[str, Any]] | None:
-    """What makes a tensor of one shape one of the other, None where no moving of elements does."""
-    if shape is None or other is None or shape == other:
-        return "rename", {}
-    if len(shape) == len(other) == 2 and shape == other[::-1]:
-        return "transpose", {}
-    full, full_b = [size for size in shape if size != 1], [size for size in other if size != 1]
-    if full == full_b:
-        if len(shape) > len(other) and (dims := _squeezed(shape, other)) is not None:
-            return "squeeze", {"dims": dims}
-        return "reshape", {"shape": list(other)}
-    if len(shape) == len(other) and sorted(shape) == sorted(other):
-        return "transpose", {"dims": _permutation(shape, other)}
-    return None
-
-
-def _squeezed(shape: tuple[int, ...], other: tuple[int, ...]) -> list[int] | None:
-    """The axes of size 1 that go, the last first, so that the others are left."""
-    too_many = len(shape) - len(other)
-    dims = [at for at, size in enumerate(shape) if size == 1][-too_many:]
-    left = tuple([size for at, size in enumerate(shape) if at not in dims])
-    return dims if left == other else None
-
-
-def _permutation(shape: tuple[int, ...], other: tuple[int, ...]) -> list[int]:
-    free = list(range(len(shape)))
-    found = []
-    for size in other:
-        at = next(at for at in free if shape[at] == size)
-        free.remove(at)
-        found.append(at)
-    return found

@@ -18,6 +18,7 @@ from sdviewer.errors import RepairError, UsageError
 from sdviewer.repair.execution import carried_out
 from sdviewer.repair.matching.found import Evidence
 from sdviewer.repair.matching.leftovers import why_computed_again
+from sdviewer.repair.matching.relations import permutations_of
 from sdviewer.repair.operations import operation_from_step
 from sdviewer.repair.operations.tensor_operation import Entry
 from sdviewer.repair.patterns import literal_pattern, literal_rule
@@ -219,7 +220,7 @@ def _same_elements(pair: _Pair) -> Iterator[_Way]:
     elif len(source) == len(target) == 2:
         yield _Way(({"op": "transpose"},), "Transpose: rows become columns.")
     elif sorted(source) == sorted(target):
-        for order in _permutations(source, target):
+        for order in permutations_of(source, target):
             said = f"Permute its dimensions to the order {', '.join(map(str, order))}."
             yield _Way(({"op": "permute", "order": order},), said)
     yield _Way(
@@ -241,28 +242,6 @@ def _ones(pair: _Pair) -> Iterator[_Way]:
     elif more < 0 and kept == list(short):
         steps = tuple([{"op": "unsqueeze", "dim": dim} for dim in dims[more:]])
         yield _Way(steps, f"Add {text.plural(-more, 'dimension')} of size 1.")
-
-
-def _permutations(source: Shape, target: Shape) -> Iterator[list[int]]:
-    """The dimension of the source that becomes each of the target, first as kernels of TensorFlow and Flax would.
-
-    Those are (height, width, in, out), where torch has (out, in, height, width).
-    """
-    count = len(source)
-    for order in ([count - 1, count - 2, *range(count - 2)], _in_turn(source, target)):
-        if [source[at] for at in order] == list(target):
-            yield order
-
-
-def _in_turn(source: Shape, target: Shape) -> list[int]:
-    """Of dimensions that have one size the first goes first."""
-    free = list(range(len(source)))
-    order = []
-    for size in target:
-        at = next(at for at in free if source[at] == size)
-        free.remove(at)
-        order.append(at)
-    return order
 
 
 # Convolutions

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations
-from typing import Any
 
 from sdviewer.core import text
 from sdviewer.core.key_table import KeyTable
@@ -14,7 +12,6 @@ from sdviewer.errors import RepairError, UsageError
 from sdviewer.repair.execution import carried_out, entries_of_table, map_of
 from sdviewer.repair.matching.found import Evidence, Found, Matching
 from sdviewer.repair.operations import Operation, SpectralNorm, WeightNorm, operation_from_step
-from sdviewer.repair.operations.permute_rope import PAIRS
 from sdviewer.repair.operations.reparametrization import Found as Reparametrization
 from sdviewer.repair.operations.reparametrization import Reparametrized
 from sdviewer.repair.operations.tensor_operation import EachTensor, Entry
@@ -23,9 +20,10 @@ from sdviewer.repair.rules.candidates import REST, TAKEN, Candidate
 from sdviewer.repair.rules.covering import covering
 from sdviewer.repair.rules.decision_list import Rules, Wishes, executed, find_rules, literal
 from sdviewer.repair.rules.dialects import Recognised, recognised
+from sdviewer.repair.rules.in_place import IN_PLACE
 from sdviewer.repair.rules.steps import Step, step_of, steps_of
 from sdviewer.repair.rules.tensor_steps import Keyed, Proposed, fuses, joined_stacks, splits, stacks, unstacks
-from sdviewer.repair.rules.traps import Trap, interleaved_rope, traps_of
+from sdviewer.repair.rules.traps import Trap, traps_of
 from sdviewer.repair.suggestion import Caution, Suggestion
 from sdviewer.repair.wording import listed
 
@@ -387,8 +385,8 @@ class _Composer:
     def _change_in_place(self, ambiguous: bool) -> None:
         groups: dict[str, tuple[Step, set[int]]] = {}
         for found in self.matching.found:
-            if found.relation in _IN_PLACE and (found.evidence == "ambiguous") == ambiguous:
-                step = {"op": found.relation, **_IN_PLACE[found.relation](found, self.source, self.target)}
+            if found.relation in IN_PLACE and (found.evidence == "ambiguous") == ambiguous:
+                step = IN_PLACE[found.relation](found, self.source, self.target)
                 groups.setdefault(repr(step), (step, set()))[1].update(found.sources)
         for step, places in groups.values():
             for chosen in self._for_these(places, step):
@@ -474,45 +472,6 @@ _GATHERED: tuple[tuple[str, Callable[[Sequence[Keyed]], Iterator[Proposed]]], ..
     ("stack_concat", joined_stacks),
     ("unstack", unstacks),
 )
-
-
-def _transposed(found: Found, source: KeyTable, target: KeyTable) -> dict[str, Any]:
-    """The two dimensions that change places; a matrix has no others."""
-    if "dims" in found.fields:
-        return {"dims": list(found.fields["dims"])}
-    old, new = source.shapes[found.sources[0]], target.shapes[found.targets[0]]
-    if old is None or len(old) < 3:
-        return {}
-    pairs = sorted(combinations(range(len(old)), 2), reverse=True)
-    for first, second in pairs:
-        swapped = list(old)
-        swapped[first], swapped[second] = old[second], old[first]
-        if new is None or tuple(swapped) == tuple(new):
-            return {"dims": [first, second]}
-    return {}
-
-
-def _squeezed(found: Found, source: KeyTable, target: KeyTable) -> dict[str, Any]:
-    return {"dims": list(found.fields["dims"])} if "dims" in found.fields else {}
-
-
-def _reshaped(found: Found, source: KeyTable, target: KeyTable) -> dict[str, Any]:
-    return {"shape": list(target.shapes[found.targets[0]] or ())}
-
-
-def _permuted(found: Found, source: KeyTable, target: KeyTable) -> dict[str, Any]:
-    """The heads of the tensor, and the order that its rows get: pairs in Meta's own names, else halves."""
-    meta = interleaved_rope(target.keys[found.targets[0]])
-    return {"heads": found.fields.get("n_heads", 0), **({"to": PAIRS} if meta else {})}
-
-
-_IN_PLACE: Mapping[str, Callable[[Found, KeyTable, KeyTable], dict[str, Any]]] = {
-    "transpose": _transposed,
-    "squeeze": _squeezed,
-    "reshape": _reshaped,
-    "permute_rope": _permuted,
-}
-"""What a relation that leaves the key alone is called as an operation, and the fields that it gets."""
 
 
 def _changed(before: Sequence[Entry], after: Sequence[Entry]) -> list[tuple[int, str, str]]:

@@ -109,3 +109,12 @@ def test_that_a_stack_of_one_projection_is_not_another_one_of_its_shape() -> Non
     found = fitted(MANY, {key: shape for key, shape in STACKED.items() if "down" in key})
     joined = {key for key, told in found.map.items() if isinstance(told, dict) and told["op"] != "drop"}
     assert joined == {key for key in MANY if "down_proj" in key}
+
+
+def test_that_kernels_of_tensorflow_are_permuted_as_it_stores_them() -> None:
+    found = fitted(
+        {"stem.kernel": (3, 3, 3, 64), "stem.bias": (64,)}, {"stem.weight": (64, 3, 3, 3), "stem.bias": (64,)}
+    )
+    assert found.after.loads
+    (step,) = [one for one in found.suggestions if one.step["op"] != "rename"]
+    assert (step.step["order"], step.evidence) == ([3, 2, 0, 1], "likely")
