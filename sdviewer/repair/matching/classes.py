@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from sdviewer.repair.matching import weights
 from sdviewer.repair.matching.assignment import assign
-from sdviewer.repair.matching.families import Family, Side, families, spelled_out
+from sdviewer.repair.matching.families import Family, Indices, Side, families, spelled_out
 from sdviewer.repair.matching.found import Evidence
 from sdviewer.repair.matching.similarity import excluded, name_similarity, ranks
 from sdviewer.repair.matching.state import State
@@ -22,6 +22,10 @@ MOST_RIVALS = 8
 
 MARGINS = (1.0, 0.7, 0.5, 0.35, 0.25, weights.SURE, 0.1, 0.05, -9.0)
 """What is surest is accepted first, since it teaches about the rest."""
+
+
+Around = Sequence[tuple[Sequence[int], Sequence[int]]]
+"""Surroundings of each position of source and target; several kinds of them."""
 
 
 class Scored(NamedTuple):
@@ -94,7 +98,7 @@ def _ends_alike(source: Family, target: Family) -> bool:
 def take_best(
     state: State,
     keys: tuple[Sequence[Hashable], Sequence[Hashable]],
-    around: Sequence[tuple[Sequence[int], Sequence[int]]],
+    around: Around,
     *,
     least: float,
 ) -> None:
@@ -129,7 +133,7 @@ def _is_small(state: State, one: Class) -> bool:
 def _take_best_of(
     state: State,
     one: Class,
-    around: Sequence[tuple[Sequence[int], Sequence[int]]],
+    around: Around,
     margin: float,
     least: float,
     *,
@@ -160,7 +164,7 @@ def _take_best_of(
         )
 
 
-def _solve(state: State, one: Class, around: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Scored]:
+def _solve(state: State, one: Class, around: Around) -> list[Scored]:
     """The best assignment of the families of a class."""
     some, others = families(state.source, one.of_s), families(state.target, one.of_t)
     some, others = _spelled(some, others, state.source), _spelled(others, some, state.target)
@@ -198,53 +202,80 @@ def _spelled_one(family: Family, sizes: Counter[int], side: Side) -> list[Family
     return [family]
 
 
-def score_all(
-    state: State,
-    some: Sequence[Family],
-    others: Sequence[Family],
-    around: Sequence[tuple[Sequence[int], Sequence[int]]],
-) -> list[list[float]]:
+@dataclass(slots=True)
+class _Sides:
+    """The families of a class by number, with what is the same for all pairs of them."""
+
+    state: State
+    families: tuple[Sequence[Family], Sequence[Family]]
+    around: Around
+    order: float
+    """What the place in the order counts."""
+    ranks: tuple[list[tuple[int, int] | None], list[tuple[int, int] | None]]
+    indices: tuple[list[frozenset[Indices]], list[frozenset[Indices]]]
+    leaves: tuple[list[frozenset[str]], list[frozenset[str]]]
+
+    @staticmethod
+    def of(state: State, some: Sequence[Family], others: Sequence[Family], around: Around) -> _Sides:
+        """What the scores of all pairs need."""
+        ordered = state.source.table.ordered and state.target.table.ordered
+        order = weights.ORDER if ordered else weights.ORDER_BY_NUMBER
+        if len(some) == 1 or len(others) == 1:
+            order = 0.0  # one alone stands neither before nor behind
+        return _Sides(
+            state,
+            (some, others),
+            around,
+            order,
+            (ranks([one.template for one in some]), ranks([one.template for one in others])),
+            (list(map(_indices, some)), list(map(_indices, others))),
+            ([_leaves(state.source, one) for one in some], [_leaves(state.target, one) for one in others]),
+        )
+
+    def score(self, i: int, j: int) -> float:
+        """What speaks for a pair."""
+        source, target = self.families[0][i], self.families[1][j]
+        one, two = source.template, target.template
+        learned = self.state.learned
+        score = weights.NAME * name_similarity(one, two)
+        score += weights.PREFIX * learned.prefix(one, two)
+        score += weights.SUFFIX * learned.inside(one, two)
+        score += weights.SAME_INDICES * (self.indices[0][i] == self.indices[1][j])
+        score += weights.SAME_COUNT * (len(source) == len(target))
+        score += self.order * (1 - abs(self._place(0, i) - self._place(1, j)))
+        score += weights.EXCLUDED * excluded(one, two)
+        if one == two:
+            score += weights.SAME_TEMPLATE
+        rank_s, rank_t = self.ranks[0][i], self.ranks[1][j]
+        if rank_s and rank_t and rank_s[1] == rank_t[1]:
+            score += weights.ORDINAL if rank_s == rank_t else -weights.ORDINAL
+        score += weights.SAME_LEAVES * (self.leaves[0][i] == self.leaves[1][j])
+        for of_s, of_t in self.around:
+            score += weights.CONTEXT * (of_s[source.members[0][1]] == of_t[target.members[0][1]])
+        return score + self._by_hand(source, target)
+
+    def _place(self, side: int, at: int) -> float:
+        """From 0 for the first family of a side to 1 for the last."""
+        return at / max(len(self.families[side]) - 1, 1)
+
+    def _by_hand(self, source: Family, target: Family) -> float:
+        """What a person said of such a pair."""
+        state = self.state
+        score = weights.HAND if (source.template, target.template) in state.by_hand else 0.0
+        pairs = zip(source.members, target.members, strict=False)
+        if state.broken and any((a, b) in state.broken for (_, a), (_, b) in pairs):
+            score += weights.BROKEN
+        return score
+
+
+def score_all(state: State, some: Sequence[Family], others: Sequence[Family], around: Around) -> list[list[float]]:
     """What speaks for each pair of families."""
-    order = weights.ORDER if state.source.table.ordered and state.target.table.ordered else weights.ORDER_BY_NUMBER
-    last_s, last_t = max(len(some) - 1, 1), max(len(others) - 1, 1)
-    if len(some) == 1 or len(others) == 1:
-        order = 0.0  # one alone stands neither before nor behind
-    sets_s = [frozenset([indices for indices, _ in family.members]) for family in some]
-    sets_t = [frozenset([indices for indices, _ in family.members]) for family in others]
-    ranks_s, ranks_t = (ranks([family.template for family in side]) for side in (some, others))
-    leaves_s, leaves_t = (
-        [_leaves(side, family) for family in members]
-        for side, members in ((state.source, some), (state.target, others))
-    )
-    scores = []
-    for i, source in enumerate(some):
-        row = []
-        for j, target in enumerate(others):
-            one, two = source.template, target.template
-            score = weights.NAME * name_similarity(one, two)
-            score += weights.PREFIX * state.learned.prefix(one, two)
-            score += weights.SUFFIX * state.learned.inside(one, two)
-            score += weights.SAME_INDICES * (sets_s[i] == sets_t[j])
-            score += weights.SAME_COUNT * (len(source) == len(target))
-            score += order * (1 - abs(i / last_s - j / last_t))
-            score += weights.EXCLUDED * excluded(one, two)
-            if one == two:
-                score += weights.SAME_TEMPLATE
-            rank_s, rank_t = ranks_s[i], ranks_t[j]
-            if rank_s and rank_t and rank_s[1] == rank_t[1]:
-                score += weights.ORDINAL if rank_s == rank_t else -weights.ORDINAL
-            score += weights.SAME_LEAVES * (leaves_s[i] == leaves_t[j])
-            for of_s, of_t in around:
-                score += weights.CONTEXT * (of_s[source.members[0][1]] == of_t[target.members[0][1]])
-            if (one, two) in state.by_hand:
-                score += 3.0
-            if state.broken and any(
-                (a, b) in state.broken for (_, a), (_, b) in zip(source.members, target.members, strict=False)
-            ):
-                score -= 9.0
-            row.append(score)
-        scores.append(row)
-    return scores
+    sides = _Sides.of(state, some, others, around)
+    return [[sides.score(i, j) for j in range(len(others))] for i in range(len(some))]
+
+
+def _indices(family: Family) -> frozenset[Indices]:
+    return frozenset([indices for indices, _ in family.members])
 
 
 def _leaves(side: Side, family: Family) -> frozenset[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Sequence
+from typing import NamedTuple
 
 from sdviewer.core.key_table import KeyTable
 from sdviewer.repair.matching import weights
@@ -33,38 +34,46 @@ def match(
     `hand` are pairs of positions that a person made, `broken` those that one refused. `contents`, where both sides have
     values, is asked for what names and shapes leave open: equal values prove a pair.
     """
+    asked = _Asked(source, target, hand, broken, contents)
     folded = folding(source, target)
     if folded is None:
-        return _matched(source, target, hand, broken, contents)
-    asked = None if contents is None else folded.contents(contents)
-    return folded.there(_matched(folded.table, target, folded.here(hand), folded.here(broken), asked))
+        return _as_they_lie(asked)
+    of_folded = _Asked(
+        folded.table,
+        target,
+        folded.here(hand),
+        folded.here(broken),
+        None if contents is None else folded.contents(contents),
+    )
+    return folded.there(_as_they_lie(of_folded))
 
 
-def _matched(
-    source: KeyTable,
-    target: KeyTable,
-    hand: Collection[tuple[int, int]],
-    broken: Collection[tuple[int, int]],
-    contents: Contents | None,
-) -> Matching:
-    """Match two tables whose tensors stand for one another, as they are or turned round, cut and joined."""
-    these = turned(source, target)
-    if these:
-        asked = None if contents is None else contents_turned(contents, these)
-        return turned_back(_matched_as_is(as_turned(source, these), target, hand, broken, asked), source, these)
-    return _matched_as_is(source, target, hand, broken, contents)
+class _Asked(NamedTuple):
+    """What `match` is asked."""
+
+    source: KeyTable
+    target: KeyTable
+    hand: Collection[tuple[int, int]]
+    broken: Collection[tuple[int, int]]
+    contents: Contents | None
 
 
-def _matched_as_is(
-    source: KeyTable,
-    target: KeyTable,
-    hand: Collection[tuple[int, int]],
-    broken: Collection[tuple[int, int]],
-    contents: Contents | None,
-) -> Matching:
-    state = State(source, target, broken)
+def _as_they_lie(asked: _Asked) -> Matching:
+    """Match, with the matrices of the source turned round where those of the target lie so."""
+    these = turned(asked.source, asked.target)
+    if not these:
+        return _matched(asked)
+    contents = None if asked.contents is None else contents_turned(asked.contents, these)
+    found = _matched(asked._replace(source=as_turned(asked.source, these), contents=contents))
+    return turned_back(found, asked.source, these)
+
+
+def _matched(asked: _Asked) -> Matching:
+    """Match tensors that stand for one another whole, or cut and joined."""
+    state = State(asked.source, asked.target, asked.broken)
+    contents = asked.contents
     all_s, all_t = list(state.free_s), list(state.free_t)
-    for i, j in hand:
+    for i, j in asked.hand:
         state.take([i], [j], evidence="proved", by="hand", reasons=("Paired by hand",))
         state.learned.accept(state.source.templates[i], state.target.templates[j])
         state.by_hand.add((state.source.templates[i], state.target.templates[j]))

@@ -48,3 +48,9 @@ LEAST = 0.75
 
 LEAST_NAMES_ONLY = 1.0
 """What a pair has to score where shapes are not known."""
+
+HAND = 3.0
+"""What a pair by hand counts for others of its two templates."""
+
+BROKEN = -9.0
+"""What it counts that a person refused one of the pairs: more than all else."""
