@@ -121,13 +121,12 @@ def fit_to(
     matching = _undecided(matching, target.table, maker, first)
     proposal = propose(source, target.table, matching, head_dim=target.head_dim)
     found = [*first, *proposal.suggestions]
+    # What has another shape is seen where all steps are taken, so that each has its place.
+    maker.make(found, [True] * len(found))
+    if differing := {one.key: one.target_shape for one in maker.checked(target).mismatched}:
+        found += cards(maker.entries(), differing)
     accepted = maker.make(found, [accept_ambiguous or one.evidence != AMBIGUOUS for one in found])
     after = maker.checked(target)
-    if differing := {one.key: one.target_shape for one in after.mismatched}:
-        choices = cards(maker.entries(), differing)
-        found += choices
-        accepted = maker.make(found, [*accepted, *[accept_ambiguous] * len(choices)])
-        after = maker.checked(target)
     return Fit(
         target,
         state_dict,
