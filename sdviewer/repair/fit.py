@@ -122,11 +122,14 @@ def fit_to(
     proposal = propose(source, target.table, matching, head_dim=target.head_dim)
     found = [*first, *proposal.suggestions]
     # What has another shape is seen where all steps are taken, so that each has its place.
-    maker.make(found, [True] * len(found))
-    if differing := {one.key: one.target_shape for one in maker.checked(target).mismatched}:
-        found += cards(maker.entries(), differing)
-    accepted = maker.make(found, [accept_ambiguous or one.evidence != AMBIGUOUS for one in found])
+    accepted = maker.make(found, [True] * len(found))
     after = maker.checked(target)
+    if differing := {one.key: one.target_shape for one in after.mismatched}:
+        found += cards(maker.entries(), differing)
+    wanted = [accept_ambiguous or one.evidence != AMBIGUOUS for one in found]
+    if differing or not all(wanted):
+        accepted = maker.make(found, wanted)
+        after = maker.checked(target)
     return Fit(
         target,
         state_dict,
