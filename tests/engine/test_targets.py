@@ -18,7 +18,14 @@ from sdviewer.core.key_table import KeyTable
 from sdviewer.engine import model_child
 from sdviewer.engine.model_names import model_of_name
 from sdviewer.engine.models import ModelFailed
-from sdviewer.engine.targets import kind_of_target, kind_of_text, load_strictly, read_target, target_of_text
+from sdviewer.engine.targets import (
+    head_dim_of,
+    kind_of_target,
+    kind_of_text,
+    load_strictly,
+    read_target,
+    target_of_text,
+)
 from sdviewer.errors import Cancelled, OpenError, SDViewerError, UsageError
 
 NOTHING = KeyTable((), (), ())
@@ -422,3 +429,12 @@ def test_that_only_a_model_loads(folder: Path) -> None:
     found = load_strictly(write(folder / "keys.json", json.dumps({"a": None})), "any.pt")
     assert found.ok is None
     assert "no class" in found.message
+
+
+def test_that_a_config_says_the_size_of_a_head() -> None:
+    llama = {"model_type": "llama", "hidden_size": 4096, "num_attention_heads": 32}
+    assert head_dim_of(llama) == 128
+    assert head_dim_of({**llama, "head_dim": 64}) == 64
+    assert head_dim_of({**llama, "num_attention_heads": 30}) == 0
+    assert head_dim_of({**llama, "hidden_size": "4096"}) == 0
+    assert head_dim_of({}) == 0
