@@ -108,7 +108,9 @@ def cards(entries: Sequence[Entry], wanted: Mapping[str, Shape]) -> tuple[Sugges
 def _cards(choice: Choice, keys: Sequence[str], entries: Sequence[Entry]) -> Iterator[Suggestion]:
     chosen = set(keys)
     others = [entry.key for entry in entries if entry.key not in chosen]
-    patterns = covering(keys, others, most=MOST_PATTERNS) or list(map(literal_pattern, keys))
+    patterns = list(map(literal_pattern, keys))
+    if len(keys) > SHOWN:  # (few keys say more than a pattern)
+        patterns = covering(keys, others, most=MOST_PATTERNS) or patterns
     for step in choice.steps:
         operation = operation_from_step({**step, "keys": patterns})
         gone = step["op"] == "drop"
