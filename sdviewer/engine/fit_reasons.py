@@ -61,10 +61,6 @@ class Reasons:
                 said.append(["ok", f"The same in {siblings:,} places that differ in their numbers"])
             if entry.made:
                 said.append(["info", f"Made of {entry.more + 1:,} tensors" if entry.more else "Computed by the recipe"])
-            if pair.status == "shape":
-                said.append(
-                    ["info", "Drop it and the model keeps its own, pair it with another key, or leave it as it is"]
-                )
         elif pair.status == "missing":
             said += self._of_missing(pair)
         elif pair.status == "unexpected":

@@ -12,6 +12,9 @@ by what answers a SHEET, which translates `selected`. A question about rows of a
               the program proposes for the rows as they are; of another plan it is not taken
     preview   {"at": place of a suggestion | -1, "selected"} -> SHEET of what it would give, and {"preview": PREVIEW |
               null}
+    try       {"plan", "wanted": that of WHY, "choice": place in its "choices", "others": for all?, "selected"} -> as
+              preview
+    choose    {"plan", "wanted", "choice", "others"} -> as accept: the steps of a choice
     dismiss   {"at"} or {"all": true}, which brings all of them back -> as proposed
     accept    {"at"} or {"safe": true} -> {"steps": [[table, label]], "label", "state_dict": dotted}
     rows      as those of a comparison -> {"matched": n shown | null, "filter_error"}; buffers "visible", "flags"
@@ -37,11 +40,13 @@ by what answers a SHEET, which translates `selected`. A question about rows of a
     CARD_B    {"name", "kind", "keys", "notes": [sentence], "incomplete", "approximate"}
     SUGGESTION {"verb", "lines": [text], "text", "n", "evidence", "reasons": [text], "cautions": [[code, message]],
               "examples": [[old, new]], "safe", "step": {op table}, "label"}
-    PREVIEW   {"at", "gain": target keys, "drops", "worse": shapes that differ then, "lost":
-              target keys that are missing only then, "first": how many suggestions go
-              with it because it needs them, "error"}
+    PREVIEW   {"at": -1 for a choice, "gain": target keys, "unknown": those of them whose shape is not known, "drops",
+              "worse": shapes that differ then, "lost": target keys that are missing only then, "first": how many
+              suggestions go with it because it needs them, "error"}
     WHY       {"row", "status", "key_a", "now", "key_b", "reasons": [[kind, text]] with the kinds "ok", "info" and
-              "warn", "source": what the numbers pool takes | null, "drops": whether it can be dropped, "pairs"}
+              "warn", "source": what the numbers pool takes | null, "drops": whether it can be dropped, "pairs",
+              "wanted": place of the target's key | -1, "choices": [[text, how many others it can be for]], for shapes
+              that differ, also while one is tried}
 
 Failures arrive as those of a document.
 """
@@ -65,10 +70,11 @@ from sdviewer.core.paths import dotted
 from sdviewer.core.progress import Progress, no_progress
 from sdviewer.engine.carrying import Failed, carry_out
 from sdviewer.engine.deadline import deadline
+from sdviewer.engine.fit_choices import RowChoice, choices_at
 from sdviewer.engine.fit_reasons import Reasons
 from sdviewer.engine.fit_rows import Laid, Pair, lay
 from sdviewer.engine.fitted import Fitted, fitted_to
-from sdviewer.engine.fitting import read_wanted
+from sdviewer.engine.fitting import Wanted, read_wanted
 from sdviewer.engine.frames import Answer
 from sdviewer.engine.lessons import variants_of
 from sdviewer.engine.proposing import Proposal, packed_table, packed_target, target_of
@@ -82,7 +88,8 @@ from sdviewer.repair.operations import Drop, Extract, Operation, Unwrap, operati
 from sdviewer.repair.patterns import literal_pattern
 from sdviewer.repair.plan import Plan
 from sdviewer.repair.recipe import Recipe, parse_recipe
-from sdviewer.repair.state_dicts import likely_state_dict
+from sdviewer.repair.rules.shape_choices import OtherTensor
+from sdviewer.repair.state_dicts import AUTO, likely_state_dict
 from sdviewer.repair.suggestion import Suggestion
 from sdviewer.repair.target import Target
 
@@ -97,7 +104,6 @@ MOST_NAMED: Final = 200
 FEW: Final = 3
 """Keys that a sentence names one by one."""
 SURE: Final = ("proved", "likely")
-CHOICES: Final = "Drop it and the model keeps its own, pair it with another key, or leave it as it is"
 
 VERBS: Final = {
     "strip": "Strip",
@@ -119,6 +125,7 @@ class Workbench:
     def __init__(self) -> None:
         self._checkpoint: Checkpoint | None = None
         self._target: Target
+        self._wanted: Wanted
         self._state_dict = 0
         self._recipe = Recipe()
         self._plan: Plan | None = None
@@ -141,6 +148,8 @@ class Workbench:
             "tab": self.tab,
             "proposed": self.proposed,
             "preview": self.preview,
+            "try": self.try_choice,
+            "choose": self.choose,
             "dismiss": self.dismiss,
             "accept": self.accept,
             "rows": self.rows,
@@ -181,7 +190,9 @@ class Workbench:
         checkpoint = open_checkpoint(params["a"], progress=progress)
         self._state_dict = likely_state_dict(checkpoint)
         source = key_table_of_checkpoint(checkpoint, self._state_dict)
-        self._target = target_of(params["built"]) if "built" in params else _read(params["target"], source, progress)
+        built = "built" in params
+        self._wanted = Wanted(target_of(params["built"])) if built else _read(params["target"], source, progress)
+        self._target = self._wanted.target
         self._checkpoint = checkpoint
         self._watch = Watch(files_of(checkpoint))
         self._dismissed.clear()
@@ -409,15 +420,28 @@ class Workbench:
         self._previewed = None
         if 0 <= at < len(offered):
             chosen, fitted, error = self._try(offered, at)
-            told = {"at": at, "gain": 0, "drops": 0, "worse": 0, "lost": 0, "first": len(chosen) - 1, "error": error}
+            told: dict[str, Any] = {"at": at, "gain": 0, "drops": 0, "worse": 0, "lost": 0, "unknown": 0}
+            told |= {"first": len(chosen) - 1, "error": error}
             if fitted is not None:
-                now, then = self._fitted.counts, fitted.counts
-                told["gain"] = then["match"] - now["match"]
-                told["drops"] = then["dropped"] - now["dropped"]
-                told["worse"] = max(then["shape"] - now["shape"], 0)
-                told["lost"] = max(then["missing"] - now["missing"], 0)
+                told |= self._effect(fitted)
             self._previewed = fitted or self._fitted, told
         return self._lay(params)
+
+    def _effect(self, fitted: Fitted) -> dict[str, int]:
+        """What becomes better and worse by a preview."""
+        now, then = self._fitted.counts, fitted.counts
+        gained = [
+            at
+            for at, status in enumerate(fitted.status)
+            if status == "match" and self._fitted.status[at] != "match"
+        ]  # fmt: skip
+        return {
+            "gain": then["match"] - now["match"],
+            "drops": then["dropped"] - now["dropped"],
+            "worse": max(then["shape"] - now["shape"], 0),
+            "lost": max(then["missing"] - now["missing"], 0),
+            "unknown": sum(self._target.table.shapes[at] is None for at in gained),
+        }
 
     def _try(self, offered: Sequence[Suggestion], at: int) -> tuple[list[Suggestion], Fitted | None, str]:
         """A suggestion carried out: alone where that does anything, else behind those before it. Why not, in words."""
@@ -435,7 +459,10 @@ class Workbench:
 
     def _carried_out(self, chosen: Iterable[Suggestion]) -> tuple[Fitted, int]:
         """What suggestions give, and how many keys the last of them changes."""
-        steps = [operation_from_step(suggestion.step) for suggestion in chosen]
+        return self._with_steps([operation_from_step(suggestion.step) for suggestion in chosen])
+
+    def _with_steps(self, steps: Sequence[Operation]) -> tuple[Fitted, int]:
+        """What more steps give, and how many keys the last of them changes."""
         recipe = replace(self._recipe, steps=(*self._recipe.steps, *steps))
         with deadline(PATIENCE, "this takes too long on these keys", ""):
             plan, _ = carry_out(recipe, self.checkpoint, strict=True, others=self._others)
@@ -488,6 +515,48 @@ class Workbench:
         told = [[step.to_step(), step.label] for step in steps]
         return Answer({"steps": told, "label": label or steps[-1].label, "state_dict": self._place()})
 
+    # Shapes that differ
+
+    def try_choice(self, params: Params, progress: Progress) -> Answer:
+        """The rows as a choice for one of them would make them."""
+        operations = self._chosen_steps(params)
+        told = {"at": -1, "gain": 0, "drops": 0, "worse": 0, "lost": 0, "unknown": 0, "first": 0, "error": ""}
+        self._previewed = None
+        try:
+            fitted, _ = self._with_steps(operations)
+        except (RepairError, UsageError, OpenError) as failed:
+            error = text.visible(f"{failed.message}. {failed.remedy}".strip(), 400)
+            self._previewed = self._fitted, {**told, "error": error[:1].upper() + error[1:]}
+        else:
+            self._previewed = fitted, {**told, **self._effect(fitted)}
+        return self._lay(params)
+
+    def choose(self, params: Params, progress: Progress) -> Answer:
+        """The steps of a choice."""
+        return self._steps(self._chosen_steps(params), "")
+
+    def _chosen_steps(self, params: Params) -> list[Operation]:
+        found = self._choices(params["wanted"]) if params["plan"] == self._plans else ()
+        if not 0 <= params["choice"] < len(found):
+            raise UsageError("the rows have changed", code="old_sheet")
+        chosen = found[params["choice"]]
+        return [operation_from_step(step) for step in (chosen.steps_for_all if params["others"] else chosen.steps)]
+
+    def _choices(self, wanted: int) -> tuple[RowChoice, ...]:
+        """What can be done about a key of the target whose shape differs without what is previewed."""
+        if wanted < 0 or self._fitted.status[wanted] != "shape":
+            return ()
+        return choices_at(self._fitted, wanted, self._in_target)
+
+    def _in_target(self, wanted: int) -> OtherTensor | None:
+        """Where the tensor of a target that is a checkpoint can be taken from."""
+        other = self._wanted.checkpoint
+        if other is None:
+            return None
+        state_dict = other.state_dicts[self._wanted.state_dict]
+        named = dotted(state_dict.path) if len(other.state_dicts) > 1 else AUTO
+        return OtherTensor(other.path, self._target.table.keys[wanted], named)
+
     # One row
 
     def why(self, params: Params, progress: Progress) -> Answer:
@@ -497,7 +566,7 @@ class Workbench:
         leaf = tree.leaf[row]
         if leaf < 0:
             empty: dict[str, Any] = {"status": "", "key_a": "", "now": "", "key_b": "", "reasons": [], "source": None}
-            return Answer({"row": row, **empty, "drops": False, "pairs": False})
+            return Answer({"row": row, **empty, "drops": False, "pairs": False, "wanted": -1, "choices": []})
         pair = self._laid.pairs[leaf]
         body = {
             "row": row,
@@ -509,6 +578,8 @@ class Workbench:
             "source": self._numbers_of(tree.tensor_a[row]),
             "drops": pair.source >= 0 and pair.status not in ("will_drop", "dropped"),
             "pairs": pair.status not in ("match", "will_drop", "dropped"),
+            "choices": [[text.visible(one.text, 300), one.others] for one in self._choices(pair.wanted)],
+            "wanted": pair.wanted,
         }
         return Answer(body)
 
@@ -636,10 +707,10 @@ class Workbench:
         return Answer(self._watch.look())
 
 
-def _read(wanted: Params, source: KeyTable, progress: Progress) -> Target:
+def _read(wanted: Params, source: KeyTable, progress: Progress) -> Wanted:
     """A target that is there to be read; one that is built was built elsewhere (`engine.building`)."""
     state_dict = wanted.get("state_dict")
-    return read_wanted(wanted["name"], wanted.get("text"), source, state_dict=state_dict, progress=progress).target
+    return read_wanted(wanted["name"], wanted.get("text"), source, state_dict=state_dict, progress=progress)
 
 
 def _common_start(keys: Sequence[str]) -> str:

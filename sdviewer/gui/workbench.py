@@ -70,6 +70,8 @@ class WorkbenchSession(ShownTree):
         """Whether suggestions are still being looked for."""
         self.chosen = -1
         """The suggestion that is previewed, -1 for none."""
+        self.choice = -1
+        """What is tried of the choices for the selected row (WHY), -1 for none."""
         self.why: Body = {}
         self.selected = -1
         self.tab = "problems"
@@ -206,7 +208,7 @@ class WorkbenchSession(ShownTree):
         self.failure = {}
         self._died = False
         self.info = body
-        self.chosen = -1
+        self.chosen = self.choice = -1
         self.document.goal = self.target  # a copy that is saved says whether it fits
         self._target = buffers["target"]
         self._take_plan(body, buffers)
@@ -230,7 +232,7 @@ class WorkbenchSession(ShownTree):
         if self.state != "open":
             return
         had = self.chosen >= 0
-        self.chosen = -1
+        self.chosen = self.choice = -1
         params = {"recipe": self._recipe(), "selected": self._chosen_rows(), "tab": self.tab}
 
         def planned(body: Body, buffers: Buffers) -> None:
@@ -316,10 +318,35 @@ class WorkbenchSession(ShownTree):
         """Show the rows as a suggestion would make them, -1: as they are."""
         if self.state != "open" or at >= len(self.suggestions):
             return
-        self.chosen = at
+        self.chosen, self.choice = at, -1
         self.suggestions_changed.emit()
         params = {"at": at, "selected": self._chosen_rows()}
         self.ask("preview", params, self._show_sheet, lane="preview")
+
+    def try_choice(self, wanted: int, at: int, others: bool) -> None:
+        """Show the rows as a choice for a key of the target would make them, -1: as they are."""
+        if at < 0:
+            if self.choice >= 0:
+                self.preview(-1)
+            return
+        if self.state != "open":
+            return
+        self.chosen, self.choice = -1, at
+        self.suggestions_changed.emit()
+        params = {**self._of_choice(wanted, at, others), "selected": self._chosen_rows()}
+        self.ask("try", params, self._show_sheet, lane="preview")
+
+    def take_choice(self, wanted: int, at: int, others: bool) -> None:
+        """Put a choice for a key of the target into the recipe."""
+        self.ask("choose", self._of_choice(wanted, at, others), self._apply, lane="act")
+
+    def _of_choice(self, wanted: int, at: int, others: bool) -> Body:
+        return {"plan": self._plan, "wanted": wanted, "choice": at, "others": others}
+
+    @property
+    def previewed(self) -> str:
+        """What is previewed, in words."""
+        return "this choice" if self.choice >= 0 else f"suggestion {self.chosen + 1}"
 
     def accept(self, at: int) -> None:
         """Put what a suggestion says into the recipe."""

@@ -111,7 +111,8 @@ def test_that_a_preview_shows_the_pairs_it_gives_and_leaves_the_counts_of_before
     seen = bench.ask("preview", at=0, selected=[])
     assert seen.body["before"]["match"] == 0
     assert seen.body["counts"]["match"] == 8
-    assert seen.body["preview"] == {"at": 0, "gain": 8, "drops": 0, "worse": 0, "lost": 0, "first": 0, "error": ""}
+    nothing = {"unknown": 0, "drops": 0, "worse": 0, "lost": 0, "first": 0, "error": ""}
+    assert seen.body["preview"] == {"at": 0, "gain": 8, **nothing}
     assert ("will_match", "module.embed.weight", "embed.weight") in bench.rows(seen)
     back = bench.ask("preview", at=-1, selected=[])
     assert (back.body["before"], back.body["preview"]) == (None, None)
@@ -277,3 +278,31 @@ def test_that_tables_and_targets_go_through_bytes() -> None:
     assert table_of(packed_table(table)) == table
     target = Target("message", "n", table, "Net", True, True, frozenset({"c"}), ("so",), True)
     assert target_of(packed_target(target)) == target
+
+
+def test_that_shapes_that_differ_have_choices_which_are_tried_before_one_is_taken(tmp_path: Path) -> None:
+    content = model(head=9) | {"head.bias": torch.zeros(9)}
+    b = saved(tmp_path / "b.pth", model(head=3) | {"head.bias": torch.zeros(3)})
+    bench = Bench(saved(tmp_path / "a.pth", content), b)
+    why = bench.ask("why", row=bench.row("head.weight")).body
+    assert ["Keep the first 3 of 9 rows.", 1] in why["choices"]
+    assert any("b.pth" in words for words, _ in why["choices"])  # the target holds values too
+    asked = {"plan": bench.told["plan"], "wanted": why["wanted"]}
+    asked["choice"] = why["choices"].index(["Keep the first 3 of 9 rows.", 1])
+    for others, gain in ((False, 1), (True, 2)):
+        seen = bench.ask("try", **asked, others=others, selected=[])
+        assert seen.body["preview"]["gain"] == gain
+        assert seen.body["before"]["shape"] == 2
+        tried = next(row for row, found in enumerate(bench.rows(seen)) if "head.weight" in found[1:])
+        assert bench.ask("why", row=tried).body["choices"] == why["choices"]  # it can still be chosen otherwise
+    bench.carry_out(bench.ask("choose", **asked, others=True))
+    assert bench.told["problems"] == 0
+    with pytest.raises(UsageError):
+        bench.ask("choose", **asked, others=True)  # of the rows before
+
+
+def test_that_a_preview_does_not_claim_shapes_that_nobody_knows(tmp_path: Path) -> None:
+    bench = Bench(saved(tmp_path / "a.pth", model("module.")), "\n".join(model()))
+    bench.suggestions()
+    preview = bench.ask("preview", at=0, selected=[]).body["preview"]
+    assert preview["gain"] == preview["unknown"] == 8

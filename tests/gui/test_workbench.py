@@ -161,7 +161,6 @@ def test_that_problems_are_stepped_through_and_a_key_of_another_shape_is_dropped
     settled(page, qtbot)
     met.append(page.session.why["status"])
     assert met == ["missing", "shape"]
-    assert page.pairs.why.drop.text() == "Drop here, the model keeps its own"
     press(page.pairs.view, qtbot, page, Qt.Key.Key_Delete)
     assert page.session.told["counts"]["shape"] == 0
     assert page.session.told["counts"]["dropped"] == 1
@@ -328,3 +327,28 @@ def test_that_the_commands_of_a_workbench_are_there(window: MainWindow, fits: Fi
     enabled = {name for name, action in window.actions_by_id.items() if action.isEnabled()}
     assert {"repair", "accept_safe", "strict", "next_difference", "find", "filter", "expand", "reload"} <= enabled
     assert "take" not in enabled
+
+
+def test_that_a_head_of_another_size_is_repaired_with_the_keyboard_alone(
+    window: MainWindow, fits: Fits, qtbot: QtBot, tmp_path: Path
+) -> None:
+    page = fits(model(head=7), model(head=3))
+    window.actions_by_id["next_difference"].trigger()
+    settled(page, qtbot)
+    assert window.focusWidget() is page.pairs.view
+    press(page.pairs.view, qtbot, page, Qt.Key.Key_Return)
+    choices = page.pairs.why.choices
+    assert window.focusWidget() is choices.list
+    texts = [str(words) for words, _ in page.session.why["choices"]]
+    while texts[choices.at] != "Keep the first 3 of 7 rows.":
+        press(choices.list, qtbot, page, Qt.Key.Key_Down)
+    assert page.head.preview.text() == "14 with this choice"
+    press(choices.list, qtbot, page, Qt.Key.Key_Escape)
+    assert window.focusWidget() is page.pairs.view
+    assert page.session.told["preview"] is None
+    press(page.pairs.view, qtbot, page, Qt.Key.Key_Return)
+    while texts[choices.at] != "Keep the first 3 of 7 rows.":
+        press(choices.list, qtbot, page, Qt.Key.Key_Down)
+    press(choices.list, qtbot, page, Qt.Key.Key_Return)
+    assert page.session.problems == 0
+    assert [step.op for step in page.session.document.recipe.steps] == ["rows"]

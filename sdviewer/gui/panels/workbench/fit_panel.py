@@ -92,7 +92,7 @@ class FitPanel(QWidget):
         session.counts_changed.connect(self._show_counts)
         session.reveal_requested.connect(self.select_node)
         session.selection_changed.connect(lambda node: self.why.forget_values())
-        session.why_changed.connect(self.why.show_why)
+        session.why_changed.connect(lambda why: self.why.show_why(why, session.choice))
         session.numbers_changed.connect(self.why.show_values)
         view.follow(session)
         view.menu_requested.connect(self.menu_requested)
@@ -109,6 +109,10 @@ class FitPanel(QWidget):
         self.next.clicked.connect(lambda: session.step(forwards=True))
         self.why.pair.clicked.connect(self.pair_requested)
         self.why.drop.clicked.connect(session.drop)
+        self.why.choices.tried.connect(session.try_choice)
+        self.why.choices.taken.connect(self._take_choice)
+        self.why.choices.left.connect(view.setFocus)
+        view.activated_node.connect(self._activate)
 
     # What the worker answered
 
@@ -160,7 +164,8 @@ class FitPanel(QWidget):
         self.view.viewport().update()
 
     def _show_counts(self) -> None:
-        told = self._session.told
+        session = self._session
+        told = session.told
         self.tabs.set_text("problems", f"Problems {int(told['problems']):,}")
         self.tabs.set_text("all", f"All {int(told['total']):,}")
         preview = told.get("preview")
@@ -168,7 +173,9 @@ class FitPanel(QWidget):
             gain, drops = int(preview["gain"]), int(preview["drops"])
             parts = [text.plural(gain, "pair")] if gain > 0 else []
             parts += [text.plural(drops, "dropped key")] if drops > 0 else []
-            self.model.preview_words = f"{' and '.join(parts)} if you accept suggestion {int(preview['at']) + 1}"
+            self.model.preview_words = (
+                f"{' and '.join(parts)} if you {'take' if session.choice >= 0 else 'accept'} {session.previewed}"
+            )
         self.view.viewport().update()
 
     # What a person does
@@ -206,12 +213,23 @@ class FitPanel(QWidget):
                 self.show_tab(self._session.tab)
             self.view.selectionModel().setCurrentIndex(self.model.index(row, 0), ALONE)
             self.view.scrollTo(self.model.index(row, 0), QAbstractItemView.ScrollHint.EnsureVisible)
+            self.view.setFocus()  # what one goes to is worked on
 
     def copy_key(self) -> None:
         """The key of the selected row: that of the target where it has one."""
         why = self._session.why
         if key := why.get("key_b") or why.get("now") or why.get("key_a"):
             widgets.copy_text(str(key))
+
+    def _activate(self, node: int) -> None:
+        """Return on a row of which there is something to choose."""
+        why = self._session.why
+        if why.get("row") == node and why.get("choices"):
+            self.why.choices.begin()
+
+    def _take_choice(self, wanted: int, at: int, others: bool) -> None:
+        self.view.setFocus()
+        self._session.take_choice(wanted, at, others)
 
     def _drop(self) -> None:
         if self._session.can_drop:

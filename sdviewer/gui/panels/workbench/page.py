@@ -223,7 +223,7 @@ class WorkbenchPage(OpenedPage):
 
     def _show_counts(self) -> None:
         session = self.session
-        self.head.show_counts(session.told, f"suggestion {session.chosen + 1}")
+        self.head.show_counts(session.told, session.previewed)
         self._show_foot()
         self._tell_state()
 

@@ -343,7 +343,9 @@ def effect_words(preview: Body, told: Body) -> str:
     if worse:
         parts.append(f"{text.plural(worse, 'shape')} differ{'s' if worse == 1 else ''}")
     elif gain > 0:
-        parts.append("all shapes agree")
+        unknown = int(preview["unknown"])
+        agree = "the shapes are not known" if unknown == gain else f"{text.plural(unknown, 'shape')} not known"
+        parts.append(agree if unknown else "all shapes agree")
     if lost > 0:
         parts.append(f"{text.plural(lost, 'target key')} missing then")
     if not parts:

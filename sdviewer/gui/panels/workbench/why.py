@@ -12,6 +12,7 @@ from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QSizePolicy, QVBoxLayout
 from sdviewer.core import text
 from sdviewer.gui import resources, widgets
 from sdviewer.gui.jobs import Body, Buffers
+from sdviewer.gui.panels.workbench.choices import ChoicesView
 from sdviewer.gui.widgets import Elided, IconLabel
 
 TITLES: Final = {
@@ -76,8 +77,9 @@ class WhyPanel(QWidget):
         self.drop = widgets.button("Drop this key", "trash")
         self.pair.setToolTip("Choose by hand what belongs to it (Ctrl+L)")
         self.drop.setToolTip("Leave it out of the saved copy: the model keeps its own (Del)")
+        self.choices = ChoicesView()
         self._lay_out()
-        self.setFixedHeight(108)
+        self.setFixedHeight(124)
         self.forget()
 
     def _lay_out(self) -> None:
@@ -111,6 +113,9 @@ class WhyPanel(QWidget):
         row.setSpacing(24)
         row.addLayout(reasons, 5)
         row.addLayout(spread, 2)
+        row.addWidget(self.choices, 6)
+        self._row = row
+        self._gap = row.count()
         row.addStretch(1)
         row.addLayout(acts)
 
@@ -123,6 +128,7 @@ class WhyPanel(QWidget):
         self.forget_values()
         self.pair.hide()
         self.drop.hide()
+        self.choices.show_choices(-1, [], -1)
 
     def forget_values(self) -> None:
         """Nothing is known of its values yet."""
@@ -130,8 +136,8 @@ class WhyPanel(QWidget):
         self.numbers.setText("")
         self.histogram.hide()
 
-    def show_why(self, why: Body) -> None:
-        """Tell what is known of a row (WHY of engine.workbench)."""
+    def show_why(self, why: Body, tried: int = -1) -> None:
+        """Tell what is known of a row (WHY of engine.workbench); `tried` is the choice that is previewed."""
         if not why["status"]:
             self.forget()
             return
@@ -143,11 +149,15 @@ class WhyPanel(QWidget):
                 icon.set_icon(*ICONS[str(reason[0])])
         self.forget_values()
         self.pair.setVisible(bool(why["pairs"]))
-        self.drop.setVisible(bool(why["drops"]))
-        self.drop.setText("Drop here, the model keeps its own" if why["status"] == "shape" else "Drop this key")
+        choices = list(why["choices"])
+        self.drop.setVisible(bool(why["drops"]) and not choices)  # it is one of them
+        self.choices.show_choices(int(why["wanted"]), choices, tried)
+        self._row.setStretch(self._gap, 0 if choices else 1)
 
     def show_values(self, body: Body, buffers: Buffers) -> None:
         """How the values of the file's tensor are spread (`glance` of engine.numbers)."""
+        if self.choices.isVisibleTo(self):
+            return  # there is no room for both
         summary, found = body["summary"], body["histogram"]
         parts = [f"{name} {_number(summary.get(name))}" for name in ("std", "mean") if summary.get(name) is not None]
         if int(found["nan"]):
