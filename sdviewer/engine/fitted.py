@@ -10,6 +10,7 @@ from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.key_table import KeyTable
 from sdviewer.core.strict_words import strict_words
 from sdviewer.repair.key_check import check_keys
+from sdviewer.repair.operations.operation import selection
 from sdviewer.repair.plan import Computed, Plan, sources
 from sdviewer.repair.target import Target
 
@@ -40,7 +41,8 @@ class Entry:
 class Fitted:
     """All entries, for each key of the target the entry that has it (-1: missing), and what the recipe drops.
 
-    `status` is by key of the target; `unexpected` are entries, `dropped` entries of the state dict in the file.
+    `status` is by key of the target; `unexpected` are entries, `dropped` entries of the state dict in the file;
+    `allowed` are keys of the target that are missing and may be.
     """
 
     target: Target
@@ -50,6 +52,7 @@ class Fitted:
     unexpected: Sequence[int]
     dropped: Sequence[int]
     counts: dict[Status, int] = field(default_factory=dict)
+    allowed: Sequence[int] = ()
 
     @property
     def problems(self) -> int:
@@ -71,6 +74,7 @@ class Fitted:
         by_status: dict[Status, list[int]] = {"missing": [], "shape": [], "match": [], "": []}
         for at, status in enumerate(self.status):
             by_status[status].append(at)
+        by_status["missing"] = sorted([*by_status["missing"], *self.allowed])  # torch knows of no permission
         wrong = [(wanted.keys[at], self.entries[self.filled[at]].shape, wanted.shapes[at]) for at in by_status["shape"]]
         return strict_words(
             self.target.model or "Model",
@@ -86,12 +90,19 @@ def _cut(keys: list[str], most: int | None) -> list[str]:
     return [*keys[:most], f"\N{HORIZONTAL ELLIPSIS} and {len(keys) - most:,} more"]
 
 
-def fitted_to(checkpoint: Checkpoint, state_dict: int, plan: Plan | None, target: Target) -> Fitted:
-    """What a recipe makes of a state dict, against a target. Shapes that are not known are taken to agree."""
+def fitted_to(
+    checkpoint: Checkpoint, state_dict: int, plan: Plan | None, target: Target, allow_missing: Sequence[str] = ()
+) -> Fitted:
+    """What a recipe makes of a state dict, against a target. Shapes that are not known are taken to agree.
+
+    `allow_missing` are patterns of keys that may be missing: they are no problem, and nothing waits for them.
+    """
     entries = _entries(checkpoint, state_dict, plan)
     load = check_keys(_table(entries), target.table, target.unreported)
     known: dict[str, Status] = dict.fromkeys(load.matched, "match")
-    known |= dict.fromkeys(load.missing, "missing")
+    may_be = selection(allow_missing) if allow_missing else None
+    absent = frozenset(key for key in load.missing if may_be is not None and may_be(key))
+    known |= {key: "missing" for key in load.missing if key not in absent}
     known |= dict.fromkeys([one.key for one in load.mismatched], "shape")
     at_key = {entry.key: at for at, entry in enumerate(entries)}
     status = [known.get(key, "") for key in target.table.keys]
@@ -102,11 +113,12 @@ def fitted_to(checkpoint: Checkpoint, state_dict: int, plan: Plan | None, target
     counts: dict[Status, int] = {
         "match": len(load.matched),
         "shape": len(load.mismatched),
-        "missing": len(load.missing),
+        "missing": len(load.missing) - len(absent),
         "unexpected": len(load.unexpected),
         "dropped": len(dropped),
     }
-    return Fitted(target, entries, filled, status, [at_key[key] for key in load.unexpected], dropped, counts)
+    allowed = [at for at, key in enumerate(target.table.keys) if key in absent]
+    return Fitted(target, entries, filled, status, [at_key[key] for key in load.unexpected], dropped, counts, allowed)
 
 
 def _table(entries: Sequence[Entry], *, ordered: bool = True) -> KeyTable:

@@ -32,9 +32,10 @@ by what answers a SHEET, which translates `selected`. A question about rows of a
     changed   {} -> as that of a document
 
     SHEET     {"sheet", "rows_total", "selected": [row | -1], "counts": COUNTS, "before": COUNTS | null, "problems",
-              "total": rows at the bottom, "failed": FAILED of a document | null, "keys": n of the target}; buffers: the
-              columns of `core.fit_sheet.COLUMNS`, "text", "visible", "flags"; of `open` and `recipe` also {"plan"} and
-              the buffer "source", of `open` also "target": what `engine.proposing` takes
+              "total": rows at the bottom, "failed": FAILED of a document | null, "keys": n of the target, "allowed": n
+              that are missing and may be}; buffers: the columns of `core.fit_sheet.COLUMNS`, "text", "visible",
+              "flags"; of `open` and `recipe` also {"plan"} and the buffer "source", of `open` also "target": what
+              `engine.proposing` takes
     COUNTS    {"match", "shape", "missing", "unexpected", "dropped"}
     CARD_A    {"path", "name", "tensors", "state_dict": dotted, "begins": what all keys begin with, "identity"}
     CARD_B    {"name", "kind", "keys", "notes": [sentence], "incomplete", "approximate"}
@@ -235,13 +236,17 @@ class Workbench:
             self._plan, self._failed = carry_out(self._recipe, checkpoint, strict=False, others=self._others)
         if self._plan is not None and self._plan.state_dict is not None:
             self._state_dict = self._plan.state_dict
-        self._fitted = fitted_to(checkpoint, self._state_dict, self._plan, self._target)
+        self._fitted = self._fit(self._plan)
         self._previewed = self._matching = None
         self._suggestions = ()
         self._plans += 1
         answer = self._lay(params)
         source = self._fitted.table(ordered=checkpoint.container not in SORTED_CONTAINERS)
         return Answer({**answer.body, "plan": self._plans}, {**answer.buffers, "source": packed_table(source)})
+
+    def _fit(self, plan: Plan | None) -> Fitted:
+        allowed = self._recipe.target.allow_missing
+        return fitted_to(self.checkpoint, self._state_dict, plan, self._target, allowed)
 
     def _named(self, recipe: Recipe) -> Recipe:
         """The recipe for the state dict that is looked at, where it names none and there are several."""
@@ -298,6 +303,7 @@ class Workbench:
             "problems": fitted.problems if against is None else against.problems,
             "total": len(laid.pairs),
             "keys": fitted.asked,
+            "allowed": len(fitted.allowed),
             "failed": None if self._failed is None else self._failed._asdict(),
             "preview": None if self._previewed is None else self._previewed[1],
             "matched": shown.matched,
@@ -466,7 +472,7 @@ class Workbench:
         recipe = replace(self._recipe, steps=(*self._recipe.steps, *steps))
         with deadline(PATIENCE, "this takes too long on these keys", ""):
             plan, _ = carry_out(recipe, self.checkpoint, strict=True, others=self._others)
-        fitted = fitted_to(self.checkpoint, self._state_dict, plan, self._target)
+        fitted = self._fit(plan)
         return fitted, plan.steps[-1].changed if plan is not None else 0
 
     def dismiss(self, params: Params, progress: Progress) -> Answer:

@@ -226,7 +226,8 @@ class WorkbenchSession(ShownTree):
     def _recipe(self) -> str:
         """The document's recipe as text, "" where it does nothing."""
         draft = self.document.recipe
-        return draft.to_text() if any(step.enabled for step in draft.steps) else ""
+        says = draft.head.get("target") or any(step.enabled for step in draft.steps)
+        return draft.to_text() if says else ""
 
     def _recipe_changed(self) -> None:
         if self.state != "open":

@@ -306,3 +306,16 @@ def test_that_a_preview_does_not_claim_shapes_that_nobody_knows(tmp_path: Path) 
     bench.suggestions()
     preview = bench.ask("preview", at=0, selected=[]).body["preview"]
     assert preview["gain"] == preview["unknown"] == 8
+
+
+def test_that_keys_which_may_be_missing_are_no_problem_and_torchs_words_still_name_them(
+    tmp_path: Path, b: Path
+) -> None:
+    content = model()
+    del content["head.weight"]
+    bench = Bench(saved(tmp_path / "a.pth", content), b)
+    assert bench.told["problems"] == 1
+    recipe = json.dumps({"format": "sdviewer-recipe/1", "target": {"allow_missing": ["head.**"]}})
+    told = bench.ask("recipe", recipe=recipe, selected=[], tab="problems").body
+    assert (told["problems"], told["allowed"], told["keys"]) == (0, 1, 7)
+    assert "head.weight" in bench.strict()

@@ -100,6 +100,7 @@ class FitPanel(QWidget):
         view.drop_requested.connect(self._drop)
         view.selectionModel().currentRowChanged.connect(self._current_changed)
         self.tabs.chosen.connect(self._choose_tab)
+        session.no_more_problems.connect(lambda forwards: view.setFocus())
         self.filter.textChanged.connect(self._pause.start)
         self.filter.escaped.connect(self._leave_filter)
         self.filter.left_downwards.connect(view.setFocus)

@@ -276,7 +276,8 @@ class WorkbenchPage(OpenedPage):
         told = session.told
         edited = any(step.enabled for step in session.document.recipe.steps)
         failed = told.get("failed")
-        keys = int(told["keys"])
+        keys, allowed = int(told["keys"]), int(told["allowed"])
+        left = f", {allowed:,} may be missing as the recipe says: load it with strict=False" if allowed else ""
         state = "failed" if failed else "problems" if session.problems else "done" if edited else "fits"
         if state == self._told_state:
             return
@@ -291,11 +292,18 @@ class WorkbenchPage(OpenedPage):
             if session.info["b"]["kind"] == "checkpoint":
                 buttons.append(("Compare", self.compare_requested.emit))
             buttons.append(("Save anyway", self.save_requested.emit))
-            self.banner.tell("info", what, "A strict load goes through, by names and shapes.", "", buttons)
+            self.banner.tell(
+                "info",
+                what,
+                f"By names and shapes{left}." if left else "A strict load goes through, by names and shapes.",
+                "",
+                buttons,
+            )
         elif state == "done":
             what = f"All {text.plural(keys, 'target key')} match."
             buttons = [("Save repaired as…", self.save_requested.emit)]
             why = "A strict load of the repaired copy goes through, by names and shapes."
+            why = f"By names and shapes{left}." if left else why
             self.banner.tell("info", what, why, "", buttons, primary="Save repaired as…")
         else:
             self.banner.hide()
