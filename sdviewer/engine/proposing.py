@@ -1,9 +1,9 @@
 """What the worker answers that looks for suggestions: a fit of two tables of keys, which may take long.
 
-It opens no file and keeps nothing, so that it can be ended at any time; the worker of the workbench answers meanwhile.
+It keeps nothing, so that it can be ended at any time; the worker of the workbench answers meanwhile.
 
-    propose   buffers "source" (`packed_table`) and "target" (`packed_target`) -> {}; buffer "proposal"
-              (`Proposal.packed`)
+    propose   buffers "source" (`packed_table`), "target" (`packed_target`) and, to look at the values of two files too,
+              "values" (`packed_values`) -> {}; buffer "proposal" (`Proposal.packed`)
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.key_table import KeyTable, checkpoint_of_table
 from sdviewer.core.progress import Progress
 from sdviewer.engine.frames import Answer
+from sdviewer.errors import OpenError
 from sdviewer.repair.fit import fit_to
+from sdviewer.repair.matching.contents import Contents
 from sdviewer.repair.matching.found import Found, Matching
 from sdviewer.repair.suggestion import Caution, Suggestion
 from sdviewer.repair.target import Target
@@ -33,7 +36,8 @@ class Proposals:
     def propose(self, params: Params, progress: Progress) -> Answer:
         """Match, then infer the steps, as `fit` does."""
         source = table_of(params["source"])
-        found = fit_to(checkpoint_of_table(source), 0, source, target_of(params["target"]))
+        contents = _contents(params["values"], progress) if len(params.get("values", b"")) else None
+        found = fit_to(checkpoint_of_table(source), 0, source, target_of(params["target"]), contents=contents)
         return Answer({}, {"proposal": Proposal(found.matching, found.suggestions).packed()})
 
 
@@ -87,6 +91,29 @@ def packed_table(table: KeyTable) -> bytes:
 def table_of(raw: Any) -> KeyTable:
     """The table that `packed_table` made."""
     return _table(json.loads(bytes(raw)))
+
+
+def packed_values(a: Checkpoint, of_a: Sequence[int], b: Checkpoint, of_b: Sequence[int]) -> bytes:
+    """Where the values of two tables lie, for another process: of each position the tensor in its file, -1 for none."""
+    return json.dumps([a.path, list(of_a), b.path, list(of_b)]).encode()
+
+
+def _contents(raw: Any, progress: Progress) -> Contents:
+    """Who tells equal values of what `packed_values` told.
+
+    Raises:
+        OpenError: a file cannot be read any more, or holds other tensors now.
+    """
+    from sdviewer.engine.comparing import Tensors
+    from sdviewer.engine.content_match import contents_by_view
+    from sdviewer.formats import open_checkpoint
+
+    path_a, of_a, path_b, of_b = json.loads(bytes(raw))
+    a, b = open_checkpoint(path_a), open_checkpoint(path_b)
+    for checkpoint, positions in ((a, of_a), (b, of_b)):
+        if max(positions, default=-1) >= len(checkpoint.tensors):
+            raise OpenError("the file has changed", path=checkpoint.path, code="file_changed")
+    return contents_by_view(Tensors(a), of_a, Tensors(b), of_b, progress)
 
 
 def packed_target(target: Target) -> bytes:

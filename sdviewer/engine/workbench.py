@@ -34,8 +34,8 @@ by what answers a SHEET, which translates `selected`. A question about rows of a
     SHEET     {"sheet", "rows_total", "selected": [row | -1], "counts": COUNTS, "before": COUNTS | null, "problems",
               "total": rows at the bottom, "failed": FAILED of a document | null, "keys": n of the target, "allowed": n
               that are missing and may be}; buffers: the columns of `core.fit_sheet.COLUMNS`, "text", "visible",
-              "flags"; of `open` and `recipe` also {"plan"} and the buffer "source", of `open` also "target": what
-              `engine.proposing` takes
+              "flags"; of `open` and `recipe` also {"plan"} and the buffers "source" and "values", of `open` also
+              "target": what `engine.proposing` takes
     COUNTS    {"match", "shape", "missing", "unexpected", "dropped"}
     CARD_A    {"path", "name", "tensors", "state_dict": dotted, "begins": what all keys begin with, "identity"}
     CARD_B    {"name", "kind", "keys", "notes": [sentence], "incomplete", "approximate"}
@@ -78,7 +78,7 @@ from sdviewer.engine.fitted import Fitted, fitted_to
 from sdviewer.engine.fitting import Wanted, read_wanted
 from sdviewer.engine.frames import Answer
 from sdviewer.engine.lessons import variants_of
-from sdviewer.engine.proposing import Proposal, packed_table, packed_target, target_of
+from sdviewer.engine.proposing import Proposal, packed_table, packed_target, packed_values, target_of
 from sdviewer.engine.row_requests import change_rows
 from sdviewer.engine.watch import Watch, files_of
 from sdviewer.errors import OpenError, RepairError, SDViewerError, UsageError
@@ -97,6 +97,8 @@ from sdviewer.repair.target import Target
 LONGEST_PLAN: Final = 60.0
 PATIENCE: Final = 10.0
 """Seconds of computing after which a recipe, and a preview, are given up."""
+MOST_BY_VALUES: Final = 20_000
+"""Entries up to which values are compared for matching."""
 MOST_REASONS: Final = 6
 MOST_LINES: Final = 3
 """Rules of a suggestion that its card shows."""
@@ -242,7 +244,17 @@ class Workbench:
         self._plans += 1
         answer = self._lay(params)
         source = self._fitted.table(ordered=checkpoint.container not in SORTED_CONTAINERS)
-        return Answer({**answer.body, "plan": self._plans}, {**answer.buffers, "source": packed_table(source)})
+        buffers = {**answer.buffers, "source": packed_table(source), "values": self._values()}
+        return Answer({**answer.body, "plan": self._plans}, buffers)
+
+    def _values(self) -> bytes:
+        """What finds equal values on both sides, where the target holds values and matching them takes no age."""
+        other = self._wanted.checkpoint
+        entries = self._fitted.entries
+        if other is None or not self._fitted.problems or len(entries) > MOST_BY_VALUES:
+            return b""
+        of_a = [-1 if entry.made else entry.tensor for entry in entries]
+        return packed_values(self.checkpoint, of_a, other, other.state_dicts[self._wanted.state_dict].tensor_of)
 
     def _fit(self, plan: Plan | None) -> Fitted:
         allowed = self._recipe.target.allow_missing

@@ -79,7 +79,7 @@ class WorkbenchSession(ShownTree):
         self.jobs = Jobs(self)
         self._worker = Worker("workbench")
         self._proposer = Worker("proposals")
-        self._source = self._target = memoryview(b"")
+        self._source = self._target = self._values = memoryview(b"")
         self._plan = 0
         self._planned = ""
         self._sheet_number = 0
@@ -246,7 +246,7 @@ class WorkbenchSession(ShownTree):
 
     def _take_plan(self, body: Body, buffers: Buffers) -> None:
         """Another recipe: suggestions of before are over."""
-        self._plan, self._source = int(body["plan"]), buffers["source"]
+        self._plan, self._source, self._values = int(body["plan"]), buffers["source"], buffers["values"]
         self.suggestions = []
         self._show_sheet(body, buffers)
 
@@ -273,22 +273,14 @@ class WorkbenchSession(ShownTree):
         self.looking = True
         self.suggestions_changed.emit()
 
-        plan = self._plan
-
-        def found(body: Body, buffers: Buffers) -> None:
-            self.jobs.run(
-                "suggest",
-                lambda d, f, p: self._worker.request("proposed", {"plan": plan}, d, f, p, buffers=buffers),
-                taken,
-                failed,
-            )
-
-        def taken(body: Body, buffers: Buffers) -> None:
+        def taken(body: Body) -> None:
             self.looking = False
             self._tell_job("", -1.0)
             self._take_suggestions(body)
             if choose and (sure := self._first_sure()) >= 0:
                 self.preview(sure)
+            if len(self._values):
+                self._look_at_values()
 
         def failed(failure: Body) -> None:
             self.looking = False
@@ -297,7 +289,39 @@ class WorkbenchSession(ShownTree):
             self._trouble(failure)
 
         self._tell_job("Looking for what fits", -1.0)
-        tables = {"source": self._source, "target": self._target}
+        self._propose({}, taken, failed)
+
+    def _look_at_values(self) -> None:
+        """What names left open may be told by values: what is proposed then takes the place of what is."""
+
+        def taken(body: Body) -> None:
+            self._tell_job("", -1.0)
+            if body["suggestions"] == self.suggestions:
+                return
+            step = self.suggestions[self.chosen]["step"] if self.chosen >= 0 else None
+            self._take_suggestions(body)
+            if step is not None:
+                self.preview(next((at for at, one in enumerate(self.suggestions) if one["step"] == step), -1))
+
+        self._tell_job("Comparing values", -1.0)
+        self._propose({"values": self._values}, taken, lambda failure: self._tell_job("", -1.0))
+
+    def _propose(self, more: Buffers, taken: Callable[[Body], None], failed: Callable[[Body], None]) -> None:
+        """Ask what is proposed for the rows as they are."""
+        plan = self._plan
+
+        def found(body: Body, buffers: Buffers) -> None:
+            self.jobs.run(
+                "suggest",
+                lambda d, f, p: self._worker.request("proposed", {"plan": plan}, d, f, p, buffers=buffers),
+                told,
+                failed,
+            )
+
+        def told(body: Body, buffers: Buffers) -> None:
+            taken(body)
+
+        tables = {"source": self._source, "target": self._target, **more}
         self.jobs.run(
             "suggest",
             lambda d, f, p: self._proposer.request("propose", {}, d, f, p, buffers=tables),

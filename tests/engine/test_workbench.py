@@ -319,3 +319,16 @@ def test_that_keys_which_may_be_missing_are_no_problem_and_torchs_words_still_na
     told = bench.ask("recipe", recipe=recipe, selected=[], tab="problems").body
     assert (told["problems"], told["allowed"], told["keys"]) == (0, 1, 7)
     assert "head.weight" in bench.strict()
+
+
+def test_that_values_tell_what_names_cannot_where_the_target_is_a_checkpoint(tmp_path: Path) -> None:
+    one, two = torch.randn(4, 4), torch.randn(4, 4)
+    b = saved(tmp_path / "b.pth", {"left.weight": one, "right.weight": two})
+    bench = Bench(saved(tmp_path / "a.pth", {"p.weight": two.clone(), "q.weight": one.clone()}), b)
+    tables = {name: bench.answer.buffers[name] for name in ("source", "values")} | {"target": bench.target}
+    proposal = Proposals().propose(tables, lambda done, total: None).buffers["proposal"]
+    bench.ask("proposed", plan=bench.told["plan"], proposal=proposal)
+    bench.carry_out(bench.ask("accept", safe=True))
+    matched = {(key_a, key_b) for word, key_a, key_b in bench.rows() if word == "match"}
+    assert matched >= {("p.weight", "right.weight"), ("q.weight", "left.weight")}
+    assert not bench.answer.buffers["values"]  # nothing is left to be told
