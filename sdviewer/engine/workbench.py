@@ -46,8 +46,8 @@ by what answers a SHEET, which translates `selected`. A question about rows of a
               suggestions go with it because it needs them, "error"}
     WHY       {"row", "status", "key_a", "now", "key_b", "reasons": [[kind, text]] with the kinds "ok", "info" and
               "warn", "source": what the numbers pool takes | null, "drops": whether it can be dropped, "pairs",
-              "wanted": place of the target's key | -1, "choices": [[text, how many others it can be for]], for shapes
-              that differ, also while one is tried}
+              "wanted": place of the target's key | -1, "entry": the file's key as it is now,
+              "choices": [[text, how many others it can be for]], for shapes that differ, also while one is tried}
 
 Failures arrive as those of a document.
 """
@@ -584,8 +584,12 @@ class Workbench:
         leaf = tree.leaf[row]
         if leaf < 0:
             empty: dict[str, Any] = {"status": "", "key_a": "", "now": "", "key_b": "", "reasons": [], "source": None}
-            return Answer({"row": row, **empty, "drops": False, "pairs": False, "wanted": -1, "choices": []})
+            return Answer(
+                {"row": row, **empty, "drops": False, "pairs": False, "wanted": -1, "entry": "", "choices": []}
+            )
         pair = self._laid.pairs[leaf]
+        bare = self._without_preview(pair)
+        own = self._fitted.entries[bare.entry] if bare.entry >= 0 else None
         body = {
             "row": row,
             "status": pair.status,
@@ -598,6 +602,7 @@ class Workbench:
             "pairs": pair.status not in ("match", "will_drop", "dropped"),
             "choices": [[text.visible(one.text, 300), one.others] for one in self._choices(pair.wanted)],
             "wanted": pair.wanted,
+            "entry": own.key if own is not None else "",
         }
         return Answer(body)
 

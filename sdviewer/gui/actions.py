@@ -128,6 +128,8 @@ def with_value(state: State) -> str:
 
 def with_editable(state: State) -> str:
     """What is selected has a key that can be edited."""
+    if state.workbench:
+        return with_droppable(state)
     return with_selection(state) or state.not_editable
 
 
@@ -346,7 +348,7 @@ ACTIONS: Final = (
         "rename",
         "Re&name",
         "&Edit",
-        "editing.rename",
+        "rename",
         ("F2",),
         "rename",
         with_editable,

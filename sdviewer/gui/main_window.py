@@ -602,6 +602,10 @@ class MainWindow(QMainWindow):
         """Up to the row before."""
         (self.workbenches.previous_problem if self.workbenches.page else self.comparisons.previous_difference)()
 
+    def rename(self) -> None:
+        """Edit what is selected in place."""
+        (self.workbenches if self.workbenches.page else self.editing).rename()
+
     def drop(self) -> None:
         """Leave what is selected out of the saved copy."""
         (self.workbenches if self.workbenches.page else self.editing).drop()

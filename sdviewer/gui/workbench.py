@@ -74,6 +74,8 @@ class WorkbenchSession(ShownTree):
         """What is tried of the choices for the selected row (WHY), -1 for none."""
         self.why: Body = {}
         self.selected = -1
+        self.selection: list[int] = []
+        """All rows that are selected, `selected` the one of them with the keyboard."""
         self.tab = "problems"
         self.sheet: FitSheet | None = None
         self.jobs = Jobs(self)
@@ -258,6 +260,7 @@ class WorkbenchSession(ShownTree):
         self.jobs.drop("why")
         found = [int(row) for row in body["selected"]]
         self.selected = found[0] if found else -1
+        self.selection = []
         self.why = {}
         self.sheet_changed.emit(self.sheet, buffers["visible"], self.selected)
         self.rows_changed.emit(buffers["visible"], buffers["flags"])
@@ -501,9 +504,10 @@ class WorkbenchSession(ShownTree):
         return bool(self.why.get("pairs"))
 
     def drop(self) -> None:
-        """Leave the selected row out."""
+        """Leave the selected rows out."""
         if self.selected >= 0:
-            self.ask("drop", {"rows": [self.selected]}, self._apply, lane="act")
+            rows = self.selection if self.selected in self.selection else [self.selected]
+            self.ask("drop", {"rows": rows}, self._apply, lane="act")
 
     def take(self, variant: Body) -> None:
         """Put what a pair by hand means (VARIANT of engine.lessons) into the recipe."""

@@ -211,8 +211,13 @@ class Workbenches(QObject):
         if (page := self.page) is not None:
             page.show_find()
 
+    def rename(self) -> None:
+        """Edit the selected key in place."""
+        if (page := self.page) is not None:
+            page.pairs.edit_key()
+
     def drop(self) -> None:
-        """Leave the selected key out."""
+        """Leave the selected keys out."""
         if (session := self.session) is not None and session.can_drop:
             session.drop()
 

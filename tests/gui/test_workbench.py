@@ -352,3 +352,41 @@ def test_that_a_head_of_another_size_is_repaired_with_the_keyboard_alone(
     press(choices.list, qtbot, page, Qt.Key.Key_Return)
     assert page.session.problems == 0
     assert [step.op for step in page.session.document.recipe.steps] == ["rows"]
+
+
+def test_that_a_key_is_edited_in_place_with_a_check_while_one_types(
+    window: MainWindow, fits: Fits, qtbot: QtBot
+) -> None:
+    page = fits(
+        {"model": model() | {"zz.oddly": torch.zeros(4)}, "ema": model()}, model() | {"norm.weight": torch.zeros(4)}
+    )
+    page.session.preview(-1)
+    settled(page, qtbot)
+    page.session.show_group("unexpected")
+    settled(page, qtbot)
+    window.actions_by_id["rename"].trigger()
+    editor = page.pairs.editor
+    assert editor is not None
+    assert editor.text() == "zz.oddly"
+    editor.setText("head.weight")
+    qtbot.waitUntil(lambda: editor.says.text() != "", timeout=WAIT)
+    assert editor.property("wrong")
+    editor.setText("norm.weight")
+    press(editor, qtbot, page, Qt.Key.Key_Return)
+    qtbot.waitUntil(lambda: page.session.problems == 0, timeout=WAIT)
+    assert page.pairs.editor is None
+    assert window.focusWidget() is page.pairs.view
+    assert page.session.document.recipe.source["state_dict"] == "model"
+
+
+def test_that_all_selected_keys_are_dropped_as_one_step(window: MainWindow, fits: Fits, qtbot: QtBot) -> None:
+    page = fits(model() | {"x.one": torch.zeros(2), "x.two": torch.zeros(3), "y": torch.zeros(2)}, model())
+    page.session.preview(-1)
+    settled(page, qtbot)
+    page.session.show_group("unexpected")
+    settled(page, qtbot)
+    press(page.pairs.view, qtbot, page, Qt.Key.Key_Down, Qt.KeyboardModifier.ShiftModifier)
+    press(page.pairs.view, qtbot, page, Qt.Key.Key_Delete)
+    assert page.session.told["counts"]["dropped"] == 2
+    assert page.session.told["counts"]["unexpected"] == 1
+    assert len(page.session.document.recipe.steps) == 1

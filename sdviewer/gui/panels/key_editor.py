@@ -34,6 +34,8 @@ class InPlace(QLineEdit):
     def __init__(self, parent: QWidget, session: Session, shown: str, name: str) -> None:
         super().__init__(shown, parent)
         self._session = session
+        self.state_dict = ""
+        """What is edited, where that is not told by what is selected in the session."""
         self._shown = shown
         self._step: Step | None = None
         self._warning = ""
@@ -111,7 +113,8 @@ class InPlace(QLineEdit):
 
     def preview(self, operation: Operation) -> None:
         """Ask what a step would do, and tell `found`."""
-        self._session.preview(operation, 1, lambda preview: self._previewed(Step.of(operation), preview))
+        step = Step.of(operation)
+        self._session.preview(operation, 1, lambda preview: self._previewed(step, preview), state_dict=self.state_dict)
 
     def _previewed(self, step: Step, preview: Body) -> None:
         problems = [*([preview["error"]] if preview.get("error") else []), *preview["problems"]]
@@ -144,7 +147,7 @@ class InPlace(QLineEdit):
         step = self._step
         self._close()
         if step is not None:
-            self._session.apply(step)
+            self._session.apply(step, self.state_dict)
 
     def close_now(self) -> None:
         """Leave everything as it is: the rows below have changed."""

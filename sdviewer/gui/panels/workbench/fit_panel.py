@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from PySide6.QtCore import QEvent, QPoint, Qt, QTimer, Signal
+from PySide6.QtCore import QEvent, QPoint, QRect, Qt, QTimer, Signal
 from PySide6.QtWidgets import QAbstractItemView, QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
 from sdviewer.core import text
@@ -13,10 +13,12 @@ from sdviewer.core.fit_sheet import FitSheet
 from sdviewer.core.key_filter import marked_words
 from sdviewer.core.regex_marks import filter_marks
 from sdviewer.gui import resources, widgets
-from sdviewer.gui.models.fit_model import FitModel
+from sdviewer.gui.models.fit_model import SOURCE, FitModel
+from sdviewer.gui.panels.key_editor import KeyEditor
 from sdviewer.gui.panels.nothing_found import NothingFound
 from sdviewer.gui.panels.swapping import ALONE, swap_rows
 from sdviewer.gui.panels.tree_panel import FILTER_PAUSE
+from sdviewer.gui.panels.tree_rows import CHEVRON, ROW_HEIGHT, indent
 from sdviewer.gui.panels.workbench.strict import StrictView
 from sdviewer.gui.panels.workbench.table import FitView
 from sdviewer.gui.panels.workbench.why import WhyPanel
@@ -56,6 +58,8 @@ class FitPanel(QWidget):
         self.next = widgets.icon_button("next", "Next problem (Alt+Down, F7)")
         self._swapping = False
         self._previewed = -1
+        self.editor: KeyEditor | None = None
+        """What stands over a row while its key is edited."""
         self._lay_out()
         self._connect()
 
@@ -99,6 +103,7 @@ class FitPanel(QWidget):
         view.copy_requested.connect(self.copy_key)
         view.drop_requested.connect(self._drop)
         view.selectionModel().currentRowChanged.connect(self._current_changed)
+        view.selectionModel().selectionChanged.connect(self._select_all)
         self.tabs.chosen.connect(self._choose_tab)
         session.no_more_problems.connect(lambda forwards: view.setFocus())
         self.filter.textChanged.connect(self._pause.start)
@@ -118,6 +123,8 @@ class FitPanel(QWidget):
     # What the worker answered
 
     def _show_sheet(self, sheet: FitSheet, visible: memoryview, selected: int) -> None:
+        if self.editor is not None:
+            self.editor.close_now()
         self.model.is_tree = self._session.tab == "tree"
         self._swap(lambda: self.model.set_sheet(sheet, visible), selected, renumbered=True)
         preview = self._session.told.get("preview")
@@ -231,6 +238,30 @@ class FitPanel(QWidget):
     def _take_choice(self, wanted: int, at: int, others: bool) -> None:
         self.view.setFocus()
         self._session.take_choice(wanted, at, others)
+
+    def edit_key(self) -> None:
+        """Edit the key that the file has in the current row, where it stands; what is typed is tried at once."""
+        session, view, row = self._session, self.view, self.view.currentIndex().row()
+        key = str(session.why.get("entry") or "")
+        if not key or row < 0 or session.why.get("row") != self.model.node(row):
+            return
+        view.scrollTo(self.model.index(row, 0), QAbstractItemView.ScrollHint.EnsureVisible)
+        self.editor = KeyEditor(view.viewport(), session.document, key, module=False)
+        self.editor.state_dict = str(session.info["a"]["state_dict"])
+        self.editor.closed.connect(self._edited)
+        start, width = view.places().columns[SOURCE]
+        inside = QRect(0, 0, start + width, view.viewport().height())
+        left = start + indent(self.model.depth(self.model.node(row))) + CHEVRON
+        self.editor.show_over(QRect(0, view.rowViewportPosition(row), start + width, ROW_HEIGHT), left, inside)
+
+    def _edited(self) -> None:
+        self.editor = None
+        self.view.setFocus()
+
+    def _select_all(self) -> None:
+        if not self._swapping:
+            chosen = self.view.selectionModel().selectedRows()
+            self._session.selection = [self.model.node(index.row()) for index in chosen]
 
     def _drop(self) -> None:
         if self._session.can_drop:

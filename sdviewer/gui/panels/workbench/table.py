@@ -6,7 +6,6 @@ from typing import Final, NamedTuple
 
 from PySide6.QtCore import QRect, QRectF, Qt, Signal
 from PySide6.QtGui import QKeyEvent, QKeySequence, QPainter
-from PySide6.QtWidgets import QAbstractItemView
 
 from sdviewer.core.key_marks import Kind, Mark, marks
 from sdviewer.gui import icons, resources
@@ -156,7 +155,7 @@ class FitPainter(RowPen):
 
 
 class FitView(FlatTreeView):
-    """Both keys in one row. `copy_requested` and `drop_requested` are of the current row."""
+    """Both keys in one row. `copy_requested` is of the current row, `drop_requested` of all that are selected."""
 
     copy_requested = Signal()
     drop_requested = Signal()
@@ -165,7 +164,6 @@ class FitView(FlatTreeView):
         self.painter = FitPainter(model)
         super().__init__(model, self.painter)
         self.setAccessibleName("Keys of the file and of the target")
-        self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.horizontalHeader().setSectionsClickable(False)
         self.share_room()
 
