@@ -384,16 +384,16 @@ def window(folder: Path) -> Iterator[Row]:
         0.7,
         0.4,
     )
-    for name, other in (("window_probe.py", thousand), ("compare_probe.py", changed)):
+    for name, other in (("window_probe.py", thousand), ("compare_probe.py", changed), ("workbench_probe.py", None)):
         probe = Path(__file__).with_name(name)
         found = json.loads(
-            subprocess.check_output([sys.executable, str(probe), str(many), str(other)]).splitlines()[-1]
+            subprocess.check_output([sys.executable, str(probe), str(many), str(other or "")]).splitlines()[-1]
         )
         for phase, gap in found["worst"].items():
             yield Row(f"longest gap, 100,000 keys: {phase}", f"{gap:.0f} ms", "50 ms", gap / 50, 1.0, 0.32)
         if "p999" in found:
             yield Row("  99.9 % of the beats", f"{found['p999']:.0f} ms", "50 ms", found["p999"] / 50, 1.0, 0.32)
-        where = " of a comparison" if other == changed else ""
+        where = " of a comparison" if other == changed else "" if other else " of a repair"
         stroke = found["keystroke_ms"]
         yield Row(
             f"filter keystroke to list{where}, 100,000 keys", f"{stroke:.0f} ms", "100 ms", stroke / 100, 1.0, 0.3

@@ -137,6 +137,15 @@ def test_that_accept_all_safe_is_one_edit(window: MainWindow, fits: Fits, qtbot:
     assert page.session.document.recipe.is_empty
 
 
+def test_that_escape_shows_the_rows_as_they_are(fits: Fits, qtbot: QtBot) -> None:
+    page = fits(model("module."), model())
+    press(page.suggestions.list, qtbot, page, Qt.Key.Key_Escape)
+    assert page.session.chosen == -1
+    assert page.session.told["before"] is None
+    press(page.suggestions.list, qtbot, page, Qt.Key.Key_Down)
+    assert page.session.chosen == 0
+
+
 def test_that_backspace_dismisses_and_a_link_brings_back(fits: Fits, qtbot: QtBot) -> None:
     page = fits(model("module."), model())
     before = len(page.session.suggestions)

@@ -1,6 +1,7 @@
 """What the program proposes, a card each: what it does, to how many keys, how surely. The chosen one is previewed.
 
-Up and Down choose, Return accepts, Backspace dismisses, Ctrl+Return accepts all that are safe.
+Up and Down choose, Return accepts, Backspace dismisses, Esc shows the rows as they are, Ctrl+Return accepts all that are
+safe.
 """
 
 from __future__ import annotations
@@ -188,6 +189,7 @@ class SuggestionsPanel(QWidget):
         self.list.accepted.connect(lambda: session.accept(session.chosen))
         self.list.accepted_safe.connect(session.accept_safe)
         self.list.dismissed.connect(lambda: session.dismiss(session.chosen))
+        self.list.escaped.connect(lambda: session.preview(-1))
         self.empty = widgets.label("", "second")
         self.empty.setWordWrap(True)
         self.find_button = widgets.button("Find and replace…", "replace")
@@ -280,9 +282,11 @@ class _CardList(QScrollArea):
     accepted = Signal()
     accepted_safe = Signal()
     dismissed = Signal()
+    escaped = Signal()
 
     def __init__(self) -> None:
         super().__init__()
+        self.setObjectName("cards")
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -324,6 +328,8 @@ class _CardList(QScrollArea):
             (self.accepted_safe if safe else self.accepted).emit()
         elif key == Qt.Key.Key_Backspace:
             self.dismissed.emit()
+        elif key == Qt.Key.Key_Escape:
+            self.escaped.emit()
         else:
             super().keyPressEvent(event)
 
