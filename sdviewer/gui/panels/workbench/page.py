@@ -284,8 +284,13 @@ class WorkbenchPage(OpenedPage):
         self._told_state = state
         if failed:
             what, why = failure_words({"message": failed["message"], "remedy": failed["remedy"]})
-            step = f"Step {int(failed['step']) + 1} of the recipe" if int(failed["step"]) >= 0 else "The recipe"
-            self.banner.tell("error", f"{step} does not go through: {what[:1].lower()}{what[1:]}", why)
+            named = int(failed["step"]) >= 0  # then the message begins with the step
+            said = (
+                f"{what[:1].upper()}{what[1:]}"
+                if named
+                else f"The recipe does not go through: {what[:1].lower()}{what[1:]}"
+            )
+            self.banner.tell("error", said, why)
         elif state == "fits":
             what = f"Nothing to repair: {keys:,} of {text.plural(keys, 'key')} match."
             buttons: list[tuple[str, Callable[[], None]]] = []

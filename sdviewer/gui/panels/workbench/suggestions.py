@@ -1,7 +1,6 @@
 """What the program proposes, a card each: what it does, to how many keys, how surely. The chosen one is previewed.
 
-Up and Down choose, Return accepts, Backspace dismisses, Esc shows the rows as they are, Ctrl+Return accepts all that are
-safe.
+Up and Down choose, Return accepts, Backspace dismisses, Esc ends the preview, Ctrl+Return accepts all that are safe.
 """
 
 from __future__ import annotations
@@ -216,6 +215,7 @@ class SuggestionsPanel(QWidget):
             self._make_cards()
         for at, card in enumerate(self.cards):
             card.expand(at == session.chosen)
+        widgets.set_property(self.list, "bare", session.chosen < 0 or None)
         if 0 <= session.chosen < len(self.cards):
             chosen = self.cards[session.chosen]
             self.list.setAccessibleDescription(chosen.sentence)
