@@ -193,8 +193,12 @@ class Workbench:
         checkpoint = open_checkpoint(params["a"], progress=progress)
         self._state_dict = likely_state_dict(checkpoint)
         source = key_table_of_checkpoint(checkpoint, self._state_dict)
-        built = "built" in params
-        self._wanted = Wanted(target_of(params["built"])) if built else _read(params["target"], source, progress)
+        built = target_of(params["built"]) if "built" in params else None
+        # A checkpoint is opened again: its values are wanted, and not only its keys.
+        if built is None or built.kind == "checkpoint":
+            self._wanted = _read(params["target"], source, progress)
+        else:
+            self._wanted = Wanted(built)
         self._target = self._wanted.target
         self._checkpoint = checkpoint
         self._watch = Watch(files_of(checkpoint))

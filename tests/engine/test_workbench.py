@@ -325,6 +325,9 @@ def test_that_values_tell_what_names_cannot_where_the_target_is_a_checkpoint(tmp
     one, two = torch.randn(4, 4), torch.randn(4, 4)
     b = saved(tmp_path / "b.pth", {"left.weight": one, "right.weight": two})
     bench = Bench(saved(tmp_path / "a.pth", {"p.weight": two.clone(), "q.weight": one.clone()}), b)
+    # The dialog hands over the keys that it has read already, without values.
+    opened = {"a": str(tmp_path / "a.pth"), "recipe": "", "target": {"name": str(b)}, "tab": "problems"}
+    bench.answer = bench.ask("open", **opened, built=bench.target)
     tables = {name: bench.answer.buffers[name] for name in ("source", "values")} | {"target": bench.target}
     proposal = Proposals().propose(tables, lambda done, total: None).buffers["proposal"]
     bench.ask("proposed", plan=bench.told["plan"], proposal=proposal)
