@@ -249,8 +249,8 @@ class RecipePanel(QWidget):
         head.addStretch(1)
         head.addWidget(self._add)
         head.addWidget(self._more)
-        head.addWidget(save)
-        save.setVisible(saves)
+        if saves:
+            head.addWidget(save)
         self._guards = Elided("", "note")
         self._wrong = widgets.label("", "error")
         self._wrong.setWordWrap(True)
