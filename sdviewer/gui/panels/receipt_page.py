@@ -295,7 +295,8 @@ class RecipeCard(Card):
         self.which = Segments((("steps", "Steps", ""), ("python", "Python", ""), ("toml", "TOML", "")), "The recipe as")
         self.which.choose("steps" if steps else "toml")
         self.which.chosen.connect(self.show_as)
-        self.which.setVisible(bool(steps))
+        if not steps:
+            self.which.hide()
         copy = widgets.button("Copy", "copy")
         copy.setAccessibleName("Copy the recipe")
         copy.clicked.connect(self.copy)
@@ -314,7 +315,8 @@ class RecipeCard(Card):
         rows = [[number, text.visible(step.label, 200)] for number, step in enumerate(steps, 1)]
         self.table.rows.show_rows(rows, len(rows))
         self.table.setFixedHeight(min(len(rows), MOST_STEPS) * ROW_HEIGHT + 4)
-        self.table.setVisible(bool(steps))
+        if not steps:
+            self.table.hide()
         self.code = CodeBlock("")
         self.code.setAccessibleName("The recipe")
         self.code.setFixedHeight(CODE_HEIGHT)

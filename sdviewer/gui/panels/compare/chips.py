@@ -59,7 +59,8 @@ class StatusChips(QWidget):
             chip = self.chips[name] = Chip(title, TONES.get(name, ""), ICONS.get(name) or BY_NAME[name].icon)
             chip.setCheckable(True)
             chip.clicked.connect(self._clicked)
-            chip.setVisible(name in ALWAYS)
+            if name not in ALWAYS:
+                chip.hide()
             row.addWidget(chip)
 
     def show_counts(self, counts: Mapping[str, int], pairs: int) -> None:
