@@ -23,9 +23,6 @@ COMMANDS = (
 WINDOW = ("open", "compare", "demo")
 """Commands that show the window."""
 
-NOT_BUILT: tuple[str, ...] = ()
-"""Commands of the contract that come later."""
-
 
 class Command(Protocol):
     """The shape of a command module."""
@@ -80,8 +77,6 @@ def _dispatch(argv: list[str]) -> int:
         # A command lives shortly; the window lives long.
         with contextlib.nullcontext() if argv[0] in WINDOW else collector_off():
             return command.run(arguments)
-    if argv and argv[0] in NOT_BUILT:
-        raise UsageError(f"{argv[0]} is not built yet", remedy="See sdviewer --help for what is.", code="not_built")
     return _window(argv)
 
 

@@ -11,7 +11,7 @@ from typing import cast
 
 import pytest
 
-from sdviewer.cli.main import COMMANDS, NOT_BUILT, Command
+from sdviewer.cli.main import COMMANDS, Command
 from tests.cli.conftest import Command as Run
 
 
@@ -40,13 +40,6 @@ class TestCommand:
         root = Path(__file__).parents[2]
         for page in ("README.md", "docs/cli.md"):
             assert re.search(rf"sdviewer {name}\b", (root / page).read_text("utf-8")), (page, name)
-
-
-@pytest.mark.parametrize("name", NOT_BUILT)
-def test_that_what_is_not_built_says_so(name: str, sdviewer: Run) -> None:
-    failed = sdviewer(name, "a", "b")
-    assert failed.code == 2
-    assert "not built yet" in failed.err
 
 
 @pytest.mark.parametrize("command", ["info", "stats", "scan"])

@@ -20,7 +20,7 @@ FORM = Form(
             "choice",
             choices=(("bicubic", "bicubic"), ("bilinear", "bilinear"), ("nearest", "nearest")),
         ),
-        Entry("sharp", "Not s&moothed: antialias=False", "flag"),
+        Entry("sharp", "Not smoo&thed: antialias=False", "flag"),
     ),
     "As torch's interpolate. Position tables for pictures of another size, kernels for other patches.",
     "Position tables and kernels: 1×197×768 → 1×577×768",
