@@ -172,20 +172,28 @@ class Theme(QObject):
             if this != self._turns:
                 return  # it was turned once more meanwhile
             app.setStyleSheet(style_sheet(self.name))
-            self._unseen.bring_back()
+            QTimer.singleShot(1, tell)
+
+        def tell() -> None:
+            self.changed.emit()
             QTimer.singleShot(1, paint)
 
         def paint() -> None:
             for window in filter(isValid, shown):
                 window.setUpdatesEnabled(True)
             self._applying = False
-            self.changed.emit()
+            self._unseen.bring_back()
+
+        def undress() -> None:
+            if this != self._turns:
+                return
+            self._unseen.put_aside()
+            app.setStyleSheet("")
+            QTimer.singleShot(1, dress_again)
 
         self._applying = True
         app.setPalette(_palette(self.name))
-        self._unseen.put_aside()
-        app.setStyleSheet("")
-        QTimer.singleShot(1, dress_again)
+        QTimer.singleShot(1, undress)
 
     @property
     def is_turning(self) -> bool:

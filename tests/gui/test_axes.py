@@ -119,7 +119,7 @@ def test_that_what_is_drawn_follows_the_theme_once_and_in_a_turn_of_its_own(
     dark = axes.grab().toImage()
     with qtbot.waitSignal(resources.theme().changed):
         resources.theme().turn("light")
-    qtbot.waitUntil(lambda: "light" in drawn)
+    qtbot.waitUntil(lambda: "light" in drawn and not resources.theme().is_turning)
     assert drawn == ["dark", "light"]
     assert dark != light
     assert axes.grab().toImage() == light
