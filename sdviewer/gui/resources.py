@@ -184,16 +184,11 @@ class Theme(QObject):
             self._applying = False
             self._unseen.bring_back()
 
-        def undress() -> None:
-            if this != self._turns:
-                return
-            self._unseen.put_aside()
-            app.setStyleSheet("")
-            QTimer.singleShot(1, dress_again)
-
         self._applying = True
         app.setPalette(_palette(self.name))
-        QTimer.singleShot(1, undress)
+        self._unseen.put_aside()
+        app.setStyleSheet("")
+        QTimer.singleShot(1, dress_again)
 
     @property
     def is_turning(self) -> bool:
