@@ -71,8 +71,6 @@ class ComparisonSession(ShownTree):
     open_failed = Signal()
     opening_progressed = Signal(float)
     sheet_changed = Signal(object, object, int)  # AlignedSheet, visible rows, the selected row or -1
-    rows_changed = Signal(object, object)  # visible rows, flags
-    filtered = Signal(int, str)  # pairs shown or -1 for all, what is wrong with the filter
     selection_changed = Signal(int)
     facts_changed = Signal(object)
     numbers_changed = Signal()
@@ -331,11 +329,7 @@ class ComparisonSession(ShownTree):
         self.ask("step", {"row": self.selected, "forwards": forwards}, found, lane="step")
 
     def _rows_answered(self, body: Body, buffers: Buffers) -> None:
-        error = str(body.get("filter_error") or "")
-        if not error:
-            self.rows_changed.emit(buffers["visible"], buffers["flags"])
-        matched = body.get("matched")
-        self.filtered.emit(-1 if matched is None else int(matched), error)
+        super()._rows_answered(body, buffers)
         self.request_map()
 
     # The numbers of all pairs

@@ -50,8 +50,6 @@ class Session(ShownTree):
     open_failed = Signal()
     opening_progressed = Signal(float)
     sheet_changed = Signal(object, object, object, int)  # Sheet, visible rows, nodes to select, node at the top
-    rows_changed = Signal(object, object)  # visible rows, flags
-    filtered = Signal(int, str)  # matches or -1 without a filter, what is wrong with it
     several_requested = Signal(object)  # nodes to select, wherever they were folded away
     selection_changed = Signal(object)  # nodes; a list that Qt is not to copy
     facts_changed = Signal(object)

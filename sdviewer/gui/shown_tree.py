@@ -14,6 +14,8 @@ class ShownTree(QObject):
     """Asks for other rows; `_rows_answered` shows them."""
 
     reveal_requested = Signal(int)
+    rows_changed = Signal(object, object)  # visible rows, flags
+    filtered = Signal(int, str)  # rows that a filter shows or -1 for all, what is wrong with it
 
     def toggle(self, node: int) -> None:
         """Expand or collapse."""
@@ -52,7 +54,12 @@ class ShownTree(QObject):
         self.ask("rows", params, self._rows_answered, lane=lane)
 
     def _rows_answered(self, body: Body, buffers: Buffers) -> None:
-        raise NotImplementedError
+        """Other rows are shown, unless the filter cannot be read: those that are shown stay then."""
+        error = str(body.get("filter_error") or "")
+        if not error:
+            self.rows_changed.emit(buffers["visible"], buffers["flags"])
+        matched = body.get("matched")
+        self.filtered.emit(-1 if matched is None else int(matched), error)
 
     def ask(self, name: str, params: Mapping[str, Any], done: Any, failed: Any = None, *, lane: str = "") -> Job:
         """Ask the worker about rows of the sheet that is shown."""

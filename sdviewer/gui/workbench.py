@@ -33,8 +33,6 @@ class WorkbenchSession(ShownTree):
     open_failed = Signal()
     opening_progressed = Signal(float)
     sheet_changed = Signal(object, object, int)  # FitSheet, visible rows, the selected row or -1
-    rows_changed = Signal(object, object)  # visible rows, flags
-    filtered = Signal(int, str)  # rows shown or -1 for all, what is wrong with the filter
     counts_changed = Signal()
     suggestions_changed = Signal()
     selection_changed = Signal(int)
@@ -448,13 +446,6 @@ class WorkbenchSession(ShownTree):
                 self.no_more_problems.emit(forwards)
 
         self.ask("step", {"row": self.selected, "forwards": forwards}, found, lane="step")
-
-    def _rows_answered(self, body: Body, buffers: Buffers) -> None:
-        error = str(body.get("filter_error") or "")
-        if not error:
-            self.rows_changed.emit(buffers["visible"], buffers["flags"])
-        matched = body.get("matched")
-        self.filtered.emit(-1 if matched is None else int(matched), error)
 
     # The selection
 

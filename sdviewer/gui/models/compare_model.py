@@ -9,8 +9,7 @@ from PySide6.QtCore import QObject, Qt
 
 from sdviewer.core import aligned, text
 from sdviewer.core.aligned import AlignedSheet
-from sdviewer.gui.models.flat_tree import ROOT, FlatTreeModel, Index
-from sdviewer.gui.plain import plain_tip
+from sdviewer.gui.models.flat_tree import PairedModel
 
 NAME_A, SHAPE_A, MARK, NAME_B, SHAPE_B, CHANGE, COSINE = range(7)
 HEADERS: Final = (
@@ -67,8 +66,10 @@ STATUSES: Final = (
 BY_NAME: Final = {status.name: status for status in STATUSES}
 
 
-class CompareModel(FlatTreeModel):
+class CompareModel(PairedModel):
     """The visible rows of one comparison."""
+
+    headers = HEADERS
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -205,21 +206,6 @@ class CompareModel(FlatTreeModel):
         return ", ".join(parts) + f", level {self.depth(node) + 1}"
 
     # Qt's questions
-
-    def columnCount(self, parent: Index = ROOT) -> int:
-        return 0 if parent.isValid() else len(HEADERS)
-
-    def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> object:
-        if not index.isValid() or self.sheet is None:
-            return None
-        node, column = self._rows[index.row()], index.column()
-        if role == Qt.ItemDataRole.DisplayRole:
-            return self._display(node, column)
-        if role == Qt.ItemDataRole.AccessibleTextRole:
-            return self.sentence(node) if column == NAME_A else self._display(node, column)
-        if role == Qt.ItemDataRole.ToolTipRole:
-            return plain_tip(tip) if (tip := self._tooltip(node, column)) else None
-        return None
 
     def _display(self, node: int, column: int) -> str:
         if column in (NAME_A, NAME_B):

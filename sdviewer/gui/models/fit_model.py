@@ -9,8 +9,7 @@ from PySide6.QtCore import QObject, Qt
 
 from sdviewer.core import aligned, text
 from sdviewer.core.fit_sheet import FitSheet
-from sdviewer.gui.models.flat_tree import ROOT, FlatTreeModel, Index
-from sdviewer.gui.plain import plain_tip
+from sdviewer.gui.models.flat_tree import PairedModel
 
 SOURCE, SHAPE_A, MARK, TARGET, SHAPE_B, RESULT = range(6)
 HEADERS: Final = ("Source key", "Shape", "", "Target key", "Shape", "Result")
@@ -49,8 +48,10 @@ GROUPS: Final[Mapping[str, tuple[str, str, str]]] = {
 """Icon, its token and the title of each group."""
 
 
-class FitModel(FlatTreeModel):
+class FitModel(PairedModel):
     """The visible rows of one workbench. `preview_words` stand behind the title of what is previewed."""
+
+    headers = HEADERS
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -128,23 +129,11 @@ class FitModel(FlatTreeModel):
 
     # Qt's questions
 
-    def columnCount(self, parent: Index = ROOT) -> int:
-        return 0 if parent.isValid() else len(HEADERS)
-
-    def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> object:
-        if not index.isValid() or self.sheet is None:
-            return None
-        node, column = self._rows[index.row()], index.column()
-        if role == Qt.ItemDataRole.DisplayRole:
-            return self._display(node, column)
-        if role == Qt.ItemDataRole.AccessibleTextRole:
-            return self.sentence(node) if column == SOURCE else self._display(node, column)
-        if role == Qt.ItemDataRole.ToolTipRole:
-            tip = self._display(node, column)
-            if column == SOURCE and (now := self.words(node, "now")):
-                tip = f"{tip}\nnow {now}"
-            return plain_tip(tip) if tip else None
-        return None
+    def _tooltip(self, node: int, column: int) -> str:
+        tip = self._display(node, column)
+        if column == SOURCE and (now := self.words(node, "now")):
+            tip = f"{tip}\nnow {now}"
+        return tip
 
     def _display(self, node: int, column: int) -> str:
         if column == SOURCE:

@@ -12,9 +12,10 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from PySide6.QtCore import QAbstractTableModel, QModelIndex, QObject, QPersistentModelIndex
+from PySide6.QtCore import QAbstractTableModel, QModelIndex, QObject, QPersistentModelIndex, Qt
 
 from sdviewer.core.sheet import CHILDREN, EXPANDED
+from sdviewer.gui.plain import plain_tip
 
 Index = QModelIndex | QPersistentModelIndex
 
@@ -122,3 +123,36 @@ class FlatTreeModel(QAbstractTableModel):
 
     def rowCount(self, parent: Index = ROOT) -> int:
         return 0 if parent.isValid() else len(self._rows)
+
+
+class PairedModel(FlatTreeModel):
+    """Rows of two sides: the first column is a whole row in words for who does not see it."""
+
+    headers: tuple[str, ...] = ()
+
+    def sentence(self, node: int) -> str:
+        """A row in words, for a screen reader."""
+        raise NotImplementedError
+
+    def _display(self, node: int, column: int) -> str:
+        """A cell as text, printable."""
+        raise NotImplementedError
+
+    def _tooltip(self, node: int, column: int) -> str:
+        """What a cell says to a pointer, "" for nothing."""
+        return self._display(node, column)
+
+    def columnCount(self, parent: Index = ROOT) -> int:
+        return 0 if parent.isValid() else len(self.headers)
+
+    def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> object:
+        if not index.isValid() or not self._columns:
+            return None
+        node, column = self._rows[index.row()], index.column()
+        if role == Qt.ItemDataRole.DisplayRole:
+            return self._display(node, column)
+        if role == Qt.ItemDataRole.AccessibleTextRole:
+            return self._display(node, column) if column else self.sentence(node)
+        if role == Qt.ItemDataRole.ToolTipRole:
+            return plain_tip(tip) if (tip := self._tooltip(node, column)) else None
+        return None
