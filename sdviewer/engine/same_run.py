@@ -56,8 +56,6 @@ NO_RUN: Final[Mapping[str, Any]] = {
     "more": False,
     "unit": "",
     "metric": "",
-    "rule": "",
-    "best": -1,
     "points": [],
     "own": -1,
     "to_open": [],
