@@ -21,6 +21,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from sdviewer.engine.survey import BEHIND
 from sdviewer.engine.worker import NICE
 from tests.benchmarks import files
 from tests.benchmarks.matching import known_pairs
@@ -105,33 +106,38 @@ def once():
 once()
 print(min(once() for _ in range(3)))
 """
-# As the window measures a whole file: all tensors asked of the pool at once, two worker processes answer.
-STATISTICS_OF_MANY = """
+# As the window measures a whole file (gui.survey_watch): two processes share its tensors, asked a part at a time.
+SURVEY = """
 import sys, threading, time
-from sdviewer.engine.client import NumbersPool
-from sdviewer.formats import open_checkpoint, tensor_source
-checkpoint = open_checkpoint(sys.argv[1])
-pool = NumbersPool()
-answers, failures, finished = [], [], threading.Event()
-def done(body, buffers=None):
-    answers.append(body)
-    if len(answers) == len(checkpoint.tensors):
-        finished.set()
+from dataclasses import asdict
+from sdviewer.engine.client import Worker
+from sdviewer.formats import open_checkpoint
+path = sys.argv[1]
+which = {"path": path, "identity": asdict(open_checkpoint(path).identity), "shares": 2}
+part = {"first": [], "seconds": 0.3, "most": 1 << 62}
+workers = [Worker("survey") for _ in range(2)]
+failures, finished = [], threading.Semaphore(0)
+def ask(worker, name, params):
+    def done(body, buffers):
+        if body["known"] < body["tensors"]:
+            ask(worker, "measure", part)
+        else:
+            finished.release()
+    worker.request(name, params, done, failed)
 def failed(body):
     failures.append(body["message"])
-    done(body)
+    finished.release()
 def once():
-    answers.clear()
-    finished.clear()
     start = time.perf_counter()
-    for index in range(len(checkpoint.tensors)):
-        params = {"source": tensor_source(checkpoint, index).to_json()}
-        pool.request("overview", params, done, failed, urgent=False)
-    finished.wait()
+    for share, worker in enumerate(workers):
+        ask(worker, "begin", {**which, "share": share})
+    for _ in workers:
+        finished.acquire()
     return time.perf_counter() - start
 once()
 best = min(once() for _ in range(3))
-pool.stop()
+for worker in workers:
+    worker.stop()
 if failures:
     sys.exit(failures[0])
 print(best)
@@ -236,20 +242,20 @@ def folders(folder: Path) -> Iterator[Row]:
 
 
 def statistics(folder: Path) -> Iterator[Row]:
-    """Summary and histogram of 2 GiB against reading and adding."""
+    """The numbers of 2 GiB against reading and adding: of one tensor, and of all of a file as the window has them."""
     path = folder / "one.pth"
     subprocess.run([sys.executable, "-c", ONE_TENSOR, str(path)], check=True)
     size = path.stat().st_size / 1e9
     thousand = files.large(folder, 2)
-    # The pool's processes let the window go first; on a busy machine the reference has to let others go as much.
+    # A survey lets the window go first; on a busy machine the reference has to let others go as much.
     for what, file, program, nice in (
-        ("one tensor", path, STATISTICS, 0),
-        ("1,000 tensors", thousand, STATISTICS_OF_MANY, NICE),
+        ("statistics + histogram, one tensor", path, STATISTICS, 0),
+        ("all statistics, 1,000 tensors", thousand, SURVEY, NICE + BEHIND),
     ):
         reference = float(subprocess.check_output([sys.executable, "-c", READ_AND_SUM, str(file), str(nice)]))
         ours = float(subprocess.check_output([sys.executable, "-c", program, str(file)]))
         yield Row(
-            f"statistics + histogram, 2 GiB float32, {what}",
+            f"{what} of 2 GiB float32",
             f"{size / ours:.1f} GB/s",
             f"read and sum {size / reference:.1f} GB/s",
             ours / reference,
