@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, cast
 
+from sdviewer.engine.failures import CANCELLED, DIED
 from sdviewer.engine.frames import Frame, read_frame, write_frame
 from sdviewer.engine.naming import look
 
@@ -34,25 +35,6 @@ LAST_WAIT = 1.0
 Done = Callable[[Mapping[str, Any], Mapping[str, memoryview]], None]
 Failed = Callable[[Mapping[str, Any]], None]
 Progressed = Callable[[int, int], None]
-
-CANCELLED: Mapping[str, Any] = {
-    "kind": "Cancelled",
-    "code": "cancelled",
-    "message": "Cancelled",
-    "remedy": "",
-    "path": "",
-    "key": "",
-    "details": "",
-}
-DIED: Mapping[str, Any] = {
-    "kind": "WorkerDied",
-    "code": "worker_died",
-    "message": "the process that read the file ended",
-    "remedy": "No edit is lost; try again. If it happens again, memory may be short.",
-    "path": "",
-    "key": "",
-    "details": "",
-}
 
 
 def worker_command(service: str) -> list[str]:

@@ -26,9 +26,9 @@ from sdviewer.core import text
 from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.progress import Progress
 from sdviewer.core.tree import ModuleTree
+from sdviewer.engine.failures import failure
 from sdviewer.engine.frames import Answer
 from sdviewer.engine.naming import before_naming
-from sdviewer.engine.worker import failure
 from sdviewer.errors import SaveError, SDViewerError, UsageError
 from sdviewer.formats.exporting import Pick, Picks, distinct, export, lacking, outlook
 from sdviewer.formats.temporary import Replacing

@@ -32,9 +32,9 @@ from sdviewer.core import text
 from sdviewer.core.checkpoint import Checkpoint, Identity
 from sdviewer.core.paths import TypedStep
 from sdviewer.core.progress import Progress
+from sdviewer.engine.failures import Failure, failure
 from sdviewer.engine.frames import Answer
 from sdviewer.engine.slim import slim_parts
-from sdviewer.engine.worker import failure
 from sdviewer.errors import SDViewerError, UnsupportedContainer
 from sdviewer.formats.converting import CONTAINERS, takes_tensors_alone
 from sdviewer.formats.other_files import OtherFiles, files_of, is_unchanged
@@ -229,7 +229,7 @@ def _elsewhere(checkpoint: Checkpoint) -> str:
     return str(Path(checkpoint.path).absolute().parent / f".{os.getpid()}.sdviewer-dry-run")
 
 
-def _shown(told: dict[str, str]) -> dict[str, str]:
+def _shown(told: Failure) -> Failure:
     """A failure without the name that nobody chose."""
     return {**told, "path": ""}
 

@@ -14,13 +14,13 @@ import queue
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, BinaryIO, Protocol
 
 from sdviewer.core.checkpoint import Identity
 from sdviewer.core.progress import Progress
+from sdviewer.engine.failures import failure, unforeseen
 from sdviewer.engine.frames import Answer, Frame, read_frame, write_frame
 from sdviewer.engine.hardening import harden
 from sdviewer.errors import Cancelled, SDViewerError
@@ -110,35 +110,8 @@ def _answer(service: Service, request: Frame, progress: Progress) -> Frame:
     except SDViewerError as error:
         return Frame(request.id, "failed", failure(error))
     except Exception as error:  # The worker's outermost frame: what no room foresaw is told, not lost.
-        return Frame(request.id, "failed", _unforeseen(error))
+        return Frame(request.id, "failed", unforeseen(error))
     return Frame(request.id, "result", answer.body, answer.buffers)
-
-
-def failure(error: SDViewerError) -> dict[str, str]:
-    """An error as the body of a `failed` frame."""
-    return {
-        "kind": type(error).__name__,
-        "code": error.code,
-        "message": error.message,
-        "remedy": error.remedy,
-        "path": error.path,
-        "key": error.key,
-        "details": getattr(error, "details", ""),
-    }
-
-
-def _unforeseen(error: Exception) -> dict[str, str]:
-    known = {MemoryError: "there is not enough memory for this", OSError: str(error)}
-    message = next((text for kind, text in known.items() if isinstance(error, kind)), "sdviewer failed on this")
-    return {
-        "kind": type(error).__name__,
-        "code": "internal",
-        "message": message,
-        "remedy": "Your file was not changed.",
-        "path": "",
-        "key": "",
-        "details": traceback.format_exc(),
-    }
 
 
 def main(service_name: str) -> None:
