@@ -11,10 +11,10 @@ from sdviewer.core.aligned import AlignedTree
 from sdviewer.core.sheet import TextBlob
 from sdviewer.core.tree import KINDS
 
-STATUSES: Final = ("", "will_match", "will_drop", "shape", "missing", "unexpected", "match", "dropped")
+STATUSES: Final = ("", "collision", "will_match", "will_drop", "shape", "missing", "unexpected", "match", "dropped")
 """What becomes of a row; "" for one that holds others."""
 CODES: Final = {word: code for code, word in enumerate(STATUSES)}
-PROBLEMS: Final = frozenset(CODES[word] for word in ("will_match", "will_drop", "shape", "missing", "unexpected"))
+PROBLEMS: Final = frozenset(CODES[word] for word in STATUSES[1:7])
 """What "next problem" stops at."""
 
 TEXTS: Final = ("name_a", "name_b", "shape_a", "shape_b", "now")

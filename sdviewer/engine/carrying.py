@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.engine.deadline import TooLong
-from sdviewer.errors import OpenError, RepairError, UsageError
+from sdviewer.errors import KeyCollision, OpenError, RepairError, UsageError
 from sdviewer.repair.other_files import Others, no_others
 from sdviewer.repair.plan import Plan
 from sdviewer.repair.planning import make_plan
@@ -15,12 +15,16 @@ from sdviewer.repair.recipe import Recipe
 
 
 class Failed(NamedTuple):
-    """Which step does not go through (an index; -1: a guard, or the state dict that is asked for) and why."""
+    """Which step does not go through (an index; -1: a guard, or the state dict that is asked for) and why.
+
+    `collides`: it would give several tensors one key, and can be looked at (engine.fit_collisions).
+    """
 
     step: int
     message: str
     remedy: str
     key: str
+    collides: bool = False
 
 
 def carry_out(
@@ -53,4 +57,5 @@ def carry_out(
             low = middle
         except (RepairError, UsageError, OpenError) as error:
             failure, high = error, middle
-    return plan, Failed(high - 1, failure.message, failure.remedy, failure.key)
+    collides = high > 0 and isinstance(failure, KeyCollision)
+    return plan, Failed(high - 1, failure.message, failure.remedy, failure.key, collides)

@@ -19,12 +19,17 @@ MOST_ALIKE: Final = 400
 
 @dataclass(frozen=True, slots=True)
 class RowChoice:
-    """One way to make a tensor fit: its steps, and those that do the same to `others` more tensors besides."""
+    """One way to make a tensor fit: its steps, and those that do the same to `others` more tensors besides.
+
+    They go behind all steps of the recipe, or before step number `at`, in the place of `instead` steps.
+    """
 
     text: str
     steps: tuple[Step, ...]
     others: int
     steps_for_all: tuple[Step, ...]
+    at: int = -1
+    instead: int = 0
 
 
 def choices_at(fitted: Fitted, wanted: int, other: Other) -> tuple[RowChoice, ...]:

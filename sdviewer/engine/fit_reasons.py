@@ -11,6 +11,7 @@ from typing import Final
 from sdviewer.core import text
 from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.relation import relation
+from sdviewer.engine.fit_collisions import Collisions
 from sdviewer.engine.fit_rows import Pair
 from sdviewer.engine.fitted import Fitted
 from sdviewer.repair.matching.found import Found, Matching
@@ -33,10 +34,12 @@ class Reasons:
         fitted: Fitted,
         plan: Plan | None,
         matching: Matching | None,
+        collisions: Collisions | None = None,
     ) -> None:
         self._checkpoint, self._state_dict = checkpoint, state_dict
         self._shown, self._fitted, self._plan, self._matching = shown, fitted, plan, matching
         self._wanted = shown.target.table
+        self._collisions = collisions
 
     def of(self, pair: Pair) -> list[list[str]]:
         """What speaks for a pair, or what is known of a key that has none."""
@@ -44,7 +47,9 @@ class Reasons:
         said: list[list[str]] = []
         entry = fitted.entries[pair.entry] if pair.entry >= 0 else None
         wanted = self._wanted
-        if entry is not None and pair.wanted >= 0:
+        if entry is not None and pair.status == "collision":
+            said += self._of_collision(entry.key)
+        elif entry is not None and pair.wanted >= 0:
             shape = wanted.shapes[pair.wanted]
             if shape is None:
                 said.append(["info", "The shape that the model wants is not known"])
@@ -76,6 +81,24 @@ class Reasons:
                 names = [wanted.keys[at] for at in found.candidates[:FEW]]
                 said.append(["warn", f"Could also be {', '.join(names)}"])
         return [[kind, text.visible(words, 300)] for kind, words in dict.fromkeys(map(tuple, said))]
+
+    def _of_collision(self, key: str) -> list[list[str]]:
+        """Which keys would be one, by which step, and how alike they are."""
+        shown = self._shown
+        places = shown.collided[key]
+        said = [["warn", f"{text.plural(len(places), 'key').capitalize()} would be called {key}"]]
+        if self._collisions is not None and key in self._collisions.olds:
+            olds, at = self._collisions.olds[key], self._collisions.step
+            label = self._collisions.recipe.steps[at].label
+            said[0][1] += f": {' and '.join(olds[:FEW])}"
+            said.append(["info", f"By step {at + 1}: {label}"])
+            if waiting := len(self._collisions.recipe.steps) - at - 1:
+                said.append(["info", f"{text.plural(waiting, 'step')} behind it wait{'s' if waiting == 1 else ''}"])
+        shapes = {shown.entries[at].shape for at in places}
+        said.append(["info", "All have one shape" if len(shapes) == 1 else "Their shapes differ"])
+        if key not in self._wanted.keys:
+            said.append(["info", "The model has no key of this name"])
+        return said
 
     def _of_missing(self, pair: Pair) -> list[list[str]]:
         shape = self._wanted.shapes[pair.wanted]

@@ -43,13 +43,23 @@ class Laid:
 
 def pairs_of(fitted: Fitted, before: Fitted | None) -> list[Pair]:
     """All rows in the order of the target, then what has no place in it. `before`: what a preview is seen against."""
-    pairs = []
+    pairs: list[Pair] = []
+    collided = dict(fitted.collided)
+
+    def colliding(key: str, wanted: int) -> Iterator[Pair]:
+        return (Pair("collision", at, wanted, fitted.entries[at].source) for at in collided.pop(key))
+
     for wanted, (entry, status) in enumerate(zip(fitted.filled, fitted.status, strict=True)):
         if not status:
+            continue
+        if status == "collision":
+            pairs += colliding(fitted.target.table.keys[wanted], wanted)
             continue
         new = before is not None and status == "match" and before.status[wanted] != "match"
         source = fitted.entries[entry].source if entry >= 0 else -1
         pairs.append(Pair("will_match" if new else status, entry, wanted, source))
+    for key in list(collided):
+        pairs += colliding(key, -1)
     pairs += [Pair("unexpected", at, -1, fitted.entries[at].source) for at in fitted.unexpected]
     gone = frozenset(before.dropped) if before is not None else None
     for source in fitted.dropped:
@@ -128,7 +138,7 @@ def _problems(pairs: Sequence[Pair], sides: _Sides) -> Laid:
         by_status.setdefault(pair.status, []).append(at)
     laid = Laid(AlignedTree(), pairs)
     previewed = [*by_status.get("will_match", ()), *by_status.get("will_drop", ())]
-    groups: list[tuple[str, Sequence[int]]] = [("preview", previewed)]
+    groups: list[tuple[str, Sequence[int]]] = [("collision", by_status.get("collision", ())), ("preview", previewed)]
     groups += [(name, by_status.get(name, ())) for name in ("shape", "missing", "unexpected", "match", "dropped")]
     for name, members in groups:
         if not members:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -14,8 +14,8 @@ from sdviewer.repair.operations.operation import selection
 from sdviewer.repair.plan import Computed, Plan, sources
 from sdviewer.repair.target import Target
 
-Status = Literal["match", "shape", "missing", "unexpected", "dropped", ""]
-"""What becomes of a key; "" for one that no loader asks for."""
+Status = Literal["collision", "match", "shape", "missing", "unexpected", "dropped", ""]
+"""What becomes of a key; "" for one that no loader asks for, "collision" where several entries have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,8 @@ class Fitted:
     """All entries, for each key of the target the entry that has it (-1: missing), and what the recipe drops.
 
     `status` is by key of the target; `unexpected` are entries, `dropped` entries of the state dict in the file;
-    `allowed` are keys of the target that are missing and may be.
+    `allowed` are keys of the target that are missing and may be. `collided` are the entries that have a key together,
+    by that key: they fill nothing.
     """
 
     target: Target
@@ -53,11 +54,12 @@ class Fitted:
     dropped: Sequence[int]
     counts: dict[Status, int] = field(default_factory=dict)
     allowed: Sequence[int] = ()
+    collided: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     @property
     def problems(self) -> int:
         """How much stands against a strict load."""
-        return self.counts["shape"] + self.counts["missing"] + self.counts["unexpected"]
+        return sum([self.counts[status] for status in ("collision", "shape", "missing", "unexpected")])
 
     def table(self, *, ordered: bool) -> KeyTable:
         """The entries as one side of a fit."""
@@ -66,12 +68,12 @@ class Fitted:
     @property
     def asked(self) -> int:
         """How many keys the model asks for."""
-        return self.counts["match"] + self.counts["missing"] + self.counts["shape"]
+        return self.counts["match"] + self.counts["missing"] + self.counts["shape"] + self.status.count("collision")
 
     def strict_words(self, most: int | None = None) -> str:
         """What a strict load would say; `most`: how many keys of a kind it names."""
         wanted = self.target.table
-        by_status: dict[Status, list[int]] = {"missing": [], "shape": [], "match": [], "": []}
+        by_status: dict[Status, list[int]] = {"collision": [], "missing": [], "shape": [], "match": [], "": []}
         for at, status in enumerate(self.status):
             by_status[status].append(at)
         by_status["missing"] = sorted([*by_status["missing"], *self.allowed])  # torch knows of no permission
@@ -98,11 +100,18 @@ def fitted_to(
     `allow_missing` are patterns of keys that may be missing: they are no problem, and nothing waits for them.
     """
     entries = _entries(checkpoint, state_dict, plan)
-    load = check_keys(_table(entries), target.table, target.unreported)
+    collided: dict[str, list[int]] = {key: [] for key in plan.collisions} if plan is not None else {}
+    for at, entry in enumerate(entries) if collided else ():
+        if entry.key in collided:
+            collided[entry.key].append(at)
+    alone = [entry for entry in entries if entry.key not in collided]
+    load = check_keys(_table(alone), target.table, target.unreported)
     known: dict[str, Status] = dict.fromkeys(load.matched, "match")
     may_be = selection(allow_missing) if allow_missing else None
-    absent = frozenset(key for key in load.missing if may_be is not None and may_be(key))
-    known |= {key: "missing" for key in load.missing if key not in absent}
+    waiting = [key for key in load.missing if key not in collided]
+    absent = frozenset(key for key in waiting if may_be is not None and may_be(key))
+    known |= {key: "missing" for key in waiting if key not in absent}
+    known |= {key: "collision" for key in load.missing if key in collided}
     known |= dict.fromkeys([one.key for one in load.mismatched], "shape")
     at_key = {entry.key: at for at, entry in enumerate(entries)}
     status = [known.get(key, "") for key in target.table.keys]
@@ -111,14 +120,16 @@ def fitted_to(
     ]
     dropped = list(plan.dropped) if plan is not None and plan.state_dict == state_dict else []
     counts: dict[Status, int] = {
+        "collision": sum(map(len, collided.values())),
         "match": len(load.matched),
         "shape": len(load.mismatched),
-        "missing": len(load.missing) - len(absent),
+        "missing": len(waiting) - len(absent),
         "unexpected": len(load.unexpected),
         "dropped": len(dropped),
     }
     allowed = [at for at, key in enumerate(target.table.keys) if key in absent]
-    return Fitted(target, entries, filled, status, [at_key[key] for key in load.unexpected], dropped, counts, allowed)
+    unexpected = [at_key[key] for key in load.unexpected]
+    return Fitted(target, entries, filled, status, unexpected, dropped, counts, allowed, collided)
 
 
 def _table(entries: Sequence[Entry], *, ordered: bool = True) -> KeyTable:

@@ -12,11 +12,12 @@ by what answers a SHEET, which translates `selected`. A question about rows of a
               the program proposes for the rows as they are; of another plan it is not taken
     preview   {"at": place of a suggestion | -1, "selected"} -> SHEET of what it would give, and {"preview": PREVIEW |
               null}
-    try       {"plan", "wanted": that of WHY, "choice": place in its "choices", "others": for all?, "selected"} -> as
+    try       {"plan", "entry": that of WHY, "choice": place in its "choices", "others": for all?, "selected"} -> as
               preview
-    choose    {"plan", "wanted", "choice", "others"} -> as accept: the steps of a choice
+    choose    {"plan", "entry", "choice", "others"} -> as accept: the steps of a choice
     dismiss   {"at"} or {"all": true}, which brings all of them back -> as proposed
-    accept    {"at"} or {"safe": true} -> {"steps": [[table, label]], "label", "state_dict": dotted}
+    accept    {"at"} or {"safe": true} -> {"steps": [[table, label]], "label", "state_dict": dotted, "at"?: before which
+              step of the recipe they go, and not at its end, "instead"?: how many steps go there}
     rows      as those of a comparison -> {"matched": n shown | null, "filter_error"}; buffers "visible", "flags"
     step      {"row": row | -1, "forwards"} -> as rows and {"row": the next problem, -1: there is none}
     first     {"status"} -> as step: the first row of a status
@@ -26,6 +27,8 @@ by what answers a SHEET, which translates `selected`. A question about rows of a
     lesson    {"row", "partner": a place of `partners`} or {"row", "onto": row} -> {"key_a", "key_b",
               "shapes": [of the file, of the target], "variants": [VARIANT of engine.lessons]}: what pairing the two can
               mean
+    rename    {"row", "key"} -> as accept, and {"problem": what stands against it}: the step that gives what the file
+              has in a row another key; where it has nothing, the step that makes its `key` be what is missing
     drop      {"rows"} -> as accept: the step that leaves them out
     strict    {} -> {"problems"}; buffers "text": what a strict load would say (without what is previewed), and "shown":
               the same cut where it is long
@@ -36,7 +39,7 @@ by what answers a SHEET, which translates `selected`. A question about rows of a
               that are missing and may be}; buffers: the columns of `core.fit_sheet.COLUMNS`, "text", "visible",
               "flags"; of `open` and `recipe` also {"plan"} and the buffers "source" and "values", of `open` also
               "target": what `engine.proposing` takes
-    COUNTS    {"match", "shape", "missing", "unexpected", "dropped"}
+    COUNTS    {"collision", "match", "shape", "missing", "unexpected", "dropped"}
     CARD_A    {"path", "name", "tensors", "state_dict": dotted, "begins": what all keys begin with, "identity"}
     CARD_B    {"name", "kind", "keys", "notes": [sentence], "incomplete", "approximate"}
     SUGGESTION {"verb", "lines": [text], "text", "n", "evidence", "reasons": [text], "cautions": [[code, message]],
@@ -46,8 +49,9 @@ by what answers a SHEET, which translates `selected`. A question about rows of a
               suggestions go with it because it needs them, "error"}
     WHY       {"row", "status", "key_a", "now", "key_b", "reasons": [[kind, text]] with the kinds "ok", "info" and
               "warn", "source": what the numbers pool takes | null, "drops": whether it can be dropped, "pairs",
-              "wanted": place of the target's key | -1, "entry": the file's key as it is now,
-              "choices": [[text, how many others it can be for]], for shapes that differ, also while one is tried}
+              "entry": place of what the file has, as it is without a preview | -1, "edits": the key of it that can be
+              edited | null, "choices": [[text, how many others it can be for]], for shapes that differ and for what
+              collides, also while one is tried}
 
 Failures arrive as those of a document.
 """
@@ -72,6 +76,7 @@ from sdviewer.core.progress import Progress, no_progress
 from sdviewer.engine.carrying import Failed, carry_out
 from sdviewer.engine.deadline import deadline
 from sdviewer.engine.fit_choices import RowChoice, choices_at
+from sdviewer.engine.fit_collisions import Collisions
 from sdviewer.engine.fit_reasons import Reasons
 from sdviewer.engine.fit_rows import Laid, Pair, lay
 from sdviewer.engine.fitted import Fitted, fitted_to
@@ -85,8 +90,8 @@ from sdviewer.errors import OpenError, RepairError, SDViewerError, UsageError
 from sdviewer.formats import open_checkpoint, tensor_source
 from sdviewer.formats.other_files import OtherFiles
 from sdviewer.repair.matching.found import Matching
-from sdviewer.repair.operations import Drop, Extract, Operation, Unwrap, operation_from_step
-from sdviewer.repair.patterns import literal_pattern
+from sdviewer.repair.operations import Drop, Extract, Operation, Rename, Unwrap, operation_from_step
+from sdviewer.repair.patterns import literal_pattern, literal_rule
 from sdviewer.repair.plan import Plan
 from sdviewer.repair.recipe import Recipe, parse_recipe
 from sdviewer.repair.rules.shape_choices import OtherTensor
@@ -133,6 +138,7 @@ class Workbench:
         self._recipe = Recipe()
         self._plan: Plan | None = None
         self._failed: Failed | None = None
+        self._collisions: Collisions | None = None
         self._fitted: Fitted
         self._previewed: tuple[Fitted, dict[str, Any]] | None = None
         self._matching: Matching | None = None
@@ -162,6 +168,7 @@ class Workbench:
             "why": self.why,
             "partners": self.partners,
             "lesson": self.lesson,
+            "rename": self.rename,
             "drop": self.drop,
             "strict": self.strict,
             "changed": self.changed,
@@ -240,6 +247,9 @@ class Workbench:
         remedy = "Look for an expression with a repetition inside a repetition."
         with deadline(LONGEST_PLAN, "the recipe takes too long on this file", remedy):
             self._plan, self._failed = carry_out(self._recipe, checkpoint, strict=False, others=self._others)
+            self._collisions = Collisions.of(self._recipe, self._failed, checkpoint, self._others)
+        if self._collisions is not None:
+            self._plan = self._collisions.plan  # what cannot be is shown, and what can be done
         if self._plan is not None and self._plan.state_dict is not None:
             self._state_dict = self._plan.state_dict
         self._fitted = self._fit(self._plan)
@@ -341,9 +351,10 @@ class Workbench:
             if leaf < 0:
                 continue
             if pair.wanted >= 0 and pairs[leaf].wanted == pair.wanted:
-                by_target = row
-                break
-            if pair.source >= 0 and pairs[leaf].source == pair.source:
+                by_target = row if by_target < 0 else by_target
+                if pairs[leaf].source == pair.source:
+                    return row
+            elif pair.source >= 0 and pairs[leaf].source == pair.source:
                 by_source = row
         return by_target if by_target >= 0 else by_source
 
@@ -483,13 +494,19 @@ class Workbench:
         """What suggestions give, and how many keys the last of them changes."""
         return self._with_steps([operation_from_step(suggestion.step) for suggestion in chosen])
 
-    def _with_steps(self, steps: Sequence[Operation]) -> tuple[Fitted, int]:
-        """What more steps give, and how many keys the last of them changes."""
-        recipe = replace(self._recipe, steps=(*self._recipe.steps, *steps))
+    def _with_steps(self, steps: Sequence[Operation], at: int = -1, instead: int = 0) -> tuple[Fitted, int]:
+        """What more steps give, and how many keys the last of them changes.
+
+        They go before step number `at`, in the place of `instead` steps: then others may still collide.
+        """
+        known = self._recipe.steps
+        at = len(known) if at < 0 else at
+        recipe = replace(self._recipe, steps=(*known[:at], *steps, *known[at + instead :]))
         with deadline(PATIENCE, "this takes too long on these keys", ""):
-            plan, _ = carry_out(recipe, self.checkpoint, strict=True, others=self._others)
-        fitted = self._fit(plan)
-        return fitted, plan.steps[-1].changed if plan is not None else 0
+            plan, failed = carry_out(recipe, self.checkpoint, strict=at == len(known), others=self._others)
+            collisions = Collisions.of(recipe, failed, self.checkpoint, self._others)
+        fitted = self._fit(plan if collisions is None else collisions.plan)
+        return fitted, plan.steps[-1].changed if plan is not None and plan.steps else 0
 
     def dismiss(self, params: Params, progress: Progress) -> Answer:
         """Do not propose one any more, or bring all back."""
@@ -533,19 +550,20 @@ class Workbench:
                 now = then
         return taken
 
-    def _steps(self, steps: Sequence[Operation], label: str) -> Answer:
-        told = [[step.to_step(), step.label] for step in steps]
-        return Answer({"steps": told, "label": label or steps[-1].label, "state_dict": self._place()})
+    def _steps(self, steps: Sequence[Operation], label: str, at: int = -1, instead: int = 0) -> Answer:
+        told = {"steps": [[step.to_step(), step.label] for step in steps], "label": label or steps[-1].label}
+        place = {} if at < 0 else {"at": at, "instead": instead}
+        return Answer({**told, "state_dict": self._place(), **place})
 
-    # Shapes that differ
+    # Shapes that differ, keys that collide
 
     def try_choice(self, params: Params, progress: Progress) -> Answer:
         """The rows as a choice for one of them would make them."""
-        operations = self._chosen_steps(params)
+        operations, at, instead = self._chosen_steps(params)
         told = {"at": -1, "gain": 0, "drops": 0, "worse": 0, "lost": 0, "unknown": 0, "first": 0, "error": ""}
         self._previewed = None
         try:
-            fitted, _ = self._with_steps(operations)
+            fitted, _ = self._with_steps(operations, at, instead)
         except (RepairError, UsageError, OpenError) as failed:
             error = text.visible(f"{failed.message}. {failed.remedy}".strip(), 400)
             self._previewed = self._fitted, {**told, "error": error[:1].upper() + error[1:]}
@@ -555,20 +573,32 @@ class Workbench:
 
     def choose(self, params: Params, progress: Progress) -> Answer:
         """The steps of a choice."""
-        return self._steps(self._chosen_steps(params), "")
+        steps, at, instead = self._chosen_steps(params)
+        return self._steps(steps, "", at, instead)
 
-    def _chosen_steps(self, params: Params) -> list[Operation]:
-        found = self._choices(params["wanted"]) if params["plan"] == self._plans else ()
+    def _chosen_steps(self, params: Params) -> tuple[list[Operation], int, int]:
+        found = self._choices(params["entry"]) if params["plan"] == self._plans else ()
         if not 0 <= params["choice"] < len(found):
             raise UsageError("the rows have changed", code="old_sheet")
         chosen = found[params["choice"]]
-        return [operation_from_step(step) for step in (chosen.steps_for_all if params["others"] else chosen.steps)]
+        steps = chosen.steps_for_all if params["others"] else chosen.steps
+        return [operation_from_step(step) for step in steps], chosen.at, chosen.instead
 
-    def _choices(self, wanted: int) -> tuple[RowChoice, ...]:
-        """What can be done about a key of the target whose shape differs without what is previewed."""
-        if wanted < 0 or self._fitted.status[wanted] != "shape":
+    def _choices(self, entry: int) -> tuple[RowChoice, ...]:
+        """What can be done about an entry that collides, or whose shape differs, without what is previewed."""
+        fitted = self._fitted
+        if entry < 0:
             return ()
-        return choices_at(self._fitted, wanted, self._in_target)
+        if (collisions := self._colliding(entry)) is not None:
+            with deadline(PATIENCE, "this takes too long on these keys", ""):
+                return collisions.ways_out(fitted.entries[entry].key)
+        wanted = next((at for at, there in enumerate(fitted.filled) if there == entry), -1)
+        return choices_at(fitted, wanted, self._in_target) if wanted >= 0 else ()
+
+    def _colliding(self, entry: int) -> Collisions | None:
+        """What an entry collides by, without what is previewed; None where it does not."""
+        found = self._collisions
+        return found if found is not None and self._fitted.entries[entry].key in found.olds else None
 
     def _in_target(self, wanted: int) -> OtherTensor | None:
         """Where the tensor of a target that is a checkpoint can be taken from."""
@@ -588,12 +618,11 @@ class Workbench:
         leaf = tree.leaf[row]
         if leaf < 0:
             empty: dict[str, Any] = {"status": "", "key_a": "", "now": "", "key_b": "", "reasons": [], "source": None}
-            return Answer(
-                {"row": row, **empty, "drops": False, "pairs": False, "wanted": -1, "entry": "", "choices": []}
-            )
+            more: dict[str, Any] = {"drops": False, "pairs": False, "entry": -1, "edits": None, "choices": []}
+            return Answer({"row": row, **empty, **more})
         pair = self._laid.pairs[leaf]
         bare = self._without_preview(pair)
-        own = self._fitted.entries[bare.entry] if bare.entry >= 0 else None
+        edits = self._fitted.entries[bare.entry].key if bare.entry >= 0 else "" if pair.status == "missing" else None
         body = {
             "row": row,
             "status": pair.status,
@@ -603,10 +632,10 @@ class Workbench:
             "reasons": self._reasons.of(pair)[:MOST_REASONS],
             "source": self._numbers_of(tree.tensor_a[row]),
             "drops": pair.source >= 0 and pair.status not in ("will_drop", "dropped"),
-            "pairs": pair.status not in ("match", "will_drop", "dropped"),
-            "choices": [[text.visible(one.text, 300), one.others] for one in self._choices(pair.wanted)],
-            "wanted": pair.wanted,
-            "entry": own.key if own is not None else "",
+            "pairs": pair.status not in ("match", "will_drop", "dropped") and self._failed is None,
+            "choices": [[text.visible(one.text, 300), one.others] for one in self._choices(bare.entry)],
+            "entry": bare.entry,
+            "edits": edits,
         }
         return Answer(body)
 
@@ -622,7 +651,7 @@ class Workbench:
     def _reasons(self) -> Reasons:
         """Forgotten when anything that it looks at changes."""
         about = (self.checkpoint, self._state_dict, self._shown_fit, self._fitted)
-        return Reasons(*about, self._plan, self._matching)
+        return Reasons(*about, self._plan, self._matching, self._collisions)
 
     @property
     def _shown_fit(self) -> Fitted:
@@ -669,6 +698,8 @@ class Workbench:
     def lesson(self, params: Params, progress: Progress) -> Answer:
         """What pairing two keys can mean: them alone, or all that are named like them."""
         self._check(params)
+        if self._failed is not None:
+            raise UsageError("a step of the recipe does not go through", remedy="Settle that first.")
         pair = self._pair_at(params["row"])
         entry, wanted = pair.entry, pair.wanted
         if "onto" in params:
@@ -697,12 +728,43 @@ class Workbench:
             for at in range(row, tree.end[row])
             if tree.leaf[at] >= 0
         ]
-        entries = self._fitted.entries
-        found = map(self._without_preview, pairs)
-        keys = [literal_pattern(entries[pair.entry].key) for pair in found if pair.entry >= 0]
-        if not keys:
+        found = [pair.entry for pair in map(self._without_preview, pairs) if pair.entry >= 0]
+        if not found:
             raise UsageError("there is nothing of the file in it that could be dropped")
-        return self._steps([Drop(keys=tuple(dict.fromkeys(keys)))], "")
+        keys, at = self._keys_now(found)
+        return self._steps([Drop(keys=tuple(dict.fromkeys(map(literal_pattern, keys))))], "", at)
+
+    def _keys_now(self, entries: Sequence[int]) -> tuple[list[str], int]:
+        """Keys by which a step can mean entries, and before which step of the recipe: of those that collide none has
+        a key of its own behind the step that they collide by."""
+        if (found := self._collisions) is not None:
+            return [found.old(entry) for entry in entries], found.step
+        return [self._fitted.entries[entry].key for entry in entries], -1
+
+    def rename(self, params: Params, progress: Progress) -> Answer:
+        """The step that gives what a row has another key, tried while somebody types."""
+        self._check(params)
+        pair, typed = self._pair_at(params["row"]), params["key"]
+        entry, new = pair.entry, typed
+        if entry < 0:
+            entry = next((at for at, known in enumerate(self._fitted.entries) if known.key == typed), -1)
+            new = self._target.table.keys[pair.wanted]
+        if entry < 0 or not typed:
+            return self._refused("The file has no key of this name." if typed else "A key cannot be empty.")
+        (old,), at = self._keys_now([entry])
+        step = Rename(rules=(literal_rule(old, new),))
+        try:
+            fitted, _ = self._with_steps([step], at)
+        except (RepairError, UsageError, OpenError) as failed:
+            said = failed.message.partition(f"({step.label}): ")[2] or failed.message
+            return self._refused(f"{said[:1].upper()}{said[1:]}. {failed.remedy}".strip())
+        if new in fitted.collided:
+            return self._refused(f"{text.visible(new, 200)} is a key already. Rename or drop one of the two first.")
+        answer = self._steps([step], "", at)
+        return Answer({**answer.body, "problem": ""})
+
+    def _refused(self, problem: str) -> Answer:
+        return Answer({"steps": [], "problem": text.visible(problem, 400)})
 
     def _pair_at(self, row: int) -> Pair:
         """The pair of a row as it is without what is previewed."""
@@ -712,8 +774,10 @@ class Workbench:
         return self._without_preview(self._laid.pairs[leaf])
 
     def _without_preview(self, pair: Pair) -> Pair:
-        if self._previewed is None or pair.source < 0:
+        if self._previewed is None:
             return pair
+        if pair.source < 0:
+            return pair._replace(entry=self._fitted.filled[pair.wanted] if pair.wanted >= 0 else -1)
         entries = self._fitted.entries
         own = self._shown_fit.entries[pair.entry].key if pair.entry >= 0 else ""
         of_source = [at for at, entry in enumerate(entries) if entry.source == pair.source]
@@ -725,9 +789,22 @@ class Workbench:
 
     def strict(self, params: Params, progress: Progress) -> Answer:
         """What `load_state_dict` would say now."""
-        whole, shown = (self._fitted.strict_words(most) for most in (None, MOST_NAMED))
+        whole, shown = (self._strict_words(most) for most in (None, MOST_NAMED))
         buffers = {name: _visible(words).encode("utf-8") for name, words in (("text", whole), ("shown", shown))}
         return Answer({"problems": self._fitted.problems}, buffers)
+
+    def _strict_words(self, most: int | None) -> str:
+        """What torch would say; before that, in our own words, what lets no file come about."""
+        words = self._fitted.strict_words(most)
+        if self._collisions is None:
+            return words
+        olds = list(self._collisions.olds.items())
+        lines = [
+            f"{text.plural(len(keys), 'key')} would be called {key}: {', '.join(keys)}" for key, keys in olds[:most]
+        ]
+        if len(lines) < len(olds):
+            lines.append(f"\N{HORIZONTAL ELLIPSIS} and {len(olds) - len(lines):,} more")
+        return "\n\t".join(["No file can be written:", *lines]) + f"\n\n{words}"
 
     def changed(self, params: Params, progress: Progress = no_progress) -> Answer:
         """How the file on disk stands to the one that was opened."""

@@ -375,17 +375,29 @@ class Session(ShownTree):
         made = step if isinstance(step, Step) else Step.of(step)
         self._change(lambda history: history.add(made, self._named_by(made, state_dict)), then, strict=True)
 
-    def apply_all(self, steps: Sequence[Step], label: str, state_dict: str, then: Callable[[], object]) -> None:
-        """Put steps at the end of the recipe as one edit; refused as a whole where one does not go through."""
+    def apply_all(
+        self,
+        steps: Sequence[Step],
+        label: str,
+        state_dict: str,
+        then: Callable[[], object],
+        *,
+        at: int = -1,
+        instead: int = 0,
+    ) -> None:
+        """Put steps at the end of the recipe as one edit; refused as a whole where one does not go through.
+
+        Before step number `at`, in the place of `instead` steps, they are not refused: the next step did not go through
+        before, and may still not.
+        """
 
         def change(history: History) -> History:
             named = self._named_by(steps[0], state_dict)
             draft = history.draft.for_state_dict(named) if named else history.draft
-            for step in steps:
-                draft = draft.and_step(step)
-            return history.put(draft, label)
+            place = len(draft.steps) if at < 0 else at
+            return history.put(draft.with_steps(steps, place, instead), label)
 
-        self._change(change, then, strict=True)
+        self._change(change, then, strict=at < 0)
 
     def change_step(self, at: int, was: Step, step: Operation | Step) -> None:
         """Put another step in the place of one, `was`, that stood at `at` when somebody began to change it."""

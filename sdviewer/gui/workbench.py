@@ -113,6 +113,11 @@ class WorkbenchSession(ShownTree):
         return int(self.told.get("problems", 0))
 
     @property
+    def collisions(self) -> int:
+        """How many keys of the file would have the name of another one: no copy can be saved."""
+        return int((self.told.get("before") or self.told.get("counts") or {}).get("collision", 0))
+
+    @property
     def is_done(self) -> bool:
         """Whether nothing stands against a strict load."""
         return self.state == "open" and not self.problems and not self.told.get("failed")
@@ -271,6 +276,12 @@ class WorkbenchSession(ShownTree):
     # Suggestions
 
     def _look_for_suggestions(self, *, choose: bool) -> None:
+        if self.told.get("failed"):  # no step can stand behind one that does not go through
+            self.looking = False
+            self.jobs.drop("suggest")
+            self._tell_job("", -1.0)
+            self.suggestions_changed.emit()
+            return
         self.looking = True
         self.suggestions_changed.emit()
 
@@ -349,8 +360,8 @@ class WorkbenchSession(ShownTree):
         params = {"at": at, "selected": self._chosen_rows()}
         self.ask("preview", params, self._show_sheet, lane="preview")
 
-    def try_choice(self, wanted: int, at: int, others: bool) -> None:
-        """Show the rows as a choice for a key of the target would make them, -1: as they are."""
+    def try_choice(self, entry: int, at: int, others: bool) -> None:
+        """Show the rows as a choice for what the file has would make them, -1: as they are."""
         if at < 0:
             if self.choice >= 0:
                 self.preview(-1)
@@ -359,15 +370,15 @@ class WorkbenchSession(ShownTree):
             return
         self.chosen, self.choice = -1, at
         self.suggestions_changed.emit()
-        params = {**self._of_choice(wanted, at, others), "selected": self._chosen_rows()}
+        params = {**self._of_choice(entry, at, others), "selected": self._chosen_rows()}
         self.ask("try", params, self._show_sheet, lane="preview")
 
-    def take_choice(self, wanted: int, at: int, others: bool) -> None:
-        """Put a choice for a key of the target into the recipe."""
-        self.ask("choose", self._of_choice(wanted, at, others), self._apply, lane="act")
+    def take_choice(self, entry: int, at: int, others: bool) -> None:
+        """Put a choice for what the file has into the recipe."""
+        self.ask("choose", self._of_choice(entry, at, others), self._apply, lane="act")
 
-    def _of_choice(self, wanted: int, at: int, others: bool) -> Body:
-        return {"plan": self._plan, "wanted": wanted, "choice": at, "others": others}
+    def _of_choice(self, entry: int, at: int, others: bool) -> Body:
+        return {"plan": self._plan, "entry": entry, "choice": at, "others": others}
 
     @property
     def previewed(self) -> str:
@@ -408,7 +419,8 @@ class WorkbenchSession(ShownTree):
         def there() -> None:
             self._acting = False
 
-        self.document.apply_all(steps, str(body["label"]), str(body["state_dict"]), there)
+        told = (str(body["label"]), str(body["state_dict"]), there)
+        self.document.apply_all(steps, *told, at=int(body.get("at", -1)), instead=int(body.get("instead", 0)))
 
     # The rows
 
@@ -501,7 +513,7 @@ class WorkbenchSession(ShownTree):
             self.ask("drop", {"rows": rows}, self._apply, lane="act")
 
     def take(self, variant: Body) -> None:
-        """Put what a pair by hand means (VARIANT of engine.lessons) into the recipe."""
+        """Put what somebody did by hand into the recipe: steps as `accept` of engine.workbench answers them."""
         self._apply(variant, {})
 
     def strict(self, done: Callable[[str, str], object]) -> None:

@@ -44,8 +44,8 @@ def find_collisions(keys: Sequence[str], new_keys: Sequence[str | None]) -> list
     return (_same(keys, new_keys) if met else []) + _branches(keys, new_keys, distinct)
 
 
-def check_new_keys(keys: Sequence[str], new_keys: Sequence[str | None]) -> None:
-    """Raise where a step's new keys cannot be.
+def check_new_keys(keys: Sequence[str], new_keys: Sequence[str | None], *, colliding: bool = False) -> None:
+    """Raise where a step's new keys cannot be; `colliding`: two may become one.
 
     Raises:
         KeyCollision: two keys would become one, or a key both a leaf and a branch.
@@ -55,7 +55,7 @@ def check_new_keys(keys: Sequence[str], new_keys: Sequence[str | None]) -> None:
         empty = [old for old, new in zip(keys, new_keys, strict=True) if new == "" and old]
         if empty:
             raise RepairError(f"{quoted(empty[0])} would become an empty key", key=empty[0])
-    found = find_collisions(keys, new_keys)
+    found = [one for one in find_collisions(keys, new_keys) if one.kind != "same" or not colliding]
     if found:
         more = f" (and {len(found) - 1:,} more)" if len(found) > 1 else ""
         remedy = "Rename or drop one of the two first."

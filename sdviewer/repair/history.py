@@ -90,6 +90,10 @@ class Draft:
         """The recipe with one more step at its end."""
         return replace(self, steps=(*self.steps, step))
 
+    def with_steps(self, steps: Sequence[Step], at: int, instead: int) -> Draft:
+        """The recipe with more steps before step number `at`, in the place of `instead` steps."""
+        return replace(self, steps=(*self.steps[:at], *steps, *self.steps[at + instead :]))
+
     def to_text(self) -> str:
         """The recipe as JSON, which `parse_recipe` reads and which is quickly made."""
         return json.dumps({"format": FORMAT, **self.head, "step": [step.table for step in self.steps]})

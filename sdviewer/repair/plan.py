@@ -121,7 +121,8 @@ class Plan:
     dict that go, `wrap` the key under which the root is put, `optimizers` what follows the keys, `metadata` the
     entries of a safetensors file's text that change: the new text, None where one goes. `extract`: the state dict is a
     pickled module's, and becomes a mapping of its own and the root (with `unwrap`). `others` are the checkpoints that
-    tensors are taken from, by their paths.
+    tensors are taken from, by their paths. `collisions` are keys that the last step gives to several targets, and
+    `before` the key that each target had before that step: only in a plan made to be looked at, never to be saved.
     """
 
     state_dict: int | None
@@ -142,6 +143,8 @@ class Plan:
     optimizers: tuple[OptimizerChange, ...] = ()
     metadata: Mapping[str, str | None] = field(default_factory=dict)
     others: Mapping[str, Checkpoint] = field(default_factory=dict)
+    collisions: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
 
     @property
     def changes_file(self) -> bool:

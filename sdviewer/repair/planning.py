@@ -51,12 +51,14 @@ def make_plan(
     state_dict: str | None = None,
     tensors_alone: bool = False,
     others: Others = no_others,
+    colliding: bool = False,
 ) -> Plan:
     """Carry a recipe out on the names of a checkpoint.
 
     `state_dict` is the dotted path of the one to repair and goes before what the recipe says. `tensors_alone`: the
     result goes into another container and takes nothing but tensors along, so keys are not bound to their file.
-    `others` opens the files that steps take tensors from.
+    `others` opens the files that steps take tensors from. `colliding`: the last step may give several tensors one key,
+    which the plan then tells; it is to be looked at, and not to be saved.
 
     Raises:
         UsageError: it is not clear which state dict is meant.
@@ -72,6 +74,7 @@ def make_plan(
         planner.warn("other_state_dicts", (), message)
     planner.check_guards()
     for number, step in enumerate(recipe.steps, 1):
+        planner.colliding = colliding and number == len(recipe.steps)
         planner.carry_out(step, number)
     return planner.finish()
 
@@ -359,6 +362,8 @@ class _Planner:
     tensors_alone: bool = False
     opener: Others = no_others
     others: dict[str, Checkpoint] = field(default_factory=dict)
+    colliding: bool = False
+    before: Sequence[str] = ()
 
     @classmethod
     def begin(
@@ -452,7 +457,7 @@ class _Planner:
         self._check(changes.refusal, *_old_and_new(entries, changes), where)
         results = list(chain.from_iterable(changes.outputs))
         twice = _twice(results)
-        if twice is not None and _twice(entries) is None:
+        if twice is not None and not self.colliding and _twice(entries) is None:
             raise KeyCollision(
                 f"{where}: two tensors would be called {quoted(twice)}",
                 path=self.checkpoint.path,
@@ -468,6 +473,8 @@ class _Planner:
         if changed:
             if step.why:
                 self._give_reasons(step.why, entries, results)
+            if self.colliding:
+                self.before = [old.key for old, output in zip(entries, changes.outputs, strict=True) for _ in output]
             self.keys = [new.key for new in results]
             self.values = [new.value.entry if isinstance(new.value, Kept) else new.value for new in results]
 
@@ -496,7 +503,7 @@ class _Planner:
         try:
             if refusal is not None:
                 raise refusal
-            check_new_keys(old, new)
+            check_new_keys(old, new, colliding=self.colliding)
         except RepairError as error:
             raise type(error)(
                 f"{where}: {error.message}",
@@ -529,6 +536,8 @@ class _Planner:
 
     def _take(self, step: Operation, changes: KeyChanges) -> None:
         new_keys, values = changes.new_keys, self.values
+        if self.colliding:
+            self.before = [old for old, new in zip(self.keys, new_keys, strict=True) if new is not None]
         self.keys = [new for new in new_keys if new is not None]
         if len(self.keys) == len(new_keys):
             return
@@ -575,7 +584,16 @@ class _Planner:
             metadata=self.file.metadata,
             extract=self.extract,
             others=self.others,
+            collisions=tuple(self._collisions()),
+            before=tuple(self.before),
         )
+
+    def _collisions(self) -> list[str]:
+        """The keys that the last step gave to what had different ones."""
+        before: dict[str, set[str]] = {}
+        for key, old in zip(self.keys if self.before else (), self.before, strict=True):
+            before.setdefault(key, set()).add(old)
+        return [key for key, olds in before.items() if len(olds) > 1]
 
     def used(self) -> set[int]:
         """The source entries that something of the result is made of."""

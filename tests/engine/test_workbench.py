@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ class Bench:
 
     def __init__(self, a: Path, b: Path | str) -> None:
         self.worker = Workbench()
-        self.steps: list[Mapping[str, Any]] = []
+        self.steps: list[dict[str, Any]] = []
         self.state_dict = ""
         target = {"name": str(b)} if isinstance(b, Path) else {"name": "pasted text", "text": b}
         self.answer = self.ask("open", a=str(a), recipe="", target=target, tab="problems")
@@ -53,8 +53,12 @@ class Bench:
 
     def carry_out(self, steps: Answer) -> None:
         """Put steps into the recipe, as the window does."""
-        self.steps += [table for table, _ in steps.body["steps"]]
+        at = steps.body.get("at", len(self.steps))
+        self.steps[at : at + steps.body.get("instead", 0)] = [table for table, _ in steps.body["steps"]]
         source = {"state_dict": steps.body["state_dict"]} if steps.body["state_dict"] else {}
+        self.replan(source)
+
+    def replan(self, source: Mapping[str, str]) -> None:
         recipe = json.dumps({"format": "sdviewer-recipe/1", "source": source, "step": self.steps})
         self.answer = self.ask("recipe", recipe=recipe, selected=[], tab="problems")
 
@@ -91,7 +95,7 @@ def saved(path: Path, content: Any) -> Path:
 def test_that_accepting_what_is_safe_makes_a_wrapped_and_renamed_checkpoint_fit(tmp_path: Path, b: Path) -> None:
     a = saved(tmp_path / "a.pth", {"epoch": 3, "state_dict": model("module.", fc="ffn.in")})
     bench = Bench(a, b)
-    assert bench.told["counts"] == {"match": 0, "shape": 0, "missing": 8, "unexpected": 8, "dropped": 0}
+    assert bench.told["counts"] == {"collision": 0, "match": 0, "shape": 0, "missing": 8, "unexpected": 8, "dropped": 0}
     assert bench.told["a"]["state_dict"] == "state_dict"
     assert bench.told["a"]["begins"] == "module."
     verbs = [one["verb"] for one in bench.suggestions()]
@@ -127,7 +131,7 @@ def test_that_a_key_of_another_shape_is_never_dropped_unasked(tmp_path: Path, b:
     why = bench.ask("why", row=bench.row("head.weight")).body
     assert (why["status"], why["drops"], why["pairs"]) == ("shape", True, True)
     bench.carry_out(bench.ask("drop", rows=[bench.row("head.weight")]))
-    assert bench.told["counts"] == {"match": 7, "shape": 0, "missing": 1, "unexpected": 0, "dropped": 1}
+    assert bench.told["counts"] == {"collision": 0, "match": 7, "shape": 0, "missing": 1, "unexpected": 0, "dropped": 1}
 
 
 def test_that_a_key_is_paired_by_hand_from_either_side(tmp_path: Path, b: Path) -> None:
@@ -287,7 +291,7 @@ def test_that_shapes_that_differ_have_choices_which_are_tried_before_one_is_take
     why = bench.ask("why", row=bench.row("head.weight")).body
     assert ["Keep the first 3 of 9 rows.", 1] in why["choices"]
     assert any("b.pth" in words for words, _ in why["choices"])  # the target holds values too
-    asked = {"plan": bench.told["plan"], "wanted": why["wanted"]}
+    asked = {"plan": bench.told["plan"], "entry": why["entry"]}
     asked["choice"] = why["choices"].index(["Keep the first 3 of 9 rows.", 1])
     for others, gain in ((False, 1), (True, 2)):
         seen = bench.ask("try", **asked, others=others, selected=[])
@@ -335,3 +339,106 @@ def test_that_values_tell_what_names_cannot_where_the_target_is_a_checkpoint(tmp
     matched = {(key_a, key_b) for word, key_a, key_b in bench.rows() if word == "match"}
     assert matched >= {("p.weight", "right.weight"), ("q.weight", "left.weight")}
     assert not bench.answer.buffers["values"]  # nothing is left to be told
+
+
+def colliding(tmp_path: Path, b: Path, behind: Sequence[dict[str, Any]] = ()) -> Bench:
+    """A file with all weights twice, and a recipe that gives both the same keys."""
+    content = model() | {f"ema.{key}": tensor + 1 for key, tensor in model().items()}
+    bench = Bench(saved(tmp_path / "a.pth", content), b)
+    bench.steps = [{"op": "strip", "prefix": "ema.", "when": "any"}, *behind]
+    bench.replan({})
+    return bench
+
+
+def test_that_what_would_have_one_name_is_shown_first_with_what_it_comes_from(tmp_path: Path, b: Path) -> None:
+    bench = colliding(tmp_path, b, [{"op": "drop", "keys": ["head.weight"]}])
+    assert bench.told["failed"]["step"] == 0
+    assert bench.told["failed"]["collides"]
+    assert bench.told["counts"] == {
+        "collision": 16,
+        "match": 0,
+        "shape": 0,
+        "missing": 0,
+        "unexpected": 0,
+        "dropped": 0,
+    }
+    assert (bench.told["problems"], bench.told["keys"]) == (16, 8)
+    assert bench.rows()[:3] == [
+        ("", "collision", ""),
+        ("collision", "embed.weight", "embed.weight"),
+        ("collision", "ema.embed.weight", "embed.weight"),
+    ]
+    assert bench.ask("step", row=-1, forwards=True).body["row"] == 1
+    why = bench.ask("why", row=2).body
+    assert ["warn", "2 keys would be called embed.weight: embed.weight and ema.embed.weight"] in why["reasons"]
+    assert any("step 1" in words for _, words in why["reasons"])
+    assert any("1 step behind it waits" in words for _, words in why["reasons"])
+    words = bench.strict()
+    assert words.startswith(
+        "No file can be written:\n\t2 keys would be called embed.weight: embed.weight, ema.embed.wei"
+    )
+    for tab in ("all", "tree"):
+        rows = bench.rows(bench.ask("tab", tab=tab, selected=[]))
+        assert sum(word == "collision" for word, *_ in rows) == 16
+
+
+def test_that_a_collision_has_ways_out_for_one_key_and_for_all_alike(tmp_path: Path, b: Path) -> None:
+    ways = ["Leave", "Keep", "Keep"]
+    for choice, keys in enumerate(("unexpected", "match", "match")):
+        for others in (False, True):
+            bench = colliding(tmp_path, b)
+            why = bench.ask("why", row=bench.row("ema.head.weight")).body
+            assert [words.split()[0] for words, _ in why["choices"]] == ways
+            assert {count for _, count in why["choices"]} == {7}
+            asked = {"plan": bench.told["plan"], "entry": why["entry"], "choice": choice, "others": others}
+            tried = bench.ask("try", **asked, selected=[])
+            left = 0 if others else 14
+            assert tried.body["counts"]["collision"] == left
+            assert not tried.body["preview"]["error"]
+            row = next(row for row, found in enumerate(bench.rows(tried)) if found[1] == "ema.head.weight")
+            assert bench.ask("why", row=row).body["choices"] == why["choices"]
+            bench.carry_out(bench.ask("choose", **asked))
+            assert bench.told["counts"]["collision"] == left
+            if others:
+                assert bench.told["failed"] is None
+                assert bench.told["counts"]["match"] == 8
+                assert bench.told["counts"]["unexpected"] == (8 if keys == "unexpected" else 0)
+
+
+def test_that_keys_that_collide_are_dropped_and_renamed_before_they_do(tmp_path: Path, b: Path) -> None:
+    bench = colliding(tmp_path, b)
+    rows = [bench.row(key) for key in ("ema.head.weight", "ema.embed.weight")]
+    bench.carry_out(bench.ask("drop", rows=rows))
+    assert [step["op"] for step in bench.steps] == ["drop", "strip"]
+    assert bench.told["counts"]["collision"] == 12
+    row = bench.row("ema.blocks.0.mlp.fc1.bias")
+    for typed, problem in (("", "cannot be empty"), ("embed.weight", "embed.weight")):
+        refused = bench.ask("rename", row=row, key=typed).body
+        assert problem in refused["problem"]
+        assert not refused["steps"]
+    bench.carry_out(bench.ask("rename", row=row, key="other.bias"))
+    assert bench.told["counts"]["collision"] == 10
+    assert ("unexpected", "ema.blocks.0.mlp.fc1.bias", "") in bench.rows()
+
+
+def test_that_a_tensor_and_a_module_of_one_name_stay_a_step_that_fails(tmp_path: Path, b: Path) -> None:
+    bench = Bench(saved(tmp_path / "a.pth", model() | {"other": torch.zeros(2)}), b)
+    bench.steps = [{"op": "rename", "rules": [["other", "head"]]}]
+    bench.replan({})
+    assert bench.told["failed"] is not None
+    assert bench.told["counts"]["collision"] == 0
+
+
+def test_that_typing_a_key_makes_it_another_or_what_is_missing(tmp_path: Path, b: Path) -> None:
+    content = model()
+    content["oddly.named"] = content.pop("head.weight")
+    for key, typed in (("oddly.named", "head.weight"), ("head.weight", "oddly.named")):
+        bench = Bench(saved(tmp_path / "a.pth", content), b)
+        row = bench.row(key)
+        assert bench.ask("why", row=row).body["edits"] == ("oddly.named" if key == "oddly.named" else "")
+        refused = bench.ask("rename", row=row, key="embed.weight" if key == "oddly.named" else "no.such").body
+        assert refused["problem"] and not refused["steps"]
+        answer = bench.ask("rename", row=row, key=typed)
+        assert answer.body["problem"] == ""
+        bench.carry_out(answer)
+        assert bench.told["problems"] == 0

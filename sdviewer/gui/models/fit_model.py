@@ -27,6 +27,7 @@ class Look(NamedTuple):
 
 LOOKS: Final = (
     Look("", ""),
+    Look("warn", "collides", "S", "tS"),
     Look("rulearrow", "will match", "ok"),
     Look("trash", "will be dropped"),
     Look("shape", "needs a decision", "S", "tS"),
@@ -38,6 +39,7 @@ LOOKS: Final = (
 """By the codes of `core.fit_sheet.STATUSES`."""
 
 GROUPS: Final[Mapping[str, tuple[str, str, str]]] = {
+    "collision": ("warn", "S", "Would have one name"),
     "preview": ("spark", "accent", "Preview"),
     "shape": ("shape", "S", "Shape differs"),
     "missing": ("onlyB", "B", "Missing in source"),

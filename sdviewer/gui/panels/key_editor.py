@@ -147,7 +147,11 @@ class InPlace(QLineEdit):
         step = self._step
         self._close()
         if step is not None:
-            self._session.apply(step, self.state_dict)
+            self.take(step)
+
+    def take(self, step: Step) -> None:
+        """Put what was typed into the recipe."""
+        self._session.apply(step, self.state_dict)
 
     def close_now(self) -> None:
         """Leave everything as it is: the rows below have changed."""

@@ -1,4 +1,7 @@
-"""What can be done about a row whose shapes differ: the current choice is previewed, Return takes it, Esc leaves."""
+"""What can be done about a row that collides, or whose shapes differ.
+
+The current choice is previewed, Return takes it, Esc leaves.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ Index = QModelIndex | QPersistentModelIndex
 
 
 class ChoicesView(QWidget):
-    """`tried` and `taken` tell the key of the target, the place of a choice (-1: none), whether it is for all alike."""
+    """`tried` and `taken` tell an entry of the file, the place of a choice (-1: none), whether it is for all alike."""
 
     tried = Signal(int, int, bool)
     taken = Signal(int, int, bool)
@@ -24,11 +27,11 @@ class ChoicesView(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._told: list[list[Any]] = []
-        self._wanted = -1
+        self._entry = -1
         self._model = QStringListModel(self)
         self.list = _List()
         self.list.setModel(self._model)
-        self.list.setAccessibleName("What can be done about the shapes")
+        self.list.setAccessibleName("What can be done")
         self.list.moved.connect(self._try)
         self.list.taken.connect(self._take)
         self.list.left.connect(self._leave)
@@ -52,11 +55,11 @@ class ChoicesView(QWidget):
         """The current choice, -1 for none."""
         return self.list.currentIndex().row()
 
-    def show_choices(self, wanted: int, told: list[list[Any]], tried: int) -> None:
+    def show_choices(self, entry: int, told: list[list[Any]], tried: int) -> None:
         """Show those of a row (WHY of engine.workbench); the same ones keep what is current."""
         had_focus = self.list.hasFocus()
-        if (wanted, told) != (self._wanted, self._told):
-            self._wanted, self._told = wanted, told
+        if (entry, told) != (self._entry, self._told):
+            self._entry, self._told = entry, told
             self.list.quiet = True
             self._model.setStringList([str(words) for words, _ in told])
             self.list.setCurrentIndex(self._model.index(tried, 0) if told and tried >= 0 else QModelIndex())
@@ -88,17 +91,17 @@ class ChoicesView(QWidget):
     def _try(self) -> None:
         self._name_others()
         if self.at >= 0:
-            self.tried.emit(self._wanted, self.at, self._for_all)
+            self.tried.emit(self._entry, self.at, self._for_all)
 
     def _take(self) -> None:
         if self.at >= 0:
-            self.taken.emit(self._wanted, self.at, self._for_all)
+            self.taken.emit(self._entry, self.at, self._for_all)
 
     def _leave(self) -> None:
         self.list.quiet = True
         self.list.setCurrentIndex(QModelIndex())
         self.list.quiet = False
-        self.tried.emit(self._wanted, -1, False)
+        self.tried.emit(self._entry, -1, False)
         self.left.emit()
 
 

@@ -14,11 +14,11 @@ from sdviewer.core.key_filter import marked_words
 from sdviewer.core.regex_marks import filter_marks
 from sdviewer.gui import resources, widgets
 from sdviewer.gui.models.fit_model import SOURCE, FitModel
-from sdviewer.gui.panels.key_editor import KeyEditor
 from sdviewer.gui.panels.nothing_found import NothingFound
 from sdviewer.gui.panels.swapping import ALONE, swap_rows
 from sdviewer.gui.panels.tree_panel import FILTER_PAUSE
 from sdviewer.gui.panels.tree_rows import CHEVRON, ROW_HEIGHT, indent
+from sdviewer.gui.panels.workbench.row_editor import RowEditor
 from sdviewer.gui.panels.workbench.strict import StrictView
 from sdviewer.gui.panels.workbench.table import FitView
 from sdviewer.gui.panels.workbench.why import WhyPanel
@@ -58,7 +58,7 @@ class FitPanel(QWidget):
         self.next = widgets.icon_button("next", "Next problem (Alt+Down, F7)")
         self._swapping = False
         self._previewed = -1
-        self.editor: KeyEditor | None = None
+        self.editor: RowEditor | None = None
         """What stands over a row while its key is edited."""
         self._lay_out()
         self._connect()
@@ -240,14 +240,15 @@ class FitPanel(QWidget):
         self._session.take_choice(wanted, at, others)
 
     def edit_key(self) -> None:
-        """Edit the key that the file has in the current row, where it stands; what is typed is tried at once."""
+        """Edit the key that the file has in the current row, where it stands; what is typed is tried at once.
+
+        Where the file has nothing, one types which of its keys it is.
+        """
         session, view, row = self._session, self.view, self.view.currentIndex().row()
-        key = str(session.why.get("entry") or "")
-        if not key or row < 0 or session.why.get("row") != self.model.node(row):
+        if row < 0 or session.why.get("row") != self.model.node(row) or session.why["edits"] is None:
             return
         view.scrollTo(self.model.index(row, 0), QAbstractItemView.ScrollHint.EnsureVisible)
-        self.editor = KeyEditor(view.viewport(), session.document, key, module=False)
-        self.editor.state_dict = str(session.info["a"]["state_dict"])
+        self.editor = RowEditor(view.viewport(), session)
         self.editor.closed.connect(self._edited)
         start, width = view.places().columns[SOURCE]
         inside = QRect(0, 0, start + width, view.viewport().height())

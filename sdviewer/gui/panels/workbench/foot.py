@@ -17,6 +17,7 @@ class WorkbenchFoot(QWidget):
     undo_requested = Signal()
     script_requested = Signal()
     save_requested = Signal()
+    collisions_requested = Signal()
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,7 +28,7 @@ class WorkbenchFoot(QWidget):
         self.script = widgets.button("Export script…", "script")
         self.script.clicked.connect(self.script_requested)
         self.save = widgets.button("Save repaired as…", "save")
-        self.save.clicked.connect(self.save_requested)
+        self.save.clicked.connect(self._save)
         self.note.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         row = QHBoxLayout(self)
         row.setContentsMargins(18, 8, 14, 8)
@@ -38,6 +39,10 @@ class WorkbenchFoot(QWidget):
         row.addWidget(self.script)
         row.addWidget(self.save)
         self.setFixedHeight(50)
+        self._collide = False
+
+    def _save(self) -> None:
+        (self.collisions_requested if self._collide else self.save_requested).emit()
 
     def show_state(self, session: WorkbenchSession) -> None:
         """What can be undone, what is left, what can be saved."""
@@ -52,9 +57,11 @@ class WorkbenchFoot(QWidget):
         edited = any(step.enabled for step in document.recipe.steps)
         fails = document.failed_step is not None
         self.script.setEnabled(edited and not fails)
-        self.save.setEnabled(opened and edited and not fails)
+        self._collide = opened and session.collisions > 0
+        self.save.setEnabled(opened and edited and (self._collide or not fails))
         done = session.is_done and edited
         widgets.set_property(self.save, "primary", done or None)
         self.save.setIcon(icons.icon("save", "accentT" if done else "text2"))
         why = "A step of the recipe does not go through." if fails else "" if edited else "Nothing was changed yet."
+        why = "No copy can be saved while keys would have one name: go to them." if self._collide else why
         self.save.setToolTip(why or "Write a copy with the recipe carried out (Ctrl+Shift+S)")

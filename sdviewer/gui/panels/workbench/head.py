@@ -19,6 +19,7 @@ from sdviewer.gui.widgets import Card, Chip, Elided, IconLabel
 BAR: Final = 8
 ARROW: Final = "\N{RIGHTWARDS ARROW}"
 CHIPS: Final = (
+    ("collision", "Collide", "shape", "warn"),
     ("missing", "Missing", "b", "onlyB"),
     ("unexpected", "Unexpected", "a", "onlyA"),
     ("shape", "Shape differs", "shape", "shape"),

@@ -169,6 +169,7 @@ class WorkbenchPage(OpenedPage):
         made.undo_requested.connect(self.undo_requested)
         made.script_requested.connect(self.script_requested)
         made.save_requested.connect(self.save_requested)
+        made.collisions_requested.connect(self.show_collisions)
         return made
 
     def _make_room(self) -> None:
@@ -240,6 +241,11 @@ class WorkbenchPage(OpenedPage):
         self.pairs.show_tab("problems")
         self.session.show_group("match" if status == "match" else status)
 
+    def show_collisions(self) -> None:
+        """The first of the keys that would have one name, which is what stands against saving."""
+        self.show_pairs()
+        self._show_group("collision")
+
     def show_pairs(self) -> None:
         """Back to the table."""
         self._right.setCurrentWidget(self.pairs)
@@ -278,11 +284,16 @@ class WorkbenchPage(OpenedPage):
         failed = told.get("failed")
         keys, allowed = int(told["keys"]), int(told["allowed"])
         left = f", {allowed:,} may be missing as the recipe says: load it with strict=False" if allowed else ""
-        state = "failed" if failed else "problems" if session.problems else "done" if edited else "fits"
+        collisions = session.collisions
+        state = f"failed {collisions}" if failed else "problems" if session.problems else "done" if edited else "fits"
         if state == self._told_state:
             return
         self._told_state = state
-        if failed:
+        if failed and collisions:
+            what = f"{text.plural(collisions, 'key')} of the file would have the name of another: no copy can be saved"
+            why = "Choose what becomes of them. The steps behind it wait."
+            self.banner.tell("error", what, why, buttons=[("Show", self.show_collisions)])
+        elif failed:
             what, why = failure_words({"message": failed["message"], "remedy": failed["remedy"]})
             named = int(failed["step"]) >= 0  # then the message begins with the step
             said = (

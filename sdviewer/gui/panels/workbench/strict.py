@@ -55,6 +55,8 @@ class StrictView(QWidget):
         self._icon.set_icon(*(("warn", "S") if problems else ("checkc", "ok")))
         n = text.plural(problems, "problem")
         said = f"A strict load fails: {n}" if problems else "A strict load goes through, by names and shapes"
+        if self._session.collisions:
+            said = "Nothing can be loaded: no copy can be saved"
         self.said.setText(said)
         if shown != self.text.toPlainText():
             self.text.setPlainText(shown)

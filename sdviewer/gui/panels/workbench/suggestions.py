@@ -226,6 +226,7 @@ class SuggestionsPanel(QWidget):
         self.empty.setText(self._empty_words())
         self.empty.setVisible(not n)
         nothing = not n and not session.looking and session.problems > 0 and session.state == "open"
+        nothing = nothing and not session.told.get("failed")
         self.find_button.setVisible(nothing)
         self.back.setText(f"Bring back {text.plural(session.dismissed, 'dismissed suggestion')}")
         self.back.setVisible(session.dismissed > 0)
@@ -234,6 +235,8 @@ class SuggestionsPanel(QWidget):
         session = self._session
         if session.looking:
             return "Looking for what fits…"
+        if session.told.get("failed"):
+            return "A step of the recipe does not go through. What fits is looked for once it does."
         if not session.problems:
             return "Everything fits." if session.told else ""
         if session.dismissed:

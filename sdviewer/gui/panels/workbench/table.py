@@ -58,7 +58,7 @@ class FitPainter(RowPen):
             painter.fillRect(whole, resources.colour("sunk"))
         elif look.ground:
             painter.fillRect(whole, resources.colour(look.ground))
-            if look.icon == "shape":
+            if look.token == "S":
                 self._hatching.fill(painter, whole, "S", 0.10)
         if selected or hovered:
             painter.setOpacity(0.75 if look.ground and selected else 0.35 if look.ground else 1.0)

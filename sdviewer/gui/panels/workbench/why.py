@@ -16,6 +16,7 @@ from sdviewer.gui.panels.workbench.choices import ChoicesView
 from sdviewer.gui.widgets import Elided, IconLabel
 
 TITLES: Final = {
+    "collision": "Why do they collide?",
     "will_match": "Why this pair?",
     "match": "Why this pair?",
     "shape": "Why this pair?",
@@ -151,7 +152,7 @@ class WhyPanel(QWidget):
         self.pair.setVisible(bool(why["pairs"]))
         choices = list(why["choices"])
         self.drop.setVisible(bool(why["drops"]) and not choices)  # it is one of them
-        self.choices.show_choices(int(why["wanted"]), choices, tried)
+        self.choices.show_choices(int(why["entry"]), choices, tried)
         self._row.setStretch(self._gap, 0 if choices else 1)
 
     def show_values(self, body: Body, buffers: Buffers) -> None:

@@ -1,0 +1,115 @@
+"""Keys that a step of a recipe gives to several tensors: what that looks like, and what can be done about it.
+
+Such a recipe makes no file. A person sees what the step would do, and chooses; each way out was carried out before it
+is offered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from sdviewer.core.checkpoint import Checkpoint
+from sdviewer.engine.carrying import Failed
+from sdviewer.engine.fit_choices import RowChoice
+from sdviewer.errors import OpenError, RepairError, UsageError
+from sdviewer.repair.operations import Drop, Operation
+from sdviewer.repair.other_files import Others
+from sdviewer.repair.patterns import literal_pattern
+from sdviewer.repair.plan import Plan
+from sdviewer.repair.planning import make_plan
+from sdviewer.repair.recipe import Recipe
+from sdviewer.repair.scope import can_be_restricted, without
+from sdviewer.repair.wording import listed, quoted
+
+MOST: Final = 3
+"""Tensors with one key of which each is offered to be kept."""
+
+
+@dataclass(slots=True)
+class Collisions:
+    """What step number `step` of a recipe gives one key. `plan` goes up to that step and is never saved; `olds` are the
+    keys before the step, by the one that they would all have."""
+
+    recipe: Recipe
+    step: int
+    plan: Plan
+    olds: Mapping[str, Sequence[str]]
+    checkpoint: Checkpoint
+    others: Others
+    _known: dict[str, tuple[RowChoice, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, recipe: Recipe, failed: Failed | None, checkpoint: Checkpoint, others: Others) -> Collisions | None:
+        """Those of a step that fails because of them; None where something else is wrong, or nothing."""
+        if failed is None or not failed.collides:
+            return None
+        try:
+            steps = recipe.steps[: failed.step + 1]
+            plan = make_plan(replace(recipe, steps=steps), checkpoint, others=others, colliding=True)
+        except (RepairError, UsageError, OpenError):
+            return None  # what would be under one name is a tensor and a module
+        olds: dict[str, list[str]] = {key: [] for key in plan.collisions}
+        for target, old in zip(plan.targets, plan.before, strict=True) if olds else ():
+            if target.key in olds:
+                olds[target.key].append(old)
+        return cls(recipe, failed.step, plan, olds, checkpoint, others) if olds else None
+
+    def old(self, entry: int) -> str:
+        """The key of an entry before the step."""
+        return self.plan.before[entry]
+
+    def ways_out(self, key: str) -> tuple[RowChoice, ...]:
+        """What leaves a key to one tensor, for it alone and for others that came about alike; the harmless first."""
+        if key not in self._known:
+            self._known[key] = (*self._leaving(key), *self._dropping(key))
+        return self._known[key]
+
+    def _leaving(self, key: str) -> Iterator[RowChoice]:
+        """The step does not touch one of them."""
+        step = self.recipe.steps[self.step]
+        for place, old in enumerate(self.olds[key]):
+            if old != key and can_be_restricted(step):
+                yield from self._way(f"Leave {quoted(old)} as it is called", key, place, drops=False)
+
+    def _dropping(self, key: str) -> Iterator[RowChoice]:
+        """Only one of them stays."""
+        olds = self.olds[key]
+        for place, old in enumerate(olds[:MOST]):
+            gone = listed([other for other in olds if other != old])
+            yield from self._way(f"Keep {quoted(old)}, drop {gone}", key, place, drops=True)
+
+    def _way(self, words: str, key: str, place: int, *, drops: bool) -> Iterator[RowChoice]:
+        alike = [other for other in self.olds if self._sign(other) == self._sign(key)]
+        alone = self._steps([key], place, drops=drops)
+        if alone is None:
+            return
+        for_all = self._steps(alike, place, drops=drops) if len(alike) > 1 else None
+        others = len(alike) - 1 if for_all is not None else 0
+        tables = [tuple([step.to_step() for step in steps]) for steps in (alone, for_all or alone)]
+        yield RowChoice(words, tables[0], others, tables[1], self.step, 0 if drops else 1)
+
+    def _sign(self, key: str) -> tuple[bool, ...]:
+        """Which of the tensors had the key before, by which collisions are alike."""
+        return tuple([old == key for old in self.olds[key]])
+
+    def _steps(self, keys: Sequence[str], place: int, *, drops: bool) -> list[Operation] | None:
+        """The steps that settle some keys, None where they do not."""
+        step = self.recipe.steps[self.step]
+        chosen = {self.olds[key][place] for key in keys}
+        if drops:
+            gone = [old for key in keys for old in self.olds[key] if old not in chosen]
+            steps: list[Operation] = [Drop(keys=tuple(map(literal_pattern, gone)))]
+        else:
+            try:
+                steps = [without(step, chosen)]
+            except UsageError:
+                return None
+        before = self.recipe.steps[: self.step]
+        tried = replace(self.recipe, steps=(*before, *steps, step) if drops else (*before, *steps))
+        try:
+            plan = make_plan(tried, self.checkpoint, others=self.others, colliding=True)
+        except (RepairError, UsageError, OpenError):
+            return None
+        return steps if not set(plan.collisions).intersection(keys) else None
