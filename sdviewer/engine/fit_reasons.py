@@ -94,8 +94,9 @@ class Reasons:
             said.append(["info", f"By step {at + 1}: {label}"])
             if waiting := len(self._collisions.recipe.steps) - at - 1:
                 said.append(["info", f"{text.plural(waiting, 'step')} behind it wait{'s' if waiting == 1 else ''}"])
-        shapes = {shown.entries[at].shape for at in places}
-        said.append(["info", "All have one shape" if len(shapes) == 1 else "Their shapes differ"])
+        shapes = [shown.entries[at].shape for at in places]
+        one = None if None in shapes or len(set(shapes)) > 1 else shapes[0]
+        said.append(["info", "They are of different shapes" if one is None else f"Same shape  {text.shape(one)}"])
         if key not in self._wanted.keys:
             said.append(["info", "The model has no key of this name"])
         return said
@@ -105,7 +106,9 @@ class Reasons:
         fitted = self._shown
         alike = [fitted.entries[at].key for at in fitted.unexpected if fitted.entries[at].shape == shape]
         ties = next((tie for tie in self._wanted.ties if pair.wanted in tie), ())
-        said = [["info", "No key of the file has this name"]]
+        keys = self._checkpoint.state_dicts[self._state_dict].keys
+        gone = any(keys[source] == self._wanted.keys[pair.wanted] for source in fitted.dropped)
+        said = [["info", "The recipe leaves out the file's key of this name" if gone else "No key has this name"]]
         if ties:
             others = [self._wanted.keys[at] for at in ties if at != pair.wanted]
             said.append(["info", f"The model has one tensor for this and {others[0]}"])

@@ -58,6 +58,7 @@ class FitPanel(QWidget):
         self.next = widgets.icon_button("next", "Next problem (Alt+Down, F7)")
         self._swapping = False
         self._previewed = -1
+        self._collided = False
         self.editor: RowEditor | None = None
         """What stands over a row while its key is edited."""
         self._lay_out()
@@ -129,8 +130,10 @@ class FitPanel(QWidget):
         self._swap(lambda: self.model.set_sheet(sheet, visible), selected, renumbered=True)
         preview = self._session.told.get("preview")
         at = int(preview["at"]) if preview else -1
-        news = at >= 0 and at != self._previewed and self._session.tab == "problems"
-        self._previewed = at
+        collides = self._session.collisions > 0
+        news = (at >= 0 and at != self._previewed) or (collides and not self._collided)
+        news = news and self._session.tab == "problems"
+        self._previewed, self._collided = at, collides
         if news:
             self.view.scrollToTop()  # that is what one wants to see of it
         if news or self.model.row_of(selected) < 0:

@@ -121,6 +121,7 @@ class WorkbenchPage(OpenedPage):
         self._left.insertWidget(0, made, 1)
         made.edited.connect(self.suggestion_edit_requested)
         made.find_requested.connect(self.show_find)
+        made.emptied.connect(lambda: self.pairs.view.setFocus())
         return made
 
     @cached_property

@@ -166,6 +166,7 @@ class SuggestionsPanel(QWidget):
 
     edited = Signal(int)
     find_requested = Signal()
+    emptied = Signal()  # the keyboard was here, and there is nothing left to work on
 
     def __init__(self, session: WorkbenchSession) -> None:
         super().__init__()
@@ -203,6 +204,7 @@ class SuggestionsPanel(QWidget):
         column.addWidget(self.find_button, 0, Qt.AlignmentFlag.AlignLeft)
         column.addWidget(self.list, 1)
         column.addWidget(self.back, 0, Qt.AlignmentFlag.AlignLeft)
+        column.addStretch()
         session.suggestions_changed.connect(self.show_suggestions)
         session.counts_changed.connect(self._show_preview)
         self.show_suggestions()
@@ -225,6 +227,9 @@ class SuggestionsPanel(QWidget):
         self.accept_safe.setEnabled(any(one["safe"] for one in session.suggestions))
         self.empty.setText(self._empty_words())
         self.empty.setVisible(not n)
+        if not n and not session.looking and self.list.hasFocus():
+            self.emptied.emit()
+        self.list.setVisible(n > 0 or session.looking)
         nothing = not n and not session.looking and session.problems > 0 and session.state == "open"
         nothing = nothing and not session.told.get("failed")
         self.find_button.setVisible(nothing)

@@ -113,6 +113,7 @@ class WhyPanel(QWidget):
         row.setContentsMargins(14, 8, 14, 6)
         row.setSpacing(24)
         row.addLayout(reasons, 5)
+        self._spread = row.count()
         row.addLayout(spread, 2)
         row.addWidget(self.choices, 6)
         self._row = row
@@ -154,6 +155,7 @@ class WhyPanel(QWidget):
         self.drop.setVisible(bool(why["drops"]) and not choices)  # it is one of them
         self.choices.show_choices(int(why["entry"]), choices, tried)
         self._row.setStretch(self._gap, 0 if choices else 1)
+        self._row.setStretch(self._spread, 0 if choices else 2)
 
     def show_values(self, body: Body, buffers: Buffers) -> None:
         """How the values of the file's tensor are spread (`glance` of engine.numbers)."""
