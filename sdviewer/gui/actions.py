@@ -447,6 +447,16 @@ ACTIONS: Final = (
         "repair",
         tip="Make a file fit a model, another checkpoint or the keys of an error: steps are proposed, you accept them",
     ),
+    Action(
+        "paste_error",
+        "Repair to fit a &pasted error…",
+        "&Repair",
+        "workbenches.paste",
+        ("Ctrl+V",),
+        "clip",
+        with_document,
+        "The clipboard holds what a load printed: make the file fit what it says",
+    ),
     *(
         Action(
             f"step_{form.op}",

@@ -48,7 +48,7 @@ from sdviewer.gui.mnemonics import follow_alt, show_letters
 from sdviewer.gui.models.tree_model import known_columns
 from sdviewer.gui.panels.compare.page import ComparePage
 from sdviewer.gui.panels.document_page import DocumentPage
-from sdviewer.gui.panels.drop_targets import DropTargets
+from sdviewer.gui.panels.drop_targets import DropTargets, offers
 from sdviewer.gui.panels.recipe_panel import RecipePanel
 from sdviewer.gui.panels.series.page import SeriesPage
 from sdviewer.gui.panels.start_page import StartPage
@@ -828,9 +828,11 @@ class MainWindow(QMainWindow):
         if paths := _local_files(event.mimeData().urls()):
             event.acceptProposedAction()
             self.start.set_over(True)
-            page = self.current_page()
+            page = self.current_page() or self.workbenches.page
             if len(paths) == 1 and not paths[0].endswith(".toml") and page is not None:
-                self._targets.begin(page.session.name)
+                self._targets.begin(offers(page.session.name, repaired=page is self.workbenches.page))
+        elif self.workbenches.takes(event.mimeData()):
+            event.acceptProposedAction()
 
     def dragMoveEvent(self, event: QDragMoveEvent) -> None:
         self._targets.point(self._stack.mapFrom(self, event.position().toPoint()))
@@ -841,17 +843,20 @@ class MainWindow(QMainWindow):
 
     def dropEvent(self, event: QDropEvent) -> None:
         self.start.set_over(False)
-        onto = self.current_page() if self._targets.isVisible() else None
-        compares = self._targets.compares(self._stack.mapFrom(self, event.position().toPoint()))
+        meant = self._targets.meant(self._stack.mapFrom(self, event.position().toPoint()))
         self._targets.hide()
         paths = _local_files(event.mimeData().urls())
         if not paths:
+            self.workbenches.take(event)
             return
         event.acceptProposedAction()
         recipes = [path for path in paths if path.endswith(".toml")]
         checkpoints = [path for path in paths if path not in recipes]
-        if onto is not None and compares and len(checkpoints) == 1:
-            self.compare(onto.session.path, checkpoints[0])
+        onto = self.current_session()
+        if onto is not None and meant == "compare" and len(checkpoints) == 1:
+            self.compare(onto.path, checkpoints[0])
+        elif meant == "fit" and len(checkpoints) == 1:
+            QTimer.singleShot(0, self, lambda: self.workbenches.ask_with(checkpoints[0]))  # as below
         elif len(checkpoints) > 2:
             # Behind the drop: until it is answered, the program that the files come from waits.
             place = self.mapToGlobal(event.position().toPoint())

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-from PySide6.QtCore import QObject, QTimer, Signal
+from PySide6.QtCore import QMimeData, QObject, QTimer, Signal
+from PySide6.QtGui import QDropEvent
 from PySide6.QtWidgets import QFileDialog, QWidget
 
 from sdviewer.engine.client import NumbersPool
 from sdviewer.gui import widgets
+from sdviewer.gui.clipboard import clipboard_text, holds_load_error, text_in
 from sdviewer.gui.dialogs import target_dialog
 from sdviewer.gui.dialogs.forms import form_of
 from sdviewer.gui.dialogs.step_dialog import StepDialog, run
@@ -25,6 +27,8 @@ from sdviewer.gui.settings import Settings
 from sdviewer.gui.workbench import Target, WorkbenchSession
 
 NOTHING_BUILT: Final[Buffers] = {}
+NO_ERROR: Final = "The clipboard holds no load error"
+WHAT_TO_COPY: Final = "Copy all that was printed, from Error(s) in loading state_dict on."
 
 
 class Workbenches(QObject):
@@ -48,7 +52,7 @@ class Workbenches(QObject):
     @property
     def page(self) -> WorkbenchPage | None:
         """The workbench in front."""
-        page = self._tabs.currentWidget() if self._tabs.count() else None
+        page = self._front
         return page if isinstance(page, WorkbenchPage) else None
 
     @property
@@ -67,28 +71,56 @@ class Workbenches(QObject):
 
     def ask(self) -> None:
         """Ask what the file in front has to fit; of a comparison A has to fit B."""
-        front = self._tabs.currentWidget() if self._tabs.count() else None
+        front = self._front
         if isinstance(front, ComparePage):
             self.repair(front.session.a, {"name": front.session.b})
-        elif isinstance(front, WorkbenchPage):
-            self._ask_target(front)
-        elif isinstance(front, DocumentPage):
-            self.ask_for(front.session.path)
-        elif path := self._browse("Choose a checkpoint to repair"):
-            self.ask_for(path)
+        else:
+            self.ask_with()
 
-    def ask_for(self, path: str) -> None:
-        """Ask what a file has to fit."""
-        if chosen := self._ask(path):
+    def ask_with(self, target: bytes | str = b"") -> None:
+        """The same, with a text or a file filled in that may be the target."""
+        front = self._front
+        if isinstance(front, WorkbenchPage):
+            self._ask_target(front, target)
+        elif isinstance(front, DocumentPage):
+            self.ask_for(front.session.path, target)
+        elif path := self._browse("Choose a checkpoint to repair"):
+            self.ask_for(path, target)
+
+    def ask_for(self, path: str, target: bytes | str = b"") -> None:
+        """Ask what a file has to fit; a text or a file that may be it is filled in."""
+        if chosen := self._ask(path, target):
             self.repair(path, chosen.target, chosen.built)
 
-    def _ask(self, path: str) -> target_dialog.Chosen:
+    def paste(self) -> None:
+        """Make the file in front fit what the load error on the clipboard says."""
+        said = clipboard_text()
+        if holds_load_error(said):
+            self.ask_with(said)
+        elif isinstance(front := self._front, DocumentPage | WorkbenchPage):
+            front.banner.tell("info", NO_ERROR, WHAT_TO_COPY)
+
+    def takes(self, data: QMimeData) -> bool:
+        """Whether what is dragged may be a text that a file could be made to fit."""
+        return data.hasText() and isinstance(self._front, DocumentPage | WorkbenchPage)
+
+    def take(self, event: QDropEvent) -> None:
+        """A text was dropped: the error of a load asks for what it says to be fitted."""
+        if holds_load_error(said := text_in(event.mimeData())):
+            event.acceptProposedAction()
+            # Behind the drop: until it is answered, the program that the text comes from waits.
+            QTimer.singleShot(0, self, lambda: self.ask_with(said))
+
+    @property
+    def _front(self) -> QWidget | None:
+        return self._tabs.currentWidget() if self._tabs.count() else None
+
+    def _ask(self, path: str, target: bytes | str) -> target_dialog.Chosen:
         """What a file has to fit, asked in a dialog."""
         known = [page.session.path for page in self._tabs.pages()]
         known += [recent.path for recent in self._settings.recents()]
-        chosen = target_dialog.ask(
-            self._window, path, list(dict.fromkeys(known)), self._browse, str(self._settings.get("repair/imports"))
-        )
+        folder = str(self._settings.get("repair/imports"))
+        chosen = target_dialog.ask(self._window, path, list(dict.fromkeys(known)), self._browse, folder, target)
         if chosen and "folder" in chosen.target:
             self._settings.set("repair/imports", chosen.target["folder"])
         return chosen
@@ -170,8 +202,8 @@ class Workbenches(QObject):
             self._settings.set("files/last_folder", str(Path(path).parent))
         return path
 
-    def _ask_target(self, page: WorkbenchPage) -> None:
-        if chosen := self._ask(page.session.path):
+    def _ask_target(self, page: WorkbenchPage, target: bytes | str = b"") -> None:
+        if chosen := self._ask(page.session.path, target):
             page.session.built = chosen.built
             page.session.fit_to(chosen.target)
 

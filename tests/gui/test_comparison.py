@@ -440,7 +440,7 @@ def test_that_a_file_dropped_on_an_open_one_is_opened_or_compared_by_where_it_fa
     window: MainWindow, opened: Opened, files: tuple[Path, Path], qtbot: QtBot
 ) -> None:
     opened(files[0])
-    drop(window, [files[1]], QPoint(window.width() - 200, 500))
+    drop(window, [files[1]], QPoint(window.width() // 2, 500))
     (page,) = window.tabs.comparisons()
     settled(page, qtbot)
     assert (page.session.a, page.session.b) == tuple(map(str, files))

@@ -5,15 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from PySide6.QtCore import QMimeData
-from PySide6.QtGui import QGuiApplication
+import torch
+from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+from PySide6.QtGui import QDragEnterEvent, QDragMoveEvent, QDropEvent, QGuiApplication
 from pytestqt.qtbot import QtBot
 
 from sdviewer.gui.clipboard import clipboard_text, holds_load_error, text_in
 from sdviewer.gui.clipboard_offer import ClipboardOffer
+from sdviewer.gui.dialogs.target_dialog import TargetDialog
 from sdviewer.gui.main_window import MainWindow
 from sdviewer.gui.widgets import ClickCard
 from tests.gui.conftest import Opened, front
+from tests.gui.test_editing import in_dialog
 
 ERROR = 'RuntimeError: Error(s) in loading state_dict for Net:\n\tMissing key(s) in state_dict: "a". '
 
@@ -111,3 +114,68 @@ def test_that_the_start_page_offers_to_open_compare_and_repair(window: MainWindo
     with qtbot.waitSignal(window.start.fit_requested, timeout=1000):
         window.start.fit_requested.disconnect(window.workbenches.ask)
         cards[2].clicked.emit()
+
+
+def drag(window: MainWindow, data: QMimeData, place: QPoint) -> bool:
+    """Drop something on the window as a desktop does; whether it was taken."""
+    copy, left, none = Qt.DropAction.CopyAction, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+    entered = QDragEnterEvent(place, copy, data, left, none)
+    entered.ignore()
+    window.dragEnterEvent(entered)
+    window.dragMoveEvent(QDragMoveEvent(place, copy, data, left, none))
+    dropped = QDropEvent(QPointF(place), copy, data, left, none)
+    dropped.ignore()
+    window.dropEvent(dropped)
+    return entered.isAccepted() and dropped.isAccepted()
+
+
+def of_file(path: Path) -> QMimeData:
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(path))])
+    return data
+
+
+def test_that_a_load_error_is_pasted_or_dropped_on_a_file_that_it_is_about(
+    window: MainWindow, opened: Opened, checkpoint: Path, qtbot: QtBot
+) -> None:
+    opened(checkpoint)
+    QGuiApplication.clipboard().setText(ERROR)
+    seen: list[str] = []
+
+    def look(dialog: TargetDialog) -> None:
+        seen.append(dialog.paste.field.toPlainText())
+        dialog.reject()
+
+    in_dialog(TargetDialog, look)
+    window.actions_by_id["paste_error"].trigger()
+    QGuiApplication.clipboard().clear()
+    in_dialog(TargetDialog, look)
+    assert drag(window, of_text(ERROR), QPoint(400, 400))
+    qtbot.waitUntil(lambda: len(seen) == 2, timeout=10_000)
+    assert all("Missing key(s)" in said for said in seen)
+    assert not drag(window, of_text("hello"), QPoint(400, 400))
+    window.actions_by_id["paste_error"].trigger()
+    assert front(window).banner.text().startswith("The clipboard holds no load error")
+
+
+def test_that_a_file_dropped_on_a_workbench_is_offered_as_its_target(
+    window: MainWindow, opened: Opened, checkpoint: Path, qtbot: QtBot, tmp_path: Path
+) -> None:
+    opened(checkpoint)
+    target = tmp_path / "target.pth"
+    torch.save({"other.weight": torch.zeros(2)}, target)
+    page = window.workbenches.repair(str(checkpoint), {"name": "pasted text", "text": "a.weight"})
+    qtbot.waitUntil(lambda: page.session.is_settled, timeout=60_000)
+
+    def use(dialog: TargetDialog) -> None:
+        qtbot.waitUntil(dialog.use.isEnabled, timeout=60_000)
+        dialog.use.click()
+
+    in_dialog(TargetDialog, use)
+    assert drag(window, of_file(target), QPoint(window.width() - 200, 500))
+    qtbot.waitUntil(lambda: page.session.target.get("name") == str(target), timeout=60_000)
+    qtbot.waitUntil(lambda: page.session.is_settled, timeout=60_000)
+    assert page.head.b.name.text() == "target.pth"
+    assert len(window.tabs.pages()) == 1
+    assert drag(window, of_file(target), QPoint(200, 500))  # the other half opens it
+    assert len(window.tabs.pages()) == 2

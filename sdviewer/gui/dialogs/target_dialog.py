@@ -74,8 +74,12 @@ class TargetDialog(QDialog):
         known: Sequence[str] = (),
         browse: Browse = lambda title, names: "",
         folder: str = "",
+        target: bytes | str = b"",
     ) -> None:
-        """`known` are checkpoints that are offered, `folder` where a class is imported from."""
+        """`known` are checkpoints that are offered, `folder` where a class is imported from.
+
+        `target` is filled in: the text of an error, or the path of a file.
+        """
         super().__init__(parent)
         self.chosen = Chosen()
         self._path = path
@@ -113,10 +117,12 @@ class TargetDialog(QDialog):
         self._lay_out(name)
         self._connect()
         self.ways.choose("message")
-        said = clipboard_text()
+        said = target if isinstance(target, bytes) and target else clipboard_text()
         if holds_load_error(said):
             self.paste.take(said)
         self.paste.field.setFocus()
+        if isinstance(target, str):
+            self.take_file(target)
 
     @property
     def paste(self) -> PastePage:
@@ -411,9 +417,11 @@ class Shade(QWidget):
         QPainter(self).fillRect(self.rect(), QColor(0, 0, 0, SHADE))
 
 
-def ask(parent: QWidget, path: str, known: Sequence[str], browse: Browse, folder: str = "") -> Chosen:
-    """What a file has to fit; false where nothing was chosen."""
-    dialog = TargetDialog(parent, path, known, browse, folder)
+def ask(
+    parent: QWidget, path: str, known: Sequence[str], browse: Browse, folder: str = "", target: bytes | str = b""
+) -> Chosen:
+    """What a file has to fit; false where nothing was chosen. The rest is as `TargetDialog` takes it."""
+    dialog = TargetDialog(parent, path, known, browse, folder, target)
     shade = Shade(parent)
     try:
         dialog.exec()
