@@ -32,6 +32,7 @@ class WorkbenchSession(ShownTree):
     opened = Signal()
     open_failed = Signal()
     opening_progressed = Signal(float)
+    building = Signal()  # a model is built, which can take long
     sheet_changed = Signal(object, object, int)  # FitSheet, visible rows, the selected row or -1
     counts_changed = Signal()
     suggestions_changed = Signal()
@@ -138,6 +139,7 @@ class WorkbenchSession(ShownTree):
             self._open(built)
             return
         # Somebody's model is built by a process of its own, on that person's word.
+        self.building.emit()
         self._opening = self.jobs.run(
             "open",
             lambda d, f, p: request_alone("building", "build", {"target": dict(self.target)}, d, f, p),

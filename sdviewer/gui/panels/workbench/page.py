@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QSplitter, QStackedWidget, QVBoxLayout, QWidget
 
 from sdviewer.core import text
 from sdviewer.gui import widgets
-from sdviewer.gui.jobs import Body
+from sdviewer.gui.jobs import Body, is_cancelled
 from sdviewer.gui.panels.banner import Banner
 from sdviewer.gui.panels.find_panel import EVERYWHERE, FindPanel, Search
 from sdviewer.gui.panels.opened_page import FailedPage, OpenedPage
@@ -60,8 +60,6 @@ class WorkbenchPage(OpenedPage):
         column.setSpacing(0)
         column.addWidget(self.banner)
         column.addWidget(self._stack, 1)
-        if session.target.get("run") and not session.built:
-            self._opening.say(f"Building {text.visible(str(session.target['name']), 120)}…")
         self._told_state = ""
         self._turns = Turns(self)
         self._turns.ended.connect(self._built)
@@ -181,6 +179,7 @@ class WorkbenchPage(OpenedPage):
 
     def _connect(self) -> None:
         session = self.session
+        session.building.connect(self._tell_building)
         session.opened.connect(self._show)
         session.open_failed.connect(self._show_failure)
         session.counts_changed.connect(self._show_counts)
@@ -215,8 +214,23 @@ class WorkbenchPage(OpenedPage):
         made.other.clicked.connect(self.target_change_requested)
         return made
 
+    @property
+    def _target_words(self) -> str:
+        name = str(self.session.target["name"])
+        return text.visible(name.rpartition("/")[2] or name, 120)
+
+    def _tell_building(self) -> None:
+        """A model is built, also where another target was in front before."""
+        self._opening.say(f"Building {self._target_words}…")
+        self._opening.begin()
+        self._stack.setCurrentWidget(self._opening)
+
     def _show_failure(self) -> None:
         failure = self.session.failure
+        if is_cancelled(failure) and self.session.target.get("run"):
+            self.failed.offer("Change target…")
+            self.tell_failure(self._target_words, str(self.session.target["name"]), failure)
+            return
         path = str(failure.get("path") or "")
         name = text.visible(path.rpartition("/")[2], 120) if path else self.session.name
         of_target = failure.get("code") == "bad_target" or path not in ("", self.session.path)
