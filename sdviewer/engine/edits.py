@@ -14,7 +14,7 @@
     read_recipe {"path"} or {"text"} -> {"draft": DRAFT}    with the paths of other files in full
     recipe_text {"recipe", "path"?: where it will be written} -> {"text": TOML}
 
-    SCOPE    {"kind": "rows", "rows"} or {"kind": "filter"}: what the filter of the tree finds
+    SCOPE    {"kind": "rows", "rows"}, {"kind": "keys", "keys"}, {"kind": "filter"}: what the filter of the tree finds
     PREVIEW  {"keys": n the step looks at, "changed": n, "dropped": n, "blocked": n that collide, "rows": [[old, new |
              null, shape, problem]], "total": n rows, "start": n, "problems": [text], "error": "", "step": {op table},
              "label", "seconds", "skip": {"step", "label", "keys": n left as they are} | null, "matched": n things of
@@ -69,7 +69,7 @@ from sdviewer.repair.patterns import SEARCH, literal_pattern, literal_rule, pref
 from sdviewer.repair.plan import Plan
 from sdviewer.repair.planning import Preview, PreviewRow, make_plan, preview_operation
 from sdviewer.repair.recipe import Recipe, parse_recipe
-from sdviewer.repair.scope import MOST_KEYS, below, can_be_restricted, is_for_file, restricted, without
+from sdviewer.repair.scope import MOST_KEYS, below, can_be_restricted, common_part, is_for_file, restricted, without
 
 Params = Mapping[str, Any]
 
@@ -238,6 +238,8 @@ class Edits:
             patterns = self._patterns(scope["rows"])
             operation = operation if patterns == EVERY else restricted(operation, patterns)
             return operation, look(operation)
+        if scope["kind"] == "keys":
+            return self._named(operation, frozenset(scope["keys"]), "none of these keys would change", look)
         shown = self._document.shown
         if shown.matched is None:
             return operation, look(operation)
@@ -245,12 +247,22 @@ class Edits:
         if expression is not None:
             operation = restricted(operation, (SEARCH + expression,))
             return operation, look(operation)
-        # The filter looks at shapes or dtypes, which no pattern does: name the keys that change, one by one.
+        # The filter looks at shapes or dtypes, which no pattern does.
         tree = self._document.tree
-        inside = {self._document.key(row) for row in shown.matched if tree.entry[row] >= 0}
-        keys = [row.old for row in look(operation).rows if row.old in inside]
+        inside = frozenset(self._document.key(row) for row in shown.matched if tree.entry[row] >= 0)
+        return self._named(operation, inside, "nothing that the filter finds would change", look)
+
+    def _named(
+        self, operation: Operation, inside: frozenset[str], none: str, look: Callable[[Operation], Preview]
+    ) -> tuple[Operation, Preview]:
+        """The operation on those of some keys that it changes, named one by one where it changes others too."""
+        found = look(operation)
+        changing = [row.old for row in found.rows if row.new != row.old]
+        keys = [key for key in changing if key in inside]
         if not keys:
-            raise NoMatch("nothing that the filter finds would change")
+            raise NoMatch(none)
+        if len(keys) == len(changing):
+            return operation, found
         operation = restricted(operation, [literal_pattern(key) for key in keys])
         return operation, look(operation)
 
@@ -490,7 +502,7 @@ class Edits:
     def common(self, params: Params) -> Answer:
         """The longest run of whole components that all keys of some rows have."""
         keys = [place for place, _, _ in self._places(self._outermost(params["rows"]))]
-        return Answer({"text": _common_part(keys)})
+        return Answer({"text": common_part(keys)})
 
     def alike(self, params: Params) -> Answer:
         """A filter that finds what is like a row: the same last name, shape, or key but for its numbers."""
@@ -572,23 +584,6 @@ def _row(operation: Operation, row: PreviewRow) -> list[Any]:
 
 def _visible(parts: Parts) -> list[list[str]]:
     return [[text.visible(part.text), part.kind] for part in parts]
-
-
-def _common_part(keys: Sequence[str]) -> str:
-    """The longest run of components that every key has; of equal ones the last."""
-    if not keys:
-        return ""
-    first = keys[0].rstrip(".").split(".")
-    best = ""
-    for start in range(len(first)):
-        for end in range(len(first), start, -1):
-            part = ".".join(first[start:end])
-            if len(part) < len(best):
-                break
-            if all(f".{part}." in f".{key.rstrip('.')}." for key in keys):
-                best = part
-                break
-    return best
 
 
 def _as_filter(expression: str) -> str:

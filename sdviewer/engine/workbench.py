@@ -15,6 +15,10 @@ by what answers a SHEET, which translates `selected`. A question about rows of a
     try       {"plan", "entry": that of WHY, "choice": place in its "choices", "others": for all?, "selected"} -> as
               preview
     choose    {"plan", "entry", "choice", "others"} -> as accept: the steps of a choice
+    search    {"step": {op table} | null, "selected"} -> as preview: what a step would give that somebody is making
+    effects   {"keys"} -> {"effects": [what is at each key of the target in what is previewed: "match", "shape", ""]}
+    keys      {"rows"} or {"status": "unexpected"} -> {"keys": those of the file, as they are now | null: all of them,
+              "common": the longest part that all have}
     dismiss   {"at"} or {"all": true}, which brings all of them back -> as proposed
     accept    {"at"} or {"safe": true} -> {"steps": [[table, label]], "label", "state_dict": dotted, "at"?: before which
               step of the recipe they go, and not at its end, "instead"?: how many steps go there}
@@ -45,8 +49,8 @@ by what answers a SHEET, which translates `selected`. A question about rows of a
     SUGGESTION {"verb", "lines": [text], "text", "n", "evidence", "reasons": [text], "cautions": [[code, message]],
               "examples": [[old, new]], "safe", "step": {op table}, "label"}
     PREVIEW   {"at": -1 for a choice, "gain": target keys, "unknown": those of them whose shape is not known, "drops",
-              "worse": shapes that differ then, "lost": target keys that are missing only then, "first": how many
-              suggestions go with it because it needs them, "error"}
+              "worse": shapes that differ then, "lost": target keys that are missing only then, "astray": new keys that
+              the target has not, "first": how many suggestions go with it because it needs them, "error"}
     WHY       {"row", "status", "key_a", "now", "key_b", "reasons": [[kind, text]] with the kinds "ok", "info" and
               "warn", "source": what the numbers pool takes | null, "drops": whether it can be dropped, "pairs",
               "entry": place of what the file has, as it is without a preview | -1, "edits": the key of it that can be
@@ -95,6 +99,7 @@ from sdviewer.repair.patterns import literal_pattern, literal_rule
 from sdviewer.repair.plan import Plan
 from sdviewer.repair.recipe import Recipe, parse_recipe
 from sdviewer.repair.rules.shape_choices import OtherTensor
+from sdviewer.repair.scope import MOST_KEYS, common_part
 from sdviewer.repair.state_dicts import AUTO, likely_state_dict
 from sdviewer.repair.suggestion import Suggestion
 from sdviewer.repair.target import Target
@@ -112,6 +117,11 @@ MOST_NAMED: Final = 200
 FEW: Final = 3
 """Keys that a sentence names one by one."""
 SURE: Final = ("proved", "likely")
+NO_EFFECT: Final[Mapping[str, Any]] = {
+    **dict.fromkeys(("gain", "unknown", "drops", "worse", "lost", "astray", "first"), 0),
+    "at": -1,
+    "error": "",
+}
 
 VERBS: Final = {
     "strip": "Strip",
@@ -159,6 +169,9 @@ class Workbench:
             "preview": self.preview,
             "try": self.try_choice,
             "choose": self.choose,
+            "search": self.search,
+            "effects": self.effects,
+            "keys": self.keys,
             "dismiss": self.dismiss,
             "accept": self.accept,
             "rows": self.rows,
@@ -453,8 +466,7 @@ class Workbench:
         self._previewed = None
         if 0 <= at < len(offered):
             chosen, fitted, error = self._try(offered, at)
-            told: dict[str, Any] = {"at": at, "gain": 0, "drops": 0, "worse": 0, "lost": 0, "unknown": 0}
-            told |= {"first": len(chosen) - 1, "error": error}
+            told: dict[str, Any] = {**NO_EFFECT, "at": at, "first": len(chosen) - 1, "error": error}
             if fitted is not None:
                 told |= self._effect(fitted)
             self._previewed = fitted or self._fitted, told
@@ -463,6 +475,7 @@ class Workbench:
     def _effect(self, fitted: Fitted) -> dict[str, int]:
         """What becomes better and worse by a preview."""
         now, then = self._fitted.counts, fitted.counts
+        known = {entry.key for entry in self._fitted.entries}
         gained = [
             at
             for at, status in enumerate(fitted.status)
@@ -474,6 +487,7 @@ class Workbench:
             "worse": max(then["shape"] - now["shape"], 0),
             "lost": max(then["missing"] - now["missing"], 0),
             "unknown": sum(self._target.table.shapes[at] is None for at in gained),
+            "astray": sum(fitted.entries[at].key not in known for at in fitted.unexpected),
         }
 
     def _try(self, offered: Sequence[Suggestion], at: int) -> tuple[list[Suggestion], Fitted | None, str]:
@@ -559,16 +573,18 @@ class Workbench:
 
     def try_choice(self, params: Params, progress: Progress) -> Answer:
         """The rows as a choice for one of them would make them."""
-        operations, at, instead = self._chosen_steps(params)
-        told = {"at": -1, "gain": 0, "drops": 0, "worse": 0, "lost": 0, "unknown": 0, "first": 0, "error": ""}
+        return self._show_steps(params, *self._chosen_steps(params))
+
+    def _show_steps(self, params: Params, steps: Sequence[Operation], at: int = -1, instead: int = 0) -> Answer:
+        """The rows as more steps would make them."""
         self._previewed = None
         try:
-            fitted, _ = self._with_steps(operations, at, instead)
+            fitted, _ = self._with_steps(steps, at, instead)
         except (RepairError, UsageError, OpenError) as failed:
             error = text.visible(f"{failed.message}. {failed.remedy}".strip(), 400)
-            self._previewed = self._fitted, {**told, "error": error[:1].upper() + error[1:]}
+            self._previewed = self._fitted, {**NO_EFFECT, "error": error[:1].upper() + error[1:]}
         else:
-            self._previewed = fitted, {**told, **self._effect(fitted)}
+            self._previewed = fitted, {**NO_EFFECT, **self._effect(fitted)}
         return self._lay(params)
 
     def choose(self, params: Params, progress: Progress) -> Answer:
@@ -608,6 +624,41 @@ class Workbench:
         state_dict = other.state_dicts[self._wanted.state_dict]
         named = dotted(state_dict.path) if len(other.state_dicts) > 1 else AUTO
         return OtherTensor(other.path, self._target.table.keys[wanted], named)
+
+    # A step that somebody is making
+
+    def search(self, params: Params, progress: Progress) -> Answer:
+        """The rows as a step would make them that is not in the recipe yet."""
+        if params["step"] is None:
+            self._previewed = None
+            return self._lay(params)
+        return self._show_steps(params, [operation_from_step(params["step"])])
+
+    def effects(self, params: Params, progress: Progress) -> Answer:
+        """What keys are to the target, in what is shown."""
+        fitted = self._shown_fit
+        known = dict(zip(self._target.table.keys, fitted.status, strict=True))
+        found = [known.get(key, "") for key in params["keys"]]
+        return Answer({"effects": [status if status in ("match", "shape") else "" for status in found]})
+
+    def keys(self, params: Params, progress: Progress) -> Answer:
+        """The keys that a step can be restricted to."""
+        fitted = self._fitted
+        places = self._entries_at(params) if "rows" in params else fitted.unexpected
+        if len(places) == len(fitted.entries):
+            return Answer({"keys": None, "common": ""})
+        if len(places) > MOST_KEYS:
+            raise UsageError(f"These are more than {MOST_KEYS:,} keys", remedy="Choose the whole state dict.")
+        keys = [fitted.entries[at].key for at in places]
+        return Answer({"keys": keys, "common": common_part(keys)})
+
+    def _entries_at(self, params: Params) -> list[int]:
+        """What the file has in rows and below them, without what is previewed."""
+        self._check(params)
+        tree = self._laid.tree
+        inside = [at for row in params["rows"] for at in range(row, tree.end[row]) if tree.leaf[at] >= 0]
+        pairs = [self._without_preview(self._laid.pairs[tree.leaf[at]]) for at in dict.fromkeys(inside)]
+        return [pair.entry for pair in pairs if pair.entry >= 0]
 
     # One row
 
@@ -720,15 +771,7 @@ class Workbench:
 
     def drop(self, params: Params, progress: Progress) -> Answer:
         """The step that leaves rows out."""
-        self._check(params)
-        tree = self._laid.tree
-        pairs = [
-            self._laid.pairs[tree.leaf[at]]
-            for row in params["rows"]
-            for at in range(row, tree.end[row])
-            if tree.leaf[at] >= 0
-        ]
-        found = [pair.entry for pair in map(self._without_preview, pairs) if pair.entry >= 0]
+        found = self._entries_at(params)
         if not found:
             raise UsageError("there is nothing of the file in it that could be dropped")
         keys, at = self._keys_now(found)

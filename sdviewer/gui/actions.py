@@ -50,6 +50,7 @@ class State:
     takeable: bool = False
     workbench: bool = False
     droppable_key: bool = False
+    editable_key: bool = False
 
 
 Condition = Callable[[State], str]
@@ -129,7 +130,7 @@ def with_value(state: State) -> str:
 def with_editable(state: State) -> str:
     """What is selected has a key that can be edited."""
     if state.workbench:
-        return with_droppable(state)
+        return "" if state.editable_key else "Select a key first."
     return with_selection(state) or state.not_editable
 
 

@@ -79,7 +79,7 @@ COMPARE_MENU = (
     *("next_difference", "previous_difference", "hide_alike", "", "expand", "collapse"),
 )
 """Those of the aligned trees of a comparison, behind copying."""
-WORKBENCH_MENU = ("pair_by_hand", "drop", "", "next_difference", "previous_difference", "", "expand", "collapse")
+WORKBENCH_MENU = ("rename", "pair_by_hand", "drop", "", "next_difference", "previous_difference", "", "expand", "collapse")
 """Those of the table of a workbench."""
 EXPORTS = ("convert", "export", "slim_copy", "clean_copy")
 """Those of the button at the top of a document."""
@@ -529,6 +529,7 @@ class MainWindow(QMainWindow):
                 workbench=True,
                 paired_tensor=workbench.can_pair,
                 droppable_key=workbench.can_drop,
+                editable_key=workbench.can_edit,
                 undo=repaired.history.undo_label,
                 redo=repaired.history.redo_label,
                 steps=any(step.enabled for step in repaired.recipe.steps),

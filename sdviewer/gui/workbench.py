@@ -71,6 +71,8 @@ class WorkbenchSession(ShownTree):
         """The suggestion that is previewed, -1 for none."""
         self.choice = -1
         """What is tried of the choices for the selected row (WHY), -1 for none."""
+        self.searching = False
+        """Whether what is previewed is a step that somebody is making."""
         self.why: Body = {}
         self.selected = -1
         self.selection: list[int] = []
@@ -216,6 +218,7 @@ class WorkbenchSession(ShownTree):
         self._died = False
         self.info = body
         self.chosen = self.choice = -1
+        self.searching = False
         self.document.goal = self.target  # a copy that is saved says whether it fits
         self._target = buffers["target"]
         self._take_plan(body, buffers)
@@ -241,6 +244,7 @@ class WorkbenchSession(ShownTree):
             return
         had = self.chosen >= 0
         self.chosen = self.choice = -1
+        self.searching = False
         params = {"recipe": self._recipe(), "selected": self._chosen_rows(), "tab": self.tab}
 
         def planned(body: Body, buffers: Buffers) -> None:
@@ -357,7 +361,7 @@ class WorkbenchSession(ShownTree):
         """Show the rows as a suggestion would make them, -1: as they are."""
         if self.state != "open" or at >= len(self.suggestions):
             return
-        self.chosen, self.choice = at, -1
+        self.chosen, self.choice, self.searching = at, -1, False
         self.suggestions_changed.emit()
         params = {"at": at, "selected": self._chosen_rows()}
         self.ask("preview", params, self._show_sheet, lane="preview")
@@ -370,10 +374,27 @@ class WorkbenchSession(ShownTree):
             return
         if self.state != "open":
             return
-        self.chosen, self.choice = -1, at
+        self.chosen, self.choice, self.searching = -1, at, False
         self.suggestions_changed.emit()
         params = {**self._of_choice(entry, at, others), "selected": self._chosen_rows()}
         self.ask("try", params, self._show_sheet, lane="preview")
+
+    def try_search(self, step: Body | None, then: Callable[[Body], object] = lambda told: None) -> None:
+        """Show the rows as a step would make them that somebody is making, None: as they are.
+
+        `then` is told what it would give (PREVIEW).
+        """
+        if self.state != "open" or (step is None and not self.searching):
+            return
+        self.chosen, self.choice, self.searching = -1, -1, step is not None
+        self.suggestions_changed.emit()
+
+        def shown(body: Body, buffers: Buffers) -> None:
+            self._show_sheet(body, buffers)
+            if body["preview"] is not None:
+                then(body["preview"])
+
+        self.ask("search", {"step": step, "selected": self._chosen_rows()}, shown, lane="preview")
 
     def take_choice(self, entry: int, at: int, others: bool) -> None:
         """Put a choice for what the file has into the recipe."""
@@ -385,6 +406,8 @@ class WorkbenchSession(ShownTree):
     @property
     def previewed(self) -> str:
         """What is previewed, in words."""
+        if self.searching:
+            return "this search"
         return "this choice" if self.choice >= 0 else f"suggestion {self.chosen + 1}"
 
     def accept(self, at: int) -> None:
@@ -502,6 +525,11 @@ class WorkbenchSession(ShownTree):
     def can_drop(self) -> bool:
         """Whether what is selected can be left out."""
         return bool(self.why.get("drops"))
+
+    @property
+    def can_edit(self) -> bool:
+        """Whether the key in the selected row can be typed."""
+        return self.why.get("edits") is not None
 
     @property
     def can_pair(self) -> bool:

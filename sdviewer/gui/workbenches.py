@@ -244,9 +244,9 @@ class Workbenches(QObject):
             page.show_find()
 
     def rename(self) -> None:
-        """Edit the selected key in place."""
+        """Edit the selected key in place; of several rows the part that all have, in find and replace."""
         if (page := self.page) is not None:
-            page.pairs.edit_key()
+            (page.show_find if len(page.session.selection) > 1 else page.pairs.edit_key)()
 
     def drop(self) -> None:
         """Leave the selected keys out."""

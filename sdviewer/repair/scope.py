@@ -51,6 +51,23 @@ def is_for_file(operation: Operation) -> bool:
     return isinstance(operation, FileOperation | Unwrap | WholeFile)
 
 
+def common_part(keys: Sequence[str]) -> str:
+    """The longest run of components that every key has; of equal ones the last."""
+    if not keys:
+        return ""
+    first = keys[0].rstrip(".").split(".")
+    best = ""
+    for start in range(len(first)):
+        for end in range(len(first), start, -1):
+            part = ".".join(first[start:end])
+            if len(part) < len(best):
+                break
+            if all(f".{part}." in f".{key.rstrip('.')}." for key in keys):
+                best = part
+                break
+    return best
+
+
 def without(operation: Operation, skipped: Collection[str]) -> Operation:
     """The operation on all its keys but these.
 

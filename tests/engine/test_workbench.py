@@ -115,7 +115,7 @@ def test_that_a_preview_shows_the_pairs_it_gives_and_leaves_the_counts_of_before
     seen = bench.ask("preview", at=0, selected=[])
     assert seen.body["before"]["match"] == 0
     assert seen.body["counts"]["match"] == 8
-    nothing = {"unknown": 0, "drops": 0, "worse": 0, "lost": 0, "first": 0, "error": ""}
+    nothing = {"astray": 0, "unknown": 0, "drops": 0, "worse": 0, "lost": 0, "first": 0, "error": ""}
     assert seen.body["preview"] == {"at": 0, "gain": 8, **nothing}
     assert ("will_match", "module.embed.weight", "embed.weight") in bench.rows(seen)
     back = bench.ask("preview", at=-1, selected=[])
@@ -442,3 +442,24 @@ def test_that_typing_a_key_makes_it_another_or_what_is_missing(tmp_path: Path, b
         assert answer.body["problem"] == ""
         bench.carry_out(answer)
         assert bench.told["problems"] == 0
+
+
+def test_that_a_step_that_is_being_made_is_seen_against_the_target(tmp_path: Path, b: Path) -> None:
+    bench = Bench(saved(tmp_path / "a.pth", model(fc="ffn.in") | {"ffn.in": torch.zeros(2)}), b)
+    step = {"op": "replace", "find": "ffn.in", "with": "mlp.fc1"}
+    seen = bench.ask("search", step=step, selected=[]).body
+    assert (seen["preview"]["gain"], seen["preview"]["astray"], seen["preview"]["at"]) == (6, 1, -1)
+    assert (seen["before"]["match"], seen["counts"]["match"]) == (2, 8)
+    keys = ["blocks.0.mlp.fc1.bias", "mlp.fc1", "head.weight"]
+    assert bench.ask("effects", keys=keys).body["effects"] == ["match", "", "match"]
+    assert bench.ask("search", step=None, selected=[]).body["preview"] is None
+
+
+def test_that_a_step_can_be_restricted_to_what_fits_nothing_or_to_rows(tmp_path: Path, b: Path) -> None:
+    bench = Bench(saved(tmp_path / "a.pth", model(fc="ffn.in")), b)
+    inside = bench.ask("keys", status="unexpected").body
+    assert (len(inside["keys"]), inside["common"]) == (6, "ffn.in")
+    rows = [bench.row(f"blocks.{i}.ffn.in.weight") for i in range(2)]
+    assert bench.ask("keys", rows=rows).body["keys"] == [f"blocks.{i}.ffn.in.weight" for i in range(2)]
+    bench = Bench(saved(tmp_path / "x.pth", model("x.")), b)
+    assert bench.ask("keys", status="unexpected").body["keys"] is None  # all of them

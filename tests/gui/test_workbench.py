@@ -399,3 +399,114 @@ def test_that_all_selected_keys_are_dropped_as_one_step(window: MainWindow, fits
     assert page.session.told["counts"]["dropped"] == 2
     assert page.session.told["counts"]["unexpected"] == 1
     assert len(page.session.document.recipe.steps) == 1
+
+
+def collided(page: WorkbenchPage, window: MainWindow, qtbot: QtBot, tmp_path: Path) -> None:
+    """Carry out a recipe that gives all keys to two tensors each."""
+    recipe = tmp_path / "both.toml"
+    recipe.write_text('format = "sdviewer-recipe/1"\n[[step]]\nop = "strip"\nprefix = "ema."\nwhen = "any"\n')
+    window.editing.take_recipe(str(recipe))
+    qtbot.waitUntil(lambda: page.session.collisions > 0, timeout=WAIT)
+    settled(page, qtbot)
+
+
+def test_that_keys_that_would_be_one_are_settled_with_the_keyboard_before_a_copy_is_saved(
+    window: MainWindow, fits: Fits, qtbot: QtBot, tmp_path: Path
+) -> None:
+    page = fits(model() | {f"ema.{key}": tensor for key, tensor in model().items()}, model())
+    collided(page, window, qtbot, tmp_path)
+    assert page.head.chips["collision"].text() == "Collide  28"
+    assert page.banner.text().startswith("28 keys of the file would have the name of another: no copy can be saved")
+    shown = rows(page)
+    assert shown[0][0] == "Would have one name 28"
+    assert shown[1:3] == [
+        ("embed.weight", "embed.weight", "collides"),
+        ("ema.embed.weight", "embed.weight", "collides"),
+    ]
+    assert not page.session.suggestions
+    page.foot.save.click()  # does not save: it leads to the first of them
+    settled(page, qtbot)
+    assert not page.session.document.saving.running
+    assert window.focusWidget() is page.pairs.view
+    assert page.session.why["status"] == "collision"
+    press(page.pairs.view, qtbot, page, Qt.Key.Key_Return)
+    choices = page.pairs.why.choices
+    assert choices.others.text() == "The same for 13 others"
+    press(choices.list, qtbot, page, Qt.Key.Key_Down)
+    assert page.head.chips["collision"].text() == "Collide  28 → 0"
+    press(choices.list, qtbot, page, Qt.Key.Key_Return)
+    qtbot.waitUntil(lambda: page.session.is_done, timeout=WAIT)
+    assert [step.op for step in page.session.document.recipe.steps] == ["drop", "strip"]
+    assert page.session.document.failed_step is None
+    assert page.foot.save.isEnabled()
+    window.actions_by_id["undo"].trigger()
+    qtbot.waitUntil(lambda: page.session.collisions == 28, timeout=WAIT)
+
+
+def test_that_the_key_of_what_is_missing_is_typed_in_its_row(window: MainWindow, fits: Fits, qtbot: QtBot) -> None:
+    content = model()
+    content["zz.oddly"] = content.pop("head.weight")
+    page = fits(content, model())
+    page.session.preview(-1)
+    settled(page, qtbot)
+    page.session.show_group("missing")
+    settled(page, qtbot)
+    window.actions_by_id["rename"].trigger()
+    editor = page.pairs.editor
+    assert editor is not None
+    assert "head.weight" in editor.accessibleName()
+    editor.setText("zz.od")
+    qtbot.waitUntil(lambda: "no key of this name" in editor.says.text(), timeout=WAIT)
+    editor.setText("zz.oddly")
+    press(editor, qtbot, page, Qt.Key.Key_Return)
+    qtbot.waitUntil(lambda: page.session.problems == 0, timeout=WAIT)
+
+
+def test_that_a_search_is_seen_against_the_target_while_one_types(window: MainWindow, fits: Fits, qtbot: QtBot) -> None:
+    page = fits(model(fc="ffn.in") | {"ffn.in": torch.zeros(2)}, model())
+    window.actions_by_id["find"].trigger()
+    panel = page.find_panel
+    panel.find_field.setText("ffn.in")
+    panel.replace_field.setText("mlp.fc1")
+    qtbot.waitUntil(panel.matches.isVisible, timeout=WAIT)
+    settled(page, qtbot)
+    assert (panel.matches.text(), panel.astray.text()) == ("12 will match the target", "1 without a target")
+    assert page.head.preview.text() == "14 with this search"
+    table = panel.preview.model
+    effects = {table.index(row, 1).data(): table.index(row, 3).data() for row in range(table.rowCount())}
+    assert effects["mlp.fc1"] == "no target key"
+    assert effects["blocks.0.mlp.fc1.bias"] == "matches target"
+    panel.back_requested.emit()
+    settled(page, qtbot)
+    assert page.head.preview.text() == ""
+
+
+def test_that_a_search_keeps_to_what_fits_nothing_and_to_the_selected_rows(
+    window: MainWindow, fits: Fits, qtbot: QtBot
+) -> None:
+    page = fits(model() | {"old.embed.weight": torch.zeros(2), "old.b": torch.zeros(2)}, model())
+    page.session.preview(-1)
+    settled(page, qtbot)
+    panel = page.find_panel
+    window.actions_by_id["find"].trigger()
+    panel.scope.setCurrentIndex(panel.scope.findData("unexpected"))
+    panel.find_field.setText("embed")
+    panel.replace_field.setText("e")
+    qtbot.waitUntil(panel.add.isEnabled, timeout=WAIT)
+    assert [row[1][-1][0] for row in panel.preview.model.rows] == [".weight"]
+    assert panel.preview.model.rowCount() == 1
+    panel.back_requested.emit()
+    page.session.show_group("unexpected")
+    settled(page, qtbot)
+    press(page.pairs.view, qtbot, page, Qt.Key.Key_Down, Qt.KeyboardModifier.ShiftModifier)
+    window.actions_by_id["rename"].trigger()
+    qtbot.waitUntil(lambda: panel.isVisible() and panel.scope.currentData() == "rows", timeout=WAIT)
+    assert panel.find_field.text() == "old"
+    panel.replace_field.setText("new")
+    qtbot.waitUntil(panel.add.isEnabled, timeout=WAIT)
+    panel.accept()
+    qtbot.waitUntil(lambda: len(page.session.document.recipe.steps) == 1, timeout=WAIT)
+    settled(page, qtbot)
+    page.session.set_tab("all")
+    settled(page, qtbot)
+    assert {row[0] for row in rows(page) if row[2] == "unexpected"} == {"old.embed.weight", "old.b"}

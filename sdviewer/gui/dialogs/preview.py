@@ -31,7 +31,7 @@ LIMIT: Final = 200
 HEADS: Final = ("Before", "After", "Shape", "Effect")
 _ROOM_FOR_SHAPES: Final = 340
 _ROOM_FOR_PROBLEM: Final = 210
-_ROOM_FOR_EFFECT: Final = 100
+_ROOM_FOR_EFFECT: Final = 112
 _ROOT: Final = QModelIndex()
 Index = QModelIndex | QPersistentModelIndex
 
@@ -50,6 +50,8 @@ class PreviewModel(QAbstractTableModel):
     def __init__(self, session: Session, effect: str, lane: str) -> None:
         super().__init__()
         self.effect = effect
+        self.said: Mapping[str, tuple[str, str]] = {}
+        """What more is known of a new key: words, and the token of their colour."""
         self._lane = lane
         self.rows: list[Any] = []
         self.total = 0
@@ -92,9 +94,16 @@ class PreviewModel(QAbstractTableModel):
         if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.ToolTipRole, Qt.ItemDataRole.AccessibleTextRole):
             if role == Qt.ItemDataRole.ToolTipRole and problem:
                 return plain_tip(text.visible(problem, 400))
-            cell = (joined(old), joined(new), shape, effect(new, problem, self.effect))[column]
+            cell = (joined(old), joined(new), shape, self.effect_of(index.row())[0])[column]
             return plain_tip(cell) if role == Qt.ItemDataRole.ToolTipRole else cell
         return None
+
+    def effect_of(self, row: int) -> tuple[str, str]:
+        """What becomes of the key in a row, and the token of its colour."""
+        _, new, _, problem = self.rows[row]
+        if not problem and new is not None and (said := self.said.get(joined(new))):
+            return said
+        return effect(new, problem, self.effect), "S" if problem else "text3" if new is None else "ok"
 
     def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> object:
         if orientation == Qt.Orientation.Horizontal:
@@ -148,8 +157,8 @@ class _PreviewDelegate(QStyledItemDelegate):
         elif column == 2:
             self._parts(painter, inside, [(shape, "kept")], "S" if problem else "text2")
         elif column == 3:
-            token = "S" if problem else "text3" if new is None else "ok"
-            self._parts(painter, inside, [(effect(new, problem, self._model.effect), "kept")], token)
+            words, token = self._model.effect_of(index.row())
+            self._parts(painter, inside, [(words, "kept")], token)
 
     def _parts(self, painter: QPainter, rect: QRect, parts: Sequence[Any], plain: str) -> None:
         metrics = QFontMetrics(painter.font())
@@ -198,7 +207,7 @@ class PreviewTable(QWidget):
         self.words = widgets.label("", "strong")
         self.blocked = Chip("", "shape", "warn").only_says()
         self.took = widgets.label("", "note")
-        head = QHBoxLayout()
+        head = self.head = QHBoxLayout()
         head.setSpacing(8)
         head.addWidget(self.words)
         head.addWidget(self.blocked)

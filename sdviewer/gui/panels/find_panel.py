@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -97,6 +98,7 @@ class FindPanel(FileView):
 
     name = "find"
     title = "Find and replace in keys"
+    scopes: Sequence[tuple[str, str]] = SCOPES
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
@@ -266,9 +268,9 @@ class FindPanel(FileView):
             words = text.visible(", ".join(map(str, patterns[:3])), 40) + (" …" if len(patterns) > 3 else "")
             if patterns:
                 self.scope.addItem(words, AS_IT_IS)
-            self.scope.addItem(SCOPES[0][1], EVERYWHERE)
+            self.scope.addItem(self.scopes[0][1], EVERYWHERE)
         else:
-            for value, words in SCOPES:
+            for value, words in self.scopes:
                 self.scope.addItem(words, value)
         self.scope.blockSignals(False)
 

@@ -114,6 +114,7 @@ class FitPanel(QWidget):
         self._pause.timeout.connect(lambda: session.set_filter(self.filter.text()))
         self.previous.clicked.connect(lambda: session.step(forwards=False))
         self.next.clicked.connect(lambda: session.step(forwards=True))
+        self.why.rename.clicked.connect(self.edit_key)
         self.why.pair.clicked.connect(self.pair_requested)
         self.why.drop.clicked.connect(session.drop)
         self.why.choices.tried.connect(session.try_choice)

@@ -13,10 +13,11 @@ from sdviewer.core import text
 from sdviewer.gui import widgets
 from sdviewer.gui.jobs import Body, is_cancelled
 from sdviewer.gui.panels.banner import Banner
-from sdviewer.gui.panels.find_panel import EVERYWHERE, FindPanel, Search
+from sdviewer.gui.panels.find_panel import Search
 from sdviewer.gui.panels.opened_page import FailedPage, OpenedPage
 from sdviewer.gui.panels.recipe_panel import RecipePanel
 from sdviewer.gui.panels.wording import changed_words, failure_words
+from sdviewer.gui.panels.workbench.find import WorkbenchFind
 from sdviewer.gui.panels.workbench.fit_panel import FitPanel
 from sdviewer.gui.panels.workbench.foot import WorkbenchFoot
 from sdviewer.gui.panels.workbench.head import WorkbenchHead
@@ -150,9 +151,9 @@ class WorkbenchPage(OpenedPage):
         return made
 
     @cached_property
-    def find_panel(self) -> FindPanel:
+    def find_panel(self) -> WorkbenchFind:
         """Find and replace, in the place of the table."""
-        made = FindPanel(self.session.document)
+        made = WorkbenchFind(self.session)
         widgets.polish(made)
         self._right.addWidget(made)
         made.back_requested.connect(self.show_pairs)
@@ -263,13 +264,14 @@ class WorkbenchPage(OpenedPage):
 
     def show_pairs(self) -> None:
         """Back to the table."""
+        self.session.try_search(None)
         self._right.setCurrentWidget(self.pairs)
         self.pairs.view.setFocus()
 
     def show_find(self) -> None:
-        """Find and replace, on all keys."""
+        """Find and replace, on the selected keys where there are several, else on all."""
         self._right.setCurrentWidget(self.find_panel)
-        self.find_panel.begin(Search(), EVERYWHERE)
+        self.find_panel.begin_with(self.session.selection, Search())
         self.find_panel.show_now()
 
     def edit_in_find(self, table: Body) -> bool:
@@ -278,7 +280,7 @@ class WorkbenchPage(OpenedPage):
         if search is None:
             return False
         self._right.setCurrentWidget(self.find_panel)
-        self.find_panel.begin(search, EVERYWHERE)
+        self.find_panel.begin_with([], search)
         self.find_panel.show_now()
         return True
 

@@ -74,8 +74,10 @@ class WhyPanel(QWidget):
         self.values = widgets.label("Values", "strong")
         self.numbers = widgets.label("", "note")
         self.histogram = SmallHistogram()
+        self.rename = widgets.button("Rename this key…", "rename")
         self.pair = widgets.button("Pair with another key…", "link")
         self.drop = widgets.button("Drop this key", "trash")
+        self.rename.setToolTip("Type what it is called (F2)")
         self.pair.setToolTip("Choose by hand what belongs to it (Ctrl+L)")
         self.drop.setToolTip("Leave it out of the saved copy: the model keeps its own (Del)")
         self.choices = ChoicesView()
@@ -104,7 +106,7 @@ class WhyPanel(QWidget):
         spread.addStretch(1)
         acts = QVBoxLayout()
         acts.setSpacing(6)
-        for button in (self.pair, self.drop):
+        for button in (self.rename, self.pair, self.drop):
             button.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
             widgets.set_property(button, "small", True)
             acts.addWidget(button, 0, Qt.AlignmentFlag.AlignRight)
@@ -128,8 +130,8 @@ class WhyPanel(QWidget):
             icon.hide()
             words.setText("")
         self.forget_values()
-        self.pair.hide()
-        self.drop.hide()
+        for button in (self.rename, self.pair, self.drop):
+            button.hide()
         self.choices.show_choices(-1, [], -1)
 
     def forget_values(self) -> None:
@@ -150,6 +152,7 @@ class WhyPanel(QWidget):
             if reason is not None:
                 icon.set_icon(*ICONS[str(reason[0])])
         self.forget_values()
+        self.rename.setVisible(bool(why["edits"]) and why["status"] in ("collision", "unexpected"))
         self.pair.setVisible(bool(why["pairs"]))
         choices = list(why["choices"])
         self.drop.setVisible(bool(why["drops"]) and not choices)  # it is one of them
