@@ -79,7 +79,10 @@ COMPARE_MENU = (
     *("next_difference", "previous_difference", "hide_alike", "", "expand", "collapse"),
 )
 """Those of the aligned trees of a comparison, behind copying."""
-WORKBENCH_MENU = ("rename", "pair_by_hand", "drop", "", "next_difference", "previous_difference", "", "expand", "collapse")
+WORKBENCH_MENU = (
+    *("rename", "pair_by_hand", "drop", ""),
+    *("next_difference", "previous_difference", "", "expand", "collapse"),
+)
 """Those of the table of a workbench."""
 EXPORTS = ("convert", "export", "slim_copy", "clean_copy")
 """Those of the button at the top of a document."""
