@@ -6,7 +6,8 @@ is offered.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -15,6 +16,7 @@ from sdviewer.engine.carrying import Failed
 from sdviewer.engine.fit_choices import RowChoice
 from sdviewer.errors import OpenError, RepairError, UsageError
 from sdviewer.repair.operations import Drop, Operation
+from sdviewer.repair.operations.tensor_operation import TensorOperation
 from sdviewer.repair.other_files import Others
 from sdviewer.repair.patterns import literal_pattern
 from sdviewer.repair.plan import Plan
@@ -30,19 +32,27 @@ MOST: Final = 3
 @dataclass(slots=True)
 class Collisions:
     """What step number `step` of a recipe gives one key. `plan` goes up to that step and is never saved; `olds` are the
-    keys before the step, by the one that they would all have."""
+    keys before the step, by the one that they would all have; `before` are all keys before it."""
 
     recipe: Recipe
     step: int
     plan: Plan
     olds: Mapping[str, Sequence[str]]
+    before: Sequence[str]
     checkpoint: Checkpoint
     others: Others
     _known: dict[str, tuple[RowChoice, ...]] = field(default_factory=dict)
+    _for_all: dict[tuple[object, ...], tuple[int, list[Operation] | None]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, recipe: Recipe, failed: Failed | None, checkpoint: Checkpoint, others: Others) -> Collisions | None:
-        """Those of a step that fails because of them; None where something else is wrong, or nothing."""
+    def of(
+        cls, recipe: Recipe, carried: tuple[Plan | None, Failed | None], checkpoint: Checkpoint, others: Others
+    ) -> Collisions | None:
+        """Those of a step that fails because of them; None where something else is wrong, or nothing.
+
+        `carried` is what `engine.carrying` gives: the plan of the steps before it, and why it fails.
+        """
+        sooner, failed = carried
         if failed is None or not failed.collides:
             return None
         try:
@@ -54,7 +64,11 @@ class Collisions:
         for target, old in zip(plan.targets, plan.before, strict=True) if olds else ():
             if target.key in olds:
                 olds[target.key].append(old)
-        return cls(recipe, failed.step, plan, olds, checkpoint, others) if olds else None
+        if not olds or plan.state_dict is None:
+            return None
+        source = checkpoint.state_dicts[plan.state_dict].keys
+        before = source if sooner is None or sooner.state_dict is None else [target.key for target in sooner.targets]
+        return cls(recipe, failed.step, plan, olds, before, checkpoint, others)
 
     def old(self, entry: int) -> str:
         """The key of an entry before the step."""
@@ -81,14 +95,18 @@ class Collisions:
             yield from self._way(f"Keep {quoted(old)}, drop {gone}", key, place, drops=True)
 
     def _way(self, words: str, key: str, place: int, *, drops: bool) -> Iterator[RowChoice]:
-        alike = [other for other in self.olds if self._sign(other) == self._sign(key)]
         alone = self._steps([key], place, drops=drops)
         if alone is None:
             return
-        for_all = self._steps(alike, place, drops=drops) if len(alike) > 1 else None
-        others = len(alike) - 1 if for_all is not None else 0
+        sign = self._sign(key)
+        if (sign, place, drops) not in self._for_all:
+            alike = [other for other in self.olds if self._sign(other) == sign]
+            steps = self._steps(alike, place, drops=drops) if len(alike) > 1 else None
+            self._for_all[sign, place, drops] = len(alike) - 1, steps
+        others, for_all = self._for_all[sign, place, drops]
         tables = [tuple([step.to_step() for step in steps]) for steps in (alone, for_all or alone)]
-        yield RowChoice(words, tables[0], others, tables[1], self.step, 0 if drops else 1)
+        count = others if for_all is not None else 0
+        yield RowChoice(words, tables[0], count, tables[1], self.step, 0 if drops else 1)
 
     def _sign(self, key: str) -> tuple[bool, ...]:
         """Which of the tensors had the key before, by which collisions are alike."""
@@ -98,18 +116,26 @@ class Collisions:
         """The steps that settle some keys, None where they do not."""
         step = self.recipe.steps[self.step]
         chosen = {self.olds[key][place] for key in keys}
-        if drops:
-            gone = [old for key in keys for old in self.olds[key] if old not in chosen]
-            steps: list[Operation] = [Drop(keys=tuple(map(literal_pattern, gone)))]
-        else:
+        if not drops:
             try:
-                steps = [without(step, chosen)]
+                changed = without(step, chosen)
             except UsageError:
                 return None
-        before = self.recipe.steps[: self.step]
-        tried = replace(self.recipe, steps=(*before, *steps, step) if drops else (*before, *steps))
-        try:
-            plan = make_plan(tried, self.checkpoint, others=self.others, colliding=True)
-        except (RepairError, UsageError, OpenError):
-            return None
-        return steps if not set(plan.collisions).intersection(keys) else None
+            return [changed] if self._settle(keys, (), changed) else None
+        gone = [old for key in keys for old in self.olds[key] if old not in chosen]
+        return [Drop(keys=tuple(map(literal_pattern, gone)))] if self._settle(keys, gone, step) else None
+
+    def _settle(self, keys: Sequence[str], gone: Collection[str], step: Operation) -> bool:
+        """Whether a step gives each of some keys to one tensor, where others are gone before."""
+        if isinstance(step, TensorOperation) or step.expect is not None:
+            drops = (Drop(keys=tuple(map(literal_pattern, gone))),) if gone else ()
+            tried = replace(self.recipe, steps=(*self.recipe.steps[: self.step], *drops, step))
+            try:
+                plan = make_plan(tried, self.checkpoint, others=self.others, colliding=True)
+            except (RepairError, UsageError, OpenError):
+                return False
+            return not set(plan.collisions).intersection(keys)
+        left = set(gone)
+        changes = step.plan([key for key in self.before if key not in left])
+        given = Counter(changes.new_keys)
+        return changes.refusal is None and all(given[key] < 2 for key in keys)

@@ -260,7 +260,7 @@ class Workbench:
         remedy = "Look for an expression with a repetition inside a repetition."
         with deadline(LONGEST_PLAN, "the recipe takes too long on this file", remedy):
             self._plan, self._failed = carry_out(self._recipe, checkpoint, strict=False, others=self._others)
-            self._collisions = Collisions.of(self._recipe, self._failed, checkpoint, self._others)
+            self._collisions = Collisions.of(self._recipe, (self._plan, self._failed), checkpoint, self._others)
         if self._collisions is not None:
             self._plan = self._collisions.plan  # what cannot be is shown, and what can be done
         if self._plan is not None and self._plan.state_dict is not None:
@@ -518,7 +518,7 @@ class Workbench:
         recipe = replace(self._recipe, steps=(*known[:at], *steps, *known[at + instead :]))
         with deadline(PATIENCE, "this takes too long on these keys", ""):
             plan, failed = carry_out(recipe, self.checkpoint, strict=at == len(known), others=self._others)
-            collisions = Collisions.of(recipe, failed, self.checkpoint, self._others)
+            collisions = Collisions.of(recipe, (plan, failed), self.checkpoint, self._others)
         fitted = self._fit(plan if collisions is None else collisions.plan)
         return fitted, plan.steps[-1].changed if plan is not None and plan.steps else 0
 
@@ -606,8 +606,11 @@ class Workbench:
         if entry < 0:
             return ()
         if (collisions := self._colliding(entry)) is not None:
-            with deadline(PATIENCE, "this takes too long on these keys", ""):
-                return collisions.ways_out(fitted.entries[entry].key)
+            try:
+                with deadline(PATIENCE, "this takes too long on these keys", ""):
+                    return collisions.ways_out(fitted.entries[entry].key)
+            except UsageError:
+                return ()
         wanted = next((at for at, there in enumerate(fitted.filled) if there == entry), -1)
         return choices_at(fitted, wanted, self._in_target) if wanted >= 0 else ()
 
