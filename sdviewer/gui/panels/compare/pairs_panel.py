@@ -6,14 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from PySide6.QtCore import QEvent, QPoint, Qt, QTimer, Signal
+from PySide6.QtCore import QEvent, QPoint, Qt, Signal
 from PySide6.QtGui import QAction, QActionGroup
 from PySide6.QtWidgets import QAbstractItemView, QHBoxLayout, QMenu, QPushButton, QStackedWidget, QVBoxLayout, QWidget
 
 from sdviewer.core import text
 from sdviewer.core.aligned import AlignedSheet
-from sdviewer.core.key_filter import marked_words
-from sdviewer.core.regex_marks import filter_marks
 from sdviewer.gui import resources, widgets
 from sdviewer.gui.comparison import ComparisonSession
 from sdviewer.gui.jobs import Buffers
@@ -23,12 +21,10 @@ from sdviewer.gui.panels.compare.chips import StatusChips
 from sdviewer.gui.panels.compare.difference_map import DifferenceMap
 from sdviewer.gui.panels.compare.tree import AlignedView
 from sdviewer.gui.panels.nothing_found import NothingFound
+from sdviewer.gui.panels.pairs_filter import PairsFilter
 from sdviewer.gui.panels.swapping import ALONE, swap_rows
-from sdviewer.gui.panels.tree_panel import FILTER_PAUSE
 from sdviewer.gui.panels.tree_rows import ROW_HEIGHT
 from sdviewer.gui.plain import plain_tip
-from sdviewer.gui.regex_highlight import RegexHighlight
-from sdviewer.gui.widgets import Field
 
 FILTER_HELP: Final = """qkv  attn.3  —  words: a key on either side holds all of them
 *.weight  —  a glob over the whole key
@@ -66,14 +62,9 @@ class PairsPanel(QWidget):
         self.cards, self.chips, self.view = cards, chips, view
         self.model = view.rows
         self.map = DifferenceMap()
-        self.filter = Field("Filter both sides", "filter")
+        self.filter = PairsFilter("Filter both sides", view, view.painter)
         self.filter.setAccessibleName("Filter both sides")
         self.filter.setToolTip(plain_tip(FILTER_HELP))
-        self._highlight = RegexHighlight(self.filter, filter_marks)
-        self._pause = QTimer(self, interval=FILTER_PAUSE, singleShot=True)
-        self._wrong = widgets.label("", "error")
-        self._wrong.setWordWrap(True)
-        self._wrong.hide()
         self.matching = widgets.button("Match by name", "link")
         self.order = widgets.button("File order", "filter")
         self.place = widgets.label("", "second")
@@ -98,7 +89,7 @@ class PairsPanel(QWidget):
         top.addWidget(self.cards)
         top.addWidget(self.chips)
         top.addLayout(tools)
-        top.addWidget(self._wrong)
+        top.addWidget(self.filter.wrong)
         self._nothing = NothingFound("Show all")
         self._nothing.left.connect(self.show_all)
         self._stack = QStackedWidget()
@@ -135,11 +126,7 @@ class PairsPanel(QWidget):
         self.map.place_chosen.connect(self._go_to_place)
         self.map.resized.connect(self._map_resized)
         self.chips.chosen.connect(session.set_chips)
-        self.filter.textChanged.connect(self._typed)
-        self.filter.escaped.connect(self._leave_filter)
-        self.filter.left_downwards.connect(view.setFocus)
-        self.filter.returnPressed.connect(view.setFocus)
-        self._pause.timeout.connect(lambda: session.set_filter(self.filter.text()))
+        self.filter.wanted.connect(session.set_filter)
         self.previous.clicked.connect(lambda: session.step(forwards=False))
         self.next.clicked.connect(lambda: session.step(forwards=True))
         self.matching.clicked.connect(lambda: self._below(self.matching, self.fill_match_menu))
@@ -186,14 +173,10 @@ class PairsPanel(QWidget):
         self._scrolled()
 
     def _show_matches(self, matched: int, error: str) -> None:
-        widgets.set_property(self.filter, "wrong", bool(error) or None)
-        self._wrong.setText(text.visible(error[:1].upper() + error[1:], 300))
-        self._wrong.setVisible(bool(error))
+        self.filter.show_matches(matched, error)
         self._matched = matched
         self._nothing.say("Nothing is shown: no pair is like that.")
         self._stack.setCurrentIndex(1 if matched == 0 and not error else 0)
-        self.view.painter.words = marked_words(self.filter.text()) if matched >= 0 and not error else ()
-        self.view.viewport().update()
         self._say_place()
 
     def _show_numbers(self) -> None:
@@ -225,15 +208,6 @@ class PairsPanel(QWidget):
         return [pair[node] for node in (*chosen, *nodes) if pair[node] >= 0]
 
     # What a person does
-
-    def _typed(self) -> None:
-        self._pause.start()
-
-    def _leave_filter(self) -> None:
-        if self.filter.text():
-            self.filter.clear()
-        else:
-            self.view.setFocus()
 
     def show_all(self) -> None:
         """Take filter, chips and hiding away."""

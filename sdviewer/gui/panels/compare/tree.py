@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from PySide6.QtCore import QRect, QRectF, Qt, Signal
-from PySide6.QtGui import QKeyEvent, QKeySequence, QPainter
+from PySide6.QtGui import QKeyEvent, QPainter
 from PySide6.QtWidgets import QAbstractItemView
 
 from sdviewer.gui import icons, resources
-from sdviewer.gui.hatching import Hatching
 from sdviewer.gui.models import compare_model
 from sdviewer.gui.models.compare_model import CompareModel
 from sdviewer.gui.models.tree_model import CONTAINERS
-from sdviewer.gui.panels.flat_tree import FlatTreeView
-from sdviewer.gui.panels.tree_rows import CHEVRON, ICON, ICONS, ROW_HEIGHT, RowPen, indent
+from sdviewer.gui.panels.paired_rows import PairedPen, PairedView, Places
+from sdviewer.gui.panels.tree_rows import CHEVRON, ICON, ICONS, ROW_HEIGHT, indent
 from sdviewer.gui.plots import colours
 
 SHAPE_WIDTH: Final = 90
@@ -29,19 +28,11 @@ WIDEST: Final = "100.00 %"
 """The number that has room beside a bar; all bars are of one length."""
 
 
-class Places(NamedTuple):
-    """Left edge and width of each column in pixels; the width is 0 where it is hidden."""
-
-    columns: tuple[tuple[int, int], ...]
-    width: int
-
-
-class AlignedPainter(RowPen):
+class AlignedPainter(PairedPen):
     """Paints rows from the arrays of the model."""
 
     def __init__(self, model: CompareModel) -> None:
         self._model = model
-        self._hatching = Hatching()
         super().__init__()
 
     def paint(
@@ -51,25 +42,12 @@ class AlignedPainter(RowPen):
         model = self._model
         node = model.node(row)
         status = model.status(node)
-        if status.ground and model.is_leaf(node):
-            painter.fillRect(0, y, columns.width, ROW_HEIGHT, resources.colour(status.ground))
-            if status.name == "shape":
-                self._hatching.fill(painter, QRect(0, y, columns.width, ROW_HEIGHT), "S", 0.10)
-        if selected or hovered:
-            ground = resources.colour("sel" if selected else "hover")
-            if status.ground and model.is_leaf(node) and not selected:
-                painter.setOpacity(0.35)
-            elif status.ground and model.is_leaf(node):
-                painter.setOpacity(0.75)
-            painter.fillRect(0, y, columns.width, ROW_HEIGHT, ground)
-            painter.setOpacity(1.0)
-            if selected:
-                painter.fillRect(0, y, 3, ROW_HEIGHT, resources.colour("accent"))
+        ground = status.ground if model.is_leaf(node) else ""
+        hatched = bool(ground) and status.name == "shape"
+        self._ground(painter, y, columns.width, ground, hatched=hatched, selected=selected, hovered=hovered)
         place = columns.columns
-        depth = model.depth(node)
         if model.has_children(node):
-            name = "chevd" if model.is_expanded(node) else "chev"
-            icons.paint(painter, name, place[0][0] + indent(depth) + 1, y + ROW_HEIGHT // 2 - 6, 12, "text2")
+            self._chevron(painter, y, place[0][0], model.depth(node), expanded=model.is_expanded(node))
         self._side(painter, y, node, "a", place[compare_model.NAME_A], place[compare_model.SHAPE_A])
         self._side(painter, y, node, "b", place[compare_model.NAME_B], place[compare_model.SHAPE_B])
         self._mark(painter, y, node, place[compare_model.MARK])
@@ -140,25 +118,18 @@ class AlignedPainter(RowPen):
         self._text(painter, x, y, shown, self._mono, "text")
 
 
-class AlignedView(FlatTreeView):
-    """Both trees, one scroll. `blinked` tells that the key is down that shows A and B in turn, `copy_requested` that
-    the key of the current row is to be copied."""
+class AlignedView(PairedView):
+    """Both trees. `blinked` tells that the key is down that shows A and B in turn."""
 
     blinked = Signal(bool)
-    copy_requested = Signal()
 
     def __init__(self, model: CompareModel) -> None:
         self.rows = model
         self.painter = AlignedPainter(model)
-        super().__init__(model, self.painter)
-        self.setAccessibleName("Both trees, aligned")
+        super().__init__(model, self.painter, "Both trees, aligned")
         self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        self.share_room()
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        if event.matches(QKeySequence.StandardKey.Copy):
-            self.copy_requested.emit()
-            return
         if event.key() == Qt.Key.Key_Space and not event.modifiers():
             if not event.isAutoRepeat():
                 self.blinked.emit(True)
@@ -169,10 +140,6 @@ class AlignedView(FlatTreeView):
         if event.key() == Qt.Key.Key_Space and not event.isAutoRepeat():
             self.blinked.emit(False)
         super().keyReleaseEvent(event)
-
-    def places(self) -> Places:
-        count = len(compare_model.HEADERS)
-        return Places(tuple(self._column(column) for column in range(count)), self.viewport().width())
 
     def share_room(self) -> None:
         width = max(self.viewport().width(), 2 * NARROWEST_NAME + MARK_WIDTH + CHANGE_WIDTH)
@@ -188,7 +155,4 @@ class AlignedView(FlatTreeView):
         left = width - sum(widths.values())
         widths[compare_model.NAME_A] = left * 55 // 100
         widths[compare_model.NAME_B] = left - widths[compare_model.NAME_A]
-        for column, wide in widths.items():
-            self.setColumnHidden(column, wide == 0)
-            if wide:
-                self.setColumnWidth(column, wide)
+        self.set_widths(widths)

@@ -5,25 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from PySide6.QtCore import QEvent, QPoint, QRect, Qt, QTimer, Signal
+from PySide6.QtCore import QEvent, QPoint, QRect, Qt, Signal
 from PySide6.QtWidgets import QAbstractItemView, QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
 from sdviewer.core import text
 from sdviewer.core.fit_sheet import FitSheet
-from sdviewer.core.key_filter import marked_words
-from sdviewer.core.regex_marks import filter_marks
 from sdviewer.gui import resources, widgets
 from sdviewer.gui.models.fit_model import SOURCE, FitModel
 from sdviewer.gui.panels.nothing_found import NothingFound
+from sdviewer.gui.panels.pairs_filter import PairsFilter
 from sdviewer.gui.panels.swapping import ALONE, swap_rows
-from sdviewer.gui.panels.tree_panel import FILTER_PAUSE
 from sdviewer.gui.panels.tree_rows import CHEVRON, ROW_HEIGHT, indent
 from sdviewer.gui.panels.workbench.row_editor import RowEditor
 from sdviewer.gui.panels.workbench.strict import StrictView
 from sdviewer.gui.panels.workbench.table import FitView
 from sdviewer.gui.panels.workbench.why import WhyPanel
-from sdviewer.gui.regex_highlight import RegexHighlight
-from sdviewer.gui.widgets import Field, Segments
+from sdviewer.gui.widgets import Segments
 from sdviewer.gui.workbench import WorkbenchSession
 
 STRICT: Final = "strict"
@@ -47,13 +44,8 @@ class FitPanel(QWidget):
         self.tabs = Segments(entries, "Which rows")
         self.tabs.choose("problems")
         self.tabs.set_tooltip(STRICT, "What load_state_dict would say now")
-        self.filter = Field("Filter keys", "filter")
+        self.filter = PairsFilter("Filter keys", self.view, self.view.painter)
         self.filter.setFixedWidth(230)
-        self._highlight = RegexHighlight(self.filter, filter_marks)
-        self._pause = QTimer(self, interval=FILTER_PAUSE, singleShot=True)
-        self._wrong = widgets.label("", "error")
-        self._wrong.setWordWrap(True)
-        self._wrong.hide()
         self.previous = widgets.icon_button("prev", "Previous problem (Alt+Up, Shift+F7)")
         self.next = widgets.icon_button("next", "Next problem (Alt+Down, F7)")
         self._swapping = False
@@ -82,7 +74,7 @@ class FitPanel(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(0)
         column.addLayout(tools)
-        column.addWidget(self._wrong)
+        column.addWidget(self.filter.wrong)
         column.addWidget(widgets.line())
         column.addWidget(self._stack, 1)
         column.addWidget(widgets.line())
@@ -107,11 +99,7 @@ class FitPanel(QWidget):
         view.selectionModel().selectionChanged.connect(self._select_all)
         self.tabs.chosen.connect(self._choose_tab)
         session.no_more_problems.connect(lambda forwards: view.setFocus())
-        self.filter.textChanged.connect(self._pause.start)
-        self.filter.escaped.connect(self._leave_filter)
-        self.filter.left_downwards.connect(view.setFocus)
-        self.filter.returnPressed.connect(view.setFocus)
-        self._pause.timeout.connect(lambda: session.set_filter(self.filter.text()))
+        self.filter.wanted.connect(session.set_filter)
         self.previous.clicked.connect(lambda: session.step(forwards=False))
         self.next.clicked.connect(lambda: session.step(forwards=True))
         self.why.rename.clicked.connect(self.edit_key)
@@ -166,14 +154,10 @@ class FitPanel(QWidget):
             self._swapping = False
 
     def _show_matches(self, matched: int, error: str) -> None:
-        widgets.set_property(self.filter, "wrong", bool(error) or None)
-        self._wrong.setText(text.visible(error[:1].upper() + error[1:], 300))
-        self._wrong.setVisible(bool(error))
+        self.filter.show_matches(matched, error)
         self._nothing.say("Nothing is shown: no key is like that.")
         if self._stack.currentWidget() is not self.strict:
             self._stack.setCurrentWidget(self._nothing if matched == 0 and not error else self.view)
-        self.view.painter.words = marked_words(self.filter.text()) if matched >= 0 and not error else ()
-        self.view.viewport().update()
 
     def _show_counts(self) -> None:
         session = self._session
@@ -205,12 +189,6 @@ class FitPanel(QWidget):
         """Bring one to the front."""
         self.tabs.choose(tab)
         self._choose_tab(tab)
-
-    def _leave_filter(self) -> None:
-        if self.filter.text():
-            self.filter.clear()
-        else:
-            self.view.setFocus()
 
     def _current_changed(self) -> None:
         index = self.view.currentIndex()

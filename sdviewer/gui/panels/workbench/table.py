@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from PySide6.QtCore import QRect, QRectF, Qt, Signal
 from PySide6.QtGui import QKeyEvent, QKeySequence, QPainter
 
 from sdviewer.core.key_marks import Kind, Mark, marks
 from sdviewer.gui import icons, resources
-from sdviewer.gui.hatching import Hatching
 from sdviewer.gui.models import fit_model
 from sdviewer.gui.models.fit_model import FitModel
-from sdviewer.gui.panels.flat_tree import FlatTreeView
-from sdviewer.gui.panels.tree_rows import CHEVRON, ROW_HEIGHT, RowPen, indent
+from sdviewer.gui.panels.paired_rows import PairedPen, PairedView, Places
+from sdviewer.gui.panels.tree_rows import CHEVRON, ROW_HEIGHT, indent
 
 SHAPE_WIDTH: Final = 100
 MARK_WIDTH: Final = 36
@@ -30,19 +29,11 @@ _STYLES: Final[dict[Kind, tuple[str, str]]] = {
 """Tokens of the words and of the ground of each kind of piece."""
 
 
-class Places(NamedTuple):
-    """Left edge and width of each column in pixels; the width is 0 where it is hidden."""
-
-    columns: tuple[tuple[int, int], ...]
-    width: int
-
-
-class FitPainter(RowPen):
+class FitPainter(PairedPen):
     """Paints rows from the arrays of the model."""
 
     def __init__(self, model: FitModel) -> None:
         self._model = model
-        self._hatching = Hatching()
         super().__init__()
 
     def paint(
@@ -53,23 +44,13 @@ class FitPainter(RowPen):
         node = model.node(row)
         look = model.look(node)
         group = model.group(node)
-        whole = QRect(0, y, columns.width, ROW_HEIGHT)
         if group is not None:
-            painter.fillRect(whole, resources.colour("sunk"))
-        elif look.ground:
-            painter.fillRect(whole, resources.colour(look.ground))
-            if look.token == "S":
-                self._hatching.fill(painter, whole, "S", 0.10)
-        if selected or hovered:
-            painter.setOpacity(0.75 if look.ground and selected else 0.35 if look.ground else 1.0)
-            painter.fillRect(whole, resources.colour("sel" if selected else "hover"))
-            painter.setOpacity(1.0)
-            if selected:
-                painter.fillRect(0, y, 3, ROW_HEIGHT, resources.colour("accent"))
+            painter.fillRect(0, y, columns.width, ROW_HEIGHT, resources.colour("sunk"))
+        hatched = look.token == "S"
+        self._ground(painter, y, columns.width, look.ground, hatched=hatched, selected=selected, hovered=hovered)
         if model.has_children(node):
-            name = "chevd" if model.is_expanded(node) else "chev"
-            x = columns.columns[0][0] + indent(model.depth(node)) + 1
-            icons.paint(painter, name, x, y + ROW_HEIGHT // 2 - 6, 12, "text2")
+            left = columns.columns[0][0]
+            self._chevron(painter, y, left, model.depth(node), expanded=model.is_expanded(node))
         if group is not None:
             self._group(painter, y, node, group, columns)
         elif not model.is_leaf(node):
@@ -154,31 +135,21 @@ class FitPainter(RowPen):
             self._hatching.fill(painter, rect, "text3", 0.35)
 
 
-class FitView(FlatTreeView):
-    """Both keys in one row. `copy_requested` is of the current row, `drop_requested` of all that are selected."""
+class FitView(PairedView):
+    """Both keys in one row. `drop_requested` is of all rows that are selected."""
 
-    copy_requested = Signal()
     drop_requested = Signal()
 
     def __init__(self, model: FitModel) -> None:
         self.painter = FitPainter(model)
-        super().__init__(model, self.painter)
-        self.setAccessibleName("Keys of the file and of the target")
+        super().__init__(model, self.painter, "Keys of the file and of the target")
         self.horizontalHeader().setSectionsClickable(False)
-        self.share_room()
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        if event.matches(QKeySequence.StandardKey.Copy):
-            self.copy_requested.emit()
-            return
         if event.matches(QKeySequence.StandardKey.Delete):
             self.drop_requested.emit()
             return
         super().keyPressEvent(event)
-
-    def places(self) -> Places:
-        count = len(fit_model.HEADERS)
-        return Places(tuple(self._column(column) for column in range(count)), self.viewport().width())
 
     def share_room(self) -> None:
         width = max(self.viewport().width(), 2 * NARROWEST_KEY + MARK_WIDTH + RESULT_WIDTH)
@@ -192,7 +163,4 @@ class FitView(FlatTreeView):
         left = width - sum(widths.values())
         widths[fit_model.SOURCE] = left * 61 // 100
         widths[fit_model.TARGET] = left - widths[fit_model.SOURCE]
-        for column, wide in widths.items():
-            self.setColumnHidden(column, wide == 0)
-            if wide:
-                self.setColumnWidth(column, wide)
+        self.set_widths(widths)
