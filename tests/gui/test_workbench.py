@@ -499,6 +499,7 @@ def test_that_a_search_keeps_to_what_fits_nothing_and_to_the_selected_rows(
     page.session.show_group("unexpected")
     settled(page, qtbot)
     press(page.pairs.view, qtbot, page, Qt.Key.Key_Down, Qt.KeyboardModifier.ShiftModifier)
+    qtbot.waitUntil(lambda: len(page.session.selection) == 2 and window.actions_by_id["rename"].isEnabled())
     window.actions_by_id["rename"].trigger()
     qtbot.waitUntil(lambda: panel.isVisible() and panel.scope.currentData() == "rows", timeout=WAIT)
     assert panel.find_field.text() == "old"

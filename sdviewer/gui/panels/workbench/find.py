@@ -44,7 +44,7 @@ class WorkbenchFind(FindPanel):
             self.begin(search if search.find else Search(find=str(body["common"])), SELECTED)
 
         if len(rows) > 1:
-            self._workbench.ask("keys", {"rows": rows}, answered, self._failed, lane="keys")
+            self._workbench.ask("keys", {"rows": rows}, answered, self._failed, lane="rows")
         else:
             self.scopes = SCOPES
             self.begin(search, EVERYWHERE)
@@ -58,8 +58,9 @@ class WorkbenchFind(FindPanel):
             return
 
         def answered(body: Body, buffers: Buffers) -> None:
-            self._inside = body["keys"]
-            super(WorkbenchFind, self).ask()
+            if self.scope.currentData() == UNEXPECTED:  # still
+                self._inside = body["keys"]
+                super(WorkbenchFind, self).ask()
 
         self._workbench.ask("keys", {"status": UNEXPECTED}, answered, self._failed, lane="keys")
 
