@@ -84,17 +84,18 @@ class Reasons:
 
     def _of_collision(self, key: str) -> list[list[str]]:
         """Which keys would be one, by which step, and how alike they are."""
-        shown = self._shown
-        places = shown.collided[key]
+        fitted = self._shown
+        places = fitted.collided[key]
         said = [["warn", f"{text.plural(len(places), 'key').capitalize()} would be called {key}"]]
         if self._collisions is not None and key in self._collisions.olds:
             olds, at = self._collisions.olds[key], self._collisions.step
             label = self._collisions.recipe.steps[at].label
-            said[0][1] += f": {' and '.join(olds[:FEW])}"
+            shown = list(olds[: FEW + 1])
+            said[0][1] += f": {', '.join(shown[:-1])} and {shown[-1] if len(olds) <= FEW + 1 else 'others'}"
             said.append(["info", f"By step {at + 1}: {label}"])
             if waiting := len(self._collisions.recipe.steps) - at - 1:
                 said.append(["info", f"{text.plural(waiting, 'step')} behind it wait{'s' if waiting == 1 else ''}"])
-        shapes = [shown.entries[at].shape for at in places]
+        shapes = [fitted.entries[at].shape for at in places]
         one = None if None in shapes or len(set(shapes)) > 1 else shapes[0]
         said.append(["info", "They are of different shapes" if one is None else f"Same shape  {text.shape(one)}"])
         if key not in self._wanted.keys:

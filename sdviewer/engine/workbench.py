@@ -651,7 +651,7 @@ class Workbench:
         if len(places) == len(fitted.entries):
             return Answer({"keys": None, "common": ""})
         if len(places) > MOST_KEYS:
-            raise UsageError(f"These are more than {MOST_KEYS:,} keys", remedy="Choose the whole state dict.")
+            raise UsageError(f"these are more than {MOST_KEYS:,} keys", remedy="Choose the whole state dict.")
         keys = [fitted.entries[at].key for at in places]
         return Answer({"keys": keys, "common": common_part(keys)})
 

@@ -27,7 +27,6 @@ from sdviewer.gui.settings import Settings
 from sdviewer.gui.workbench import Target, WorkbenchSession
 
 NOTHING_BUILT: Final[Buffers] = {}
-NO_ERROR: Final = "The clipboard holds no load error"
 WHAT_TO_COPY: Final = "Copy all that was printed, from Error(s) in loading state_dict on."
 
 
@@ -97,8 +96,8 @@ class Workbenches(QObject):
         said = clipboard_text()
         if holds_load_error(said):
             self.ask_with(said)
-        elif isinstance(front := self._front, DocumentPage | WorkbenchPage):
-            front.banner.tell("info", NO_ERROR, WHAT_TO_COPY)
+        else:
+            self._tell_no_error("The clipboard holds no load error")
 
     def takes(self, data: QMimeData) -> bool:
         """Whether what is dragged may be a text that a file could be made to fit."""
@@ -110,6 +109,12 @@ class Workbenches(QObject):
             event.acceptProposedAction()
             # Behind the drop: until it is answered, the program that the text comes from waits.
             QTimer.singleShot(0, self, lambda: self.ask_with(said))
+        else:
+            self._tell_no_error("The text that was dropped is no load error")
+
+    def _tell_no_error(self, words: str) -> None:
+        if isinstance(front := self._front, DocumentPage | WorkbenchPage):
+            front.banner.tell("info", words, WHAT_TO_COPY)
 
     @property
     def _front(self) -> QWidget | None:

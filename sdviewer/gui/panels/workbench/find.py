@@ -7,6 +7,7 @@ from typing import Any, Final
 from sdviewer.gui.dialogs.preview import joined
 from sdviewer.gui.jobs import Body, Buffers
 from sdviewer.gui.panels.find_panel import EVERYWHERE, SELECTED, FindPanel, Search
+from sdviewer.gui.panels.wording import failure_words
 from sdviewer.gui.widgets import Chip
 from sdviewer.gui.workbench import WorkbenchSession
 
@@ -65,7 +66,7 @@ class WorkbenchFind(FindPanel):
         self._workbench.ask("keys", {"status": UNEXPECTED}, answered, self._failed, lane="keys")
 
     def _failed(self, failure: Body) -> None:
-        self._show_nothing(f"{failure['message']}. {failure.get('remedy') or ''}".strip())
+        self._show_nothing(" ".join(failure_words(failure)).strip())
 
     def _scope(self) -> dict[str, Any] | None:
         return None if self._inside is None else {"kind": "keys", "keys": self._inside}

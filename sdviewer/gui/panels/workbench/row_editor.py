@@ -28,9 +28,10 @@ class RowEditor(InPlace):
 
     def look(self, typed: str) -> None:
         def answered(body: Body, buffers: Buffers) -> None:
-            self._answer = body
             steps = body["steps"]
-            self.found(Step(steps[0][0], str(steps[0][1])) if steps else None, str(body["problem"]))
+            if not self._over:
+                self._answer = body
+                self.found(Step(steps[0][0], str(steps[0][1])) if steps else None, str(body["problem"]))
 
         self._workbench.ask("rename", {"row": self._row, "key": typed}, answered, lane="rename")
 
