@@ -463,3 +463,25 @@ def test_that_a_step_can_be_restricted_to_what_fits_nothing_or_to_rows(tmp_path:
     assert bench.ask("keys", rows=rows).body["keys"] == [f"blocks.{i}.ffn.in.weight" for i in range(2)]
     bench = Bench(saved(tmp_path / "x.pth", model("x.")), b)
     assert bench.ask("keys", status="unexpected").body["keys"] is None  # all of them
+
+
+def test_that_a_tensor_that_is_made_can_collide_too_and_several_can_want_one_key(tmp_path: Path) -> None:
+    b = saved(tmp_path / "b.pth", {"b": torch.zeros(2)})
+    bench = Bench(saved(tmp_path / "a.pth", {"a": torch.zeros(2), "b": torch.zeros(2), "c": torch.zeros(3)}), b)
+    told = []
+    for step in (
+        {"op": "fuse", "from": ["a", "c"], "into": "b", "dim": 0},
+        {"op": "rename", "rules": [["a", "z"], ["b", "z"], ["c", "z"]]},
+    ):
+        bench.steps = [step]
+        bench.replan({})
+        why = bench.ask("why", row=1).body
+        told.append((bench.told["counts"]["collision"], why["reasons"][0][1], [words for words, _ in why["choices"]]))
+        asked = {"plan": bench.told["plan"], "entry": why["entry"], "choice": 0, "others": False}
+        bench.carry_out(bench.ask("choose", **asked))
+        assert bench.told["failed"] is None
+    keeping = ['Keep "a", drop "b", "c"', 'Keep "b", drop "a", "c"', 'Keep "c", drop "a", "b"']
+    assert told == [
+        (2, "2 keys would be called b: a and b", ['Keep "a", drop "b"']),
+        (3, "3 keys would be called z: a, b and c", keeping),
+    ]
