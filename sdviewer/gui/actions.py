@@ -346,6 +346,16 @@ ACTIONS: Final = (
         "Lines of Python that load the file and take the selected tensors out",
     ),
     Action(
+        "paste_error",
+        "Paste a load &error…",
+        "&Edit",
+        "workbenches.paste",
+        ("Ctrl+V",),
+        "clip",
+        with_document,
+        "The clipboard holds what a load printed: make the file fit what it says",
+    ),
+    Action(
         "rename",
         "Re&name",
         "&Edit",
@@ -447,16 +457,6 @@ ACTIONS: Final = (
         ("Ctrl+Shift+R",),
         "repair",
         tip="Make a file fit a model, another checkpoint or the keys of an error: steps are proposed, you accept them",
-    ),
-    Action(
-        "paste_error",
-        "Repair to fit a &pasted error…",
-        "&Repair",
-        "workbenches.paste",
-        ("Ctrl+V",),
-        "clip",
-        with_document,
-        "The clipboard holds what a load printed: make the file fit what it says",
     ),
     *(
         Action(
