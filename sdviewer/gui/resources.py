@@ -401,10 +401,10 @@ def style_sheet(name: ThemeName) -> str:
     """The application's style sheet in the colours of a theme."""
     sizes = {f"px{size}": f"{px(size)}px" for size in (SMALL, NOTE, BASE, CARD, PATH, HEADING)}
     families = {"mono": f'"{_family(True)}"'}
-    # Style sheets draw arrows and ticks from files only; `icons` is where they lie.
-    icons = {"icons": (folder() / "icons").as_posix()}
+    # Style sheets draw ticks from files only, which have the colour `accentT` of their theme.
+    ticks = {"tick": (folder() / "style" / f"tick-{name}.svg").as_posix()}
     source = (folder() / "style" / "sdviewer.qss").read_text(encoding="utf-8")
-    return Template(source).substitute(TOKENS[name] | sizes | families | icons)
+    return Template(source).substitute(TOKENS[name] | sizes | families | ticks)
 
 
 def is_theme_change(event: QEvent) -> bool:

@@ -7,7 +7,7 @@ import re
 import pytest
 from PySide6.QtCore import QSize
 from PySide6.QtGui import QColor, QImage
-from PySide6.QtWidgets import QApplication
+from PySide6.QtWidgets import QApplication, QCheckBox
 
 from sdviewer.core.tree import KINDS
 from sdviewer.gui import icons, resources
@@ -58,3 +58,17 @@ def test_that_an_icon_has_the_pixels_of_its_screen(app: QApplication, ratio: flo
 
 def test_that_an_icon_is_drawn_once_for_a_size_and_colour(app: QApplication) -> None:
     assert icons.pixmap("module", 15, "text2").cacheKey() == icons.pixmap("module", 15, "text2").cacheKey()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_that_a_checked_box_has_a_tick_and_not_only_a_colour(app: QApplication, theme: resources.ThemeName) -> None:
+    resources.theme().apply(theme)
+    box = QCheckBox()
+    box.setStyleSheet(resources.style_sheet(theme))
+    box.setChecked(True)
+    box.resize(40, 20)
+    image = box.grab().toImage()
+    colours = {image.pixelColor(x, y).name() for x in range(image.width()) for y in range(image.height())}
+    tokens = resources.TOKENS[theme]
+    assert {QColor(tokens["accent"]).name(), QColor(tokens["accentT"]).name()} <= colours
+    resources.theme().apply("light")
