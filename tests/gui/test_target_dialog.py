@@ -167,6 +167,23 @@ def test_that_another_checkpoint_is_a_target(dialog: TargetDialog, qtbot: QtBot,
     assert dialog.chosen.target == {"name": str(tmp_path / "b.pth"), "state_dict": ""}
 
 
+@pytest.mark.parametrize("way", [way.id for way in WAYS])
+def test_that_tab_goes_from_a_way_to_its_page_and_then_to_the_buttons(
+    dialog: TargetDialog, qtbot: QtBot, way: str
+) -> None:
+    for other in WAYS:
+        dialog.ways.choose(other.id)  # all of them are made
+    dialog.ways.choose(way)
+    settled(dialog, qtbot)
+    checked = next(button for button in dialog.ways.findChildren(QAbstractButton) if button.isChecked())
+    checked.setFocus()
+    QTest.keyClick(dialog, Qt.Key.Key_Tab)
+    assert dialog.page.isAncestorOf(dialog.focusWidget())
+    while dialog.page.isAncestorOf(dialog.focusWidget()):
+        QTest.keyClick(dialog, Qt.Key.Key_Tab)
+    assert not dialog.ways.isAncestorOf(dialog.focusWidget())
+
+
 def test_that_one_of_several_state_dicts_is_chosen(dialog: TargetDialog, qtbot: QtBot, tmp_path: Path) -> None:
     torch.save({"model": {"a": torch.zeros(1)}, "ema": {"a": torch.zeros(1), "b": torch.zeros(1)}}, tmp_path / "c.pth")
     page = turned(dialog, "checkpoint", CheckpointPage)

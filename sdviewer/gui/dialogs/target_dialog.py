@@ -144,7 +144,21 @@ class TargetDialog(QDialog):
             if isinstance(made, PastePage):
                 made.field.file_dropped.connect(self.take_file)
             self._stack.addWidget(made)
+            self._let_follow_ways(made)
         return self._pages[way]
+
+    def _let_follow_ways(self, page: TargetPage) -> None:
+        """Put what a page holds between the ways and the buttons below for Tab: it was made after both."""
+        before, part = self.ways.last, page.nextInFocusChain()
+        parts: list[QWidget] = []
+        while part is not None and part is not page:
+            # (setTabOrder takes nothing else, and the field inside of a spin box has that for its proxy)
+            if page.isAncestorOf(part) and part.focusPolicy() & Qt.FocusPolicy.TabFocus and part.focusProxy() is None:
+                parts.append(part)
+            part = part.nextInFocusChain()
+        for part in parts:
+            QWidget.setTabOrder(before, part)
+            before = part
 
     def _lay_out(self, name: str) -> None:
         head = _Head(f"What should {name} fit?", self.reject)

@@ -62,6 +62,11 @@ class Ways(QWidget):
         self._buttons[name].setChecked(True)
 
     @property
+    def last(self) -> QWidget:
+        """The last of them for Tab."""
+        return self._buttons[WAYS[-1].id]
+
+    @property
     def current(self) -> str:
         """The one that is chosen, "" for none."""
         return next((name for name, made in self._buttons.items() if made.isChecked()), "")
