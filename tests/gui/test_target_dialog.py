@@ -182,6 +182,9 @@ def test_that_tab_goes_from_a_way_to_its_page_and_then_to_the_buttons(
     while dialog.page.isAncestorOf(dialog.focusWidget()):
         QTest.keyClick(dialog, Qt.Key.Key_Tab)
     assert not dialog.ways.isAncestorOf(dialog.focusWidget())
+    while not dialog.ways.isAncestorOf(dialog.focusWidget()):
+        QTest.keyClick(dialog, Qt.Key.Key_Backtab)
+    assert dialog.focusWidget() is checked
 
 
 def test_that_one_of_several_state_dicts_is_chosen(dialog: TargetDialog, qtbot: QtBot, tmp_path: Path) -> None:

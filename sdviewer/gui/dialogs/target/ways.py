@@ -49,11 +49,14 @@ class Ways(QWidget):
         for name, made in self._buttons.items():
             self._group.addButton(made)
             column.addWidget(made)
+            made.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
             made.toggled.connect(partial(self._toggled, name))
         column.addStretch(1)
         self.setAccessibleName("What the file has to fit")
 
     def _toggled(self, name: str, on: bool) -> None:
+        # Tab and Shift+Tab come to the one that is chosen: Qt sees to that only once one had the keyboard.
+        self._buttons[name].setFocusPolicy(Qt.FocusPolicy.StrongFocus if on else Qt.FocusPolicy.ClickFocus)
         if on:
             self.chosen.emit(name)
 
