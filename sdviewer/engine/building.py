@@ -3,7 +3,7 @@
 It is none of those that are fenced in: what is built there is the user's own code, in a child of this process
 (`engine.models`). It opens no checkpoint.
 
-    build     {"target": TARGET of engine.target_check, with "run"} -> {}; buffer "target" (`proposing.packed_target`)
+    build     {"target": TARGET of engine.target_check, with "run"} -> {}; buffer "target" (a packed Target)
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sdviewer.core.progress import Progress
 from sdviewer.engine.fitting import read_wanted
 from sdviewer.engine.frames import Answer
 from sdviewer.engine.models import TIMEOUT
-from sdviewer.engine.proposing import packed_target
+from sdviewer.engine.packing import packed
 
 NO_KEYS = KeyTable((), (), ())
 
@@ -39,4 +39,4 @@ class Building:
             folder=wanted.get("folder", ""),
             progress=progress,
         ).target
-        return Answer({}, {"target": packed_target(target)})
+        return Answer({}, {"target": packed(target)})

@@ -4,7 +4,7 @@ Law: nothing is run here. A class is only named, and of a config only its fields
 process (`engine.building`), on the user's word, and what that found comes back here to be compared with the file.
 
     read      {"source": path} and the buffer "text" (UTF-8), or {"source", "path", "state_dict"?: dotted} -> READ;
-              buffers "target" (`proposing.packed_target`) where its keys are known, and "keys": they as a text, where
+              buffers "target" (a packed Target) where its keys are known, and "keys": they as a text, where
               the one that was pasted is too long to be kept
     built     {"source", "name"}, buffer "target" -> READ, of a model that was built
 
@@ -33,7 +33,7 @@ from sdviewer.core.key_table import KeyTable, key_table_of_checkpoint
 from sdviewer.core.paths import dotted
 from sdviewer.core.progress import Progress
 from sdviewer.engine.frames import Answer
-from sdviewer.engine.proposing import packed_target, target_of
+from sdviewer.engine.packing import packed, unpacked
 from sdviewer.engine.targets import MOST_BYTES, config_in, target_of_checkpoint, target_of_text, text_of
 from sdviewer.errors import OpenError
 from sdviewer.formats import open_checkpoint
@@ -80,7 +80,7 @@ class TargetReading:
     def built(self, params: Params, progress: Progress) -> Answer:
         """How a model that was built stands to the file."""
         self._open(params["source"], progress)
-        return self._known(target_of(params["target"]), [])
+        return self._known(unpacked(Target, params["target"]), [])
 
     def _open(self, path: str, progress: Progress) -> None:
         if path == self._path:
@@ -164,7 +164,7 @@ class TargetReading:
                 sentences.append(["warn" if _is_doubt(note, target) else "info", note])
         if (shapes := _shape_words(target)) != "":
             sentences.append(["info", shapes])
-        buffers = {"target": packed_target(target)}
+        buffers = {"target": packed(target)}
         if kept is not None:
             buffers["keys"] = _as_text(kept.table)
         more["incomplete"] = target.incomplete

@@ -87,7 +87,8 @@ from sdviewer.engine.fitted import Fitted, fitted_to
 from sdviewer.engine.fitting import Wanted, read_wanted
 from sdviewer.engine.frames import Answer
 from sdviewer.engine.lessons import variants_of
-from sdviewer.engine.proposing import Proposal, packed_table, packed_target, packed_values, target_of
+from sdviewer.engine.packing import packed, unpacked
+from sdviewer.engine.proposing import Proposal, packed_values
 from sdviewer.engine.row_requests import change_rows
 from sdviewer.engine.watch import Watch, files_of
 from sdviewer.errors import OpenError, RepairError, SDViewerError, UsageError
@@ -213,7 +214,7 @@ class Workbench:
         checkpoint = open_checkpoint(params["a"], progress=progress)
         self._state_dict = likely_state_dict(checkpoint)
         source = key_table_of_checkpoint(checkpoint, self._state_dict)
-        built = target_of(params["built"]) if "built" in params else None
+        built = unpacked(Target, params["built"]) if "built" in params else None
         # A checkpoint is opened again: its values are wanted, and not only its keys.
         if built is None or built.kind == "checkpoint":
             self._wanted = _read(params["target"], source, progress)
@@ -243,7 +244,7 @@ class Workbench:
                 "approximate": target.approximate,
             },
         }
-        return Answer({**answer.body, **cards}, {**answer.buffers, "target": packed_target(self._target)})
+        return Answer({**answer.body, **cards}, {**answer.buffers, "target": packed(self._target)})
 
     def recipe(self, params: Params, progress: Progress) -> Answer:
         """Another recipe."""
@@ -271,7 +272,7 @@ class Workbench:
         self._plans += 1
         answer = self._lay(params)
         source = self._fitted.table(ordered=checkpoint.container not in SORTED_CONTAINERS)
-        buffers = {**answer.buffers, "source": packed_table(source), "values": self._values()}
+        buffers = {**answer.buffers, "source": packed(source), "values": self._values()}
         return Answer({**answer.body, "plan": self._plans}, buffers)
 
     def _values(self) -> bytes:
@@ -421,7 +422,7 @@ class Workbench:
         """What another process found for this plan; what was dismissed before stays away."""
         if params["plan"] != self._plans:
             raise UsageError("it is about another recipe", code="old_sheet")
-        proposal = Proposal.unpacked(params["proposal"])
+        proposal = unpacked(Proposal, params["proposal"])
         self._matching = proposal.matching
         self.__dict__.pop("_reasons", None)
         self._suggestions = [*self._unwrapping(), *proposal.suggestions]

@@ -12,7 +12,7 @@ import torch
 
 from sdviewer.core.key_table import KeyTable
 from sdviewer.engine.frames import Answer
-from sdviewer.engine.proposing import packed_target, target_of
+from sdviewer.engine.packing import packed, unpacked
 from sdviewer.engine.target_reading import MOST_KEPT, MOST_SEARCHED, TargetReading
 from sdviewer.errors import OpenError
 from sdviewer.repair.target import Target
@@ -79,7 +79,7 @@ def test_that_an_error_about_the_state_dict_gives_all_keys_of_the_model(reader: 
     more = "shape torch.Size([3, 4]) from checkpoint, the shape in current model is torch.Size([9, 4])."
     answer = reader.text(content + more)
     assert answer.body["counts"] == {"missing": 1, "unexpected": 1, "mismatched": 1}
-    target = target_of(answer.buffers["target"])
+    target = unpacked(Target, answer.buffers["target"])
     assert set(target.table.keys) == {"module.embed.weight", "module.head.weight", "head.bias"}
     assert "Of 1 of 3 keys the shape is not told." in sentences(answer.body, "info")[0]
     assert not sentences(answer.body, "spark")
@@ -154,11 +154,11 @@ def test_that_a_short_text_is_kept_as_it_is(reader: Reader) -> None:
 
 def test_that_a_model_that_was_built_is_compared_with_the_file(reader: Reader) -> None:
     table = KeyTable(("module.head.bias", "new"), ((3,), (2,)), ("float32", "float32"))
-    built = memoryview(packed_target(Target("class", "net:Net", table, "Net")))
+    built = memoryview(packed(Target("class", "net:Net", table, "Net")))
     params = {"source": reader.path, "target": built}
     answer = reader.service.requests["built"](params, lambda done, total: None)
     assert answer.body["counts"] == {"missing": 1, "unexpected": 2, "mismatched": 0}
-    assert target_of(answer.buffers["target"]).table == table
+    assert unpacked(Target, answer.buffers["target"]).table == table
 
 
 def test_that_names_of_a_hostile_text_are_shown_harmless(reader: Reader) -> None:

@@ -11,12 +11,10 @@ import pytest
 import torch
 
 from sdviewer.core.fit_sheet import STATUSES, FitSheet
-from sdviewer.core.key_table import KeyTable
 from sdviewer.engine.frames import Answer
-from sdviewer.engine.proposing import Proposals, packed_table, packed_target, table_of, target_of
+from sdviewer.engine.proposing import Proposals
 from sdviewer.engine.workbench import Workbench
 from sdviewer.errors import UsageError
-from sdviewer.repair.target import Target
 
 
 def model(prefix: str = "", fc: str = "mlp.fc1", head: int = 3) -> dict[str, torch.Tensor]:
@@ -273,15 +271,6 @@ def test_that_an_unnamed_worker_says_that_nothing_is_open() -> None:
     with pytest.raises(UsageError) as caught:
         Workbench().requests["preview"]({"at": 0}, lambda done, total: None)
     assert caught.value.code == "not_open"
-
-
-def test_that_tables_and_targets_go_through_bytes() -> None:
-    shapes = ((2, 3), None, ())
-    dtypes = ("float32", "", "int64")
-    table = KeyTable(("a", "b\udc80", "c"), shapes, dtypes, False, ((0, 2),), frozenset({1}))
-    assert table_of(packed_table(table)) == table
-    target = Target("message", "n", table, "Net", True, True, frozenset({"c"}), ("so",), True)
-    assert target_of(packed_target(target)) == target
 
 
 def test_that_shapes_that_differ_have_choices_which_are_tried_before_one_is_taken(tmp_path: Path) -> None:
