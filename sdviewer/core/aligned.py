@@ -14,9 +14,10 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
-from sdviewer.core.sheet import TextBlob
+from sdviewer.core.sheet import Rows, TextBlob, typed_columns
 from sdviewer.core.tree import KINDS, SHORTEST_FOLD, ModuleTree, RowKind, follows, in_number_order
 
 # Bits of `flags`.
@@ -442,6 +443,7 @@ class _Rows:
 
 # As arrays
 
+TEXTS: Final = ("name_a", "name_b", "shape_a", "shape_b")
 COLUMNS: Final = {
     "kind_a": "B",
     "kind_b": "B",
@@ -451,32 +453,15 @@ COLUMNS: Final = {
     "end": "i",
     "pair": "i",
     "leaves": "i",
-    "name_a_at": "I",
-    "name_a_length": "I",
-    "name_b_at": "I",
-    "name_b_length": "I",
-    "shape_a_at": "I",
-    "shape_a_length": "I",
-    "shape_b_at": "I",
-    "shape_b_length": "I",
+    **{f"{name}_{part}": "I" for name in TEXTS for part in ("at", "length")},
 }
 """Column -> array type code; `kind_a` and `kind_b` index `core.tree.KINDS`, texts are as in `core.sheet`."""
 
 
-@dataclass(frozen=True, slots=True)
-class AlignedSheet:
-    """All rows of one comparison: `columns` are typed views over rows, `text` is the blob."""
+class AlignedSheet(Rows):
+    """All rows of one comparison; the texts are `TEXTS`."""
 
-    columns: Mapping[str, Any]
-    text: memoryview
-
-    def __len__(self) -> int:
-        return len(self.columns["depth"])
-
-    def words(self, column: str, row: int) -> str:
-        """The text in `name_a`, `name_b`, `shape_a` or `shape_b` (untrusted text)."""
-        at, length = self.columns[f"{column}_at"][row], self.columns[f"{column}_length"][row]
-        return bytes(self.text[at : at + length]).decode("utf-8", "surrogatepass")
+    __slots__ = ()
 
     def kind(self, column: str, row: int) -> str:
         """One of `core.tree.KINDS`, in `kind_a` or `kind_b`."""
@@ -485,23 +470,29 @@ class AlignedSheet:
     @staticmethod
     def from_buffers(buffers: Mapping[str, memoryview]) -> AlignedSheet:
         """The sheet from raw buffers named like the columns, and `text`."""
-        views: dict[str, Any] = {}
-        for name, code in COLUMNS.items():
-            view: Any = memoryview(buffers[name]).cast("B")
-            views[name] = view.cast(code)
-        return AlignedSheet(views, buffers["text"])
+        return AlignedSheet(typed_columns(buffers, COLUMNS), buffers["text"])
 
 
 def pack(tree: AlignedTree) -> dict[str, bytes]:
     """The buffers of a tree: column name -> raw bytes, and `text`. The expanded bit is 0 everywhere."""
-    texts = TextBlob()
-    columns: dict[str, array[int]] = {}
-    for name in ("name_a", "name_b", "shape_a", "shape_b"):
-        columns[f"{name}_at"], columns[f"{name}_length"] = texts.put(getattr(tree, name))
+    return pack_rows(tree, COLUMNS)
+
+
+def pack_rows(
+    tree: AlignedTree,
+    codes: Mapping[str, str],
+    texts: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    columns: Mapping[str, array[int]] = MappingProxyType({}),
+) -> dict[str, bytes]:
+    """The buffers of a tree with the columns in `codes`; `texts` and `columns` are those that it has not itself."""
+    blob = TextBlob()
+    made = dict(columns)
+    for name, words in {**{name: getattr(tree, name) for name in TEXTS}, **texts}.items():
+        made[f"{name}_at"], made[f"{name}_length"] = blob.put(words)
     kinds = {kind: number for number, kind in enumerate(KINDS)}
-    columns["kind_a"] = array("B", [kinds[kind] for kind in tree.kind_a])
-    columns["kind_b"] = array("B", [kinds[kind] for kind in tree.kind_b])
-    columns["depth"] = array("H", [min(depth, 65535) for depth in tree.depth])
-    for name in ("flags", "parent", "end", "pair", "leaves"):
-        columns[name] = array(COLUMNS[name], getattr(tree, name))
-    return {**{name: column.tobytes() for name, column in columns.items()}, "text": texts.to_bytes()}
+    made["kind_a"] = array("B", [kinds[kind] for kind in tree.kind_a])
+    made["kind_b"] = array("B", [kinds[kind] for kind in tree.kind_b])
+    made["depth"] = array("H", [min(depth, 65535) for depth in tree.depth])
+    for name in codes.keys() - made.keys():
+        made[name] = array(codes[name], getattr(tree, name))
+    return {**{name: column.tobytes() for name, column in made.items()}, "text": blob.to_bytes()}

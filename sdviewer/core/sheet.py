@@ -40,27 +40,38 @@ COLUMNS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
-    """All rows of one document. `columns` are typed views over rows, `text` is the blob, `dtypes` short type names."""
+class Rows:
+    """Rows as `columns`, typed views over them, and `text`, the blob."""
 
     columns: Mapping[str, Any]
     text: memoryview
-    dtypes: tuple[str, ...]
 
     def __len__(self) -> int:
-        return len(self.columns["kind"])
+        return len(self.columns["depth"])
+
+    def words(self, column: str, row: int) -> str:
+        """The text in a column that has places and lengths (untrusted text)."""
+        at, length = self.columns[f"{column}_at"][row], self.columns[f"{column}_length"][row]
+        return bytes(self.text[at : at + length]).decode("utf-8", "surrogatepass")
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet(Rows):
+    """All rows of one document; `dtypes` are short type names."""
+
+    dtypes: tuple[str, ...]
 
     def name(self, row: int) -> str:
         """The row's own name (untrusted text)."""
-        return self._decode("name", row)
+        return self.words("name", row)
 
     def note(self, row: int) -> str:
         """What stands in grey behind the name."""
-        return self._decode("note", row)
+        return self.words("note", row)
 
     def shape(self, row: int) -> str:
         """The shape as text, "" for what has none."""
-        return self._decode("shape", row)
+        return self.words("shape", row)
 
     def kind(self, row: int) -> str:
         """One of `tree.KINDS`."""
@@ -70,19 +81,19 @@ class Sheet:
         """Short type name, "" for what has none."""
         return str(self.dtypes[self.columns["dtype"][row]])
 
-    def _decode(self, column: str, row: int) -> str:
-        at = self.columns[f"{column}_at"][row]
-        length = self.columns[f"{column}_length"][row]
-        return bytes(self.text[at : at + length]).decode("utf-8", "surrogatepass")
-
     @staticmethod
     def from_buffers(buffers: Mapping[str, memoryview], dtypes: tuple[str, ...]) -> Sheet:
         """The sheet from raw buffers named like the columns, and `text`."""
-        columns: dict[str, Any] = {}
-        for name, code in COLUMNS.items():
-            view: Any = memoryview(buffers[name]).cast("B")
-            columns[name] = view.cast(code)
-        return Sheet(columns, buffers["text"], dtypes)
+        return Sheet(typed_columns(buffers, COLUMNS), buffers["text"], dtypes)
+
+
+def typed_columns(buffers: Mapping[str, memoryview], codes: Mapping[str, str]) -> dict[str, Any]:
+    """Views over raw buffers, by their array type codes."""
+    columns: dict[str, Any] = {}
+    for name, code in codes.items():
+        view: Any = memoryview(buffers[name]).cast("B")
+        columns[name] = view.cast(code)
+    return columns
 
 
 class TextBlob:
