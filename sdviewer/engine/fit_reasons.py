@@ -74,7 +74,9 @@ class Reasons:
             reason = self._plan.reasons.get(pair.source) if self._plan is not None else None
             who = "this suggestion" if pair.status == "will_drop" else "the recipe"
             said.append(["info", f"Left out by {who}{f': {reason}' if reason else ''}"])
-        for found in self._found(pair):
+        of_row = self._found(pair)
+        said += [["info", reason] for reason in self._folds(pair, of_row)]
+        for found in of_row:
             kind = "warn" if found.evidence == "ambiguous" else "ok"
             said += [[kind, reason] for reason in found.reasons]
             if found.candidates:
@@ -146,6 +148,14 @@ class Reasons:
             if (from_it and (to_it or pair.wanted < 0)) or (to_it and pair.source < 0):
                 of_row.append(found)
         return of_row[:2]
+
+    def _folds(self, pair: Pair, of_row: Sequence[Found]) -> list[str]:
+        """Why one tensor is made of several before anything is paired, where this row is of them."""
+        folds = self._matching.folds if self._matching is not None else ()
+        places = {at for found in of_row for at in found.sources}
+        if folds and pair.source >= 0:
+            places |= {at for at, entry in enumerate(self._fitted.entries) if entry.source == pair.source}
+        return [fold.reason for fold in folds if any(not places.isdisjoint(parts) for parts in fold.parts)]
 
     @cached_property
     def _orders(self) -> tuple[dict[int, tuple[int, int]], dict[int, tuple[int, int]]]:

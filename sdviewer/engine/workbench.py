@@ -20,8 +20,9 @@ by what answers a SHEET, which translates `selected`. A question about rows of a
     keys      {"rows"} or {"status": "unexpected"} -> {"keys": those of the file, as they are now | null: all of them,
               "common": the longest part that all have}
     dismiss   {"at"} or {"all": true}, which brings all of them back -> as proposed
-    accept    {"at"} or {"safe": true} -> {"steps": [[table, label]], "label", "state_dict": dotted, "at"?: before which
-              step of the recipe they go, and not at its end, "instead"?: how many steps go there}
+    accept    {"at", "caution"?: place in its "cautions", to take its remedy as well} or {"safe": true} ->
+              {"steps": [[table, label]], "label", "state_dict": dotted, "at"?: before which step of the recipe they go,
+              and not at its end, "instead"?: how many steps go there}
     rows      as those of a comparison -> {"matched": n shown | null, "filter_error"}; buffers "visible", "flags"
     step      {"row": row | -1, "forwards"} -> as rows and {"row": the next problem, -1: there is none}
     first     {"status"} -> as step: the first row of a status
@@ -46,7 +47,8 @@ by what answers a SHEET, which translates `selected`. A question about rows of a
     COUNTS    {"collision", "match", "shape", "missing", "unexpected", "dropped"}
     CARD_A    {"path", "name", "tensors", "state_dict": dotted, "begins": what all keys begin with, "identity"}
     CARD_B    {"name", "kind", "keys", "notes": [sentence], "incomplete", "approximate"}
-    SUGGESTION {"verb", "lines": [text], "text", "n", "evidence", "reasons": [text], "cautions": [[code, message]],
+    SUGGESTION {"verb", "lines": [text], "text", "n", "evidence", "reasons": [text],
+              "cautions": [[code, message, its remedy in words | ""]], "asks": [text]: what of the step is a guess,
               "examples": [[old, new]], "safe", "step": {op table}, "label"}
     PREVIEW   {"at": -1 for a choice, "gain": target keys, "unknown": those of them whose shape is not known, "drops",
               "worse": shapes that differ then, "lost": target keys that are missing only then, "astray": new keys that
@@ -65,6 +67,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -102,7 +105,7 @@ from sdviewer.repair.recipe import Recipe, parse_recipe
 from sdviewer.repair.rules.shape_choices import OtherTensor
 from sdviewer.repair.scope import MOST_KEYS, common_part
 from sdviewer.repair.state_dicts import AUTO, likely_state_dict
-from sdviewer.repair.suggestion import Suggestion
+from sdviewer.repair.suggestion import Caution, Suggestion
 from sdviewer.repair.target import Target
 
 LONGEST_PLAN: Final = 60.0
@@ -453,7 +456,10 @@ class Workbench:
             "n": suggestion.n_keys,
             "evidence": suggestion.evidence,
             "reasons": [text.visible(reason, 300) for reason in suggestion.reasons],
-            "cautions": [[caution.code, text.visible(caution.message, 400)] for caution in suggestion.cautions],
+            "cautions": [
+                [caution.code, text.visible(caution.message, 400), _remedy(caution)] for caution in suggestion.cautions
+            ],
+            "asks": [f"{name} = {suggestion.step.get(name)} is a guess" for name in suggestion.asks],
             "examples": [[text.visible(key, 200) for key in pair] for pair in suggestion.examples[:MOST_LINES]],
             "safe": _is_safe(suggestion),
             "step": dict(suggestion.step),
@@ -542,12 +548,28 @@ class Workbench:
             chosen, _, error = self._try(offered, params["at"])
             if error:
                 raise UsageError(error.rstrip("."))
+            if (caution := params.get("caution", -1)) >= 0:
+                return self._steps(self._mended(offered, params["at"], offered[params["at"]].cautions[caution]), "")
             return self._steps([operation_from_step(one.step) for one in chosen], "")
         taken = self._safe(offered)
         if not taken:
             raise UsageError("no suggestion is safe", remedy="Look at each and accept it by itself.")
         steps = [operation_from_step(one.step) for one in taken]
         return self._steps(steps, f"Accept {text.plural(len(steps), 'suggestion')}" if len(steps) > 1 else "")
+
+    def _mended(self, offered: Sequence[Suggestion], at: int, caution: Caution) -> list[Operation]:
+        """A suggestion with the steps against its trap, which look at keys that those after it may have to make first.
+
+        Raises:
+            UsageError: the keys are not there.
+        """
+        against = list(map(operation_from_step, caution.steps))
+        for chosen in ([offered[at]], offered[: at + 1], offered):
+            steps = [*[operation_from_step(one.step) for one in chosen], *against]
+            with suppress(RepairError, UsageError, OpenError):
+                if self._with_steps(steps)[1]:
+                    return steps
+        raise UsageError("no keys are there that it is for", remedy="Accept the other suggestions first.")
 
     def _safe(self, offered: Sequence[Suggestion]) -> list[Suggestion]:
         """Those that are sure and go through one behind the other, and after which nothing fits worse."""
@@ -891,6 +913,11 @@ def _sign(suggestion: Suggestion) -> str:
 
 def _is_safe(suggestion: Suggestion) -> bool:
     return suggestion.evidence in SURE and not suggestion.cautions
+
+
+def _remedy(caution: Caution) -> str:
+    """What the steps against a trap do."""
+    return text.visible("; ".join([operation_from_step(step).label for step in caution.steps]), 200)
 
 
 def _lines(step: Mapping[str, Any], said: str) -> list[str]:

@@ -410,10 +410,10 @@ class WorkbenchSession(ShownTree):
             return "this search"
         return "this choice" if self.choice >= 0 else f"suggestion {self.chosen + 1}"
 
-    def accept(self, at: int) -> None:
-        """Put what a suggestion says into the recipe."""
+    def accept(self, at: int, caution: int = -1) -> None:
+        """Put what a suggestion says into the recipe, with what is to be done against the trap of a caution."""
         if 0 <= at < len(self.suggestions):
-            self.ask("accept", {"at": at}, self._apply, lane="act")
+            self.ask("accept", {"at": at, "caution": caution}, self._apply, lane="act")
 
     def accept_safe(self) -> None:
         """Put all suggestions into the recipe that are sure and harm nothing."""

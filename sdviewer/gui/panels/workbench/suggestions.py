@@ -37,6 +37,7 @@ class SuggestionCard(Card):
     accepted = Signal()
     edited = Signal()
     dismissed = Signal()
+    mended = Signal(int)  # accepted, with the remedy of this caution
 
     def __init__(self, told: Body, number: int) -> None:
         super().__init__()
@@ -83,9 +84,9 @@ class SuggestionCard(Card):
     def sentence(self) -> str:
         """All of it in words."""
         told = self.told
-        cautions = [str(message) for _, message in told["cautions"]]
+        cautions = [str(message) for _, message, _ in told["cautions"]]
         parts = [f"Suggestion {self._number}: {told['text']}", text.plural(int(told["n"]), "key")]
-        return ", ".join([*parts, EVIDENCE[str(told["evidence"])][3], *cautions])
+        return ", ".join([*parts, EVIDENCE[str(told["evidence"])][3], *told["asks"], *cautions])
 
     def expand(self, on: bool) -> None:
         """Show all of it, or the short form."""
@@ -117,10 +118,15 @@ class SuggestionCard(Card):
             words = widgets.label(str(reason), "note")
             words.setWordWrap(True)
             column.addLayout(_line(IconLabel("info", 15, "text2"), words))
-        for _, message in told["cautions"]:
+        guesses = [(f"{guess}: state another with Edit…", "") for guess in told["asks"]]
+        for at, (message, remedy) in enumerate([*[one[1:] for one in told["cautions"]], *guesses]):
             words = widgets.label(str(message), "unsure")
             words.setWordWrap(True)
             column.addLayout(_line(IconLabel("warn", 15, "warn"), words))
+            if remedy:
+                mend = widgets.button(f"Accept, then {remedy[:1].lower()}{remedy[1:]}", link=True)
+                mend.clicked.connect(lambda _=False, at=at: self.mended.emit(at))
+                column.addWidget(mend, 0, Qt.AlignmentFlag.AlignLeft)
         accept = widgets.button("Accept", "check", primary=True)
         edit = widgets.button("Edit…")
         dismiss = widgets.button("Dismiss")
@@ -259,6 +265,7 @@ class SuggestionsPanel(QWidget):
             card = SuggestionCard(told, at + 1)
             card.clicked.connect(lambda at=at: self._choose(at))
             card.accepted.connect(lambda at=at: self._session.accept(at))
+            card.mended.connect(lambda caution, at=at: self._session.accept(at, caution))
             card.dismissed.connect(lambda at=at: self._session.dismiss(at))
             card.edited.connect(lambda at=at: self.edited.emit(at))
             widgets.polish(card)
