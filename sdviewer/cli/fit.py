@@ -6,9 +6,9 @@ import os
 import shlex
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sdviewer.cli.output import print_json, print_line, progress_for, table
 from sdviewer.cli.repair import STDIN, WOULD_NOT_LOAD, seconds
@@ -127,7 +127,7 @@ def as_text(found: FittedFile, arguments: Namespace) -> list[str]:
     # (a target that has notes says that in its own words)
     told = ("unknown_shapes", "approximate_target") if fit.target.notes else ()
     lines += [f"warning: {text.visible(warning.message)}" for warning in fit.warnings if warning.code not in told]
-    return [*lines, *_undecided(found, arguments), *_next(found, arguments, bool(sure))]
+    return [*lines, *_remedies(fit), *_undecided(found, arguments), *_next(found, arguments, bool(sure))]
 
 
 def _keys(n: int) -> str:
@@ -201,6 +201,7 @@ def _steps(suggestions: Sequence[Suggestion], first: int) -> list[str]:
         for old, new in one.examples[:EXAMPLES]:
             gone = f"       {_key(old)}"
             lines.append(f"{gone} → {_key(new)}" if new not in ("", old) else gone)
+        lines += [f"       {name} = {one.step.get(name)} is a guess: state another in the recipe" for name in one.asks]
     return lines
 
 
@@ -238,9 +239,7 @@ def _undecided(found: FittedFile, arguments: Namespace) -> list[str]:
 
 def _other_sizes(fit: Fit) -> list[str]:
     """The step of one's own that gives a head the rows that the model has, as it stands in a recipe."""
-    from sdviewer.repair.operations import operation_from_step
     from sdviewer.repair.patterns import literal_pattern
-    from sdviewer.repair.recipe import Recipe
 
     sizes: dict[int, list[str]] = {}
     for one in fit.after.mismatched:
@@ -248,11 +247,26 @@ def _other_sizes(fit: Fit) -> list[str]:
             sizes.setdefault(one.target_shape[0], []).append(literal_pattern(one.key))
     if not sizes or len(fit.after.mismatched) > SHOWN:
         return []
-    steps = [operation_from_step({"op": "rows", "keys": keys, "size": size}) for size, keys in sizes.items()]
-    written = Recipe(steps=tuple(steps)).to_text()
-    step = written[written.index("[[step]]") :].rstrip().split("\n")
+    steps = [{"op": "rows", "keys": keys, "size": size} for size, keys in sizes.items()]
     said = "Or give them the rows that the model has (new ones are zeros), by a step of your own in the recipe:"
-    return ["", said, *[f"  {text.visible(line, 4000)}".rstrip() for line in step]]
+    return ["", said, *_as_toml(steps)]
+
+
+def _remedies(fit: Fit) -> list[str]:
+    """The steps against known traps that only a person can know to be needed, as they stand in a recipe."""
+    known = {caution.code: caution.steps for one in fit.suggestions for caution in one.cautions if caution.steps}
+    said = "Where that is so, a step of your own behind the others in the recipe:"
+    return [line for steps in known.values() for line in ("", said, *_as_toml(steps))]
+
+
+def _as_toml(steps: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Steps as a recipe has them."""
+    from sdviewer.repair.operations import operation_from_step
+    from sdviewer.repair.recipe import Recipe
+
+    written = Recipe(steps=tuple(map(operation_from_step, steps))).to_text()
+    lines = written[written.index("[[step]]") :].rstrip().split("\n")
+    return [f"  {text.visible(line, 4000)}".rstrip() for line in lines]
 
 
 def _again(arguments: Namespace) -> list[str]:

@@ -85,6 +85,8 @@ def _step(suggestion: Suggestion) -> dict[str, Any]:
         "n_keys": suggestion.n_keys,
         "evidence": suggestion.evidence,
         "examples": [list(pair) for pair in suggestion.examples],
+        "asks": list(suggestion.asks),
+        "cautions": [{"code": one.code, "steps": list(map(dict, one.steps))} for one in suggestion.cautions],
     }
 
 

@@ -236,7 +236,7 @@ def test_that_the_document_has_every_field_in_its_order(sdviewer: Command, tmp_p
     assert list(found["map"]) == list(given)
     assert found["map"]["module.a"] == "a"
     for step in found["steps"]:
-        assert list(step) == ["op", "text", "n_keys", "evidence", "examples"]
+        assert list(step) == ["op", "text", "n_keys", "evidence", "examples", "asks", "cautions"]
         assert step["evidence"] in ("proved", "likely", "ambiguous")
         assert all(len(pair) == 2 for pair in step["examples"])
     assert found["steps"][-1]["op"] == "drop" and found["steps"][-1]["evidence"] == "ambiguous"
@@ -244,6 +244,29 @@ def test_that_the_document_has_every_field_in_its_order(sdviewer: Command, tmp_p
     assert [list(warning) for warning in found["warnings"]] == [["code", "keys", "message"]] * len(found["warnings"])
     assert found["warnings"][0]["code"] == "unknown_shapes"
     assert found["warnings"][0]["keys"] == ["gone"]
+
+
+def test_that_guesses_and_remedies_are_told(sdviewer: Command, tmp_path: Path) -> None:
+    rotary = [(f"attention.w{name}", f"self_attn.{name}_proj") for name in "qk"]
+    pairs = [*rotary, ("feed_forward.w3", "mlp.up_proj")]
+    source: dict[str, list[int]] = {f"layers.0.{old}.weight": [128, 2048] for old, _ in pairs}
+    target: dict[str, list[int]] = {f"model.layers.0.{new}.weight": [128, 2048] for _, new in pairs}
+    source |= {f"layers.0.moe.{n}.{name}.weight": [6, 4] for n in range(3) for name in ("w1", "w3")}
+    target["model.layers.0.moe.gate_up_proj"] = [3, 12, 4]
+    (tmp_path / "source.json").write_text(json.dumps(source))
+    (tmp_path / "target.json").write_text(json.dumps(target))
+    files = ("fit", tmp_path / "source.json", "--target", tmp_path / "target.json")
+    steps = sdviewer(*files, "--json").json["steps"]
+    assert [step["asks"] for step in steps if step["op"] == "permute_rope"] == [["heads"]]
+    fuse = next(step for step in steps if step["op"] == "fuse")
+    against = {"op": "reorder", "order": [1, 0], "dim": 1, "keys": ["model.layers.0.moe.gate_up_proj"]}
+    assert fuse["cautions"] == [{"code": "gate_up_order", "steps": [against]}]
+    said = sdviewer(*files).out
+    assert "heads = 2 is a guess" in said
+    written = said[said.index("[[step]]") :].split("\n\n")[0]
+    recipe = tmp_path / "against.toml"
+    recipe.write_text(f'format = "sdviewer-recipe/1"\n{written}')
+    assert sdviewer("script", recipe).code == 0
 
 
 def test_that_strict_says_no(sdviewer: Command, tmp_path: Path, keys: Path) -> None:
