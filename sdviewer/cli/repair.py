@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,9 +78,11 @@ def run(arguments: Namespace) -> int:
     alone = takes_tensors_alone(checkpoint, container)
     others = OtherFiles(folder_of(arguments.recipe))
     asked = (checkpoint, recipe, arguments.state_dict, arguments.output, container, others)
-    with stoppable_until_named() as named, in_turn(*asked, dry_run=arguments.dry_run) as turn:
+    with ExitStack() as ending, stoppable_until_named() as named, in_turn(*asked, dry_run=arguments.dry_run) as turn:
         plan = make_plan(turn.recipe, turn.checkpoint, state_dict=turn.name, tensors_alone=alone, others=others)
         goal = _goal(arguments, recipe, turn.checkpoint, plan)
+        if goal is not None:
+            ending.callback(goal.close)
         receipt = save(
             turn.checkpoint,
             plan,

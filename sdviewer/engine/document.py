@@ -79,6 +79,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -760,23 +761,24 @@ class Document:
         plan = make_plan(recipe, checkpoint, tensors_alone=alone, others=self.others)
         _refuse_changed(plan, params.get("others") or {})
         goal = goal_of(params.get("target"), checkpoint, plan, recipe.target)
-        receipt = save(
-            checkpoint,
-            plan,
-            params["out"],
-            overwrite=params["overwrite"],
-            # A window asks about a file with hard links, and about one that is not the one that it wrote there last.
-            split_names=params.get("split_names", False),
-            replaces=Identity(**params["replaces"]) if params.get("replaces") else None,
-            container=container,
-            shared=recipe.save.shared,
-            max_shard_bytes=recipe.save.max_shard_bytes,
-            inputs=goal.inputs if goal else (),
-            progress=progress,
-            before_naming=before_naming(progress),
-        )
-        if goal is not None:
-            receipt, _ = goal.checked(receipt, checkpoint, plan)
+        with nullcontext() if goal is None else closing(goal):
+            receipt = save(
+                checkpoint,
+                plan,
+                params["out"],
+                overwrite=params["overwrite"],
+                # A window asks about a file with hard links, and about one that it did not write there last itself.
+                split_names=params.get("split_names", False),
+                replaces=Identity(**params["replaces"]) if params.get("replaces") else None,
+                container=container,
+                shared=recipe.save.shared,
+                max_shard_bytes=recipe.save.max_shard_bytes,
+                inputs=goal.inputs if goal else (),
+                progress=progress,
+                before_naming=before_naming(progress),
+            )
+            if goal is not None:
+                receipt, _ = goal.checked(receipt, checkpoint, plan)
         # The lists of keys only as bytes that the window can write to a file: parsing 100,000 of them would stall it.
         whole = receipt.to_json()
         told = {name: value for name, value in whole.items() if name not in ("map", "dropped")}

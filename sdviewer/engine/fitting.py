@@ -12,8 +12,8 @@ from typing import NamedTuple
 from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.key_table import KEY_LIST, KeyTable, checkpoint_of_table, key_table_of_checkpoint
 from sdviewer.core.progress import Progress, no_progress
-from sdviewer.engine.models import TIMEOUT
-from sdviewer.engine.targets import kind_of_text, read_target, target_of_checkpoint, target_of_text, text_of
+from sdviewer.engine.models import TIMEOUT, Model
+from sdviewer.engine.targets import Built, kind_of_text, read_target, target_of_checkpoint, target_of_text, text_of
 from sdviewer.errors import NoMatch, OpenError, UnknownFormat
 from sdviewer.formats import open_checkpoint
 from sdviewer.repair.fit import Fit, fit_to
@@ -153,17 +153,18 @@ def read_wanted(
     run: bool = False,
     timeout: float = TIMEOUT,
     folder: str = "",
+    built: Built = Model.close,
     progress: Progress = no_progress,
 ) -> Wanted:
     """The target at a name, or in a text that goes before it; `run`: a class or a config may be built.
 
-    `folder` is on the import path of a class, "" for the current one.
+    `folder` is on the import path of a class, "" for the current one; `built` is as for `read_target`.
 
     Raises:
         OpenError, UsageError: it cannot be read, may not be built, or is none.
     """
     if text is not None:
-        return Wanted(target_of_text(text, source=source, run=run, timeout=timeout, progress=progress))
+        return Wanted(target_of_text(text, source=source, run=run, timeout=timeout, built=built, progress=progress))
     if os.path.lexists(wanted) and text_of(wanted, progress) is None:
         checkpoint = open_checkpoint(wanted, progress=progress)
         index = _chosen(checkpoint, state_dict)
@@ -176,6 +177,7 @@ def read_wanted(
             run=run,
             folder=folder,
             timeout=timeout,
+            built=built,
             progress=progress,
         )
     )

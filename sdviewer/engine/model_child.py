@@ -1,8 +1,9 @@
 """The process in which somebody's model is built, on that person's word: `python -P -m sdviewer.engine.model_child`.
 
-It is asked one thing over stdin, as JSON behind its length, and answers with one line of JSON over a pipe of its own:
-what the model's code prints goes to stderr, and it reads nothing. It ends, with all it started, when whoever asked is
-gone. Parameters are built on the meta device: they take no memory, whatever the size of the model.
+It is asked over stdin, as JSON behind its length: first to build a model and tell its keys, then what that says of
+files. It answers with a line of JSON over a pipe of its own: what the model's code prints goes to stderr, and it reads
+nothing. It ends, with all it started, when whoever asked is gone. Parameters are built on the meta device: they take no
+memory, whatever the size of the model.
 
 Facts: torch 2.13 (`torch.device` as a context), transformers 5.23, diffusers 0.42, timm 1.0.
 """
@@ -21,13 +22,14 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 LONGEST_TEXT = 200_000
 """Characters of an answer's message: torch's words about a whole model of keys."""
 
 SMALL_ENOUGH = 256 << 20
-"""Bytes of a model up to which a strict load builds it with memory, as its own programs would."""
+"""Bytes of a model up to which a strict load gives it memory, as its own programs would."""
 
 
 class NotBuilt(Exception):
@@ -39,70 +41,149 @@ class NotBuilt(Exception):
 
 
 def main() -> None:
-    """Answer the one question."""
+    """Answer until whoever asks is gone."""
     answers = os.dup(1)
     os.dup2(2, 1)
-    question = _question()
-    try:
-        answer = answer_to(question)
-    except NotBuilt as error:
-        answer = {"stage": error.stage, "message": str(error)}
-    except BaseException as error:  # what somebody's code raises, SystemExit too
-        traceback.print_exc()
-        answer = {"stage": "build", "message": _told(error)}
-    text = json.dumps(answer).encode() + b"\n"
-    with contextlib.suppress(Exception):
-        sys.stdout.flush()
-        sys.stderr.flush()
-    with contextlib.suppress(BrokenPipeError), open(answers, "wb") as stream:  # noqa: PTH123
-        stream.write(text)
-    os._exit(0)  # threads that the model's code left behind are not waited for
+    asked = _questions()
+    own = os.getpid()
+    built: Built | None = None
+    while True:
+        question = asked.get()
+        try:
+            if built is None:
+                built = Built(question["what"])
+                answer = built.keys()
+            else:
+                answer = built.load(**question["load"])
+        except NotBuilt as error:
+            answer = {"stage": error.stage, "message": str(error)}
+        except BaseException as error:  # what somebody's code raises, SystemExit too
+            traceback.print_exc()
+            answer = {"stage": "build", "message": _told(error)}
+        if os.getpid() != own:
+            os._exit(0)  # the model's code forked, and both came back
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        text = json.dumps(answer).encode() + b"\n"
+        while text:
+            text = text[os.write(answers, text) :]
 
 
-def _question() -> dict[str, Any]:
-    """What is asked; afterwards stdin is empty, and the pipe it was is watched for its end."""
-    length = int.from_bytes(_exactly(8), "little")
-    question: dict[str, Any] = json.loads(_exactly(length))
-    watched = os.dup(0)
+def _questions() -> SimpleQueue[dict[str, Any]]:
+    """What is asked, as it comes; whoever reads stdin finds nothing in it."""
+    asked: SimpleQueue[dict[str, Any]] = SimpleQueue()
+    pipe = os.dup(0)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
 
-    def watch() -> None:
-        os.read(watched, 1)
+    def listen() -> None:
+        with contextlib.suppress(Exception):
+            while True:
+                asked.put(json.loads(_exactly(pipe, int.from_bytes(_exactly(pipe, 8), "little"))))
         if sys.platform == "win32":
             os._exit(1)
         os.killpg(0, signal.SIGKILL)
 
-    threading.Thread(target=watch, daemon=True).start()
-    return question
+    threading.Thread(target=listen, daemon=True).start()
+    return asked
 
 
-def _exactly(length: int) -> bytes:
+def _exactly(pipe: int, length: int) -> bytes:
     found = b""
     while len(found) < length:
-        piece = os.read(0, length - len(found))
+        piece = os.read(pipe, length - len(found))
         if not piece:
-            os._exit(1)
+            raise EOFError
         found += piece
     return found
 
 
-def answer_to(question: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of a model, or what it says of a file.
+class Built:
+    """A model, built once.
 
     Raises:
-        NotBuilt: there is no model.
+        NotBuilt: there is none.
     """
-    try:
-        importlib.import_module("torch")
-    except Exception as error:
-        raise NotBuilt("torch", f"torch cannot be imported: {_told(error)}") from None
-    make = _maker(question["what"])
-    model = _on_meta(make)
-    if "load" in question:
-        return _loaded(make, model, **question["load"])
-    return _keys(model)
+
+    def __init__(self, what: Mapping[str, Any]) -> None:
+        try:
+            importlib.import_module("torch")
+        except Exception as error:
+            raise NotBuilt("torch", f"torch cannot be imported: {_told(error)}") from None
+        self._make = _maker(what)
+        self._model = _on_meta(self._make)
+        self._has_memory = False
+
+    def keys(self) -> dict[str, Any]:
+        """Keys, shapes and dtypes of its state dict, in order; the positions that are one tensor."""
+        import torch
+        from torch.nn.parameter import is_lazy
+
+        state = self._model.state_dict(keep_vars=True)
+        shapes: list[list[int] | None] = []
+        dtypes: list[str] = []
+        places: dict[int, list[int]] = {}
+        others: list[int] = []
+        for position, value in enumerate(state.values()):
+            is_tensor = isinstance(value, torch.Tensor)
+            if is_tensor:
+                places.setdefault(id(value), []).append(position)
+            else:
+                others.append(position)
+            shapes.append([int(size) for size in value.shape] if is_tensor and not is_lazy(value) else None)
+            dtypes.append(str(value.dtype).removeprefix("torch.") if is_tensor else "")
+        return {
+            "model": type(self._model).__qualname__,
+            "keys": [str(key) for key in state],
+            "shapes": shapes,
+            "dtypes": dtypes,
+            "ties": [some for some in places.values() if len(some) > 1],
+            "not_tensors": others,
+        }
+
+    def load(self, path: str, steps: list[str]) -> dict[str, Any]:
+        """What `load_state_dict(strict=True)` of it says of a file that sdviewer has written.
+
+        Raises:
+            NotBuilt: the file cannot be read, or has no state dict there.
+        """
+        try:
+            state = _state_dict_at(path, steps)
+            if path.endswith(".safetensors"):
+                state = _with_ties(state, self.keys())
+        except NotBuilt:
+            raise
+        except Exception as error:
+            raise NotBuilt("file", _told(error)) from None
+        self._has_memory = self._has_memory or self._take_memory()
+        try:
+            # On the meta device a copy would be none: the tensors of the file take the place of the parameters.
+            assign = {} if self._has_memory else {"assign": True}
+            said = self._model.load_state_dict(state, strict=True, **assign)
+        except (RuntimeError, TypeError, KeyError, ValueError) as error:
+            return {"ok": False, "message": str(error)[:LONGEST_TEXT]}
+        return {"ok": True, "message": str(said)[:LONGEST_TEXT]}
+
+    def _take_memory(self) -> bool:
+        """Give its parameters memory, as its own programs would; where they cannot be given any it is built anew."""
+        import torch
+
+        tensors = [one for one in self._model.state_dict(keep_vars=True).values() if isinstance(one, torch.Tensor)]
+        if sum([one.nbytes for one in tensors if not torch.nn.parameter.is_lazy(one)]) > SMALL_ENOUGH:
+            return False
+        ways: tuple[Callable[[], Any], ...] = (
+            lambda: self._model.to_empty(device="cpu"),
+            lambda: _model_in(self._make()),
+        )
+        for way in ways:
+            try:
+                self._model = way()
+                return True
+            except Exception as error:
+                sys.stderr.write(f"On the cpu: {_told(error)}\n")
+        return False
 
 
 def _told(error: BaseException) -> str:
@@ -276,62 +357,7 @@ def _model_in(made: Any) -> Any:
     raise NotBuilt("type", f"it gives {type(made).__module__}.{type(made).__qualname__}, no torch.nn.Module")
 
 
-# What is answered
-
-
-def _keys(model: Any) -> dict[str, Any]:
-    """Keys, shapes and dtypes of a model's state dict, in order; the positions that are one tensor."""
-    import torch
-    from torch.nn.parameter import is_lazy
-
-    state = model.state_dict(keep_vars=True)
-    shapes: list[list[int] | None] = []
-    dtypes: list[str] = []
-    places: dict[int, list[int]] = {}
-    others: list[int] = []
-    for position, value in enumerate(state.values()):
-        is_tensor = isinstance(value, torch.Tensor)
-        if is_tensor:
-            places.setdefault(id(value), []).append(position)
-        else:
-            others.append(position)
-        shapes.append([int(size) for size in value.shape] if is_tensor and not is_lazy(value) else None)
-        dtypes.append(str(value.dtype).removeprefix("torch.") if is_tensor else "")
-    return {
-        "model": type(model).__qualname__,
-        "keys": [str(key) for key in state],
-        "shapes": shapes,
-        "dtypes": dtypes,
-        "ties": [some for some in places.values() if len(some) > 1],
-        "not_tensors": others,
-    }
-
-
-def _loaded(make: Callable[[], Any], model: Any, path: str, steps: list[str]) -> dict[str, Any]:
-    """What `load_state_dict(strict=True)` of the model says of a file that sdviewer has written."""
-    import torch
-
-    try:
-        state = _state_dict_at(path, steps)
-        if path.endswith(".safetensors"):
-            state = _with_ties(state, _keys(model))
-    except NotBuilt:
-        raise
-    except Exception as error:
-        raise NotBuilt("file", _told(error)) from None
-    tensors = [value for value in model.state_dict(keep_vars=True).values() if isinstance(value, torch.Tensor)]
-    in_memory = False
-    if sum([tensor.nbytes for tensor in tensors if not torch.nn.parameter.is_lazy(tensor)]) <= SMALL_ENOUGH:
-        try:
-            model, in_memory = _model_in(make()), True
-        except Exception as error:
-            sys.stderr.write(f"On the cpu: {_told(error)}\n")
-    try:
-        # On the meta device a copy would be none: the tensors of the file take the place of the parameters.
-        said = model.load_state_dict(state, strict=True, **({} if in_memory else {"assign": True}))
-    except (RuntimeError, TypeError, KeyError, ValueError) as error:
-        return {"ok": False, "message": str(error)[:LONGEST_TEXT], "model": type(model).__qualname__}
-    return {"ok": True, "message": str(said)[:LONGEST_TEXT], "model": type(model).__qualname__}
+# What a file holds
 
 
 def _state_dict_at(path: str, steps: list[str]) -> Any:

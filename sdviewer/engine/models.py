@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
 from sdviewer.core.key_table import KeyTable
@@ -57,14 +58,6 @@ class ModelFailed(OpenError):
         self.details = details
 
 
-class BuiltModel(NamedTuple):
-    """The class of a model that was built, its keys, and what its code printed."""
-
-    model: str
-    table: KeyTable
-    details: str
-
-
 class StrictLoad(NamedTuple):
     """What `load_state_dict(strict=True)` of a real model said of a file: `ok`, None where it was not tried.
 
@@ -73,48 +66,92 @@ class StrictLoad(NamedTuple):
 
     ok: bool | None
     message: str
-    details: str = ""
 
 
-def built_keys(
-    what: Mapping[str, Any], *, name: str, timeout: float = TIMEOUT, progress: Progress = no_progress
-) -> BuiltModel:
-    """Build a model in its process and ask for its keys.
+class Model:
+    """A model that was built once: its class, its keys, and its process, which stays until `close` to load files."""
 
-    Raises:
-        ModelFailed: it cannot be built, or took too long (code `model_timeout`).
-        Cancelled: from `progress`.
-    """
-    answer, details = _ask({"what": what}, name, timeout, progress)
-    try:
-        return BuiltModel(str(answer["model"])[:400], _table(answer), details)
-    except (KeyError, TypeError, ValueError):
-        raise ModelFailed("its process gave an answer that is none", path=name, details=details) from None
+    def __init__(
+        self, what: Mapping[str, Any], *, name: str, timeout: float = TIMEOUT, progress: Progress = no_progress
+    ) -> None:
+        """Build it and ask for its keys.
+
+        Raises:
+            ModelFailed: it cannot be built, or took too long (code `model_timeout`).
+            Cancelled: from `progress`.
+        """
+        self._name, self._timeout = name, timeout
+        if getattr(sys, "frozen", False) or find_spec("torch") is None:
+            remedy = _REMEDIES["torch"]
+            raise ModelFailed("torch is not there to build it", path=name, code="extra_needed", remedy=remedy)
+        try:
+            self._child = _Child()
+        except OSError as error:
+            raise ModelFailed(f"no process could be started for it ({error.strerror})", path=name) from None
+        answer = self._ask({"what": what}, progress)
+        if "stage" in answer:
+            stage = str(answer["stage"])
+            raise self._failed(
+                _reason(answer),
+                code="extra_needed" if stage in ("torch", "library") else "",
+                remedy=_REMEDIES.get(stage, "Give a checkpoint of it or a list of its keys instead."),
+            )
+        try:
+            self.model, self.table = str(answer["model"])[:400], _table(answer)
+        except (KeyError, TypeError, ValueError):
+            raise self._failed("its process gave an answer that is none") from None
+
+    def load(self, path: str, steps: Sequence[str], progress: Progress = no_progress) -> StrictLoad:
+        """Let it load, strictly, the state dict at `steps` of a file that sdviewer has written.
+
+        Raises:
+            Cancelled: from `progress`.
+        """
+        load = {"path": os.path.abspath(path), "steps": list(steps)}  # noqa: PTH100  any text
+        try:
+            answer = self._ask({"load": load}, progress)
+        except ModelFailed as error:
+            return StrictLoad(None, error.message)
+        if "stage" in answer:
+            return StrictLoad(None, _reason(answer))
+        ok, message = answer.get("ok"), answer.get("message")
+        if not isinstance(ok, bool) or not isinstance(message, str):
+            return StrictLoad(None, "its process gave an answer that is none")
+        return StrictLoad(ok, message)
+
+    def close(self) -> None:
+        """End its process, with all that it started."""
+        self._child.end()
+
+    def _ask(self, question: Mapping[str, Any], progress: Progress) -> Mapping[str, Any]:
+        """The answer; where there is none, the process is ended.
+
+        Raises:
+            ModelFailed: there is none, or none in time.
+            Cancelled: from `progress`.
+        """
+        try:
+            answer = self._child.answer(json.dumps(question).encode(), self._timeout, progress)
+        except TimeoutError:
+            remedy = "Allow it more time, or give a list of its keys."
+            what = f"{'building' if 'what' in question else 'loading'} it took longer than {seconds(self._timeout)}"
+            raise self._failed(what, code="model_timeout", remedy=remedy) from None
+        except BaseException:
+            self.close()
+            raise
+        if answer is None:
+            self.close()
+            raise self._failed(f"its process ended {self._child.how_it_ended()}", remedy="Look into the details.")
+        return answer
+
+    def _failed(self, message: str, *, code: str = "", remedy: str = "") -> ModelFailed:
+        """The error to raise, after the process was ended, so that all is there that it printed."""
+        self.close()
+        return ModelFailed(message, path=self._name, code=code, remedy=remedy, details=self._child.printed())
 
 
-def strict_load(
-    what: Mapping[str, Any],
-    path: str,
-    steps: Sequence[str],
-    *,
-    name: str,
-    timeout: float = TIMEOUT,
-    progress: Progress = no_progress,
-) -> StrictLoad:
-    """Build a model and let it load, strictly, the state dict at `steps` of a file that sdviewer has written.
-
-    Raises:
-        Cancelled: from `progress`.
-    """
-    load = {"path": os.path.abspath(path), "steps": list(steps)}  # noqa: PTH100  any text
-    try:
-        answer, details = _ask({"what": what, "load": load}, name, timeout, progress)
-    except ModelFailed as error:
-        return StrictLoad(None, error.message, error.details)
-    ok, message = answer.get("ok"), answer.get("message")
-    if not isinstance(ok, bool) or not isinstance(message, str):
-        return StrictLoad(None, "its process gave an answer that is none", details)
-    return StrictLoad(ok, message, details)
+def _reason(answer: Mapping[str, Any]) -> str:
+    return visible(str(answer.get("message", "")), 1000).rstrip(".")
 
 
 def _table(answer: Mapping[str, Any]) -> KeyTable:
@@ -134,41 +171,6 @@ def _table(answer: Mapping[str, Any]) -> KeyTable:
     )
 
 
-def _ask(question: Mapping[str, Any], name: str, timeout: float, progress: Progress) -> tuple[Mapping[str, Any], str]:
-    """The answer, and what the model's code printed."""
-    if getattr(sys, "frozen", False) or find_spec("torch") is None:
-        raise ModelFailed("torch is not there to build it", path=name, code="extra_needed", remedy=_REMEDIES["torch"])
-    try:
-        child = _Child()
-    except OSError as error:
-        raise ModelFailed(f"no process could be started for it ({error.strerror})", path=name) from None
-    try:
-        child.ask(json.dumps(question).encode(), timeout, progress)
-    finally:
-        child.end()
-    answer = child.answer()
-    details = child.printed()
-    if answer is None:
-        late = child.is_late
-        raise ModelFailed(
-            f"building it took longer than {seconds(timeout)}" if late else f"its process ended {child.how_it_ended()}",
-            path=name,
-            code="model_timeout" if late else "",
-            remedy="Allow it more time, or give a list of its keys." if late else "Look into the details.",
-            details=details,
-        )
-    if "stage" in answer:
-        stage = str(answer["stage"])
-        raise ModelFailed(
-            visible(str(answer.get("message", "")), 1000).rstrip("."),
-            path=name,
-            code="extra_needed" if stage in ("torch", "library") else "",
-            remedy=_REMEDIES.get(stage, "Give a checkpoint of it or a list of its keys instead."),
-            details=details,
-        )
-    return answer, details
-
-
 class _Child:
     """The process, from its start to its end, and what came out of it."""
 
@@ -183,10 +185,8 @@ class _Child:
             "PYTHONDONTWRITEBYTECODE": "1",  # nothing is written beside somebody's files
             "PYTHONUNBUFFERED": "1",
         }
-        self.is_late = False
-        self._answer = bytearray()
+        self._answers: SimpleQueue[bytes] = SimpleQueue()
         self._printed = bytearray()
-        self._said = threading.Event()
         self._popen = subprocess.Popen(
             [sys.executable, "-P", "-m", "sdviewer.engine.model_child"],
             stdin=subprocess.PIPE,
@@ -195,26 +195,39 @@ class _Child:
             env=environment,
             start_new_session=True,
         )
-        self._threads = [threading.Thread(target=one, daemon=True) for one in (self._hear_answer, self._hear_printed)]
+        self._threads = [threading.Thread(target=one, daemon=True) for one in (self._hear_answers, self._hear_printed)]
         for thread in self._threads:
             thread.start()
 
-    def ask(self, question: bytes, timeout: float, progress: Progress) -> None:
-        """Put the question and wait for the answer, the end of the process or of the time.
+    def answer(self, question: bytes, timeout: float, progress: Progress) -> Mapping[str, Any] | None:
+        """Put a question and wait for the answer; None where the process ended, or said what is none.
 
         Raises:
+            TimeoutError: it took longer than `timeout` seconds.
             Cancelled: from `progress`.
         """
+        if self._popen.returncode is not None:
+            return None
         deadline = time.monotonic() + timeout
         threading.Thread(target=self._put, args=(question,), daemon=True).start()
-        while not self._said.wait(_BETWEEN_LOOKS):
-            progress(0, 0)
-            if time.monotonic() > deadline:
-                self.is_late = True
-                return
+        while True:
+            try:
+                line = self._answers.get(timeout=_BETWEEN_LOOKS)
+                break
+            except Empty:
+                progress(0, 0)
+                if time.monotonic() > deadline:
+                    raise TimeoutError from None
+        try:
+            answer = json.loads(line)
+        except (ValueError, RecursionError):
+            return None
+        return answer if isinstance(answer, dict) else None
 
     def end(self) -> None:
         """End it, with all that it started in its session."""
+        if self._popen.returncode is not None:
+            return
         if sys.platform == "win32":
             self._popen.kill()
         else:
@@ -227,15 +240,6 @@ class _Child:
         for thread in self._threads:
             # What left the session may hold the pipe open; nobody waits for it.
             thread.join(_LAST_WORDS)
-
-    def answer(self) -> Mapping[str, Any] | None:
-        """What it answered, None where it did not."""
-        line, end, _ = bytes(self._answer).partition(b"\n")
-        try:
-            answer = json.loads(line) if end else None
-        except (ValueError, RecursionError):
-            return None
-        return answer if isinstance(answer, dict) else None
 
     def printed(self) -> str:
         """The end of what it printed, harmless for a terminal or a label."""
@@ -254,16 +258,16 @@ class _Child:
             self._popen.stdin.write(len(question).to_bytes(8, "little") + question)
             self._popen.stdin.flush()
 
-    def _hear_answer(self) -> None:
+    def _hear_answers(self) -> None:
         assert self._popen.stdout is not None
-        try:
-            with self._popen.stdout as stream:
-                while piece := os.read(stream.fileno(), 1 << 16):
-                    self._answer += piece
-                    if piece.endswith(b"\n") or len(self._answer) > MOST_ANSWERED:
-                        return
-        finally:
-            self._said.set()
+        said = bytearray()
+        with self._popen.stdout as stream:
+            while len(said) <= MOST_ANSWERED and (piece := os.read(stream.fileno(), 1 << 16)):
+                said += piece
+                if piece.endswith(b"\n"):
+                    self._answers.put(bytes(said))
+                    said.clear()
+        self._answers.put(b"")
 
     def _hear_printed(self) -> None:
         assert self._popen.stderr is not None

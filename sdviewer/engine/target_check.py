@@ -7,18 +7,16 @@ TARGET  {"name": what the user named, a path or a factory, "text"?: a pasted one
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from sdviewer.core import text
 from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.key_table import KeyTable, key_table_of_checkpoint
 from sdviewer.engine.fitting import files_at, read_wanted
-from sdviewer.engine.models import TIMEOUT
+from sdviewer.engine.models import TIMEOUT, Model, StrictLoad
 from sdviewer.engine.save_preview import place_of
-from sdviewer.engine.targets import load_strictly
 from sdviewer.formats import open_checkpoint
 from sdviewer.formats.receipt import Receipt
 from sdviewer.repair.fit import table_of_plan
@@ -38,28 +36,17 @@ NOT_MET = "target_not_met"
 NOT_LOADED = "target_not_loaded"
 
 
-class Loaded(NamedTuple):
-    """What a real load into the model said, in torch's own words; None where it could not be tried."""
-
-    loads: bool | None
-    words: str
-
-
-Load = Callable[[str, Sequence[str | int]], Loaded]
-"""Loads the state dict at some steps from the root of a file into the model, in a process of its own."""
-
-
 @dataclass(frozen=True, slots=True)
 class Goal:
     """What the result has to fit.
 
-    Keys that patterns of `allow_missing` name may be missing. `load` is there for a class that can be built; `inputs`
-    are the paths of what was read to know the target.
+    Keys that patterns of `allow_missing` name may be missing. `model` is the one of a class or a config, in its process
+    until `close`; `inputs` are the paths of what was read to know the target.
     """
 
     target: Target
     allow_missing: tuple[str, ...] = ()
-    load: Load | None = None
+    model: Model | None = None
     inputs: tuple[str, ...] = ()
 
     def checked(self, receipt: Receipt, checkpoint: Checkpoint, plan: Plan) -> tuple[Receipt, bool]:
@@ -69,17 +56,17 @@ class Goal:
         """
         if receipt.verified is None or receipt.output is None:
             source = key_table_of_checkpoint(checkpoint, _edited(plan, checkpoint))
-            return _told(receipt, self, *self._look(table_of_plan(plan, checkpoint, source)), Loaded(None, ""))
+            return _told(receipt, self, *self._look(table_of_plan(plan, checkpoint, source)), None)
         place = place_of(checkpoint, plan, receipt.container)
         found, allowed = self._look(_table_at(open_checkpoint(receipt.output), place))
-        loaded = Loaded(None, "")
         # A key that may be missing is one that torch would not let pass.
-        if self.load is not None and not allowed:
-            if place is None:
-                loaded = Loaded(None, "the file holds a whole module, which would have to be run")
-            else:
-                loaded = self.load(receipt.output, place)
-        return _told(receipt, self, found, allowed, loaded)
+        said = None if self.model is None or allowed else _load(self.model, receipt.output, place)
+        return _told(receipt, self, found, allowed, said)
+
+    def close(self) -> None:
+        """End the process of the model."""
+        if self.model is not None:
+            self.model.close()
 
     def _look(self, made: KeyTable) -> tuple[KeyCheck, int]:
         """What a strict load of these entries would say, without the missing keys that may be; how many these are."""
@@ -114,19 +101,21 @@ def read_goal(
     """
     name = placed(stated.keys, folder) if wanted is None else wanted
     source = key_table_of_checkpoint(checkpoint, _edited(plan, checkpoint))
-    target = read_wanted(name, text, source, state_dict=state_dict, run=run, timeout=timeout, folder=imports).target
-    built = text is None and target.kind in ("class", "config")
-    load = partial(_load, name, timeout, imports) if built else None
-    return Goal(target, stated.allow_missing, load, tuple(files_at(name)))
+    built: list[Model] = []
+    target = read_wanted(
+        *(name, text, source), state_dict=state_dict, run=run, timeout=timeout, folder=imports, built=built.append
+    ).target
+    return Goal(target, stated.allow_missing, built[0] if built else None, tuple(files_at(name)))
 
 
-def _load(name: str, timeout: float, folder: str, path: str, place: Sequence[str | int]) -> Loaded:
-    """What the class at a name says of a file."""
+def _load(model: Model, path: str, place: Sequence[str | int] | None) -> StrictLoad:
+    """What a model says of the state dict at some steps from the root of a file that was written."""
+    if place is None:
+        return StrictLoad(None, "the file holds a whole module, which would have to be run")
     steps = [step for step in place if isinstance(step, str)]
     if len(steps) < len(place):
-        return Loaded(None, "the state dict stands in a list")
-    said = load_strictly(name, path, state_dict=steps, folder=folder, timeout=timeout)
-    return Loaded(said.ok, " ".join(said.message.split()))
+        return StrictLoad(None, "the state dict stands in a list")
+    return model.load(path, steps)
 
 
 def goal_of(wanted: Mapping[str, Any] | None, checkpoint: Checkpoint, plan: Plan, stated: StatedGoal) -> Goal | None:
@@ -160,9 +149,9 @@ def _table_at(written: Checkpoint, place: Sequence[str | int] | None) -> KeyTabl
     return key_table_of_checkpoint(written, index)
 
 
-def _told(receipt: Receipt, goal: Goal, found: KeyCheck, allowed: int, loaded: Loaded) -> tuple[Receipt, bool]:
+def _told(receipt: Receipt, goal: Goal, found: KeyCheck, allowed: int, said: StrictLoad | None) -> tuple[Receipt, bool]:
     """The receipt with the answer: a check that held, or a warning."""
-    fits = found.loads if loaded.loads is None else loaded.loads
+    fits = found.loads if said is None or said.ok is None else said.ok
     checks, warnings = list(receipt.checks), list(receipt.warnings)
     name = text.visible(goal.target.name, 200)
     what = "names and shapes" if goal.target.table.shapes_known else "names (not all shapes are known)"
@@ -172,12 +161,14 @@ def _told(receipt: Receipt, goal: Goal, found: KeyCheck, allowed: int, loaded: L
     else:
         keys = [*found.missing, *found.unexpected, *[one.key for one in found.mismatched]]
         warnings.append(PlanWarning(NOT_MET, tuple(keys[:NAMED]), f"it does not fit {name}: {_problems(found)}"))
-    if loaded.loads:
-        checks.append(f"load_state_dict(strict=True) of {name} takes it: {loaded.words}")
-    elif loaded.loads is not None:
-        warnings.append(PlanWarning(NOT_MET, (), f"load_state_dict(strict=True) of {name} refuses it: {loaded.words}"))
-    elif loaded.words:
-        warnings.append(PlanWarning(NOT_LOADED, (), f"it was not loaded into {name}: {loaded.words}"))
+    if said is not None:
+        words = " ".join(said.message.split())
+        if said.ok:
+            checks.append(f"load_state_dict(strict=True) of {name} takes it: {words}")
+        elif said.ok is False:
+            warnings.append(PlanWarning(NOT_MET, (), f"load_state_dict(strict=True) of {name} refuses it: {words}"))
+        else:
+            warnings.append(PlanWarning(NOT_LOADED, (), f"it was not loaded into {name}: {words}"))
     # (of several state dicts all have to fit)
     before = receipt.verified is None or receipt.verified.target is not False
     verified = receipt.verified and replace(receipt.verified, target=fits and before)

@@ -7,7 +7,7 @@ Law: a text or a file never runs anything. A class, a factory or a config is bui
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from sdviewer.core.key_table import KeyTable, key_table_of_checkpoint
 from sdviewer.core.paths import dotted
 from sdviewer.core.progress import Progress, no_progress
 from sdviewer.engine.model_names import model_of_name
-from sdviewer.engine.models import TIMEOUT, StrictLoad, built_keys, strict_load
+from sdviewer.engine.models import TIMEOUT, Model
 from sdviewer.errors import OpenError, UnknownFormat, UsageError
 from sdviewer.formats import open_checkpoint
 from sdviewer.formats.file import opened
@@ -33,6 +33,8 @@ MOST_BYTES = 128 << 20
 CONFIG = "config.json"
 """What the libraries of Hugging Face call a config; that of a folder without weights is meant where none is named."""
 
+Built = Callable[[Model], None]
+
 _CONFIG_FIELDS = ("model_type", "_class_name", "architecture")
 
 
@@ -45,6 +47,7 @@ def read_target(
     arguments: str = "",
     folder: str = "",
     timeout: float = TIMEOUT,
+    built: Built = Model.close,
     progress: Progress = no_progress,
 ) -> Target:
     """The target that somebody names: what is at this path or, only where nothing is, a class or factory.
@@ -57,6 +60,7 @@ def read_target(
         arguments: those of a class or factory, as `depth=3, name="a"` or as JSON.
         folder: on the import path of a module, "" for the current one.
         timeout: seconds that building may take.
+        built: who gets the model, in its process, that was built; it ends where nobody wants it.
 
     Raises:
         OpenError: there is nothing, it cannot be read, or it is no target (code `bad_target`).
@@ -66,11 +70,11 @@ def read_target(
     """
     text = text_of(name, progress)
     if text is not None:
-        return target_of_text(text, source=source, name=name, run=run, timeout=timeout, progress=progress)
+        return target_of_text(text, source=source, name=name, run=run, timeout=timeout, built=built, progress=progress)
     if os.path.lexists(name):
         checkpoint = open_checkpoint(name, progress=progress)
         return target_of_checkpoint(checkpoint, choose_state_dict(checkpoint, state_dict), name)
-    return _built("class", _model_at(name, arguments, folder), name, run, timeout, progress)
+    return _built("class", _model_at(name, arguments, folder), name, run, timeout, built, progress)
 
 
 def target_of_checkpoint(checkpoint: Checkpoint, index: int, name: str) -> Target:
@@ -87,6 +91,7 @@ def target_of_text(
     name: str = "",
     run: bool = False,
     timeout: float = TIMEOUT,
+    built: Built = Model.close,
     progress: Progress = no_progress,
 ) -> Target:
     """The target in a text that was pasted or read: a config, keys as JSON or one a line, or a load message.
@@ -101,7 +106,7 @@ def target_of_text(
         value = read_json(text, name)
         config = config_in(value)
         if config is not None:
-            return _built("config", {"config": config}, name or "config", run, timeout, progress)
+            return _built("config", {"config": config}, name or "config", run, timeout, built, progress)
         return Target("keys", _base(name) or "keys", table_of_json(value, name))
     message = read_message(text)
     if message is not None:
@@ -140,39 +145,15 @@ def kind_of_text(text: str) -> Kind:
     return "keys" if read_message(text) is None else "message"
 
 
-def load_strictly(
+def _built(
+    kind: Kind,
+    what: Mapping[str, Any],
     name: str,
-    path: str,
-    *,
-    state_dict: Sequence[str] = (),
-    arguments: str = "",
-    folder: str = "",
-    timeout: float = TIMEOUT,
-    progress: Progress = no_progress,
-) -> StrictLoad:
-    """What the real model, built from a class, a factory or a config, says of a file that sdviewer has written.
-
-    Args:
-        name: as for `read_target`.
-        path: the file, or a folder of shards.
-        state_dict: the keys of the mappings to the one that is meant.
-
-    Raises:
-        OpenError, UsageError: as `read_target` does.
-        Cancelled: from `progress`.
-    """
-    text = text_of(name, progress)
-    config = config_in(read_json(text, name)) if text is not None and is_json(text) else None
-    if config is not None:
-        what: Mapping[str, Any] = {"config": config}
-    elif text is not None or os.path.lexists(name):
-        return StrictLoad(None, "the target is no class, so there is no model that could load it")
-    else:
-        what = _model_at(name, arguments, folder)
-    return strict_load(what, path, state_dict, name=name, timeout=timeout, progress=progress)
-
-
-def _built(kind: Kind, what: Mapping[str, Any], name: str, run: bool, timeout: float, progress: Progress) -> Target:
+    run: bool,
+    timeout: float,
+    built: Built,
+    progress: Progress,
+) -> Target:
     if not run:
         raise UsageError(
             "this builds a model, which runs its code" if kind == "class" else "this builds the model of a config",
@@ -180,12 +161,14 @@ def _built(kind: Kind, what: Mapping[str, Any], name: str, run: bool, timeout: f
             remedy="It is done in a process of its own, and only if you say so.",
             code="run_needed",
         )
-    model, table, _ = built_keys(what, name=name, timeout=timeout, progress=progress)
+    model = Model(what, name=name, timeout=timeout, progress=progress)
+    built(model)
+    table = model.table
     lazy = sum([shape is None for at, shape in enumerate(table.shapes) if at not in table.not_tensors])
     notes = (f"The shape of {words.plural(lazy, 'key')} is not known before the model has seen data.",) if lazy else ()
     heads = head_dim_of(what.get("config") or {})
     shown = _base(name) if kind == "config" else name
-    return Target(kind, shown, table, model=model, notes=notes, head_dim=heads)
+    return Target(kind, shown, table, model=model.model, notes=notes, head_dim=heads)
 
 
 def head_dim_of(config: Mapping[str, Any]) -> int:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,11 @@ from torch import nn
 from sdviewer.core.key_table import KeyTable
 from sdviewer.engine import model_child
 from sdviewer.engine.model_names import model_of_name
-from sdviewer.engine.models import ModelFailed
+from sdviewer.engine.models import Model, ModelFailed
 from sdviewer.engine.targets import (
     head_dim_of,
     kind_of_target,
     kind_of_text,
-    load_strictly,
     read_target,
     target_of_text,
 )
@@ -115,7 +114,7 @@ def built(name: str, arguments: str = "") -> dict[str, Any]:
     """The answer of the child, asked here."""
     what = model_of_name(name, arguments)
     assert what is not None
-    return model_child.answer_to({"what": what})
+    return model_child.Built(what).keys()
 
 
 def told(error: pytest.ExceptionInfo[SDViewerError]) -> str:
@@ -318,7 +317,7 @@ def test_that_a_config_is_built_by_its_library_and_its_own_code_is_not_run(
     monkeypatch.setitem(sys.modules, "transformers", Library)  # type: ignore[arg-type]
 
     def ask(**config: Any) -> dict[str, Any]:
-        return model_child.answer_to({"what": {"config": config}})
+        return model_child.Built({"config": config}).keys()
 
     assert ask(model_type="tiny", architectures=["TinyModel"], hidden=3)["shapes"] == [[1, 3], [1]]
     for config, words in (
@@ -385,10 +384,19 @@ def test_that_a_real_model_says_of_a_written_file_whether_it_loads(folder: Path)
     torch.save({"inner": state}, "wrapped.pt")
     write(
         folder / "small_of_a_test.py",
-        "from torch import nn\n\ndef make():\n    return nn.ModuleDict({'a': nn.Linear(2, 1)})\n",
+        "from torch import nn\n\ndef make():\n    open('built', 'a').write('once ')\n"
+        "    return nn.ModuleDict({'a': nn.Linear(2, 1)})\n",
     )
-    found = load_strictly("small_of_a_test.py:make", "wrapped.pt", state_dict=["inner"])
-    assert (found.ok, found.message) == (True, "<All keys matched successfully>")
+    models: list[Model] = []
+    read_target("small_of_a_test.py:make", source=NOTHING, run=True, built=models.append)
+    with closing(models[0]) as model:
+        found = model.load("wrapped.pt", ["inner"])
+        assert (found.ok, found.message) == (True, "<All keys matched successfully>")
+        assert model.load("wrapped.pt", ["nowhere"]) == (None, "there is no state dict at 'nowhere' in it")
+        assert model.load("wrapped.pt", ["inner"]).ok is True
+    found = model.load("wrapped.pt", ["inner"])
+    assert found.ok is None
+    assert (folder / "built").read_text() == "once "
 
 
 @pytest.mark.usefixtures("alone")
@@ -396,7 +404,7 @@ def test_that_a_strict_load_speaks_in_the_words_of_torch(folder: Path) -> None:
     from safetensors.torch import save_file
 
     def load(name: str, path: str, *steps: str) -> dict[str, Any]:
-        return model_child.answer_to({"what": model_of_name(name), "load": {"path": path, "steps": list(steps)}})
+        return model_child.Built(model_of_name(name) or {}).load(path, list(steps))
 
     torch.save({"weight": torch.zeros(3, 1), "more": torch.zeros(1)}, "no.pt")
     answer = load("models_of_a_test:Outer.make", "no.pt")
@@ -416,19 +424,12 @@ def test_that_a_strict_load_speaks_in_the_words_of_torch(folder: Path) -> None:
 def test_that_a_large_model_loads_without_a_copy(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_child, "SMALL_ENOUGH", 0)
     torch.save({"weight": torch.zeros(2, 1), "bias": torch.zeros(2)}, "yes.pt")
-    load = {"path": "yes.pt", "steps": []}
-    what = model_of_name("models_of_a_test:Outer.make")
-    assert model_child.answer_to({"what": what, "load": load})["ok"] is True
+    model = model_child.Built(model_of_name("models_of_a_test:Outer.make") or {})
+    assert model.load("yes.pt", [])["ok"] is True
     torch.save({"weight": torch.zeros(2, 2), "bias": torch.zeros(2)}, "no.pt")
-    answer = model_child.answer_to({"what": what, "load": {**load, "path": "no.pt"}})
+    answer = model.load("no.pt", [])
     assert answer["ok"] is False
     assert "size mismatch for weight" in answer["message"]
-
-
-def test_that_only_a_model_loads(folder: Path) -> None:
-    found = load_strictly(write(folder / "keys.json", json.dumps({"a": None})), "any.pt")
-    assert found.ok is None
-    assert "no class" in found.message
 
 
 def test_that_a_config_says_the_size_of_a_head() -> None:
