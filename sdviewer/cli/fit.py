@@ -113,8 +113,8 @@ def _write(found: FittedFile, out: str, overwrite: bool) -> None:
 def as_text(found: FittedFile, arguments: Namespace) -> list[str]:
     """What matched, the steps, what is left, what to type next."""
     fit = found.fit
-    model = text.visible(fit.target.name, 200)
-    lines = [f"{text.visible(found.name, 200)} for {model} ({_keys(len(fit.target.table))})", ""]
+    model = text.visible(fit.target.title, 200)
+    lines = [f"{text.visible(found.name, 200)} for {model}: {_keys(len(fit.target.table))}", ""]
     lines += [f"Before: {_standing(fit.before)}.", *_problems(fit.before, fit)]
     sure = [one for one, taken in zip(fit.suggestions, fit.accepted, strict=True) if taken]
     if sure:

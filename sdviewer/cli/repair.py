@@ -98,8 +98,9 @@ def run(arguments: Namespace) -> int:
         )
         receipt, fits = turn.whole(receipt), True
         if goal is not None:
-            for made_of, made in (*turn.done, (turn.checkpoint, plan)):
-                receipt, fits_here = goal.checked(receipt, made_of, made)
+            # (what is told last comes first)
+            for made_of, made in reversed([*turn.done, (turn.checkpoint, plan)]):
+                receipt, fits_here, _ = goal.checked(receipt, made_of, made)
                 fits = fits and fits_here
         print_receipt(receipt, arguments.json)
     return 0 if fits else WOULD_NOT_LOAD

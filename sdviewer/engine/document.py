@@ -32,7 +32,8 @@ are translated too.
     save      {"path", "recipe", "out", "overwrite", "identity", "others"? of EDIT, "container"?, "split_names"?,
               "replaces"?, "target"?: TARGET that the result has to fit (engine.target_check)}
               -> {"receipt": {...}, "identity": {...} or null, "place": [step] of its state dict, null where it cannot
-              be told in steps, "mappable": whether torch can map its records}
+              be told in steps, "mappable": whether torch can map its records,
+              "left": keys of the target that are not in it, where a load that is not strict takes it}
               (without its lists of keys) in a process of its own, with progress in bytes; opens `path` itself and wants
               `identity` (of `info`); buffers: "json", the receipt with its lists, and "text", as a terminal has it
               Fails with `source_damaged` where what should be copied is not in the file
@@ -760,7 +761,7 @@ class Document:
         alone = takes_tensors_alone(checkpoint, container)
         plan = make_plan(recipe, checkpoint, tensors_alone=alone, others=self.others)
         _refuse_changed(plan, params.get("others") or {})
-        goal = goal_of(params.get("target"), checkpoint, plan, recipe.target)
+        goal, left = goal_of(params.get("target"), checkpoint, plan, recipe.target), 0
         with nullcontext() if goal is None else closing(goal):
             receipt = save(
                 checkpoint,
@@ -778,14 +779,18 @@ class Document:
                 before_naming=before_naming(progress),
             )
             if goal is not None:
-                receipt, _ = goal.checked(receipt, checkpoint, plan)
+                receipt, _, left = goal.checked(receipt, checkpoint, plan)
         # The lists of keys only as bytes that the window can write to a file: parsing 100,000 of them would stall it.
         whole = receipt.to_json()
         told = {name: value for name, value in whole.items() if name not in ("map", "dropped")}
         identity = None if receipt.identity is None else asdict(receipt.identity)
         lines = "".join([f"{line}\n" for line in receipt.lines()])
         buffers = {"json": json.dumps(whole, indent=2).encode(), "text": lines.encode()}
-        loading = {"place": place_of(checkpoint, plan, container), "mappable": is_mappable(checkpoint, container)}
+        loading = {
+            "place": place_of(checkpoint, plan, container),
+            "mappable": is_mappable(checkpoint, container),
+            "left": left,
+        }
         return Answer({"receipt": told, "identity": identity, **loading}, buffers)
 
     def lost(self, params: Params, progress: Progress) -> Answer:

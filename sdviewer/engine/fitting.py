@@ -71,7 +71,7 @@ def fit_files(
         to_root=not target.nested,
         accept_ambiguous=accept_ambiguous,
         contents=_contents(source, goal, progress),
-        name=f"{source.name} for {target.name}",
+        name=f"{source.name} for {target.title}",
     )
     return FittedFile(source.name, fit, (*source.files, *files_at(wanted)), source.checkpoint.container != KEY_LIST)
 

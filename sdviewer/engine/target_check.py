@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from sdviewer.core import text
 from sdviewer.core.checkpoint import Checkpoint
@@ -27,10 +27,13 @@ from sdviewer.repair.plan import Plan, PlanWarning
 from sdviewer.repair.recipe import Goal as StatedGoal
 from sdviewer.repair.state_dicts import choose_state_dict
 from sdviewer.repair.target import Target
-from sdviewer.repair.wording import listed
+from sdviewer.repair.wording import listed, quoted
 
 NAMED = 10
 """Keys that a warning carries."""
+
+LONGEST_WORDS = 2000
+"""Characters of torch's own words that a sentence has; they name every key."""
 
 NOT_MET = "target_not_met"
 NOT_LOADED = "target_not_loaded"
@@ -49,33 +52,51 @@ class Goal:
     model: Model | None = None
     inputs: tuple[str, ...] = ()
 
-    def checked(self, receipt: Receipt, checkpoint: Checkpoint, plan: Plan) -> tuple[Receipt, bool]:
-        """The receipt of a save with what the target says of the written file, and whether it fits; the file stays.
+    def checked(self, receipt: Receipt, checkpoint: Checkpoint, plan: Plan) -> Checked:
+        """What the target says of the file that a save wrote, which stays however that turns out.
 
         Of a dry run the plan is asked, and `verified` stays None.
         """
+        place = place_of(checkpoint, plan, receipt.container)
         if receipt.verified is None or receipt.output is None:
             source = key_table_of_checkpoint(checkpoint, _edited(plan, checkpoint))
-            return _told(receipt, self, *self._look(table_of_plan(plan, checkpoint, source)), None)
-        place = place_of(checkpoint, plan, receipt.container)
-        found, allowed = self._look(_table_at(open_checkpoint(receipt.output), place))
+            return _told(receipt, self.target, place, self._look(table_of_plan(plan, checkpoint, source)), None)
+        look = self._look(_table_at(open_checkpoint(receipt.output), place))
         # A key that may be missing is one that torch would not let pass.
-        said = None if self.model is None or allowed else _load(self.model, receipt.output, place)
-        return _told(receipt, self, found, allowed, said)
+        said = None if self.model is None or look.allowed else _load(self.model, receipt.output, place)
+        return _told(receipt, self.target, place, look, said)
 
     def close(self) -> None:
         """End the process of the model."""
         if self.model is not None:
             self.model.close()
 
-    def _look(self, made: KeyTable) -> tuple[KeyCheck, int]:
-        """What a strict load of these entries would say, without the missing keys that may be; how many these are."""
+    def _look(self, made: KeyTable) -> _Look:
+        """What a strict load of these entries would say, without the missing keys that may be."""
         found = check_keys(made, self.target.table, self.target.unreported)
         if not self.allow_missing:
-            return found, 0
-        allowed = selection(self.allow_missing)
-        missing = tuple([key for key in found.missing if not allowed(key)])
-        return replace(found, missing=missing), len(found.missing) - len(missing)
+            return _Look(found)
+        may_be = selection(self.allow_missing)
+        missing = tuple([key for key in found.missing if not may_be(key)])
+        return _Look(replace(found, missing=missing), [key for key in found.missing if may_be(key)])
+
+
+class _Look(NamedTuple):
+    """What names and shapes say, and the keys that are missing and may be."""
+
+    found: KeyCheck
+    allowed: Sequence[str] = ()
+
+
+class Checked(NamedTuple):
+    """A receipt with what the target says, whether the copy fits, and how many keys are left to the model.
+
+    These are 0 where `load_state_dict(strict=False)` would refuse it too.
+    """
+
+    receipt: Receipt
+    fits: bool
+    left: int
 
 
 def read_goal(
@@ -149,30 +170,67 @@ def _table_at(written: Checkpoint, place: Sequence[str | int] | None) -> KeyTabl
     return key_table_of_checkpoint(written, index)
 
 
-def _told(receipt: Receipt, goal: Goal, found: KeyCheck, allowed: int, said: StrictLoad | None) -> tuple[Receipt, bool]:
-    """The receipt with the answer: a check that held, or a warning."""
+def _told(
+    receipt: Receipt, target: Target, place: Sequence[str | int] | None, look: _Look, said: StrictLoad | None
+) -> Checked:
+    """The receipt with the answers: checks that held, or warnings."""
+    found, allowed = look
     fits = found.loads if said is None or said.ok is None else said.ok
-    checks, warnings = list(receipt.checks), list(receipt.warnings)
-    name = text.visible(goal.target.name, 200)
-    what = "names and shapes" if goal.target.table.shapes_known else "names (not all shapes are known)"
+    checks, warnings, notes = [], list(receipt.warnings), list(receipt.notes)
+    name = text.visible(target.title, 200)
+    it = quoted(".".join(map(str, place))) if place else "it"
+    shapes = target.table.shapes_known
+    how = "names and shapes" if shapes else "names and the shapes that are known"
     if found.loads:
-        missing = f", {text.plural(allowed, 'key')} missing that may be" if allowed else ""
-        checks.append(f"it fits {name}: {text.plural(len(found.matched), 'key')}, {what}{missing}")
+        total = len(found.matched) + len(allowed)
+        keys = f"{len(found.matched):,} of the {total:,} keys" if allowed else f"the {text.plural(total, 'key')}"
+        checks.append(f"{it} has {keys} of {name} and no other, {_shapes_words(target)}{_doubt(target)}")
+    elif fits:
+        notes.append(f"by {how} {it} does not fit {name} ({_problems(found)}), but its own load takes it")
     else:
-        keys = [*found.missing, *found.unexpected, *[one.key for one in found.mismatched]]
-        warnings.append(PlanWarning(NOT_MET, tuple(keys[:NAMED]), f"it does not fit {name}: {_problems(found)}"))
+        keys_in_the_way = [*found.missing, *found.unexpected, *[one.key for one in found.mismatched]]
+        only = not found.unexpected and not found.mismatched
+        rest = "; with strict=False these keep what the model begins with" if only else ""
+        why = f"{it} does not fit {name} by {how}: {_problems(found)}{rest}{_doubt(target)}"
+        warnings.append(PlanWarning(NOT_MET, tuple(keys_in_the_way[:NAMED]), why))
+    if allowed:
+        keep = "is not in it and keeps" if len(allowed) == 1 else "are not in it and keep"
+        which = f"{text.plural(len(allowed), 'key')} of {name} {keep} what the model begins with"
+        notes.append(f"{which}, as the recipe allows: {listed(allowed)}")
     if said is not None:
-        words = " ".join(said.message.split())
+        words = text.visible(" ".join(said.message.split()), LONGEST_WORDS)
         if said.ok:
-            checks.append(f"load_state_dict(strict=True) of {name} takes it: {words}")
+            checks.append(f"{it} was loaded into {name} with load_state_dict(strict=True): {words}")
         elif said.ok is False:
-            warnings.append(PlanWarning(NOT_MET, (), f"load_state_dict(strict=True) of {name} refuses it: {words}"))
+            warnings.append(PlanWarning(NOT_MET, (), f"load_state_dict(strict=True) of {name} refuses {it}: {words}"))
         else:
-            warnings.append(PlanWarning(NOT_LOADED, (), f"it was not loaded into {name}: {words}"))
+            warnings.append(PlanWarning(NOT_LOADED, (), f"{it} was not loaded into {name}: {words}"))
     # (of several state dicts all have to fit)
     before = receipt.verified is None or receipt.verified.target is not False
-    verified = receipt.verified and replace(receipt.verified, target=fits and before)
-    return replace(receipt, verified=verified, checks=tuple(checks), warnings=tuple(warnings)), fits
+    told = replace(
+        receipt,
+        verified=receipt.verified and replace(receipt.verified, target=fits and before),
+        checks=(*checks, *receipt.checks),
+        warnings=tuple(warnings),
+        notes=tuple(notes),
+    )
+    loose = found.mismatched or (said is not None and said.ok)
+    return Checked(told, fits, 0 if loose else len(found.missing) + len(allowed))
+
+
+def _shapes_words(target: Target) -> str:
+    """How far the shapes were compared."""
+    if target.table.shapes_known:
+        return "with the right shapes"
+    known = any(shape is not None for shape in target.table.shapes)
+    return "with the right shapes where these are known" if known else "by name: the shapes are not known"
+
+
+def _doubt(target: Target) -> str:
+    """Why the model may ask for something else."""
+    if target.incomplete:
+        return "; the text was cut, so not all keys are known"
+    return "; some keys were guessed, since the report folds them" if target.approximate else ""
 
 
 def _problems(found: KeyCheck) -> str:

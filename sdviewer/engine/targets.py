@@ -106,17 +106,17 @@ def target_of_text(
         value = read_json(text, name)
         config = config_in(value)
         if config is not None:
-            return _built("config", {"config": config}, name or "config", run, timeout, built, progress)
-        return Target("keys", _base(name) or "keys", table_of_json(value, name))
+            return _built("config", {"config": config}, name, run, timeout, built, progress)
+        return Target("keys", _base(name), table_of_json(value, name))
     message = read_message(text)
     if message is not None:
         try:
-            return target_of_message(message, source, name=_base(name) or "load message")
+            return target_of_message(message, source, name=_base(name))
         except OpenError as error:
             error.path = error.path or name
             raise
     try:
-        return Target("keys", _base(name) or "keys", table_of_lines(text, name))
+        return Target("keys", _base(name), table_of_lines(text, name))
     except OpenError as error:
         if name.lower().endswith(".py"):
             error.remedy = f"A class or factory in it is named with a colon: {_base(name)}:Net."
@@ -167,8 +167,14 @@ def _built(
     lazy = sum([shape is None for at, shape in enumerate(table.shapes) if at not in table.not_tensors])
     notes = (f"The shape of {words.plural(lazy, 'key')} is not known before the model has seen data.",) if lazy else ()
     heads = head_dim_of(what.get("config") or {})
-    shown = _base(name) if kind == "config" else name
-    return Target(kind, shown, table, model=model.model, notes=notes, head_dim=heads)
+    return Target(
+        kind,
+        _base(name) if kind == "config" else _without_folder(name),
+        table,
+        model=model.model,
+        notes=notes,
+        head_dim=heads,
+    )
 
 
 def head_dim_of(config: Mapping[str, Any]) -> int:
@@ -239,6 +245,12 @@ def text_of(name: str, progress: Progress) -> str | None:
 def _is_text(start: bytes) -> bool:
     """Whether a file begins as a text does: UTF-8, perhaps cut within a character, and no byte that is zero."""
     return b"\0" not in start and len(start) - len(start.decode("utf-8", "ignore").encode()) <= 3
+
+
+def _without_folder(name: str) -> str:
+    """A class or factory as people call it, whose arguments may be paths as well."""
+    folder = os.path.dirname(name.partition("(")[0])  # noqa: PTH120  any text
+    return name[len(folder) :].lstrip("/\\")
 
 
 def _base(name: str) -> str:

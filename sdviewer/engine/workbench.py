@@ -239,7 +239,7 @@ class Workbench:
                 "begins": text.visible(_common_start(checkpoint.state_dicts[self._state_dict].keys), 60),
             },
             "b": {
-                "name": text.visible(target.model or target.name, 120),
+                "name": text.visible(target.model or target.title, 120),
                 "kind": target.kind,
                 "keys": self._fitted.asked,
                 "notes": [text.visible(note, 400) for note in target.notes],

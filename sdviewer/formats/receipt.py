@@ -106,7 +106,8 @@ class Receipt:
             f"  taken: {text.plural(one.tensors, 'tensor')} from {text.visible(one.file, 4000)}" for one in self.taken
         ]
         if self.verified is None:
-            return [f"Would write {done}. Nothing was written.", *taken, *self._warning_lines()]
+            planned = [f"  as planned: {check}" for check in self.checks]
+            return [f"Would write {done}. Nothing was written.", *taken, *planned, *self._warning_lines()]
         lines = [f"Saved {text.visible(self.output or '', 4000)}: {done}.", *taken]
         lines += [f"  checked: {check}" for check in self.checks]
         lines += [f"  note: {note}" for note in self.notes]

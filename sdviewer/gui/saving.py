@@ -68,7 +68,8 @@ class SaveOrder:
 class Saved:
     """A copy that was written: its order, the recipe that made it, its receipt, and that as files have it.
 
-    `place` leads to its state dict, None where no one can be named; `mappable`: torch can map its records as they are.
+    `place` leads to its state dict, None where no one can be named; `mappable`: torch can map its records as they are;
+    `left`: keys of the target that the model keeps as it begins with.
     """
 
     order: SaveOrder
@@ -78,6 +79,7 @@ class Saved:
     lines: bytes
     place: list[str | int] | None
     mappable: bool
+    left: int = 0
 
 
 class Saving(Writing):
@@ -119,7 +121,8 @@ class Saving(Writing):
             self._files[order.out] = body["identity"]
             receipt = body["receipt"]
             files = (bytes(buffers["json"]), bytes(buffers["text"]))
-            self.written = Saved(order, draft, receipt, *files, body["place"], bool(body["mappable"]))
+            place, mappable, left = body["place"], bool(body["mappable"]), int(body["left"])
+            self.written = Saved(order, draft, receipt, *files, place, mappable, left)
             self.saved.emit(self.written)
 
         def start(done: Any, wrong: Any, told: Any) -> Any:

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from safetensors.numpy import save_file
+
 from sdviewer.engine.client import DocumentWorker
 from tests.engine.conftest import Answered
 
@@ -33,7 +36,7 @@ def receipt(answer: Answered) -> Mapping[str, Any]:
 def test_that_the_receipt_says_that_the_copy_fits(document: DocumentWorker, tmp_path: Path) -> None:
     told = receipt(save(document, tmp_path / "copy.safetensors", {"name": "", "text": json.dumps(KEYS)}))
     assert told["verified"]["target"] is True
-    assert any("it fits keys: 7 keys, names and shapes" in check for check in told["checks"])
+    assert told["checks"][0] == "it has the 7 keys of the key list and no other, with the right shapes"
     untold = receipt(save(document, tmp_path / "other.safetensors", None))
     assert untold["verified"]["target"] is None
 
@@ -55,7 +58,8 @@ def test_that_a_recipe_brings_its_list_along(document: DocumentWorker, tmp_path:
     assert receipt(save(document, tmp_path / "a.safetensors", None, named))["verified"]["target"] is False
     told = receipt(save(document, tmp_path / "b.safetensors", None, f'{named}allow_missing = ["more"]\n'))
     assert told["verified"]["target"] is True
-    assert any("1 key missing that may be" in check for check in told["checks"])
+    assert told["checks"][0].startswith("it has 7 of the 8 keys of keys.json and no other")
+    assert told["notes"][-1].startswith("1 key of keys.json is not in it and keeps what the model begins with, as the")
 
 
 def test_that_the_target_is_never_written(document: DocumentWorker, tmp_path: Path) -> None:
@@ -65,3 +69,60 @@ def test_that_the_target_is_never_written(document: DocumentWorker, tmp_path: Pa
     assert failure is not None
     assert "the output is an input" in failure["message"]
     assert json.loads(keys.read_text()) == KEYS
+
+
+MISSING = ", ".join(f'"{key}"' for key in KEYS)
+UNEXPECTED = ", ".join(f'"module.{key}"' for key in KEYS)
+ERROR = f"Error(s) in loading state_dict for Net:\n\tMissing key(s) in state_dict: {MISSING}.\n"
+NAMELESS = (
+    "The model and loaded state dict do not match exactly\n\n"
+    f"unexpected key in source state_dict: {', '.join(f'module.{key}' for key in KEYS)}\n\n"
+    f"missing keys in source state_dict: {', '.join(KEYS)}\n"
+)
+WHOLE = f"{ERROR}\tUnexpected key(s) in state_dict: {UNEXPECTED}."
+
+
+def test_that_each_kind_of_target_is_called_what_people_call_it(document: DocumentWorker, tmp_path: Path) -> None:
+    (tmp_path / "error.txt").write_text(WHOLE)
+    (tmp_path / "lines.txt").write_text("\n".join(KEYS))
+    save_file({key: np.zeros(shape, "f4") for key, shape in KEYS.items()}, tmp_path / "other.safetensors")
+    (tmp_path / "net.py").write_text(
+        "import torch\n\nclass Net(torch.nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.blocks = torch.nn.ModuleList(torch.nn.Module() for _ in range(3))\n"
+        "        for block in self.blocks:\n            block.a = torch.nn.Parameter(torch.zeros(4, 2))\n"
+        "            block.b = torch.nn.Parameter(torch.zeros(4, 2))\n"
+        "        self.head = torch.nn.Parameter(torch.zeros(3))\n"
+    )
+    unknown = "by name: the shapes are not known"
+    for target, name, shapes in (
+        ({"name": "", "text": WHOLE}, "Net (the load error)", unknown),
+        ({"name": "", "text": NAMELESS}, "the model of the load error", unknown),
+        ({"name": "error.txt"}, "Net (error.txt)", unknown),
+        ({"name": "lines.txt"}, "lines.txt", unknown),
+        ({"name": "other.safetensors"}, "other.safetensors", "with the right shapes"),
+        ({"name": "net.py:Net", "run": True}, "net.py:Net", "with the right shapes"),
+    ):
+        found = {**target, "name": target["name"] and str(tmp_path / str(target["name"]))}
+        told = receipt(save(document, tmp_path / f"{len(name)}.pt", found))
+        assert told["checks"][0] == f"it has the 7 keys of {name} and no other, {shapes}"
+        loaded = [check for check in told["checks"] if "strict=True" in check]
+        words = f"it was loaded into {name} with load_state_dict(strict=True): <All keys matched successfully>"
+        assert loaded == ([words] if "run" in target else [])
+
+
+def test_that_an_error_that_was_cut_proves_nothing(document: DocumentWorker, tmp_path: Path) -> None:
+    cut = WHOLE[: WHOLE.index('"module.blocks.2.a"')]
+    told = receipt(save(document, tmp_path / "copy.pt", {"name": "", "text": cut}))
+    said = [*told["checks"], *[one["message"] for one in told["warnings"]]]
+    assert any("Net (the load error)" in one and "the text was cut, so not all keys are known" in one for one in said)
+
+
+def test_that_keys_that_are_left_to_the_model_are_counted(document: DocumentWorker, tmp_path: Path) -> None:
+    def left(wanted: Mapping[str, Any]) -> int:
+        answer = save(document, tmp_path / f"{len(str(wanted))}.pt", {"name": "", "text": json.dumps(wanted)})
+        assert answer.body is not None
+        return int(answer.body["left"])
+
+    assert left(KEYS) == 0
+    assert left({**KEYS, "more": [1], "bias": [2]}) == 2
+    assert left({**KEYS, "more": [1], "head": [2]}) == 0

@@ -17,14 +17,19 @@ class Snippet(NamedTuple):
     code: str
 
 
-def snippets(receipt: Body, place: list[str | int] | None, *, mappable: bool) -> list[Snippet]:
+def snippets(receipt: Body, place: list[str | int] | None, *, mappable: bool, left: int = 0) -> list[Snippet]:
     """The ways to load a written file; `place` leads to its state dict, None where none can be named.
 
-    `mappable`: torch can map its records into memory as they are.
+    `mappable`: torch can map its records into memory as they are; `left`: keys that the model keeps as it begins with.
     """
     # repr escapes whatever would not be printable in a file's name.
     name = repr(Path(str(receipt["output"])).name)
-    return _WAYS[str(receipt["container"])](name, receipt, place, mappable)
+    ways = _WAYS[str(receipt["container"])](name, receipt, place, mappable)
+    if not left:
+        return ways
+    keep = "1 key keeps" if left == 1 else f"{left:,} keys keep"
+    loose = f"model.load_state_dict(sd, strict=False)  # {keep} what the model begins with"
+    return [way._replace(code=way.code.replace("model.load_state_dict(sd)", loose)) for way in ways]
 
 
 def _torch(name: str, receipt: Body, place: list[str | int] | None, mappable: bool) -> list[Snippet]:

@@ -361,7 +361,7 @@ def _save_recipe(parent: QWidget, saved: Saved, session: Session) -> None:
 
 def _load(saved: Saved) -> Card:
     """Code that loads the copy."""
-    ways = snippets(saved.receipt, saved.place, mappable=saved.mappable)
+    ways = snippets(saved.receipt, saved.place, mappable=saved.mappable, left=saved.left)
     card = Card("Load it")
     block = CodeBlock(ways[0].code)
     block.setAccessibleName("Load it")

@@ -41,7 +41,7 @@ _CONTAINER_NAMES = frozenset(
 """What people call the entries of a training checkpoint."""
 
 
-def target_of_message(message: LoadMessage, source: KeyTable, *, name: str = "load message") -> Target:
+def target_of_message(message: LoadMessage, source: KeyTable, *, name: str = "") -> Target:
     """The keys of the model that a message is about; `source` is what was loaded when it came.
 
     Raises:
@@ -52,7 +52,7 @@ def target_of_message(message: LoadMessage, source: KeyTable, *, name: str = "lo
     tells = message.missing or message.unexpected or message.mismatched or message.not_tensors or message.failed
     if not tells and not message.matched:
         raise OpenError(
-            " ".join([note.rstrip(".") for note in notes[:1]]) or "the load message names no keys",
+            " ".join([note.rstrip(".") for note in notes[:1]]) or "the load error names no keys",
             remedy="Paste the whole message, from Error(s) in loading state_dict on.",
             code="bad_target",
         )
@@ -81,7 +81,7 @@ def target_of_message(message: LoadMessage, source: KeyTable, *, name: str = "lo
     keys = _with_counters(keys, unreported)
     if not keys:
         raise OpenError(
-            "the load message names keys that the model does not have, and none that it has",
+            "the load error names keys that the model does not have, and none that it has",
             remedy="Give a list of its keys, another checkpoint of it, or its class.",
             code="bad_target",
         )
