@@ -167,14 +167,8 @@ def _built(
     lazy = sum([shape is None for at, shape in enumerate(table.shapes) if at not in table.not_tensors])
     notes = (f"The shape of {words.plural(lazy, 'key')} is not known before the model has seen data.",) if lazy else ()
     heads = head_dim_of(what.get("config") or {})
-    return Target(
-        kind,
-        _base(name) if kind == "config" else _without_folder(name),
-        table,
-        model=model.model,
-        notes=notes,
-        head_dim=heads,
-    )
+    shown = _base(name) if kind == "config" else _without_folder(name)
+    return Target(kind, shown, table, model=model.model, notes=notes, head_dim=heads)
 
 
 def head_dim_of(config: Mapping[str, Any]) -> int:

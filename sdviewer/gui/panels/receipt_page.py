@@ -256,7 +256,8 @@ def _notes(receipt: Body) -> Card | None:
 
 def _checks(receipt: Body) -> Card:
     checks = [sentence(text.visible(str(check), 300)) for check in receipt.get("checks") or ()]
-    card = Card("Checked by reading the new file back", f"{len(checks)} of {len(checks)} held")
+    refused = sum(warning["code"] == "target_not_met" for warning in receipt.get("warnings") or ())
+    card = Card("Checked by reading the new file back", f"{len(checks)} of {len(checks) + refused} held")
     card.column.addSpacing(6)
     for check in checks:
         card.column.addWidget(_line("checkc", "ok", check))
