@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdviewer.cli.output import print_json, print_line, progress_for, table
-from sdviewer.cli.repair import STDIN, WOULD_NOT_LOAD, seconds
+from sdviewer.cli.repair import WOULD_NOT_LOAD, seconds
+from sdviewer.cli.stdin import STDIN, read_stdin
 from sdviewer.core import text
 from sdviewer.errors import UsageError
 
@@ -56,12 +57,13 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> int:
     """Match, suggest, write the recipe, say what is left."""
     from sdviewer.engine.fitting import fit_files
+    from sdviewer.engine.targets import decoded
 
     if arguments.file == STDIN and arguments.target == STDIN:
         raise UsageError("only one text can come from stdin", remedy="Write the other one into a file.")
     if arguments.output == STDIN and arguments.json:
         raise UsageError("the recipe and the JSON document cannot both go to stdout", remedy="Name a file with -o.")
-    stdin = sys.stdin.read() if STDIN in (arguments.file, arguments.target) else ""
+    stdin = decoded(read_stdin()) if STDIN in (arguments.file, arguments.target) else ""
     found = fit_files(
         arguments.file,
         arguments.target,

@@ -48,23 +48,24 @@ def run(argv: Sequence[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    as_json = "--json" in argv
+    code = 0
     try:
-        code = _dispatch(list(argv))
+        try:
+            code = _dispatch(list(argv))
+        except SDViewerError as error:
+            from sdviewer.cli.output import print_error
+
+            code = error.exit_code
+            print_error(error, "--json" in argv)
         sys.stdout.flush()
         return code
-    except SDViewerError as error:
-        from sdviewer.cli.output import print_error
-
-        print_error(error, as_json)
-        return error.exit_code
     except (Cancelled, KeyboardInterrupt):
         sys.stderr.write("sdviewer: cancelled\n")
         return Cancelled.exit_code
     except BrokenPipeError:
         # Whoever read our output has gone; without this the interpreter complains once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return code
 
 
 def _dispatch(argv: list[str]) -> int:

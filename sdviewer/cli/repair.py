@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sdviewer.cli.output import print_receipt, progress_for
+from sdviewer.cli.stdin import STDIN, read_stdin
 from sdviewer.cli.stopping import stoppable_until_named
 from sdviewer.core import text
 from sdviewer.errors import UsageError
@@ -25,8 +25,6 @@ HELP = "carry out a recipe and save a verified copy"
 
 WOULD_NOT_LOAD = 1
 """Exit code with `--target`, or the keys that the recipe names."""
-
-STDIN = "-"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -111,6 +109,7 @@ def _goal(arguments: Namespace, recipe: Recipe, checkpoint: Checkpoint, plan: Pl
     if arguments.target is None and not recipe.target.keys:
         return None
     from sdviewer.engine.target_check import read_goal
+    from sdviewer.engine.targets import decoded
 
     return read_goal(
         arguments.target,
@@ -118,7 +117,7 @@ def _goal(arguments: Namespace, recipe: Recipe, checkpoint: Checkpoint, plan: Pl
         plan,
         recipe.target,
         folder=folder_of(arguments.recipe),
-        text=sys.stdin.read() if arguments.target == STDIN else None,
+        text=decoded(read_stdin()) if arguments.target == STDIN else None,
         state_dict=arguments.state_dict_b,
         timeout=arguments.timeout,
         run=True,
@@ -136,10 +135,8 @@ def recipe_text(source: str) -> str:
     Raises:
         UsageError: it cannot be read.
     """
-    if source == STDIN:
-        return sys.stdin.read()
     try:
-        return Path(source).read_text("utf-8")
+        return (read_stdin() if source == STDIN else Path(source).read_bytes()).decode("utf-8")
     except OSError as error:
         raise UsageError(f"the recipe cannot be read: {error.strerror}", path=source) from None
     except UnicodeDecodeError:

@@ -229,7 +229,7 @@ def _shapes_words(target: Target) -> str:
 def _doubt(target: Target) -> str:
     """Why the model may ask for something else."""
     if target.incomplete:
-        return "; the text was cut, so not all keys are known"
+        return "; the text does not name all keys of the model"
     return "; some keys were guessed, since the report folds them" if target.approximate else ""
 
 

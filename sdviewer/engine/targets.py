@@ -6,6 +6,7 @@ Law: a text or a file never runs anything. A class, a factory or a config is bui
 
 from __future__ import annotations
 
+import codecs
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -34,6 +35,8 @@ CONFIG = "config.json"
 """What the libraries of Hugging Face call a config; that of a folder without weights is meant where none is named."""
 
 Built = Callable[[Model], None]
+
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 _CONFIG_FIELDS = ("model_type", "_class_name", "architecture")
 
@@ -233,11 +236,18 @@ def text_of(name: str, progress: Progress) -> str | None:
         pass  # some texts begin like a pickle
     if nbytes > MOST_BYTES:
         raise OpenError(f"it is a text of {words.size(nbytes)}, too long for a target", path=name, code="too_large")
-    return Path(name).read_bytes().decode("utf-8", "replace")
+    return decoded(Path(name).read_bytes())
+
+
+def decoded(raw: bytes) -> str:
+    """A text of a file or of stdin: UTF-8, or the UTF-16 that `>` of PowerShell writes; what is neither is replaced."""
+    return raw.decode("utf-16" if raw.startswith(_UTF16) else "utf-8", "replace")
 
 
 def _is_text(start: bytes) -> bool:
-    """Whether a file begins as a text does: UTF-8, perhaps cut within a character, and no byte that is zero."""
+    """Whether a file begins as a text does: UTF-8, perhaps cut within a character, and no byte that is zero; UTF-16."""
+    if start.startswith(_UTF16):
+        return True
     return b"\0" not in start and len(start) - len(start.decode("utf-8", "ignore").encode()) <= 3
 
 

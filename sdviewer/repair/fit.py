@@ -281,7 +281,7 @@ def _warnings(target: Target, cautions: Iterable[Caution], plan: Plan) -> Iterab
         message = f"the shapes of {text.plural(len(unknown), 'key')} of the model are not known: names alone decide"
         yield PlanWarning("unknown_shapes", tuple(unknown[:NAMED]), message)
     if target.incomplete:
-        yield PlanWarning("incomplete_target", (), "the text was cut: the model asks for more keys than it names")
+        yield PlanWarning("incomplete_target", (), "the text does not name all keys that the model asks for")
     if target.approximate:
         yield PlanWarning("approximate_target", (), "the report folds its keys: some of them had to be guessed")
     for note in target.notes:

@@ -40,8 +40,10 @@ def read_json(text: str, path: str = "") -> Any:
         return json.loads(text.lstrip("\ufeff"), object_pairs_hook=Pairs)
     except RecursionError:
         raise _bad("it is nested too deeply for a list of keys", path) from None
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         raise _bad(f"it is not JSON: {words.visible(str(error), 200)}", path) from None
+    except ValueError:  # Python reads no integer of more than 4,300 digits
+        raise _bad("a number in it is too long", path) from None
 
 
 class Pairs(list[tuple[str, Any]]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections import OrderedDict
 from collections.abc import Callable
@@ -30,6 +31,11 @@ class Ran:
 
 
 Command = Callable[..., Ran]
+
+
+def typed(text: str | bytes) -> io.TextIOWrapper:
+    """A stdin that gives a text."""
+    return io.TextIOWrapper(io.BytesIO(text if isinstance(text, bytes) else text.encode()), "utf-8")
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shlex
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.cli.conftest import Command, Ran
+from tests.cli.conftest import Command, Ran, typed
 
 if TYPE_CHECKING:
     import torch
@@ -269,6 +268,45 @@ def test_that_guesses_and_remedies_are_told(sdviewer: Command, tmp_path: Path) -
     assert sdviewer("script", recipe).code == 0
 
 
+def test_that_a_text_of_powershell_is_read_from_a_file_and_from_stdin(
+    sdviewer: Command, tmp_path: Path, keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = save(tmp_path / "a.pt", net().state_dict())
+    lines = "\r\n".join(json.loads(keys.read_text()))
+    (tmp_path / "lines.txt").write_bytes(lines.encode("utf-16"))
+    for target in (tmp_path / "lines.txt", "-"):
+        monkeypatch.setattr(sys, "stdin", typed(lines.encode("utf-16")))
+        assert sdviewer("fit", file, "--target", target, "--json").json["before"]["missing"] == 0
+
+
+def test_that_a_program_without_stdin_has_nothing_to_read_there(
+    sdviewer: Command, tmp_path: Path, keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    for words in (("fit", keys, "--target", "-"), ("fit", "-", "--target", keys)):
+        done = sdviewer(*words)
+        assert (done.code, len(done.err.splitlines())) == (3, 1)
+    assert sdviewer("repair", keys, "--recipe", "-", "-o", tmp_path / "out.pt").code == 2
+
+
+def test_that_a_recipe_that_is_no_utf8_is_refused_from_stdin_too(
+    sdviewer: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", typed(b'format = "sdviewer-recipe/1"\nname = "\xff"\n'))
+    done = sdviewer("script", "-")
+    assert done.code == 2
+    assert "not UTF-8" in done.err
+
+
+def test_that_nobody_hears_of_an_error_whose_reader_has_gone(tmp_path: Path) -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    words = [sys.executable, "-m", "sdviewer", "fit", "no.pt", "--target", "no.json", "--json"]
+    with os.fdopen(theirs, "wb") as out:
+        done = subprocess.run(words, stdout=out, stderr=subprocess.PIPE, cwd=tmp_path, text=True, check=False)
+    assert (done.returncode, len(done.stderr.splitlines())) == (3, 1)
+
+
 def test_that_strict_says_no(sdviewer: Command, tmp_path: Path, keys: Path) -> None:
     file = save(tmp_path / "small.pt", net("small_head").state_dict())
     assert sdviewer("fit", file, "--target", keys, "--json").code == 0
@@ -292,7 +330,7 @@ def test_that_both_sides_may_be_lists_of_keys(
     assert named["map"] == wanted
     assert named["after"]["matched"] == len(shapes)
 
-    monkeypatch.setattr(sys, "stdin", io.StringIO(source.read_text()))
+    monkeypatch.setattr(sys, "stdin", typed(source.read_text()))
     assert sdviewer("fit", "-", "--target", keys, "--json").json["map"] == wanted
 
 
@@ -304,11 +342,11 @@ def test_that_an_error_from_the_terminal_is_a_target(
     file = save(tmp_path / "dp.pt", given)
     with pytest.raises(RuntimeError) as failed:
         net().load_state_dict(given)
-    monkeypatch.setattr(sys, "stdin", io.StringIO(f"RuntimeError: {failed.value}\n"))
+    monkeypatch.setattr(sys, "stdin", typed(f"RuntimeError: {failed.value}\n"))
     found = sdviewer("fit", file, "--target", "-", "--json", "-o", tmp_path / "r.toml").json
     assert found["target"]["kind"] == "message"
     assert found["map"] == {f"module.{key}": key for key in state}
-    monkeypatch.setattr(sys, "stdin", io.StringIO(f"RuntimeError: {failed.value}\n"))
+    monkeypatch.setattr(sys, "stdin", typed(f"RuntimeError: {failed.value}\n"))
     repaired = sdviewer(
         "repair", file, "--recipe", tmp_path / "r.toml", "-o", tmp_path / "dp.fitted.pt", "--target", "-", "--json"
     )

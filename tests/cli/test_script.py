@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Command
+from tests.cli.conftest import Command, typed
 
 
 def test_that_the_program_that_is_written_does_what_repair_does(
@@ -38,7 +37,7 @@ def test_that_it_goes_to_stdout_from_stdin(
     sdviewer: Command, strip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sdviewer("script", strip, "-o", tmp_path / "strip.py")
-    monkeypatch.setattr(sys, "stdin", io.StringIO(strip.read_text("utf-8")))
+    monkeypatch.setattr(sys, "stdin", typed(strip.read_text("utf-8")))
     assert sdviewer("script", "-").out == (tmp_path / "strip.py").read_text("utf-8")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import runpy
 import sys
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Command
+from tests.cli.conftest import Command, typed
 
 RECIPE = 'format = "sdviewer-recipe/1"\n[[step]]\nop = "take"\nfrom = "sub/b.pth"\nkeys = ["fc.weight"]\n'
 
@@ -34,10 +33,10 @@ def test_that_a_relative_path_is_relative_to_the_recipe(
     assert ran.code == 0, ran.err
     assert ran.json["taken"] == [{"file": str(recipe.parent / "sub" / "b.pth"), "tensors": 1}]
     # from stdin there is no recipe's folder: the current one
-    monkeypatch.setattr(sys, "stdin", io.StringIO(RECIPE))
+    monkeypatch.setattr(sys, "stdin", typed(RECIPE))
     assert sdviewer("repair", training, "--recipe", "-", "-o", out, "--overwrite").code == 3
     monkeypatch.chdir(recipe.parent)
-    monkeypatch.setattr(sys, "stdin", io.StringIO(RECIPE))
+    monkeypatch.setattr(sys, "stdin", typed(RECIPE))
     assert sdviewer("repair", training, "--recipe", "-", "-o", out, "--overwrite").code == 0
 
 

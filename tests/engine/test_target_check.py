@@ -114,7 +114,7 @@ def test_that_an_error_that_was_cut_proves_nothing(document: DocumentWorker, tmp
     cut = WHOLE[: WHOLE.index('"module.blocks.2.a"')]
     told = receipt(save(document, tmp_path / "copy.pt", {"name": "", "text": cut}))
     said = [*told["checks"], *[one["message"] for one in told["warnings"]]]
-    assert any("Net (the load error)" in one and "the text was cut, so not all keys are known" in one for one in said)
+    assert any("Net (the load error)" in one and "the text does not name all keys of the model" in one for one in said)
 
 
 def test_that_keys_that_are_left_to_the_model_are_counted(document: DocumentWorker, tmp_path: Path) -> None:
