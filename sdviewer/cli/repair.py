@@ -98,7 +98,7 @@ def run(arguments: Namespace) -> int:
         if goal is not None:
             # (what is told last comes first)
             for made_of, made in reversed([*turn.done, (turn.checkpoint, plan)]):
-                receipt, fits_here, _ = goal.checked(receipt, made_of, made)
+                receipt, fits_here, _ = goal.checked(receipt, made_of, made, named.progress)
                 fits = fits and fits_here
         print_receipt(receipt, arguments.json)
     return 0 if fits else WOULD_NOT_LOAD

@@ -1,4 +1,4 @@
-"""Ctrl-C while a file is saved: it stops the save until the file gets its name, and is ignored from then on."""
+"""Ctrl-C while a file is saved: it stops the save until the file gets its name, from then on only what looks at it."""
 
 from __future__ import annotations
 
@@ -7,18 +7,37 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sdviewer.core.checkpoint import Identity
-from sdviewer.core.progress import BeforeNaming
+from sdviewer.errors import Cancelled
+
+
+class Naming:
+    """What a save calls before it names its file, so that exit code 5 means that nothing was written."""
+
+    def __init__(self) -> None:
+        self._stopped = False
+
+    def __call__(self, identity: Identity) -> None:
+        """The file gets its name now."""
+        signal.signal(signal.SIGINT, self._note)
+
+    def _note(self, number: int, frame: object) -> None:
+        self._stopped = True
+
+    def progress(self, done: int, total: int) -> None:
+        """Of what follows a save and can be given up.
+
+        Raises:
+            Cancelled: somebody pressed Ctrl-C.
+        """
+        if self._stopped:
+            raise Cancelled
 
 
 @contextmanager
-def stoppable_until_named() -> Iterator[BeforeNaming]:
-    """What a save calls before it names its file, so that exit code 5 means that nothing was written."""
+def stoppable_until_named() -> Iterator[Naming]:
+    """Ctrl-C is what it was again afterwards."""
     before = signal.getsignal(signal.SIGINT)
-
-    def named(identity: Identity) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-
     try:
-        yield named
+        yield Naming()
     finally:
         signal.signal(signal.SIGINT, before if before is not None else signal.SIG_DFL)

@@ -779,7 +779,7 @@ class Document:
                 before_naming=before_naming(progress),
             )
             if goal is not None:
-                receipt, _, left = goal.checked(receipt, checkpoint, plan)
+                receipt, _, left = goal.checked(receipt, checkpoint, plan, progress)
         # The lists of keys only as bytes that the window can write to a file: parsing 100,000 of them would stall it.
         whole = receipt.to_json()
         told = {name: value for name, value in whole.items() if name not in ("map", "dropped")}

@@ -162,8 +162,9 @@ class Built:
             # On the meta device a copy would be none: the tensors of the file take the place of the parameters.
             assign = {} if self._has_memory else {"assign": True}
             said = self._model.load_state_dict(state, strict=True, **assign)
-        except (RuntimeError, TypeError, KeyError, ValueError) as error:
-            return {"ok": False, "message": str(error)[:LONGEST_TEXT]}
+        except Exception as error:  # torch's own words, or what somebody's code raised
+            words = str(error) if type(error) is RuntimeError else _told(error)
+            return {"ok": False, "message": words[:LONGEST_TEXT]}
         return {"ok": True, "message": str(said)[:LONGEST_TEXT]}
 
     def _take_memory(self) -> bool:

@@ -41,7 +41,7 @@ _LAST_WORDS = 1.0
 _REMEDIES = {
     "torch": "Install torch, or give a list of the model's keys.",
     "library": "Install it beside sdviewer, or give a list of the model's keys.",
-    "import": "Look into the details; what it imports must be installed, or lie in its folder or the current one.",
+    "import": "What it imports must be installed, or lie in its folder or the current one.",
     "attribute": "Name the class or the function after the colon.",
     "type": "Name a class of a torch.nn.Module, or a function that makes one.",
     "config": "Install a version that has it, or give a list of the model's keys.",
@@ -61,7 +61,7 @@ class ModelFailed(OpenError):
 class StrictLoad(NamedTuple):
     """What `load_state_dict(strict=True)` of a real model said of a file: `ok`, None where it was not tried.
 
-    `message` is torch's own text, or why it was not tried.
+    `message` is torch's own text, why the load did not come to an end, or why it was not tried.
     """
 
     ok: bool | None
@@ -111,12 +111,12 @@ class Model:
         try:
             answer = self._ask({"load": load}, progress)
         except ModelFailed as error:
-            return StrictLoad(None, error.message)
+            return StrictLoad(False, error.message)
         if "stage" in answer:
-            return StrictLoad(None, _reason(answer))
+            return StrictLoad(None if answer["stage"] == "file" else False, _reason(answer))
         ok, message = answer.get("ok"), answer.get("message")
         if not isinstance(ok, bool) or not isinstance(message, str):
-            return StrictLoad(None, "its process gave an answer that is none")
+            return StrictLoad(False, "its process gave an answer that is none")
         return StrictLoad(ok, message)
 
     def close(self) -> None:
@@ -141,7 +141,7 @@ class Model:
             raise
         if answer is None:
             self.close()
-            raise self._failed(f"its process ended {self._child.how_it_ended()}", remedy="Look into the details.")
+            raise self._failed(f"its process ended {self._child.how_it_ended()}", remedy=self._child.last_words())
         return answer
 
     def _failed(self, message: str, *, code: str = "", remedy: str = "") -> ModelFailed:
@@ -245,6 +245,11 @@ class _Child:
         """The end of what it printed, harmless for a terminal or a label."""
         lines = bytes(self._printed).decode("utf-8", "replace").splitlines()
         return "\n".join([visible(line.expandtabs(), MOST_KEPT) for line in lines])
+
+    def last_words(self) -> str:
+        """The last line that it printed, in a sentence."""
+        lines = self.printed().split("\n")
+        return f"It printed at last: {lines[-1][:200].rstrip('.')}." if lines[-1] else "It printed nothing."
 
     def how_it_ended(self) -> str:
         """By what, where it gave no answer."""

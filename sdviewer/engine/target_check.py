@@ -14,9 +14,11 @@ from typing import Any, NamedTuple
 from sdviewer.core import text
 from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.key_table import KeyTable, key_table_of_checkpoint
+from sdviewer.core.progress import Progress, no_progress
 from sdviewer.engine.fitting import files_at, read_wanted
 from sdviewer.engine.models import TIMEOUT, Model, StrictLoad
 from sdviewer.engine.save_preview import place_of
+from sdviewer.errors import Cancelled
 from sdviewer.formats import open_checkpoint
 from sdviewer.formats.receipt import Receipt
 from sdviewer.repair.fit import table_of_plan
@@ -52,10 +54,12 @@ class Goal:
     model: Model | None = None
     inputs: tuple[str, ...] = ()
 
-    def checked(self, receipt: Receipt, checkpoint: Checkpoint, plan: Plan) -> Checked:
+    def checked(
+        self, receipt: Receipt, checkpoint: Checkpoint, plan: Plan, progress: Progress = no_progress
+    ) -> Checked:
         """What the target says of the file that a save wrote, which stays however that turns out.
 
-        Of a dry run the plan is asked, and `verified` stays None.
+        Of a dry run the plan is asked, and `verified` stays None. A load that is cancelled is none.
         """
         place = place_of(checkpoint, plan, receipt.container)
         if receipt.verified is None or receipt.output is None:
@@ -63,7 +67,7 @@ class Goal:
             return _told(receipt, self.target, place, self._look(table_of_plan(plan, checkpoint, source)), None)
         look = self._look(_table_at(open_checkpoint(receipt.output), place))
         # A key that may be missing is one that torch would not let pass.
-        said = None if self.model is None or look.allowed else _load(self.model, receipt.output, place)
+        said = None if self.model is None or look.allowed else _load(self.model, receipt.output, place, progress)
         return _told(receipt, self.target, place, look, said)
 
     def close(self) -> None:
@@ -129,14 +133,17 @@ def read_goal(
     return Goal(target, stated.allow_missing, built[0] if built else None, tuple(files_at(name)))
 
 
-def _load(model: Model, path: str, place: Sequence[str | int] | None) -> StrictLoad:
+def _load(model: Model, path: str, place: Sequence[str | int] | None, progress: Progress) -> StrictLoad:
     """What a model says of the state dict at some steps from the root of a file that was written."""
     if place is None:
         return StrictLoad(None, "the file holds a whole module, which would have to be run")
     steps = [step for step in place if isinstance(step, str)]
     if len(steps) < len(place):
         return StrictLoad(None, "the state dict stands in a list")
-    return model.load(path, steps)
+    try:
+        return model.load(path, steps, progress)
+    except Cancelled:
+        return StrictLoad(False, "it was stopped")
 
 
 def goal_of(wanted: Mapping[str, Any] | None, checkpoint: Checkpoint, plan: Plan, stated: StatedGoal) -> Goal | None:
@@ -202,7 +209,8 @@ def _told(
         if said.ok:
             checks.append(f"{it} was loaded into {name} with load_state_dict(strict=True): {words}")
         elif said.ok is False:
-            warnings.append(PlanWarning(NOT_MET, (), f"load_state_dict(strict=True) of {name} refuses {it}: {words}"))
+            why = f"{it} does not load into {name} with load_state_dict(strict=True): {words}"
+            warnings.append(PlanWarning(NOT_MET, (), why))
         else:
             warnings.append(PlanWarning(NOT_LOADED, (), f"{it} was not loaded into {name}: {words}"))
     # (of several state dicts all have to fit)

@@ -38,3 +38,25 @@ def test_that_ctrl_c_stops_a_save_until_the_file_has_its_name(
     else:
         assert ran.code == 5
         assert sorted(entry.name for entry in tmp_path.iterdir()) == sorted([training.name, strip.name])
+
+
+def test_that_ctrl_c_gives_up_a_load_that_hangs_and_keeps_the_file(
+    sdviewer: Command, training: Path, strip: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "net.py").write_text(
+        "import os, signal, time\nimport torch\n\nclass Net(torch.nn.Module):\n    def __init__(self):\n"
+        "        super().__init__()\n        self.fc = torch.nn.Linear(3, 2)\n"
+        "        self.tied = self.fc.weight\n\n    def load_state_dict(self, *given, **how):\n"
+        "        open(__file__ + '.pid', 'w').write(str(os.getpid()))\n"
+        "        os.kill(os.getppid(), signal.SIGINT)\n        time.sleep(1000)\n"
+    )
+    out = tmp_path / "out.pt"
+    ours = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        ran = sdviewer("repair", training, "--recipe", strip, "-o", out, "--target", f"{tmp_path}/net.py:Net", "--json")
+    finally:
+        signal.signal(signal.SIGINT, ours)
+    assert (ran.code, out.exists(), ran.json["verified"]["target"]) == (1, True, False)
+    assert ran.json["warnings"][-1]["message"].endswith("with load_state_dict(strict=True): it was stopped")
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "net.py.pid").read_text()), 0)

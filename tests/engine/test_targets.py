@@ -395,8 +395,24 @@ def test_that_a_real_model_says_of_a_written_file_whether_it_loads(folder: Path)
         assert model.load("wrapped.pt", ["nowhere"]) == (None, "there is no state dict at 'nowhere' in it")
         assert model.load("wrapped.pt", ["inner"]).ok is True
     found = model.load("wrapped.pt", ["inner"])
-    assert found.ok is None
+    assert found.ok is False
     assert (folder / "built").read_text() == "once "
+
+
+def test_that_a_model_that_forks_answers_once_and_one_that_leaves_while_it_loads_does_not_load(folder: Path) -> None:
+    torch.save({"weight": torch.zeros(1, 2), "bias": torch.zeros(1)}, "linear.pt")
+    write(
+        folder / "odd_of_a_test.py",
+        "import os, sys\nfrom torch import nn\n\nclass Leaves(nn.Linear):\n"
+        "    def load_state_dict(self, *given, **how):\n        sys.exit(7)\n\n"
+        "def make():\n    os.fork()\n    return nn.Linear(2, 1)\n",
+    )
+    models: list[Model] = []
+    for name in ("make", "Leaves(2, 1)"):
+        read_target(f"odd_of_a_test.py:{name}", source=NOTHING, run=True, built=models.append)
+    with closing(models[0]) as forks, closing(models[1]) as leaves:
+        assert forks.load("linear.pt", []) == (True, "<All keys matched successfully>")
+        assert leaves.load("linear.pt", []) == (False, "SystemExit: 7")
 
 
 @pytest.mark.usefixtures("alone")
