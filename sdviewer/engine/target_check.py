@@ -118,14 +118,15 @@ def read_goal(
 ) -> Goal:
     """What the result of a recipe has to fit: what is `wanted`, else the list of keys that the recipe names.
 
-    `text` goes before what `wanted` names; `folder` is that of the recipe. `run`: a class may be built;
-    `imports` is a folder on its import path.
+    `text` goes before what `wanted` names; `folder` is that of the recipe. `run`: a class may be built, where a person
+    named it: what a recipe names is never run. `imports` is a folder on its import path.
 
     Raises:
         OpenError, UsageError: it cannot be read, or is none.
     """
     name = placed(stated.keys, folder) if wanted is None else wanted
     source = key_table_of_checkpoint(checkpoint, _edited(plan, checkpoint))
+    run = run and wanted is not None
     built: list[Model] = []
     target = read_wanted(
         *(name, text, source), state_dict=state_dict, run=run, timeout=timeout, folder=imports, built=built.append

@@ -245,6 +245,21 @@ def test_that_the_document_has_every_field_in_its_order(sdviewer: Command, tmp_p
     assert found["warnings"][0]["keys"] == ["gone"]
 
 
+def test_that_a_recipe_has_no_code_run(sdviewer: Command, tmp_path: Path) -> None:
+    file = save(tmp_path / "a.pt", net().state_dict())
+    (tmp_path / "net.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n{MODEL}")
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"model_type": "bert"}))
+    for named in (tmp_path / "net.py:Net", "net.py:Net", config):
+        recipe = tmp_path / "r.toml"
+        recipe.write_text(f'format = "sdviewer-recipe/1"\n[target]\nkeys = {json.dumps(str(named))}\n')
+        done = sdviewer("repair", file, "--recipe", recipe, "-o", tmp_path / "out.pt", "--json")
+        assert done.code in (2, 3)
+        assert done.json["error"]["code"] in ("run_needed", "not_found")
+    assert not (tmp_path / "ran").exists()
+    assert not (tmp_path / "out.pt").exists()
+
+
 def test_that_guesses_and_remedies_are_told(sdviewer: Command, tmp_path: Path) -> None:
     rotary = [(f"attention.w{name}", f"self_attn.{name}_proj") for name in "qk"]
     pairs = [*rotary, ("feed_forward.w3", "mlp.up_proj")]
