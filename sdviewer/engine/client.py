@@ -35,6 +35,11 @@ LAST_WAIT = 1.0
 Done = Callable[[Mapping[str, Any], Mapping[str, memoryview]], None]
 Failed = Callable[[Mapping[str, Any]], None]
 Progressed = Callable[[int, int], None]
+Printed = Callable[[str], None]
+"""Takes all that somebody's code has printed so far."""
+
+ON_THE_WAY = ("progress", "printed")
+"""Frames that are no answer yet."""
 
 
 def worker_command(service: str) -> list[str]:
@@ -70,6 +75,7 @@ class Request:
     done: Done
     failed: Failed
     progressed: Progressed | None = None
+    printed: Printed | None = None
     owner: Worker | None = None
     finished: bool = False
     cancelling: bool = False
@@ -185,10 +191,11 @@ class Worker:
         failed: Failed,
         progressed: Progressed | None = None,
         *,
+        printed: Printed | None = None,
         buffers: Mapping[str, Any] | None = None,
     ) -> Request:
         """Ask the worker; requests are answered in order. It gets raw `buffers` among its `params`."""
-        request = Request(next(self._ids), name, params, done, failed, progressed, self, buffers=buffers or {})
+        request = Request(next(self._ids), name, params, done, failed, progressed, printed, self, buffers=buffers or {})
         with self._lock:
             self._send(request)
         return request
@@ -259,12 +266,12 @@ class Worker:
                 if frame.type == "naming":
                     self._let_name(process, request, frame)
                     continue
-                if request is not None and frame.type != "progress":
+                if request is not None and frame.type not in ON_THE_WAY:
                     del process.pending[frame.id]
                     request.finished = True
             if request is not None:
                 _hand_over(request, frame)
-            elif process.is_left and frame.type != "progress":
+            elif process.is_left and frame.type not in ON_THE_WAY:
                 process.write_no_more()  # it is done, and ends
         with self._lock:
             orphans = self._take(process)
@@ -319,6 +326,9 @@ def _hand_over(request: Request, frame: Frame) -> None:
     if frame.type == "progress":
         if request.progressed is not None:
             request.progressed(frame.body["done"], frame.body["total"])
+    elif frame.type == "printed":
+        if request.printed is not None:
+            request.printed(frame.body["words"])
     elif frame.type == "result" and not request.cancelling:
         request.done(frame.body, frame.buffers)
     elif frame.type == "failed" and not request.cancelling:
@@ -335,6 +345,7 @@ def request_alone(
     failed: Failed,
     progressed: Progressed | None = None,
     *,
+    printed: Printed | None = None,
     grace: float = 0.0,
 ) -> Request:
     """Ask a process of its own, which ends with its answer; `grace` as `Worker` has it."""
@@ -348,7 +359,7 @@ def request_alone(
         worker.stop()
         failed(body)
 
-    return worker.request(name, params, answered, went_wrong, progressed)
+    return worker.request(name, params, answered, went_wrong, progressed, printed=printed)
 
 
 class DocumentWorker(Worker):
@@ -438,7 +449,7 @@ class DocumentWorker(Worker):
             return
         self._opened_in = process
         params = {"path": self.path, "recipe": self.recipe}
-        self._post(process, Request(next(self._ids), "open", params, _ignore_result, _ignore_failure, None, self))
+        self._post(process, Request(next(self._ids), "open", params, _ignore_result, _ignore_failure, owner=self))
 
 
 def _ignore_result(body: Mapping[str, Any], buffers: Mapping[str, memoryview]) -> None:

@@ -19,9 +19,9 @@ _LENGTH = struct.Struct("<I")
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One message. `type` is request, cancel, progress, naming, go, result, failed or cancelled.
+    """One message. `type` is request, cancel, progress, printed, naming, go, result, failed or cancelled.
 
-    `id` names the request; `naming` and `go` are those of `engine.naming`.
+    `id` names the request; `naming` and `go` are those of `engine.naming`, `printed` is that of `engine.models`.
     """
 
     id: int

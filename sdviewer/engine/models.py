@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
@@ -209,6 +209,8 @@ class _Child:
         if self._popen.returncode is not None:
             return None
         deadline = time.monotonic() + timeout
+        tell: Callable[[str], None] = getattr(progress, "printed", _to_nobody)
+        told = b""
         threading.Thread(target=self._put, args=(question,), daemon=True).start()
         while True:
             try:
@@ -216,6 +218,9 @@ class _Child:
                 break
             except Empty:
                 progress(0, 0)
+                if (printed := bytes(self._printed)) != told:
+                    told = printed
+                    tell(self.printed())
                 if time.monotonic() > deadline:
                     raise TimeoutError from None
         try:
@@ -280,3 +285,7 @@ class _Child:
             while piece := os.read(stream.fileno(), 1 << 16):
                 self._printed += piece
                 del self._printed[:-MOST_KEPT]
+
+
+def _to_nobody(words: str) -> None:
+    """Most who build a model show what it printed only where that fails."""

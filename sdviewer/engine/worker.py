@@ -86,6 +86,10 @@ class _Progress:
             self._last = now
             write_frame(self._outgoing, Frame(self._request, "progress", {"done": done, "total": total}))
 
+    def printed(self, words: str) -> None:
+        """Tell what somebody's code has printed so far (`engine.models`)."""
+        write_frame(self._outgoing, Frame(self._request, "printed", {"words": words}))
+
     def before_naming(self, identity: Identity) -> None:
         """Wait until the window lets the file have its name (`engine.naming`).
 

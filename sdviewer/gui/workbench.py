@@ -33,6 +33,7 @@ class WorkbenchSession(ShownTree):
     open_failed = Signal()
     opening_progressed = Signal(float)
     building = Signal()  # a model is built, which can take long
+    printed = Signal(str)  # all that it printed so far; from another thread
     sheet_changed = Signal(object, object, int)  # FitSheet, visible rows, the selected row or -1
     counts_changed = Signal()
     suggestions_changed = Signal()
@@ -142,9 +143,10 @@ class WorkbenchSession(ShownTree):
             return
         # Somebody's model is built by a process of its own, on that person's word.
         self.building.emit()
+        asked = {"target": dict(self.target)}
         self._opening = self.jobs.run(
             "open",
-            lambda d, f, p: request_alone("building", "build", {"target": dict(self.target)}, d, f, p),
+            lambda d, f, p: request_alone("building", "build", asked, d, f, p, printed=self.printed.emit),
             lambda body, buffers: self._open({"built": buffers["target"]}),
             self._open_failed,
             self.opening_progressed.emit,

@@ -39,6 +39,8 @@ Path(__file__).with_suffix(".ran").touch()
 class Net(torch.nn.Module):
     def __init__(self, rows=3, wait=0):
         super().__init__()
+        if wait:
+            print(f"fetching {rows} \x1b[31mrows", file=sys.stderr, flush=True)
         time.sleep(wait)
         self.head = torch.nn.Linear(4, rows, bias=False)
         self.embed = torch.nn.Embedding(5, 4)
@@ -235,7 +237,7 @@ def test_that_why_a_class_is_not_built_is_told_with_what_it_printed(
     dialog.use.click()
     settled(dialog, qtbot)
     assert dialog.card.words().startswith("Not built ValueError: no such variant.")
-    assert "about to fail" in dialog.card.details.toPlainText()
+    assert "about to fail" in dialog.card.details.block.toPlainText()
     assert dialog.use.isEnabled()  # it can be tried again
 
 
@@ -250,7 +252,26 @@ def test_that_building_is_stopped(dialog: TargetDialog, qtbot: QtBot, tmp_path: 
     dialog.card.cancel_requested.emit()
     settled(dialog, qtbot)
     assert "This runs your code" in dialog.card.words()
+    assert dialog.card.details.button.isHidden()
     assert dialog.use.isEnabled()
+
+
+def test_that_what_a_model_prints_is_there_while_it_is_built(
+    dialog: TargetDialog, qtbot: QtBot, tmp_path: Path
+) -> None:
+    (tmp_path / "net.py").write_text(CODE)
+    page = turned(dialog, "class", ModelPage)
+    page.name.setText(f"{tmp_path / 'net.py'}:Net")
+    page.arguments.setText("wait=600")
+    settled(dialog, qtbot)
+    dialog.use.click()
+    qtbot.waitUntil(dialog.card.details.button.isVisible, timeout=WAIT)
+    assert dialog.card.details.block.isHidden()
+    dialog.card.details.button.click()
+    assert dialog.card.details.block.isVisible()
+    assert "fetching 3 " in dialog.card.details.block.toPlainText()
+    assert "\x1b" not in dialog.card.details.block.toPlainText()
+    assert dialog.card.words().startswith("Building")
 
 
 def test_that_a_config_says_what_is_needed(dialog: TargetDialog, qtbot: QtBot, tmp_path: Path) -> None:
@@ -291,7 +312,7 @@ def test_that_a_workbench_whose_model_is_not_built_tells_why_and_offers_another_
     page = window.workbenches.repair(saved(tmp_path / "a.pth"), target)
     qtbot.waitUntil(lambda: page.session.state == "failed", timeout=WAIT)
     assert "no such variant" in page.failed.words()
-    assert "about to fail" in page.failed.details.toPlainText()
+    assert "about to fail" in page.failed.details.block.toPlainText()
     assert page.failed.other.isVisible()
     page.target_change_requested.disconnect()
     with qtbot.waitSignal(page.target_change_requested, timeout=1000):
@@ -318,3 +339,16 @@ def test_that_every_control_has_a_name(dialog: TargetDialog) -> None:
             for control in dialog.findChildren(kind):
                 if control.isVisible() and not isinstance(control.parent(), QLineEdit):
                     assert control.accessibleName() or getattr(control, "text", str)(), control
+
+
+def test_that_a_workbench_tells_what_its_model_prints_while_it_is_built(
+    window: MainWindow, qtbot: QtBot, tmp_path: Path
+) -> None:
+    (tmp_path / "net.py").write_text(CODE)
+    target = {"name": f"{tmp_path / 'net.py'}:Net(wait=600)", "run": True}
+    page = window.workbenches.repair(saved(tmp_path / "a.pth"), target)
+    qtbot.waitUntil(page._opening.printed.button.isVisible, timeout=WAIT)
+    page._opening.printed.button.click()
+    assert "fetching 3 " in page._opening.printed.block.toPlainText()
+    page.session.cancel_opening()
+    qtbot.waitUntil(lambda: page.session.state == "failed", timeout=WAIT)

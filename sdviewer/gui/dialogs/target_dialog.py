@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import PurePath
 from typing import Any, Final
 
-from PySide6.QtCore import QEvent, Qt, QTimer
+from PySide6.QtCore import QEvent, Qt, QTimer, Signal
 from PySide6.QtGui import (
     QColor,
     QDragEnterEvent,
@@ -66,6 +66,8 @@ class Chosen:
 
 class TargetDialog(QDialog):
     """`chosen` is what the file has to fit, false for nothing. Accepting it takes what was understood last."""
+
+    _printed = Signal(str)  # what a model that is built prints; from another thread
 
     def __init__(
         self,
@@ -203,6 +205,7 @@ class TargetDialog(QDialog):
         self.use.setAutoDefault(False)
         self.use.clicked.connect(self._use)
         self.card.cancel_requested.connect(self._stop_building)
+        self._printed.connect(self._show_printed, Qt.ConnectionType.QueuedConnection)
         for keys in ("Ctrl+Return", "Ctrl+Enter"):
             QShortcut(QKeySequence(keys), self).activated.connect(self.use.click)
 
@@ -319,7 +322,7 @@ class TargetDialog(QDialog):
         target = dict(order.target)
         self._jobs.run(
             "build",
-            lambda d, f, p: request_alone("building", "build", {"target": target}, d, f, p),
+            lambda d, f, p: request_alone("building", "build", {"target": target}, d, f, p, printed=self._printed.emit),
             self._built,
             self._build_failed,
             long=True,
@@ -343,6 +346,10 @@ class TargetDialog(QDialog):
             self._failed,
             long=True,
         )
+
+    def _show_printed(self, words: str) -> None:
+        if self._jobs.busy("build"):
+            self.card.details.go_on(words)
 
     def _build_failed(self, failure: Body) -> None:
         if is_cancelled(failure):

@@ -9,7 +9,8 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QPushButton, QVBoxLayout
 
 from sdviewer.gui import widgets
-from sdviewer.gui.widgets import CodeBlock, IconLabel
+from sdviewer.gui.details import Details
+from sdviewer.gui.widgets import IconLabel
 
 Tone = Literal["warn", "security", "error", "info"]
 _ICONS = {"warn": ("warn", "warn"), "security": ("shieldw", "warn"), "error": ("warn", "S"), "info": ("info", "text2")}
@@ -30,8 +31,8 @@ class Banner(QFrame):
         for text in (self._what, self._why):
             text.setWordWrap(True)
         self._buttons: list[QPushButton] = []
-        self._details_button = widgets.button("Details")
-        self._details_button.clicked.connect(self._toggle_details)
+        self._details = Details(self)
+        self._details.block.setMaximumHeight(150)
         self._close = widgets.icon_button("x", "Dismiss")
         self._close.clicked.connect(self._dismiss)
         words = QVBoxLayout()
@@ -42,16 +43,12 @@ class Banner(QFrame):
         self._row.setSpacing(12)
         self._row.addWidget(self._icon, 0, Qt.AlignmentFlag.AlignVCenter)
         self._row.addLayout(words, 1)
-        self._row.addWidget(self._details_button)
+        self._row.addWidget(self._details.button)
         self._row.addWidget(self._close)
-        self._details = CodeBlock("")
-        self._details.setAccessibleName("Details")
-        self._details.setMaximumHeight(150)
         column = QVBoxLayout(self)
         column.setContentsMargins(18, 10, 16, 10)
         column.addLayout(self._row)
-        column.addWidget(self._details)
-        self._details.hide()
+        column.addWidget(self._details.block)
         self.hide()
 
     def tell(
@@ -74,10 +71,7 @@ class Banner(QFrame):
         self._what.setText(what)
         self._why.setText(why)
         self._why.setVisible(bool(why))
-        self._details.setPlainText(details)
-        self._details.hide()
-        self._details_button.setText("Details")
-        self._details_button.setVisible(bool(details))
+        self._details.tell(details)
         for old in self._buttons:
             old.hide()
             old.deleteLater()
@@ -92,11 +86,6 @@ class Banner(QFrame):
     def text(self) -> str:
         """What it says, in one line."""
         return f"{self._what.text()} {self._why.text()}".strip()
-
-    def _toggle_details(self) -> None:
-        shown = self._details.isHidden()
-        self._details.setVisible(shown)
-        self._details_button.setText("Hide details" if shown else "Details")
 
     def _dismiss(self) -> None:
         self.hide()

@@ -10,10 +10,11 @@ from PySide6.QtWidgets import QHBoxLayout, QProgressBar, QStackedWidget, QVBoxLa
 
 from sdviewer.core import text
 from sdviewer.gui import widgets
+from sdviewer.gui.details import Details
 from sdviewer.gui.jobs import Body
 from sdviewer.gui.panels.status_bar import BAR_AFTER, SAY_AFTER
 from sdviewer.gui.panels.wording import failure_words
-from sdviewer.gui.widgets import CodeBlock, IconLabel
+from sdviewer.gui.widgets import IconLabel
 
 WORDS: Final = 720
 """Pixels of the lines of why a file could not be opened."""
@@ -82,11 +83,19 @@ class OpeningPage(QWidget):
         self._bar.setRange(0, 0)
         self._bar.setFixedWidth(260)
         self.cancel = widgets.button("Cancel")
+        self.printed = Details(self, "What its code printed")
+        self.printed.block.setFixedSize(WORDS, DETAILS)
+        buttons = QHBoxLayout()
+        buttons.addStretch(1)
+        buttons.addWidget(self.printed.button)
+        buttons.addWidget(self.cancel)
+        buttons.addStretch(1)
         column = QVBoxLayout(self)
         column.setSpacing(14)
         column.addStretch(2)
-        for part in (self._words, self._bar, self.cancel):
+        for part in (self._words, self._bar, self.printed.block):
             column.addWidget(part, 0, Qt.AlignmentFlag.AlignHCenter)
+        column.addLayout(buttons)
         column.addStretch(3)
         self._say = QTimer(self, interval=SAY_AFTER, singleShot=True)
         self._say.timeout.connect(self._words.show)
@@ -96,6 +105,7 @@ class OpeningPage(QWidget):
 
     def begin(self) -> None:
         """Start to wait."""
+        self.printed.tell("")
         for part in (self._words, self._bar, self.cancel):
             part.hide()
         self._say.start()
@@ -139,11 +149,8 @@ class FailedPage(QWidget):
         self.series = widgets.button("Open as a series", "history", primary=True)
         self.other = widgets.button("")
         self.other.hide()
-        self._details_button = widgets.button("Details")
-        self._details_button.clicked.connect(self._toggle_details)
-        self.details = CodeBlock("")
-        self.details.setAccessibleName("Details")
-        self.details.setFixedHeight(DETAILS)
+        self.details = Details(self)
+        self.details.block.setFixedHeight(DETAILS)
         column = QVBoxLayout(self)
         column.setSpacing(8)
         column.addStretch(2)
@@ -160,7 +167,7 @@ class FailedPage(QWidget):
         row.addStretch(1)
         for words in (self._what, self._why, self._remedy, self._path):
             inside.addWidget(words)
-        inside.addWidget(self.details)
+        inside.addWidget(self.details.block)
         column.addLayout(row)
         column.addSpacing(8)
         buttons = QHBoxLayout()
@@ -168,7 +175,7 @@ class FailedPage(QWidget):
         buttons.addWidget(self.series)
         buttons.addWidget(self.other)
         buttons.addWidget(self.again)
-        buttons.addWidget(self._details_button)
+        buttons.addWidget(self.details.button)
         buttons.addWidget(self.close_tab)
         buttons.addStretch(1)
         column.addLayout(buttons)
@@ -189,21 +196,12 @@ class FailedPage(QWidget):
         self._remedy.setVisible(bool(self._remedy.text()))
         self.series.setVisible(failure.get("code") == "several_checkpoints")
         self._path.setText(text.visible(path, 400))
-        details = str(failure.get("details") or "")
-        self.details.setPlainText(details)
-        self.details.hide()
-        self._details_button.setText("Details")
-        self._details_button.setVisible(bool(details))
+        self.details.tell(str(failure.get("details") or ""))
 
     def offer(self, words: str) -> None:
         """Another act that helps (`other`), "" for none."""
         self.other.setText(words)
         self.other.setVisible(bool(words))
-
-    def _toggle_details(self) -> None:
-        shown = self.details.isHidden()
-        self.details.setVisible(shown)
-        self._details_button.setText("Hide details" if shown else "Details")
 
     def take_focus(self) -> None:
         """To what helps most: Space does it."""

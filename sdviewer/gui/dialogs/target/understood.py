@@ -10,9 +10,10 @@ from PySide6.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QVBoxLayout, QW
 
 from sdviewer.core import text
 from sdviewer.gui import widgets
+from sdviewer.gui.details import Details
 from sdviewer.gui.jobs import Body
 from sdviewer.gui.panels.wording import failure_words
-from sdviewer.gui.widgets import Card, CodeBlock, IconLabel
+from sdviewer.gui.widgets import Card, IconLabel
 
 ICONS: Final = {
     "spark": ("spark", "accent"),
@@ -86,14 +87,11 @@ class UnderstoodCard(Card):
         self._sentences = QVBoxLayout()
         self._sentences.setSpacing(7)
         self.column.addLayout(self._sentences)
-        self._details_button = widgets.button("Details")
-        widgets.set_property(self._details_button, "small", True)
-        self._details_button.clicked.connect(self._toggle_details)
-        self.column.addWidget(self._details_button, 0, Qt.AlignmentFlag.AlignLeft)
-        self.details = CodeBlock("")
-        self.details.setAccessibleName("What its code printed")
-        self.details.setFixedHeight(120)
-        self.column.addWidget(self.details)
+        self.details = Details(self, "What its code printed")
+        widgets.set_property(self.details.button, "small", True)
+        self.details.block.setFixedHeight(120)
+        self.column.addWidget(self.details.button, 0, Qt.AlignmentFlag.AlignLeft)
+        self.column.addWidget(self.details.block)
         self.column.addStretch(1)
         self.setMinimumHeight(LEAST)
         self._later = QTimer(self, interval=PATIENCE, singleShot=True)
@@ -168,10 +166,7 @@ class UnderstoodCard(Card):
         for kind, words in sentences:
             self._sentences.addWidget(self._sentence(kind, words))
             said.append(words)
-        self.details.setPlainText(details)
-        self.details.hide()
-        self._details_button.setVisible(bool(details))
-        self._details_button.setText("Details")
+        self.details.tell(details)
         self._said = [part for part in said if part]
         self.setAccessibleDescription(self.words())
 
@@ -186,8 +181,3 @@ class UnderstoodCard(Card):
         shown.setWordWrap(True)
         row.addWidget(shown, 1)
         return made
-
-    def _toggle_details(self) -> None:
-        shown = self.details.isHidden()
-        self.details.setVisible(shown)
-        self._details_button.setText("Hide details" if shown else "Details")

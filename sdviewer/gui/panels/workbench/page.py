@@ -181,6 +181,7 @@ class WorkbenchPage(OpenedPage):
     def _connect(self) -> None:
         session = self.session
         session.building.connect(self._tell_building)
+        session.printed.connect(self._opening.printed.go_on, Qt.ConnectionType.QueuedConnection)
         session.opened.connect(self._show)
         session.open_failed.connect(self._show_failure)
         session.counts_changed.connect(self._show_counts)
