@@ -16,7 +16,7 @@ from sdviewer.repair.matching.folds import folding
 from sdviewer.repair.matching.found import Matching
 from sdviewer.repair.matching.fusions import take_fused, take_stacked
 from sdviewer.repair.matching.leftovers import dropped, take_ties
-from sdviewer.repair.matching.meanings import settle_rotary, settle_squares
+from sdviewer.repair.matching.meanings import doubt_matrices, settle_rotary, settle_squares
 from sdviewer.repair.matching.orientation import as_turned, contents_turned, turned, turned_back
 from sdviewer.repair.matching.other_shapes import take_other_shapes
 from sdviewer.repair.matching.state import State
@@ -63,10 +63,10 @@ def _as_they_lie(asked: _Asked) -> Matching:
     """Match, with the matrices of the source turned round where those of the target lie so."""
     these = turned(asked.source, asked.target)
     if not these:
-        return _matched(asked)
+        return doubt_matrices(_matched(asked), asked.source)
     contents = None if asked.contents is None else contents_turned(asked.contents, these)
     found = _matched(asked._replace(source=as_turned(asked.source, these), contents=contents))
-    return turned_back(found, asked.source, these)
+    return doubt_matrices(turned_back(found, asked.source, these), asked.source)
 
 
 def _matched(asked: _Asked) -> Matching:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sdviewer.repair.matching.found import Found
+from sdviewer.core.key_table import KeyTable
+from sdviewer.repair.matching.found import Found, Matching
 from sdviewer.repair.matching.state import State
 
 META_ATTENTION = {"wq": "q_proj", "wk": "k_proj"}
@@ -33,6 +34,23 @@ def settle_squares(state: State) -> None:
             if square:
                 found = state.found[n]
                 state.found[n] = replace(found, relation="transpose", evidence="likely", reasons=(*found.reasons, told))
+
+
+def doubt_matrices(matching: Matching, source: KeyTable) -> Matching:
+    """Prove no matrix by its key that lies as it did where others lie the other way round: it may be another one."""
+
+    def is_matrix(found: Found) -> bool:
+        return len(source.shapes[found.sources[0]] or ()) == 2
+
+    if not any(found.relation == "transpose" and is_matrix(found) for found in matching.found):
+        return matching
+    told = [
+        replace(found, evidence="likely")
+        if found.evidence == "proved" and found.relation == "rename" and found.by in ("key", "prefix") and is_matrix(found)
+        else found
+        for found in matching.found
+    ]
+    return replace(matching, found=tuple(told))
 
 
 def settle_rotary(state: State) -> None:

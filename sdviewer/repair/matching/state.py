@@ -81,8 +81,6 @@ class State:
         ]
         if not pairs:
             return 0
-        if how == "order" and evidence == "proved" and not _shifted(source, target):
-            evidence = "likely"
         if evidence != "ambiguous":
             self.learned.accept(source.template, target.template)
         others = [dict(family.members) for family in candidates]
@@ -106,12 +104,3 @@ def _place(how: str, n: int, total: int) -> str:
     }
     return said.get(how, "")
 
-
-def _shifted(source: Family, target: Family) -> bool:
-    """Whether the indices of one are those of the other, moved by the same."""
-    some, others = sorted(source.members), sorted(target.members)
-    moved = {
-        tuple([j - i for i, j in zip(one, two, strict=True)]) if len(one) == len(two) else None
-        for (one, _), (two, _) in zip(some, others, strict=True)
-    }
-    return len(moved) == 1 and None not in moved
