@@ -27,14 +27,11 @@ def take_equal_keys(state: State) -> None:
     source, target = state.source, state.target
     pairs = {(i, j): way for (i, j), way in _equal(state).items() if relation_of(source.shapes[i], target.shapes[j])}
     most = len(pairs) >= MOST * min(len(state.free_s), len(state.free_t))
-    lost_s = _families(source, state.free_s, {i for i, _ in pairs})
-    lost_t = _families(target, state.free_t, {j for _, j in pairs})
     around = _Around(state, pairs)
     for i, j in sorted(pairs):
         shape, other = source.shapes[i], target.shapes[j]
         found = relation_of(shape, other)
-        moved = (source.templates[i], shape) in lost_s and (target.templates[j], other) in lost_t
-        if found is None or not state.can(i, j) or moved:
+        if found is None or not state.can(i, j) or around.moved(i, j):
             continue
         relation, fields = found
         same, near = around.compare(i, j)
@@ -120,20 +117,30 @@ _Kind = tuple[int, Shape, str]
 
 
 class _Around:
-    """The keys of one shape and role in one module, on both sides; of all shapes, where one side does not know them."""
+    """What stands around equal keys: whether it has its equals too. Shapes count where both sides know all of them."""
 
     def __init__(self, state: State, pairs: Iterable[tuple[int, int]]) -> None:
-        self._known = state.source.table.shapes_known and state.target.table.shapes_known
+        self._shapes_known = state.source.table.shapes_known and state.target.table.shapes_known
         self._sides = (state.source, state.target)
-        other = {j: i for i, j in pairs}
+        equal_s, equal_t = {i: i for i, _ in pairs}, {j: i for i, j in pairs}
         self._groups = (
             self._grouped(state.source, {i: i for i in state.free_s}),
-            self._grouped(state.target, {j: other.get(j, -1) for j in state.free_t}),
+            self._grouped(state.target, {j: equal_t.get(j, -1) for j in state.free_t}),
+        )
+        self._lost = (
+            {self._family(state.source, i) for i in state.free_s if i not in equal_s},
+            {self._family(state.target, j) for j in state.free_t if j not in equal_t},
         )
         self._compared: dict[tuple[_Kind, _Kind], tuple[bool, bool]] = {}
 
+    def moved(self, i: int, j: int) -> bool:
+        """Whether on both sides a key of the family has no equal, so that their numbers can stand for others."""
+        source, target = self._sides
+        return self._family(source, i) in self._lost[0] and self._family(target, j) in self._lost[1]
+
     def compare(self, i: int, j: int) -> tuple[bool, bool]:
-        """Whether the keys around both are the same, and whether one side has those of the other at least."""
+        """Whether the keys of one shape and role in the module above are the same, and whether one side has those of
+        the other at least."""
         kinds = self._kind(self._sides[0], i), self._kind(self._sides[1], j)
         known = self._compared.get(kinds)
         if known is None:
@@ -151,9 +158,10 @@ class _Around:
     def _kind(self, side: Side, at: int) -> _Kind:
         """The module above that of a key, with its shape and role."""
         around = side.modules[at]
-        return around[-2] if len(around) > 1 else 0, side.shapes[at] if self._known else None, side.names[at].role
+        return around[-2] if len(around) > 1 else 0, self._shape(side, at), side.names[at].role
 
+    def _family(self, side: Side, at: int) -> tuple[tuple[str, ...], Shape]:
+        return side.templates[at], self._shape(side, at)
 
-def _families(side: Side, free: Iterable[int], paired: set[int]) -> set[tuple[tuple[str, ...], Shape]]:
-    """The families, by shape, with some key that the other side lacks."""
-    return {(side.templates[at], side.shapes[at]) for at in free if at not in paired}
+    def _shape(self, side: Side, at: int) -> Shape:
+        return side.shapes[at] if self._shapes_known else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from sdviewer.core.key_table import KeyTable
@@ -46,7 +47,17 @@ def match(
         folded.here(broken),
         None if contents is None else folded.contents(contents),
     )
-    return folded.there(_as_they_lie(of_folded))
+    return _folded_likely(folded.there(_as_they_lie(of_folded)))
+
+
+def _folded_likely(matching: Matching) -> Matching:
+    """What is made of several tensors is no more than likely, as their fold is."""
+    made = {at for fold in matching.folds for parts in fold.parts for at in parts}
+    found = [
+        replace(one, evidence="likely") if one.evidence == "proved" and made.intersection(one.sources) else one
+        for one in matching.found
+    ]
+    return replace(matching, found=tuple(found))
 
 
 class _Asked(NamedTuple):

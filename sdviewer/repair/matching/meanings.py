@@ -39,18 +39,14 @@ def settle_squares(state: State) -> None:
 def doubt_matrices(matching: Matching, source: KeyTable) -> Matching:
     """Prove no matrix by its key that lies as it did where others lie the other way round: it may be another one."""
 
-    def is_matrix(found: Found) -> bool:
-        return len(source.shapes[found.sources[0]] or ()) == 2
-
-    if not any(found.relation == "transpose" and is_matrix(found) for found in matching.found):
+    matrices = {n for n, one in enumerate(matching.found) if len(source.shapes[one.sources[0]] or ()) == 2}
+    if not any(matching.found[n].relation == "transpose" for n in matrices):
         return matching
-    told = [
-        replace(found, evidence="likely")
-        if found.evidence == "proved" and found.relation == "rename" and found.by in ("key", "prefix") and is_matrix(found)
-        else found
-        for found in matching.found
-    ]
-    return replace(matching, found=tuple(told))
+    found = list(matching.found)
+    for n in matrices:
+        if found[n].evidence == "proved" and found[n].relation == "rename" and found[n].by in ("key", "prefix"):
+            found[n] = replace(found[n], evidence="likely")
+    return replace(matching, found=tuple(found))
 
 
 def settle_rotary(state: State) -> None:

@@ -103,4 +103,3 @@ def _place(how: str, n: int, total: int) -> str:
         "order": f"{n + 1} of {total} in the order of both sides",
     }
     return said.get(how, "")
-

@@ -258,6 +258,8 @@ class _Composer:
             self._offer_names(step, after, frozenset(wishes.new))
 
     def _drop(self) -> None:
+        filled = {place for found in self.matching.found if found.evidence == "proved" for place in found.targets}
+        whole = len(filled) == len(self.target) - len(self.target.not_tensors)
         by_reason: dict[str, list[int]] = {}
         for place, reason in self.matching.drops.items():
             by_reason.setdefault(reason, []).append(place)
@@ -270,9 +272,8 @@ class _Composer:
                 self._no_pattern(wanted, "to be left out")
             elif patterns:
                 why = reason or "the target has no place for them"
-                self._offer(
-                    {"op": "drop", "keys": patterns, "why": why}, [_sentence(why)], "proved" if reason else "likely"
-                )
+                step = {"op": "drop", "keys": patterns, "why": why}
+                self._offer(step, [_sentence(why)], "proved" if whole else "likely")
 
     def _no_pattern(self, keys: Sequence[str], what: str) -> None:
         message = f"{text.plural(len(keys), 'key')} {what} have no regular pattern"

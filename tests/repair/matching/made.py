@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,7 +80,11 @@ def _norm(name: str, width: int, bias: bool = True) -> Shapes:
 
 
 def _batch_norm(name: str, width: int) -> Shapes:
-    stats: Shapes = {f"{name}.running_mean": (width,), f"{name}.running_var": (width,), f"{name}.num_batches_tracked": ()}
+    stats: Shapes = {
+        f"{name}.running_mean": (width,),
+        f"{name}.running_var": (width,),
+        f"{name}.num_batches_tracked": (),
+    }
     return _norm(name, width) | stats
 
 
@@ -197,9 +201,11 @@ def made(seed: int) -> Made:
     left_s, left_t = set(keys_s), set(keys_t)
     both = {key: to for key, to in truth.items() if key in left_s and to in left_t}
     named_only = chance.random() < 0.12
-    turned = frozenset([key for key in shapes if len(shapes[key]) == 2] if chance.random() < 0.15 else [])
-    if named_only or all(shapes[key][0] == shapes[key][1] for key in turned.intersection(both)):
-        turned = frozenset()  # Nothing that both sides have says that it is turned, and torch loads it as it is.
+    turned = frozenset([key for key in shapes if len(shapes[key]) == 2] if chance.random() < 0.2 else [])
+    # Turned squares alone, or fc1 and fc2 turned and called fc2 and fc3, are to the letter what is not turned.
+    numbered = any(_NUMBER.findall(key) != _NUMBER.findall(to) for key, to in truth.items())
+    if named_only or numbered or all(shapes[key][0] == shapes[key][1] for key in turned.intersection(both)):
+        turned = frozenset()
     after = {truth[key]: shape[::-1] if key in turned else shape for key, shape in shapes.items()}
     keys_s, ordered_s = _ordered(keys_s, chance)
     keys_t, ordered_t = _ordered(keys_t, chance)
@@ -280,11 +286,13 @@ _CHILD = re.compile(r"(.*(?:layer|layers|down|up|blocks))(\.?)(\d+)(\..*(?:sampl
 
 
 def _moved(truth: dict[str, str], chance: random.Random) -> dict[str, str]:
-    """A short list whose first goes by a name of its own, as in SAM, or one child of each block in the next, as in Swin."""
+    """A short list whose first has a name of its own, as in SAM, or a child of each block in the next, as in Swin."""
     way = chance.random()
     if way < 0.15:
         names = ("proj_in", "layers.0", "layers.1")
-        moved = {key: _SIDE_DOOR.sub(lambda at: f"{at[1]}.{names[int(at[2])]}.{at[3]}", to) for key, to in truth.items()}
+        moved = {
+            key: _SIDE_DOOR.sub(lambda at: f"{at[1]}.{names[int(at[2])]}.{at[3]}", to) for key, to in truth.items()
+        }
     elif way < 0.3:
         moved = {key: _CHILD.sub(lambda at: f"{at[1]}{at[2]}{int(at[3]) + 1}{at[4]}", to) for key, to in truth.items()}
     else:
@@ -296,10 +304,14 @@ def _wrapped(truth: dict[str, str], chance: random.Random) -> dict[str, str]:
     """Something in front of all keys, or a wrapper inside."""
     front = chance.choice(("", "", "", "model.", "module.", f"{_nonsense(chance)}."))
     inside = chance.random() < 0.1
-    return {key: front + (re.sub(r"(\d+)\.", r"\1._orig_mod.", to, count=1) if inside else to) for key, to in truth.items()}
+    return {
+        key: front + (re.sub(r"(\d+)\.", r"\1._orig_mod.", to, count=1) if inside else to) for key, to in truth.items()
+    }
 
 
-def _lose(keys_s: list[str], keys_t: list[str], truth: Mapping[str, str], shapes: Shapes, chance: random.Random) -> None:
+def _lose(
+    keys_s: list[str], keys_t: list[str], truth: Mapping[str, str], shapes: Shapes, chance: random.Random
+) -> None:
     """Take kinds of tensors, or whole modules, away from either side; often two that look alike, one from each."""
     if chance.random() < 0.3:
         return
@@ -337,7 +349,9 @@ def _ordered(keys: list[str], chance: random.Random) -> tuple[list[str], bool]:
     return chance.sample(keys, len(keys)), chance.random() < 0.5
 
 
-def _ties(keys: Sequence[str], shapes: Mapping[str, tuple[int, ...]], chance: random.Random) -> tuple[tuple[int, ...], ...]:
+def _ties(
+    keys: Sequence[str], shapes: Mapping[str, tuple[int, ...]], chance: random.Random
+) -> tuple[tuple[int, ...], ...]:
     """Two of the target that look alike, where it ties some."""
     if chance.random() < 0.8:
         return ()
