@@ -280,7 +280,7 @@ def _indices(family: Family) -> frozenset[Indices]:
 
 def _leaves(side: Side, family: Family) -> frozenset[str]:
     """What else the module of a tensor holds."""
-    return side.leaves[side.modules[family.members[0][1]][-1]]
+    return side.leaves[side.modules[family.members[0][1]]]
 
 
 def _told(state: State, source: Family, target: Family, n: int, m: int) -> tuple[str, ...]:

@@ -157,8 +157,7 @@ class _Around:
 
     def _kind(self, side: Side, at: int) -> _Kind:
         """The module above that of a key, with its shape and role."""
-        around = side.modules[at]
-        return around[-2] if len(around) > 1 else 0, self._shape(side, at), side.names[at].role
+        return side.parents[side.modules[at]], self._shape(side, at), side.names[at].role
 
     def _family(self, side: Side, at: int) -> tuple[tuple[str, ...], Shape]:
         return side.templates[at], self._shape(side, at)

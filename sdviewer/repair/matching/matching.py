@@ -138,10 +138,11 @@ def _match_names(state: State) -> None:
 
 
 def _kinds(state: State, kind: Callable[[Side, int], Hashable]) -> _Keys:
-    source, target = state.source, state.target
+    """The kind of what is free, None for the rest."""
+    free_s, free_t = state.free_s, state.free_t
     return (
-        [kind(source, at) for at in range(len(source.names))],
-        [kind(target, at) for at in range(len(target.names))],
+        [kind(state.source, at) if at in free_s else None for at in range(len(state.source.names))],
+        [kind(state.target, at) if at in free_t else None for at in range(len(state.target.names))],
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sdviewer.core.key_table import KeyTable
+from sdviewer.repair.matching.families import holes
 from sdviewer.repair.matching.found import Found, Matching
 from sdviewer.repair.matching.state import State
 
@@ -20,9 +21,11 @@ def settle_squares(state: State) -> None:
         if len(found.sources) != 1 or len(found.targets) != 1 or found.by in ("content", "hand"):
             continue
         shape = state.source.shapes[found.sources[0]]
+        if shape is None or len(shape) != 2 or state.target.shapes[found.targets[0]] is None:
+            continue
         template = state.source.templates[found.sources[0]]
-        block = template[: max([at + 1 for at, part in enumerate(template) if part.endswith("{}")], default=0)]
-        if shape is None or len(shape) != 2 or not block or state.target.shapes[found.targets[0]] is None:
+        block = template[: max(holes(template), default=-1) + 1]
+        if not block:
             continue
         blocks.setdefault(block, []).append((n, shape[0] == shape[1], found.relation == "transpose"))
     for some in blocks.values():

@@ -73,11 +73,11 @@ class State:
         candidates: Sequence[Family] = (),
     ) -> int:
         """Pair two families, member by member; how many pairs came of it."""
-        pairs, how = align(source, target, self.learned)
+        aligned, how = align(source, target, self.learned)
         pairs = [
-            (i, j)
-            for i, j in pairs
-            if self.can(i, j) and relation_of(self.source.shapes[i], self.target.shapes[j]) is not None
+            (i, j, becomes)
+            for i, j in aligned
+            if self.can(i, j) and (becomes := relation_of(self.source.shapes[i], self.target.shapes[j])) is not None
         ]
         if not pairs:
             return 0
@@ -86,8 +86,7 @@ class State:
         others = [dict(family.members) for family in candidates]
         indices = {at: number for number, at in target.members}
         follow = f"All {len(pairs)} keys that differ only in their numbers are paired alike"
-        for n, (i, j) in enumerate(pairs):
-            relation, fields = relation_of(self.source.shapes[i], self.target.shapes[j]) or ("rename", {})
+        for n, (i, j, (relation, fields)) in enumerate(pairs):
             told = [*reasons]
             if len(pairs) > 1:
                 told += [_place(how, n, len(pairs)), follow]

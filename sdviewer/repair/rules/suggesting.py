@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from sdviewer.core import text
 from sdviewer.core.key_table import KeyTable
 from sdviewer.errors import RepairError, UsageError
-from sdviewer.repair.execution import carried_out, entries_of_table, map_of
+from sdviewer.repair.execution import carried_out, entries_of_table, planned
 from sdviewer.repair.matching.found import Evidence, Found, Matching
 from sdviewer.repair.operations import Operation, SpectralNorm, WeightNorm, operation_from_step
 from sdviewer.repair.operations.reparametrization import Found as Reparametrization
@@ -67,7 +67,7 @@ def propose(source: KeyTable, target: KeyTable, matching: Matching, *, head_dim:
 def _goes_through(source: KeyTable, proposal: Proposal) -> bool:
     """Whether planning carries out all steps, as it would on the file."""
     try:
-        map_of(source, [operation_from_step(suggestion.step) for suggestion in proposal.suggestions])
+        planned(source, [operation_from_step(suggestion.step) for suggestion in proposal.suggestions])
     except (RepairError, UsageError):
         return False
     return True
@@ -207,9 +207,9 @@ class _Composer:
 
     def _bring_into_form(self) -> None:
         """Bring a norm that both sides keep in several tensors into the form that the target has."""
-        theirs = entries_of_table(self.target)
         for operation in (WeightNorm(), SpectralNorm()):
-            old, new = ({one.form for one in _found(operation, some)} for some in (self.entries, theirs))
+            old = {one.form for one in _found(operation, self.entries)}
+            new = {one.form for one in _found(operation, entries_of_table(self.target))} if old else old
             if len(old) == len(new) == 1 and old != new:
                 reason = f"The target keeps its {operation.name} in the {min(new)} form."
                 self._offer({"op": operation.op, "to": min(new)}, [reason], "proved")
