@@ -17,6 +17,9 @@ Step: TypeAlias = dict[str, Any]
 MOST_ORDERS = 12
 """Orders of the steps that are tried."""
 
+MOST_APART = 2_000_000
+"""Rules times keys up to which each rule is a step of its own: each is carried out on all keys, more than once."""
+
 MOST_SINGLES = 12
 """Rules for one key that stand in steps of their own, at most."""
 
@@ -24,9 +27,9 @@ MOST_SINGLES = 12
 def steps_of(rules: Rules, keys: Sequence[str], *, at_once: bool = False) -> list[tuple[Step, list[str]]]:
     """Steps that one after the other do what the rules do as a list, each with all keys as it leaves them.
 
-    `at_once`: as one step, whatever the rules are.
+    `at_once`: as one step, whatever the rules are; so are very many.
     """
-    if at_once and rules.rules:
+    if rules.rules and (at_once or len(rules.rules) * len(keys) > MOST_APART):
         return [(step_of(rules.rules, keys), rules.new_keys)]
     singles = [rule for rule in rules.rules if rule.is_literal]
     groups = [[rule] for rule in rules.rules]
