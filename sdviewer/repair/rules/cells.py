@@ -14,8 +14,8 @@ from typing import NamedTuple, TypeAlias
 
 MARK = "\0"
 """Stands for a number in a shape of keys."""
-SPECIAL = re.compile(r"[*{}\0]|^re(?:\.full)?:")
-"""What a template cannot hold as text."""
+SPECIAL = re.compile(r"[*{}\0]|^re(?:\.full)?:|^\Z")
+"""What a template cannot hold as text, nor be."""
 
 _NUMBER = re.compile(r"(?<![0-9])(?:0|[1-9][0-9]{0,8})(?![0-9])")
 MOST_DIVISOR = 16

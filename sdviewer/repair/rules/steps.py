@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
+from sdviewer.repair.collisions import find_collisions
 from sdviewer.repair.operations import operation_from_step
 from sdviewer.repair.patterns import compile_pattern
 from sdviewer.repair.rules.candidates import REST, TAKEN, Candidate
@@ -127,7 +127,7 @@ def _tried(
         changes = operation_from_step(step).plan(current)
         new_keys = [new or "" for new in changes.new_keys]
         changed = [place for place, (old, new) in enumerate(zip(current, new_keys, strict=True)) if old != new]
-        if len(groups) > 1 and (changes.refusal is not None or _meet(new_keys, changed)):
+        if len(groups) > 1 and (changes.refusal is not None or find_collisions(current, changes.new_keys)):
             return done, (number, number + 1) if number + 1 < len(groups) else (number - 1, number)
         for place in changed:
             renamed_by.setdefault(place, []).append(number)
@@ -137,22 +137,3 @@ def _tried(
         if current[place] != wanted[place]:
             return done, (numbers[0], numbers[-1]) if len(numbers) > 1 else (0, len(groups) - 1)
     return done, None
-
-
-def _meet(keys: Sequence[str], changed: Sequence[int]) -> bool:
-    """Whether two keys are one, or one that changed is a branch of another."""
-    there = set(keys)
-    if len(there) < len(keys):
-        return True
-    ordered = sorted(there)
-    for place in changed:
-        above = keys[place].rpartition(".")[0]
-        while above:
-            if above in there:
-                return True
-            above = above.rpartition(".")[0]
-        below = keys[place] + "."
-        at = bisect_left(ordered, below)
-        if at < len(ordered) and ordered[at].startswith(below):
-            return True
-    return False
