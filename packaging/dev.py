@@ -363,7 +363,7 @@ MADE_PAIRS = 10_000
 
 def _proofs_checked() -> int:
     """Match made pairs of tables of which the truth is known; nothing that is called proved may be wrong."""
-    command = [tool("python"), "-P", "-m", "tests.repair.matching.proofs", str(MADE_PAIRS), str(int(time.time()))]
+    command = [tool("python"), "-P", "-m", "tests.benchmarks.matching_proofs", str(MADE_PAIRS), str(int(time.time()))]
     return subprocess.run(command, env={**_offscreen(), "PYTHONPATH": str(ROOT)}, check=False).returncode
 
 

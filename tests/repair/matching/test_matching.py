@@ -258,7 +258,8 @@ def test_that_hostile_tables_are_bounded() -> None:
     deep = table({"a." * 200_000 + "w": (2,), "x" * 500_000: (3,)}), table({"b." * 200_000 + "w": (2,), "y": (3,)})
     numbers = [".".join([str(i % 3)] * 20 + [str(i)]) for i in range(2000)]
     many = table(dict.fromkeys(numbers, (8,))), table({"z." + key: (8,) for key in numbers})
-    for source, target in (same, deep, many):
+    holes = table({"up.{}.0.w": (3,), "up.1.1.w": (3,)}), table({"up_blocks.{}.0.w": (3,), "up_blocks.1.1.w": (3,)})
+    for source, target in (same, deep, many, holes):
         assert len(match(source, target).found) <= len(source)
 
 

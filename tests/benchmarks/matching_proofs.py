@@ -1,6 +1,6 @@
 """Many made pairs of tables: whether all is right that is called proved.
 
-python -m tests.repair.matching.proofs PAIRS SEED
+python -m tests.benchmarks.matching_proofs PAIRS SEED
 """
 
 from __future__ import annotations
