@@ -86,9 +86,9 @@ def _saying_something(pairs: Sequence[tuple[int, int]], state: State, contents: 
 
 
 def _three_pieces(at: int, shape: tuple[int, ...]) -> list[View]:
-    """The first, a middle and the last piece along the longest axis: of a vector a third each, else one place."""
-    dim = max(range(len(shape)), key=shape.__getitem__)
-    size = max(shape[dim] // 3, 1) if len(shape) == 1 else 1
+    """The first, a middle and the last row of a tensor, or thirds of what is a vector: equal in a constant."""
+    dim = next(dim for dim, size in enumerate(shape) if size > 1)
+    size = 1 if prod(shape) > shape[dim] else max(shape[dim] // 3, 1)
     last = shape[dim] - size
     return [View(at, narrow=((dim, start, size),)) for start in (0, last // 2, last)]
 

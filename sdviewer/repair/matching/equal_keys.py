@@ -86,14 +86,13 @@ def _behind_front(some: _Texts, others: _Texts) -> tuple[_Texts, _Texts]:
     """The texts of both sides without what one of them has in front of its keys; none where that is nothing."""
     best: tuple[_Texts, _Texts] = ({}, {})
     most = MOST * min(len(some), len(others))
-    for front in _fronts(some.values()):
-        bare = {i: text.removeprefix(front) for i, text in some.items() if text.startswith(front)}
-        if (shared := len(set(others.values()).intersection(bare.values()))) >= most:
-            best, most = (bare, others), shared + 1
-    for front in _fronts(others.values()):
-        bare = {j: text.removeprefix(front) for j, text in others.items() if text.startswith(front)}
-        if (shared := len(set(some.values()).intersection(bare.values()))) >= most:
-            best, most = (some, bare), shared + 1
+    for longer, shorter in ((some, others), (others, some)):
+        wanted = set(shorter.values())
+        for front in _fronts(longer.values()):
+            bare = {at: text.removeprefix(front) for at, text in longer.items() if text.startswith(front)}
+            shared = len(wanted.intersection(bare.values()))
+            if shared >= most:
+                best, most = (bare, others) if longer is some else (some, bare), shared + 1
     return best
 
 
