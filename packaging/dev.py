@@ -292,7 +292,7 @@ def screenshots(arguments: Sequence[str]) -> int:
 
 
 def gate(arguments: Sequence[str]) -> int:
-    """What takes longer than `test`: wheel, budgets, 200,000 damaged inputs, failing disks, sums, a named corpus."""
+    """What takes longer than `test`: wheel, budgets, 200,000 damaged inputs, failing disks, sums, proofs, a corpus."""
     steps: list[tuple[str, Callable[[], int]]] = [
         ("test", lambda: test([])),
         ("wheel", _try_wheel),
@@ -300,6 +300,7 @@ def gate(arguments: Sequence[str]) -> int:
         ("damaged inputs", _damaged_inputs),
         ("faults of saving", _saving_faults),
         ("statistics", _statistics_checked),
+        ("proofs of matching", _proofs_checked),
     ]
     steps += [(f"corpus {folder}", functools.partial(corpus, [folder])) for folder in arguments]
     return _steps(steps, "gate")
@@ -354,6 +355,15 @@ def _damaged_inputs() -> int:
 def _statistics_checked() -> int:
     """Compare the statistics of large tensors of every type with sums in twice their precision."""
     command = [tool("python"), "-W", "ignore", "-P", "-m", "tests.stats.reference"]
+    return subprocess.run(command, env={**_offscreen(), "PYTHONPATH": str(ROOT)}, check=False).returncode
+
+
+MADE_PAIRS = 10_000
+
+
+def _proofs_checked() -> int:
+    """Match made pairs of tables of which the truth is known; nothing that is called proved may be wrong."""
+    command = [tool("python"), "-P", "-m", "tests.benchmarks.matching_proofs", str(MADE_PAIRS), str(int(time.time()))]
     return subprocess.run(command, env={**_offscreen(), "PYTHONPATH": str(ROOT)}, check=False).returncode
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -38,8 +39,7 @@ def find_collisions(keys: Sequence[str], new_keys: Sequence[str | None]) -> list
     # What only drops keys makes no collision.
     if all(new is None or new == old for old, new in zip(keys, new_keys, strict=True)):
         return []
-    distinct = set(new_keys)
-    distinct.discard(None)
+    distinct = {new for new in new_keys if new is not None}
     met = len(distinct) < len(new_keys) - new_keys.count(None)
     return (_same(keys, new_keys) if met else []) + _branches(keys, new_keys, distinct)
 
@@ -76,23 +76,27 @@ def _same(keys: Sequence[str], new_keys: Sequence[str | None]) -> list[Collision
     return found
 
 
-def _branches(keys: Sequence[str], new_keys: Sequence[str | None], leaves: Collection[str | None]) -> list[Collision]:
-    branches: set[str] = set()
-    above = {key.rpartition(".")[0] for key in new_keys if key is not None}
-    while above:
-        branches |= above
-        above = {key.rpartition(".")[0] for key in above} - branches
-    branches.discard("")
-    both = branches.intersection(leaves)
+def _branches(keys: Sequence[str], new_keys: Sequence[str | None], leaves: Collection[str]) -> list[Collision]:
+    """What stands under a leaf, in the order of the keys. (A key can have a million components: none is cut off.)"""
+    ordered = sorted(leaves)
+    both = [leaf for leaf in ordered if leaf and _below(ordered, leaf)]
     if not both:
         return []
-    leaf_at = {new: i for i, new in enumerate(new_keys) if new in both}
+    place = {new: i for i, new in enumerate(new_keys) if new is not None}
     found = []
-    for second, new in enumerate(new_keys):
-        path = new
-        while path:
-            path = path.rpartition(".")[0]
-            first = leaf_at.get(path)
-            if new is not None and first is not None and not keys[second].startswith(keys[first] + "."):
-                found.append(Collision("branch", first, second, (keys[first], keys[second]), (path, new)))
-    return found
+    for leaf in both:
+        first = place[leaf]
+        for new in _below(ordered, leaf):
+            second = place[new]
+            if not keys[second].startswith(keys[first] + "."):
+                found.append(Collision("branch", first, second, (keys[first], keys[second]), (leaf, new)))
+    return sorted(found, key=lambda one: (one.second, -len(one.new_keys[0])))
+
+
+def _below(ordered: Sequence[str], leaf: str) -> Sequence[str]:
+    """The keys of an ordered list that stand under one."""
+    above, last = f"{leaf}.", f"{leaf}/"  # (a slash comes right behind a dot)
+    start = bisect_left(ordered, above)
+    if start == len(ordered) or not ordered[start].startswith(above):
+        return ()
+    return ordered[start : bisect_left(ordered, last)]

@@ -12,7 +12,7 @@ from sdviewer.errors import RepairError
 from sdviewer.repair.collisions import check_new_keys
 from sdviewer.repair.operations import Operation
 from sdviewer.repair.operations.tensor_operation import Entry, TensorOperation
-from sdviewer.repair.plan import Kept
+from sdviewer.repair.plan import Kept, Plan
 from sdviewer.repair.planning import key_map, make_plan
 from sdviewer.repair.recipe import Recipe
 
@@ -64,8 +64,17 @@ def map_of(table: KeyTable, steps: Iterable[Operation]) -> dict[str, str | dict[
     Raises:
         RepairError: a step does not go through.
     """
+    return key_map(*planned(table, steps))
+
+
+def planned(table: KeyTable, steps: Iterable[Operation]) -> tuple[Plan, Checkpoint]:
+    """The plan of steps on a table, with the checkpoint that it is for.
+
+    Raises:
+        RepairError: a step does not go through.
+    """
     checkpoint = plannable(table)
-    return key_map(make_plan(Recipe(steps=tuple(steps)), checkpoint), checkpoint)
+    return make_plan(Recipe(steps=tuple(steps)), checkpoint), checkpoint
 
 
 def plannable(table: KeyTable) -> Checkpoint:

@@ -88,6 +88,13 @@ class Pattern:
     anys: tuple[tuple[int, bool], ...] = ()
     longest: int | None = None
 
+    @property
+    def components(self) -> frozenset[str]:
+        """Components that each key has which is meant; of a regular expression nobody knows them."""
+        if self.text.startswith((SEARCH, FULL)):
+            return frozenset()
+        return frozenset([part for part in self.text.split(".") if part and not any(ch in part for ch in "*{}")])
+
     def match(self, key: str) -> re.Match[str] | None:
         """The match of a pattern that is no literal, or None."""
         if self.regex is None or (self.longest is not None and len(key) > self.longest):

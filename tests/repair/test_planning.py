@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import product
 from typing import Any
 
 import pytest
@@ -115,6 +116,18 @@ def test_that_the_first_rule_that_matches_wins_whether_literal_or_not() -> None:
     assert result(Rename(rules=(("a.*", "x"), ("a.b", "y"))), keys=("a.b",)) == [("a.b", "x")]
     assert result(Rename(rules=(("a.b", "y"), ("a.*", "x"))), keys=("a.b",)) == [("a.b", "y")]
     assert result(Rename(rules=(("a.b", "y"), ("a.b", "z"))), keys=("a.b",)) == [("a.b", "y")]
+
+
+def test_that_the_first_of_many_rules_renames_as_the_first_of_few() -> None:
+    parts = ("a", "b", "*", "**", "{x}")
+    patterns = [".".join(some) for some in product(parts, repeat=2) if some.count("**") + some.count("{x}") < 2]
+    patterns += ["re:b$", "c.{y...}", "**.c", "a.c{i}"]
+    keys = [".".join(some) for n in (1, 2, 3) for some in product(("a", "b", "c", "c1"), repeat=n)]
+    alone = [Rename(rules=((pattern, f"new{i}"),)).plan(keys).new_keys for i, pattern in enumerate(patterns)]
+    all_at_once = Rename(rules=tuple([(pattern, f"new{i}") for i, pattern in enumerate(patterns)])).plan(keys).new_keys
+    for key, new, each in zip(keys, all_at_once, zip(*alone, strict=True), strict=True):
+        assert new == next((one for one in each if one != key), key)
+    assert len(set(all_at_once)) > 8
 
 
 def test_that_only_the_restricted_keys_are_touched() -> None:

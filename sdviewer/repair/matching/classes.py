@@ -83,9 +83,9 @@ def take_only_ones(state: State, keys: tuple[Sequence[Hashable], Sequence[Hashab
         shape = state.source.shapes[one.of_s[0]]
         said = f"Same shape {_shape(shape)}, the only such {where}"
         known = names + state.learned.prefix(source.template, target.template)
-        evidence: Evidence = "proved"
-        if apart or names < 0.2 or not (state.complete or _ends_alike(source, target)):
-            evidence = "likely" if state.complete or known >= weights.FOREIGN else "ambiguous"
+        sure = state.complete or known >= weights.FOREIGN
+        sure = sure or (not apart and names >= 0.2 and _ends_alike(source, target))
+        evidence: Evidence = "likely" if sure else "ambiguous"
         state.take_families(source, target, evidence=evidence, by="shape", reasons=(said,))
 
 
@@ -280,7 +280,7 @@ def _indices(family: Family) -> frozenset[Indices]:
 
 def _leaves(side: Side, family: Family) -> frozenset[str]:
     """What else the module of a tensor holds."""
-    return side.leaves[side.modules[family.members[0][1]][-1]]
+    return side.leaves[side.modules[family.members[0][1]]]
 
 
 def _told(state: State, source: Family, target: Family, n: int, m: int) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate, permutations
+from math import prod
 from typing import NamedTuple
 
 from sdviewer.repair.matching.families import Side
@@ -44,10 +45,9 @@ def take_equal_contents(state: State, contents: Contents) -> None:
             continue
         told_s, told_t = contents([View(at, transposed) for at in some], [View(at) for at in others])
         known_s, known_t = _only(some, told_s), _only(others, told_t)
-        for told, i in known_s.items():
-            j = known_t.get(told, -1)
-            if i < 0 or j < 0 or not state.can(i, j):
-                continue
+        pairs = [(i, known_t.get(told, -1)) for told, i in known_s.items()]
+        pairs = [(i, j) for i, j in pairs if i >= 0 and j >= 0 and state.can(i, j)]
+        for i, j in _saying_something(pairs, state, contents):
             said = "The same values, with the two axes exchanged" if transposed else "The same values, bit for bit"
             reasons = (said, "No other tensor of either side holds them")
             relation: Relation = "transpose" if transposed else "rename"
@@ -62,7 +62,7 @@ def _by_kind(side: Side, free: dict[int, None], transposed: bool) -> dict[_Kind,
     found: dict[_Kind, list[int]] = {}
     for at in free:
         shape = side.shapes[at]
-        if shape is None or 0 in shape or sum(shape) < SMALLEST or (transposed and len(shape) != 2):
+        if shape is None or prod(shape) < SMALLEST or (transposed and len(shape) != 2):
             continue
         found.setdefault((shape[::-1] if transposed else shape, side.table.dtypes[at]), []).append(at)
     return found
@@ -77,6 +77,22 @@ def _only(positions: Sequence[int], told: Sequence[Hashable]) -> dict[Hashable, 
     return found
 
 
+def _saying_something(pairs: Sequence[tuple[int, int]], state: State, contents: Contents) -> list[tuple[int, int]]:
+    """The pairs but for those of a constant, as of a norm or bias that was never trained: any other could hold it."""
+    views = [_three_pieces(i, state.source.shapes[i] or ()) for i, _ in pairs]
+    told, _ = contents([view for some in views for view in some], [])
+    pieces = [set(told[at : at + 3]) for at in range(0, len(told), 3)]
+    return [pair for pair, some in zip(pairs, pieces, strict=True) if len(some) > 1 or None in some]
+
+
+def _three_pieces(at: int, shape: tuple[int, ...]) -> list[View]:
+    """The first, a middle and the last row of a tensor, or thirds of what is a vector: equal in a constant."""
+    dim = next(dim for dim, size in enumerate(shape) if size > 1)
+    size = 1 if prod(shape) > shape[dim] else max(shape[dim] // 3, 1)
+    last = shape[dim] - size
+    return [View(at, narrow=((dim, start, size),)) for start in (0, last // 2, last)]
+
+
 def confirm_parts(state: State, contents: Contents) -> None:
     """Prove fused and stacked tensors by the values of their parts, and put parts in the order in which they are."""
     for n, found in enumerate(state.found):
@@ -86,7 +102,7 @@ def confirm_parts(state: State, contents: Contents) -> None:
 
 
 def _confirmed(state: State, found: Found, contents: Contents) -> Found:
-    """The find with the parts in the order of their values; as it was where values are others."""
+    """The find with the parts in the order of their values; as it was where values are others, or the same in two."""
     one_is_source = found.relation in ("split", "unstack")
     one, parts = (found.sources, found.targets) if one_is_source else (found.targets, found.sources)
     side = state.target if one_is_source else state.source
@@ -97,7 +113,7 @@ def _confirmed(state: State, found: Found, contents: Contents) -> Found:
         views = list(_views(one[0], found, [shapes[at] or () for at in order]))
         whole_parts = [View(parts[at]) for at in order]
         told = contents(views, whole_parts) if one_is_source else contents(whole_parts, views)
-        if None not in told[0] and list(told[0]) == list(told[1]):
+        if list(told[0]) == list(told[1]) and None not in told[0] and len(set(told[0])) == len(parts):
             ordered = tuple([parts[at] for at in order])
             fields = dict(found.fields)
             if "sizes" in fields:

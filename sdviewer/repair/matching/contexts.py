@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from math import prod
 
-from sdviewer.repair.matching.families import Side
+from sdviewer.repair.matching.families import Shape, Side
 from sdviewer.repair.matching.words import TRANSIENT
 
 _BITS = (1 << 61) - 1
@@ -24,8 +24,8 @@ def contexts(source: Side, target: Side, which: tuple[Collection[int], Collectio
     sides count, so what only one side has changes nothing.
     """
     sums = [_sums(side, some, exact) for side, some in zip((source, target), which, strict=True)]
-    shared = set(sums[0].values()) & set(sums[1].values())
-    return _of_keys(source, which[0], sums[0], shared), _of_keys(target, which[1], sums[1], shared)
+    shared = set(sums[0][1:]).intersection(sums[1][1:]) - {0}
+    return _of_keys(source, sums[0], shared), _of_keys(target, sums[1], shared)
 
 
 def hold_the_same(source: Side, target: Side) -> bool:
@@ -42,27 +42,37 @@ def hold_the_same(source: Side, target: Side) -> bool:
     return totals[0] == totals[1]
 
 
-def _sums(side: Side, positions: Collection[int], exact: bool) -> dict[int, int]:
-    """By module: a number that is equal for modules of equal contents, in whatever order."""
-    sums: dict[int, int] = {}
+def _sums(side: Side, positions: Collection[int], exact: bool) -> list[int]:
+    """By module: a number that is equal for modules of equal contents, in whatever order; 0 for an empty one."""
+    sums = [0] * len(side.parents)
+    amounts: dict[tuple[Shape, str], int] = {}
     for at in positions:
-        shape = side.shapes[at]
-        if shape is None or side.names[at].parts[-1] in TRANSIENT:
+        name = side.names[at]
+        if name.parts[-1] in TRANSIENT:
             continue
-        amount = hash((shape, side.names[at].role)) & _BITS if exact else prod(shape)
-        for module in side.modules[at][1:]:
-            sums[module] = (sums.get(module, 0) + amount) & _BITS
+        kind = side.shapes[at], name.role
+        amount = amounts.get(kind)
+        if amount is None:
+            amount = amounts[kind] = _amount(*kind, exact)
+        sums[side.modules[at]] += amount
+    for module in range(len(sums) - 1, 0, -1):  # A module has a greater number than the one that holds it.
+        sums[module] &= _BITS
+        sums[side.parents[module]] += sums[module]
     return sums
 
 
-def _of_keys(side: Side, positions: Collection[int], sums: dict[int, int], shared: set[int]) -> list[int]:
-    found = [0] * len(side.names)
-    of_module: dict[int, int] = {}
-    for at in positions:
-        around = side.modules[at]
-        known = of_module.get(around[-1])
-        if known is None:
-            these = frozenset([sums.get(module, 0) for module in around[1:]])
-            known = of_module[around[-1]] = hash(these & shared)
-        found[at] = known
-    return found
+def _amount(shape: Shape, role: str, exact: bool) -> int:
+    if shape is None:
+        return 0
+    return hash((shape, role)) & _BITS if exact else prod(shape)
+
+
+def _of_keys(side: Side, sums: Sequence[int], shared: Collection[int]) -> list[int]:
+    """By position: the numbers of the modules around it that occur on both sides."""
+    around = [frozenset[int]()] * len(sums)
+    told = [hash(around[0])] * len(sums)
+    for module in range(1, len(sums)):
+        above = around[side.parents[module]]
+        around[module] = above | {sums[module]} if sums[module] in shared else above
+        told[module] = hash(around[module])
+    return [told[module] for module in side.modules]

@@ -7,7 +7,24 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Evidence = Literal["proved", "likely", "ambiguous"]
-"""proved: nothing else can be meant. likely: names and order say so. ambiguous: others could be meant as well."""
+"""How sure a find is, and with it a step: as sure as the weakest of the finds that it serves.
+
+proved: nothing else can be meant, even where each side lacks tensors that the other has. Only these prove a pair:
+
+* `hand`: a person made it.
+* `content`: both hold the same values, no constant, that no other tensor of either side holds (of what is cut or
+  joined: its parts do, each others).
+* `key`: the key is the same, in two tables of which most keys are, among keys that all are (those of its shape and role
+  in the module above), and its list was not numbered anew. `prefix`: the same without what a known wrapper put in, or
+  what one side has in front of all. A matrix is not proved so where others lie the other way round.
+* A tie that the model states, of a tensor that is proved itself.
+
+Shapes and surroundings prove nothing: of two tensors that look alike each side may have kept another. A step without
+pairs is proved where it undoes a known program (`strip`), or brings a norm from one known form into another; a drop,
+where all that the target asks for is filled by what is proved.
+
+likely: shapes, surroundings, names and order say so. ambiguous: others could be meant as well.
+"""
 
 Relation = Literal[
     "rename",

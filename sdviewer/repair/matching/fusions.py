@@ -10,7 +10,7 @@ from sdviewer.repair.matching import weights
 from sdviewer.repair.matching.families import Family, Indices, Shape, Side, families
 from sdviewer.repair.matching.found import Evidence
 from sdviewer.repair.matching.learned import align
-from sdviewer.repair.matching.names import words_of
+from sdviewer.repair.matching.names import HOLE, words_of
 from sdviewer.repair.matching.similarity import excluded, name_similarity
 from sdviewer.repair.matching.state import State
 from sdviewer.repair.matching.words import FUSED, FUSED_COMPONENTS, MEMBERS, ROLES, STEMS
@@ -358,7 +358,7 @@ def _best_stack(
     free_many, free_one = (state.free_s, state.free_t) if stack else (state.free_t, state.free_s)
     best: Family | None = None
     best_score, found = 0.3, []
-    template = tuple([part for part in family.template if part != "{}" or part is family.template[0]])
+    template = tuple([part for part in family.template if part != HOLE or part is family.template[0]])
     for target in stacks:
         if len(target) != len(rows) or any(at not in free_one for _, at in target.members):
             continue

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from functools import lru_cache
 
-from sdviewer.repair.matching.families import Family, Indices
+from sdviewer.repair.matching.families import Family, Indices, holes
+from sdviewer.repair.matching.names import HOLE
 from sdviewer.repair.matching.words import REVERSED
 
 Template = tuple[str, ...]
@@ -38,9 +38,9 @@ class Learned:
         some, others = prefixes(source), prefixes(target)
         self._of_s.update([prefix for prefix, _ in some])
         self._of_t.update([prefix for prefix, _ in others])
-        for prefix, holes in some:
-            for other, holes_b in others:
-                if holes == holes_b:
+        for prefix, count in some:
+            for other, count_b in others:
+                if count == count_b:
                     self._pairs[prefix, other] += 1
         one, two = inside(source), inside(target)
         self._inside_s[one] += 1
@@ -54,12 +54,12 @@ class Learned:
         best = 0.0
         n_s, n_t = len(source), len(target)
         others = prefixes(target)
-        for prefix, holes in prefixes(source):
+        for prefix, count in prefixes(source):
             of_s = self._of_s.get(prefix)
             if not of_s:
                 continue
-            for other, holes_b in others:
-                if holes == holes_b and (both := self._pairs.get((prefix, other))):
+            for other, count_b in others:
+                if count == count_b and (both := self._pairs.get((prefix, other))):
                     sure = both * both / (of_s * self._of_t[other])
                     best = max(best, sure * (len(prefix) / n_s + len(other) / n_t) / 2)
         return best
@@ -74,28 +74,23 @@ class Learned:
         """Let a pair that nothing else could be say how its indices are translated."""
         if len(one) != len(two):
             return
-        for (before, i), (other, j) in zip(_holes(source, one), _holes(target, two), strict=True):
+        for before, other, i, j in zip(_lists(source), _lists(target), one, two, strict=True):
             known = self._indices.setdefault((before, other), {})
             known[i] = j if known.get(i, j) == j else None
 
-    def translation(self, source: Template, target: Template, indices: Indices) -> Indices | None:
-        """The target's indices for the source's, None where nothing is known of some of them."""
-        found = []
-        places = list(zip(_holes(source, indices), _holes(target, indices), strict=False))
-        if len(places) != len(indices) or sum(part.endswith("{}") for part in target) != len(indices):
+    def translation(self, source: Template, target: Template) -> list[tuple[int, int]] | None:
+        """Sign and offset by which each index of the source becomes that of the target, None where one is not known."""
+        some, others = _lists(source), _lists(target)
+        if len(some) != len(others):
             return None
-        for (before, i), (other, _) in places:
-            relation = self._relation(before, other)
-            if relation is None:
-                return None
-            sign, offset = relation
-            found.append(sign * i + offset)
-        return tuple(found)
+        found = [self._relation(before, other) for before, other in zip(some, others, strict=True)]
+        known = [relation for relation in found if relation is not None]
+        return known if len(known) == len(found) else None
 
     def knows(self, source: Template, target: Template) -> bool:
         """Whether something was learned of how the first index is translated."""
-        one, two = _holes(source, (0,)), _holes(target, (0,))
-        return bool(one and two and self._relation(one[0][0], two[0][0]))
+        one, two = _lists(source), _lists(target)
+        return bool(one and two and self._relation(one[0], two[0]))
 
     def _relation(self, before: Template, other: Template) -> tuple[int, int] | None:
         known = self._indices.get((before, other))
@@ -114,10 +109,10 @@ class Learned:
 @lru_cache(1 << 16)
 def prefixes(template: Template) -> list[tuple[Template, int]]:
     """The prefixes of a template without its last component, each with how many indices are in it."""
-    found, holes = [], 0
+    found, count = [], 0
     for at, part in enumerate(template[:-1][:DEEP]):
-        holes += part.endswith("{}")
-        found.append((template[: at + 1], holes))
+        count += part.endswith(HOLE)
+        found.append((template[: at + 1], count))
     return found
 
 
@@ -125,20 +120,18 @@ def prefixes(template: Template) -> list[tuple[Template, int]]:
 def inside(template: Template) -> Template:
     """What stands behind the last index, without the last component; at most three components."""
     parts = template[:-1]
-    last = max([at + 1 for at, part in enumerate(parts) if part.endswith("{}")], default=0)
+    last = max(holes(parts), default=-1) + 1
     return parts[max(last, len(parts) - 3) :]
 
 
-def _holes(template: Template, indices: Sequence[int]) -> list[tuple[Template, int]]:
-    places = [at for at, part in enumerate(template) if part.endswith("{}")]
-    return [((*template[:at], template[at][:-2]), number) for at, number in zip(places, indices, strict=False)]
+def _lists(template: Template) -> list[Template]:
+    """For each index of a template, what stands before it."""
+    return [(*template[:at], template[at].removesuffix(HOLE)) for at in holes(template)]
 
 
 def _turned(source: Family, target: Family) -> list[tuple[int, int]]:
     """The pairs where one numbers a list from the other end, as two codebases are known to."""
-    holes_s, holes_t = (
-        [at for at, part in enumerate(family.template) if part.endswith("{}")] for family in (source, target)
-    )
+    holes_s, holes_t = holes(source.template), holes(target.template)
     if len(holes_s) != len(holes_t):
         return []
     lists = [(source.template[a - 1 : a], target.template[b - 1 : b]) for a, b in zip(holes_s, holes_t, strict=True)]
@@ -163,9 +156,14 @@ def align(source: Family, target: Family, learned: Learned) -> tuple[list[tuple[
     places = dict(target.members)
     if (turned := _turned(source, target)) and not learned.knows(source.template, target.template):
         return turned, "learned"
-    guesses = [learned.translation(source.template, target.template, indices) for indices, _ in source.members]
-    if all(guess is not None and guess in places for guess in guesses) and len(set(guesses)) == len(guesses):
-        return [(at, places[guess]) for (_, at), guess in zip(source.members, guesses, strict=True) if guess], "learned"
+    translation = learned.translation(source.template, target.template)
+    if translation is not None:
+        guesses = [
+            tuple([sign * i + offset for i, (sign, offset) in zip(indices, translation, strict=True)])
+            for indices, _ in source.members
+        ]
+        if all(map(places.__contains__, guesses)) and len(set(guesses)) == len(guesses):
+            return [(at, places[guess]) for (_, at), guess in zip(source.members, guesses, strict=True)], "learned"
     same = [(at, places[indices]) for indices, at in source.members if indices in places]
     if len(same) == len(source) or (same and len(source) != len(target)):
         return same, "same"

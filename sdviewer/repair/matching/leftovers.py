@@ -36,15 +36,16 @@ def why_computed_again(leaf: str, shape: Shape) -> str:
 
 def take_ties(state: State) -> None:
     """Targets that are one tensor with another that is filled already."""
-    source_of = {j: found.sources[0] for found in state.found if len(found.sources) == 1 for j in found.targets}
+    filling = {j: found for found in state.found if len(found.sources) == 1 for j in found.targets}
     for group in state.target.table.ties:
-        filled = [j for j in group if j in source_of]
+        filled = [j for j in group if j in filling]
         for j in group:
             if filled and j in state.free_t:
                 told = (f"The model ties it to {state.target.table.keys[filled[0]]}",)
-                state.take([source_of[filled[0]]], [j], "tie", evidence="proved", by="key", reasons=told)
+                one = filling[filled[0]]
+                state.take([one.sources[0]], [j], "tie", evidence=one.evidence, by="key", reasons=told)
     filled_by_kind: dict[tuple[Shape, str], list[int]] = {}
-    for j in source_of:
+    for j in filling:
         if _is_head(state.target.names[j].parts):
             filled_by_kind.setdefault((state.target.shapes[j], state.target.names[j].role), []).append(j)
     for j in list(state.free_t):
@@ -54,7 +55,7 @@ def take_ties(state: State) -> None:
         same = filled_by_kind.get((shape, name.role), [])
         if len(same) == 1:
             told = (f"Same shape as {state.target.table.keys[same[0]]}, which is filled: often one tensor",)
-            state.take([source_of[same[0]]], [j], "tie", evidence="likely", by="shape", reasons=told)
+            state.take([filling[same[0]].sources[0]], [j], "tie", evidence="likely", by="shape", reasons=told)
 
 
 def _is_head(parts: tuple[str, ...]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from sdviewer.core.key_table import KeyTable
@@ -16,7 +17,7 @@ from sdviewer.repair.matching.folds import folding
 from sdviewer.repair.matching.found import Matching
 from sdviewer.repair.matching.fusions import take_fused, take_stacked
 from sdviewer.repair.matching.leftovers import dropped, take_ties
-from sdviewer.repair.matching.meanings import settle_rotary, settle_squares
+from sdviewer.repair.matching.meanings import doubt_matrices, settle_rotary, settle_squares
 from sdviewer.repair.matching.orientation import as_turned, contents_turned, turned, turned_back
 from sdviewer.repair.matching.other_shapes import take_other_shapes
 from sdviewer.repair.matching.state import State
@@ -46,7 +47,17 @@ def match(
         folded.here(broken),
         None if contents is None else folded.contents(contents),
     )
-    return folded.there(_as_they_lie(of_folded))
+    return _folded_likely(folded.there(_as_they_lie(of_folded)))
+
+
+def _folded_likely(matching: Matching) -> Matching:
+    """What is made of several tensors is no more than likely, as their fold is."""
+    made = {at for fold in matching.folds for parts in fold.parts for at in parts}
+    found = [
+        replace(one, evidence="likely") if one.evidence == "proved" and made.intersection(one.sources) else one
+        for one in matching.found
+    ]
+    return replace(matching, found=tuple(found))
 
 
 class _Asked(NamedTuple):
@@ -63,10 +74,10 @@ def _as_they_lie(asked: _Asked) -> Matching:
     """Match, with the matrices of the source turned round where those of the target lie so."""
     these = turned(asked.source, asked.target)
     if not these:
-        return _matched(asked)
+        return doubt_matrices(_matched(asked), asked.source)
     contents = None if asked.contents is None else contents_turned(asked.contents, these)
     found = _matched(asked._replace(source=as_turned(asked.source, these), contents=contents))
-    return turned_back(found, asked.source, these)
+    return doubt_matrices(turned_back(found, asked.source, these), asked.source)
 
 
 def _matched(asked: _Asked) -> Matching:
@@ -127,10 +138,11 @@ def _match_names(state: State) -> None:
 
 
 def _kinds(state: State, kind: Callable[[Side, int], Hashable]) -> _Keys:
-    source, target = state.source, state.target
+    """The kind of what is free, None for the rest."""
+    free_s, free_t = state.free_s, state.free_t
     return (
-        [kind(source, at) for at in range(len(source.names))],
-        [kind(target, at) for at in range(len(target.names))],
+        [kind(state.source, at) if at in free_s else None for at in range(len(state.source.names))],
+        [kind(state.target, at) if at in free_t else None for at in range(len(state.target.names))],
     )
 
 

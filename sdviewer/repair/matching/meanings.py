@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sdviewer.repair.matching.found import Found
+from sdviewer.core.key_table import KeyTable
+from sdviewer.repair.matching.families import holes
+from sdviewer.repair.matching.found import Found, Matching
 from sdviewer.repair.matching.state import State
 
 META_ATTENTION = {"wq": "q_proj", "wk": "k_proj"}
@@ -19,9 +21,11 @@ def settle_squares(state: State) -> None:
         if len(found.sources) != 1 or len(found.targets) != 1 or found.by in ("content", "hand"):
             continue
         shape = state.source.shapes[found.sources[0]]
+        if shape is None or len(shape) != 2 or state.target.shapes[found.targets[0]] is None:
+            continue
         template = state.source.templates[found.sources[0]]
-        block = template[: max([at + 1 for at, part in enumerate(template) if part.endswith("{}")], default=0)]
-        if shape is None or len(shape) != 2 or not block or state.target.shapes[found.targets[0]] is None:
+        block = template[: max(holes(template), default=-1) + 1]
+        if not block:
             continue
         blocks.setdefault(block, []).append((n, shape[0] == shape[1], found.relation == "transpose"))
     for some in blocks.values():
@@ -33,6 +37,19 @@ def settle_squares(state: State) -> None:
             if square:
                 found = state.found[n]
                 state.found[n] = replace(found, relation="transpose", evidence="likely", reasons=(*found.reasons, told))
+
+
+def doubt_matrices(matching: Matching, source: KeyTable) -> Matching:
+    """Prove no matrix by its key that lies as it did where others lie the other way round: it may be another one."""
+
+    matrices = {n for n, one in enumerate(matching.found) if len(source.shapes[one.sources[0]] or ()) == 2}
+    if not any(matching.found[n].relation == "transpose" for n in matrices):
+        return matching
+    found = list(matching.found)
+    for n in matrices:
+        if found[n].evidence == "proved" and found[n].relation == "rename" and found[n].by in ("key", "prefix"):
+            found[n] = replace(found[n], evidence="likely")
+    return replace(matching, found=tuple(found))
 
 
 def settle_rotary(state: State) -> None:

@@ -18,30 +18,30 @@ LONGEST = 2048
 WORDY = 128
 """Characters of a component that is read for words."""
 
+HOLE = "{}"
+"""Stands for an index in a template. A key that holds it is compared as a whole only."""
+
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^A-Za-z\d_\-]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A key taken apart. `parts` are its components without those that wrappers put in."""
+    """A key taken apart. `parts` are its components without those that wrappers put in, `text` is all of them."""
 
     parts: tuple[str, ...]
     role: str
-
-    @property
-    def text(self) -> str:
-        """The key without wrappers."""
-        return ".".join(self.parts)
+    text: str
 
 
 def read_name(key: str) -> Name:
     """Take a key apart."""
-    if len(key) > LONGEST or key.count(".") >= DEEPEST:
-        return Name((key,), "weight")
+    if len(key) > LONGEST or key.count(".") >= DEEPEST or HOLE in key:
+        return Name((key,), "weight", key)
     parts = key.split(".")
-    if not WRAPPERS.isdisjoint(parts):
-        parts = [part for part in parts[:-1] if part not in WRAPPERS] + parts[-1:]
-    return Name(tuple(parts), role_of(parts))
+    if WRAPPERS.isdisjoint(parts):
+        return Name(tuple(parts), role_of(parts), key)
+    parts = [part for part in parts[:-1] if part not in WRAPPERS] + parts[-1:]
+    return Name(tuple(parts), role_of(parts), ".".join(parts))
 
 
 def role_of(parts: Sequence[str]) -> str:

@@ -66,7 +66,7 @@ def _turned_back(found: Found, source: KeyTable, these: frozenset[int]) -> Found
     reasons = (*found.reasons, _TOLD)
     if found.relation == "rename":
         # (of a square one its neighbours tell it)
-        weaker = found.evidence == "proved" and found.by == "shape" and _is_square(source, found.sources[0])
+        weaker = found.evidence == "proved" and found.by != "content" and _is_square(source, found.sources[0])
         return replace(found, relation="transpose", reasons=reasons, evidence="likely" if weaker else found.evidence)
     if found.relation == "transpose":
         return replace(found, relation="rename", reasons=reasons)

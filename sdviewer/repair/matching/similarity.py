@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from sdviewer.repair.matching.names import words_of
+from sdviewer.repair.matching.names import HOLE, words_of
 from sdviewer.repair.matching.words import COMPONENT_ORDINALS, EXCLUSIVE, ORDINALS, PATH_ORDINALS, ROLES, SYNONYMS
 
 _GROUPS: dict[str, frozenset[int]] = {
@@ -33,7 +33,7 @@ def weighted_words(template: Template) -> tuple[tuple[str, float], ...]:
     found: list[tuple[str, float]] = []
     weight = 1.0
     for part in reversed(parts):
-        words = (COMPONENT_ORDINALS[part][0],) if part in COMPONENT_ORDINALS else words_of(part.removesuffix("{}"))
+        words = (COMPONENT_ORDINALS[part][0],) if part in COMPONENT_ORDINALS else words_of(part.removesuffix(HOLE))
         for word in words:
             found.append((word, weight * NUMBER if word.isdecimal() else weight))
         if words:
@@ -106,7 +106,7 @@ def ordinal(template: Template) -> tuple[Template, float] | None:
         if parts[-len(ending) :] == ending:
             return (*parts[: -len(ending)], "norm"), place
     for at in range(len(parts) - 1, max(len(parts) - 4, -1), -1):
-        if parts[at].endswith("{}"):
+        if parts[at].endswith(HOLE):
             break
         if found := _said_of_place(parts[at]):
             return (*parts[:at], found[0], *parts[at + 1 :]), found[1]

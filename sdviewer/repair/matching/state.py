@@ -73,23 +73,20 @@ class State:
         candidates: Sequence[Family] = (),
     ) -> int:
         """Pair two families, member by member; how many pairs came of it."""
-        pairs, how = align(source, target, self.learned)
+        aligned, how = align(source, target, self.learned)
         pairs = [
-            (i, j)
-            for i, j in pairs
-            if self.can(i, j) and relation_of(self.source.shapes[i], self.target.shapes[j]) is not None
+            (i, j, becomes)
+            for i, j in aligned
+            if self.can(i, j) and (becomes := relation_of(self.source.shapes[i], self.target.shapes[j])) is not None
         ]
         if not pairs:
             return 0
-        if how == "order" and evidence == "proved" and not _shifted(source, target):
-            evidence = "likely"
         if evidence != "ambiguous":
             self.learned.accept(source.template, target.template)
         others = [dict(family.members) for family in candidates]
         indices = {at: number for number, at in target.members}
         follow = f"All {len(pairs)} keys that differ only in their numbers are paired alike"
-        for n, (i, j) in enumerate(pairs):
-            relation, fields = relation_of(self.source.shapes[i], self.target.shapes[j]) or ("rename", {})
+        for n, (i, j, (relation, fields)) in enumerate(pairs):
             told = [*reasons]
             if len(pairs) > 1:
                 told += [_place(how, n, len(pairs)), follow]
@@ -105,13 +102,3 @@ def _place(how: str, n: int, total: int) -> str:
         "order": f"{n + 1} of {total} in the order of both sides",
     }
     return said.get(how, "")
-
-
-def _shifted(source: Family, target: Family) -> bool:
-    """Whether the indices of one are those of the other, moved by the same."""
-    some, others = sorted(source.members), sorted(target.members)
-    moved = {
-        tuple([j - i for i, j in zip(one, two, strict=True)]) if len(one) == len(two) else None
-        for (one, _), (two, _) in zip(some, others, strict=True)
-    }
-    return len(moved) == 1 and None not in moved

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -13,6 +14,9 @@ from sdviewer.repair.patterns import Rule, compile_rule
 from sdviewer.repair.wording import quoted
 
 FIRST, CHAIN = "first", "chain"
+
+FEW = 8
+"""Rules up to which each is tried on each key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +73,17 @@ def _first(rules: Sequence[Rule], keys: Sequence[str]) -> tuple[list[str], int, 
             others.append((i, rule.renamer(keys)))
         elif rule.pattern.literal not in literals:
             literals[rule.pattern.literal] = (i, rule.renamer(())(rule.pattern.literal) or "")
+    needs = _Needs([(i, rules[i].pattern.components) for i, _ in others])
+    renamers = dict(others)
     used: set[int] = set()
     matched = 0
     new_keys = []
     for key in keys:
         index, new = literals.get(key, (len(rules), None))
-        for i, rename in others:
+        for i in needs.met_by(key):
             if i > index:
                 break
-            other = rename(key)
+            other = renamers[i](key)
             if other is not None:
                 index, new = i, other
                 break
@@ -86,6 +92,29 @@ def _first(rules: Sequence[Rule], keys: Sequence[str]) -> tuple[list[str], int, 
             used.add(index)
         new_keys.append(key if new is None else new)
     return new_keys, matched, used
+
+
+class _Needs:
+    """The components that a key must have for a rule to mean it: of many rules most need not be tried on a key."""
+
+    def __init__(self, rules: Sequence[tuple[int, frozenset[str]]]) -> None:
+        self._all = [i for i, _ in rules]
+        self._few = len(rules) <= FEW
+        counts = Counter([component for _, needed in rules for component in needed])
+        self._always = [i for i, needed in rules if not needed]
+        self._by_component: dict[str, list[int]] = {}
+        for i, needed in rules:
+            if needed:
+                self._by_component.setdefault(min(needed, key=lambda one: (counts[one], one)), []).append(i)
+
+    def met_by(self, key: str) -> Sequence[int]:
+        """The rules that may mean a key, in their order."""
+        if self._few:
+            return self._all
+        found = [rules for part in set(key.split(".")) if (rules := self._by_component.get(part)) is not None]
+        if not found:
+            return self._always
+        return sorted(self._always + [i for rules in found for i in rules])
 
 
 def _chain(rules: Sequence[Rule], keys: Sequence[str]) -> tuple[list[str], int, set[int]]:

@@ -14,8 +14,8 @@ from typing import NamedTuple, TypeAlias
 
 MARK = "\0"
 """Stands for a number in a shape of keys."""
-SPECIAL = re.compile(r"[*{}\0]|^re(?:\.full)?:")
-"""What a template cannot hold as text."""
+SPECIAL = re.compile(r"[*{}\0]|^re(?:\.full)?:|^\Z")
+"""What a template cannot hold as text, nor be."""
 
 _NUMBER = re.compile(r"(?<![0-9])(?:0|[1-9][0-9]{0,8})(?![0-9])")
 MOST_DIVISOR = 16
@@ -23,6 +23,8 @@ MOST_SPLITS = 4
 MOST_PARTS = 256
 """Values of one number for each of which there may be a rule of its own."""
 MOST_KINDS = 5000
+MOST_LOOKED_AT = 500_000
+"""Rows of one kind that are looked at, again in each way to part them; of more nothing is said but one by one."""
 
 
 class Index(NamedTuple):
@@ -73,7 +75,7 @@ def cells_of(keys: Sequence[str], wishes: Mapping[int, str]) -> list[Cell]:
         if lonely and len(places) == 1:
             continue
         rows = [_Row(numbers_of(keys[place]), numbers_of(wishes[place]), place) for place in places]
-        found += [_cell(old, new, part, indexes) for part, indexes in _fitted(rows)]
+        found += [_cell(old, new, part, indexes) for part, indexes in _Fitting(MOST_LOOKED_AT).fitted(rows)]
     return sorted(found, key=lambda cell: cell.places[0])
 
 
@@ -83,24 +85,34 @@ class _Row(NamedTuple):
     place: int
 
 
-def _fitted(rows: Sequence[_Row], depth: int = 0) -> list[tuple[Sequence[_Row], list[Index | None]]]:
-    """Rows in as few parts as can be found, each with what its new numbers are (None for one that does not vary)."""
-    indexes = _indexes(rows)
-    if indexes is not None:
-        return [(rows, indexes)]
-    best: list[tuple[Sequence[_Row], list[Index | None]]] | None = None
-    for slot in range(len(rows[0].old)):
-        parts: dict[int, list[_Row]] = {}
-        for row in rows:
-            parts.setdefault(row.old[slot], []).append(row)
-        if len(parts) == 1 or len(parts) > MOST_PARTS or (depth >= MOST_SPLITS and len(parts) < len(rows)):
-            continue
-        found = [fit for part in parts.values() for fit in _fitted(part, depth + 1)]
-        if best is None or len(found) < len(best):
-            best = found
-    if best is None and len(rows) <= MOST_PARTS:
-        best = [([row], [None] * len(row.new)) for row in rows]
-    return best or []
+_Fits = list[tuple[Sequence[_Row], list[Index | None]]]
+
+
+@dataclass(slots=True)
+class _Fitting:
+    """A search that gives up what is left once it has looked at `left` more rows."""
+
+    left: int
+
+    def fitted(self, rows: Sequence[_Row], depth: int = 0) -> _Fits:
+        """Rows in as few parts as can be found, each with what its new numbers are; None for one that never varies."""
+        self.left -= len(rows)
+        indexes = _indexes(rows)
+        if indexes is not None:
+            return [(rows, indexes)]
+        best: _Fits | None = None
+        for slot in range(len(rows[0].old)) if self.left > 0 else ():
+            parts: dict[int, list[_Row]] = {}
+            for row in rows:
+                parts.setdefault(row.old[slot], []).append(row)
+            if len(parts) == 1 or len(parts) > MOST_PARTS or (depth >= MOST_SPLITS and len(parts) < len(rows)):
+                continue
+            found = [fit for part in parts.values() for fit in self.fitted(part, depth + 1)]
+            if best is None or len(found) < len(best):
+                best = found
+        if best is None and len(rows) <= MOST_PARTS:
+            best = [([row], [None] * len(row.new)) for row in rows]
+        return best or []
 
 
 def _indexes(rows: Sequence[_Row]) -> list[Index | None] | None:

@@ -6,8 +6,10 @@ Rules are tried out on a few keys of each cell; what they get wrong on all keys 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
 
 from sdviewer.errors import RepairError
 from sdviewer.repair.operations import Rename
@@ -152,11 +154,11 @@ class _Table:
         return bits
 
     def _tried(self, candidate: Candidate) -> tuple[int, int]:
+        rule = compile_rule(candidate.pattern, candidate.result)
         possible = self.all
-        for component in candidate.pattern.split("."):
-            if component and not any(ch in component for ch in "*{}"):
-                possible &= self.holding.get(component, 0)
-        rename = compile_rule(candidate.pattern, candidate.result).renamer(())
+        for component in rule.pattern.components:
+            possible &= self.holding.get(component, 0)
+        rename = rule.renamer(())
         touched = right = 0
         while possible:
             bit = possible & -possible
@@ -176,32 +178,33 @@ class _Table:
     def chosen(self) -> list[Candidate]:
         """The rules, the exceptions before what they are exceptions of."""
         rows = [(touched, right, candidate) for (touched, right), candidate in self.known.items()]
-        list_of: list[tuple[int, int, Candidate]] = []
+        list_of: list[_Row] = []
         state = self.right_before
-        while True:
-            best = None
-            score: tuple[int, int, tuple[int, ...]] | None = None
-            for row in rows:
-                touched, right, candidate = row
-                gain = (right & ~state).bit_count() - (touched & ~right & state).bit_count()
-                if gain <= 0:
-                    continue
-                new_score = (-gain, (touched & ~right).bit_count(), candidate.awkwardness)
-                if score is None or new_score < score:
-                    best, score = row, new_score
-            if best is None:
-                break
-            list_of.insert(0, best)
-            state = (state & ~best[0]) | best[1]
-        return [row[2] for row in self._in_order(self._pruned(list_of))]
+        scores = [_score(row, state) for row in rows]
+        waiting = [(score, at) for at, score in enumerate(scores) if score is not None]
+        heapify(waiting)
+        while waiting:
+            score, best = heappop(waiting)
+            if score != scores[best]:
+                continue  # (it was scored anew)
+            touched, right, _ = rows[best]
+            list_of.append(rows[best])
+            state = (state & ~touched) | right
+            for at, row in enumerate(rows):
+                if row[0] & touched:
+                    before, scores[at] = scores[at], _score(row, state)
+                    after = scores[at]
+                    if after is not None and after != before:
+                        heappush(waiting, (after, at))
+        return [row[2] for row in self._in_order(self._pruned(list_of[::-1]))]
 
-    def _state(self, rows: Sequence[tuple[int, int, Candidate]]) -> int:
+    def _state(self, rows: Sequence[_Row]) -> int:
         state = self.right_before
         for touched, right, _ in reversed(rows):
             state = (state & ~touched) | right
         return state
 
-    def _pruned(self, rows: list[tuple[int, int, Candidate]]) -> list[tuple[int, int, Candidate]]:
+    def _pruned(self, rows: list[_Row]) -> list[_Row]:
         """Without the rules that the others make superfluous."""
         whole = self._state(rows).bit_count()
         at = 0
@@ -213,13 +216,37 @@ class _Table:
                 at += 1
         return rows
 
-    def _in_order(self, rows: Sequence[tuple[int, int, Candidate]]) -> list[tuple[int, int, Candidate]]:
+    def _in_order(self, rows: Sequence[_Row]) -> list[_Row]:
         """In the order of the keys, as far as exceptions stay before what they are exceptions of."""
-        waiting = list(rows)
+        behind = [
+            [later for later in range(at + 1, len(rows)) if rows[later][0] & row[0]] for at, row in enumerate(rows)
+        ]
+        ahead = Counter([later for some in behind for later in some])
+        free = [(row[0] & -row[0], at) for at, row in enumerate(rows) if not ahead[at]]
+        heapify(free)
         result = []
-        while waiting:
-            free = [row for at, row in enumerate(waiting) if not any(earlier[0] & row[0] for earlier in waiting[:at])]
-            first = min(free, key=lambda row: row[0] & -row[0])
-            waiting.remove(first)
-            result.append(first)
+        while free:
+            _, first = heappop(free)
+            result.append(rows[first])
+            for later in behind[first]:
+                ahead[later] -= 1
+                if not ahead[later]:
+                    heappush(free, (rows[later][0] & -rows[later][0], later))
         return result
+
+
+_Row = tuple[int, int, Candidate]
+"""A rule with the samples that it touches and those that it renames as wished, as bits."""
+
+_Score = tuple[int, int, tuple[int, int, int, int]]
+
+
+def _score(row: _Row, state: int) -> _Score | None:
+    """Smaller for a better rule: what it puts right less what it spoils, then what it gets wrong, then how it reads.
+
+    None for one that puts nothing right. `state` are the samples that are right before it, as bits.
+    """
+    touched, right, candidate = row
+    wrong = touched & ~right
+    gain = (right & ~state).bit_count() - (wrong & state).bit_count()
+    return (-gain, wrong.bit_count(), candidate.awkwardness) if gain > 0 else None

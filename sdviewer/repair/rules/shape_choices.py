@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ from sdviewer.repair.operations import operation_from_step
 from sdviewer.repair.operations.tensor_operation import Entry
 from sdviewer.repair.patterns import literal_pattern, literal_rule
 from sdviewer.repair.plan import Kept
+from sdviewer.repair.rules.cells import shape_of
 from sdviewer.repair.rules.covering import covering
 from sdviewer.repair.rules.steps import Step
 from sdviewer.repair.state_dicts import AUTO
@@ -87,7 +88,7 @@ def choices(
         dtype: what it holds; integers are not interpolated.
         other: the tensor of the target, where that is a checkpoint.
     """
-    return _choices(Entry(key, Kept(0), source, dtype), target, (key, *names), other)
+    return tuple(_choices(Entry(key, Kept(0), source, dtype), target, (key, *names), other))
 
 
 def cards(entries: Sequence[Entry], wanted: Mapping[str, Shape]) -> tuple[Suggestion, ...]:
@@ -96,12 +97,17 @@ def cards(entries: Sequence[Entry], wanted: Mapping[str, Shape]) -> tuple[Sugges
     `entries` are those of the state dict as the steps before leave them.
     """
     groups: dict[str, tuple[Choice, list[str]]] = {}
+    known: dict[Hashable, tuple[Choice, list[str]]] = {}
     for entry in entries:
         shape = wanted.get(entry.key)
-        if shape is not None and entry.shape is not None and entry.shape != shape:
-            (best, *_) = _choices(entry, shape, (entry.key,), None)
+        if shape is None or entry.shape is None or entry.shape == shape:
+            continue
+        kind = shape_of(entry.key), entry.shape, shape, entry.dtype
+        if kind not in known:
+            best = next(_choices(entry, shape, (entry.key,), None))
             alike = repr([{name: value for name, value in step.items() if name != "keys"} for step in best.steps])
-            groups.setdefault(alike, (best, []))[1].append(entry.key)
+            known[kind] = groups.setdefault(alike, (best, []))
+        known[kind][1].append(entry.key)
     return tuple([card for choice, keys in groups.values() for card in _cards(choice, keys, entries)])
 
 
@@ -127,14 +133,14 @@ def _cards(choice: Choice, keys: Sequence[str], entries: Sequence[Entry]) -> Ite
         )
 
 
-def _choices(entry: Entry, target: Shape, names: Sequence[str], other: OtherTensor | None) -> tuple[Choice, ...]:
+def _choices(entry: Entry, target: Shape, names: Sequence[str], other: OtherTensor | None) -> Iterator[Choice]:
     """Those of all ways that end in the shape wanted; each is carried out before it is offered."""
-    found: list[Choice] = []
+    found: list[tuple[Step, ...]] = []
     for way in _ways(_Pair(entry.shape or (), target, names, other)):
         steps = tuple([step if "keys" in step else step | {"keys": [literal_pattern(entry.key)]} for step in way.steps])
-        if _ends_in(entry, target, steps) and all(known.steps != steps for known in found):
-            found.append(Choice(steps, way.text))
-    return tuple(found)
+        if steps not in found and _ends_in(entry, target, steps):
+            found.append(steps)
+            yield Choice(steps, way.text)
 
 
 def _ends_in(entry: Entry, target: Shape, steps: Iterable[Step]) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
+from sdviewer.repair.collisions import find_collisions
 from sdviewer.repair.operations import operation_from_step
 from sdviewer.repair.patterns import compile_pattern
 from sdviewer.repair.rules.candidates import REST, TAKEN, Candidate
@@ -17,6 +17,9 @@ Step: TypeAlias = dict[str, Any]
 MOST_ORDERS = 12
 """Orders of the steps that are tried."""
 
+MOST_APART = 2_000_000
+"""Rules times keys up to which each rule is a step of its own: each is carried out on all keys, more than once."""
+
 MOST_SINGLES = 12
 """Rules for one key that stand in steps of their own, at most."""
 
@@ -24,9 +27,9 @@ MOST_SINGLES = 12
 def steps_of(rules: Rules, keys: Sequence[str], *, at_once: bool = False) -> list[tuple[Step, list[str]]]:
     """Steps that one after the other do what the rules do as a list, each with all keys as it leaves them.
 
-    `at_once`: as one step, whatever the rules are.
+    `at_once`: as one step, whatever the rules are; so are very many.
     """
-    if at_once and rules.rules:
+    if rules.rules and (at_once or len(rules.rules) * len(keys) > MOST_APART):
         return [(step_of(rules.rules, keys), rules.new_keys)]
     singles = [rule for rule in rules.rules if rule.is_literal]
     groups = [[rule] for rule in rules.rules]
@@ -124,7 +127,7 @@ def _tried(
         changes = operation_from_step(step).plan(current)
         new_keys = [new or "" for new in changes.new_keys]
         changed = [place for place, (old, new) in enumerate(zip(current, new_keys, strict=True)) if old != new]
-        if len(groups) > 1 and (changes.refusal is not None or _meet(new_keys, changed)):
+        if len(groups) > 1 and (changes.refusal is not None or find_collisions(current, changes.new_keys)):
             return done, (number, number + 1) if number + 1 < len(groups) else (number - 1, number)
         for place in changed:
             renamed_by.setdefault(place, []).append(number)
@@ -134,22 +137,3 @@ def _tried(
         if current[place] != wanted[place]:
             return done, (numbers[0], numbers[-1]) if len(numbers) > 1 else (0, len(groups) - 1)
     return done, None
-
-
-def _meet(keys: Sequence[str], changed: Sequence[int]) -> bool:
-    """Whether two keys are one, or one that changed is a branch of another."""
-    there = set(keys)
-    if len(there) < len(keys):
-        return True
-    ordered = sorted(there)
-    for place in changed:
-        above = keys[place].rpartition(".")[0]
-        while above:
-            if above in there:
-                return True
-            above = above.rpartition(".")[0]
-        below = keys[place] + "."
-        at = bisect_left(ordered, below)
-        if at < len(ordered) and ordered[at].startswith(below):
-            return True
-    return False

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from sdviewer.core import text
 from sdviewer.core.key_table import KeyTable
 from sdviewer.errors import RepairError, UsageError
-from sdviewer.repair.execution import carried_out, entries_of_table, map_of
+from sdviewer.repair.execution import carried_out, entries_of_table, planned
 from sdviewer.repair.matching.found import Evidence, Found, Matching
 from sdviewer.repair.operations import Operation, SpectralNorm, WeightNorm, operation_from_step
 from sdviewer.repair.operations.reparametrization import Found as Reparametrization
@@ -67,7 +67,7 @@ def propose(source: KeyTable, target: KeyTable, matching: Matching, *, head_dim:
 def _goes_through(source: KeyTable, proposal: Proposal) -> bool:
     """Whether planning carries out all steps, as it would on the file."""
     try:
-        map_of(source, [operation_from_step(suggestion.step) for suggestion in proposal.suggestions])
+        planned(source, [operation_from_step(suggestion.step) for suggestion in proposal.suggestions])
     except (RepairError, UsageError):
         return False
     return True
@@ -207,9 +207,9 @@ class _Composer:
 
     def _bring_into_form(self) -> None:
         """Bring a norm that both sides keep in several tensors into the form that the target has."""
-        theirs = entries_of_table(self.target)
         for operation in (WeightNorm(), SpectralNorm()):
-            old, new = ({one.form for one in _found(operation, some)} for some in (self.entries, theirs))
+            old = {one.form for one in _found(operation, self.entries)}
+            new = {one.form for one in _found(operation, entries_of_table(self.target))} if old else old
             if len(old) == len(new) == 1 and old != new:
                 reason = f"The target keeps its {operation.name} in the {min(new)} form."
                 self._offer({"op": operation.op, "to": min(new)}, [reason], "proved")
@@ -258,6 +258,8 @@ class _Composer:
             self._offer_names(step, after, frozenset(wishes.new))
 
     def _drop(self) -> None:
+        filled = {place for found in self.matching.found if found.evidence == "proved" for place in found.targets}
+        whole = len(filled) == len(self.target) - len(self.target.not_tensors)
         by_reason: dict[str, list[int]] = {}
         for place, reason in self.matching.drops.items():
             by_reason.setdefault(reason, []).append(place)
@@ -270,9 +272,8 @@ class _Composer:
                 self._no_pattern(wanted, "to be left out")
             elif patterns:
                 why = reason or "the target has no place for them"
-                self._offer(
-                    {"op": "drop", "keys": patterns, "why": why}, [_sentence(why)], "proved" if reason else "likely"
-                )
+                step = {"op": "drop", "keys": patterns, "why": why}
+                self._offer(step, [_sentence(why)], "proved" if whole else "likely")
 
     def _no_pattern(self, keys: Sequence[str], what: str) -> None:
         message = f"{text.plural(len(keys), 'key')} {what} have no regular pattern"

@@ -133,6 +133,8 @@ def _permutation(pairs: Pairs, found: Found, size: int) -> Step | None:
 
 def _square(pairs: Pairs) -> Iterator[Trap]:
     """Where all other matrices of a block are transposed, so is the square one, though its shape does not say so."""
+    if all(found.relation != "transpose" for found in pairs.found):
+        return
     groups: dict[str, list[Found]] = {}
     for found in pairs.found:
         shape = pairs.source.shapes[found.sources[0]]

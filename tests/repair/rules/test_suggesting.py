@@ -380,3 +380,25 @@ def test_that_a_cut_without_shapes_is_said_and_not_offered() -> None:
     found = propose(source, target, matching)
     assert found.suggestions == ()
     assert [caution.code for caution in found.cautions] == ["shapes_unknown"]
+
+
+def test_that_very_many_rules_are_one_step() -> None:
+    letters = random.Random(2)
+    words = sorted({"".join(letters.choices("abcdefgh", k=7)) for _ in range(800)})
+    pairs = list(zip(words, reversed(words), strict=True))
+    wishes = {f"m.{i}.{old}.w": f"n.{i}.{new}.w" for i in range(20) for old, new in pairs}
+    source, target, matching = renamed(wishes)
+    found = suggest(source, target, matching)
+    assert carried_out(source, found) == wishes
+    assert len(found) < 5 and max(len(one.step.get("rules", ())) for one in found) > 200
+
+
+def test_that_an_empty_key_and_one_of_a_million_components_are_only_keys() -> None:
+    deep = "a." * 500_000 + "w"
+    odd = ("", ".", "a..b", "{}.w", "*")
+    source = table({**dict.fromkeys((*odd, deep), (2,)), "x.0.w": (3,), "x.1.w": (3,)})
+    target = table({"y.0.w": (3,), "y.1.w": (3,), f"y.{deep}": (2,)})
+    matching = Matching((Found((6,), (0,)), Found((7,), (1,)), Found((5,), (2,))), {0: "", 1: "", 2: "", 3: "", 4: ""})
+    done = carried_out(source, suggest(source, target, matching))
+    assert [done[key]["op"] for key in odd] == ["drop"] * 5
+    assert (done["x.1.w"], done[deep]) == ("y.1.w", f"y.{deep}")
