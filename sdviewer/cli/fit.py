@@ -81,7 +81,7 @@ def run(arguments: Namespace) -> int:
     if arguments.output == STDIN:
         sys.stdout.write(found.fit.recipe.to_text())
     elif arguments.json:
-        print_json(found.fit.to_json())
+        print_json(found.to_json())
     else:
         for line in as_text(found, arguments):
             print_line(line)
@@ -117,6 +117,8 @@ def as_text(found: FittedFile, arguments: Namespace) -> list[str]:
     fit = found.fit
     model = text.visible(fit.target.title, 200)
     lines = [f"{text.visible(found.name, 200)} for {model}: {_keys(len(fit.target.table))}", ""]
+    if found.adapter is not None:
+        lines += [text.visible(fit.target.notes[0], 1000), ""]
     lines += [f"Before: {_standing(fit.before)}.", *_problems(fit.before, fit)]
     sure = [one for one, taken in zip(fit.suggestions, fit.accepted, strict=True) if taken]
     if sure:
@@ -125,11 +127,19 @@ def as_text(found: FittedFile, arguments: Namespace) -> list[str]:
         lines += ["", "Not sure, and left out (--accept ambiguous takes them):", *_steps(fit.left_out, 1 + len(sure))]
     if sure:
         lines += ["", f"After: {_standing(fit.after)}.", *_problems(fit.after, fit)]
-    lines += ["", _verdict(fit, bool(sure))]
+    lines += ["", _verdict(fit, bool(sure)) if found.adapter is None else _of_adapter(found, bool(sure))]
     # (a target that has notes says that in its own words)
     told = ("unknown_shapes", "approximate_target") if fit.target.notes else ()
-    lines += [f"warning: {text.visible(warning.message)}" for warning in fit.warnings if warning.code not in told]
-    return [*lines, *_remedies(fit), *_undecided(found, arguments), *_next(found, arguments, bool(sure))]
+    said = fit.target.notes[:1] if found.adapter is not None else ()
+    warnings = [one for one in fit.warnings if one.code not in told and one.message not in said]
+    lines += [f"warning: {text.visible(warning.message)}" for warning in warnings]
+    return [
+        *lines,
+        *_remedies(fit),
+        *_undecided(found, arguments),
+        *_next(found, arguments, bool(sure)),
+        *_merge(found, arguments),
+    ]
 
 
 def _keys(n: int) -> str:
@@ -226,6 +236,24 @@ def _verdict(fit: Fit, changed: bool) -> str:
     return (
         f"{said} That is most of it: {_keys(len(fit.after.missing))} of {wanted:,}." if 2 * matched < wanted else said
     )
+
+
+def _of_adapter(found: FittedFile, changed: bool) -> str:
+    """The same where one of the two is an adapter for the other."""
+    loads, subject = found.fit.after.loads, "With these steps" if changed else "As it is"
+    if found.merged:
+        return f"{subject} the adapter is part of the weights." if changed else "No step merges it yet."
+    if loads:
+        return f"{subject} each pair has its tensor in the target."
+    return f"{subject} not every pair has a tensor that it fits in the target."
+
+
+def _merge(found: FittedFile, arguments: Namespace) -> list[str]:
+    """The command that merges an adapter into the target."""
+    if found.adapter is None or found.merged or found.fit.target.kind != "checkpoint" or arguments.file == STDIN:
+        return []
+    command = ["sdviewer", "fit", arguments.target, "--target", arguments.file, "-o", "merge.toml"]
+    return ["", "The steps that merge it into the target:", f"  {_typed(command)}"]
 
 
 def _undecided(found: FittedFile, arguments: Namespace) -> list[str]:

@@ -75,8 +75,10 @@ def run(arguments: Namespace) -> int:
     container = choose_container(checkpoint, arguments.output, arguments.container, recipe.save_format)
     alone = takes_tensors_alone(checkpoint, container)
     others = OtherFiles(folder_of(arguments.recipe))
+    saving = progress_for(arguments, "Saving")
     asked = (checkpoint, recipe, arguments.state_dict, arguments.output, container, others)
-    with ExitStack() as ending, stoppable_until_named() as named, in_turn(*asked, dry_run=arguments.dry_run) as turn:
+    turns = in_turn(*asked, dry_run=arguments.dry_run, progress=saving)
+    with ExitStack() as ending, stoppable_until_named() as named, turns as turn:
         plan = make_plan(turn.recipe, turn.checkpoint, state_dict=turn.name, tensors_alone=alone, others=others)
         goal = _goal(arguments, recipe, turn.checkpoint, plan)
         if goal is not None:
@@ -91,15 +93,10 @@ def run(arguments: Namespace) -> int:
             shared=recipe.save.shared,
             max_shard_bytes=recipe.save.max_shard_bytes,
             inputs=(*inputs, *turn.inputs, *(goal.inputs if goal else ())),
-            progress=progress_for(arguments, "Saving"),
+            progress=saving,
             before_naming=named,
         )
-        receipt, fits = turn.whole(receipt), True
-        if goal is not None:
-            # (what is told last comes first)
-            for made_of, made in reversed([*turn.done, (turn.checkpoint, plan)]):
-                receipt, fits_here, _ = goal.checked(receipt, made_of, made, named.progress)
-                fits = fits and fits_here
+        receipt, fits, _ = turn.finished(receipt, plan, goal, named.progress)
         print_receipt(receipt, arguments.json)
     return 0 if fits else WOULD_NOT_LOAD
 

@@ -80,7 +80,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -100,6 +100,7 @@ from sdviewer.engine.deadline import deadline
 from sdviewer.engine.edits import Edits
 from sdviewer.engine.exports import Exports
 from sdviewer.engine.frames import Answer
+from sdviewer.engine.in_turn import in_turn
 from sdviewer.engine.naming import before_naming
 from sdviewer.engine.overview import OverviewRequests
 from sdviewer.engine.planned import Planned, made_of, planned
@@ -116,7 +117,7 @@ from sdviewer.formats.other_files import OTHER_CHANGED, OtherFiles, identities
 from sdviewer.formats.saving import choose_container, save
 from sdviewer.repair.operations import Operation
 from sdviewer.repair.operations.file_operation import FileOperation
-from sdviewer.repair.plan import Computed, Plan
+from sdviewer.repair.plan import Computed, Plan, PlanWarning, StepReport
 from sdviewer.repair.planning import make_plan
 from sdviewer.repair.recipe import Recipe, parse_recipe
 from sdviewer.repair.transforms import Taken
@@ -158,6 +159,7 @@ class Document:
         self._planned: Planned | None = None
         self._recipe = Recipe()
         self._plan: Plan | None = None
+        self._plans: Mapping[int, Plan] = {}
         self._failed: Failed | None = None
         self.recipe_text = ""
         self._tree = ModuleTree()
@@ -224,6 +226,10 @@ class Document:
         on_keys = any(step.enabled and not isinstance(step, FileOperation) for step in self._recipe.steps)
         return self._plan.state_dict if self._plan is not None and on_keys else None
 
+    def edits(self, state_dict: int) -> bool:
+        """Whether the recipe edits the keys of this one, as one of those that it is for."""
+        return self.edited is not None and state_dict in self._plans
+
     @property
     def shown(self) -> ShownRows:
         if self._shown is None:
@@ -268,6 +274,10 @@ class Document:
         """What the recipe makes of the file, None without one."""
         return self._plan
 
+    def plan_of(self, tensor: int) -> Plan | None:
+        """The plan that makes a tensor of `computed`."""
+        return None if self._planned is None else self._planned.plans.get(tensor)
+
     @property
     def computed(self) -> Mapping[int, Computed]:
         """What the recipe makes of each tensor of `result` that is none of the file's, by its index."""
@@ -305,7 +315,7 @@ class Document:
         known = self._checkpoint
         if known is None or known.path != path or self._watch.look()["state"] != "same":
             self._read(path, progress)
-        self._carry_out(recipe, strict=True)
+        self._carry_out(recipe, strict=True, whole=False)
 
     def _read(self, path: str, progress: Progress) -> None:
         try:
@@ -342,16 +352,20 @@ class Document:
         body["sheet"] = self._sheet
         return Answer(body, {**buffers, **self._visible(), **self._tree_numbers.buffers(self._columns)})
 
-    def _carry_out(self, recipe_text: str, *, strict: bool) -> None:
+    def _carry_out(self, recipe_text: str, *, strict: bool, whole: bool = True) -> None:
+        """Plan a recipe; unless `whole`, only the state dict that it names first is seen as it will be."""
         recipe = parse_recipe(recipe_text) if recipe_text.strip() else Recipe()
         remedy = "Look for an expression with a repetition inside a repetition."
         with deadline(LONGEST_PLAN, "the recipe takes too long on this file", remedy):
-            plan, failed = carry_out(recipe, self.checkpoint, strict=strict, others=self.others)
-        made = planned(self.checkpoint, plan)
-        self._recipe, self._plan, self._result = recipe, plan, made.checkpoint
-        self._failed, self._planned = failed, made
+            carried = carry_out(recipe, self.checkpoint, strict=strict, others=self.others)
+        also = tuple(carried.also.values()) if whole else ()
+        made = planned(self.checkpoint, carried.plan, also)
+        plans = [plan for plan in (carried.plan, *also) if plan is not None]
+        self._plans = {plan.state_dict: plan for plan in plans if plan.state_dict is not None}
+        self._recipe, self._plan, self._result = recipe, carried.plan, made.checkpoint
+        self._failed, self._planned = carried.failed, made
         # A step is looked at after the steps before it: with one that failed among them there is no plan to look from.
-        self.recipe_text = recipe_text if failed is None else ""
+        self.recipe_text = recipe_text if carried.failed is None else ""
 
     def _visible(self) -> dict[str, Any]:
         return {"visible": self.shown.visible(), "flags": self.shown.flags(self._base_flags)}
@@ -408,32 +422,24 @@ class Document:
             nothing: dict[str, Any] = {"warnings": [], **counts, "state_dict": None, "metadata": {}, "others": {}}
             return {**nothing, "steps": waiting, "failed": failed}
         source = self.checkpoint.state_dicts[plan.state_dict] if plan.state_dict is not None else None
-        computed = sum(1 for target in plan.targets if target.entry is None)
+        plans = list(self._plans.values()) or [plan]
+        targets = [target for one in plans for target in one.targets]
         renamed = sum(
-            1 for t in plan.targets if source is not None and t.entry is not None and t.key != source.keys[t.entry]
+            target.entry is not None and target.key != self.checkpoint.state_dicts[index].keys[target.entry]
+            for index, one in self._plans.items()
+            for target in one.targets
         )
         return {
-            "steps": [
-                {
-                    "op": step.op,
-                    "text": step.text,
-                    "enabled": step.enabled,
-                    "matched": step.matched,
-                    "changed": step.changed,
-                    "dead_rules": list(step.dead_rules),
-                }
-                for step in plan.steps
-            ]
-            + waiting,
+            "steps": [_report(reports) for reports in zip(*[one.steps for one in plans], strict=True)] + waiting,
             "failed": failed,
-            "warnings": [[warning.code, warning.message, list(warning.keys)] for warning in plan.warnings],
-            "written": len(plan.targets),
-            "dropped": len(plan.dropped),
+            "warnings": [[warning.code, warning.message, list(warning.keys)] for warning in _warnings(plans)],
+            "written": len(targets),
+            "dropped": sum(len(one.dropped) for one in plans),
             "renamed": renamed,
-            "computed": computed,
+            "computed": sum(target.entry is None for target in targets),
             "state_dict": None if source is None else _dotted(source),
             "metadata": dict(plan.metadata),
-            "others": {path: identities(other) for path, other in plan.others.items()},
+            "others": {path: identities(other) for one in plans for path, other in one.others.items()},
         }
 
     # What is shown
@@ -652,10 +658,11 @@ class Document:
         }
         facts["files"] = [text.visible(info.shard, 200)] if info.shard else []
         computed = self._planned.computed.get(index) if self._planned is not None else None
-        if computed is not None and self._plan is not None:
-            made = facts["made"] = made_of(computed, self.checkpoint, self._plan)
+        if computed is not None and self._planned is not None:
+            plan = self._planned.plans[index]
+            made = facts["made"] = made_of(computed, self.checkpoint, plan)
             if isinstance(computed.transform, Taken):
-                other = self._plan.others[computed.transform.file]
+                other = plan.others[computed.transform.file]
                 facts["source"] = tensor_source(other, computed.transform.tensor).to_json()
                 return facts
             if made["source"] is None:
@@ -711,9 +718,9 @@ class Document:
         """The key, as it is after the edits, of an entry that is no tensor."""
         index, entry = self._tree.state_dict[row], self._tree.entry[row]
         key = self.result.state_dicts[index].keys[entry]
-        if self._plan is not None and self._plan.state_dict == index:
+        if index in self._plans:
             old = self.checkpoint.state_dicts[index].keys
-            return next((t.key for t in self._plan.targets if t.entry is not None and old[t.entry] == key), key)
+            return next((t.key for t in self._plans[index].targets if t.entry is not None and old[t.entry] == key), key)
         return key
 
     def prefix(self, row: int) -> str:
@@ -747,7 +754,7 @@ class Document:
             return state_dict.read_only
         if state_dict.role == "optimizer":
             return "An optimizer's entries are numbered, not named: there is no key to edit."
-        if self.edited not in (None, index):
+        if self.edited is not None and not self.edits(index):
             return "The recipe edits another state dict of this file; save that first."
         return ""
 
@@ -759,12 +766,17 @@ class Document:
         recipe = parse_recipe(params["recipe"]) if params["recipe"].strip() else Recipe()
         container = choose_container(checkpoint, params["out"], params.get("container") or None, recipe.save_format)
         alone = takes_tensors_alone(checkpoint, container)
-        plan = make_plan(recipe, checkpoint, tensors_alone=alone, others=self.others)
-        _refuse_changed(plan, params.get("others") or {})
-        goal, left = goal_of(params.get("target"), checkpoint, plan, recipe.target), 0
-        with nullcontext() if goal is None else closing(goal):
+        asked = (checkpoint, recipe, None, params["out"], container, self.others)
+        with ExitStack() as ending, in_turn(*asked, progress=progress) as turn:
+            plan = make_plan(
+                *(turn.recipe, turn.checkpoint), state_dict=turn.name, tensors_alone=alone, others=self.others
+            )
+            _refuse_changed(plan, params.get("others") or {})
+            goal = goal_of(params.get("target"), turn.checkpoint, plan, recipe.target)
+            if goal is not None:
+                ending.callback(goal.close)
             receipt = save(
-                checkpoint,
+                turn.checkpoint,
                 plan,
                 params["out"],
                 overwrite=params["overwrite"],
@@ -774,20 +786,20 @@ class Document:
                 container=container,
                 shared=recipe.save.shared,
                 max_shard_bytes=recipe.save.max_shard_bytes,
-                inputs=goal.inputs if goal else (),
+                inputs=(*turn.inputs, *(goal.inputs if goal else ())),
                 progress=progress,
                 before_naming=before_naming(progress),
             )
-            if goal is not None:
-                receipt, _, left = goal.checked(receipt, checkpoint, plan, progress)
+            receipt, _, left = turn.finished(receipt, plan, goal, progress)
         # The lists of keys only as bytes that the window can write to a file: parsing 100,000 of them would stall it.
         whole = receipt.to_json()
         told = {name: value for name, value in whole.items() if name not in ("map", "dropped")}
         identity = None if receipt.identity is None else asdict(receipt.identity)
         lines = "".join([f"{line}\n" for line in receipt.lines()])
         buffers = {"json": json.dumps(whole, indent=2).encode(), "text": lines.encode()}
+        first = turn.done[0][1] if turn.done else plan
         loading = {
-            "place": place_of(checkpoint, plan, container),
+            "place": place_of(checkpoint, first, container),
             "mappable": is_mappable(checkpoint, container),
             "left": left,
         }
@@ -862,6 +874,25 @@ def _was_just_changed(path: str) -> bool:
         return is_young(Path(path).stat().st_mtime_ns)
     except (OSError, ValueError):
         return False
+
+
+def _report(reports: Sequence[StepReport]) -> dict[str, Any]:
+    """What one step did, to all state dicts that the recipe is for."""
+    step = reports[0]
+    return {
+        "op": step.op,
+        "text": step.text,
+        "enabled": step.enabled,
+        "matched": sum(one.matched for one in reports),
+        "changed": sum(one.changed for one in reports),
+        "dead_rules": [rule for rule in step.dead_rules if all(rule in one.dead_rules for one in reports)],
+    }
+
+
+def _warnings(plans: Sequence[Plan]) -> list[PlanWarning]:
+    """What is said of any of them; a rule is dead that matches nothing in all."""
+    found = dict.fromkeys([warning for plan in plans for warning in plan.warnings])
+    return [one for one in found if one.code != "dead_rule" or all(one in plan.warnings for plan in plans)]
 
 
 def _untried(step: Operation) -> dict[str, Any]:

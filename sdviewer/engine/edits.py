@@ -102,6 +102,7 @@ class Opened(Protocol):
     def tree(self) -> ModuleTree: ...
     @property
     def edited(self) -> int | None: ...
+    def edits(self, state_dict: int) -> bool: ...
     @property
     def result(self) -> Checkpoint: ...
     @property
@@ -327,7 +328,7 @@ class Edits:
         if not path or (isinstance(path[-1], TypedStep) and path[-1].type in PARTS):
             return ""
         home = self._home_of(row)
-        if home is not None and (home == index or document.edited in (None, home)):
+        if home is not None and (home == index or document.edited is None or document.edits(home)):
             return ""  # its keys are edited as keys
         if index is None:
             index = document.edited

@@ -32,7 +32,7 @@ from sdviewer.engine.naming import before_naming
 from sdviewer.errors import SaveError, SDViewerError, UsageError
 from sdviewer.formats.exporting import Pick, Picks, distinct, export, lacking, outlook
 from sdviewer.formats.temporary import Replacing
-from sdviewer.repair.plan import Computed, Expression, Kept, Plan
+from sdviewer.repair.plan import Computed, Kept, Plan, shifted
 
 Params = Mapping[str, Any]
 
@@ -45,11 +45,10 @@ class Document(Protocol):
     @property
     def result(self) -> Checkpoint: ...
     @property
-    def plan(self) -> Plan | None: ...
-    @property
     def tree(self) -> ModuleTree: ...
     @property
     def computed(self) -> Mapping[int, Computed]: ...
+    def plan_of(self, tensor: int) -> Plan | None: ...
     def key(self, row: int) -> str: ...
     def prefix(self, row: int) -> str: ...
     def open(self, params: Params, progress: Progress) -> Answer: ...
@@ -146,18 +145,23 @@ class Exports:
         found = _tensor_rows(tree, rows)
         infos = [result.tensors[tree.tensor[row]] for row in found]
         names = distinct([tree.path_text[row] or "tensor" for row in found], [info.path for info in infos])
-        plan = document.plan
-        edited = None if plan is None or plan.state_dict is None else document.checkpoint.state_dicts[plan.state_dict]
-        entries = [] if edited is None else list(edited.tensor_of)
+        entries: list[int] = []
+        starts: dict[int, int] = {}
+        others: dict[str, Checkpoint] = {}
         picks = []
         for row, name in zip(found, names, strict=True):
             index = tree.tensor[row]
-            value: Expression | None = document.computed.get(index)
-            if value is None:
-                value = Kept(len(entries))
+            plan, value = document.plan_of(index), document.computed.get(index)
+            if plan is None or plan.state_dict is None or value is None:
                 entries.append(index)
-            picks.append(Pick(name, value))
-        return Picks(tuple(picks), tuple(entries), {} if plan is None else plan.others)
+                picks.append(Pick(name, Kept(len(entries) - 1)))
+                continue
+            if plan.state_dict not in starts:
+                starts[plan.state_dict] = len(entries)
+                entries.extend(document.checkpoint.state_dicts[plan.state_dict].tensor_of)
+                others.update(plan.others)
+            picks.append(Pick(name, shifted(value, starts[plan.state_dict])))
+        return Picks(tuple(picks), tuple(entries), others)
 
     def _name(self, rows: Sequence[int], picks: Picks) -> str:
         """What a file of them could be called: the one tensor, the one row that they are in, else the file's name."""

@@ -5,21 +5,26 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.key_table import KEY_LIST, KeyTable, checkpoint_of_table, key_table_of_checkpoint
+from sdviewer.core.paths import dotted
 from sdviewer.core.progress import Progress, no_progress
+from sdviewer.engine.adapter_config import scale_beside
 from sdviewer.engine.models import TIMEOUT, Model
 from sdviewer.engine.targets import Built, kind_of_text, read_target, target_of_checkpoint, target_of_text, text_of
 from sdviewer.errors import NoMatch, OpenError, UnknownFormat
 from sdviewer.formats import open_checkpoint
+from sdviewer.formats.other_files import OtherFiles
+from sdviewer.repair.adapters import Adapter, adapter_in, merging
 from sdviewer.repair.fit import Fit, fit_to
 from sdviewer.repair.key_lists import is_json, read_json, table_of_json, table_of_lines
 from sdviewer.repair.matching.contents import Contents
-from sdviewer.repair.state_dicts import choose_state_dict
+from sdviewer.repair.state_dicts import AUTO, choose_state_dict
+from sdviewer.repair.suggestion import Suggestion
 from sdviewer.repair.target import Target
 
 
@@ -27,13 +32,23 @@ from sdviewer.repair.target import Target
 class FittedFile:
     """What was found out about a file: `name` as people call it, `inputs` the paths of all that was read for it.
 
-    `is_checkpoint`: it is one that can be repaired, and no list of keys.
+    `is_checkpoint`: it is one that can be repaired, and no list of keys. `adapter`: one of the two is an adapter for
+    the other; `merged`: the target is.
     """
 
     name: str
     fit: Fit
     inputs: tuple[str, ...]
     is_checkpoint: bool
+    adapter: Adapter | None = None
+    merged: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of `fit --json`."""
+        told = self.fit.to_json()
+        if self.adapter is not None:
+            told["adapter"] = {"is": "target" if self.merged else "file", **self.adapter.to_json()}
+        return told
 
 
 def fit_files(
@@ -72,8 +87,11 @@ def fit_files(
         accept_ambiguous=accept_ambiguous,
         contents=_contents(source, goal, progress),
         name=f"{source.name} for {target.title}",
+        ahead=merging_into(goal),
+        others=OtherFiles(),
     )
-    return FittedFile(source.name, fit, (*source.files, *files_at(wanted)), source.checkpoint.container != KEY_LIST)
+    inputs, is_checkpoint = (*source.files, *files_at(wanted)), source.checkpoint.container != KEY_LIST
+    return FittedFile(source.name, fit, inputs, is_checkpoint, goal.adapter, goal.merged)
 
 
 def files_at(name: str) -> Iterator[str]:
@@ -164,43 +182,81 @@ def read_wanted(
         OpenError, UsageError: it cannot be read, may not be built, or is none.
     """
     if text is not None:
-        return Wanted(target_of_text(text, source=source, run=run, timeout=timeout, built=built, progress=progress))
+        target = target_of_text(text, source=source, run=run, timeout=timeout, built=built, progress=progress)
+        return with_adapter(Wanted(target), source)
     if os.path.lexists(wanted) and text_of(wanted, progress) is None:
         checkpoint = open_checkpoint(wanted, progress=progress)
         index = _chosen(checkpoint, state_dict)
-        return Wanted(target_of_checkpoint(checkpoint, index, wanted), checkpoint, index)
-    return Wanted(
-        read_target(
-            wanted,
-            source=source,
-            state_dict=state_dict,
-            run=run,
-            folder=folder,
-            timeout=timeout,
-            built=built,
-            progress=progress,
-        )
+        return with_adapter(Wanted(target_of_checkpoint(checkpoint, index, wanted), checkpoint, index), source)
+    target = read_target(
+        wanted,
+        source=source,
+        state_dict=state_dict,
+        run=run,
+        folder=folder,
+        timeout=timeout,
+        built=built,
+        progress=progress,
     )
+    return with_adapter(Wanted(target), source)
 
 
 class Wanted(NamedTuple):
-    """A target, and the checkpoint that it is where it is one, with the index of the state dict that is meant."""
+    """A target, and the checkpoint that it is where it is one, with the index of the state dict that is meant.
+
+    `adapter`: one of the two sides is an adapter for the other; `merged`: it is the target.
+    """
 
     target: Target
     checkpoint: Checkpoint | None = None
     state_dict: int = 0
+    adapter: Adapter | None = None
+    merged: bool = False
+
+    @property
+    def values(self) -> Checkpoint | None:
+        """The checkpoint whose values are those of the target's keys."""
+        return self.checkpoint if self.adapter is None else None
+
+
+def with_adapter(wanted: Wanted, source: KeyTable) -> Wanted:
+    """What is wanted of an adapter for a model is that its pairs have their places; of a model for an adapter, itself.
+
+    A load error names keys of its own, and is left as it is.
+    """
+    target = wanted.target
+    if target.kind == "message":
+        return wanted
+    if (adapter := adapter_in(source, target.table)) is not None:
+        notes = (f"{adapter.sentence('the target')}.", *target.notes)
+        return wanted._replace(target=replace(target, table=adapter.table, notes=notes, nested=True), adapter=adapter)
+    if wanted.checkpoint is not None and (adapter := adapter_in(target.table, source)) is not None:
+        notes = (f"{adapter.sentence('this file')}.", *target.notes)
+        made = replace(target, table=source, notes=notes, nested=True)
+        return wanted._replace(target=made, adapter=adapter, merged=True)
+    return wanted
+
+
+def merging_into(wanted: Wanted) -> list[Suggestion]:
+    """The steps that merge the target into the file, where it is an adapter for it."""
+    if wanted.adapter is None or wanted.checkpoint is None or not wanted.merged:
+        return []
+    checkpoint = wanted.checkpoint
+    named = dotted(checkpoint.state_dicts[wanted.state_dict].path) if len(checkpoint.state_dicts) > 1 else AUTO
+    path = str(Path(checkpoint.path).absolute())  # (a recipe takes relative ones for those beside it)
+    return merging(wanted.adapter, path, named, scale_beside(path))
 
 
 def _contents(source: _Source, wanted: Wanted, progress: Progress) -> Contents | None:
     """Who tells equal values where both sides hold some."""
-    if wanted.checkpoint is None or source.checkpoint.container == KEY_LIST:
+    if wanted.values is None or source.checkpoint.container == KEY_LIST:
         return None
     from sdviewer.engine.comparing import Tensors
     from sdviewer.engine.content_match import contents_by_view
 
     of_a = source.checkpoint.state_dicts[source.state_dict].tensor_of
-    of_b = wanted.checkpoint.state_dicts[wanted.state_dict].tensor_of
-    return contents_by_view(Tensors(source.checkpoint), of_a, Tensors(wanted.checkpoint), of_b, progress)
+    of_b = wanted.values.state_dicts[wanted.state_dict].tensor_of
+    return contents_by_view(Tensors(source.checkpoint), of_a, Tensors(wanted.values), of_b, progress)
 
 
 def table_of_text(text: str, path: str = "") -> KeyTable:

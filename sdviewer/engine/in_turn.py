@@ -10,21 +10,26 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sdviewer.core.checkpoint import Checkpoint
+from sdviewer.core.progress import Progress, no_progress
+from sdviewer.engine.carrying import refuse_one_left
 from sdviewer.errors import SaveError, UsageError
 from sdviewer.formats import open_checkpoint
 from sdviewer.formats.converting import takes_tensors_alone
 from sdviewer.formats.other_files import is_unchanged
-from sdviewer.formats.receipt import Receipt
+from sdviewer.formats.receipt import WEIGHTS_ONLY_NOT_TRIED, Receipt
 from sdviewer.formats.saving import refuse_target, save
-from sdviewer.repair.operations import DropObjects, Extract, Operation, Unwrap, Wrap
+from sdviewer.repair.operations import DropObjects, Operation
 from sdviewer.repair.operations.file_operation import FileOperation
 from sdviewer.repair.other_files import Others
-from sdviewer.repair.plan import Plan
+from sdviewer.repair.plan import Plan, PlanWarning
 from sdviewer.repair.planning import make_plan
 from sdviewer.repair.recipe import Recipe
-from sdviewer.repair.wording import quoted
+
+if TYPE_CHECKING:
+    from sdviewer.engine.target_check import Goal
 
 
 @dataclass(slots=True)
@@ -49,8 +54,25 @@ class InTurn:
             return ()
         return (self.source.path, *[shard.path for shard in self.source.shards.values()])
 
-    def whole(self, receipt: Receipt) -> Receipt:
-        """The receipt of the last save as that of all of them."""
+    def finished(
+        self, receipt: Receipt, plan: Plan, goal: Goal | None, progress: Progress = no_progress
+    ) -> tuple[Receipt, bool, int]:
+        """The receipt of the last save, which has this plan, as that of all of them.
+
+        And whether all fit the goal, and how many keys the first leaves to the model.
+        """
+        receipt, fits, left = self._whole(receipt), True, 0
+        if goal is not None:
+            # (what is told last comes first)
+            for made_of, made in reversed([*self.done, (self.checkpoint, plan)]):
+                receipt, fits_here, left = goal.checked(receipt, made_of, made, progress)
+                fits = fits and fits_here
+        return receipt, fits, left
+
+    def _whole(self, receipt: Receipt) -> Receipt:
+        if not self.receipts:
+            return receipt
+        warnings = _warnings([*self.receipts, receipt])
         for before in reversed(self.receipts):
             receipt = replace(
                 receipt,
@@ -58,12 +80,13 @@ class InTurn:
                 dropped=tuple(dict.fromkeys((*before.dropped, *receipt.dropped))),
                 map={**receipt.map, **before.map},
                 computed_bytes=before.computed_bytes + receipt.computed_bytes,
-                warnings=tuple(dict.fromkeys((*before.warnings, *receipt.warnings))),
                 checks=tuple(dict.fromkeys((*before.checks, *receipt.checks))),
                 notes=tuple(dict.fromkeys((*before.notes, *receipt.notes))),
                 taken=tuple(dict.fromkeys((*before.taken, *receipt.taken))),
             )
-        if self.receipts and receipt.verified is not None:
+        note = f"carried out on {self.recipe.source.said}, one after the other"
+        receipt = replace(receipt, notes=(note, *receipt.notes), warnings=warnings)
+        if receipt.verified is not None:
             kept = receipt.verified.source_unchanged and is_unchanged(self.source)
             receipt = replace(receipt, verified=replace(receipt.verified, source_unchanged=kept))
         return receipt
@@ -79,6 +102,7 @@ def in_turn(
     others: Others,
     *,
     dry_run: bool = False,
+    progress: Progress = no_progress,
 ) -> Iterator[InTurn]:
     """Carry a recipe out on all its state dicts but the last. `state_dict`, where it is named, is the only one.
 
@@ -88,11 +112,11 @@ def in_turn(
         UsageError: the recipe, or the container, leaves only one of them.
         RepairError, SaveError: as planning and saving do.
     """
-    names = [recipe.source.state_dict, *recipe.source.also]
+    names = recipe.source.names
     if state_dict is not None or len(names) == 1:
         yield InTurn(checkpoint, checkpoint, recipe, state_dict)
         return
-    _refuse(checkpoint, recipe, names, container)
+    _refuse(checkpoint, recipe, container)
     refuse_target(checkpoint, out, container)
     parent = Path(out).parent
     with nullcontext(str(parent)) if dry_run else _folder(parent) as folder:
@@ -101,7 +125,13 @@ def in_turn(
             plan = make_plan(turn.recipe, turn.checkpoint, state_dict=turn.name, others=others)
             copy = str(Path(folder) / f".{number}{Path(checkpoint.path).suffix}")
             turn.receipts.append(
-                save(turn.checkpoint, plan, copy, container=checkpoint.container, ask_torch=False, dry_run=dry_run)
+                save(
+                    *(turn.checkpoint, plan, copy),
+                    container=checkpoint.container,
+                    ask_torch=False,
+                    dry_run=dry_run,
+                    progress=progress,
+                )
             )
             turn.done.append((turn.checkpoint, plan))
             if not dry_run:
@@ -123,20 +153,27 @@ def _folder(parent: Path) -> Iterator[str]:
         yield folder
 
 
+def _warnings(receipts: Sequence[Receipt]) -> tuple[PlanWarning, ...]:
+    """What is said of any copy; a rule is dead that matches nothing in all, and torch is asked about the last one."""
+    found = dict.fromkeys([
+        warning
+        for receipt in receipts
+        for warning in receipt.warnings
+        if warning.code != WEIGHTS_ONLY_NOT_TRIED or receipt is receipts[-1]
+    ])  # fmt: skip
+    return tuple([one for one in found if one.code != "dead_rule" or all(one in each.warnings for each in receipts)])
+
+
 def _on_keys(steps: Iterable[Operation]) -> Iterator[Operation]:
-    return (step for step in steps if not isinstance(step, FileOperation | DropObjects))
+    """The steps with those switched off that are for the file as a whole: the others keep their numbers."""
+    for step in steps:
+        yield replace(step, enabled=False) if isinstance(step, FileOperation | DropObjects) else step
 
 
-def _refuse(checkpoint: Checkpoint, recipe: Recipe, names: Sequence[str], container: str) -> None:
-    said = " and ".join(map(quoted, names))
-    alone = [step for step in recipe.steps if step.enabled and isinstance(step, Unwrap | Extract | Wrap)]
-    if alone:
-        raise UsageError(
-            f"the recipe is for {said}, and its step {alone[0].op} leaves one of them",
-            remedy="Take the step out, or name one state dict.",
-        )
+def _refuse(checkpoint: Checkpoint, recipe: Recipe, container: str) -> None:
+    refuse_one_left(recipe)
     if takes_tensors_alone(checkpoint, container) or takes_tensors_alone(checkpoint, checkpoint.container):
         raise UsageError(
-            f"the recipe is for {said}, and {container} files hold one state dict",
+            f"the recipe is for {recipe.source.said}, and {container} files hold one state dict",
             remedy="Name one with --state-dict, or write a .pt file of a torch file.",
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -42,20 +42,38 @@ _STEPS = {"concat": ("fuse",), "clone": ("clone", "untie", "broadcast"), "reshap
 class Planned:
     """The checkpoint with the tensors that a plan computes or ties, and what the tree says of them.
 
-    Tensors of the source keep their indexes, new ones follow: `computed` has what each of these is. `keys` are the new
-    keys of the edited state dict; an entry that goes keeps its place, its new key is None.
+    Tensors of the source keep their indexes, new ones follow: `computed` has what each of these is, `plans` whose it
+    is. `keys` are the new keys of the edited state dicts; an entry that goes keeps its place, its new key is None.
     """
 
     checkpoint: Checkpoint
     keys: Edits = field(default_factory=dict)
     changes: Changes = field(default_factory=Changes)
     computed: Mapping[int, Computed] = field(default_factory=dict)
+    plans: Mapping[int, Plan] = field(default_factory=dict)
 
 
-def planned(checkpoint: Checkpoint, plan: Plan | None) -> Planned:
-    """What a plan makes of a checkpoint."""
+def planned(checkpoint: Checkpoint, plan: Plan | None, also: Iterable[Plan] = ()) -> Planned:
+    """What a plan makes of a checkpoint, and `also` those of the same recipe for other state dicts of it."""
     if plan is None:
         return Planned(checkpoint)
+    made = _planned(checkpoint, plan)
+    for other in also:
+        # (what changes the file as a whole was done with the first one)
+        more = _planned(made.checkpoint, replace(other, values={}, removed=()))
+        tensors = {**made.changes.tensors, **more.changes.tensors}
+        joins = {**made.changes.joins, **more.changes.joins}
+        made = Planned(
+            more.checkpoint,
+            {**made.keys, **more.keys},
+            replace(made.changes, tensors=tensors, joins=joins),
+            {**made.computed, **more.computed},
+            {**made.plans, **more.plans},
+        )
+    return made
+
+
+def _planned(checkpoint: Checkpoint, plan: Plan) -> Planned:
     values, was = _values(checkpoint, plan)
     changes = Changes(values=was, removed=plan.removed)
     checkpoint = checkpoint if values is checkpoint.values else replace(checkpoint, values=values)
@@ -127,7 +145,8 @@ def _computed(checkpoint: Checkpoint, plan: Plan, index: int, changes: Changes) 
     state_dicts = list(checkpoint.state_dicts)
     state_dicts[index] = edited
     result = replace(checkpoint, tensors=tensors, state_dicts=tuple(state_dicts))
-    return Planned(result, {index: new_keys}, replace(changes, tensors=told, joins=joins), computed)
+    changes = replace(changes, tensors=told, joins=joins)
+    return Planned(result, {index: new_keys}, changes, computed, dict.fromkeys(computed, plan))
 
 
 def _info(target: Target, value: Computed, path: Any, like: TensorInfo | None) -> TensorInfo:

@@ -34,6 +34,7 @@ from sdviewer.core.paths import TypedStep
 from sdviewer.core.progress import Progress
 from sdviewer.engine.failures import Failure, failure
 from sdviewer.engine.frames import Answer
+from sdviewer.engine.in_turn import in_turn
 from sdviewer.engine.slim import slim_parts
 from sdviewer.errors import SDViewerError, UnsupportedContainer
 from sdviewer.formats.converting import CONTAINERS, takes_tensors_alone
@@ -159,16 +160,19 @@ def lay_out(
     Raises:
         SDViewerError: as `formats.saving.save`.
     """
-    plan = make_plan(recipe, checkpoint, tensors_alone=takes_tensors_alone(checkpoint, container), others=others)
-    receipt = save(
-        *(checkpoint, plan, out),
-        container=container,
-        overwrite=True,
-        dry_run=True,
-        shared=recipe.save.shared,
-        max_shard_bytes=recipe.save.max_shard_bytes,
-        progress=progress,
-    )
+    alone = takes_tensors_alone(checkpoint, container)
+    with in_turn(checkpoint, recipe, None, out, container, others, dry_run=True) as turn:
+        plan = make_plan(turn.recipe, turn.checkpoint, state_dict=turn.name, tensors_alone=alone, others=others)
+        receipt = save(
+            *(checkpoint, plan, out),
+            container=container,
+            overwrite=True,
+            dry_run=True,
+            shared=recipe.save.shared,
+            max_shard_bytes=recipe.save.max_shard_bytes,
+            progress=progress,
+        )
+        receipt, _, _ = turn.finished(receipt, plan, None)
     return plan, receipt
 
 

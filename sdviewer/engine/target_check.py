@@ -128,10 +128,13 @@ def read_goal(
     source = key_table_of_checkpoint(checkpoint, _edited(plan, checkpoint))
     run = run and wanted is not None
     built: list[Model] = []
-    target = read_wanted(
+    found = read_wanted(
         *(name, text, source), state_dict=state_dict, run=run, timeout=timeout, folder=imports, built=built.append
-    ).target
-    return Goal(target, stated.allow_missing, built[0] if built else None, tuple(files_at(name)))
+    )
+    if found.adapter is not None:  # (a model does not load an adapter that is for it)
+        while built:
+            built.pop().close()
+    return Goal(found.target, stated.allow_missing, built[0] if built else None, tuple(files_at(name)))
 
 
 def _load(model: Model, path: str, place: Sequence[str | int] | None, progress: Progress) -> StrictLoad:

@@ -6,7 +6,8 @@ by what answers a SHEET, which translates `selected`. A question about rows of a
 
     open      {"a": path, "recipe", "target": TARGET of engine.target_check, "tab": "problems" | "all" | "tree"} ->
               SHEET and {"a": CARD_A, "b": CARD_B}; buffer "built": the target, where it was built (engine.building)
-    recipe    {"recipe", "selected", "tab"} -> SHEET: the same file and target with another recipe
+    recipe    {"recipe", "selected", "tab", "front"?: dotted} -> SHEET and {"a"}: the same file and target with another
+              recipe, or with another state dict in front
     tab       {"tab", "selected"} -> SHEET
     proposed  {"plan"}, buffer "proposal" (engine.proposing) -> {"suggestions": [SUGGESTION], "dismissed": n}    what
               the program proposes for the rows as they are; of another plan it is not taken
@@ -41,12 +42,18 @@ by what answers a SHEET, which translates `selected`. A question about rows of a
 
     SHEET     {"sheet", "rows_total", "selected": [row | -1], "counts": COUNTS, "before": COUNTS | null, "problems",
               "total": rows at the bottom, "failed": FAILED of a document | null, "keys": n of the target, "allowed": n
-              that are missing and may be}; buffers: the columns of `core.fit_sheet.COLUMNS`, "text", "visible",
+              that are missing and may be, "alike": [ALIKE], empty where the file has one state dict of the kind};
+              buffers: the columns of `core.fit_sheet.COLUMNS`, "text", "visible",
               "flags"; of `open` and `recipe` also {"plan"} and the buffers "source" and "values", of `open` also
               "target": what `engine.proposing` takes
     COUNTS    {"collision", "match", "shape", "missing", "unexpected", "dropped"}
     CARD_A    {"path", "name", "tensors", "state_dict": dotted, "begins": what all keys begin with, "identity"}
-    CARD_B    {"name", "kind", "keys", "notes": [sentence], "incomplete", "approximate"}
+    CARD_B    {"name", "kind", "keys", "notes": [sentence], "incomplete", "approximate", "adapter": where one of the two
+              is an adapter for the other {"text": sentence, "merged": whether the target is}, else null}
+    ALIKE     {"state_dict": dotted, "name", "front": whether it is the one that is looked at, "covered": whether the
+              recipe is for it, "match": target keys that it has after the recipe, "problems": n of it without what is
+              previewed, "keys": n of its own,
+              "differs": what it has and the one in front has not, in words, "error": why the recipe cannot be for it}
     SUGGESTION {"verb", "lines": [text], "text", "n", "evidence", "reasons": [text],
               "cautions": [[code, message, its remedy in words | ""]], "asks": [text]: what of the step is a guess,
               "examples": [[old, new]], "safe", "step": {op table}, "label"}
@@ -71,7 +78,7 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sdviewer.core import text
 from sdviewer.core.aligned_rows import AlignedRows
@@ -80,14 +87,15 @@ from sdviewer.core.fit_sheet import CODES, PROBLEMS, pack
 from sdviewer.core.key_table import SORTED_CONTAINERS, KeyTable, checkpoint_of_table, key_table_of_checkpoint
 from sdviewer.core.paths import dotted
 from sdviewer.core.progress import Progress, no_progress
-from sdviewer.engine.carrying import Failed, carry_out
+from sdviewer.engine.alike import alike, differences
+from sdviewer.engine.carrying import Carried, Failed, carry_out
 from sdviewer.engine.deadline import deadline
 from sdviewer.engine.fit_choices import RowChoice, choices_at
 from sdviewer.engine.fit_collisions import Collisions
 from sdviewer.engine.fit_reasons import Reasons
 from sdviewer.engine.fit_rows import Laid, Pair, lay
 from sdviewer.engine.fitted import Fitted, fitted_to
-from sdviewer.engine.fitting import Wanted, read_wanted
+from sdviewer.engine.fitting import Wanted, merging_into, read_wanted, with_adapter
 from sdviewer.engine.frames import Answer
 from sdviewer.engine.lessons import variants_of
 from sdviewer.engine.packing import packed, unpacked
@@ -98,7 +106,7 @@ from sdviewer.errors import OpenError, RepairError, SDViewerError, UsageError
 from sdviewer.formats import open_checkpoint, tensor_source
 from sdviewer.formats.other_files import OtherFiles
 from sdviewer.repair.matching.found import Matching
-from sdviewer.repair.operations import Drop, Extract, Operation, Rename, Unwrap, operation_from_step
+from sdviewer.repair.operations import Drop, Extract, Operation, Rename, Strip, Unwrap, operation_from_step
 from sdviewer.repair.patterns import literal_pattern, literal_rule
 from sdviewer.repair.plan import Plan
 from sdviewer.repair.recipe import Recipe, parse_recipe
@@ -133,12 +141,21 @@ VERBS: Final = {
     "replace_prefix": "Replace prefix",
     "weight_norm": "Weight norm",
     "spectral_norm": "Spectral norm",
+    "merge_lora": "Merge adapter",
 }
 """What an operation is called on a card, where its own name is not enough."""
 
 Params = Mapping[str, Any]
 Handler = Callable[[Params, Progress], Answer]
 _NUMBER = re.compile(r"(?<![^.])[0-9]+(?![^.])")
+
+
+class _Made(NamedTuple):
+    """What more steps give, and how many keys the last of them changes."""
+
+    fitted: Fitted
+    changed: int
+    carried: Carried
 
 
 class Workbench:
@@ -150,13 +167,18 @@ class Workbench:
         self._wanted: Wanted
         self._state_dict = 0
         self._recipe = Recipe()
+        self._alike: Sequence[int] = ()
+        self._covered: Sequence[int] = ()
+        self._others_now: Mapping[int, tuple[Fitted, str]] = {}
+        self._carried = Carried()
         self._plan: Plan | None = None
         self._failed: Failed | None = None
         self._collisions: Collisions | None = None
         self._fitted: Fitted
-        self._previewed: tuple[Fitted, dict[str, Any]] | None = None
+        self._previewed: tuple[Fitted, dict[str, Any], Carried] | None = None
         self._matching: Matching | None = None
         self._suggestions: Sequence[Suggestion] = ()
+        self._merging: Sequence[Suggestion] = ()
         self._dismissed: set[str] = set()
         self._others = OtherFiles()
         self._watch = Watch(())
@@ -216,42 +238,52 @@ class Workbench:
         self._checkpoint = self._shown = None
         checkpoint = open_checkpoint(params["a"], progress=progress)
         self._state_dict = likely_state_dict(checkpoint)
+        self._alike = alike(checkpoint, self._state_dict)
         source = key_table_of_checkpoint(checkpoint, self._state_dict)
         built = unpacked(Target, params["built"]) if "built" in params else None
         # A checkpoint is opened again: its values are wanted, and not only its keys.
         if built is None or built.kind == "checkpoint":
             self._wanted = _read(params["target"], source, progress)
         else:
-            self._wanted = Wanted(built)
+            self._wanted = with_adapter(Wanted(built), source)
         self._target = self._wanted.target
         self._checkpoint = checkpoint
         self._watch = Watch(files_of(checkpoint))
         self._dismissed.clear()
         answer = self._replan(params)
         target = self._target
-        cards = {
-            "a": {
-                "path": checkpoint.path,
-                "identity": asdict(checkpoint.identity),
-                "name": text.visible(Path(checkpoint.path).name, 120),
-                "tensors": checkpoint.state_dicts[self._state_dict].tensors,
-                "state_dict": self._place(60),
-                "begins": text.visible(_common_start(checkpoint.state_dicts[self._state_dict].keys), 60),
-            },
-            "b": {
-                "name": text.visible(target.model or target.title, 120),
-                "kind": target.kind,
-                "keys": self._fitted.asked,
-                "notes": [text.visible(note, 400) for note in target.notes],
-                "incomplete": target.incomplete,
-                "approximate": target.approximate,
-            },
+        card = {
+            "name": text.visible(target.model or target.title, 120),
+            "kind": target.kind,
+            "keys": self._fitted.asked,
+            "notes": [text.visible(note, 400) for note in target.notes],
+            "incomplete": target.incomplete,
+            "approximate": target.approximate,
+            "adapter": self._told_adapter(),
         }
-        return Answer({**answer.body, **cards}, {**answer.buffers, "target": packed(self._target)})
+        return Answer({**answer.body, "b": card}, {**answer.buffers, "target": packed(self._target)})
 
     def recipe(self, params: Params, progress: Progress) -> Answer:
-        """Another recipe."""
+        """Another recipe, or another state dict of it in front."""
         return self._replan(params)
+
+    def _told_adapter(self) -> dict[str, Any] | None:
+        wanted = self._wanted
+        if wanted.adapter is None:
+            return None
+        return {"text": text.visible(wanted.target.notes[0], 600), "merged": wanted.merged}
+
+    def _card(self) -> dict[str, Any]:
+        """What the head tells of the file."""
+        checkpoint, state_dict = self.checkpoint, self.checkpoint.state_dicts[self._state_dict]
+        return {
+            "path": checkpoint.path,
+            "identity": asdict(checkpoint.identity),
+            "name": text.visible(Path(checkpoint.path).name, 120),
+            "tensors": state_dict.tensors,
+            "state_dict": self._place(60),
+            "begins": text.visible(_common_start(state_dict.keys), 60),
+        }
 
     def tab(self, params: Params, progress: Progress) -> Answer:
         """The same pairs in other rows."""
@@ -259,49 +291,130 @@ class Workbench:
 
     def _replan(self, params: Params) -> Answer:
         recipe = parse_recipe(params["recipe"]) if params["recipe"].strip() else Recipe()
+        self._choose(recipe, params.get("front"))
         self._recipe = self._named(recipe)
         checkpoint = self.checkpoint
         remedy = "Look for an expression with a repetition inside a repetition."
         with deadline(LONGEST_PLAN, "the recipe takes too long on this file", remedy):
-            self._plan, self._failed = carry_out(self._recipe, checkpoint, strict=False, others=self._others)
-            self._collisions = Collisions.of(self._recipe, (self._plan, self._failed), checkpoint, self._others)
+            self._carried = carry_out(self._recipe, checkpoint, strict=False, others=self._others)
+            self._failed = self._carried.failed
+            self._plan = self._in_front(self._carried)
+            self._collisions = self._colliding_by(self._recipe, self._carried)
         if self._collisions is not None:
             self._plan = self._collisions.plan  # what cannot be is shown, and what can be done
         if self._plan is not None and self._plan.state_dict is not None:
             self._state_dict = self._plan.state_dict
-        self._fitted = self._fit(self._plan)
+        if self._state_dict not in self._alike:
+            self._alike = alike(checkpoint, self._state_dict)
+        self._fitted = self._fit_at(self._state_dict, self._plan)
         self._previewed = self._matching = None
+        self._others_now = {at: self._fit_other(at) for at in self._alike if at != self._state_dict}
         self._suggestions = ()
         self._plans += 1
         answer = self._lay(params)
         source = self._fitted.table(ordered=checkpoint.container not in SORTED_CONTAINERS)
         buffers = {**answer.buffers, "source": packed(source), "values": self._values()}
-        return Answer({**answer.body, "plan": self._plans}, buffers)
+        return Answer({**answer.body, "plan": self._plans, "a": self._card()}, buffers)
 
     def _values(self) -> bytes:
         """What finds equal values on both sides, where the target holds values and matching them takes no age."""
-        other = self._wanted.checkpoint
+        other = self._wanted.values
         entries = self._fitted.entries
         if other is None or not self._fitted.problems or len(entries) > MOST_BY_VALUES:
             return b""
         of_a = [-1 if entry.made else entry.tensor for entry in entries]
         return packed_values(self.checkpoint, of_a, other, other.state_dicts[self._wanted.state_dict].tensor_of)
 
-    def _fit(self, plan: Plan | None) -> Fitted:
-        allowed = self._recipe.target.allow_missing
-        return fitted_to(self.checkpoint, self._state_dict, plan, self._target, allowed)
-
     def _named(self, recipe: Recipe) -> Recipe:
         """The recipe for the state dict that is looked at, where it names none and there are several."""
         path = self.checkpoint.state_dicts[self._state_dict].path
-        if recipe.source.state_dict != Recipe().source.state_dict or len(self.checkpoint.state_dicts) < 2:
+        if recipe.source.state_dict != AUTO or len(self.checkpoint.state_dicts) < 2:
             return recipe
         return replace(recipe, source=replace(recipe.source, state_dict=dotted(path)))
 
     def _place(self, limit: int = 0) -> str:
         """Where the state dict stands in the file, dotted."""
-        place = dotted(self.checkpoint.state_dicts[self._state_dict].path)
+        place = self._name_of(self._state_dict)
         return text.visible(place, limit) if limit else place
+
+    # Several state dicts that are alike
+
+    def _name_of(self, index: int) -> str:
+        return dotted(self.checkpoint.state_dicts[index].path)
+
+    def _choose(self, recipe: Recipe, front: str | None) -> None:
+        """Which state dict is looked at: `front` where it can be repaired, of those that the recipe is for."""
+        named = {self._name_of(at): at for at in self._alike}
+        wanted = named.get(self._place() if front is None else front)
+        named[AUTO] = likely_state_dict(self.checkpoint)
+        steps = any(step.enabled for step in recipe.steps)
+        covered = [named[name] for name in recipe.source.names if name in named]
+        self._covered = covered if steps or recipe.source.also else ()
+        if wanted is not None and (wanted in self._covered or not self._covered):
+            self._state_dict = wanted
+        elif self._covered:
+            self._state_dict = self._covered[0]
+
+    def _in_front(self, carried: Carried) -> Plan | None:
+        return carried.also.get(self._place(), carried.plan)
+
+    def _fit_at(self, at: int, plan: Plan | None) -> Fitted:
+        return fitted_to(self.checkpoint, at, plan, self._target, self._recipe.target.allow_missing)
+
+    def _told_alike(self) -> list[dict[str, Any]]:
+        """What the recipe makes of each state dict that is alike, or would; none where there is one."""
+        if len(self._alike) < 2:
+            return []
+        told = []
+        for at in self._alike:
+            front, (fitted, error) = self._fitted, self._others_now.get(at, (self._shown_fit, ""))
+            problems = fitted.problems
+            if self._previewed is not None and at in self._covered and at != self._state_dict:
+                front, fitted = self._shown_fit, self._fit_at(at, self._of_covered(at, self._previewed[2]))
+            name = self._name_of(at)
+            one = {"state_dict": name, "name": text.visible(name, 60), "front": at == self._state_dict}
+            one |= {"covered": at in self._covered, "keys": len(self.checkpoint.state_dicts[at].keys)}
+            one |= {"match": fitted.counts["match"], "problems": problems, "error": error}
+            differs = "" if error or one["front"] else differences(front, fitted)
+            told.append({**one, "differs": differs})
+        return told
+
+    def _fit_other(self, at: int) -> tuple[Fitted, str]:
+        """What the recipe makes of a state dict that is not in front, or would; why it can make nothing of it."""
+        if at in self._covered:
+            return self._fit_at(at, self._of_covered(at, self._carried)), ""
+        plan, error = None, ""
+        # (where it is for both, neither is unwrapped)
+        steps = tuple([step for step in self._recipe.steps if not isinstance(step, Unwrap)])
+        source = replace(self._recipe.source, also=(self._name_of(at),))
+        try:
+            with deadline(PATIENCE, "this takes too long on these keys", ""):
+                carried = carry_out(
+                    *(replace(self._recipe, source=source, steps=steps), self.checkpoint),
+                    strict=True,
+                    others=self._others,
+                )
+            plan = carried.also.get(self._name_of(at))
+        except (RepairError, UsageError, OpenError) as failed:
+            error = _said(failed)
+        return self._fit_at(at, plan), error
+
+    def _of_covered(self, at: int, carried: Carried) -> Plan | None:
+        name = self._name_of(at)
+        return carried.plan if name == self._recipe.source.state_dict else carried.also.get(name)
+
+    def _going_through(self, found: Sequence[Suggestion]) -> Iterator[Suggestion]:
+        """Suggestions, each with a caution where it does not go through on all state dicts that the recipe is for."""
+        for at, suggestion in enumerate(found):
+            error = self._try(found, at)[2] if len(self._covered) > 1 else ""
+            if error and suggestion.step["op"] == Strip.op:
+                # (an average counts in a key that has no prefix)
+                wider = replace(suggestion, step={**suggestion.step, "when": "any"})
+                if not self._try([*found[:at], wider], at)[2]:
+                    yield wider
+                    continue
+            caution = (Caution(code="other_state_dict", keys=(), message=error),) if error else ()
+            yield replace(suggestion, cautions=(*suggestion.cautions, *caution))
 
     # What is shown
 
@@ -350,6 +463,7 @@ class Workbench:
             "failed": None if self._failed is None else self._failed._asdict(),
             "preview": None if self._previewed is None else self._previewed[1],
             "matched": shown.matched,
+            "alike": self._told_alike(),
         }
         return Answer(body, {**buffers, **self._visible()})
 
@@ -428,13 +542,16 @@ class Workbench:
         proposal = unpacked(Proposal, params["proposal"])
         self._matching = proposal.matching
         self.__dict__.pop("_reasons", None)
-        self._suggestions = [*self._unwrapping(), *proposal.suggestions]
+        self._merging = merging_into(self._wanted) if self._plan is None or not self._plan.others else []
+        self._suggestions = list(self._going_through([*self._unwrapping(), *self._merging, *proposal.suggestions]))
         return self._told_suggestions()
 
     def _unwrapping(self) -> Iterator[Suggestion]:
         """The step that makes the state dict the whole file, where the model is given the whole file."""
         source = self.checkpoint.state_dicts[self._state_dict]
         plan = self._plan
+        if len(self._covered) > 1:
+            return  # it would leave one of them
         if source.is_module and not (plan is not None and plan.extract):
             yield _of_operation(Extract(), len(source.keys))
         elif source.path and not self._target.nested and not (plan is not None and plan.unwrap):
@@ -472,11 +589,11 @@ class Workbench:
         offered = self._offered()
         self._previewed = None
         if 0 <= at < len(offered):
-            chosen, fitted, error = self._try(offered, at)
+            chosen, made, error = self._try(offered, at)
             told: dict[str, Any] = {**NO_EFFECT, "at": at, "first": len(chosen) - 1, "error": error}
-            if fitted is not None:
-                told |= self._effect(fitted)
-            self._previewed = fitted or self._fitted, told
+            if made is not None:
+                told |= self._effect(made.fitted)
+            self._previewed = (self._fitted, told, self._carried) if made is None else (made.fitted, told, made.carried)
         return self._lay(params)
 
     def _effect(self, fitted: Fitted) -> dict[str, int]:
@@ -497,26 +614,26 @@ class Workbench:
             "astray": sum(fitted.entries[at].key not in known for at in fitted.unexpected),
         }
 
-    def _try(self, offered: Sequence[Suggestion], at: int) -> tuple[list[Suggestion], Fitted | None, str]:
+    def _try(self, offered: Sequence[Suggestion], at: int) -> tuple[list[Suggestion], _Made | None, str]:
         """A suggestion carried out: alone where that does anything, else behind those before it. Why not, in words."""
         error = ""
         alone, all_before = [offered[at]], list(offered[: at + 1])
         for chosen in (alone, all_before) if at else (alone,):
             try:
-                fitted, changed = self._carried_out(chosen)
+                made = self._carried_out(chosen)
             except (RepairError, UsageError, OpenError) as failed:
-                error = f"{failed.message}. {failed.remedy}".strip()
+                error = _said(failed)
                 continue
-            if changed or chosen is all_before or not at:
-                return chosen, fitted, ""
-        return alone, None, text.visible(error[:1].upper() + error[1:], 400)
+            if made.changed or chosen is all_before or not at:
+                return chosen, made, ""
+        return alone, None, error
 
-    def _carried_out(self, chosen: Iterable[Suggestion]) -> tuple[Fitted, int]:
-        """What suggestions give, and how many keys the last of them changes."""
+    def _carried_out(self, chosen: Iterable[Suggestion]) -> _Made:
+        """What suggestions give."""
         return self._with_steps([operation_from_step(suggestion.step) for suggestion in chosen])
 
-    def _with_steps(self, steps: Sequence[Operation], at: int = -1, instead: int = 0) -> tuple[Fitted, int]:
-        """What more steps give, and how many keys the last of them changes.
+    def _with_steps(self, steps: Sequence[Operation], at: int = -1, instead: int = 0) -> _Made:
+        """What more steps give.
 
         They go before step number `at`, in the place of `instead` steps: then others may still collide.
         """
@@ -524,10 +641,18 @@ class Workbench:
         at = len(known) if at < 0 else at
         recipe = replace(self._recipe, steps=(*known[:at], *steps, *known[at + instead :]))
         with deadline(PATIENCE, "this takes too long on these keys", ""):
-            plan, failed = carry_out(recipe, self.checkpoint, strict=at == len(known), others=self._others)
-            collisions = Collisions.of(recipe, (plan, failed), self.checkpoint, self._others)
-        fitted = self._fit(plan if collisions is None else collisions.plan)
-        return fitted, plan.steps[-1].changed if plan is not None and plan.steps else 0
+            carried = carry_out(recipe, self.checkpoint, strict=at == len(known), others=self._others)
+            collisions = self._colliding_by(recipe, carried)
+        plans = [one for one in (carried.plan, *carried.also.values()) if one is not None]
+        changed = max([one.steps[-1].changed for one in plans if one.steps], default=0)
+        plan = self._in_front(carried) if collisions is None else collisions.plan
+        return _Made(self._fit_at(self._state_dict, plan), changed, carried)
+
+    def _colliding_by(self, recipe: Recipe, carried: Carried) -> Collisions | None:
+        """What collides in the state dict in front."""
+        source = replace(recipe.source, state_dict=self._place(), also=()) if recipe.source.also else recipe.source
+        about = self._in_front(carried), carried.failed
+        return Collisions.of(replace(recipe, source=source), about, self.checkpoint, self._others)
 
     def dismiss(self, params: Params, progress: Progress) -> Answer:
         """Do not propose one any more, or bring all back."""
@@ -575,15 +700,18 @@ class Workbench:
         """Those that are sure and go through one behind the other, and after which nothing fits worse."""
         taken: list[Suggestion] = []
         now = self._fitted
-        for suggestion in filter(_is_safe, offered):
+        safe = list(filter(_is_safe, offered))
+        # (what takes an adapter and what merges it are one thing)
+        merging = list(self._merging) if all(one in safe for one in self._merging) else []
+        for together in [*([merging] if merging else []), *[[one] for one in safe if one not in self._merging]]:
             try:
-                then, _ = self._carried_out([*taken, suggestion])
+                then = self._carried_out([*taken, *together]).fitted
             except (RepairError, UsageError, OpenError):
                 continue
             # A key of another shape wants a decision: what leaves it out is not accepted unseen.
             lost = then.counts["missing"] - now.counts["missing"]
             if then.counts["match"] >= now.counts["match"] and then.problems <= now.problems and lost <= 0:
-                taken.append(suggestion)
+                taken.extend(together)
                 now = then
         return taken
 
@@ -602,12 +730,11 @@ class Workbench:
         """The rows as more steps would make them."""
         self._previewed = None
         try:
-            fitted, _ = self._with_steps(steps, at, instead)
+            made = self._with_steps(steps, at, instead)
         except (RepairError, UsageError, OpenError) as failed:
-            error = text.visible(f"{failed.message}. {failed.remedy}".strip(), 400)
-            self._previewed = self._fitted, {**NO_EFFECT, "error": error[:1].upper() + error[1:]}
+            self._previewed = self._fitted, {**NO_EFFECT, "error": _said(failed)}, self._carried
         else:
-            self._previewed = fitted, {**NO_EFFECT, **self._effect(fitted)}
+            self._previewed = made.fitted, {**NO_EFFECT, **self._effect(made.fitted)}, made.carried
         return self._lay(params)
 
     def choose(self, params: Params, progress: Progress) -> Answer:
@@ -644,7 +771,7 @@ class Workbench:
 
     def _in_target(self, wanted: int) -> OtherTensor | None:
         """Where the tensor of a target that is a checkpoint can be taken from."""
-        other = self._wanted.checkpoint
+        other = self._wanted.values
         if other is None:
             return None
         state_dict = other.state_dicts[self._wanted.state_dict]
@@ -823,7 +950,7 @@ class Workbench:
         (old,), at = self._keys_now([entry])
         step = Rename(rules=(literal_rule(old, new),))
         try:
-            fitted, _ = self._with_steps([step], at)
+            fitted = self._with_steps([step], at).fitted
         except (RepairError, UsageError, OpenError) as failed:
             said = failed.message.partition(f"({step.label}): ")[2] or failed.message
             return self._refused(f"{said[:1].upper()}{said[1:]}. {failed.remedy}".strip())
@@ -905,6 +1032,12 @@ def _common_end(key: str, other: str) -> int:
 
 def _of_operation(operation: Operation, n_keys: int) -> Suggestion:
     return Suggestion(operation.to_step(), operation.label, n_keys, "proved")
+
+
+def _said(error: SDViewerError) -> str:
+    """An error as a sentence of its own."""
+    said = text.visible(f"{error.message}. {error.remedy}".strip(), 400)
+    return said[:1].upper() + said[1:]
 
 
 def _sign(suggestion: Suggestion) -> str:

@@ -28,7 +28,7 @@ from sdviewer.gui.shown_tree import ShownTree
 from sdviewer.gui.survey_watch import SurveyWatch
 from sdviewer.repair.extraction import only_model_is_module
 from sdviewer.repair.history import Draft, History, Step, place_of_step
-from sdviewer.repair.operations import OPERATIONS, DropObjects, Extract, Operation
+from sdviewer.repair.operations import OPERATIONS, DropObjects, Extract, Operation, Unwrap
 from sdviewer.repair.operations.file_operation import FileOperation
 
 State = Literal["opening", "open", "failed"]
@@ -399,6 +399,20 @@ class Session(ShownTree):
 
         self._change(change, then, strict=at < 0)
 
+    def name_state_dicts(self, names: Sequence[str], label: str, then: Callable[[], object]) -> None:
+        """Let the recipe be for these state dicts, as one edit; refused where a step does not go through on one.
+
+        Of several none is unwrapped: the steps that do go.
+        """
+
+        def change(history: History) -> History:
+            if len(names) > 1:
+                return history.put(history.draft.without(Unwrap.op).for_state_dict(*names), label)
+            # (without steps it is said by the first one)
+            return history.put(history.draft.for_state_dict(*(names if history.steps else ())), label)
+
+        self._change(change, then, strict=True)
+
     def change_step(self, at: int, was: Step, step: Operation | Step) -> None:
         """Put another step in the place of one, `was`, that stood at `at` when somebody began to change it."""
         made = step if isinstance(step, Step) else Step.of(step)
@@ -479,7 +493,7 @@ class Session(ShownTree):
 
     def _named_by(self, step: Step, state_dict: str) -> str:
         """The state dict that the recipe is for from this step on, "" where that does not change."""
-        named = bool(self.recipe.steps) and "state_dict" in self.recipe.source
+        named = self.recipe.is_for_several or (bool(self.recipe.steps) and "state_dict" in self.recipe.source)
         if named or any(known.op not in FOR_FILE for known in self.recipe.steps):
             return ""
         return state_dict or ("" if step.op in FOR_FILE else self._chosen_state_dict())

@@ -75,6 +75,8 @@ class WorkbenchSession(ShownTree):
         self.searching = False
         """Whether what is previewed is a step that somebody is making."""
         self.why: Body = {}
+        self.front: str | None = None
+        """The state dict that is looked at, of several that are alike; None: the only one."""
         self.selected = -1
         self.selection: list[int] = []
         """All rows that are selected, `selected` the one of them with the keyboard."""
@@ -122,9 +124,16 @@ class WorkbenchSession(ShownTree):
         return int((self.told.get("before") or self.told.get("counts") or {}).get("collision", 0))
 
     @property
+    def left_beside(self) -> str:
+        """How much stands against a load of the other state dicts that the recipe is for, in words; "" for nothing."""
+        others = [one for one in self.told.get("alike", ()) if one["covered"] and not one["front"] and one["problems"]]
+        return ", ".join([f"{text.plural(int(one['problems']), 'problem')} in {one['name']}" for one in others])
+
+    @property
     def is_done(self) -> bool:
         """Whether nothing stands against a strict load."""
-        return self.state == "open" and not self.problems and not self.told.get("failed")
+        left = self.problems or self.left_beside or self.told.get("failed")
+        return self.state == "open" and not left
 
     # Opening
 
@@ -238,21 +247,25 @@ class WorkbenchSession(ShownTree):
     def _recipe(self) -> str:
         """The document's recipe as text, "" where it does nothing."""
         draft = self.document.recipe
-        says = draft.head.get("target") or any(step.enabled for step in draft.steps)
+        says = draft.head.get("target") or draft.is_for_several or any(step.enabled for step in draft.steps)
         return draft.to_text() if says else ""
 
     def _recipe_changed(self) -> None:
+        self._replan(choose=self.chosen >= 0)
+
+    def _replan(self, *, choose: bool) -> None:
+        """Ask for the rows as they are now; `choose`: the first sure suggestion is previewed."""
         if self.state != "open":
             return
-        had = self.chosen >= 0
         self.chosen = self.choice = -1
         self.searching = False
-        params = {"recipe": self._recipe(), "selected": self._chosen_rows(), "tab": self.tab}
+        params = {"recipe": self._recipe(), "selected": self._chosen_rows(), "tab": self.tab, "front": self.front}
 
         def planned(body: Body, buffers: Buffers) -> None:
+            self.info = {**self.info, "a": body["a"]}
             self._take_plan(body, buffers)
             self.recipe_changed.emit()
-            self._look_for_suggestions(choose=had)
+            self._look_for_suggestions(choose=choose)
 
         self.jobs.drop("preview")
         self.ask("recipe", params, planned, lane="recipe")
@@ -261,6 +274,7 @@ class WorkbenchSession(ShownTree):
         """Another recipe: suggestions of before are over."""
         self._plan, self._source, self._values = int(body["plan"]), buffers["source"], buffers["values"]
         self.suggestions = []
+        self.front = next((str(one["state_dict"]) for one in body["alike"] if one["front"]), None)
         self._show_sheet(body, buffers)
 
     def _show_sheet(self, body: Body, buffers: Buffers) -> None:
@@ -417,6 +431,10 @@ class WorkbenchSession(ShownTree):
         if 0 <= at < len(self.suggestions):
             self.ask("accept", {"at": at, "caution": caution}, self._apply, lane="act")
 
+    def merge(self) -> None:
+        """Put the steps into the recipe that merge the target, an adapter, into the file."""
+        self.accept(next((at for at, one in enumerate(self.suggestions) if one["step"]["op"] == "merge_lora"), -1))
+
     def accept_safe(self) -> None:
         """Put all suggestions into the recipe that are sure and harm nothing."""
         if not any(one["safe"] for one in self.suggestions):
@@ -448,6 +466,30 @@ class WorkbenchSession(ShownTree):
 
         told = (str(body["label"]), str(body["state_dict"]), there)
         self.document.apply_all(steps, *told, at=int(body.get("at", -1)), instead=int(body.get("instead", 0)))
+
+    # Several state dicts that are alike
+
+    def show_front(self, state_dict: str) -> None:
+        """Look at another state dict."""
+        if self.state == "open" and state_dict != self.front:
+            self.front = state_dict
+            self.selected = -1
+            self._replan(choose=True)
+
+    def repair_all(self, on: bool) -> None:
+        """Let the recipe be for all state dicts that are alike, or for the one in front alone."""
+        if self.front is None:
+            return
+        others = [one for one in self.told["alike"] if not one["front"]]
+        names = [str(one["state_dict"]) for one in others] if on else []
+        said = ", ".join([str(one["name"]) for one in others])
+        self._acting = True
+
+        def there() -> None:
+            self._acting = False
+
+        label = f"Repair {said} too" if on else f"Repair {said} no more"
+        self.document.name_state_dicts((self.front, *names), label, there)
 
     # The rows
 
@@ -609,6 +651,7 @@ class WorkbenchSession(ShownTree):
         self._proposer.stop(wait=False)
 
 
-def left_words(problems: int) -> str:
-    """How much is left, in words."""
-    return f"{text.plural(problems, 'problem')} left" if problems else "Nothing left to repair"
+def left_words(problems: int, beside: str = "") -> str:
+    """How much is left, in words; `beside` in other state dicts."""
+    left = ", ".join([*([text.plural(problems, "problem")] if problems else []), *([beside] if beside else [])])
+    return f"{left} left" if left else "Nothing left to repair"

@@ -177,6 +177,7 @@ class Workbenches(QObject):
         page.file_change_requested.connect(lambda: self._ask_file(page))
         page.target_change_requested.connect(lambda: self._ask_target(page))
         page.compare_requested.connect(lambda: self.compare(session.path, session.target["name"]))
+        page.merge_requested.connect(lambda: self.repair(session.target["name"], {"name": session.path}))
         page.suggestion_edit_requested.connect(lambda at: self._edit_suggestion(page, at))
         page.step_edit_requested.connect(lambda at: self.editing.edit_step(at))
         page.recipe_made.connect(self.recipe_made)

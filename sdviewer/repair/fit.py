@@ -21,6 +21,7 @@ from sdviewer.repair.matching.found import Found, Matching
 from sdviewer.repair.matching.matching import match
 from sdviewer.repair.operations import Extract, Operation, Unwrap, operation_from_step
 from sdviewer.repair.operations.tensor_operation import Entry
+from sdviewer.repair.other_files import Others, no_others
 from sdviewer.repair.plan import Kept, Plan, PlanWarning, sources
 from sdviewer.repair.planning import check_editable, entries_of, key_map, make_plan
 from sdviewer.repair.recipe import Recipe, Source
@@ -100,11 +101,14 @@ def fit_to(
     accept_ambiguous: bool = False,
     contents: Contents | None = None,
     name: str = "",
+    ahead: Sequence[Suggestion] = (),
+    others: Others = no_others,
 ) -> Fit:
     """Find the steps that make a state dict of a checkpoint load into a target.
 
     `source` is that state dict as a table. `to_root`: the model is given the whole file, so the state dict becomes its
-    root. `contents` tells equal tensors where both sides hold values.
+    root. `contents` tells equal tensors where both sides hold values. `ahead` are steps that come before those that are
+    found; `others` opens the files that they take tensors from.
 
     Raises:
         RepairError: the keys of this state dict cannot be edited.
@@ -115,8 +119,8 @@ def fit_to(
         check_editable(checkpoint.state_dicts[state_dict], checkpoint)
     before = check_keys(source, target.table, target.unreported)
     matching = match(source, target.table, contents=contents)
-    maker = _Maker(checkpoint, state_dict, source, name)
-    first = list(_unwrapping(checkpoint, state_dict, to_root))
+    maker = _Maker(checkpoint, state_dict, source, name, others)
+    first = [*_unwrapping(checkpoint, state_dict, to_root), *ahead]
     if not matching.found:
         # Of a checkpoint of another model nothing is left, and that is no way to make it fit.
         matching = replace(matching, drops={})
@@ -156,6 +160,7 @@ class _Maker:
     state_dict: int
     source: KeyTable
     name: str
+    others: Others
     recipe: Recipe = field(default_factory=Recipe)
     plan: Plan = field(default_factory=lambda: Plan(None))
 
@@ -189,7 +194,7 @@ class _Maker:
         unwrapped = any(isinstance(step, Unwrap) for step in steps)
         recipe = Recipe(self.name, Source(named if named and not unwrapped else AUTO), tuple(steps))
         alone = bool(found.read_only)
-        self.plan = make_plan(recipe, self.checkpoint, state_dict=named, tensors_alone=alone)
+        self.plan = make_plan(recipe, self.checkpoint, state_dict=named, tensors_alone=alone, others=self.others)
         self.recipe = recipe
 
     def entries(self) -> list[Entry]:

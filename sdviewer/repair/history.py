@@ -78,13 +78,26 @@ class Draft:
         """Whether it neither does nor asks for anything."""
         return not self.steps and not self.head
 
-    def for_state_dict(self, name: str) -> Draft:
-        """The same recipe, for the state dict at a dotted path."""
-        return replace(self, head={**self.head, "source": {**self.source, "state_dict": name}})
+    @property
+    def is_for_several(self) -> bool:
+        """Whether its steps are for several state dicts."""
+        return isinstance(self.source.get("state_dict"), list)
+
+    def for_state_dict(self, *names: str) -> Draft:
+        """The same recipe, for the state dict at a dotted path, for several, or for the one that can be meant."""
+        source = {name: value for name, value in self.source.items() if name != "state_dict"}
+        if names:
+            source["state_dict"] = list(names) if len(names) > 1 else names[0]
+        head = {name: value for name, value in self.head.items() if name != "source"}
+        return replace(self, head={**head, "source": source} if source else head)
 
     def until(self, end: int) -> Draft:
         """The recipe with its first steps only."""
         return replace(self, steps=self.steps[:end])
+
+    def without(self, op: str) -> Draft:
+        """The recipe without the steps of an operation."""
+        return replace(self, steps=tuple([step for step in self.steps if step.op != op]))
 
     def and_step(self, step: Step) -> Draft:
         """The recipe with one more step at its end."""

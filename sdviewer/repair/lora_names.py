@@ -12,8 +12,11 @@ from typing import NamedTuple
 A = re.compile(r"(.*)\.(lora_A(?:\.[^.]+)?|lora_down|lora\.down|lora_linear_layer\.down)\.weight")
 """The factor `(rank, in_features)` of a layer."""
 
-TRAINERS = ("base_model.model.", "lora_unet_", "lora_te1_", "lora_te2_", "lora_te_", "lora_transformer_", "lycoris_")
-"""What stands before the name of a layer."""
+TRAINERS = (
+    *("base_model.model.", "lora_unet_", "lora_te1_", "lora_te2_", "lora_te_", "lora_transformer_", "lycoris_"),
+    *("unet.", "text_encoder.", "text_encoder_2.", "transformer.", "diffusion_model."),
+)
+"""What stands before the name of a layer: of a trainer, or of the part of a pipeline that an adapter is for."""
 
 
 class Adapter(NamedTuple):

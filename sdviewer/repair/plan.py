@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeAlias
 
 from sdviewer.core.checkpoint import Checkpoint
@@ -60,6 +60,22 @@ def sources(value: Expression, *, read: bool = False) -> Iterator[int]:
             yield one.entry
         elif one.transform.reads or not read:
             todo.extend(reversed(one.inputs))
+
+
+def shifted(value: Expression, by: int) -> Expression:
+    """The same expression over entries that stand `by` places further on."""
+    around = []
+    while isinstance(value, Computed) and len(value.inputs) == 1:  # (of edits there may be thousands)
+        around.append(value)
+        (value,) = value.inputs
+    made: Expression
+    if isinstance(value, Kept):
+        made = Kept(value.entry + by)
+    else:
+        made = replace(value, inputs=tuple([shifted(one, by) for one in value.inputs]))
+    for one in reversed(around):
+        made = replace(one, inputs=(made,))
+    return made
 
 
 def taken(value: Expression) -> Iterator[Taken]:

@@ -70,7 +70,7 @@ def make_plan(
         return _without_state_dict(recipe, checkpoint)
     planner.opener = others
     if recipe.source.also and state_dict is None:
-        message = f"its steps are for {listed(recipe.source.also)} too: `sdviewer repair` carries them out in turn"
+        message = f"its steps are for {listed(recipe.source.also)} too: a save carries them out on each"
         planner.warn("other_state_dicts", (), message)
     planner.check_guards()
     for number, step in enumerate(recipe.steps, 1):

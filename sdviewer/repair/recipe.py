@@ -44,6 +44,16 @@ class Source:
     tensors: int | None = None
     also: tuple[str, ...] = ()
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All state dicts that the steps are for."""
+        return (self.state_dict, *self.also)
+
+    @property
+    def said(self) -> str:
+        """The same in words."""
+        return " and ".join(map(quoted, self.names))
+
 
 @dataclass(frozen=True, slots=True)
 class Goal:
@@ -246,7 +256,7 @@ def _read_save(reader: FieldReader) -> SaveOptions:
 def _source_table(source: Source) -> dict[str, Any]:
     table: dict[str, Any] = {}
     if source.also:
-        table["state_dict"] = [source.state_dict, *source.also]
+        table["state_dict"] = list(source.names)
     elif source.state_dict != AUTO:
         table["state_dict"] = source.state_dict
     if source.require:

@@ -98,3 +98,22 @@ def test_that_the_recipe_keeps_its_list(both: Path) -> None:
     for names in ('["a", "a"]', '["auto", "a"]'):
         with pytest.raises(UsageError, match="state_dict"):
             parse_recipe(RECIPE.replace('["model", "ema"]', names))
+
+
+def test_that_a_rule_is_dead_that_matches_nothing_in_all_of_them(
+    sdviewer: Command, training: Path, both: Path, tmp_path: Path
+) -> None:
+    both.write_text(RECIPE + '[[step]]\nop = "drop"\nkeys = ["tied"]\n[[step]]\nop = "drop"\nkeys = ["nowhere"]\n')
+    done = sdviewer("repair", training, "--recipe", both, "-o", tmp_path / "out.pth", "--json").json
+    dead = [one["message"] for one in done["warnings"] if one["code"] == "dead_rule"]
+    assert dead == ['step 4 (Drop "nowhere"): matches nothing: "nowhere"']
+
+
+def test_that_a_rule_for_one_of_them_alone_is_not_dead(sdviewer: Command, both: Path, tmp_path: Path) -> None:
+    import torch
+
+    weights = {"module.fc.weight": torch.ones(2)}
+    torch.save({"model": weights, "ema": {**weights, "module.decay": torch.ones(1)}, "epoch": 1}, tmp_path / "a.pth")
+    both.write_text(RECIPE + '[[step]]\nop = "drop"\nkeys = ["decay"]\n')
+    done = sdviewer("repair", tmp_path / "a.pth", "--recipe", both, "-o", tmp_path / "out.pth", "--json").json
+    assert (done["warnings"], done["dropped"]) == ([], ["module.decay"])

@@ -474,3 +474,105 @@ def test_that_a_tensor_that_is_made_can_collide_too_and_several_can_want_one_key
         (2, "2 keys would be called b: a and b", ['Keep "a", drop "b"']),
         (3, "3 keys would be called z: a, b and c", keeping),
     ]
+
+
+# Several state dicts that are alike
+
+
+def both(tmp_path: Path, **more: Any) -> Path:
+    """A training file whose model and average want the same steps."""
+    average = model("module.", fc="ffn.in") | {"module.decay": torch.zeros(1)}
+    return saved(tmp_path / "a.pth", {"model": model("module.", fc="ffn.in"), "ema": average, "epoch": 3, **more})
+
+
+def alike(bench: Bench, *names: str) -> list[tuple[Any, ...]]:
+    return [tuple(one[name] for name in ("state_dict", *names)) for one in bench.told["alike"]]
+
+
+def for_both(bench: Bench, front: str = "model", **more: Any) -> None:
+    source = {"state_dict": ["model", "ema"]}
+    recipe = json.dumps({"format": "sdviewer-recipe/1", "source": source, "step": bench.steps})
+    bench.answer = bench.ask("recipe", recipe=recipe, selected=[], tab="problems", front=front, **more)
+
+
+def test_that_the_other_state_dicts_that_the_target_fits_are_told(tmp_path: Path, b: Path) -> None:
+    other = {"d": {"conv.weight": torch.zeros(7, 7), "conv.bias": torch.zeros(7)}}
+    bench = Bench(both(tmp_path, **other), b)
+    assert alike(bench, "front", "covered", "keys") == [("model", True, False, 8), ("ema", False, False, 9)]
+    assert bench.told["alike"][1]["differs"] == "has module.decay"
+    assert Bench(saved(tmp_path / "one.pth", {"model": model("module.")} | other), b).told["alike"] == []
+
+
+def test_that_steps_for_both_are_carried_out_on_both_and_previews_tell_of_both(tmp_path: Path, b: Path) -> None:
+    bench = Bench(both(tmp_path), b)
+    assert "Unwrap" in [one["verb"] for one in bench.suggestions()]
+    for_both(bench)
+    assert "Unwrap" not in [one["verb"] for one in bench.suggestions()]
+    assert alike(bench, "covered", "match") == [("model", True, 0), ("ema", True, 0)]
+    seen = bench.ask("preview", at=0, selected=[]).body["alike"]
+    assert seen[1]["match"] == seen[0]["match"] > 0
+    assert seen[1]["differs"] == "has decay"
+    while found := [one for one in bench.suggestions() if one["safe"]]:
+        bench.steps.append(found[0]["step"])
+        for_both(bench)
+    assert alike(bench, "match", "problems") == [("model", 8, 0), ("ema", 8, 1)]
+    for_both(bench, front="ema")
+    assert bench.told["a"]["state_dict"] == "ema"
+    assert bench.told["counts"]["unexpected"] == 1
+
+
+def test_that_a_suggestion_that_one_of_them_does_not_stand_is_not_safe(tmp_path: Path, b: Path) -> None:
+    average = model("module.") | {"embed.weight": torch.zeros(5, 4)}
+    bench = Bench(saved(tmp_path / "a.pth", {"model": model("module."), "ema": average}), b)
+    assert bench.told["a"]["state_dict"] == "model"
+    assert next(one for one in bench.suggestions() if one["verb"] == "Strip")["safe"]
+    for_both(bench)
+    strip = next(one for one in bench.suggestions() if one["verb"] == "Strip")
+    assert not strip["safe"]
+    assert "ema" in strip["cautions"][0][1]
+    with pytest.raises(UsageError, match="ema"):
+        bench.ask("accept", at=0)
+    bench.steps.append({"op": "strip", "prefix": "module.", "when": "any"})
+    for_both(bench, front="ema")
+    assert bench.told["failed"]["collides"]
+    assert bench.told["counts"]["collision"] == 2
+    for_both(bench)
+    assert bench.told["counts"].get("collision", 0) == 0
+
+
+def test_that_a_state_dict_that_the_recipe_is_not_for_comes_to_the_front_only_before_there_are_steps(
+    tmp_path: Path, b: Path
+) -> None:
+    bench = Bench(both(tmp_path), b)
+    bench.answer = bench.ask("recipe", recipe="", selected=[], tab="problems", front="ema")
+    assert bench.told["a"]["state_dict"] == "ema"
+    assert bench.ask("drop", rows=[bench.row("module.decay")]).body["state_dict"] == "ema"
+    bench.steps = [{"op": "strip", "prefix": "module."}]
+    recipe = json.dumps({"format": "sdviewer-recipe/1", "source": {"state_dict": "model"}, "step": bench.steps})
+    bench.answer = bench.ask("recipe", recipe=recipe, selected=[], tab="problems", front="ema")
+    assert alike(bench, "front", "covered") == [("model", True, True), ("ema", False, False)]
+    assert bench.told["alike"][1]["match"] == 2
+
+
+def test_that_a_row_that_only_the_preview_has_can_be_asked_about(tmp_path: Path) -> None:
+    adapter = {"model.q.lora_A.weight": torch.zeros(2, 4), "model.q.lora_B.weight": torch.zeros(4, 2)}
+    base = saved(tmp_path / "base.pth", {"model.q.weight": torch.zeros(4, 4)})
+    bench = Bench(base, saved(tmp_path / "a.pth", adapter))
+    assert bench.told["b"]["adapter"]["merged"]
+    assert [one["verb"] for one in bench.suggestions()] == ["Take", "Merge adapter"]
+    bench.answer = bench.ask("preview", at=0, selected=[])
+    why = bench.ask("why", row=bench.row("model.q.lora_A.weight")).body
+    assert (why["status"], why["entry"], why["drops"]) == ("unexpected", -1, False)
+    merged = bench.ask("accept", at=1)
+    assert [table["op"] for table, _ in merged.body["steps"]] == ["take", "merge_lora"]
+
+
+def test_that_an_average_that_counts_outside_of_its_prefix_is_stripped_too(tmp_path: Path, b: Path) -> None:
+    average = model("module.") | {"n_averaged": torch.tensor(3)}
+    bench = Bench(saved(tmp_path / "a.pth", {"model": model("module."), "ema": average}), b)
+    for_both(bench)
+    (strip,) = bench.suggestions()
+    assert strip["safe"]
+    bench.steps.append(strip["step"])
+    for_both(bench)
+    assert alike(bench, "match", "differs") == [("model", 8, ""), ("ema", 8, "has n_averaged")]

@@ -358,7 +358,8 @@ class DocumentPage(OpenedPage):
     def show_tree(self) -> None:
         """Back to tree and details."""
         self._stack.setCurrentWidget(self.splitter)
-        self.tree.view.setFocus()
+        if self.isVisible():  # (a file that is opened behind a workbench leaves that the keyboard)
+            self.tree.view.setFocus()
         self._tell_front()
 
     def _show_document(self) -> None:

@@ -353,6 +353,8 @@ def _guards(session: Session) -> str:
     """What the recipe wants of the file, in one line."""
     source = session.recipe.source
     parts = [f"requires {text.visible(str(pattern), 60)}" for pattern in source.get("require") or ()]
+    if session.recipe.is_for_several:
+        parts.append(f"for {' and '.join([text.visible(str(name), 60) for name in source['state_dict']])}")
     parts += [f"forbids {text.visible(str(pattern), 60)}" for pattern in source.get("forbid") or ()]
     if source.get("tensors") is not None:
         parts.append(f"written for {text.plural(int(source['tensors']), 'tensor')}")

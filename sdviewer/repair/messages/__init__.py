@@ -14,6 +14,7 @@ from sdviewer.repair.messages import (
     fvcore,
     incompatible_keys,
     mmengine,
+    peft,
     timm,
     torch_early,
     torch_strict,
@@ -34,6 +35,7 @@ DIALECTS: tuple[ModuleType, ...] = (
     fvcore,
     timm,
     distributed,
+    peft,
 )
 """Each has a `NAME`, `WORDS` of which a text of it has one, and `read(text, found) -> whether the text is of it`.
 

@@ -11,6 +11,7 @@ from sdviewer.core import text
 from sdviewer.core.key_table import KeyTable
 from sdviewer.errors import OpenError
 from sdviewer.repair.messages.load_message import LoadMessage, Shape
+from sdviewer.repair.messages.peft import as_in_file
 from sdviewer.repair.target import Target
 from sdviewer.repair.wording import listed
 
@@ -48,6 +49,7 @@ def target_of_message(message: LoadMessage, source: KeyTable, *, name: str = "")
         OpenError: the message names no key and does not say that all matched, so nothing is known of the model (code
             `bad_target`).
     """
+    message = as_in_file(message, source)
     notes = list(message.notes)
     tells = message.missing or message.unexpected or message.mismatched or message.not_tensors or message.failed
     if not tells and not message.matched:

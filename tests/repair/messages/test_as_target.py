@@ -124,3 +124,18 @@ def test_that_a_message_that_names_nothing_of_the_model_is_no_target() -> None:
 
 def test_that_a_cut_message_makes_an_incomplete_target() -> None:
     assert target(strict("a b")[:-6], table({"c": (1,)})).incomplete
+
+
+def test_that_keys_of_an_adapter_are_those_of_its_file_without_the_name_of_the_adapter() -> None:
+    source = KeyTable(("model.q.lora_A.weight", "model.q.lora_B.weight"), [(2, 4), (4, 2)], ["float32"] * 2)
+    wanted = [f"base_model.model.q.lora_{side}.default.weight" for side in "AB"]
+    message = read_message(f"Found missing adapter keys while loading the checkpoint: {wanted}.")
+    assert message is not None
+    found = target_of_message(message, source)
+    assert found.table.keys == ("base_model.model.q.lora_A.weight", "base_model.model.q.lora_B.weight")
+    differs = read_message(
+        "Error(s) in loading state_dict for PeftModel:\n\tsize mismatch for model.q.lora_A.default.weight: copying a "
+        "param with shape torch.Size([2, 4]) from checkpoint, the shape in current model is torch.Size([2, 8])."
+    )
+    assert differs is not None
+    assert target_of_message(differs, source).table.shapes == ((2, 8), (4, 2))

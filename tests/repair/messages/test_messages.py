@@ -330,3 +330,18 @@ def test_that_the_line_of_python_that_makes_a_message_is_none() -> None:
     assert said is not None
     assert (said.model, said.notes) == ("UNet", ())
     assert said.mismatched == {"conv_in.weight": ((32, 4, 3, 3), (32, 3, 3, 3))}
+
+
+LAYER = "base_model.model.layers.0.q"
+
+
+def test_that_what_loaders_of_adapters_warn_of_is_understood() -> None:
+    factors = [f"{LAYER}.lora_A.default.weight", f"{LAYER}.lora_B.default.weight"]
+    peft = f"peft_model.py:600: UserWarning: Found missing adapter keys while loading the checkpoint: {factors}."
+    assert read(f"{peft}\n  warnings.warn(warn_message)").missing == tuple(factors)
+    assert read(wrapped(peft, 40)).missing == tuple(factors)
+    led = "Loading adapter weights from state_dict led to"
+    both = read(f"{led} unexpected keys found in the model: a.b, c.d. {led} missing keys in the model: {factors[0]}.")
+    assert (both.unexpected, both.missing) == (("a.b", "c.d"), (factors[0],))
+    assert read(f"{led} unexpected keys not found in the model:  {factors}. ").unexpected == tuple(factors)
+    assert both.loaders == ("PEFT",)

@@ -138,8 +138,9 @@ class OverviewPage(QWidget):
         self._turns.add(*self.steps(), self.show_now, self.take_focus)
 
     def take_focus(self) -> None:
-        """Have the keyboard among the tiles."""
-        self.tiles.map.setFocus()
+        """Have the keyboard among the tiles, unless the tab of this file is behind another one."""
+        if self.isVisible():
+            self.tiles.map.setFocus()
 
     @cached_property
     def head(self) -> HeadCard:

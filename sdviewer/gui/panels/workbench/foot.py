@@ -53,7 +53,7 @@ class WorkbenchFoot(QWidget):
         words = session.job[0]
         self.note.setText(f"{words}…" if words else "Original file is never changed")
         opened = session.state == "open"
-        self.left.setText(left_words(session.problems) if opened else "")
+        self.left.setText(left_words(session.problems, session.left_beside) if opened else "")
         edited = any(step.enabled for step in document.recipe.steps)
         fails = document.failed_step is not None
         self.script.setEnabled(edited and not fails)

@@ -13,6 +13,7 @@ from sdviewer.gui import resources, widgets
 from sdviewer.gui.badge import Badge
 from sdviewer.gui.hatching import Hatching
 from sdviewer.gui.jobs import Body
+from sdviewer.gui.panels.workbench.alike import AlikeBar
 from sdviewer.gui.plain import plain_tip
 from sdviewer.gui.widgets import Card, Chip, Elided, IconLabel
 
@@ -119,6 +120,7 @@ class WorkbenchHead(QWidget):
         self.preview = widgets.label("", "gain")
         self.bar = FitBar()
         self.chips: dict[str, Chip] = {}
+        self.alike = AlikeBar(self.b.change)
         self._lay_out()
 
     def _lay_out(self) -> None:
@@ -157,6 +159,7 @@ class WorkbenchHead(QWidget):
         column.setContentsMargins(14, 12, 14, 12)
         column.setSpacing(10)
         column.addLayout(sides)
+        column.addWidget(self.alike)
         column.addWidget(progress)
 
     def show_sides(self, a: Body, b: Body, tip: str) -> None:
@@ -183,6 +186,7 @@ class WorkbenchHead(QWidget):
         then = told["counts"]
         now = told["before"] or then
         keys = max(int(told["keys"]), 1)
+        self.alike.show_alike(told["alike"], int(told["keys"]))
         matched, matched_then = int(now["match"]), int(then["match"])
         self.count.setText(f"{matched:,}")
         of = f"of {text.plural(int(told['keys']), 'target key')} matched"

@@ -40,6 +40,7 @@ class WorkbenchPage(OpenedPage):
     file_change_requested = Signal()
     target_change_requested = Signal()
     compare_requested = Signal()
+    merge_requested = Signal()
     suggestion_edit_requested = Signal(int)
     step_edit_requested = Signal(int)
     recipe_made = Signal(object)
@@ -89,6 +90,8 @@ class WorkbenchPage(OpenedPage):
         made.chip_clicked.connect(self._show_group)
         made.a.change.clicked.connect(self.file_change_requested)
         made.b.change.clicked.connect(self.target_change_requested)
+        made.alike.front_chosen.connect(self.session.show_front)
+        made.alike.all_chosen.connect(self.session.repair_all)
         return made
 
     @cached_property
@@ -242,6 +245,7 @@ class WorkbenchPage(OpenedPage):
     def _show_counts(self) -> None:
         session = self.session
         self.head.show_counts(session.told, session.previewed)
+        self.head.show_sides(session.info["a"], session.info["b"], session.tip)
         self._show_foot()
         self._tell_state()
 
@@ -304,10 +308,14 @@ class WorkbenchPage(OpenedPage):
         left = f", {allowed:,} may be missing as the recipe says: load it with strict=False" if allowed else ""
         collisions = session.collisions
         state = f"failed {collisions}" if failed else "problems" if session.problems else "done" if edited else "fits"
-        if state == self._told_state:
+        beside = session.left_beside if state == "done" else ""
+        if state + beside == self._told_state:
             return
-        self._told_state = state
-        if failed and collisions:
+        self._told_state = state + beside
+        adapter = session.info["b"]["adapter"]
+        if adapter and state in ("fits", "problems"):
+            self._tell_adapter(adapter)
+        elif failed and collisions:
             what = f"{text.plural(collisions, 'key')} of the file would have the name of another: no copy can be saved"
             why = "Choose what becomes of them. The steps behind it wait."
             self.banner.tell("error", what, why, buttons=[("Show", self.show_collisions)])
@@ -338,9 +346,20 @@ class WorkbenchPage(OpenedPage):
             buttons = [("Save repaired as…", self.save_requested.emit)]
             why = "A strict load of the repaired copy goes through, by names and shapes."
             why = f"By names and shapes{left}." if left else why
-            self.banner.tell("info", what, why, "", buttons, primary="Save repaired as…")
+            why = f"Left: {beside}." if beside else why
+            self.banner.tell("info", what, why, "", buttons, primary="" if beside else "Save repaired as…")
         else:
             self.banner.hide()
+
+    def _tell_adapter(self, adapter: Body) -> None:
+        """One of the two is an adapter for the other: what can be done about that."""
+        if adapter["merged"]:
+            merge = ("Merge into this file", self.session.merge)
+            self.banner.tell("info", str(adapter["text"]), "", "", [merge], primary=merge[0])
+        else:
+            buttons = [("Merge into the target…", self.merge_requested.emit)]
+            is_file = self.session.info["b"]["kind"] == "checkpoint"
+            self.banner.tell("info", str(adapter["text"]), "", "", buttons if is_file else [])
 
     def tell_trouble(self, failure: Body) -> None:
         """What did not go through."""

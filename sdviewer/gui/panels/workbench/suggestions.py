@@ -25,8 +25,13 @@ EVIDENCE: Final = {
     "ambiguous": ("warn", "warn", "unsure", "Ambiguous: others could be meant as well"),
 }
 """Icon, its token, the role of the words, and the words."""
-WHOLE: Final = ("Unwrap", "Extract")
-"""Verbs of what changes no key."""
+EFFECTS: Final = {
+    "unwrap": "the weights become the top of the file",
+    "extract": "the weights become the top of the file",
+    "take": "its tensors stand beside those of the file",
+    "merge_lora": "values change, and no key",
+}
+"""What operations do where no key matches that did not."""
 OWN_KEYS: Final = (Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_Backspace)
 
 
@@ -370,8 +375,7 @@ def effect_words(preview: Body, told: Body) -> str:
     if lost > 0:
         parts.append(f"{text.plural(lost, 'target key')} missing then")
     if not parts:
-        whole = str(told["verb"]) in WHOLE
-        parts.append("the weights become the top of the file" if whole else "keys change, none matches yet")
+        parts.append(EFFECTS.get(str(told["step"]["op"]), "keys change, none matches yet"))
     parts.append("no collisions")
     if first:
         parts.append(f"together with the {first:,} before it" if first > 1 else "together with the one before it")

@@ -1,0 +1,317 @@
+"""Adapters beside the model that they change: which of its tensors each pair of factors belongs to.
+
+An adapter (LoRA and its kin) holds no key that a model asks for. What it has to fit are the modules of the model: that
+is told as a table of the keys that the adapter would have if every pair had its place.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from sdviewer.core import text
+from sdviewer.core.key_table import KeyTable
+from sdviewer.repair.lora_names import TRAINERS, by_underscores, weights_of
+from sdviewer.repair.matching.found import Evidence
+from sdviewer.repair.operations import MergeLora, Take
+from sdviewer.repair.patterns import literal_pattern
+from sdviewer.repair.suggestion import Caution, Suggestion
+from sdviewer.repair.wording import listed, quoted
+
+PART: Final = re.compile(
+    r"(?P<layer>.*?)\.(?P<part>"
+    r"lora_(?P<a>A|B)(?:\.[^.]+)?\.weight|lora_(?P<kohya>down|up)\.weight|lora(?:_linear_layer)?\.(?P<old>down|up)\.weight"
+    r"|lora_embedding_(?P<token>A|B)(?:\.[^.]+)?"
+    r"|lora_mid\.weight|lora_magnitude_vector(?:\.[^.]+)?(?:\.weight)?|dora_scale|alpha|hada_\w+|lokr_\w+)"
+)
+"""A key of an adapter: the layer that it belongs to, and what it is there."""
+
+_SIGNS: Final = re.compile(r"lora_|\.lora\.|hada_|lokr_")
+"""What stands in one key at least of every adapter."""
+
+KOHYA: Final = tuple([name for name in TRAINERS if name.endswith("_")])
+"""What begins names with underscores for dots."""
+
+SAMPLE: Final = 200
+"""Layers that are looked at to find what stands before the names of the other side."""
+NAMED: Final = 3
+WHOLE: Final = "These were trained as a whole beside the adapter: they take the place of those of the model."
+
+Shape = tuple[int, ...]
+
+
+class Exchange(NamedTuple):
+    """What all layers without a place begin with, and what they would begin with to have one."""
+
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """An adapter and its places in a model.
+
+    `layers` are by layer the key of the weight that it changes, "" where there is none or several could be meant;
+    `table` are the keys and shapes of the adapter if each layer had its place, without those that have none.
+    `pairs` counts the pairs of factors that have a place. `beyond` are layers that are more than two factors (DoRA,
+    LoHa, LoKr), which cannot be merged; nor can `misfits`, whose factors do not fit their weight. `alphas`: each pair
+    states how much of it is added. `transposed`: weights are `(in_features, out_features)`. `whole` are keys of tensors
+    that take the place of one of the model, with its key there (PEFT's `modules_to_save`), `others` those that are none
+    of the model's.
+    """
+
+    layers: Mapping[str, str]
+    table: KeyTable
+    pairs: int
+    exchange: Exchange | None = None
+    beyond: tuple[str, ...] = ()
+    misfits: tuple[str, ...] = ()
+    alphas: bool = False
+    transposed: bool = False
+    whole: Mapping[str, str] = field(default_factory=dict)
+    others: tuple[str, ...] = ()
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """The weights that it changes."""
+        return tuple(dict.fromkeys([key for key in self.layers.values() if key]))
+
+    @property
+    def homeless(self) -> tuple[str, ...]:
+        """The layers that the model has no weight for."""
+        return tuple([layer for layer, key in self.layers.items() if not key])
+
+    def sentence(self, whose: str) -> str:
+        """What it is to a model, called `whose`: with a capital, without a full stop."""
+        changed = text.plural(len(self.changed), "tensor")
+        said = f"An adapter: its {text.plural(self.pairs, 'pair')} change {changed} of {whose}"
+        if self.exchange is not None:
+            old, new = map(quoted, self.exchange)
+            said += f", where its keys begin with {old} and should begin with {new}"
+        if self.homeless:
+            n = text.plural(len(self.homeless), "layer")
+            return f"{said}; {n} of it {'has' if len(self.homeless) == 1 else 'have'} no tensor there: {self._named()}"
+        return f"{said}; nothing of it is a missing key"
+
+    def to_json(self) -> dict[str, Any]:
+        """What `fit --json` tells of it: of each layer the key that it changes, null where there is none."""
+        layers = {layer: key or None for layer, key in self.layers.items()}
+        return {"pairs": self.pairs, "changes": len(self.changed), "layers": layers}
+
+    def _named(self) -> str:
+        return listed(self.homeless[:NAMED]) + (" \N{HORIZONTAL ELLIPSIS}" if len(self.homeless) > NAMED else "")
+
+
+def adapter_in(adapter: KeyTable, model: KeyTable) -> Adapter | None:
+    """What an adapter is to a model; None where the first is no adapter, or the second has factors of its own."""
+    layers = _layers(adapter)
+    if not layers or any(map(_is_factor, model.keys)):
+        return None
+    places, underscored = {key: at for at, key in enumerate(model.keys)}, by_underscores(dict.fromkeys(model.keys, 0))
+    found = {layer: weights_of(layer, places, underscored) for layer in layers}
+    without = [layer for layer, keys in found.items() if not keys]
+    exchange = _exchange(without, places, underscored) if without else None
+    names = {layer: layer for layer in layers}
+    if exchange is not None:
+        for layer in without:
+            name = exchange.new + layer[len(exchange.old) :] if layer.startswith(exchange.old) else layer
+            if name not in names:
+                names[layer] = name
+                found[layer] = weights_of(name, places, underscored)
+    homes = {layer: keys[0] if len(keys) == 1 else "" for layer, keys in found.items()}
+    return _told(adapter, model, homes, names, exchange)
+
+
+def _is_factor(key: str) -> bool:
+    return _SIGNS.search(key) is not None and PART.fullmatch(key) is not None
+
+
+def _layers(table: KeyTable) -> list[str]:
+    """The layers of an adapter; none where it is a model, which may have adapters beside its weights."""
+    if not any(map(_SIGNS.search, table.keys)):
+        return []
+    matches = [PART.fullmatch(key) for key in table.keys]
+    parts = [match for match in matches if match is not None]
+    layers = list(dict.fromkeys([match["layer"] for match in parts if match["part"] != "alpha"]))
+    if not layers or 2 * len(parts) < len(table.keys):
+        return []
+    keys = set(table.keys)
+    beside = any(f"{layer}{end}" in keys for layer in layers for end in (".weight", ".base_layer.weight"))
+    return [] if beside else layers
+
+
+def _led(layer: str) -> tuple[str, str]:
+    """What a trainer puts before the name of a layer, and that name."""
+    lead = next((name for name in TRAINERS if layer.startswith(name)), "")
+    return lead, layer[len(lead) :]
+
+
+def _exchange(
+    layers: Sequence[str], places: Mapping[str, int], underscored: Mapping[str, Sequence[str]]
+) -> Exchange | None:
+    """The exchange that gives most of these layers a place."""
+    ending: dict[str, list[list[str]]] = {}
+    for key in places:
+        if key.endswith(".weight"):
+            parts = key.removesuffix(".weight").removesuffix(".base_layer").split(".")
+            ending.setdefault(parts[-1], []).append(parts)
+    tally: Counter[Exchange] = Counter()
+    for layer in layers[:: max(1, len(layers) // SAMPLE)]:
+        lead, name = _led(layer)
+        if lead.endswith("_"):
+            ends = [module for module in underscored if module.endswith(f"_{name}")]
+            tally.update([Exchange(lead, lead + module.removesuffix(name)) for module in ends])
+            continue
+        parts = name.split(".")
+        tally.update({
+            Exchange(lead + _joined(parts[: len(parts) - same]), lead + _joined(module[: len(module) - same]))
+            for module in ending.get(parts[-1], ())
+            if (same := _same_end(parts, module))
+        })  # fmt: skip
+    # (a layer that the model lacks is not one of another number)
+    for found in [found for found in tally if any(part.isdecimal() for name in found for part in name.split("."))]:
+        del tally[found]
+    if not tally:
+        return None
+    most = max(tally.values())
+    return min([one for one, n in tally.items() if n == most], key=lambda one: (len(one.old) + len(one.new), one))
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return "".join([f"{part}." for part in parts])
+
+
+def _same_end(one: Sequence[str], other: Sequence[str]) -> int:
+    same = 0
+    while same < min(len(one), len(other)) and one[-1 - same] == other[-1 - same]:
+        same += 1
+    return same
+
+
+def _told(
+    adapter: KeyTable,
+    model: KeyTable,
+    homes: Mapping[str, str],
+    names: Mapping[str, str],
+    exchange: Exchange | None,
+) -> Adapter:
+    shape_of = dict(zip(model.keys, model.shapes, strict=True))
+    own = dict(zip(adapter.keys, adapter.shapes, strict=True))
+    turned = _is_transposed(own, homes, shape_of)
+    keys, shapes, dtypes, pairs, alphas = [], [], [], 0, set()
+    beyond: dict[str, None] = {}
+    misfits: dict[str, None] = {}
+    whole: dict[str, str] = {}
+    others = []
+    for key, shape, dtype in zip(adapter.keys, adapter.shapes, adapter.dtypes, strict=True):
+        match = PART.fullmatch(key)
+        if match is None:
+            name = _led(key)[1]
+            if name not in shape_of:
+                others.append(key)
+                continue
+            whole[key] = name
+            keys.append(key)
+            shapes.append(shape_of[name])
+            dtypes.append(dtype)
+            continue
+        layer = match["layer"]
+        if not homes.get(layer):
+            continue
+        side = match["a"] or match["kohya"] or match["old"]
+        pairs += side in ("A", "down") or match["token"] == "A"
+        if match["part"] == "alpha":
+            alphas.add(layer)
+        elif not side:
+            beyond[layer] = None
+        # (kohya's loaders know where its names belong)
+        keys.append(key if layer.startswith(KOHYA) else names[layer] + key[len(layer) :])
+        shapes.append(_wanted(shape, side, shape_of[homes[layer]], turned))
+        if shapes[-1] != shape:
+            misfits[layer] = None
+        dtypes.append(dtype)
+    placed = [layer for layer, home in homes.items() if home]
+    return Adapter(
+        homes,
+        KeyTable(tuple(keys), shapes, dtypes, adapter.ordered),
+        pairs,
+        exchange,
+        tuple(beyond),
+        tuple(misfits),
+        set(placed) <= alphas,
+        turned,
+        whole,
+        tuple(others),
+    )
+
+
+def _wanted(shape: Shape | None, side: str | None, weight: Shape | None, transposed: bool) -> Shape | None:
+    """The shape of a factor that fits a weight, with the rank that it has."""
+    if side is None or shape is None or weight is None or len(weight) < 2 or len(shape) < 2:
+        return shape
+    out, inner = (weight[1], weight[:1]) if transposed else (weight[0], weight[1:])
+    return (shape[0], *inner) if side in ("A", "down") else (out, *shape[1:])
+
+
+def _is_transposed(
+    own: Mapping[str, Shape | None], homes: Mapping[str, str], weights: Mapping[str, Shape | None]
+) -> bool:
+    """Whether the pairs fit weights only when these lie as `(in_features, out_features)`."""
+    straight = turned = 0
+    for key, shape in own.items():
+        match = PART.fullmatch(key)
+        side = match and (match["a"] or match["kohya"] or match["old"])
+        weight = weights.get(homes.get(match["layer"], "")) if match else None
+        if side and shape and weight and len(weight) == 2:
+            straight += _wanted(shape, side, weight, False) == shape
+            turned += _wanted(shape, side, weight, True) == shape
+    return turned > straight
+
+
+class Scale(NamedTuple):
+    """How much of an adapter is added, where a file beside it says so: `alpha`, and `scale` besides.
+
+    `varies`: it is not the same for all layers.
+    """
+
+    alpha: float
+    scale: float = 1.0
+    varies: bool = False
+
+
+def merging(adapter: Adapter, path: str, state_dict: str, scale: Scale | None) -> list[Suggestion]:
+    """The steps that take an adapter from a file and merge it into the model that is open."""
+    # (a step could name these only by regular expressions)
+    special = [layer for layer in adapter.layers if literal_pattern(layer) != layer]
+    not_merged = {*adapter.beyond, *adapter.misfits, *special}
+    mergeable = [layer for layer, home in adapter.layers.items() if home and layer not in not_merged]
+    if not mergeable or any(literal_pattern(name) != name for name in adapter.exchange or () if name):
+        return []
+    left = [layer for layer, home in adapter.layers.items() if not home or layer in not_merged]
+    keys = tuple([f"{layer}.**" for layer in mergeable]) if left or adapter.whole or adapter.others else ()
+    to = ((f"{adapter.exchange.old}**", f"{adapter.exchange.new}**"),) if adapter.exchange is not None else ()
+    take = Take(path=path, state_dict=state_dict, keys=keys, to=to)
+    alpha = None if adapter.alphas or scale is None else scale.alpha
+    merge = MergeLora(alpha=alpha, scale=1.0 if scale is None else scale.scale, transposed=adapter.transposed)
+    cautions = []
+    if not adapter.alphas and scale is None:
+        said = "Nothing says how much of it is meant (alpha): B A is added as it is. Edit the step if you know it."
+        cautions.append(Caution(code="lora_alpha", keys=(), message=said))
+    elif scale is not None and scale.varies and not adapter.alphas:
+        said = "adapter_config.json states other ranks or alphas for some layers: they are merged as the others are."
+        cautions.append(Caution(code="lora_alpha", keys=(), message=said))
+    if left:
+        said = f"{text.plural(len(left), 'layer')} of the adapter cannot be merged: {listed(left[:NAMED])}"
+        cautions.append(Caution(code="adapter_left", keys=tuple(left[:NAMED]), message=said))
+    evidence: Evidence = "ambiguous" if cautions else "likely"
+    reasons = (adapter.sentence("this file"),)
+    made = [Suggestion(take.to_step(), take.label, len(adapter.table) - len(adapter.whole), evidence, reasons=reasons)]
+    if adapter.whole:
+        rules = dict.fromkeys([(f"{_led(key)[0]}**", "**") for key in adapter.whole if _led(key)[0]])
+        whole = Take(path=path, state_dict=state_dict, keys=tuple(map(literal_pattern, adapter.whole)), to=tuple(rules))
+        made.append(Suggestion(whole.to_step(), whole.label, len(adapter.whole), evidence, reasons=(WHOLE,)))
+    n, warned = len(adapter.changed), tuple(cautions)
+    return [*made, Suggestion(merge.to_step(), merge.label, n, evidence, reasons=reasons, cautions=warned)]
