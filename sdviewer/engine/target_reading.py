@@ -37,6 +37,7 @@ from sdviewer.engine.packing import packed, unpacked
 from sdviewer.engine.targets import MOST_BYTES, config_in, target_of_checkpoint, target_of_text, text_of
 from sdviewer.errors import OpenError
 from sdviewer.formats import open_checkpoint
+from sdviewer.repair.adapters import adapter_in
 from sdviewer.repair.key_check import check_keys
 from sdviewer.repair.key_lists import is_json, read_json
 from sdviewer.repair.messages import read_message
@@ -153,10 +154,13 @@ class TargetReading:
     ) -> Answer:
         """A target whose keys are known, and what is to be known of it."""
         found = check_keys(self._source, target.table, target.unreported)
-        if counts is None:
+        adapter = _adapter_words(self._source, target)
+        if adapter:
+            sentences.append(["spark", f"{adapter}."])  # no key of the one is a key of the other
+        elif counts is None:
             counts = {name: n for name, n in found.counts().items() if name != "matched"}
         wrapped = target.kind == "message" and not target.nested
-        if found.loads and not wrapped and not target.incomplete:
+        if found.loads and not wrapped and not target.incomplete and not adapter:
             n = len(found.matched)
             sentences.append(["ok", f"Nothing to repair: {n:,} of {text.plural(n, 'key')} match."])
         for note in target.notes:
@@ -170,6 +174,15 @@ class TargetReading:
         more["incomplete"] = target.incomplete
         answer = _answer(target.kind, target.name, target.model, sentences, len(target.table), counts, **more)
         return Answer(answer.body, buffers)
+
+
+def _adapter_words(source: KeyTable, target: Target) -> str:
+    """What it means where the file is an adapter for its target, or the other way round; "" where neither is."""
+    sides = [(source, target.table, "the target")]
+    if target.kind == "checkpoint":
+        sides.append((target.table, source, "this file"))
+    found = [(adapter_in(adapter, model), whose) for adapter, model, whose in sides]
+    return next((adapter.sentence(whose) for adapter, whose in found if adapter is not None), "")
 
 
 def _answer(

@@ -87,7 +87,8 @@ class Adapter:
     def sentence(self, whose: str) -> str:
         """What it is to a model, called `whose`: with a capital, without a full stop."""
         changed = text.plural(len(self.changed), "tensor")
-        said = f"An adapter: its {text.plural(self.pairs, 'pair')} change {changed} of {whose}"
+        verb = "changes" if self.pairs == 1 else "change"
+        said = f"An adapter: its {text.plural(self.pairs, 'pair')} {verb} {changed} of {whose}"
         if self.exchange is not None:
             old, new = map(quoted, self.exchange)
             said += f", where its keys begin with {old} and should begin with {new}"

@@ -164,3 +164,15 @@ def test_that_a_model_that_was_built_is_compared_with_the_file(reader: Reader) -
 def test_that_names_of_a_hostile_text_are_shown_harmless(reader: Reader) -> None:
     body = reader.text(error(["a\u202eb"], ["epoch"]).replace("Net", "N\u202eet")).body
     assert "\u202e" not in json.dumps(body, ensure_ascii=False)
+
+
+def test_that_an_adapter_is_not_counted_against_its_model(tmp_path: Path) -> None:
+    layer = "base_model.model.head"
+    pair = {f"{layer}.lora_A.weight": torch.zeros(2, 4), f"{layer}.lora_B.weight": torch.zeros(3, 2)}
+    model, adapter = Reader(tmp_path / "model.pth", tensors()), Reader(tmp_path / "adapter.pth", pair)
+    of_adapter, of_model = adapter.file(tmp_path / "model.pth").body, model.file(tmp_path / "adapter.pth").body
+    said = "An adapter: its 1 pair changes 1 tensor of {}; nothing of it is a missing key."
+    assert sentences(of_adapter, "spark") == [said.format("the target")]
+    assert sentences(of_model, "spark") == [said.format("this file")]
+    assert of_adapter["counts"] is of_model["counts"] is None
+    assert adapter.text("\n".join(KEYS)).body["counts"] is None
