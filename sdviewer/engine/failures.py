@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Mapping
 from typing import Final, TypeAlias
 
+from sdviewer.core import text
 from sdviewer.errors import SDViewerError
 
 Failure: TypeAlias = Mapping[str, str]
@@ -51,7 +52,7 @@ def failure(error: SDViewerError) -> Failure:
 def unforeseen(error: Exception) -> Failure:
     """The same for what no room foresaw."""
     known = {MemoryError: "there is not enough memory for this", OSError: str(error)}
-    message = next((text for kind, text in known.items() if isinstance(error, kind)), "sdviewer failed on this")
+    message = next((words for kind, words in known.items() if isinstance(error, kind)), "sdviewer failed on this")
     return {
         "kind": type(error).__name__,
         "code": "internal",
@@ -61,3 +62,9 @@ def unforeseen(error: Exception) -> Failure:
         "key": "",
         "details": traceback.format_exc(),
     }
+
+
+def sentence(error: SDViewerError) -> str:
+    """An error as a sentence of its own, with what can be done about it."""
+    said = text.visible(f"{error.message}. {error.remedy}".strip(), 400)
+    return said[:1].upper() + said[1:]

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from sdviewer.core import text
 from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.engine.carrying import Failed
 from sdviewer.engine.fit_choices import RowChoice
@@ -73,6 +74,16 @@ class Collisions:
     def old(self, entry: int) -> str:
         """The key of an entry before the step."""
         return self.plan.before[entry]
+
+    def words(self, most: int | None) -> str:
+        """What lets no file come about, in lines; `most`: how many keys they tell of."""
+        olds = list(self.olds.items())
+        lines = [
+            f"{text.plural(len(keys), 'key')} would be called {key}: {', '.join(keys)}" for key, keys in olds[:most]
+        ]
+        if len(lines) < len(olds):
+            lines.append(f"\N{HORIZONTAL ELLIPSIS} and {len(olds) - len(lines):,} more")
+        return "\n\t".join(["No file can be written:", *lines])
 
     def ways_out(self, key: str) -> tuple[RowChoice, ...]:
         """What leaves a key to one tensor, for it alone and for others that came about alike; the harmless first."""

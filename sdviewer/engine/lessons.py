@@ -14,6 +14,7 @@ from typing import Any, Final
 from sdviewer.core import text
 from sdviewer.core.key_table import KeyTable
 from sdviewer.engine.deadline import deadline
+from sdviewer.engine.fit_steps import answered
 from sdviewer.engine.fitted import Fitted
 from sdviewer.errors import RepairError, UsageError
 from sdviewer.repair.operations import Drop, Operation, Rename, operation_from_step
@@ -87,9 +88,7 @@ def _without(table: KeyTable, at: int) -> KeyTable:
 
 def _said(steps: Sequence[Operation], label: str, place: str, variant: Variant) -> dict[str, Any]:
     return {
-        "steps": [[step.to_step(), step.label] for step in steps],
-        "label": label or steps[-1].label,
-        "state_dict": place,
+        **answered(steps, place, label),
         "n": max(variant.n_keys, 1),
         "fixes": variant.fixes,
         "breaks": variant.breaks,
