@@ -29,12 +29,12 @@ _NUMBER = re.compile(r"(?<![^.])[0-9]+(?![^.])")
 
 
 class FitByHand:
-    """Asks for rows as the view shows them, and answers steps for what the file is without a preview. Keeps nothing."""
+    """Asks for rows as the view shows them, and answers steps for the file without a preview; keeps nothing."""
 
     def __init__(self, file: FitFile, view: FitView) -> None:
         self._file, self._view = file, view
 
-    # By hand
+    # Keys
 
     def partners(self, params: Params, progress: Progress) -> Answer:
         """What a row could be paired with; what is alone and fits comes first, then what is named alike."""
@@ -147,7 +147,7 @@ class FitByHand:
         return Answer(answered(steps, self._file.place, at=at, instead=instead))
 
     def _chosen_steps(self, params: Params) -> tuple[list[Operation], int, int]:
-        found = self.choices(params["entry"]) if params["plan"] == self._file.number else ()
+        found = self.choices(params["entry"]) if params["plan"] == self._file.plan_number else ()
         if not 0 <= params["choice"] < len(found):
             raise UsageError("the rows have changed", code="old_sheet")
         chosen = found[params["choice"]]

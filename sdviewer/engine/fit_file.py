@@ -41,7 +41,7 @@ class FitFile:
     """One state dict of a file is in front, of those that are alike; the recipe can be for several of them.
 
     After `open` and `replan`, `fitted` is what the recipe makes of the one in front and `plan` how; `collisions` is
-    there where a step gives several tensors one key: then `plan` goes up to that step. `number` counts the plans.
+    there where a step gives several tensors one key: then `plan` goes up to that step. `plan_number` counts plans.
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class FitFile:
         self.plan: Plan | None = None
         self.collisions: Collisions | None = None
         self.fitted: Fitted
-        self.number = 0
+        self.plan_number = 0
         self._recipe = Recipe()
         self._alike: Sequence[int] = ()
         self._others_now: Mapping[int, tuple[Fitted, str]] = {}
@@ -102,7 +102,7 @@ class FitFile:
             self._alike = alike(self.checkpoint, self.state_dict)
         self.fitted = self._fit_at(self.state_dict, self.plan)
         self._others_now = {at: self._fit_other(at) for at in self._alike if at != self.state_dict}
-        self.number += 1
+        self.plan_number += 1
 
     def with_steps(self, steps: Sequence[Operation], at: int = -1, instead: int = 0) -> Made:
         """What more steps give.

@@ -81,7 +81,7 @@ class FitSuggestions:
     def proposed(self, params: Params, progress: Progress) -> Answer:
         """What another process found for this plan; what was dismissed before stays away."""
         file = self._file
-        if params["plan"] != file.number:
+        if params["plan"] != file.plan_number:
             raise UsageError("it is about another recipe", code="old_sheet")
         proposal = unpacked(Proposal, params["proposal"])
         self.matching = proposal.matching

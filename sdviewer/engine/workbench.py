@@ -1,4 +1,7 @@
-"""What the worker of a workbench answers. It owns the file to repair, what it has to fit, and the pairs between them.
+"""What the worker of a workbench answers: about a file to repair, what it has to fit, and the pairs between them.
+
+It puts together the file and its recipe (`engine.fit_file`), the rows of it (`engine.fit_view`), what the program
+proposes (`engine.fit_suggestions`) and what a person does with rows (`engine.fit_by_hand`).
 
 The recipe is that of the file's own document in the window: an act here answers the steps that it means, the window
 puts them there, and asks for the rows that follow. A *row* is a row number of the current sheet; rows are numbered anew
@@ -177,7 +180,7 @@ class Workbench:
         self._file.replan(recipe, params.get("front"))
         self._suggestions.forget()
         answer = self._show(None, params)
-        body = {**answer.body, "plan": self._file.number, "a": self._card_a()}
+        body = {**answer.body, "plan": self._file.plan_number, "a": self._card_a()}
         return Answer(body, {**answer.buffers, **self._suggestions.question()})
 
     def _card_a(self) -> dict[str, Any]:
