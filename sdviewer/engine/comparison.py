@@ -75,6 +75,7 @@ from sdviewer.core.aligned import AlignedTree, Side, align
 from sdviewer.core.aligned_rows import AlignedRows
 from sdviewer.core.depth import Series, find_series
 from sdviewer.core.dtypes import FLOATING
+from sdviewer.core.key_parts import common_end
 from sdviewer.core.paths import dotted
 from sdviewer.core.progress import Progress
 from sdviewer.core.relation import relation
@@ -665,7 +666,7 @@ class Comparison:
                 continue
             if all(word in other.key.lower() for word in words):
                 fits = other.shape == side.shape
-                likeness = _common_end(other.key, side.key)
+                likeness = common_end(other.key, side.key)
                 found.append((not fits, partner is not None, -likeness, len(found), other, partner))
         found.sort(key=lambda one: one[:4])
         rows = [
@@ -761,12 +762,6 @@ def _facts_of(document: Document, tensor: int) -> dict[str, Any]:
     facts: dict[str, Any] = {"source": None, "made": None, "params": info.elements, "nbytes": info.nbytes}
     named = {"name": "" if info.key is None else text.visible(info.key, 300), "dotted": dotted(info.path)}
     return {**facts, **named, **document.tensor_facts(tensor)}
-
-
-def _common_end(a: str, b: str) -> int:
-    """How many components two keys have in common at their ends."""
-    parts = zip(reversed(a.split(".")), reversed(b.split(".")), strict=False)
-    return next((n for n, (x, y) in enumerate(parts) if x != y), min(a.count("."), b.count(".")) + 1)
 
 
 def _rows_of(tree: AlignedTree, told: Told) -> list[int]:

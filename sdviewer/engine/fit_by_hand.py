@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sdviewer.core import text
+from sdviewer.core.key_parts import NUMBER, common_end
 from sdviewer.core.paths import dotted
 from sdviewer.core.progress import Progress
 from sdviewer.engine.deadline import deadline
@@ -25,7 +25,6 @@ from sdviewer.repair.scope import MOST_KEYS, common_part
 from sdviewer.repair.state_dicts import AUTO
 
 Params = Mapping[str, Any]
-_NUMBER = re.compile(r"(?<![^.])[0-9]+(?![^.])")
 
 
 class FitByHand:
@@ -48,9 +47,9 @@ class FitByHand:
             if all(word in key.lower() for word in words):
                 unlike = shape != own and None not in (shape, own)
                 said = "?" if shape is None else text.shape(shape)  # type: ignore[arg-type]
-                numbers = zip(_NUMBER.findall(key), _NUMBER.findall(other), strict=False)
+                numbers = zip(NUMBER.findall(key), NUMBER.findall(other), strict=False)
                 numbered = any(one != two for one, two in numbers)
-                found.append((unlike, bool(now), -_common_end(key, other), numbered, place, key, said, now))
+                found.append((unlike, bool(now), -common_end(key, other), numbered, place, key, said, now))
 
         if pair.entry >= 0:
             entry = fitted.entries[pair.entry]
@@ -205,13 +204,3 @@ class FitByHand:
             raise UsageError(f"these are more than {MOST_KEYS:,} keys", remedy="Choose the whole state dict.")
         keys = [fitted.entries[at].key for at in places]
         return Answer({"keys": keys, "common": common_part(keys)})
-
-
-def _common_end(key: str, other: str) -> int:
-    """How many components both end with."""
-    count = 0
-    for one, two in zip(reversed(key.split(".")), reversed(other.split(".")), strict=False):
-        if one != two:
-            break
-        count += 1
-    return count

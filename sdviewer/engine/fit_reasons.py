@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
@@ -10,6 +9,7 @@ from typing import Final
 
 from sdviewer.core import text
 from sdviewer.core.checkpoint import Checkpoint
+from sdviewer.core.key_parts import NUMBER
 from sdviewer.core.relation import relation
 from sdviewer.engine.fit_collisions import Collisions
 from sdviewer.engine.fit_rows import Pair
@@ -19,8 +19,6 @@ from sdviewer.repair.plan import Plan
 
 FEW: Final = 3
 """Keys that a sentence names one by one."""
-
-_NUMBER = re.compile(r"(?<![^.])[0-9]+(?![^.])")
 
 
 class Reasons:
@@ -186,7 +184,7 @@ class Reasons:
         return Counter(self._template(entry, at) for at, (entry, status) in enumerate(filled) if status == "match")
 
     def _template(self, entry: int, wanted: int) -> tuple[str, str]:
-        return _NUMBER.sub("*", self._shown.entries[entry].old), _NUMBER.sub("*", self._wanted.keys[wanted])
+        return NUMBER.sub("*", self._shown.entries[entry].old), NUMBER.sub("*", self._wanted.keys[wanted])
 
 
 def _places(shapes: Sequence[tuple[int, ...] | None]) -> dict[int, tuple[int, int]]:

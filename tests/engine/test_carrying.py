@@ -16,18 +16,18 @@ def test_that_a_recipe_whose_time_is_over_is_not_looked_at_any_further(tmp_path:
     checkpoint = open_checkpoint(str(write_checkpoint(tmp_path / "model.safetensors", {"a" * 24 + "b": (2,)})))
     endless = Replace(find="(a+)+$", new="x", syntax="regex")
     with deadline(0.1, "it takes too long", "Look at it."):
-        plan, failed = carry_out(Recipe(steps=(endless, Prefix(add="p."))), checkpoint, strict=False)
-    assert plan is None
-    assert failed is not None
+        carried = carry_out(Recipe(steps=(endless, Prefix(add="p."))), checkpoint, strict=False)
+    assert carried.plan is None
+    assert carried.failed is not None
     # Which step it is would have to be tried, one after the other, and each could take as long again.
-    assert (failed.step, failed.message) == (-1, "it takes too long")
+    assert (carried.failed.step, carried.failed.message) == (-1, "it takes too long")
 
 
 def test_that_the_first_step_that_fails_is_found_and_those_before_it_are_carried_out(tmp_path: Path) -> None:
     checkpoint = open_checkpoint(str(write_checkpoint(tmp_path / "model.safetensors", {"a.w": (2,), "b.w": (2,)})))
     steps = (Prefix(add="p."), Replace(find="a.w", new="b.w"), Prefix(add="q."))
-    plan, failed = carry_out(Recipe(steps=steps), checkpoint, strict=False)
-    assert failed is not None
-    assert failed.step == 1
-    assert plan is not None
-    assert [target.key for target in plan.targets] == ["p.a.w", "p.b.w"]
+    carried = carry_out(Recipe(steps=steps), checkpoint, strict=False)
+    assert carried.failed is not None
+    assert carried.failed.step == 1
+    assert carried.plan is not None
+    assert [target.key for target in carried.plan.targets] == ["p.a.w", "p.b.w"]
