@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from platformdirs import user_cache_path
 from PySide6.QtCore import Qt
+from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
@@ -107,7 +108,8 @@ def settings() -> Settings:
 
 @pytest.fixture
 def window(app: QApplication, qtbot: QtBot, settings: Settings) -> Iterator[MainWindow]:
-    """A main window without a file."""
+    """A main window without a file, and a clipboard without what an earlier test put there: a load error is offered."""
+    QGuiApplication.clipboard().clear()
     pool = NumbersPool(1)
     made = MainWindow(settings, pool)
     # Not given to qtbot, which closes before fixtures end: a window with steps would ask, and wait for ever.

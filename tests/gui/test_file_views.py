@@ -266,10 +266,13 @@ def test_that_the_structure_is_opened_branch_by_branch(
     view = shown(window, page, "structure", qtbot)
     assert isinstance(view, StructurePanel)
     model, tree = view.objects.model, view.objects.view
-    qtbot.waitUntil(lambda: not session.jobs.busy(), timeout=10_000)
-    root = model.index(0, 0, model.index(0, 0))
+
+    def first() -> QModelIndex:
+        return model.index(0, 0, model.index(0, 0))
+
     # What is expanded is asked for when the view lays itself out.
-    qtbot.waitUntil(lambda: model.rowCount(root) > 0, timeout=10_000)
+    qtbot.waitUntil(lambda: first().isValid() and model.rowCount(first()) > 0, timeout=30_000)
+    root = first()
     assert root.data() == "returns"
     assert tree.isExpanded(root)
     labels = [str(model.index(row, 0, root).data()) for row in range(model.rowCount(root))]
