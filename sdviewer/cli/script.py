@@ -66,14 +66,11 @@ def run(arguments: Namespace) -> int:
 def _for_loader(recipe: Recipe, arguments: Namespace) -> str:
     """The recipe in the words of a loader, for the keys of a checkpoint where one is named."""
     from sdviewer.formats import open_checkpoint
-    from sdviewer.repair.export import export_text
-    from sdviewer.repair.state_dicts import AUTO, choose_state_dict
+    from sdviewer.repair.export import export_text, keys_for
 
     keys: Sequence[str] | None = None
     if arguments.checkpoint is not None:
-        checkpoint = open_checkpoint(arguments.checkpoint)
-        wanted = arguments.state_dict or (recipe.source.state_dict if recipe.source.state_dict != AUTO else None)
-        keys = checkpoint.state_dicts[choose_state_dict(checkpoint, wanted)].keys
+        keys = keys_for(recipe, open_checkpoint(arguments.checkpoint), arguments.state_dict)
     return export_text(arguments.form, recipe, keys)
 
 

@@ -6,7 +6,8 @@
     save_map    {"recipe", "out", "container", "filter": text, "changed": bool, "start", "limit"} -> {"rows": [[key in
                 the file, key in the copy or "", what became of it, "same" | "renamed" | "made" | "dropped"]], "total",
                 "all": n rows without the filter, "different": n of them that are not "same"}
-    script      {"recipe"} -> {"text"}     a Python program that does the same without sdviewer (repair.script)
+    script      {"recipe", "as"?: name} -> {"text"}     a Python program that does the same without sdviewer
+                (repair.script), or what a loader takes for this file (repair.export)
     slim        {"recipe"} -> what stands beside the weights (engine.slim)
 
     WOULD   {"container", "own": the file's own, "containers": [what it can be written in], "tensors_alone": whether it
@@ -45,6 +46,7 @@ from sdviewer.formats.tensors_out import ties_of
 from sdviewer.formats.torch_graph import keeps_objects
 from sdviewer.formats.torch_source import TorchZipSource
 from sdviewer.formats.zip_directory import STORED
+from sdviewer.repair.export import export_text, keys_for
 from sdviewer.repair.other_files import Others, no_others
 from sdviewer.repair.plan import Plan
 from sdviewer.repair.planning import make_plan
@@ -92,11 +94,18 @@ class SavePreview:
         self.requests: Mapping[str, Callable[[Params, Progress], Answer]] = {
             "would_save": self.would_save,
             "save_map": self.save_map,
-            "script": lambda params, _: Answer({"text": program(_recipe(params))}),
+            "script": self.script,
             "slim": lambda params, _: Answer(
                 slim_parts(self._document.checkpoint, _recipe(params), self._document.others)
             ),
         }
+
+    def script(self, params: Params, progress: Progress) -> Answer:
+        """The recipe as a program, or in the words of a loader."""
+        recipe, form = _recipe(params), params.get("as")
+        if not form:
+            return Answer({"text": program(recipe)})
+        return Answer({"text": export_text(str(form), recipe, keys_for(recipe, self._document.checkpoint))})
 
     def would_save(self, params: Params, progress: Progress) -> Answer:
         """What a save would write and lose, and what stands against it."""

@@ -9,13 +9,14 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QFileDialog, QWidget
+from PySide6.QtWidgets import QDialog, QFileDialog, QWidget
 
 from sdviewer.core import text
 from sdviewer.engine.edits import EVERY
 from sdviewer.gui import widgets
 from sdviewer.gui.dialogs.forms import FORMS, Form, form_of
 from sdviewer.gui.dialogs.recipe_text import edit_as_text
+from sdviewer.gui.dialogs.script_dialog import ScriptDialog
 from sdviewer.gui.dialogs.step_dialog import StepDialog, run
 from sdviewer.gui.jobs import Body, Buffers, is_cancelled
 from sdviewer.gui.panels.document_page import DocumentPage
@@ -293,19 +294,19 @@ class Editing:
         session.recipe_text(draft, write, path=path)
 
     def export_script(self) -> None:
-        """The recipe as a Python program without sdviewer; where none can be made, that is told first."""
+        """The recipe as a Python program without sdviewer, or in the words of a loader; both are seen first."""
         session = self._current()
         if session is None or session.recipe.is_empty:
             return
-
-        def made(body: Body, buffers: Buffers) -> None:
+        dialog = ScriptDialog(self._window, session)
+        wanted = dialog.exec() == QDialog.DialogCode.Accepted
+        dialog.deleteLater()
+        if wanted:
             file = Path(session.path)
-            proposed = file.with_name(f"{file.stem}_repair.py")
+            proposed = file.with_name(f"{file.stem}_{dialog.form or 'repair'}.py")
             path = choose_place(self._window, "Export as a script", proposed, SCRIPT_FILTER)
             if path:
-                write_file(session, path, str(body["text"]).encode())
-
-        session.ask("script", {"recipe": session.recipe.to_text()}, made, lane="script")
+                write_file(session, path, dialog.text.encode())
 
 
 def _key(facts: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from sdviewer.formats import open_checkpoint
 from sdviewer.gui.dialogs.forms import FORMS
 from sdviewer.gui.dialogs.recipe_text import RecipeTextDialog
 from sdviewer.gui.dialogs.save_dialog import SaveDialog
+from sdviewer.gui.dialogs.script_dialog import ScriptDialog
 from sdviewer.gui.dialogs.step_dialog import StepDialog
 from sdviewer.gui.main_window import MainWindow
 from sdviewer.gui.models.steps_model import StepRow
@@ -29,7 +31,18 @@ from sdviewer.gui.panels.find_panel import FILTERED, SELECTED, SUBTREE, FindPane
 from sdviewer.gui.panels.recipe_panel import button_rects
 from sdviewer.gui.panels.tree_panel import ROWS_MIME
 from sdviewer.gui.session import Session
-from sdviewer.repair.operations import OPERATIONS, Drop, Prefix, Rename, Replace, ReplacePrefix, Strip
+from sdviewer.repair.export import EXPORTS
+from sdviewer.repair.operations import (
+    OPERATIONS,
+    Cast,
+    Drop,
+    Operation,
+    Prefix,
+    Rename,
+    Replace,
+    ReplacePrefix,
+    Strip,
+)
 from tests.gui.conftest import Opened, expanded, front, quiet, write_checkpoint
 
 
@@ -542,6 +555,36 @@ def test_that_saving_again_goes_where_it_was_saved_before(
     assert len(asked) == 1
 
 
+def test_that_the_recipe_is_exported_in_the_words_of_a_loader_or_why_not(
+    window: MainWindow, session: Session, qtbot: QtBot
+) -> None:
+    seen: dict[str, tuple[str, str]] = {}
+
+    def look(dialog: ScriptDialog) -> None:
+        for button, form in zip(dialog.forms.buttons(), ("program", *[one.name for one in EXPORTS]), strict=True):
+            button.click()
+            qtbot.waitUntil(lambda: bool(dialog.text or dialog.why), timeout=20_000)
+            assert dialog.save.isEnabled() == dialog.copy.isEnabled() == bool(dialog.text)
+            seen[form] = dialog.text, dialog.why
+
+    def export_after(step: Operation) -> None:
+        with qtbot.waitSignal(session.recipe_changed):
+            session.apply(step)
+        in_dialog(ScriptDialog, look)
+        window.actions_by_id["export_script"].trigger()
+
+    export_after(Prefix(add="m."))
+    assert not any(why for _, why in seen.values())
+    mapping: dict[str, dict[str, str]] = {}
+    exec(seen["key_mapping"][0], mapping)  # as a person would paste it
+    ((pattern, result),) = mapping["key_mapping"].items()
+    assert re.sub(pattern, result, "a.w") == "m.a.w"
+    export_after(Cast(dtype="float16"))
+    assert seen["program"][0]
+    assert seen["key_mapping"][0] == ""
+    assert "cannot be said as a key_mapping" in seen["key_mapping"][1]
+
+
 def test_that_the_recipe_is_exported_as_a_program_that_makes_the_same_copy(
     window: MainWindow,
     session: Session,
@@ -559,6 +602,12 @@ def test_that_the_recipe_is_exported_as_a_program_that_makes_the_same_copy(
         return QFileDialog.DialogCode.Accepted.value
 
     monkeypatch.setattr(QFileDialog, "exec", choose_it)
+
+    def save(dialog: ScriptDialog) -> None:
+        qtbot.waitUntil(dialog.save.isEnabled, timeout=20_000)
+        dialog.save.click()
+
+    in_dialog(ScriptDialog, save)
     window.actions_by_id["export_script"].trigger()
     qtbot.waitUntil(script.exists)
     assert named == ["model_repair.py"]
