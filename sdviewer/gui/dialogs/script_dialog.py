@@ -52,7 +52,7 @@ class ScriptDialog(AskingDialog):
         column.addWidget(self.code, 1)
         column.addLayout(self.make_foot(self.save, self._wrong))
         self.show_form(PROGRAM)
-        self.save.setFocus()
+        self.code.setFocus()  # from where Return saves
 
     def show_form(self, name: str) -> None:
         """Have the recipe said so, or why it cannot be."""
