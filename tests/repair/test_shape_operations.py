@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sdviewer.errors import KeyCollision, NoMatch, RepairError, UsageError
@@ -51,7 +51,7 @@ def _matrix(tensor: torch.Tensor) -> torch.Tensor:
 
 def _exchange(tensor: torch.Tensor, a: int, b: int) -> torch.Tensor:
     result = tensor.transpose(a, b)
-    if a % tensor.ndim == b % tensor.ndim:
+    if not tensor.ndim or a % tensor.ndim == b % tensor.ndim:
         raise RuntimeError("one dimension")
     return result
 
@@ -124,6 +124,7 @@ def cases(draw: st.DrawFn) -> tuple[TensorOperation, Reference]:
 
 
 @settings(deadline=None)
+@example(case=(Transpose(dims=(0, -1)), lambda tensor: _exchange(tensor, 0, -1)), tensor=torch.tensor(-1.0))
 @given(cases(), tensors())
 def test_that_one_tensor_becomes_what_torch_makes_of_it_or_is_refused_with_torch(
     case: tuple[TensorOperation, Reference], tensor: torch.Tensor
