@@ -205,6 +205,7 @@ def main(many: str, other: str) -> None:
     wait_for(session.recipe_changed, session.undo)
     beat.phase = "open another while scrolling"
     window.open_paths([other])
+    spin(8)  # nobody opens a file and clicks on a tab at once
     window.tabs.setCurrentWidget(page)
     for step in range(150):
         bar.setValue(bar.maximum() * (150 - step) // 150)
