@@ -79,6 +79,16 @@ def turned(dialog: TargetDialog, way: str, kind: type[Page]) -> Page:
     return page
 
 
+def begin_building(dialog: TargetDialog, qtbot: QtBot, code: Path, name: str, arguments: str = "") -> None:
+    """Name a class of `CODE`, and say that it may run."""
+    code.write_text(CODE)
+    page = turned(dialog, "class", ModelPage)
+    page.name.setText(f"{code}:{name}")
+    page.arguments.setText(arguments)
+    settled(dialog, qtbot)
+    dialog.use.click()
+
+
 def of_text(text: str) -> QMimeData:
     data = QMimeData()
     data.setText(text)
@@ -230,11 +240,7 @@ def test_that_a_class_is_run_only_when_somebody_says_so(dialog: TargetDialog, qt
 def test_that_why_a_class_is_not_built_is_told_with_what_it_printed(
     dialog: TargetDialog, qtbot: QtBot, tmp_path: Path
 ) -> None:
-    (tmp_path / "net.py").write_text(CODE)
-    page = turned(dialog, "class", ModelPage)
-    page.name.setText(f"{tmp_path / 'net.py'}:broken")
-    settled(dialog, qtbot)
-    dialog.use.click()
+    begin_building(dialog, qtbot, tmp_path / "net.py", "broken")
     settled(dialog, qtbot)
     assert dialog.card.words().startswith("Not built ValueError: no such variant.")
     assert "about to fail" in dialog.card.details.block.toPlainText()
@@ -242,12 +248,7 @@ def test_that_why_a_class_is_not_built_is_told_with_what_it_printed(
 
 
 def test_that_building_is_stopped(dialog: TargetDialog, qtbot: QtBot, tmp_path: Path) -> None:
-    (tmp_path / "net.py").write_text(CODE)
-    page = turned(dialog, "class", ModelPage)
-    page.name.setText(f"{tmp_path / 'net.py'}:Net")
-    page.arguments.setText("wait=600")
-    settled(dialog, qtbot)
-    dialog.use.click()
+    begin_building(dialog, qtbot, tmp_path / "net.py", "Net", "wait=600")
     qtbot.waitUntil((tmp_path / "net.ran").exists, timeout=WAIT)
     dialog.card.cancel_requested.emit()
     settled(dialog, qtbot)
@@ -259,12 +260,7 @@ def test_that_building_is_stopped(dialog: TargetDialog, qtbot: QtBot, tmp_path: 
 def test_that_what_a_model_prints_is_there_while_it_is_built(
     dialog: TargetDialog, qtbot: QtBot, tmp_path: Path
 ) -> None:
-    (tmp_path / "net.py").write_text(CODE)
-    page = turned(dialog, "class", ModelPage)
-    page.name.setText(f"{tmp_path / 'net.py'}:Net")
-    page.arguments.setText("wait=600")
-    settled(dialog, qtbot)
-    dialog.use.click()
+    begin_building(dialog, qtbot, tmp_path / "net.py", "Net", "wait=600")
     qtbot.waitUntil(dialog.card.details.button.isVisible, timeout=WAIT)
     assert dialog.card.details.block.isHidden()
     dialog.card.details.button.click()
