@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from sdviewer.repair.matching.families import Shape
+from collections.abc import Iterable
+
+from sdviewer.repair.matching.families import Shape, Side
 from sdviewer.repair.matching.names import words_of
+from sdviewer.repair.matching.similarity import excluded, name_similarity
 from sdviewer.repair.matching.state import State
 from sdviewer.repair.matching.words import TRANSIENT
+
+ALIKE = 0.4
+"""What names have to say of two tensors that are the last of their shape."""
 
 HEADS = frozenset(
     {"head", "output", "decoder", "proj", "logits", "embed", "embeddings", "embedding", "tokens", "shared"}
@@ -56,6 +62,36 @@ def take_ties(state: State) -> None:
         if len(same) == 1:
             told = (f"Same shape as {state.target.table.keys[same[0]]}, which is filled: often one tensor",)
             state.take([filling[same[0]].sources[0]], [j], "tie", evidence="likely", by="shape", reasons=told)
+
+
+def take_last_ones(state: State) -> None:
+    """Pair what is the last of its shape on either side and named alike, also where only one is called a bias.
+
+    Somebody who edits keys by hand can write `head_b` for `head.bias`.
+    """
+    some, others = (
+        _last_of_their_shapes(side, free) for side, free in ((state.source, state.free_s), (state.target, state.free_t))
+    )
+    for shape, i in some.items():
+        j = others.get(shape, -1)
+        if j < 0 or not state.can(i, j):
+            continue
+        one, two = state.source.templates[i], state.target.templates[j]
+        if name_similarity(one, two) >= ALIKE and not excluded(one, two):
+            told = ("The last of its shape on both sides", "The words of both keys are the same or mean the same")
+            state.take([i], [j], evidence="ambiguous", by="shape", reasons=told)
+
+
+def _last_of_their_shapes(side: Side, free: Iterable[int]) -> dict[Shape, int]:
+    """Shapes of which one tensor is free; what newer code computes anew, and single numbers, do not count."""
+    found: dict[Shape, int] = {}
+    twice: set[Shape] = set()
+    for at in free:
+        shape = side.shapes[at]
+        if shape and not why_computed_again(side.names[at].parts[-1], shape):
+            twice.update({shape} if shape in found else ())
+            found[shape] = at
+    return {shape: at for shape, at in found.items() if shape not in twice}
 
 
 def _is_head(parts: tuple[str, ...]) -> bool:

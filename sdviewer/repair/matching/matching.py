@@ -16,7 +16,7 @@ from sdviewer.repair.matching.families import Side
 from sdviewer.repair.matching.folds import folding
 from sdviewer.repair.matching.found import Matching
 from sdviewer.repair.matching.fusions import take_fused, take_stacked
-from sdviewer.repair.matching.leftovers import dropped, take_ties
+from sdviewer.repair.matching.leftovers import dropped, take_last_ones, take_ties
 from sdviewer.repair.matching.meanings import doubt_matrices, settle_rotary, settle_squares
 from sdviewer.repair.matching.orientation import as_turned, contents_turned, turned, turned_back
 from sdviewer.repair.matching.other_shapes import take_other_shapes
@@ -102,6 +102,7 @@ def _matched(asked: _Asked) -> Matching:
     settle_squares(state)
     settle_rotary(state)
     take_ties(state)
+    take_last_ones(state)
     take_other_shapes(state)
     return Matching(tuple(state.found), dropped(state))
 

@@ -234,6 +234,15 @@ def test_that_a_tied_head_is_filled_from_the_embedding() -> None:
         assert [(one.relation, one.targets, one.evidence) for one in found.found][-1] == ("tie", (1,), evidence)
 
 
+def test_that_the_last_of_a_shape_on_both_sides_are_a_guess_where_their_names_are_alike() -> None:
+    rest = {f"blocks.{i}.fc.{leaf}": (4,) for i in range(3) for leaf in ("weight", "bias")} | {"head.weight": (10, 4)}
+    target = table({**rest, "head.bias": (10,)})
+    by_hand, other = table({**rest, "head_b": (10,)}), table({**rest, "classes": (10,)})
+    guess = of(match(by_hand, target), by_hand, "head_b")
+    assert (target.keys[guess.targets[0]], guess.evidence) == ("head.bias", "ambiguous")
+    assert "head.bias" not in told(other, target, match(other, target)).values()
+
+
 def test_that_every_find_says_why() -> None:
     source, target = table(encoder("blocks", TIMM, 3, fused=True)), table(encoder("layer", HUB, 3))
     for one in match(source, target).found:
