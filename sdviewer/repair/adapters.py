@@ -56,7 +56,8 @@ class Adapter:
 
     `layers` are by layer the key of the weight that it changes, "" where there is none or several could be meant;
     `table` are the keys and shapes of the adapter if each layer had its place, without those that have none.
-    `pairs` counts the pairs of factors that have a place. `beyond` are layers that are more than two factors (DoRA,
+    `moved` are the layers that have one only by the `exchange`. `pairs` counts the pairs of factors that have a place.
+    `beyond` are layers that are more than two factors (DoRA,
     LoHa, LoKr), which cannot be merged; nor can `misfits`, whose factors do not fit their weight. `alphas`: each pair
     states how much of it is added. `transposed`: weights are `(in_features, out_features)`. `whole` are keys of tensors
     that take the place of one of the model, with its key there (PEFT's `modules_to_save`), `others` those that are none
@@ -67,6 +68,7 @@ class Adapter:
     table: KeyTable
     pairs: int
     exchange: Exchange | None = None
+    moved: tuple[str, ...] = ()
     beyond: tuple[str, ...] = ()
     misfits: tuple[str, ...] = ()
     alphas: bool = False
@@ -90,8 +92,7 @@ class Adapter:
         verb = "changes" if self.pairs == 1 else "change"
         said = f"An adapter: its {text.plural(self.pairs, 'pair')} {verb} {changed} of {whose}"
         if self.exchange is not None:
-            old, new = map(quoted, self.exchange)
-            said += f", where its keys begin with {old} and should begin with {new}"
+            said += f", where {self._exchanged(self.exchange)}"
         if self.homeless:
             n = text.plural(len(self.homeless), "layer")
             return f"{said}; {n} of it {'has' if len(self.homeless) == 1 else 'have'} no tensor there: {self._named()}"
@@ -101,6 +102,13 @@ class Adapter:
         """What `fit --json` tells of it: of each layer the key that it changes, null where there is none."""
         layers = {layer: key or None for layer, key in self.layers.items()}
         return {"pairs": self.pairs, "changes": len(self.changed), "layers": layers}
+
+    def _exchanged(self, exchange: Exchange) -> str:
+        which = "its keys" if len(self.moved) == len(self.layers) - len(self.homeless) else "some of its keys"
+        old, new = map(quoted, exchange)
+        if not exchange.old:
+            return f"{which} should begin with {new}"
+        return f"{which} begin with {old} and should " + (f"begin with {new}" if exchange.new else "not")
 
     def _named(self) -> str:
         return listed(self.homeless[:NAMED]) + (" \N{HORIZONTAL ELLIPSIS}" if len(self.homeless) > NAMED else "")
@@ -240,6 +248,7 @@ def _told(
         KeyTable(tuple(keys), shapes, dtypes, adapter.ordered),
         pairs,
         exchange,
+        tuple([layer for layer in placed if names[layer] != layer]),
         tuple(beyond),
         tuple(misfits),
         set(placed) <= alphas,
@@ -293,8 +302,7 @@ def merging(adapter: Adapter, path: str, state_dict: str, scale: Scale | None) -
         return []
     left = [layer for layer, home in adapter.layers.items() if not home or layer in not_merged]
     keys = tuple([f"{layer}.**" for layer in mergeable]) if left or adapter.whole or adapter.others else ()
-    to = ((f"{adapter.exchange.old}**", f"{adapter.exchange.new}**"),) if adapter.exchange is not None else ()
-    take = Take(path=path, state_dict=state_dict, keys=keys, to=to)
+    take = Take(path=path, state_dict=state_dict, keys=keys, to=_rules(adapter, mergeable))
     alpha = None if adapter.alphas or scale is None else scale.alpha
     merge = MergeLora(alpha=alpha, scale=1.0 if scale is None else scale.scale, transposed=adapter.transposed)
     cautions = []
@@ -316,3 +324,14 @@ def merging(adapter: Adapter, path: str, state_dict: str, scale: Scale | None) -
         made.append(Suggestion(whole.to_step(), whole.label, len(adapter.whole), evidence, reasons=(WHOLE,)))
     n, warned = len(adapter.changed), tuple(cautions)
     return [*made, Suggestion(merge.to_step(), merge.label, n, evidence, reasons=reasons, cautions=warned)]
+
+
+def _rules(adapter: Adapter, taken: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """What gives the layers that are taken the names that have a place: one rule, unless it would move others too."""
+    if adapter.exchange is None:
+        return ()
+    old, new = adapter.exchange
+    moved = set(adapter.moved)
+    if all(layer in moved for layer in taken if layer.startswith(old)):
+        return ((f"{old}**", f"{new}**"),)
+    return tuple([(f"{layer}.**", f"{new}{layer[len(old) :]}.**") for layer in taken if layer in moved])

@@ -108,7 +108,7 @@ def fit_to(
 
     `source` is that state dict as a table. `to_root`: the model is given the whole file, so the state dict becomes its
     root. `contents` tells equal tensors where both sides hold values. `ahead` are steps that come before those that are
-    found; `others` opens the files that they take tensors from.
+    found, and of which none is taken without the others; `others` opens the files that they take tensors from.
 
     Raises:
         RepairError: the keys of this state dict cannot be edited.
@@ -128,13 +128,14 @@ def fit_to(
     proposal = propose(source, target.table, matching, head_dim=target.head_dim)
     found = [*first, *proposal.suggestions]
     # What has another shape is seen where all steps are taken, so that each has its place.
-    accepted = maker.make(found, [True] * len(found))
+    together = range(len(first) - len(ahead), len(first))
+    accepted = _taken(maker, found, [True] * len(found), together)
     after = maker.checked(target)
     if differing := {one.key: one.target_shape for one in after.mismatched}:
         found += cards(maker.entries(), differing)
     wanted = [accept_ambiguous or one.evidence != AMBIGUOUS for one in found]
     if differing or not all(wanted):
-        accepted = maker.make(found, wanted)
+        accepted = _taken(maker, found, wanted, together)
         after = maker.checked(target)
     return Fit(
         target,
@@ -205,6 +206,14 @@ class _Maker:
     def checked(self, target: Target) -> KeyCheck:
         """What a strict load would say of the state dict as the recipe makes it."""
         return check_keys(table_of_plan(self.plan, self.checkpoint, self.source), target.table, target.unreported)
+
+
+def _taken(maker: _Maker, found: Sequence[Suggestion], wanted: Sequence[bool], together: range) -> list[bool]:
+    """Take up the steps that are wanted, those `together` only if all of them go through; which of them are taken."""
+    accepted = maker.make(found, wanted)
+    if len({accepted[at] for at in together}) < 2:
+        return accepted
+    return maker.make(found, [taken and at not in together for at, taken in enumerate(wanted)])
 
 
 def table_of_plan(plan: Plan, checkpoint: Checkpoint, source: KeyTable) -> KeyTable:

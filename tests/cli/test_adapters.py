@@ -152,3 +152,14 @@ def test_that_nothing_is_merged_unasked_where_nobody_says_how_much(
     assert "[[step]]" not in found["recipe"]
     assert "lora_alpha" in [warning["code"] for warning in found["warnings"]]
     assert "merge_lora" in sdviewer("fit", base, "--target", a, "--accept", "ambiguous", "--json").json["recipe"]
+
+
+def test_that_an_adapter_is_not_put_in_where_it_cannot_be_merged(sdviewer: Command, base: Path, tmp_path: Path) -> None:
+    import torch
+
+    quantised = {key: tensor.to(torch.int8) for key, tensor in torch.load(base).items()}
+    model, a = saved(tmp_path / "int8.pth", quantised), saved(tmp_path / "a.pth", adapter(alpha=4.0))
+    found = sdviewer("fit", model, "--target", a, "--accept", "ambiguous", "--json").json
+    assert [step["op"] for step in found["steps"]] == ["take", "merge_lora"]
+    assert "[[step]]" not in found["recipe"]
+    assert found["after"]["unexpected"] == 0

@@ -87,6 +87,18 @@ def test_that_factors_that_do_not_fit_have_the_shape_that_would() -> None:
     assert turned.transposed and not turned.misfits
 
 
+def test_that_only_the_layers_without_a_place_get_another_prefix() -> None:
+    some = found(pairs("", LAYERS) | pairs("", ["lm_head"], a=(2, 5), b=(9, 2)))
+    assert (some.exchange, some.moved) == (Exchange("", "model."), tuple(LAYERS))
+    assert 'where some of its keys should begin with "model."' in some.sentence("this file")
+    assert merging(some, "a.pt", "auto", None)[0].step["to"] == [
+        [f"{layer}.**", f"model.{layer}.**"] for layer in LAYERS
+    ]
+    every = found(pairs("encoder.", LAYERS))
+    assert 'where its keys begin with "encoder." and should begin with "model."' in every.sentence("this file")
+    assert merging(every, "a.pt", "auto", None)[0].step["to"] == [["encoder.**", "model.**"]]
+
+
 def test_that_names_of_kohya_are_found_also_where_the_model_has_a_prefix() -> None:
     names = ["lora_unet_" + layer.replace(".", "_") for layer in LAYERS]
     adapter = {
