@@ -117,7 +117,7 @@ from sdviewer.formats.other_files import OTHER_CHANGED, OtherFiles, identities
 from sdviewer.formats.saving import choose_container, save
 from sdviewer.repair.operations import Operation
 from sdviewer.repair.operations.file_operation import FileOperation
-from sdviewer.repair.plan import Computed, Plan, PlanWarning, StepReport
+from sdviewer.repair.plan import Computed, Plan, StepReport, warnings_of_all
 from sdviewer.repair.planning import make_plan
 from sdviewer.repair.recipe import Recipe, parse_recipe
 from sdviewer.repair.transforms import Taken
@@ -432,7 +432,10 @@ class Document:
         return {
             "steps": [_report(reports) for reports in zip(*[one.steps for one in plans], strict=True)] + waiting,
             "failed": failed,
-            "warnings": [[warning.code, warning.message, list(warning.keys)] for warning in _warnings(plans)],
+            "warnings": [
+                [warning.code, warning.message, list(warning.keys)]
+                for warning in warnings_of_all([one.warnings for one in plans])
+            ],
             "written": len(targets),
             "dropped": sum(len(one.dropped) for one in plans),
             "renamed": renamed,
@@ -887,12 +890,6 @@ def _report(reports: Sequence[StepReport]) -> dict[str, Any]:
         "changed": sum(one.changed for one in reports),
         "dead_rules": [rule for rule in step.dead_rules if all(rule in one.dead_rules for one in reports)],
     }
-
-
-def _warnings(plans: Sequence[Plan]) -> list[PlanWarning]:
-    """What is said of any of them; a rule is dead that matches nothing in all."""
-    found = dict.fromkeys([warning for plan in plans for warning in plan.warnings])
-    return [one for one in found if one.code != "dead_rule" or all(one in plan.warnings for plan in plans)]
 
 
 def _untried(step: Operation) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from sdviewer.formats.saving import refuse_target, save
 from sdviewer.repair.operations import DropObjects, Operation
 from sdviewer.repair.operations.file_operation import FileOperation
 from sdviewer.repair.other_files import Others
-from sdviewer.repair.plan import Plan, PlanWarning
+from sdviewer.repair.plan import Plan, PlanWarning, warnings_of_all
 from sdviewer.repair.planning import make_plan
 from sdviewer.repair.recipe import Recipe
 
@@ -154,14 +154,10 @@ def _folder(parent: Path) -> Iterator[str]:
 
 
 def _warnings(receipts: Sequence[Receipt]) -> tuple[PlanWarning, ...]:
-    """What is said of any copy; a rule is dead that matches nothing in all, and torch is asked about the last one."""
-    found = dict.fromkeys([
-        warning
-        for receipt in receipts
-        for warning in receipt.warnings
-        if warning.code != WEIGHTS_ONLY_NOT_TRIED or receipt is receipts[-1]
-    ])  # fmt: skip
-    return tuple([one for one in found if one.code != "dead_rule" or all(one in each.warnings for each in receipts)])
+    """What is said of all copies; torch is asked about the last one."""
+    *before, last = receipts
+    of_each = [[one for one in receipt.warnings if one.code != WEIGHTS_ONLY_NOT_TRIED] for receipt in before]
+    return tuple(warnings_of_all([*of_each, last.warnings]))
 
 
 def _on_keys(steps: Iterable[Operation]) -> Iterator[Operation]:

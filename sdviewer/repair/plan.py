@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeAlias
 
@@ -172,3 +172,9 @@ class Plan:
         """Whether it is more than names: a value is computed, or stands under two keys."""
         kept = [target.entry for target in self.targets]
         return None in kept or len(set(kept)) != len(kept)
+
+
+def warnings_of_all(of_each: Sequence[Sequence[PlanWarning]]) -> list[PlanWarning]:
+    """What is said of any of several plans of one recipe; a rule is dead that matches nothing in all of them."""
+    found = dict.fromkeys([warning for warnings in of_each for warning in warnings])
+    return [one for one in found if one.code != "dead_rule" or all(one in warnings for warnings in of_each)]

@@ -390,7 +390,7 @@ def _stacks(many: Side, row: Sequence[int], stacked: Shape, joined: bool) -> boo
     shape = many.shapes[row[0]]
     if stacked is None:
         return all(many.shapes[at] == shape for at in row)
-    if stacked[0] != len(row):
+    if not stacked or stacked[0] != len(row):
         return False
     if shape is None or any(many.shapes[at] != shape for at in row):
         return False
