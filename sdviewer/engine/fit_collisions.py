@@ -24,7 +24,7 @@ from sdviewer.repair.plan import Plan
 from sdviewer.repair.planning import make_plan
 from sdviewer.repair.recipe import Recipe
 from sdviewer.repair.scope import can_be_restricted, without
-from sdviewer.repair.wording import listed, quoted
+from sdviewer.repair.wording import quoted
 
 MOST: Final = 3
 """Tensors with one key of which each is offered to be kept."""
@@ -102,7 +102,7 @@ class Collisions:
         """Only one of them stays."""
         olds = self.olds[key]
         for place, old in enumerate(olds[:MOST]):
-            gone = listed([other for other in olds if other != old])
+            gone = "the other" if len(olds) == 2 else f"the {len(olds) - 1:,} others"
             yield from self._way(f"Keep {quoted(old)}, drop {gone}", key, place, drops=True)
 
     def _way(self, words: str, key: str, place: int, *, drops: bool) -> Iterator[RowChoice]:

@@ -469,9 +469,9 @@ def test_that_a_tensor_that_is_made_can_collide_too_and_several_can_want_one_key
         asked = {"plan": bench.told["plan"], "entry": why["entry"], "choice": 0, "others": False}
         bench.carry_out(bench.ask("choose", **asked))
         assert bench.told["failed"] is None
-    keeping = ['Keep "a", drop "b", "c"', 'Keep "b", drop "a", "c"', 'Keep "c", drop "a", "b"']
+    keeping = [f'Keep "{one}", drop the 2 others' for one in "abc"]
     assert told == [
-        (2, "2 keys would be called b: a and b", ['Keep "a", drop "b"']),
+        (2, "2 keys would be called b: a and b", ['Keep "a", drop the other']),
         (3, "3 keys would be called z: a, b and c", keeping),
     ]
 
