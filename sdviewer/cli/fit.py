@@ -228,6 +228,8 @@ def _verdict(fit: Fit, changed: bool) -> str:
             return "Every key has its name in the model. Whether the shapes agree is not known."
         return f"{subject} loads with load_state_dict(strict=True), by its {known}."
     wanted, matched = len(fit.target.table), len(fit.after.matched)
+    if not matched and fit.left_out:
+        return "No step is sure: look at those that were left out."
     if not matched:
         return "No key of it has a place in this model: is it the right one?"
     if fit.after.unexpected or fit.after.mismatched:

@@ -74,7 +74,8 @@ class Fold:
 @dataclass(frozen=True, slots=True)
 class Matching:
     """All that was found. `drops` gives source positions that no model keeps a reason to go ("" where only no place
-    is left for them); what is in none of the three is unresolved, what no `found` fills is missing.
+    is left for them), `unsure` says of those that are no more than a guess what a person has to know; what is in none
+    of the three is unresolved, what no `found` fills is missing.
 
     `folds` come first: what they make stands in `found` under the position of the part that has its shape, and the
     other parts in `drops`.
@@ -83,3 +84,4 @@ class Matching:
     found: tuple[Found, ...]
     drops: Mapping[int, str] = field(default_factory=dict)
     folds: tuple[Fold, ...] = ()
+    unsure: Mapping[int, str] = field(default_factory=dict)

@@ -9,8 +9,9 @@ from typing import NamedTuple
 from sdviewer.core.key_table import KeyTable
 from sdviewer.repair.matching import weights
 from sdviewer.repair.matching.classes import take_best, take_only_ones
-from sdviewer.repair.matching.contents import Contents, confirm_parts, take_equal_contents
+from sdviewer.repair.matching.contents import Contents, View, confirm_parts, take_equal_contents
 from sdviewer.repair.matching.contexts import contexts
+from sdviewer.repair.matching.copies import Reduced, choices, there
 from sdviewer.repair.matching.equal_keys import take_equal_keys
 from sdviewer.repair.matching.families import Side
 from sdviewer.repair.matching.folds import folding
@@ -37,6 +38,32 @@ def match(
     values, is asked for what names and shapes leave open: equal values prove a pair.
     """
     asked = _Asked(source, target, hand, broken, contents)
+    of_source = choices(source, target, by_hand=[i for i, _ in hand], contents=contents)
+    of_target = choices(target, source, by_hand=[j for _, j in hand])
+    if not of_source and not of_target:
+        return _folded(asked)
+    ours, theirs = Reduced.of(source, of_source), Reduced.of(target, of_target)
+    return there(_folded(_without_copies(asked, ours, theirs)), ours, theirs)
+
+
+def _without_copies(asked: _Asked, ours: Reduced, theirs: Reduced) -> _Asked:
+    """What is asked, of the tables without the copies that are put aside."""
+    of_s, of_t = ({at: number for number, at in enumerate(side.places)} for side in (ours, theirs))
+
+    def here(pairs: Collection[tuple[int, int]]) -> list[tuple[int, int]]:
+        return [(of_s[i], of_t[j]) for i, j in pairs if i in of_s and j in of_t]
+
+    def told(of_source: Sequence[View], of_target: Sequence[View]) -> tuple[Sequence[Hashable], Sequence[Hashable]]:
+        assert asked.contents is not None
+        return asked.contents(ours.views(of_source), theirs.views(of_target))
+
+    contents = None if asked.contents is None else told
+    return _Asked(ours.table, theirs.table, here(asked.hand), here(asked.broken), contents)
+
+
+def _folded(asked: _Asked) -> Matching:
+    """Match, with weights that the source has in several tensors in one where the target has them so."""
+    source, target, hand, broken, contents = asked
     folded = folding(source, target)
     if folded is None:
         return _as_they_lie(asked)

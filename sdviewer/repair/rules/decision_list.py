@@ -28,18 +28,19 @@ MOST_CELLS = 1500
 class Wishes:
     """What is wished of keys: `new` by place; the others stay, but for those in `free`.
 
-    These may become anything but one of `taken`.
+    These may become anything but one of `taken`, and of these what is `meant` for them.
     """
 
     keys: Sequence[str]
     new: Mapping[int, str]
     free: frozenset[int] = frozenset()
     taken: frozenset[str] = frozenset()
+    meant: Mapping[int, str] = field(default_factory=dict)
 
     def granted(self, place: int, result: str) -> bool:
         """Whether a key may become this."""
         if place in self.free:
-            return result == self.keys[place] or result not in self.taken
+            return result in (self.keys[place], self.meant.get(place)) or result not in self.taken
         return result == self.new.get(place, self.keys[place])
 
 

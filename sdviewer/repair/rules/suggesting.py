@@ -90,9 +90,11 @@ class _Composer:
     wish: dict[int, str] = field(default_factory=dict)
     at_once: bool = False
     folded: dict[int, tuple[Expression, tuple[int, ...]]] = field(default_factory=dict)
+    shapes: dict[str, tuple[int, ...] | None] = field(default_factory=dict)
 
     def composed(self) -> Proposal:
         self.entries = entries_of_table(self.source)
+        self.shapes = dict(zip(self.target.keys, self.target.shapes, strict=True))
         # (a tensor that is tied to a second key has one of its own as well, as a rule)
         for found in sorted(self.matching.found, key=lambda one: one.relation == "tie"):
             for place in found.sources:
@@ -108,9 +110,9 @@ class _Composer:
         self._strip_wrappers(dialects)
         self._bring_into_form()
         self._exchange_prefix()
-        self._drop()
         doubtful = any(found.evidence == "ambiguous" for found in self.matching.found)
-        for ambiguous in (False, True) if doubtful else (False,):
+        for ambiguous in (False, True) if doubtful or self.matching.unsure else (False,):
+            self._drop(ambiguous)
             self._join_and_cut(ambiguous)
             self._rename(ambiguous)
             self._change_in_place(ambiguous)
@@ -121,7 +123,10 @@ class _Composer:
         self.cautions += [trap.caution for trap in traps]
         return Proposal(
             tuple([
-                replace(suggestion, cautions=tuple([trap.caution for trap in traps if trap.places & places]))
+                replace(
+                    suggestion,
+                    cautions=(*suggestion.cautions, *[trap.caution for trap in traps if trap.places & places]),
+                )
                 for suggestion, places in zip(self.suggestions, self.changed, strict=True)
             ]),
             tuple(self.cautions),
@@ -257,12 +262,13 @@ class _Composer:
         if right > before:
             self._offer_names(step, after, frozenset(wishes.new))
 
-    def _drop(self) -> None:
+    def _drop(self, ambiguous: bool) -> None:
         filled = {place for found in self.matching.found if found.evidence == "proved" for place in found.targets}
         whole = len(filled) == len(self.target) - len(self.target.not_tensors)
         by_reason: dict[str, list[int]] = {}
         for place, reason in self.matching.drops.items():
-            by_reason.setdefault(reason, []).append(place)
+            if (place in self.matching.unsure) == ambiguous:
+                by_reason.setdefault(reason, []).append(place)
         for reason, places in by_reason.items():
             gone = set(places)
             wanted = [entry.key for entry in self.entries if self._place(entry) in gone]
@@ -273,7 +279,13 @@ class _Composer:
             elif patterns:
                 why = reason or "the target has no place for them"
                 step = {"op": "drop", "keys": patterns, "why": why}
-                self._offer(step, [_sentence(why)], "proved" if whole else "likely")
+                evidence: Evidence = "ambiguous" if ambiguous else "proved" if whole else "likely"
+                if self._offer(step, [_sentence(why)], evidence) and ambiguous:
+                    doubt = Caution(
+                        code="second_copy", keys=tuple(wanted[:10]), message=self.matching.unsure[places[0]]
+                    )
+                    self.suggestions[-1] = replace(self.suggestions[-1], cautions=(doubt,))
+                    self.cautions.append(doubt)
 
     def _no_pattern(self, keys: Sequence[str], what: str) -> None:
         message = f"{text.plural(len(keys), 'key')} {what} have no regular pattern"
@@ -282,6 +294,7 @@ class _Composer:
     def _wishes(self, *, ambiguous: bool) -> Wishes:
         """What is wished of the entries now; the other half of the pairs, and what has no pair, is left free."""
         new: dict[int, str] = {}
+        meant: dict[int, str] = {}
         free: set[int] = set()
         for number, entry in enumerate(self.entries):
             place = self._place(entry)
@@ -290,12 +303,15 @@ class _Composer:
             wish = self.wish.get(place)
             if wish is not None and (ambiguous or self.evidence[place] != "ambiguous"):
                 new[number] = wish
-            else:
-                free.add(number)
+                continue
+            free.add(number)
+            # (under its name in the target nothing is loaded of another shape, and it is seen what has to be decided)
+            if wish is not None and self.shapes[wish] not in (None, entry.shape):
+                meant[number] = wish
         if ambiguous:
             # What stays behind now stays as it is.
             free.clear()
-        return Wishes(self._keys(), new, frozenset(free), frozenset(self.target.keys))
+        return Wishes(self._keys(), new, frozenset(free), frozenset(self.target.keys), meant)
 
     def _rename(self, ambiguous: bool) -> None:
         wishes = self._wishes(ambiguous=ambiguous)
@@ -377,8 +393,7 @@ class _Composer:
 
     def _shapes_fit(self, made: Sequence[Entry], *, turned: bool) -> bool:
         """Whether what was made has the shapes of the target, if need be when it is transposed then."""
-        places = {key: place for place, key in enumerate(self.target.keys)}
-        shapes = [(entry.shape or (), self.target.shapes[places[entry.key]]) for entry in made]
+        shapes = [(entry.shape or (), self.shapes[entry.key]) for entry in made]
         if turned:
             shapes = [((*ours[:-2], *reversed(ours[-2:])), theirs) for ours, theirs in shapes]
         return all(theirs is None or ours == tuple(theirs) for ours, theirs in shapes)

@@ -1,0 +1,339 @@
+"""A network that one side holds several times and the other has fewer places for: a momentum encoder, an average.
+
+Training keeps such copies: MoCo `encoder_k`, BYOL `target_encoder`, DINO `teacher`, an EMA beside its model. All have
+the keys and shapes of their network, so nothing tells their tensors apart but the names in front of them. Matched
+tensor by tensor, what loads would be a mixture of several trainings: one copy is chosen, the others are put aside.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
+
+from sdviewer.core.key_table import KeyTable
+from sdviewer.repair.matching.contents import Contents, View
+from sdviewer.repair.matching.found import Found, Matching
+from sdviewer.repair.matching.names import read_name, words_of
+from sdviewer.repair.matching.similarity import SYNONYM, alike
+from sdviewer.repair.wording import quoted
+
+LEAST: Final = 4
+"""Tensors that a copy has at least."""
+
+SHARE: Final = 0.15
+"""Share of all tensors that a copy has at least: two layers that are alike are none."""
+
+HALF: Final = 0.5
+"""Share of a copy that must have its place on the other side, for that to have one at all."""
+
+SAMPLE: Final = 6
+"""Tensors of each copy whose values are compared."""
+
+FOLLOWERS: Final = frozenset(
+    {"momentum", "ema", "avg", "average", "averaged", "swa", "shadow", "polyak", "slow", "target", "k", "moving"}
+)
+"""Words for the copy that follows the network in training, and is not loaded where that is asked for."""
+
+EITHER: Final = frozenset({"teacher", "student"})
+"""Words for two copies of which people load now the one, now the other."""
+
+_BITS: Final = (1 << 61) - 1
+_NUMBER: Final = re.compile(r"\d+$")
+
+Path = tuple[str, ...]
+
+
+class Copy(NamedTuple):
+    """What stands below a path: positions of its tensors in the table, and of the ones that all copies have."""
+
+    path: Path
+    positions: Sequence[int]
+    alike: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Of some copies those that are matched and those that are put aside; `sure`: names or values tell which."""
+
+    taken: Sequence[Copy]
+    aside: Sequence[Copy]
+    sure: bool
+
+    @property
+    def reason(self) -> str:
+        """Why the others go, within a sentence."""
+        return f"another copy of {_named(self.taken)}"
+
+    @property
+    def doubt(self) -> str:
+        """What a person has to know who takes these."""
+        which, taken = _named([*self.taken, *self.aside]), _named(self.taken)
+        said = f"{which} are copies of one network, and nothing tells which is meant"
+        return f"{said}: {taken} would be taken; drop it first to take another"
+
+
+def choices(
+    table: KeyTable, other: KeyTable, *, by_hand: Collection[int] = (), contents: Contents | None = None
+) -> list[Choice]:
+    """What of a table is matched where it has more copies of a network than the other one.
+
+    `by_hand` are positions of tensors that a person paired: their copies are meant. `contents` is as for `match`.
+    """
+    if not _has_more(table, other):
+        return []
+    found: list[Choice] = []
+    roots: list[Path] = []
+    others = _words(other)
+    for paths, shared in _alike(table):
+        copies_at = _roots(paths)
+        if copies_at is None or any(_within(path, root) or _within(root, path) for path in copies_at for root in roots):
+            continue
+        wanted = _places(shared[0], table, other)
+        if not 0 < wanted < len(paths):
+            continue
+        below = _below(table, copies_at)
+        copies = [Copy(*one) for one in zip(copies_at, below, shared, strict=True)]
+        found.append(_chosen(copies, wanted, set(by_hand), others, _same_values(copies, table, other, contents)))
+        roots += copies_at
+    return found
+
+
+def _has_more(table: KeyTable, other: KeyTable) -> bool:
+    """Whether it has so many tensors that the other lacks that they could be a copy; most tables end here."""
+    if table.shapes_known and other.shapes_known:
+        more = Counter(table.shapes)
+        more.subtract(other.shapes)
+        return sum([n for n in more.values() if n > 0]) >= max(LEAST, HALF * SHARE * len(table))
+    return len(table) - len(other) >= max(LEAST, HALF * SHARE * len(table))
+
+
+def _alike(table: KeyTable) -> Iterator[tuple[list[Path], list[list[int]]]]:
+    """Paths below which the same keys and shapes stand, with the positions of these; the largest first."""
+    names: list[str] = [""]
+    parents: list[int] = [0]
+    known: dict[tuple[int, str], int] = {}
+    marks, counts = [0], [0]
+    homes = []
+    for key, shape in zip(table.keys, table.shapes, strict=True):
+        parts = read_name(key).parts
+        module = 0
+        for part in parts[:-1]:
+            below = known.get((module, part))
+            if below is None:
+                below = known[module, part] = len(parents)
+                parents.append(module)
+                names.append(part)
+                marks.append(0)
+                counts.append(0)
+            module = below
+        homes.append(module)
+        marks[module] += hash((parts[-1], shape)) & _BITS
+        counts[module] += 1
+    for module in range(len(parents) - 1, 0, -1):  # A module has a greater number than the one that holds it.
+        marks[parents[module]] += hash((names[module], marks[module] & _BITS)) & _BITS
+        counts[parents[module]] += counts[module]
+    least = max(LEAST, SHARE * len(table))
+    groups: dict[tuple[int, int], list[int]] = {}
+    for module in range(1, len(parents)):
+        if counts[module] >= least:
+            groups.setdefault((counts[module], marks[module] & _BITS), []).append(module)
+    inside: dict[int, list[int]] = {}
+    for at, module in enumerate(homes):
+        while module:
+            if counts[module] >= least:
+                inside.setdefault(module, []).append(at)
+            module = parents[module]
+    for _, modules in sorted(groups.items(), key=lambda one: (-one[0][0], one[1])):
+        paths = [_path(module, parents, names) for module in modules]
+        # (what differs in a number is a list of layers)
+        if len(paths) > 1 and len({tuple([_NUMBER.sub("", part) for part in path]) for path in paths}) == len(paths):
+            yield paths, [inside[module] for module in modules]
+
+
+def _path(module: int, parents: Sequence[int], names: Sequence[str]) -> Path:
+    path: list[str] = []
+    while module:
+        path.append(names[module])
+        module = parents[module]
+    return tuple(reversed(path))
+
+
+def _roots(paths: Sequence[Path]) -> list[Path] | None:
+    """The paths up to where they differ: of `student.blocks` and `teacher.blocks` these are `student` and `teacher`.
+
+    None where one would hold another.
+    """
+    for same in range(min(map(len, paths)) - 1, -1, -1):
+        roots = [path[: len(path) - same] for path in paths]
+        ends = {path[len(path) - same :] for path in paths}
+        if len(ends) == 1 and not any(_within(one, two) for one in roots for two in roots if one is not two):
+            return roots
+    return None
+
+
+def _within(path: Path, root: Path) -> bool:
+    return path[: len(root)] == root
+
+
+def _below(table: KeyTable, roots: Sequence[Path]) -> list[list[int]]:
+    """The positions of all that stands below each path."""
+    found: dict[Path, list[int]] = {root: [] for root in roots}
+    depths = {len(root) for root in roots}
+    for at, key in enumerate(table.keys):
+        parts = read_name(key).parts
+        for depth in depths:
+            if len(parts) > depth and parts[:depth] in found:
+                found[parts[:depth]].append(at)
+    return [found[root] for root in roots]
+
+
+def _places(alike: Sequence[int], table: KeyTable, other: KeyTable) -> int:
+    """How many copies the other side has places for."""
+    if table.shapes_known and other.shapes_known:
+        ours, theirs = Counter([table.shapes[at] for at in alike]), Counter(other.shapes)
+        most = len(table) // len(alike)
+        filled = sum([min(theirs[shape], most * n) for shape, n in ours.items()]) / len(alike)
+    else:
+        filled = len(other) / len(alike)
+    return max(1, round(filled)) if filled >= HALF else 0
+
+
+def _chosen(
+    copies: Sequence[Copy], wanted: int, by_hand: set[int], others: Collection[str], same_values: Collection[int]
+) -> Choice:
+    """The copies that are meant: by hand, by their values, by a word that the other side has too, by what follows."""
+    said = [{word for part in copy.path for word in words_of(part)} for copy in copies]
+    own = [words.difference(*[other for other in said if other is not words]) for words in said]
+    either = any(words & EITHER for words in own)
+    signs: tuple[Collection[int], ...] = (
+        [at for at, copy in enumerate(copies) if by_hand.intersection(copy.positions)],
+        same_values,
+        [at for at, words in enumerate(own) if any(alike(one, other) >= SYNONYM for one in words for other in others)],
+        [] if either else [at for at, words in enumerate(own) if not words & FOLLOWERS],
+    )
+    taken: list[int] = []
+    left = list(range(len(copies)))
+    for meant in signs:
+        more = [at for at in left if at in meant]
+        if 0 < len(more) <= wanted - len(taken):
+            taken += more
+            left = [at for at in left if at not in meant]
+        elif more:
+            left = more
+        if len(taken) == wanted:
+            break
+    sure = len(taken) == wanted
+    taken += left[: wanted - len(taken)]
+    aside = [copy for at, copy in enumerate(copies) if at not in taken]
+    return Choice([copies[at] for at in sorted(taken)], aside, sure)
+
+
+def _words(table: KeyTable) -> set[str]:
+    """The words for what a table consists of: those of its keys before the first number, else before the module."""
+    parts = {_numbered(read_name(key).parts) for key in table.keys}
+    return {word for path in parts for part in path for word in words_of(part)}
+
+
+def _numbered(parts: Path) -> Path:
+    first = next((at for at, part in enumerate(parts) if _NUMBER.search(part)), max(len(parts) - 2, 0))
+    return parts[:first]
+
+
+def _same_values(copies: Sequence[Copy], table: KeyTable, other: KeyTable, contents: Contents | None) -> set[int]:
+    """Which of the copies have tensors that the other side holds bit for bit; none where all have, or nobody tells."""
+    if contents is None:
+        return set()
+    times = Counter(other.shapes)
+    sample = sorted(
+        [n for n, at in enumerate(copies[0].alike) if len(table.shapes[at] or ()) > 1],
+        key=lambda n: (times[table.shapes[copies[0].alike[n]]] or len(other), n),
+    )[:SAMPLE]
+    ours = [[copy.alike[n] for n in sample] for copy in copies]
+    shapes = {table.shapes[at] for at in ours[0]}
+    theirs = [at for at, shape in enumerate(other.shapes) if shape in shapes]
+    told, held = contents([View(at) for some in ours for at in some], [View(at) for at in theirs])
+    known = set(held) - {None}
+    having = {at for at in range(len(copies)) if known.intersection(told[at * len(sample) : (at + 1) * len(sample)])}
+    return having if len(having) < len(copies) else set()
+
+
+def _named(copies: Sequence[Copy]) -> str:
+    *some, last = [quoted(".".join(copy.path)) for copy in copies]
+    return " and ".join([", ".join(some), last] if some else [last])
+
+
+# Matching without what is put aside
+
+
+@dataclass(slots=True)
+class Reduced:
+    """A table without the copies that are not taken, and the places in the whole one of what it has."""
+
+    table: KeyTable
+    places: Sequence[int]
+    made: Sequence[Choice]
+
+    @classmethod
+    def of(cls, table: KeyTable, made: Sequence[Choice]) -> Reduced:
+        """Put the copies aside that were not chosen."""
+        if not made:
+            return cls(table, range(len(table)), made)
+        gone = {at for choice in made for copy in choice.aside for at in copy.positions}
+        places = [at for at in range(len(table)) if at not in gone]
+        here = {at: number for number, at in enumerate(places)}
+        ties = [tuple([here[at] for at in tie if at in here]) for tie in table.ties]
+        reduced = KeyTable(
+            tuple([table.keys[at] for at in places]),
+            [table.shapes[at] for at in places],
+            [table.dtypes[at] for at in places],
+            ordered=table.ordered,
+            ties=tuple([tie for tie in ties if len(tie) > 1]),
+            not_tensors=frozenset([here[at] for at in table.not_tensors if at in here]),
+        )
+        return cls(reduced, places, made)
+
+    def views(self, asked: Sequence[View]) -> list[View]:
+        """Views of tensors of this table, as those of the whole one."""
+        return [view._replace(at=self.places[view.at]) for view in asked]
+
+    def doubts(self) -> dict[int, str]:
+        """By position in the whole table: why a copy that is taken may not be the one that is meant, "" where it is."""
+        return {
+            at: "" if choice.sure else choice.doubt
+            for choice in self.made
+            for copy in choice.taken
+            for at in copy.positions
+        }
+
+
+def there(matching: Matching, source: Reduced, target: Reduced) -> Matching:
+    """A matching of two reduced tables in the positions of the whole ones; what was put aside of the source goes.
+
+    What is found for a copy is likely at most, since another one could be meant; ambiguous where nobody can tell.
+    """
+    ours, theirs = source.doubts(), target.doubts()
+
+    def placed(one: Found) -> Found:
+        sources = tuple([source.places[at] for at in one.sources])
+        targets = tuple([target.places[at] for at in one.targets])
+        candidates = tuple([target.places[at] for at in one.candidates])
+        one = replace(one, sources=sources, targets=targets, candidates=candidates)
+        doubts = [ours[at] for at in sources if at in ours] + [theirs[at] for at in targets if at in theirs]
+        if one.by == "hand" or not doubts:
+            return one
+        if doubt := max(doubts):
+            return replace(one, evidence="ambiguous", reasons=(doubt, *one.reasons))
+        return replace(one, evidence="likely") if one.evidence == "proved" else one
+
+    drops = {source.places[at]: why for at, why in matching.drops.items()}
+    unsure: dict[int, str] = {}
+    for choice in source.made:
+        gone = [at for copy in choice.aside for at in copy.positions]
+        drops |= dict.fromkeys(gone, choice.reason)
+        unsure |= dict.fromkeys(gone if not choice.sure else [], choice.doubt)
+    parts = [tuple([tuple([source.places[at] for at in some]) for some in fold.parts]) for fold in matching.folds]
+    folds = tuple([replace(fold, parts=some) for fold, some in zip(matching.folds, parts, strict=True)])
+    return Matching(tuple(map(placed, matching.found)), drops, folds, unsure)
