@@ -83,7 +83,7 @@ def take_only_ones(state: State, keys: tuple[Sequence[Hashable], Sequence[Hashab
         shape = state.source.shapes[one.of_s[0]]
         said = f"Same shape {_shape(shape)}, the only such {where}"
         known = names + state.learned.prefix(source.template, target.template)
-        sure = state.complete or known >= weights.FOREIGN
+        sure = state.complete(source, target) or known >= weights.FOREIGN
         sure = sure or (not apart and names >= 0.2 and _ends_alike(source, target))
         evidence: Evidence = "likely" if sure else "ambiguous"
         state.take_families(source, target, evidence=evidence, by="shape", reasons=(said,))
@@ -149,7 +149,8 @@ def _take_best_of(
             continue
         known = name_similarity(found.source.template, found.target.template)
         known += state.learned.prefix(found.source.template, found.target.template)
-        sure = found.margin >= weights.SURE and (state.complete or known >= weights.FOREIGN)
+        complete = state.complete(found.source, found.target)
+        sure = found.margin >= weights.SURE and (complete or known >= weights.FOREIGN)
         # What is left over after a guess is a guess: a query is no output because nothing else is free.
         sure = sure and not excluded(found.source.template, found.target.template)
         if teaches:

@@ -28,18 +28,52 @@ def contexts(source: Side, target: Side, which: tuple[Collection[int], Collectio
     return _of_keys(source, sums[0], shared), _of_keys(target, sums[1], shared)
 
 
-def hold_the_same(source: Side, target: Side) -> bool:
-    """Whether both tables hold as many elements, so that every tensor has its counterpart (fused, split or as it is).
+def holding_the_same(source: Side, target: Side) -> tuple[frozenset[int], frozenset[int]]:
+    """Positions of both tables that hold as many elements, so that each tensor has its counterpart among them.
 
-    Single numbers and what newer code computes anew do not count.
+    These are all, or what one module holds and all of the other table: a network in a file that has a loss and a
+    projector besides. None where two modules could be meant. Single numbers and what newer code computes anew do not
+    count.
     """
-    totals = []
-    for side in (source, target):
-        shapes = [shape for shape, name in zip(side.shapes, side.names, strict=True) if name.parts[-1] not in TRANSIENT]
-        if any(shape is None for shape in shapes):
-            return False
-        totals.append(sum([prod(shape) for shape in shapes if shape]))
-    return totals[0] == totals[1]
+    of_s, of_t = _elements(source), _elements(target)
+    if of_s is None or of_t is None:
+        return _NOWHERE
+    if sum(of_s) == sum(of_t):
+        return frozenset(range(len(of_s))), frozenset(range(len(of_t)))
+    if sum(of_s) > sum(of_t):
+        return (inside, frozenset(range(len(of_t)))) if (inside := _inside(source, of_s, sum(of_t))) else _NOWHERE
+    return (frozenset(range(len(of_s))), inside) if (inside := _inside(target, of_t, sum(of_s))) else _NOWHERE
+
+
+_NOWHERE: tuple[frozenset[int], frozenset[int]] = frozenset(), frozenset()
+
+
+def _elements(side: Side) -> list[int] | None:
+    """What each tensor counts; None where a shape is not known."""
+    found = []
+    for shape, name in zip(side.shapes, side.names, strict=True):
+        counts = name.parts[-1] not in TRANSIENT
+        if counts and shape is None:
+            return None
+        found.append(prod(shape) if counts and shape else 0)
+    return found
+
+
+def _inside(side: Side, amounts: Sequence[int], total: int) -> frozenset[int]:
+    """The positions in the one module that holds so many elements."""
+    sums = [0] * len(side.parents)
+    for module, amount in zip(side.modules, amounts, strict=True):
+        sums[module] += amount
+    for module in range(len(sums) - 1, 0, -1):
+        sums[side.parents[module]] += sums[module]
+    held = [module > 0 and amount == total > 0 for module, amount in enumerate(sums)]
+    outer = [module for module, holds in enumerate(held) if holds and not held[side.parents[module]]]
+    if len(outer) != 1:
+        return frozenset()
+    below = [False] * len(sums)
+    for module in range(1, len(sums)):  # A module has a greater number than the one that holds it.
+        below[module] = module == outer[0] or below[side.parents[module]]
+    return frozenset([at for at, module in enumerate(side.modules) if below[module]])
 
 
 def _sums(side: Side, positions: Collection[int], exact: bool) -> list[int]:

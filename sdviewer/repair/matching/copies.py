@@ -37,6 +37,9 @@ FOLLOWERS: Final = frozenset(
 )
 """Words for the copy that follows the network in training, and is not loaded where that is asked for."""
 
+ANY_NETWORK: Final = frozenset({"model", "backbone", "transformer", "encoder", "decoder", "net", "network", "module"})
+"""Words that say nothing of a network but that it is one."""
+
 EITHER: Final = frozenset({"teacher", "student"})
 """Words for two copies of which people load now the one, now the other."""
 
@@ -98,6 +101,34 @@ def choices(
         copies = [Copy(*one) for one in zip(copies_at, below, shared, strict=True)]
         found.append(_chosen(copies, wanted, set(by_hand), others, _same_values(copies, table, other, contents)))
         roots += copies_at
+    return [*found, *_flattened(table, other)]
+
+
+def _flattened(table: KeyTable, other: KeyTable) -> list[Choice]:
+    """Averages that keep every key of a module in one component, without its dots.
+
+    Fact: `LitEma` of latent-diffusion: `model_ema.` and the key of the parameter in `model`, with its dots taken out.
+    """
+    parts_of = [read_name(key).parts for key in table.keys]
+    held: dict[Path, dict[str, int]] = {}
+    for at, parts in enumerate(parts_of):
+        held.setdefault(parts[:-1], {})[parts[-1]] = at
+    least = max(LEAST, SHARE * len(table))
+    found = []
+    for flat, names in held.items():
+        if len(names) < least or any(_within(read_name(key).parts, flat) for key in other.keys):
+            continue
+        alike: Counter[Path] = Counter()
+        for at, parts in enumerate(parts_of):
+            for depth in range(len(parts) - 1):
+                twin = names.get("".join(parts[depth:]), -1)
+                if twin >= 0 and table.shapes[twin] == table.shapes[at]:
+                    alike[parts[:depth]] += 1
+                    break
+        path, n = max(alike.items(), key=lambda one: one[1], default=((), 0))
+        if n >= least and n > 0.9 * len(names):
+            below = [at for at, parts in enumerate(parts_of) if _within(parts, path) and not _within(parts, flat)]
+            found.append(Choice([Copy(path, below, below)], [Copy(flat, list(names.values()), [])], sure=True))
     return found
 
 
@@ -206,7 +237,7 @@ def _chosen(
 ) -> Choice:
     """The copies that are meant: by hand, by their values, by a word that the other side has too, by what follows."""
     said = [{word for part in copy.path for word in words_of(part)} for copy in copies]
-    own = [words.difference(*[other for other in said if other is not words]) for words in said]
+    own = [words.difference(ANY_NETWORK, *[other for other in said if other is not words]) for words in said]
     either = any(words & EITHER for words in own)
     signs: tuple[Collection[int], ...] = (
         [at for at, copy in enumerate(copies) if by_hand.intersection(copy.positions)],

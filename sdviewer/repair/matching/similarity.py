@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from sdviewer.repair.matching.names import HOLE, words_of
-from sdviewer.repair.matching.words import COMPONENT_ORDINALS, EXCLUSIVE, ORDINALS, PATH_ORDINALS, ROLES, SYNONYMS
+from sdviewer.repair.matching.words import (
+    ATTENTION,
+    COMPONENT_ORDINALS,
+    EXCLUSIVE,
+    ORDINALS,
+    PATH_ORDINALS,
+    ROLES,
+    SYNONYMS,
+)
 
 _GROUPS: dict[str, frozenset[int]] = {
     word: frozenset([at for at, group in enumerate(SYNONYMS) if word in group]) for group in SYNONYMS for word in group
@@ -20,6 +28,9 @@ NUMBER = 0.15
 
 FADING = 0.72
 """Each component further from the end counts this much less."""
+
+NEAR = FADING**2
+"""What a word counts at least that stands in the last three components with words."""
 
 Template = tuple[str, ...]
 
@@ -80,8 +91,9 @@ def name_similarity(template: Template, other: Template) -> float:
 @lru_cache(1 << 16)
 def said_exclusively(template: Template) -> tuple[frozenset[str], ...]:
     """What a template says of each table of words that exclude each other."""
-    words = {word for word, _ in weighted_words(template)}
-    return tuple([frozenset([table[word] for word in words if word in table]) for table in EXCLUSIVE])
+    words = weighted_words(template)
+    near = frozenset([ATTENTION[word] for word, weight in words if weight >= NEAR and word in ATTENTION])
+    return near, *[frozenset([table[word] for word, _ in words if word in table]) for table in EXCLUSIVE]
 
 
 @lru_cache(1 << 18)

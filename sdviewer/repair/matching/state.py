@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sdviewer.core.key_table import KeyTable
-from sdviewer.repair.matching.contexts import hold_the_same
+from sdviewer.repair.matching.contexts import holding_the_same
 from sdviewer.repair.matching.families import Family, families, read_side
 from sdviewer.repair.matching.found import Evidence, Found, Relation
 from sdviewer.repair.matching.learned import Learned, align
@@ -21,7 +21,7 @@ class State:
         self.free_s = {at: None for at in range(len(source)) if at not in source.not_tensors}
         self.free_t = {at: None for at in range(len(target)) if at not in target.not_tensors}
         self.broken = frozenset(broken)
-        self.complete = hold_the_same(self.source, self.target)
+        self._whole_s, self._whole_t = holding_the_same(self.source, self.target)
         self.learned = Learned()
         self.by_hand: set[tuple[tuple[str, ...], tuple[str, ...]]] = set()
         self.found: list[Found] = []
@@ -54,6 +54,11 @@ class State:
     def can(self, at_s: int, at_t: int) -> bool:
         """Whether two may become a pair."""
         return at_s in self.free_s and at_t in self.free_t and (at_s, at_t) not in self.broken
+
+    def complete(self, source: Family, target: Family) -> bool:
+        """Whether two families are of what has its counterpart on the other side, tensor by tensor."""
+        of_s, of_t = ([at for _, at in family.members] for family in (source, target))
+        return self._whole_s.issuperset(of_s) and self._whole_t.issuperset(of_t)
 
     def teach_indices(self, source: Family, target: Family) -> None:
         """Learn how numbers are translated from two families of one tensor each."""

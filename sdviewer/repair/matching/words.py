@@ -119,8 +119,10 @@ SYNONYMS: tuple[tuple[str, ...], ...] = (
 )
 """Words of one line are used for the same thing."""
 
+ATTENTION: Mapping[str, str] = {"q": "q", "k": "k", "v": "v", "o": "out", "out": "out"}
+"""Words for the parts of an attention, not said of the same tensor. (They name networks, too: `encoder_q`.)"""
+
 EXCLUSIVE: tuple[Mapping[str, str], ...] = (
-    {"q": "q", "k": "k", "v": "v", "o": "out", "out": "out"},
     {"encoder": "encoder", "enc": "encoder", "decoder": "decoder", "dec": "decoder"},
     {
         "vision": "vision", "visual": "vision", "image": "vision", "img": "vision",
