@@ -5,7 +5,7 @@ Modules of equal contents meet although `blocks.{}` and `vit.encoder.layer.{}` a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import prod
 
 from sdviewer.repair.matching.families import Shape, Side
@@ -32,20 +32,33 @@ def holding_the_same(source: Side, target: Side) -> tuple[frozenset[int], frozen
     """Positions of both tables that hold as many elements, so that each tensor has its counterpart among them.
 
     These are all, or what one module holds and all of the other table: a network in a file that has a loss and a
-    projector besides. None where two modules could be meant. Single numbers and what newer code computes anew do not
-    count.
+    projector besides. Failing that, the same without tensors of sizes that the other table lacks, such as a head. None
+    where two modules could be meant. Single numbers and what newer code computes anew do not count.
     """
-    of_s, of_t = _elements(source), _elements(target)
-    if of_s is None or of_t is None:
-        return _NOWHERE
-    if sum(of_s) == sum(of_t):
-        return frozenset(range(len(of_s))), frozenset(range(len(of_t)))
-    if sum(of_s) > sum(of_t):
-        return (inside, frozenset(range(len(of_t)))) if (inside := _inside(source, of_s, sum(of_t))) else _NOWHERE
-    return (frozenset(range(len(of_s))), inside) if (inside := _inside(target, of_t, sum(of_s))) else _NOWHERE
+    some, others = _elements(source), _elements(target)
+    if some is None or others is None:
+        return frozenset(), frozenset()
+    known = {_sizes(shape) for shape in source.shapes}.intersection(map(_sizes, target.shapes))
+    for shared in (None, known):
+        of_s, of_t = _of_sizes(source, some, shared), _of_sizes(target, others, shared)
+        total_s, total_t = sum(of_s.values()), sum(of_t.values())
+        if total_s == total_t:
+            return frozenset(of_s), frozenset(of_t)
+        if total_s > total_t and (inside := _inside(source, of_s, total_t)):
+            return inside, frozenset(of_t)
+        if total_s < total_t and (inside := _inside(target, of_t, total_s)):
+            return frozenset(of_s), inside
+    return frozenset(), frozenset()
 
 
-_NOWHERE: tuple[frozenset[int], frozenset[int]] = frozenset(), frozenset()
+def _sizes(shape: Shape) -> Shape:
+    """What of a shape stays when axes are exchanged or left out."""
+    return shape and tuple(sorted([size for size in shape if size != 1]))
+
+
+def _of_sizes(side: Side, amounts: Sequence[int], known: Collection[Shape] | None) -> dict[int, int]:
+    """What the tensors of some sizes count, by position."""
+    return {at: n for at, n in enumerate(amounts) if known is None or _sizes(side.shapes[at]) in known}
 
 
 def _elements(side: Side) -> list[int] | None:
@@ -59,11 +72,11 @@ def _elements(side: Side) -> list[int] | None:
     return found
 
 
-def _inside(side: Side, amounts: Sequence[int], total: int) -> frozenset[int]:
+def _inside(side: Side, amounts: Mapping[int, int], total: int) -> frozenset[int]:
     """The positions in the one module that holds so many elements."""
     sums = [0] * len(side.parents)
-    for module, amount in zip(side.modules, amounts, strict=True):
-        sums[module] += amount
+    for at, amount in amounts.items():
+        sums[side.modules[at]] += amount
     for module in range(len(sums) - 1, 0, -1):
         sums[side.parents[module]] += sums[module]
     held = [module > 0 and amount == total > 0 for module, amount in enumerate(sums)]
@@ -73,7 +86,7 @@ def _inside(side: Side, amounts: Sequence[int], total: int) -> frozenset[int]:
     below = [False] * len(sums)
     for module in range(1, len(sums)):  # A module has a greater number than the one that holds it.
         below[module] = module == outer[0] or below[side.parents[module]]
-    return frozenset([at for at, module in enumerate(side.modules) if below[module]])
+    return frozenset([at for at in amounts if below[side.modules[at]]])
 
 
 def _sums(side: Side, positions: Collection[int], exact: bool) -> list[int]:

@@ -11,10 +11,12 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Final, NamedTuple
 
 from sdviewer.core.key_table import KeyTable
 from sdviewer.repair.matching.contents import Contents, View
+from sdviewer.repair.matching.families import Shape
 from sdviewer.repair.matching.found import Found, Matching
 from sdviewer.repair.matching.names import read_name, words_of
 from sdviewer.repair.matching.similarity import SYNONYM, alike
@@ -222,14 +224,20 @@ def _below(table: KeyTable, roots: Sequence[Path]) -> list[list[int]]:
 
 
 def _places(alike: Sequence[int], table: KeyTable, other: KeyTable) -> int:
-    """How many copies the other side has places for."""
-    if table.shapes_known and other.shapes_known:
+    """How many copies the other side has places for, by the shapes; where it fuses or stacks them, by the elements."""
+    if not (table.shapes_known and other.shapes_known):
+        filled = len(other) / len(alike)
+    else:
         ours, theirs = Counter([table.shapes[at] for at in alike]), Counter(other.shapes)
         most = len(table) // len(alike)
         filled = sum([min(theirs[shape], most * n) for shape, n in ours.items()]) / len(alike)
-    else:
-        filled = len(other) / len(alike)
+        if filled < HALF:
+            filled = _elements(theirs) / max(_elements(ours), 1)
     return max(1, round(filled)) if filled >= HALF else 0
+
+
+def _elements(shapes: Counter[Shape]) -> int:
+    return sum([prod(shape) * n for shape, n in shapes.items() if shape])
 
 
 def _chosen(
