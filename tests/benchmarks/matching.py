@@ -23,6 +23,12 @@ PYTHON = "SDVIEWER_BENCH_PYTHON"
 
 MODES = ("registered", "sorted", "names only")
 
+IN_TRAINING = "in training files"
+"""The mode of pairs of which the source stands in a file as training writes it."""
+
+MOST_IN_TRAINING = 2_000
+"""Keys of a pair that is put into such files."""
+
 
 @dataclass(frozen=True)
 class Score:
@@ -73,6 +79,28 @@ def lines(pairs: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, list[S
         for pair, one in zip(pairs, scores, strict=True):
             yield pair["name"], mode, [one]
         yield "", mode, scores
+    small = [pair for pair in pairs if len(pair["source"]) <= MOST_IN_TRAINING]
+    yield "", IN_TRAINING, [score(made, MODES[0]) for pair in small for made in in_training(pair)]
+
+
+def in_training(pair: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The source of a pair in files as training keeps them, beside what the target has no place for."""
+    source = pair["source"]
+    loss = {"criterion.weight": (21,), "projector.0.weight": (256, 256), "projector.0.bias": (256,)}
+    yield _inside(pair, "model.net.", loss)
+    yield _inside(pair, "module.encoder_q.", {"module.queue": (128, 4096), **_below("module.encoder_k.", source)})
+    yield _inside(pair, "backbone.", {**_below("ema_model.module.backbone.", source), "ema_model.n_averaged": ()})
+    flat = {f"model_ema.{key.replace('.', '')}": shape for key, shape in source.items()}
+    yield _inside(pair, "model.", {**flat, "model_ema.decay": (), "model_ema.num_updates": ()})
+
+
+def _inside(pair: Mapping[str, Any], prefix: str, others: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    truth = {prefix + key: to for key, to in pair["map"].items()}
+    return {"source": {**_below(prefix, pair["source"]), **others}, "target": pair["target"], "map": truth}
+
+
+def _below(prefix: str, shapes: Mapping[str, Sequence[int]]) -> dict[str, Sequence[int]]:
+    return {prefix + key: shape for key, shape in shapes.items()}
 
 
 def _table(shapes: Mapping[str, Sequence[int]], mode: str, is_target: bool) -> KeyTable:

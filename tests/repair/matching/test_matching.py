@@ -272,6 +272,29 @@ def test_that_hostile_tables_are_bounded() -> None:
         assert len(match(source, target).found) <= len(source)
 
 
+@pytest.mark.parametrize(
+    "beside", [{}, {"loss.weight": (21,), "projector.0.weight": (7, 7), "projector.2.weight": (7, 7)}]
+)
+@pytest.mark.parametrize("head", [{}, {"zop.weight": (5, 12)}, {"zop.weight": (9, 12)}])
+def test_that_a_network_is_sure_by_all_of_its_elements_whatever_stands_beside_it_in_the_file(
+    beside: dict[str, tuple[int, ...]], head: dict[str, tuple[int, ...]]
+) -> None:
+    network = {"bak.weight": (12, 3, 4), "bak.bias": (12,), **encoder("fim", TIMM, 3), "dur.weight": (12,)}
+    prefix = "model.net." if beside else ""
+    source = table({prefix + key: shape for key, shape in {**network, **head}.items()} | beside)
+    target = table({
+        "patches.projection.weight": (12, 3, 4),
+        "patches.projection.bias": (12,),
+        **encoder("layer", TIMM, 3),
+        "after.weight": (12,),
+        "classifier.weight": (5, 12),
+    })  # fmt: skip
+    names = told(source, target, match(source, target))
+    assert names[f"{prefix}bak.weight"] == "patches.projection.weight"
+    assert names[f"{prefix}dur.weight"] == "after.weight"
+    assert not any(key in names for key in beside)
+
+
 def test_that_a_tensor_alone_in_its_place_is_not_told_by_its_place_in_a_list() -> None:
     """An encoder with a decoder that stays: the output is alone in its module, and the last of four in the target."""
     later = ("layernorm_before", "layernorm_after", "attention.q_proj attention.k_proj attention.v_proj")
