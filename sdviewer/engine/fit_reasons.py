@@ -16,6 +16,7 @@ from sdviewer.engine.fit_rows import Pair
 from sdviewer.engine.fitted import Fitted
 from sdviewer.repair.matching.found import Found, Matching
 from sdviewer.repair.plan import Plan
+from sdviewer.repair.wording import listed
 
 FEW: Final = 3
 """Keys that a sentence names one by one."""
@@ -76,6 +77,8 @@ class Reasons:
         said += [["info", reason] for reason in self._folds(pair, of_row)]
         for found in of_row:
             kind = "warn" if found.evidence == "ambiguous" else "ok"
+            if alone := self._other_side(pair, found):
+                said.append([kind, alone])
             said += [[kind, reason] for reason in found.reasons]
             if found.candidates:
                 names = [wanted.keys[at] for at in found.candidates[:FEW]]
@@ -146,6 +149,14 @@ class Reasons:
             if (from_it and (to_it or pair.wanted < 0)) or (to_it and pair.source < 0):
                 of_row.append(found)
         return of_row[:2]
+
+    def _other_side(self, pair: Pair, found: Found) -> str:
+        """What would stand beside a key that has no pair, for what is said of the two."""
+        if pair.source < 0:
+            keys = [self._fitted.entries[at].old for at in found.sources]
+        else:
+            keys = [self._wanted.keys[at] for at in found.targets] if pair.wanted < 0 else []
+        return f"Would be paired with {listed(keys[:FEW])}" if keys else ""
 
     def _folds(self, pair: Pair, of_row: Sequence[Found]) -> list[str]:
         """Why one tensor is made of several before anything is paired, where this row is of them."""

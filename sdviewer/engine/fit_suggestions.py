@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from sdviewer.core import text
+from sdviewer.core.key_parts import exchanged
 from sdviewer.core.key_table import SORTED_CONTAINERS
 from sdviewer.core.paths import dotted
 from sdviewer.core.progress import Progress
@@ -22,6 +23,7 @@ from sdviewer.engine.proposing import Proposal, packed_values
 from sdviewer.errors import OpenError, RepairError, UsageError
 from sdviewer.repair.matching.found import Matching
 from sdviewer.repair.operations import Extract, Operation, Strip, Unwrap, operation_from_step
+from sdviewer.repair.patterns import FULL, SEARCH
 from sdviewer.repair.suggestion import Caution, Suggestion
 
 MOST_BY_VALUES: Final = 20_000
@@ -222,6 +224,7 @@ def _told(suggestion: Suggestion) -> dict[str, Any]:
     return {
         "verb": VERBS.get(operation.op, operation.op.replace("_", " ").capitalize()),
         "lines": [text.visible(line, 300) for line in _lines(suggestion.step, suggestion.text)],
+        "short": text.visible(_short(suggestion.step, suggestion.text), 300),
         "text": text.visible(suggestion.text, 400),
         "n": suggestion.n_keys,
         "evidence": suggestion.evidence,
@@ -252,6 +255,16 @@ def _is_safe(suggestion: Suggestion) -> bool:
 def _remedy(caution: Caution) -> str:
     """What the steps against a trap do."""
     return text.visible("; ".join([operation_from_step(step).label for step in caution.steps]), 200)
+
+
+def _short(step: Mapping[str, Any], said: str) -> str:
+    """A step in one line, of a new name only what differs."""
+    rules = step.get("rules")
+    if not rules or rules[0][0].startswith((SEARCH, FULL)):
+        return " ".join(_lines(step, said))
+    old, new = exchanged(*map(str, rules[0]))
+    more = f", {len(rules) - 1:,} more" if len(rules) > 1 else ""
+    return f"{old} \N{RIGHTWARDS ARROW} {new}{more}"
 
 
 def _lines(step: Mapping[str, Any], said: str) -> list[str]:

@@ -57,7 +57,7 @@ by what answers a SHEET, which translates `selected`. A question about rows of a
               recipe is for it, "match": target keys that it has after the recipe, "problems": n of it without what is
               previewed, "keys": n of its own,
               "differs": what it has and the one in front has not, in words, "error": why the recipe cannot be for it}
-    SUGGESTION {"verb", "lines": [text], "text", "n", "evidence", "reasons": [text],
+    SUGGESTION {"verb", "lines": [text], "short": the same in one line, "text", "n", "evidence", "reasons": [text],
               "cautions": [[code, message, its remedy in words | ""]], "asks": [text]: what of the step is a guess,
               "examples": [[old, new]], "safe", "step": {op table}, "label"}
     PREVIEW   {"at": -1 for a choice, "gain": target keys, "unknown": those of them whose shape is not known, "drops",

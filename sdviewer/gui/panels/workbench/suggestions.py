@@ -67,7 +67,7 @@ class SuggestionCard(Card):
         head.addWidget(verb)
         head.addStretch(1)
         head.addWidget(self.keys)
-        self._short = Elided(" ".join(map(str, told["lines"])), "monoNote", Qt.TextElideMode.ElideMiddle)
+        self._short = Elided(str(told["short"]), "monoNote", Qt.TextElideMode.ElideMiddle)
         words = QVBoxLayout()
         words.setSpacing(3)
         words.addLayout(head)
