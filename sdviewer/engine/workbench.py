@@ -52,7 +52,8 @@ by what answers a SHEET, which translates `selected`. A question about rows of a
     COUNTS    {"collision", "match", "shape", "missing", "unexpected", "dropped"}
     CARD_A    {"path", "name", "tensors", "state_dict": dotted, "begins": what all keys begin with, "identity"}
     CARD_B    {"name", "kind", "keys", "notes": [sentence], "incomplete", "approximate", "adapter": where one of the two
-              is an adapter for the other {"text": sentence, "merged": whether the target is}, else null}
+              is an adapter for the other {"text": sentence, "merged": whether the target is}, else null, "problems",
+              "files": as those of engine.problems, nothing where it is no checkpoint}
     ALIKE     {"state_dict": dotted, "name", "front": whether it is the one that is looked at, "covered": whether the
               recipe is for it, "match": target keys that it has after the recipe, "problems": n of it without what is
               previewed, "keys": n of its own,
@@ -93,6 +94,7 @@ from sdviewer.engine.fit_view import FitView
 from sdviewer.engine.fitting import Wanted, read_wanted, with_adapter
 from sdviewer.engine.frames import Answer
 from sdviewer.engine.packing import packed, unpacked
+from sdviewer.engine.problems import told_problems
 from sdviewer.engine.watch import Watch, files_of
 from sdviewer.errors import SDViewerError, UsageError
 from sdviewer.formats import open_checkpoint, tensor_source
@@ -209,6 +211,7 @@ class Workbench:
             "incomplete": target.incomplete,
             "approximate": target.approximate,
             "adapter": adapter,
+            **({"problems": [], "files": 0} if wanted.checkpoint is None else told_problems(wanted.checkpoint)),
         }
 
     # What is shown
