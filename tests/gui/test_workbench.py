@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from pytestqt.qtbot import QtBot
 from sdviewer.gui.main_window import MainWindow
 from sdviewer.gui.models.fit_model import RESULT, SOURCE, TARGET
 from sdviewer.gui.panels.workbench.page import WorkbenchPage
+from tests.gui.conftest import without_storages
 
 WAIT = 60_000
 Fits = Callable[..., WorkbenchPage]
@@ -688,15 +688,6 @@ class Runs:
         return os.system, ("true",)
 
 
-def without_storage(whole: Path, out: Path, name: str = "data/1") -> Path:
-    """The same checkpoint, one of its storages gone."""
-    with zipfile.ZipFile(whole) as old, zipfile.ZipFile(out, "w") as new:
-        for info in old.infolist():
-            if not info.filename.endswith(name):
-                new.writestr(info, old.read(info))
-    return out
-
-
 def buttons(page: WorkbenchPage, side: str) -> list[QPushButton]:
     return [one for one in page.files.banners[side].findChildren(QPushButton) if one.isVisible() and one.text()]
 
@@ -721,7 +712,7 @@ def test_that_a_damaged_target_that_would_run_a_program_is_told_with_its_side_an
 ) -> None:
     torch.save(model("module."), tmp_path / "a.pth")
     torch.save({"model": model(), "hook": Runs()}, tmp_path / "whole.pth")
-    bad = without_storage(tmp_path / "whole.pth", tmp_path / "b.pth")
+    bad = without_storages(tmp_path / "whole.pth", "1")
     page = window.workbenches.repair(str(tmp_path / "a.pth"), {"name": str(bad)})
     settled(page, qtbot)
     a, b = page.files.banners.values()
@@ -737,7 +728,7 @@ def test_that_a_damaged_target_that_would_run_a_program_is_told_with_its_side_an
 
 def test_that_damage_is_told_of_either_file_and_once_only(window: MainWindow, qtbot: QtBot, tmp_path: Path) -> None:
     torch.save(model("module."), tmp_path / "whole.pth")
-    bad = without_storage(tmp_path / "whole.pth", tmp_path / "a.pth")
+    bad = without_storages(tmp_path / "whole.pth", "1")
     page = window.workbenches.repair(str(bad), {"name": str(bad)})
     settled(page, qtbot)
     a, b = page.files.banners.values()

@@ -34,7 +34,7 @@ from sdviewer.gui.panels.security_panel import SecurityPanel
 from sdviewer.gui.panels.security_words import banner_words, dangerous_calls
 from sdviewer.gui.panels.structure_panel import StructurePanel
 from sdviewer.gui.panels.tree_panel import TreePanel
-from sdviewer.gui.panels.wording import changed_words, failure_words, problem_words, sentence
+from sdviewer.gui.panels.wording import changed_words, failure_words, problem_words, sentence, worth_telling
 from sdviewer.gui.session import Session
 from sdviewer.gui.turns import shared_turns
 from sdviewer.repair.history import Step
@@ -415,7 +415,7 @@ class DocumentPage(OpenedPage):
         show = "Show what it calls" if dangerous_calls(scan) else "Show what is known"
         save = "Save a clean copy…"
         buttons = [(show, lambda: self.show_view("security"))]
-        if any(problem[0] != "info" for problem in problems):
+        if worth_telling(problems):
             buttons.append(("Problems", lambda: self.show_view("problems")))
         if not self.session.not_clean:
             buttons.append((save, self.clean_copy_requested.emit))

@@ -60,9 +60,14 @@ def changed_words(session: Session, look: Any) -> tuple[str, str, str]:
     return what, f"It was written to in place. {shown}; numbers are read again after a reload.", reload
 
 
+def worth_telling(problems: Sequence[Sequence[str]]) -> list[Sequence[str]]:
+    """The problems of a file that are more than notes."""
+    return [problem for problem in problems if problem[0] != "info"]
+
+
 def problem_words(problems: Sequence[Sequence[str]], files: int) -> tuple[Literal["error", "warn"], str, str] | None:
     """What is damaged or odd in a file (engine.problems): how bad, what, and which; None where nothing is."""
-    told = [problem for problem in problems if problem[0] != "info"]
+    told = worth_telling(problems)
     if not told:
         return None
     severity, _, message, where = told[0]
