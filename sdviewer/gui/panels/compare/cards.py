@@ -13,8 +13,8 @@ from sdviewer.gui import widgets
 from sdviewer.gui.badge import Badge
 from sdviewer.gui.comparison import ComparisonSession
 from sdviewer.gui.jobs import Body
-from sdviewer.gui.plain import plain_tip
 from sdviewer.gui.panels.wording import worth_telling
+from sdviewer.gui.plain import plain_tip
 from sdviewer.gui.widgets import Card, Elided
 
 
