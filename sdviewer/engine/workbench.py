@@ -12,8 +12,9 @@ by what answers a SHEET, which translates `selected`. A question about rows of a
     recipe    {"recipe", "selected", "tab", "front"?: dotted} -> SHEET and {"a"}: the same file and target with another
               recipe, or with another state dict in front
     tab       {"tab", "selected"} -> SHEET
-    proposed  {"plan"}, buffer "proposal" (engine.proposing) -> {"suggestions": [SUGGESTION], "dismissed": n}    what
-              the program proposes for the rows as they are; of another plan it is not taken
+    proposed  {"plan"}, buffer "proposal" (engine.proposing) -> {"suggestions": [SUGGESTION], "dismissed": n,
+              "cautions": [CAUTION that belongs to none of them]}    what the program proposes for the rows as they are;
+              of another plan it is not taken
     preview   {"at": place of a suggestion | -1, "selected"} -> SHEET of what it would give, and {"preview": PREVIEW |
               null}
     try       {"plan", "entry": that of WHY, "choice": place in its "choices", "others": for all?, "selected"} -> as
@@ -59,8 +60,9 @@ by what answers a SHEET, which translates `selected`. A question about rows of a
               previewed, "keys": n of its own,
               "differs": what it has and the one in front has not, in words, "error": why the recipe cannot be for it}
     SUGGESTION {"verb", "lines": [text], "text", "n", "evidence", "reasons": [text],
-              "cautions": [[code, message, its remedy in words | ""]], "asks": [text]: what of the step is a guess,
-              "examples": [[old, new]], "safe", "step": {op table}, "label"}
+              "cautions": [CAUTION], "asks": [text]: what of the step is a guess, "examples": [[old, new]], "safe",
+              "step": {op table}, "label"}
+    CAUTION   [code, message, its remedy in words | ""]
     PREVIEW   {"at": -1 for a choice, "gain": target keys, "unknown": those of them whose shape is not known, "drops",
               "worse": shapes that differ then, "lost": target keys that are missing only then, "astray": new keys that
               the target has not, "first": how many suggestions go with it because it needs them, "error"}

@@ -68,6 +68,8 @@ class WorkbenchSession(ShownTree):
         self.told: Body = {}
         """Counts, and what of the recipe fails (SHEET)."""
         self.suggestions: list[Body] = []
+        self.cautions: list[list[str]] = []
+        """What is to be known beside the suggestions (CAUTION)."""
         self.dismissed = 0
         self.looking = False
         """Whether suggestions are still being looked for."""
@@ -300,7 +302,7 @@ class WorkbenchSession(ShownTree):
     def _take_plan(self, body: Body, buffers: Buffers) -> None:
         """Another recipe: suggestions of before are over."""
         self._plan, self._source, self._values = int(body["plan"]), buffers["source"], buffers["values"]
-        self.suggestions = []
+        self.suggestions, self.cautions = [], []
         self.front = next((str(one["state_dict"]) for one in body["alike"] if one["front"]), None)
         self._show_sheet(body, buffers)
 
@@ -357,7 +359,7 @@ class WorkbenchSession(ShownTree):
 
         def taken(body: Body) -> None:
             self._tell_job("", -1.0)
-            if body["suggestions"] == self.suggestions:
+            if (body["suggestions"], body["cautions"]) == (self.suggestions, self.cautions):
                 return
             step = self.suggestions[self.chosen]["step"] if self.chosen >= 0 else None
             self._take_suggestions(body)
@@ -396,7 +398,7 @@ class WorkbenchSession(ShownTree):
         return next((at for at, one in enumerate(self.suggestions) if one["evidence"] != "ambiguous"), -1)
 
     def _take_suggestions(self, body: Body) -> None:
-        self.suggestions = list(body["suggestions"])
+        self.suggestions, self.cautions = list(body["suggestions"]), list(body["cautions"])
         self.dismissed = int(body["dismissed"])
         self.suggestions_changed.emit()
 

@@ -44,10 +44,12 @@ class Bench:
         return self.answer.body
 
     def suggestions(self) -> list[Mapping[str, Any]]:
+        return list(self.proposed()["suggestions"])
+
+    def proposed(self) -> Mapping[str, Any]:
         tables = {"source": self.answer.buffers["source"], "target": self.target}
         proposal = Proposals().propose(tables, lambda done, total: None).buffers["proposal"]
-        found = self.ask("proposed", plan=self.told["plan"], proposal=proposal).body["suggestions"]
-        return list(found)
+        return self.ask("proposed", plan=self.told["plan"], proposal=proposal).body
 
     def carry_out(self, steps: Answer) -> None:
         """Put steps into the recipe, as the window does."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -755,3 +757,15 @@ def test_that_nothing_is_said_of_files_that_are_whole_nor_of_an_earlier_target(
     qtbot.waitUntil(lambda: bool(page.session.target_scan), timeout=WAIT)
     assert not a.isVisible()
     assert not b.isVisible()
+
+
+def test_that_keys_for_which_no_step_is_proposed_are_told_below_the_suggestions(fits: Fits, qtbot: QtBot) -> None:
+    letters = random.Random(7)
+    names = [".".join(["".join(letters.choices("abcdefgh", k=9)) for _ in range(2)]) for _ in range(3200)]
+    # (each is of a shape of its own: so they are paired)
+    old = {f"module.{name}": torch.zeros(1).expand(at) for at, name in enumerate(names[:1600], 1)}
+    page = fits(old, json.dumps({name: [at] for at, name in enumerate(names[1600:], 1)}))
+    panel = page.suggestions
+    assert [card.told["verb"] for card in panel.cards] == ["Strip"]
+    assert panel.cautions.isVisible()
+    assert panel.cautions.text() == "1,600 keys to be renamed have no regular pattern."
