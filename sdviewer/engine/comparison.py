@@ -48,7 +48,7 @@ number of the sheet, "sheet", and translate `selected`; a question about rows of
               "limit": the largest change}; buffers over rows: "status" (uint8, `engine.pair_numbers.WORDS`), "change"
               and "cosine" (float32), "bounds" (uint8, what the change of a module is: `engine.pair_numbers.EXACT` ...)
     CARD      {"path", "name", "container", "size", "tensors", "parameters", "identity", "state_dicts": [[dotted, role,
-              tensors]], "chosen": index, "problems": n, "steps": n of a recipe}
+              tensors]], "chosen": index, "problems", "files": as those of engine.problems, "steps": n of a recipe}
     IGNORED   {"dtype": bool, "most": largest |b - a|, "optimizer": bool, "keys"?: filter}
     FACTS     {"row", "kind": "pair" | "value" | "module", "name", "key_a", "key_b", "by", "path": [[text, row]],
               "tensors": [of A, of B] by their
@@ -94,6 +94,7 @@ from sdviewer.engine.pair_numbers import (
     PairNumbers,
     RowNumbers,
 )
+from sdviewer.engine.problems import told_problems
 from sdviewer.engine.row_requests import change_rows
 from sdviewer.errors import SDViewerError, UsageError
 from sdviewer.stats.pair_table import CASTS, COLUMNS, NOTHING, PairTable
@@ -329,7 +330,7 @@ class Comparison:
             "identity": asdict(checkpoint.identity),
             "state_dicts": [[text.visible(dotted(d.path), 60), d.role, d.tensors] for at, d in enumerate(dicts)],
             "chosen": chosen,
-            "problems": sum(problem.severity != "info" for problem in checkpoint.problems),
+            **told_problems(checkpoint),
             "steps": sum(step.enabled for step in document.plan.steps) if document.plan is not None else 0,
         }
 

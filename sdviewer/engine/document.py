@@ -104,6 +104,7 @@ from sdviewer.engine.in_turn import in_turn
 from sdviewer.engine.naming import before_naming
 from sdviewer.engine.overview import OverviewRequests
 from sdviewer.engine.planned import Planned, made_of, planned
+from sdviewer.engine.problems import told_problems
 from sdviewer.engine.row_requests import change_rows
 from sdviewer.engine.save_preview import SavePreview, is_mappable, place_of
 from sdviewer.engine.target_check import goal_of
@@ -395,8 +396,7 @@ class Document:
                 }
                 for index, state_dict in enumerate(checkpoint.state_dicts)
             ],
-            "problems": [list(problem) for problem in checkpoint.problems[:1000]],
-            "files": max(1, len(checkpoint.shards)),
+            **told_problems(checkpoint),
             "suffix": Path(checkpoint.path).suffix,
             "identity": asdict(checkpoint.identity),
             "young": any(is_young(identity.mtime_ns) for _, identity in files_of(checkpoint)),

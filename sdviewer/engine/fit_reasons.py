@@ -110,9 +110,8 @@ class Reasons:
         fitted = self._shown
         alike = [fitted.entries[at].key for at in fitted.unexpected if fitted.entries[at].shape == shape]
         ties = next((tie for tie in self._wanted.ties if pair.wanted in tie), ())
-        keys = self._checkpoint.state_dicts[self._state_dict].keys
-        gone = any(keys[source] == self._wanted.keys[pair.wanted] for source in fitted.dropped)
-        said = [["info", "The recipe leaves out the file's key of this name" if gone else "No key has this name"]]
+        gone = self._dropped.get(self._wanted.keys[pair.wanted])
+        said = [["info", "No key has this name" if gone is None else self._of_dropped(gone)]]
         if ties:
             others = [self._wanted.keys[at] for at in ties if at != pair.wanted]
             said.append(["info", f"The model has one tensor for this and {others[0]}"])
@@ -120,6 +119,18 @@ class Reasons:
             one = f": {alike[0]}" if len(alike) == 1 else ""
             said.append(["info", f"{text.plural(len(alike), 'unexpected key')} of the same shape{one}"])
         return said
+
+    def _of_dropped(self, source: int) -> str:
+        """Which key of the file would be the one that is missing."""
+        key, name = self._checkpoint.state_dicts[self._state_dict].keys[source], self._shown.would_be[source]
+        who = "The recipe" if source in self._fitted.would_be else "This suggestion"
+        what = "the file's key of this name" if key == name else f"{key}, which would have this name"
+        return f"{who} leaves out {what}"
+
+    @cached_property
+    def _dropped(self) -> dict[str, int]:
+        """What steps dropped, by the key that it would have."""
+        return {key: source for source, key in self._shown.would_be.items()}
 
     def _of_unexpected(self, pair: Pair) -> list[list[str]]:
         fitted = self._shown

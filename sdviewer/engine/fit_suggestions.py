@@ -52,13 +52,14 @@ class FitSuggestions:
         self.matching: Matching | None = None
         self._file = file
         self._found: Sequence[Suggestion] = ()
+        self._cautions: Sequence[Caution] = ()
         self._merging: Sequence[Suggestion] = ()
         self._dismissed: set[str] = set()
 
     def forget(self) -> None:
         """The file has another plan."""
         self.matching = None
-        self._found = ()
+        self._found = self._cautions = ()
 
     def bring_back(self) -> None:
         """Nothing is dismissed any more."""
@@ -86,7 +87,7 @@ class FitSuggestions:
         if params["plan"] != file.plan_number:
             raise UsageError("it is about another recipe", code="old_sheet")
         proposal = unpacked(Proposal, params["proposal"])
-        self.matching = proposal.matching
+        self.matching, self._cautions = proposal.matching, proposal.cautions
         self._merging = merging_into(file.wanted) if file.plan is None or not file.plan.others else []
         self._found = list(self._going_through([*self._unwrapping(), *self._merging, *proposal.suggestions]))
         return self._answer()
@@ -122,7 +123,8 @@ class FitSuggestions:
 
     def _answer(self) -> Answer:
         told = [_told(suggestion) for suggestion in self._offered()]
-        return Answer({"suggestions": told, "dismissed": len(self._found) - len(told)})
+        cautions = [_told_caution(caution) for caution in self._cautions]
+        return Answer({"suggestions": told, "dismissed": len(self._found) - len(told), "cautions": cautions})
 
     def dismiss(self, params: Params, progress: Progress) -> Answer:
         """Do not propose one any more, or bring all back."""
@@ -229,15 +231,18 @@ def _told(suggestion: Suggestion) -> dict[str, Any]:
         "n": suggestion.n_keys,
         "evidence": suggestion.evidence,
         "reasons": [text.visible(reason, 300) for reason in suggestion.reasons],
-        "cautions": [
-            [caution.code, text.visible(caution.message, 400), _remedy(caution)] for caution in suggestion.cautions
-        ],
+        "cautions": [_told_caution(caution) for caution in suggestion.cautions],
         "asks": [f"{name} = {suggestion.step.get(name)} is a guess" for name in suggestion.asks],
         "examples": [[text.visible(key, 200) for key in pair] for pair in suggestion.examples[:MOST_LINES]],
         "safe": _is_safe(suggestion),
         "step": dict(suggestion.step),
         "label": operation.label,
     }
+
+
+def _told_caution(caution: Caution) -> list[str]:
+    """A CAUTION of `engine.workbench`."""
+    return [caution.code, text.visible(caution.message, 400), _remedy(caution)]
 
 
 def _of_operation(operation: Operation, n_keys: int) -> Suggestion:

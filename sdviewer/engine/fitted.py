@@ -41,7 +41,8 @@ class Entry:
 class Fitted:
     """All entries, for each key of the target the entry that has it (-1: missing), and what the recipe drops.
 
-    `status` is by key of the target; `unexpected` are entries, `dropped` entries of the state dict in the file;
+    `status` is by key of the target; `unexpected` are entries, `dropped` entries of the state dict in the file, and
+    `would_be` the keys that they would have if no step dropped them;
     `allowed` are keys of the target that are missing and may be. `collided` are the entries that have a key together,
     by that key: they fill nothing.
     """
@@ -55,6 +56,7 @@ class Fitted:
     counts: dict[Status, int] = field(default_factory=dict)
     allowed: Sequence[int] = ()
     collided: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    would_be: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def problems(self) -> int:
@@ -129,7 +131,8 @@ def fitted_to(
     }
     allowed = [at for at, key in enumerate(target.table.keys) if key in absent]
     unexpected = [at_key[key] for key in load.unexpected]
-    return Fitted(target, entries, filled, status, unexpected, dropped, counts, allowed, collided)
+    would_be = plan.would_be if dropped and plan is not None else {}
+    return Fitted(target, entries, filled, status, unexpected, dropped, counts, allowed, collided, would_be)
 
 
 def _table(entries: Sequence[Entry], *, ordered: bool = True) -> KeyTable:

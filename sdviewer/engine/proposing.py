@@ -22,7 +22,7 @@ from sdviewer.errors import OpenError
 from sdviewer.repair.fit import fit_to
 from sdviewer.repair.matching.contents import Contents
 from sdviewer.repair.matching.found import Matching
-from sdviewer.repair.suggestion import Suggestion
+from sdviewer.repair.suggestion import Caution, Suggestion
 from sdviewer.repair.target import Target
 
 Params = Mapping[str, Any]
@@ -39,15 +39,16 @@ class Proposals:
         source, target = unpacked(KeyTable, params["source"]), unpacked(Target, params["target"])
         contents = _contents(params["values"], progress) if len(params.get("values", b"")) else None
         found = fit_to(checkpoint_of_table(source), 0, source, target, contents=contents)
-        return Answer({}, {"proposal": packed(Proposal(found.matching, found.suggestions))})
+        return Answer({}, {"proposal": packed(Proposal(found.matching, found.suggestions, found.cautions))})
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What was found for one source and target."""
+    """What was found for one source and target; `cautions` belong to none of the suggestions."""
 
     matching: Matching
     suggestions: Sequence[Suggestion]
+    cautions: Sequence[Caution] = ()
 
 
 def packed_values(a: Checkpoint, of_a: Sequence[int], b: Checkpoint, of_b: Sequence[int]) -> bytes:

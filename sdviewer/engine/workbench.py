@@ -12,8 +12,9 @@ by what answers a SHEET, which translates `selected`. A question about rows of a
     recipe    {"recipe", "selected", "tab", "front"?: dotted} -> SHEET and {"a"}: the same file and target with another
               recipe, or with another state dict in front
     tab       {"tab", "selected"} -> SHEET
-    proposed  {"plan"}, buffer "proposal" (engine.proposing) -> {"suggestions": [SUGGESTION], "dismissed": n}    what
-              the program proposes for the rows as they are; of another plan it is not taken
+    proposed  {"plan"}, buffer "proposal" (engine.proposing) -> {"suggestions": [SUGGESTION], "dismissed": n,
+              "cautions": [CAUTION that belongs to none of them]}    what the program proposes for the rows as they are;
+              of another plan it is not taken
     preview   {"at": place of a suggestion | -1, "selected"} -> SHEET of what it would give, and {"preview": PREVIEW |
               null}
     try       {"plan", "entry": that of WHY, "choice": place in its "choices", "others": for all?, "selected"} -> as
@@ -52,14 +53,16 @@ by what answers a SHEET, which translates `selected`. A question about rows of a
     COUNTS    {"collision", "match", "shape", "missing", "unexpected", "dropped"}
     CARD_A    {"path", "name", "tensors", "state_dict": dotted, "begins": what all keys begin with, "identity"}
     CARD_B    {"name", "kind", "keys", "notes": [sentence], "incomplete", "approximate", "adapter": where one of the two
-              is an adapter for the other {"text": sentence, "merged": whether the target is}, else null}
+              is an adapter for the other {"text": sentence, "merged": whether the target is}, else null, "problems",
+              "files": as those of engine.problems, nothing where it is no checkpoint}
     ALIKE     {"state_dict": dotted, "name", "front": whether it is the one that is looked at, "covered": whether the
               recipe is for it, "match": target keys that it has after the recipe, "problems": n of it without what is
               previewed, "keys": n of its own,
               "differs": what it has and the one in front has not, in words, "error": why the recipe cannot be for it}
     SUGGESTION {"verb", "lines": [text], "short": the same in one line, "text", "n", "evidence", "reasons": [text],
-              "cautions": [[code, message, its remedy in words | ""]], "asks": [text]: what of the step is a guess,
-              "examples": [[old, new]], "safe", "step": {op table}, "label"}
+              "cautions": [CAUTION], "asks": [text]: what of the step is a guess, "examples": [[old, new]], "safe",
+              "step": {op table}, "label"}
+    CAUTION   [code, message, its remedy in words | ""]
     PREVIEW   {"at": -1 for a choice, "gain": target keys, "unknown": those of them whose shape is not known, "drops",
               "worse": shapes that differ then, "lost": target keys that are missing only then, "astray": new keys that
               the target has not, "first": how many suggestions go with it because it needs them, "error"}
@@ -93,6 +96,7 @@ from sdviewer.engine.fit_view import FitView
 from sdviewer.engine.fitting import Wanted, read_wanted, with_adapter
 from sdviewer.engine.frames import Answer
 from sdviewer.engine.packing import packed, unpacked
+from sdviewer.engine.problems import told_problems
 from sdviewer.engine.watch import Watch, files_of
 from sdviewer.errors import SDViewerError, UsageError
 from sdviewer.formats import open_checkpoint, tensor_source
@@ -209,6 +213,7 @@ class Workbench:
             "incomplete": target.incomplete,
             "approximate": target.approximate,
             "adapter": adapter,
+            **({"problems": [], "files": 0} if wanted.checkpoint is None else told_problems(wanted.checkpoint)),
         }
 
     # What is shown

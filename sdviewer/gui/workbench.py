@@ -48,6 +48,7 @@ class WorkbenchSession(ShownTree):
     job_changed = Signal(str, float)
     trouble = Signal(object)
     changed_on_disk = Signal(object)
+    files_changed = Signal()  # more is known of what is wrong with file or target, or of what loading it would do
     closed = Signal()
 
     def __init__(self, document: Session, target: Target, pool: NumbersPool) -> None:
@@ -58,6 +59,8 @@ class WorkbenchSession(ShownTree):
         """What it has to fit (TARGET of engine.target_check): a path, or text that somebody pasted."""
         self.built: Buffers = {}
         """Its keys where they are known already; the first `open` takes them (engine.workbench)."""
+        self.target_scan: Body = {}
+        """What its pickles ask for, where it is a checkpoint; empty until that is known."""
         self.pool = pool
         self.state: State = "opening"
         self.failure: Body = {}
@@ -65,6 +68,8 @@ class WorkbenchSession(ShownTree):
         self.told: Body = {}
         """Counts, and what of the recipe fails (SHEET)."""
         self.suggestions: list[Body] = []
+        self.cautions: list[list[str]] = []
+        """What is to be known beside the suggestions (CAUTION)."""
         self.dismissed = 0
         self.looking = False
         """Whether suggestions are still being looked for."""
@@ -145,6 +150,8 @@ class WorkbenchSession(ShownTree):
     def open(self) -> None:
         """Open the file and the target, or open them again; the document is opened for it too."""
         self.state = "opening"
+        self.jobs.drop("scan")
+        self.target_scan = {}
         self._follow()
         built, self.built = self.built, {}
         if built or not self.target.get("run"):
@@ -190,6 +197,9 @@ class WorkbenchSession(ShownTree):
             (document.trouble, self._document_trouble),
             (document.changed_on_disk, self.changed_on_disk),
             (document.opened, self._document_opened),
+            (document.opened, self.files_changed),
+            (document.scanned, self.files_changed),
+            (document.contents_changed, self.files_changed),
             (document.saved, self.saved),
             (document.save_failed, self.save_failed),
             (document.job_changed, self.job_changed),
@@ -234,10 +244,29 @@ class WorkbenchSession(ShownTree):
         self._target = buffers["target"]
         self._take_plan(body, buffers)
         self.opened.emit()
+        self._scan_target()
         if self._recipe() != self._planned:  # it was changed meanwhile
             self._recipe_changed()
             return
         self._look_for_suggestions(choose=True)
+
+    def _scan_target(self) -> None:
+        """What loading the target would do; of the file the document finds that out."""
+        if self.info["b"]["kind"] != "checkpoint":
+            return
+
+        def scanned(body: Body, buffers: Buffers) -> None:
+            self.target_scan = body
+            self.files_changed.emit()
+
+        params = {"path": self.target["name"]}
+        self.jobs.run(
+            "scan",
+            lambda d, f, p: self.pool.request("scan", params, d, f, p, urgent=False),
+            scanned,
+            lambda failure: None,
+            background=True,
+        )
 
     def _open_failed(self, failure: Body) -> None:
         self.state = "failed"
@@ -273,7 +302,7 @@ class WorkbenchSession(ShownTree):
     def _take_plan(self, body: Body, buffers: Buffers) -> None:
         """Another recipe: suggestions of before are over."""
         self._plan, self._source, self._values = int(body["plan"]), buffers["source"], buffers["values"]
-        self.suggestions = []
+        self.suggestions, self.cautions = [], []
         self.front = next((str(one["state_dict"]) for one in body["alike"] if one["front"]), None)
         self._show_sheet(body, buffers)
 
@@ -330,7 +359,7 @@ class WorkbenchSession(ShownTree):
 
         def taken(body: Body) -> None:
             self._tell_job("", -1.0)
-            if body["suggestions"] == self.suggestions:
+            if (body["suggestions"], body["cautions"]) == (self.suggestions, self.cautions):
                 return
             step = self.suggestions[self.chosen]["step"] if self.chosen >= 0 else None
             self._take_suggestions(body)
@@ -369,7 +398,7 @@ class WorkbenchSession(ShownTree):
         return next((at for at, one in enumerate(self.suggestions) if one["evidence"] != "ambiguous"), -1)
 
     def _take_suggestions(self, body: Body) -> None:
-        self.suggestions = list(body["suggestions"])
+        self.suggestions, self.cautions = list(body["suggestions"]), list(body["cautions"])
         self.dismissed = int(body["dismissed"])
         self.suggestions_changed.emit()
 

@@ -176,6 +176,7 @@ class Workbenches(QObject):
         page.pair_requested.connect(self.pair_by_hand)
         page.file_change_requested.connect(lambda: self._ask_file(page))
         page.target_change_requested.connect(lambda: self._ask_target(page))
+        page.files.file_chosen.connect(lambda path: self.open_paths([path]))
         page.compare_requested.connect(lambda: self.compare(session.path, session.target["name"]))
         page.merge_requested.connect(lambda: self.repair(session.target["name"], {"name": session.path}))
         page.suggestion_edit_requested.connect(lambda at: self._edit_suggestion(page, at))

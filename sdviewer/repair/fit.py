@@ -43,6 +43,7 @@ class Fit:
 
     `state_dict` is the index of what is repaired. `suggestions` are all steps in their order, `accepted` says by
     position which of them `recipe` has; `plan` is what that makes of the checkpoint, `after` what torch says of that.
+    `cautions` are those that belong to none of the suggestions.
     """
 
     target: Target
@@ -57,6 +58,7 @@ class Fit:
     plan: Plan
     map: dict[str, str | dict[str, Any] | None] = field(default_factory=dict)
     warnings: tuple[PlanWarning, ...] = ()
+    cautions: tuple[Caution, ...] = ()
 
     @property
     def left_out(self) -> list[Suggestion]:
@@ -137,6 +139,7 @@ def fit_to(
     if differing or not all(wanted):
         accepted = _taken(maker, found, wanted, together)
         after = maker.checked(target)
+    with_steps = _cautions(found)
     return Fit(
         target,
         state_dict,
@@ -149,7 +152,8 @@ def fit_to(
         maker.recipe,
         maker.plan,
         _map(maker.plan, checkpoint, source, target.table, matching),
-        tuple(dict.fromkeys(_warnings(target, [*proposal.cautions, *_cautions(found)], maker.plan))),
+        tuple(dict.fromkeys(_warnings(target, [*proposal.cautions, *with_steps], maker.plan))),
+        tuple([caution for caution in proposal.cautions if caution not in with_steps]),
     )
 
 
@@ -283,7 +287,7 @@ def _candidates(found: Found, target: KeyTable) -> list[str]:
     return [target.keys[at] for at in dict.fromkeys((*found.targets, *found.candidates))]
 
 
-def _cautions(suggestions: Iterable[Suggestion]) -> Iterable[Caution]:
+def _cautions(suggestions: Iterable[Suggestion]) -> list[Caution]:
     return [caution for one in suggestions for caution in one.cautions]
 
 

@@ -128,7 +128,8 @@ class Plan:
 
     `state_dict` is the index into `Checkpoint.state_dicts` that the steps see, or None for a recipe without steps on a
     checkpoint without one, or with several. `targets` are the entries of the result in their order. `dropped` are the
-    indexes of the source entries that nothing of the result is made of. `unwrap`: the state dict becomes the root;
+    indexes of the source entries that nothing of the result is made of, `would_be` the keys that those would have which
+    a step on keys dropped, had it not. `unwrap`: the state dict becomes the root;
     `keep_rest`: with the other entries of the root beside it. `left_out` are dotted paths outside the state dict that
     an unwrap or `drop_objects` leaves out. `modules` maps each `_metadata` path that changes to its new one, None where
     it goes. `reasons` are the notes of the steps that dropped a source entry, where they have one. `drop_objects`: what
@@ -144,6 +145,7 @@ class Plan:
     state_dict: int | None
     targets: tuple[Target, ...] = ()
     dropped: tuple[int, ...] = ()
+    would_be: Mapping[int, str] = field(default_factory=dict)
     unwrap: bool = False
     keep_rest: bool = False
     left_out: tuple[str, ...] = ()

@@ -342,7 +342,8 @@ def _old_and_new(entries: Sequence[Entry], changes: EntryChanges) -> tuple[list[
 class _Planner:
     """The state dict on its way through the steps.
 
-    `values[i]` is what stands under `keys[i]`: an entry of the source by its number, or what is computed.
+    `values[i]` is what stands under `keys[i]`: an entry of the source by its number, or what is computed. `gone` are
+    the keys of entries that were dropped, which the steps after it go on changing.
     """
 
     recipe: Recipe
@@ -357,6 +358,7 @@ class _Planner:
     steps: list[StepReport] = field(default_factory=list)
     warnings: list[PlanWarning] = field(default_factory=list)
     reasons: dict[int, str] = field(default_factory=dict)
+    gone: dict[int, str] = field(default_factory=dict)
     drop_objects: bool = False
     extract: bool = False
     tensors_alone: bool = False
@@ -442,6 +444,8 @@ class _Planner:
         changed = sum([old != new for old, new in zip(self.keys, changes.new_keys, strict=True)])
         self._report(step, where, changes.matched, changed, changes.dead_rules)
         self._move_modules(step, changes)
+        if self.gone:
+            self._follow(step)
         if changed:
             self._take(step, changes)
 
@@ -535,16 +539,24 @@ class _Planner:
             self.modules[present[path]] = new
 
     def _take(self, step: Operation, changes: KeyChanges) -> None:
-        new_keys, values = changes.new_keys, self.values
+        keys, new_keys, values = self.keys, changes.new_keys, self.values
         if self.colliding:
-            self.before = [old for old, new in zip(self.keys, new_keys, strict=True) if new is not None]
+            self.before = [old for old, new in zip(keys, new_keys, strict=True) if new is not None]
         self.keys = [new for new in new_keys if new is not None]
         if len(self.keys) == len(new_keys):
             return
         self.values = [value for new, value in zip(new_keys, values, strict=True) if new is not None]
-        if step.why:
-            gone = [value for new, value in zip(new_keys, values, strict=True) if new is None]
-            self.reasons.update([(entry, step.why) for value in gone for entry in sources(_expression(value))])
+        for key, new, value in zip(keys, new_keys, values, strict=True):
+            if new is None:
+                gone = list(sources(_expression(value)))
+                self.gone.update(dict.fromkeys(gone, key))
+                if step.why:
+                    self.reasons.update(dict.fromkeys(gone, step.why))
+
+    def _follow(self, step: Operation) -> None:
+        """What the step would make of the keys that were dropped before it."""
+        new_keys = step.plan(list(self.gone.values())).new_keys
+        self.gone.update({entry: new for entry, new in zip(self.gone, new_keys, strict=True) if new is not None})
 
     def finish(self) -> Plan:
         """The plan, after what can only be seen at the end."""
@@ -569,6 +581,7 @@ class _Planner:
             self.index,
             targets=tuple(map(Target, self.keys, map(_expression, self.values))),
             dropped=dropped,
+            would_be={entry: key for entry, key in self.gone.items() if entry not in kept},
             unwrap=unwrap,
             keep_rest=keep_rest,
             left_out=(*left_out, *map(dotted, self.file.removed)),

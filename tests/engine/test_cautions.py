@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,18 @@ def test_that_a_row_says_that_its_tensor_is_folded_of_several(tmp_path: Path) ->
         reasons = [words for _, words in found.ask("why", row=found.row(key)).body["reasons"]]
         assert any("has no weight norm" in words for words in reasons), key
     assert not any("weight norm" in words for _, words in found.ask("why", row=found.row("old.bias")).body["reasons"])
+
+
+def test_that_what_no_suggestion_says_is_told_beside_them(tmp_path: Path) -> None:
+    letters = random.Random(7)
+    names = [".".join(["".join(letters.choices("abcdefgh", k=9)) for _ in range(2)]) for _ in range(4000)]
+    # (each is of a shape of its own: so they are paired, and no rule renames them)
+    tensors = [torch.zeros(1).expand(n, 2) for n in range(1, 2001)]
+    old = {f"module.{name}": tensor for name, tensor in zip(names[:2000], tensors, strict=True)}
+    new = dict(zip(names[2000:], tensors, strict=True))
+    told = bench(tmp_path, old, new).proposed()
+    assert [one["verb"] for one in told["suggestions"]] == ["Strip"]
+    ((code, message, _),) = told["cautions"]
+    assert code == "no_pattern"
+    assert message.endswith("keys to be renamed have no regular pattern")
+    assert experts(tmp_path).proposed()["cautions"] == []  # those of a suggestion stand with it

@@ -44,10 +44,12 @@ class Bench:
         return self.answer.body
 
     def suggestions(self) -> list[Mapping[str, Any]]:
+        return list(self.proposed()["suggestions"])
+
+    def proposed(self) -> Mapping[str, Any]:
         tables = {"source": self.answer.buffers["source"], "target": self.target}
         proposal = Proposals().propose(tables, lambda done, total: None).buffers["proposal"]
-        found = self.ask("proposed", plan=self.told["plan"], proposal=proposal).body["suggestions"]
-        return list(found)
+        return self.ask("proposed", plan=self.told["plan"], proposal=proposal).body
 
     def carry_out(self, steps: Answer) -> None:
         """Put steps into the recipe, as the window does."""
@@ -71,8 +73,11 @@ class Bench:
         """The steps of a pair by hand that means nothing but itself."""
         return Answer(self.ask("lesson", **pair).body["variants"][0])
 
-    def row(self, key: str) -> int:
-        return next(row for row, (word, *keys) in enumerate(self.rows()) if word and key in keys)
+    def row(self, key: str, answer: Answer | None = None) -> int:
+        return next(row for row, (word, *keys) in enumerate(self.rows(answer)) if word and key in keys)
+
+    def reasons(self, key: str, answer: Answer | None = None) -> list[str]:
+        return [words for _, words in self.ask("why", row=self.row(key, answer)).body["reasons"]]
 
     def strict(self) -> str:
         return bytes(self.ask("strict").buffers["text"]).decode()
@@ -265,6 +270,36 @@ def test_that_a_recipe_that_fails_is_told_and_what_goes_before_is_shown(tmp_path
     told = bench.ask("recipe", recipe=recipe, selected=[]).body
     assert told["failed"]["step"] == 1
     assert told["counts"]["match"] == 8
+
+
+@pytest.mark.parametrize("first", ["strip", "drop"])
+def test_that_a_missing_key_tells_that_the_recipe_left_out_what_would_be_it(
+    tmp_path: Path, b: Path, first: str
+) -> None:
+    bench = Bench(saved(tmp_path / "a.pth", model("module.")), b)
+    strip = {"op": "strip", "prefix": "module."}
+    drop = {"op": "drop", "keys": ["head.*" if first == "strip" else "module.head.*"]}
+    bench.steps = [strip, drop] if first == "strip" else [drop, strip]
+    bench.replan({})
+    assert bench.reasons("head.weight")[0] == "The recipe leaves out module.head.weight, which would have this name"
+    bench.steps = [drop | {"keys": ["module.head.*"]}]
+    bench.replan({})
+    assert bench.reasons("head.weight")[0] == "No key has this name"  # it would not have it either
+
+
+def test_that_a_missing_key_tells_what_is_left_out_by_a_suggestion_or_under_its_own_name(
+    tmp_path: Path, b: Path
+) -> None:
+    bench = Bench(saved(tmp_path / "a.pth", model("module.")), b)
+    bench.steps = [{"op": "strip", "prefix": "module."}]
+    bench.replan({})
+    seen = bench.ask("search", step={"op": "drop", "keys": ["head.*"]}, selected=[])
+    said = "leaves out module.head.weight, which would have this name"
+    assert bench.reasons("head.weight", seen)[0] == f"This suggestion {said}"
+    bench = Bench(saved(tmp_path / "a.pth", model()), b)
+    bench.steps = [{"op": "keep", "keys": ["blocks.**"]}]
+    bench.replan({})
+    assert bench.reasons("head.weight")[0] == "The recipe leaves out the file's key of this name"
 
 
 def test_that_an_unnamed_worker_says_that_nothing_is_open() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -90,6 +91,17 @@ def write_checkpoint(path: Path, tensors: Tensors) -> Path:
     head += b" " * (-len(head) % 8)
     path.write_bytes(len(head).to_bytes(8, "little") + head + data)
     return path
+
+
+def without_storages(path: Path, *records: str) -> Path:
+    """A damaged copy of an archive beside it: these of its storages are gone ("1")."""
+    out = path.with_name("damaged.pt")
+    gone = tuple(f"/data/{record}" for record in records)
+    with zipfile.ZipFile(path) as whole, zipfile.ZipFile(out, "w") as rest:
+        for info in whole.infolist():
+            if not info.filename.endswith(gone):
+                rest.writestr(info, whole.read(info))
+    return out
 
 
 @pytest.fixture

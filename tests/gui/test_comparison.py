@@ -34,7 +34,7 @@ from sdviewer.gui.panels.compare.chips import StatusChips
 from sdviewer.gui.panels.compare.page import ComparePage
 from sdviewer.gui.panels.compare.pairs_panel import PairsPanel
 from sdviewer.repair.operations import Drop
-from tests.gui.conftest import Opened, write_checkpoint
+from tests.gui.conftest import Opened, without_storages, write_checkpoint
 
 WAIT = 60_000
 
@@ -366,9 +366,20 @@ def test_that_a_file_that_would_run_a_program_is_told_with_its_side(
 ) -> None:
     torch.save({"model": {"w": torch.ones(3)}, "x": Call()}, tmp_path / "evil.pt")
     page = compared(files[0], tmp_path / "evil.pt")
-    qtbot.waitUntil(lambda: page.banner.isVisible() and "run a program" in page.banner.text())
-    assert page.banner.text().startswith("B: ")
-    assert [button.text() for button in page.banner.findChildren(QPushButton) if button.isVisible()][:1] == ["Open B"]
+    banner = page.files.banners["b"]
+    qtbot.waitUntil(banner.isVisible)
+    assert banner.text().startswith("B: This file asks Python to run a program when it is loaded.")
+    assert [button.text() for button in banner.findChildren(QPushButton) if button.isVisible()][:1] == ["Open B"]
+    assert not page.files.banners["a"].isVisible()
+
+
+def test_that_a_file_that_is_damaged_is_told_with_its_side(compared: Compared, files: tuple[Path, Path]) -> None:
+    page = compared(without_storages(files[0], "1"), files[1])
+    assert page.files.banners["a"].text().startswith("A: This file is damaged.")
+    assert page.files.banners["a"].isVisible()
+    assert page.files.banners["b"].isHidden()
+    assert "problem" in page.pairs.cards.a.accessibleName()
+    assert "problem" not in page.pairs.cards.b.accessibleName()
 
 
 def test_that_one_file_compared_with_its_own_recipe_does_not_say_that_there_is_nothing_to_compare(

@@ -28,7 +28,7 @@ from sdviewer.gui.panels.security_panel import SecurityPanel
 from sdviewer.gui.panels.structure_panel import StructurePanel
 from sdviewer.gui.plain import plain_tip
 from sdviewer.gui.session import Session
-from tests.gui.conftest import Opened, front, write_checkpoint
+from tests.gui.conftest import Opened, front, without_storages, write_checkpoint
 
 
 class Runs:
@@ -54,12 +54,7 @@ def hostile(tmp_path: Path) -> Path:
 def damaged(tmp_path: Path) -> Path:
     """A checkpoint one of whose storages is missing."""
     torch.save({"a.w": torch.ones(4), "b.w": torch.zeros(4)}, tmp_path / "whole.pt")
-    out = tmp_path / "damaged.pt"
-    with zipfile.ZipFile(tmp_path / "whole.pt") as old, zipfile.ZipFile(out, "w") as new:
-        for info in old.infolist():
-            if not info.filename.endswith("data/1"):
-                new.writestr(info, old.read(info))
-    return out
+    return without_storages(tmp_path / "whole.pt", "1")
 
 
 Scanned = Callable[[Path], tuple[Session, DocumentPage]]

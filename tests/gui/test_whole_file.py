@@ -34,7 +34,7 @@ from sdviewer.gui.session import Session
 from sdviewer.gui.widgets import Chip
 from sdviewer.repair.operations import Metadata
 from tests.formats.saved_files import damage
-from tests.gui.conftest import Opened, front
+from tests.gui.conftest import Opened, front, without_storages
 
 SLOW = 30_000
 Dialog = TypeVar("Dialog", bound=QDialog)
@@ -214,12 +214,7 @@ def damaged(tmp_path: Path) -> Path:
     """A checkpoint of which two of three storages are missing, one of them of a state dict that is wrapped."""
     model = OrderedDict((f"m.{name}.w", torch.full((4,), float(at))) for at, name in enumerate("abc"))
     torch.save({"model": model, "epoch": 3}, tmp_path / "whole.pt")
-    out = tmp_path / "damaged.pt"
-    with zipfile.ZipFile(tmp_path / "whole.pt") as before, zipfile.ZipFile(out, "w") as after:
-        for info in before.infolist():
-            if not info.filename.endswith(("data/0", "data/2")):
-                after.writestr(info, before.read(info))
-    return old(out)
+    return old(without_storages(tmp_path / "whole.pt", "0", "2"))
 
 
 def test_that_a_refused_save_offers_to_drop_what_is_lost_and_to_save_again(

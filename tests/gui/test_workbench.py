@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,13 @@ import torch
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtTest import QAbstractItemModelTester, QTest
-from PySide6.QtWidgets import QAbstractButton, QLineEdit, QWidget
+from PySide6.QtWidgets import QAbstractButton, QLineEdit, QPushButton, QWidget
 from pytestqt.qtbot import QtBot
 
 from sdviewer.gui.main_window import MainWindow
 from sdviewer.gui.models.fit_model import RESULT, SOURCE, TARGET
 from sdviewer.gui.panels.workbench.page import WorkbenchPage
+from tests.gui.conftest import without_storages
 
 WAIT = 60_000
 Fits = Callable[..., WorkbenchPage]
@@ -676,3 +679,93 @@ def test_that_an_adapter_whose_prefix_is_another_is_mended_and_can_be_merged_fro
     settled(other, qtbot)
     assert other.session.path.endswith("b.pth")
     assert any(one["step"]["op"] == "merge_lora" for one in other.session.suggestions)
+
+
+class Runs:
+    """What a pickle asks Python to call."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        import os
+
+        return os.system, ("true",)
+
+
+def buttons(page: WorkbenchPage, side: str) -> list[QPushButton]:
+    return [one for one in page.files.banners[side].findChildren(QPushButton) if one.isVisible() and one.text()]
+
+
+def test_that_a_file_to_repair_that_would_run_a_program_is_told_as_in_its_own_tab(
+    window: MainWindow, fits: Fits, qtbot: QtBot
+) -> None:
+    page = fits({"model": model("module."), "hook": Runs()}, model())
+    a, b = page.files.banners.values()
+    qtbot.waitUntil(a.isVisible, timeout=WAIT)
+    own = window.tabs.pages()[0]
+    qtbot.waitUntil(lambda: "run a program" in own.banner.text(), timeout=WAIT)
+    assert a.text() == f"A: {own.banner.text()}"
+    assert not b.isVisible()
+    assert page.session.suggestions  # and it is repaired as any other
+    buttons(page, "a")[0].click()
+    assert window.current_page() is own
+
+
+def test_that_a_damaged_target_that_would_run_a_program_is_told_with_its_side_and_opened_from_there(
+    window: MainWindow, qtbot: QtBot, tmp_path: Path
+) -> None:
+    torch.save(model("module."), tmp_path / "a.pth")
+    torch.save({"model": model(), "hook": Runs()}, tmp_path / "whole.pth")
+    bad = without_storages(tmp_path / "whole.pth", "1")
+    page = window.workbenches.repair(str(tmp_path / "a.pth"), {"name": str(bad)})
+    settled(page, qtbot)
+    a, b = page.files.banners.values()
+    qtbot.waitUntil(lambda: "run a program" in b.text(), timeout=WAIT)
+    assert b.text().startswith("B: This file asks Python to run a program when it is loaded.")
+    assert "the file is damaged besides" in b.text()
+    assert not a.isVisible()
+    buttons(page, "b")[0].click()
+    session = window.current_session()
+    assert session is not None
+    assert session.path == str(bad)
+
+
+def test_that_damage_is_told_of_either_file_and_once_only(window: MainWindow, qtbot: QtBot, tmp_path: Path) -> None:
+    torch.save(model("module."), tmp_path / "whole.pth")
+    bad = without_storages(tmp_path / "whole.pth", "1")
+    page = window.workbenches.repair(str(bad), {"name": str(bad)})
+    settled(page, qtbot)
+    a, b = page.files.banners.values()
+    qtbot.waitUntil(lambda: a.isVisible() and b.isVisible(), timeout=WAIT)
+    own = window.tabs.pages()[0].banner.text()
+    assert own.startswith("This file is damaged.")
+    assert (a.text(), b.text()) == (f"A: {own}", f"B: {own}")
+    next(one for one in a.findChildren(QAbstractButton) if one.accessibleName() == "Dismiss").click()
+    assert a.isHidden()
+    page.session.document.contents_changed.emit()  # nothing more is known
+    assert a.isHidden()
+    assert b.isVisible()
+
+
+def test_that_nothing_is_said_of_files_that_are_whole_nor_of_an_earlier_target(
+    window: MainWindow, fits: Fits, qtbot: QtBot, tmp_path: Path
+) -> None:
+    page = fits(model("module."), {"model": model(), "hook": Runs()})
+    a, b = page.files.banners.values()
+    qtbot.waitUntil(b.isVisible, timeout=WAIT)
+    assert not a.isVisible()
+    torch.save(model(), tmp_path / "c.pth")
+    page.session.fit_to({"name": str(tmp_path / "c.pth")})
+    qtbot.waitUntil(lambda: bool(page.session.target_scan), timeout=WAIT)
+    assert not a.isVisible()
+    assert not b.isVisible()
+
+
+def test_that_keys_for_which_no_step_is_proposed_are_told_below_the_suggestions(fits: Fits, qtbot: QtBot) -> None:
+    letters = random.Random(7)
+    names = [".".join(["".join(letters.choices("abcdefgh", k=9)) for _ in range(2)]) for _ in range(3200)]
+    # (each is of a shape of its own: so they are paired)
+    old = {f"module.{name}": torch.zeros(1).expand(at) for at, name in enumerate(names[:1600], 1)}
+    page = fits(old, json.dumps({name: [at] for at, name in enumerate(names[1600:], 1)}))
+    panel = page.suggestions
+    assert [card.told["verb"] for card in panel.cards] == ["Strip"]
+    assert panel.cautions.isVisible()
+    assert panel.cautions.text() == "1,600 keys to be renamed have no regular pattern."

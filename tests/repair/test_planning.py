@@ -42,6 +42,16 @@ def codes(plan: Plan) -> list[str]:
     return [warning.code for warning in plan.warnings]
 
 
+def test_that_a_plan_knows_which_keys_dropped_entries_would_have() -> None:
+    keys = ("module.a.w", "module.head.w", "module.head.b")
+    head = ("head.*",)
+    plan = planned(Strip(prefix="module."), Drop(keys=head), ReplacePrefix(old="head.", new="fc."), keys=keys)
+    assert plan.would_be == {1: "fc.w", 2: "fc.b"}
+    plan = planned(Drop(keys=("module.head.*",)), Strip(prefix="module."), Drop(keys=head), keys=keys)
+    assert plan.would_be == {1: "head.w", 2: "head.b"}
+    assert planned(Strip(prefix="module."), keys=keys).would_be == {}
+
+
 # Which state dict
 
 

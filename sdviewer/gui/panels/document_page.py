@@ -34,7 +34,7 @@ from sdviewer.gui.panels.security_panel import SecurityPanel
 from sdviewer.gui.panels.security_words import banner_words, dangerous_calls
 from sdviewer.gui.panels.structure_panel import StructurePanel
 from sdviewer.gui.panels.tree_panel import TreePanel
-from sdviewer.gui.panels.wording import changed_words, failure_words, sentence
+from sdviewer.gui.panels.wording import changed_words, failure_words, problem_words, sentence, worth_telling
 from sdviewer.gui.session import Session
 from sdviewer.gui.turns import shared_turns
 from sdviewer.repair.history import Step
@@ -415,28 +415,18 @@ class DocumentPage(OpenedPage):
         show = "Show what it calls" if dangerous_calls(scan) else "Show what is known"
         save = "Save a clean copy…"
         buttons = [(show, lambda: self.show_view("security"))]
-        if any(problem[0] != "info" for problem in problems):
+        if worth_telling(problems):
             buttons.append(("Problems", lambda: self.show_view("problems")))
         if not self.session.not_clean:
             buttons.append((save, self.clean_copy_requested.emit))
         self.banner.tell("security", words[0], words[1], buttons=buttons, primary=save)
 
     def _tell_problems(self, problems: list[list[str]]) -> None:
-        told = [problem for problem in problems if problem[0] != "info"]
-        if not told:
+        words = problem_words(problems, int(self.session.info.get("files", 1)))
+        if words is None:
             self.banner.hide()
-            return
-        severity, _, message, where = told[0]
-        one = int(self.session.info.get("files", 1)) < 2
-        damaged = "This file is damaged" if one else "Parts of this checkpoint are missing or damaged"
-        odd = "Something in this file is odd" if one else "Something in this checkpoint is odd"
-        what = damaged if severity == "error" else odd
-        place = "" if not where or where in message else f" ({text.visible(str(where), 120)})"
-        why = sentence(text.visible(str(message), 300) + place)
-        if len(told) > 1:
-            why += f" And {len(told) - 1:,} more."
-        details = (("Details", lambda: self.show_view("problems")),)
-        self.banner.tell("error" if severity == "error" else "warn", f"{what}.", why, buttons=details)
+        else:
+            self.banner.tell(*words, buttons=(("Details", lambda: self.show_view("problems")),))
 
     def _tell_trouble(self, failure: Body) -> None:
         what, why = failure_words(failure)

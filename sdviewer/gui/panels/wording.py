@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from sdviewer.core import text
 
@@ -58,6 +58,26 @@ def changed_words(session: Session, look: Any) -> tuple[str, str, str]:
         return "The drive does not answer.", f"{shown}.{kept}", ""
     what = f"{name} was changed on disk." if many else "Changed on disk."
     return what, f"It was written to in place. {shown}; numbers are read again after a reload.", reload
+
+
+def worth_telling(problems: Sequence[Sequence[str]]) -> list[Sequence[str]]:
+    """The problems of a file that are more than notes."""
+    return [problem for problem in problems if problem[0] != "info"]
+
+
+def problem_words(problems: Sequence[Sequence[str]], files: int) -> tuple[Literal["error", "warn"], str, str] | None:
+    """What is damaged or odd in a file (engine.problems): how bad, what, and which; None where nothing is."""
+    told = worth_telling(problems)
+    if not told:
+        return None
+    severity, _, message, where = told[0]
+    damaged = "This file is damaged." if files < 2 else "Parts of this checkpoint are missing or damaged."
+    odd = "Something in this file is odd." if files < 2 else "Something in this checkpoint is odd."
+    place = "" if not where or where in message else f" ({text.visible(where, 120)})"
+    why = sentence(text.visible(message, 300) + place)
+    if len(told) > 1:
+        why += f" And {len(told) - 1:,} more."
+    return ("error", damaged, why) if severity == "error" else ("warn", odd, why)
 
 
 def sentence(message: str) -> str:

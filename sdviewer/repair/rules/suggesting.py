@@ -288,7 +288,7 @@ class _Composer:
                     self.cautions.append(doubt)
 
     def _no_pattern(self, keys: Sequence[str], what: str) -> None:
-        message = f"{text.plural(len(keys), 'key')} {what} have no regular pattern"
+        message = f"{text.plural(len(keys), 'key')} {what} {'has' if len(keys) == 1 else 'have'} no regular pattern"
         self.cautions.append(Caution(code="no_pattern", keys=tuple(keys[:10]), message=message))
 
     def _wishes(self, *, ambiguous: bool) -> Wishes:
@@ -455,11 +455,11 @@ def _found(operation: Reparametrized, entries: Sequence[Entry]) -> Sequence[Repa
 
 def _with_singles(rules: Rules, wishes: Wishes) -> Rules | None:
     """The rules with one for each key that they do not say; None where that would be a list for no person."""
+    if not rules.unsaid:
+        return rules
     alone = sum(rule.is_literal for rule in rules.rules)
     if len(rules.unsaid) + alone > MOST_SINGLES:
         return None
-    if not rules.unsaid:
-        return rules
     singles = [literal(wishes.keys[place], wishes.new.get(place, wishes.keys[place])) for place in rules.unsaid]
     return executed([*singles, *rules.rules], wishes)
 

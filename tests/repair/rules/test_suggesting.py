@@ -342,6 +342,16 @@ def test_that_names_without_a_pattern_make_no_list_of_rules() -> None:
     assert "2,000 keys" in found.cautions[0].message
 
 
+def test_that_many_names_that_rules_say_one_by_one_are_not_said_to_have_no_pattern() -> None:
+    letters = random.Random(7)
+    names = ["".join(letters.choices("abcdefgh", k=8)) for _ in range(500)]
+    wishes = dict(zip(names[:250], names[250:], strict=True))
+    source, target, matching = renamed(wishes)
+    found = propose(source, target, matching)
+    assert carried_out(source, found.suggestions) == wishes
+    assert found.cautions == ()
+
+
 def test_that_a_few_names_without_a_pattern_stand_in_one_step() -> None:
     letters = random.Random(3)
     names = ["".join(letters.choices("abcdefgh", k=8)) for _ in range(60)]

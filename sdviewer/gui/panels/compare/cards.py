@@ -13,6 +13,7 @@ from sdviewer.gui import widgets
 from sdviewer.gui.badge import Badge
 from sdviewer.gui.comparison import ComparisonSession
 from sdviewer.gui.jobs import Body
+from sdviewer.gui.panels.wording import worth_telling
 from sdviewer.gui.plain import plain_tip
 from sdviewer.gui.widgets import Card, Elided
 
@@ -53,8 +54,8 @@ class FileCard(Card):
         ]
         if len(dicts) > 1 and 0 <= chosen < len(dicts) and dicts[chosen][0]:
             parts.insert(0, str(dicts[chosen][0]))
-        if card["problems"]:
-            parts.insert(0, text.plural(int(card["problems"]), "problem"))
+        if problems := worth_telling(card["problems"]):
+            parts.insert(0, text.plural(len(problems), "problem"))
         if card.get("steps"):
             parts.append(f"recipe of {text.plural(int(card['steps']), 'step')}")
         self.about.setText(" · ".join(parts))

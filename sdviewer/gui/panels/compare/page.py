@@ -21,8 +21,8 @@ from sdviewer.gui.panels.compare.pairs_panel import PairsPanel
 from sdviewer.gui.panels.compare.row_summary import RowSummary
 from sdviewer.gui.panels.compare.tree import AlignedView
 from sdviewer.gui.panels.compare.where_card import WhereCard
+from sdviewer.gui.panels.file_banners import FileBanners
 from sdviewer.gui.panels.opened_page import OpenedPage
-from sdviewer.gui.panels.security_words import banner_words, dangerous_calls
 from sdviewer.gui.panels.status_bar import CONTAINERS
 from sdviewer.gui.panels.wording import failure_words, sentence
 from sdviewer.gui.turns import Turns
@@ -44,6 +44,8 @@ class ComparePage(OpenedPage):
     def __init__(self, session: ComparisonSession) -> None:
         super().__init__(session)
         self.session = session
+        self.files = FileBanners()
+        self.files.file_chosen.connect(self.file_chosen)
         self.banner = Banner()
         self.splitter = QSplitter(Qt.Orientation.Horizontal)
         self.splitter.setChildrenCollapsible(False)
@@ -52,10 +54,10 @@ class ComparePage(OpenedPage):
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(0)
+        column.addWidget(self.files)
         column.addWidget(self.banner)
         column.addWidget(self._stack, 1)
         self._told_one = False
-        self._warned = False
         self._turns = Turns(self)
         self._turns.ended.connect(self._finish)
         self._connect()
@@ -168,7 +170,7 @@ class ComparePage(OpenedPage):
         session.survey_changed.connect(self._tell_one)
         session.trouble.connect(self.tell_trouble)
         session.changed_on_disk.connect(self._tell_change)
-        session.scanned.connect(self._tell_scan)
+        session.scanned.connect(self._tell_file)
         session.no_more_differences.connect(self._tell_no_more)
 
     def _show(self) -> None:
@@ -176,7 +178,10 @@ class ComparePage(OpenedPage):
         self._stack.setCurrentWidget(self.splitter)
         self.pairs.view.setFocus()
         self.banner.hide()
-        self._told_one = self._warned = False
+        self._told_one = False
+        self.files.forget()
+        for side in "ab":
+            self._tell_file(side, {})
         self._tell_pairing()
         self.pair.set_names(self.session.names)
 
@@ -201,6 +206,7 @@ class ComparePage(OpenedPage):
             self.pairs.view.setFocus()
 
     def _show_failure(self) -> None:
+        self.files.forget()
         session, failure = self.session, self.session.failure
         path = str(failure.get("path") or "")
         letters = [letter for letter, own in (("A", session.a), ("B", session.b)) if path == own]
@@ -222,7 +228,7 @@ class ComparePage(OpenedPage):
         self.where.show_where(body, buffers)
         self.where.show_chosen(self.session.selected)
 
-    # The banner
+    # The banners
 
     def _tell_pairing(self) -> None:
         """What was found out about the files as such."""
@@ -244,7 +250,7 @@ class ComparePage(OpenedPage):
         if self._told_one and not same:  # other pairs were made
             self._told_one = False
             self.banner.hide()
-        if same and not self._told_one and not self._warned and not session.info.get("one"):
+        if same and not self._told_one and not session.info.get("one"):
             self._told_one = True
             values = int(session.told["values"])
             differ = (
@@ -258,16 +264,11 @@ class ComparePage(OpenedPage):
                 f"{'The one pair is' if pairs == 1 else f'All {pairs:,} pairs are'} identical.{differ}",
             )
 
-    def _tell_scan(self, side: str, scan: Body) -> None:
-        """That loading a file would do more than build tensors; it is the more important word."""
-        if self._warned or not dangerous_calls(scan):
-            return
-        words = banner_words(scan, bool(self.session.info[side]["problems"]))
-        if words is not None:
-            self._warned = True
-            path = self.session.a if side == "a" else self.session.b
-            show = (f"Open {side.upper()}", lambda: self.file_chosen.emit(path))
-            self.banner.tell("security", f"{side.upper()}: {words[0]}", words[1], buttons=(show,))
+    def _tell_file(self, side: str, scan: Body) -> None:
+        """What the file's own tab says of it as such; the scan comes later."""
+        card = self.session.info[side]
+        path = self.session.a if side == "a" else self.session.b
+        self.files.tell(side, path, card["problems"], int(card["files"]), scan)
 
     def tell_trouble(self, failure: Body) -> None:
         """What did not go through."""

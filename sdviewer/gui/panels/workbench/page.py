@@ -13,6 +13,7 @@ from sdviewer.core import text
 from sdviewer.gui import widgets
 from sdviewer.gui.jobs import Body, is_cancelled
 from sdviewer.gui.panels.banner import Banner
+from sdviewer.gui.panels.file_banners import FileBanners
 from sdviewer.gui.panels.find_panel import Search
 from sdviewer.gui.panels.opened_page import FailedPage, OpenedPage
 from sdviewer.gui.panels.recipe_panel import RecipePanel
@@ -51,6 +52,7 @@ class WorkbenchPage(OpenedPage):
     def __init__(self, session: WorkbenchSession) -> None:
         super().__init__(session)
         self.session = session
+        self.files = FileBanners()
         self.banner = Banner()
         self._body = QWidget()
         self._body_column = QVBoxLayout(self._body)
@@ -60,6 +62,7 @@ class WorkbenchPage(OpenedPage):
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(0)
+        column.addWidget(self.files)
         column.addWidget(self.banner)
         column.addWidget(self._stack, 1)
         self._told_state = ""
@@ -192,6 +195,7 @@ class WorkbenchPage(OpenedPage):
         session.job_changed.connect(lambda words, fraction: self._show_foot())
         session.trouble.connect(self.tell_trouble)
         session.changed_on_disk.connect(self._tell_change)
+        session.files_changed.connect(self._tell_files)
         session.no_more_problems.connect(self._tell_no_more)
 
     # What is shown
@@ -199,6 +203,8 @@ class WorkbenchPage(OpenedPage):
     def _show(self) -> None:
         self._opening.end()
         self.banner.hide()
+        self.files.forget()
+        self._tell_files()
         self._told_state = ""
         self.head.show_sides(self.session.info["a"], self.session.info["b"], self.session.tip)
         self._stack.setCurrentWidget(self._body)
@@ -226,11 +232,13 @@ class WorkbenchPage(OpenedPage):
 
     def _tell_building(self) -> None:
         """A model is built, also where another target was in front before."""
+        self.files.forget()
         self._opening.say(f"Building {self._target_words}…")
         self._opening.begin()
         self._stack.setCurrentWidget(self._opening)
 
     def _show_failure(self) -> None:
+        self.files.forget()
         failure = self.session.failure
         if is_cancelled(failure) and self.session.target.get("run"):
             self.failed.offer("Change target…")
@@ -296,7 +304,15 @@ class WorkbenchPage(OpenedPage):
         else:
             self.pairs.view.setFocus()
 
-    # The banner
+    # The banners
+
+    def _tell_files(self) -> None:
+        """What the tabs of file and target say of them as such: somebody may not have looked there."""
+        session, document = self.session, self.session.document
+        if session.state == "open":
+            b = session.info["b"]
+            self.files.tell("a", session.path, document.problems, int(document.info.get("files", 1)), document.scan)
+            self.files.tell("b", str(session.target["name"]), b["problems"], int(b["files"]), session.target_scan)
 
     def _tell_state(self) -> None:
         """What the fit as a whole is like, each time that it becomes another."""

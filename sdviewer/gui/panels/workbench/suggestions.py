@@ -14,6 +14,7 @@ from PySide6.QtWidgets import QFrame, QHBoxLayout, QScrollArea, QVBoxLayout, QWi
 from sdviewer.core import text
 from sdviewer.gui import icons, widgets
 from sdviewer.gui.jobs import Body
+from sdviewer.gui.panels.wording import sentence
 from sdviewer.gui.widgets import Card, Chip, Elided, IconLabel, KeyHint
 from sdviewer.gui.workbench import WorkbenchSession
 
@@ -205,6 +206,12 @@ class SuggestionsPanel(QWidget):
         self.empty.setWordWrap(True)
         self.find_button = widgets.button("Find and replace…", "replace")
         self.find_button.clicked.connect(self.find_requested)
+        self.cautions = widgets.label("", "unsure")
+        self.cautions.setWordWrap(True)
+        self._beside = QWidget()
+        beside = _line(IconLabel("warn", 15, "warn"), self.cautions)
+        beside.setContentsMargins(0, 0, 0, 0)
+        self._beside.setLayout(beside)
         self.back = widgets.button("", link=True)
         self.back.clicked.connect(session.bring_back)
         column = QVBoxLayout(self)
@@ -214,6 +221,7 @@ class SuggestionsPanel(QWidget):
         column.addWidget(self.empty)
         column.addWidget(self.find_button, 0, Qt.AlignmentFlag.AlignLeft)
         column.addWidget(self.list, 1)
+        column.addWidget(self._beside)
         column.addWidget(self.back, 0, Qt.AlignmentFlag.AlignLeft)
         column.addStretch()
         session.suggestions_changed.connect(self.show_suggestions)
@@ -244,6 +252,8 @@ class SuggestionsPanel(QWidget):
         nothing = not n and not session.looking and session.problems > 0 and session.state == "open"
         nothing = nothing and not session.told.get("failed")
         self.find_button.setVisible(nothing)
+        self.cautions.setText("\n".join([sentence(message) for _, message, _ in session.cautions]))
+        self._beside.setVisible(bool(session.cautions))
         self.back.setText(f"Bring back {text.plural(session.dismissed, 'dismissed suggestion')}")
         self.back.setVisible(session.dismissed > 0)
 
