@@ -10,10 +10,13 @@ from sdviewer.core.aligned import TEXTS, AlignedTree, pack_rows
 from sdviewer.core.sheet import Rows, typed_columns
 from sdviewer.core.tree import KINDS
 
-STATUSES: Final = ("", "collision", "will_match", "will_drop", "shape", "missing", "unexpected", "match", "dropped")
-"""What becomes of a row; "" for one that holds others."""
+STATUSES: Final = (
+    *("", "collision", "will_match", "will_drop", "will_leave", "shape", "missing", "unexpected"),
+    *("match", "left", "dropped"),
+)
+"""What becomes of a row; "" for one that holds others. What is left is missing and may be."""
 CODES: Final = {word: code for code, word in enumerate(STATUSES)}
-PROBLEMS: Final = frozenset(CODES[word] for word in STATUSES[1:7])
+PROBLEMS: Final = frozenset(CODES[word] for word in STATUSES[1:8])
 """What "next problem" stops at."""
 
 COLUMNS: Final = {

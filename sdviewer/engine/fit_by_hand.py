@@ -13,6 +13,7 @@ from sdviewer.engine.deadline import deadline
 from sdviewer.engine.fit_choices import RowChoice, choices_at
 from sdviewer.engine.fit_collisions import Collisions
 from sdviewer.engine.fit_file import PATIENCE, FitFile
+from sdviewer.engine.fit_missing import missing_choices
 from sdviewer.engine.fit_steps import Preview, answered, try_steps
 from sdviewer.engine.fit_view import FitView
 from sdviewer.engine.frames import Answer
@@ -134,30 +135,38 @@ class FitByHand:
     def _refused(self, problem: str) -> Answer:
         return Answer({"steps": [], "problem": text.visible(problem, 400)})
 
-    # Shapes that differ, keys that collide
+    # Shapes that differ, keys that collide or are missing
 
     def preview_of_choice(self, params: Params) -> Preview:
         """What a choice for a row would give."""
-        return try_steps(self._file, *self._chosen_steps(params))
+        chosen, steps, allow = self._chosen(params)
+        return try_steps(self._file, steps, chosen.at, chosen.instead, allow)
 
     def choose(self, params: Params, progress: Progress) -> Answer:
         """The steps of a choice."""
-        steps, at, instead = self._chosen_steps(params)
-        return Answer(answered(steps, self._file.place, at=at, instead=instead))
+        chosen, steps, allow = self._chosen(params)
+        label = "" if len(steps) == 1 else chosen.text.rstrip(".")
+        told = answered(steps, self._file.place, label, at=chosen.at, instead=chosen.instead, allow=allow)
+        return Answer(told)
 
-    def _chosen_steps(self, params: Params) -> tuple[list[Operation], int, int]:
-        found = self.choices(params["entry"]) if params["plan"] == self._file.plan_number else ()
+    def _chosen(self, params: Params) -> tuple[RowChoice, list[Operation], Sequence[str]]:
+        """A choice, with the steps and permissions that are meant of it."""
+        now = params["plan"] == self._file.plan_number
+        found = self.choices(params["entry"], params["wanted"]) if now else ()
         if not 0 <= params["choice"] < len(found):
             raise UsageError("the rows have changed", code="old_sheet")
         chosen = found[params["choice"]]
-        steps = chosen.steps_for_all if params["others"] else chosen.steps
-        return [operation_from_step(step) for step in steps], chosen.at, chosen.instead
+        steps, allow = chosen.steps, chosen.allow
+        if params["others"]:
+            steps, allow = chosen.steps_for_all, chosen.allow_for_all
+        return chosen, [operation_from_step(step) for step in steps], allow
 
-    def choices(self, entry: int) -> tuple[RowChoice, ...]:
-        """What can be done about an entry that collides, or whose shape differs, without what is previewed."""
+    def choices(self, entry: int, wanted: int) -> tuple[RowChoice, ...]:
+        """What can be done about an entry that collides, or whose shape differs, or about a key of the target that is
+        missing, without what is previewed."""
         fitted = self._file.fitted
         if entry < 0:
-            return ()
+            return missing_choices(fitted, wanted, self._in_target) if self._file.failed is None else ()
         if (collisions := self._colliding(entry)) is not None:
             try:
                 with deadline(PATIENCE, "this takes too long on these keys", ""):

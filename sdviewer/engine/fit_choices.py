@@ -1,4 +1,4 @@
-"""What can be done about a row of a workbench whose shapes differ, for it alone and for others like it."""
+"""What can be done about a row of a workbench: that is a choice; and the choices where shapes differ."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ MOST_ALIKE: Final = 400
 
 @dataclass(frozen=True, slots=True)
 class RowChoice:
-    """One way to make a tensor fit: its steps, and those that do the same to `others` more tensors besides.
+    """One way to make a row fit: its steps, and those that do the same to `others` more rows besides.
 
-    They go behind all steps of the recipe, or before step number `at`, in the place of `instead` steps.
+    They go behind all steps of the recipe, or before step number `at`, in the place of `instead` steps. `allow`, and
+    `allow_for_all`, are patterns of keys that may be missing from then on.
     """
 
     text: str
@@ -30,6 +31,8 @@ class RowChoice:
     steps_for_all: tuple[Step, ...]
     at: int = -1
     instead: int = 0
+    allow: tuple[str, ...] = ()
+    allow_for_all: tuple[str, ...] = ()
 
 
 def choices_at(fitted: Fitted, wanted: int, other: Other) -> tuple[RowChoice, ...]:

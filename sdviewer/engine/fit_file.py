@@ -104,10 +104,11 @@ class FitFile:
         self._others_now = {at: self._fit_other(at) for at in self._alike if at != self.state_dict}
         self.plan_number += 1
 
-    def with_steps(self, steps: Sequence[Operation], at: int = -1, instead: int = 0) -> Made:
+    def with_steps(self, steps: Sequence[Operation], at: int = -1, instead: int = 0, allow: Sequence[str] = ()) -> Made:
         """What more steps give.
 
-        They go before step number `at`, in the place of `instead` steps: then others may still collide.
+        They go before step number `at`, in the place of `instead` steps: then others may still collide. `allow` are
+        patterns of keys that may be missing besides.
 
         Raises:
             RepairError, UsageError, OpenError: one of all the steps does not go through.
@@ -115,13 +116,14 @@ class FitFile:
         known = self._recipe.steps
         at = len(known) if at < 0 else at
         recipe = replace(self._recipe, steps=(*known[:at], *steps, *known[at + instead :]))
+        may_be = (*recipe.target.allow_missing, *allow)
         with deadline(PATIENCE, "this takes too long on these keys", ""):
             carried = carry_out(recipe, self.checkpoint, strict=at == len(known), others=self._other_files)
             collisions = self._colliding_by(recipe, carried)
         plans = [one for one in (carried.plan, *carried.also.values()) if one is not None]
         changed = max([one.steps[-1].changed for one in plans if one.steps], default=0)
         plan = self._in_front(carried) if collisions is None else collisions.plan
-        return Made(self._fit_at(self.state_dict, plan), changed, carried)
+        return Made(fitted_to(self.checkpoint, self.state_dict, plan, self.target, may_be), changed, carried)
 
     def told_alike(self, previewed: Made | None) -> list[dict[str, Any]]:
         """What the recipe makes of each state dict that is alike, or would; none where there is one."""

@@ -49,16 +49,7 @@ class Reasons:
         if entry is not None and pair.status == "collision":
             said += self._of_collision(entry.key)
         elif entry is not None and pair.wanted >= 0:
-            shape = wanted.shapes[pair.wanted]
-            if shape is None:
-                said.append(["info", "The shape that the model wants is not known"])
-            elif entry.shape is None:
-                said.append(["warn", "It is no tensor"])
-            elif shape == entry.shape:
-                said.append(["ok", f"Same shape  {text.shape(shape)}"])
-            else:
-                how = relation(entry.shape, shape)
-                said.append(["warn", f"The shapes differ: {how}" if how else "The shapes differ"])
+            said.append(_of_shapes(entry.shape, wanted.shapes[pair.wanted]))
             if (order := self._order(pair)) != "":
                 said.append(["ok", order])
             if (siblings := self._siblings(pair)) > 1:
@@ -67,6 +58,9 @@ class Reasons:
                 said.append(["info", f"Made of {entry.more + 1:,} tensors" if entry.more else "Computed by the recipe"])
         elif pair.status == "missing":
             said += self._of_missing(pair)
+        elif pair.status in ("will_leave", "left"):
+            who = "The recipe lets" if pair.status == "left" else "This choice lets"
+            said.append(["info", f"{who} it be missing: the model keeps what it begins with"])
         elif pair.status == "unexpected":
             said += self._of_unexpected(pair)
         elif pair.source >= 0:
@@ -207,6 +201,18 @@ class Reasons:
 
     def _template(self, entry: int, wanted: int) -> tuple[str, str]:
         return NUMBER.sub("*", self._shown.entries[entry].old), NUMBER.sub("*", self._wanted.keys[wanted])
+
+
+def _of_shapes(shape: tuple[int, ...] | None, wanted: tuple[int, ...] | None) -> list[str]:
+    """How what the file has, None for no tensor, stands to what the model wants, None where nobody knows."""
+    if wanted is None:
+        return ["info", "The shape that the model wants is not known"]
+    if shape is None:
+        return ["warn", "It is no tensor"]
+    if shape == wanted:
+        return ["ok", f"Same shape  {text.shape(shape)}"]
+    how = relation(shape, wanted)
+    return ["warn", f"The shapes differ: {how}" if how else "The shapes differ"]
 
 
 def _places(shapes: Sequence[tuple[int, ...] | None]) -> dict[int, tuple[int, int]]:

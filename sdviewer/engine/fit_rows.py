@@ -16,6 +16,9 @@ from sdviewer.engine.fitted import Fitted
 SHOWN: Final = 8
 """Pairs of a preview that are shown before somebody asks for more."""
 
+SETTLED: Final = ("match", "left", "dropped")
+"""Rows with which nothing is to be done."""
+
 TABS: Final = ("problems", "all", "tree")
 
 
@@ -49,7 +52,11 @@ def pairs_of(fitted: Fitted, before: Fitted | None) -> list[Pair]:
     def colliding(key: str, wanted: int) -> Iterator[Pair]:
         return (Pair("collision", at, wanted, fitted.entries[at].source) for at in collided.pop(key))
 
+    allowed = set(fitted.allowed)
     for wanted, (entry, status) in enumerate(zip(fitted.filled, fitted.status, strict=True)):
+        if wanted in allowed:
+            soon = before is not None and wanted not in before.allowed
+            pairs.append(Pair("will_leave" if soon else "left", -1, wanted, -1))
         if not status:
             continue
         if status == "collision":
@@ -137,14 +144,14 @@ def _problems(pairs: Sequence[Pair], sides: _Sides) -> Laid:
     for at, pair in enumerate(pairs):
         by_status.setdefault(pair.status, []).append(at)
     laid = Laid(AlignedTree(), pairs)
-    previewed = [*by_status.get("will_match", ()), *by_status.get("will_drop", ())]
+    previewed = [at for name in ("will_match", "will_drop", "will_leave") for at in by_status.get(name, ())]
     groups: list[tuple[str, Sequence[int]]] = [("collision", by_status.get("collision", ())), ("preview", previewed)]
-    groups += [(name, by_status.get(name, ())) for name in ("shape", "missing", "unexpected", "match", "dropped")]
+    groups += [(name, by_status.get(name, ())) for name in ("shape", "missing", "unexpected", *SETTLED)]
     for name, members in groups:
         if not members:
             continue
         top = laid.groups[name] = _append_group(laid, name, -1, 0, len(members))
-        if name not in ("match", "dropped"):
+        if name not in SETTLED:
             laid.opened.append(top)
         shown = SHOWN if name == "preview" and len(members) > SHOWN + 2 else len(members)
         for at in members[:shown]:

@@ -17,9 +17,9 @@ by what answers a SHEET, which translates `selected`. A question about rows of a
               of another plan it is not taken
     preview   {"at": place of a suggestion | -1, "selected"} -> SHEET of what it would give, and {"preview": PREVIEW |
               null}
-    try       {"plan", "entry": that of WHY, "choice": place in its "choices", "others": for all?, "selected"} -> as
-              preview
-    choose    {"plan", "entry", "choice", "others"} -> as accept: the steps of a choice
+    try       {"plan", "entry", "wanted": those of "about" of WHY, "choice": place in its "choices", "others": for all?,
+              "selected"} -> as preview
+    choose    {"plan", "entry", "wanted", "choice", "others"} -> as accept: the steps of a choice
     search    {"step": {op table} | null, "selected"} -> as preview: what a step would give that somebody is making
     effects   {"keys"} -> {"effects": [what is at each key of the target in what is previewed: "match", "shape", ""]}
     keys      {"rows"} or {"status": "unexpected"} -> {"keys": those of the file, as they are now | null: all of them,
@@ -27,7 +27,7 @@ by what answers a SHEET, which translates `selected`. A question about rows of a
     dismiss   {"at"} or {"all": true}, which brings all of them back -> as proposed
     accept    {"at", "caution"?: place in its "cautions", to take its remedy as well} or {"safe": true} ->
               {"steps": [[table, label]], "label", "state_dict": dotted, "at"?: before which step of the recipe they go,
-              and not at its end, "instead"?: how many steps go there}
+              and not at its end, "instead"?: how many steps go there, "allow"?: patterns of keys that may be missing}
     rows      as those of a comparison -> {"matched": n shown | null, "filter_error"}; buffers "visible", "flags"
     step      {"row": row | -1, "forwards"} -> as rows and {"row": the next problem, -1: there is none}
     first     {"status"} -> as step: the first row of a status
@@ -64,13 +64,14 @@ by what answers a SHEET, which translates `selected`. A question about rows of a
               "step": {op table}, "label"}
     CAUTION   [code, message, its remedy in words | ""]
     PREVIEW   {"at": -1 for a choice, "gain": target keys, "unknown": those of them whose shape is not known, "drops",
-              "worse": shapes that differ then, "lost": target keys that are missing only then, "astray": new keys that
-              the target has not, "first": how many suggestions go with it because it needs them, "error"}
+              "left": target keys that may be missing then, "worse": shapes that differ then, "lost": target keys that
+              are missing only then, "astray": new keys that the target has not, "first": how many suggestions go with
+              it because it needs them, "error"}
     WHY       {"row", "status", "key_a", "now", "key_b", "reasons": [[kind, text]] with the kinds "ok", "info" and
               "warn", "source": what the numbers pool takes | null, "drops": whether it can be dropped, "pairs",
-              "entry": place of what the file has, as it is without a preview | -1, "edits": the key of it that can be
-              edited | null, "choices": [[text, how many others it can be for]], for shapes that differ and for what
-              collides, also while one is tried}
+              "about": {"entry": place of what the file has, "wanted": place of the target's key, both as they are
+              without a preview, -1 for none}, "edits": the key of it that can be edited | null, "choices": [[text, how
+              many others it can be for]], for what has another shape, collides or is missing, also while one is tried}
 
 Failures arrive as those of a document.
 """
@@ -254,7 +255,7 @@ class Workbench:
         leaf = tree.leaf[row]
         if leaf < 0:
             empty: dict[str, Any] = {"status": "", "key_a": "", "now": "", "key_b": "", "reasons": [], "source": None}
-            more: dict[str, Any] = {"drops": False, "pairs": False, "entry": -1, "edits": None, "choices": []}
+            more: dict[str, Any] = {"drops": False, "pairs": False, "about": {}, "edits": None, "choices": []}
             return Answer({"row": row, **empty, **more})
         pair = view.laid.pairs[leaf]
         bare = view.without_preview(pair)
@@ -269,8 +270,10 @@ class Workbench:
             "source": self._numbers_of(tree.tensor_a[row]),
             "drops": pair.source >= 0 and pair.status not in ("will_drop", "dropped"),
             "pairs": pair.status not in ("match", "will_drop", "dropped") and file.failed is None,
-            "choices": [[text.visible(one.text, 300), one.others] for one in self._by_hand.choices(bare.entry)],
-            "entry": bare.entry,
+            "choices": [
+                [text.visible(one.text, 300), one.others] for one in self._by_hand.choices(bare.entry, bare.wanted)
+            ],
+            "about": {"entry": bare.entry, "wanted": bare.wanted},
             "edits": edits,
         }
         return Answer(body)

@@ -384,18 +384,20 @@ class Session(ShownTree):
         *,
         at: int = -1,
         instead: int = 0,
+        allow: Sequence[str] = (),
     ) -> None:
         """Put steps at the end of the recipe as one edit; refused as a whole where one does not go through.
 
         Before step number `at`, in the place of `instead` steps, they are not refused: the next step did not go through
-        before, and may still not.
+        before, and may still not. Keys that the patterns of `allow` mean may be missing from then on.
         """
 
         def change(history: History) -> History:
-            named = self._named_by(steps[0], state_dict)
+            named = self._named_by(steps[0], state_dict) if steps else ""
             draft = history.draft.for_state_dict(named) if named else history.draft
             place = len(draft.steps) if at < 0 else at
-            return history.put(draft.with_steps(steps, place, instead), label)
+            draft = draft.with_steps(steps, place, instead)
+            return history.put(draft.allowing(allow) if allow else draft, label)
 
         self._change(change, then, strict=at < 0)
 

@@ -411,8 +411,8 @@ class WorkbenchSession(ShownTree):
         params = {"at": at, "selected": self._chosen_rows()}
         self.ask("preview", params, self._show_sheet, lane="preview")
 
-    def try_choice(self, entry: int, at: int, others: bool) -> None:
-        """Show the rows as a choice for what the file has would make them, -1: as they are."""
+    def try_choice(self, about: Body, at: int, others: bool) -> None:
+        """Show the rows as a choice for one of them (`about` of WHY) would make them, -1: as they are."""
         if at < 0:
             if self.choice >= 0:
                 self.preview(-1)
@@ -421,7 +421,7 @@ class WorkbenchSession(ShownTree):
             return
         self.chosen, self.choice, self.searching = -1, at, False
         self.suggestions_changed.emit()
-        params = {**self._of_choice(entry, at, others), "selected": self._chosen_rows()}
+        params = {**self._of_choice(about, at, others), "selected": self._chosen_rows()}
         self.ask("try", params, self._show_sheet, lane="preview")
 
     def try_search(self, step: Body | None, then: Callable[[Body], object] = lambda told: None) -> None:
@@ -441,12 +441,12 @@ class WorkbenchSession(ShownTree):
 
         self.ask("search", {"step": step, "selected": self._chosen_rows()}, shown, lane="preview")
 
-    def take_choice(self, entry: int, at: int, others: bool) -> None:
-        """Put a choice for what the file has into the recipe."""
-        self.ask("choose", self._of_choice(entry, at, others), self._apply, lane="act")
+    def take_choice(self, about: Body, at: int, others: bool) -> None:
+        """Put a choice for a row into the recipe."""
+        self.ask("choose", self._of_choice(about, at, others), self._apply, lane="act")
 
-    def _of_choice(self, entry: int, at: int, others: bool) -> Body:
-        return {"plan": self._plan, "entry": entry, "choice": at, "others": others}
+    def _of_choice(self, about: Body, at: int, others: bool) -> Body:
+        return {"plan": self._plan, **about, "choice": at, "others": others}
 
     @property
     def previewed(self) -> str:
@@ -493,8 +493,15 @@ class WorkbenchSession(ShownTree):
         def there() -> None:
             self._acting = False
 
-        told = (str(body["label"]), str(body["state_dict"]), there)
-        self.document.apply_all(steps, *told, at=int(body.get("at", -1)), instead=int(body.get("instead", 0)))
+        self.document.apply_all(
+            steps,
+            str(body["label"]),
+            str(body["state_dict"]),
+            there,
+            at=int(body.get("at", -1)),
+            instead=int(body.get("instead", 0)),
+            allow=body.get("allow", ()),
+        )
 
     # Several state dicts that are alike
 

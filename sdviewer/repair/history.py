@@ -91,6 +91,12 @@ class Draft:
         head = {name: value for name, value in self.head.items() if name != "source"}
         return replace(self, head={**head, "source": source} if source else head)
 
+    def allowing(self, patterns: Sequence[str]) -> Draft:
+        """The same recipe, where keys of the target that these patterns mean may be missing besides."""
+        target = dict(self.head.get("target") or {})
+        target["allow_missing"] = list(dict.fromkeys([*target.get("allow_missing", ()), *patterns]))
+        return replace(self, head={**self.head, "target": target})
+
     def until(self, end: int) -> Draft:
         """The recipe with its first steps only."""
         return replace(self, steps=self.steps[:end])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from sdviewer.core import text
@@ -12,6 +13,11 @@ SHOWN = 5
 def quoted(key: str) -> str:
     """A key or pattern between double quotes, printable whatever it holds."""
     return f'"{text.visible(key, 200)}"'
+
+
+def file_named(path: str) -> str:
+    """A file by the last part of its path, which is any text."""
+    return quoted(os.path.basename(path) or path)  # noqa: PTH119
 
 
 def listed(keys: Sequence[str]) -> str:

@@ -118,7 +118,7 @@ def test_that_a_preview_shows_the_pairs_it_gives_and_leaves_the_counts_of_before
     seen = bench.ask("preview", at=0, selected=[])
     assert seen.body["before"]["match"] == 0
     assert seen.body["counts"]["match"] == 8
-    nothing = {"astray": 0, "unknown": 0, "drops": 0, "worse": 0, "lost": 0, "first": 0, "error": ""}
+    nothing = {"astray": 0, "unknown": 0, "drops": 0, "left": 0, "worse": 0, "lost": 0, "first": 0, "error": ""}
     assert seen.body["preview"] == {"at": 0, "gain": 8, **nothing}
     assert ("will_match", "module.embed.weight", "embed.weight") in bench.rows(seen)
     back = bench.ask("preview", at=-1, selected=[])
@@ -315,7 +315,7 @@ def test_that_shapes_that_differ_have_choices_which_are_tried_before_one_is_take
     why = bench.ask("why", row=bench.row("head.weight")).body
     assert ["Keep the first 3 of 9 rows.", 1] in why["choices"]
     assert any("b.pth" in words for words, _ in why["choices"])  # the target holds values too
-    asked = {"plan": bench.told["plan"], "entry": why["entry"]}
+    asked = {"plan": bench.told["plan"], **why["about"]}
     asked["choice"] = why["choices"].index(["Keep the first 3 of 9 rows.", 1])
     for others, gain in ((False, 1), (True, 2)):
         seen = bench.ask("try", **asked, others=others, selected=[])
@@ -414,7 +414,7 @@ def test_that_a_collision_has_ways_out_for_one_key_and_for_all_alike(tmp_path: P
             why = bench.ask("why", row=bench.row("ema.head.weight")).body
             assert [words.split()[0] for words, _ in why["choices"]] == ways
             assert {count for _, count in why["choices"]} == {7}
-            asked = {"plan": bench.told["plan"], "entry": why["entry"], "choice": choice, "others": others}
+            asked = {"plan": bench.told["plan"], **why["about"], "choice": choice, "others": others}
             tried = bench.ask("try", **asked, selected=[])
             left = 0 if others else 14
             assert tried.body["counts"]["collision"] == left
@@ -501,7 +501,7 @@ def test_that_a_tensor_that_is_made_can_collide_too_and_several_can_want_one_key
         bench.replan({})
         why = bench.ask("why", row=1).body
         told.append((bench.told["counts"]["collision"], why["reasons"][0][1], [words for words, _ in why["choices"]]))
-        asked = {"plan": bench.told["plan"], "entry": why["entry"], "choice": 0, "others": False}
+        asked = {"plan": bench.told["plan"], **why["about"], "choice": 0, "others": False}
         bench.carry_out(bench.ask("choose", **asked))
         assert bench.told["failed"] is None
     keeping = [f'Keep "{one}", drop the 2 others' for one in "abc"]
@@ -597,7 +597,7 @@ def test_that_a_row_that_only_the_preview_has_can_be_asked_about(tmp_path: Path)
     assert [one["verb"] for one in bench.suggestions()] == ["Take", "Merge adapter"]
     bench.answer = bench.ask("preview", at=0, selected=[])
     why = bench.ask("why", row=bench.row("model.q.lora_A.weight")).body
-    assert (why["status"], why["entry"], why["drops"]) == ("unexpected", -1, False)
+    assert (why["status"], why["about"]["entry"], why["drops"]) == ("unexpected", -1, False)
     merged = bench.ask("accept", at=1)
     assert [table["op"] for table, _ in merged.body["steps"]] == ["take", "merge_lora"]
 

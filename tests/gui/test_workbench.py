@@ -375,6 +375,28 @@ def test_that_a_head_of_another_size_is_repaired_with_the_keyboard_alone(
     assert [step.op for step in page.session.document.recipe.steps] == ["rows"]
 
 
+def test_that_what_is_missing_is_left_to_the_model_with_the_keyboard_alone(
+    window: MainWindow, fits: Fits, qtbot: QtBot
+) -> None:
+    page = fits(model(), model() | {"head.bias": torch.zeros(3), "late.bias": torch.zeros(4)})
+    session = page.session
+    window.actions_by_id["next_difference"].trigger()
+    settled(page, qtbot)
+    press(page.pairs.view, qtbot, page, Qt.Key.Key_Return)
+    choices = page.pairs.why.choices
+    texts = [str(words) for words, _ in session.why["choices"]]
+    while not texts[choices.at].startswith("Leave it to the model"):
+        press(choices.list, qtbot, page, Qt.Key.Key_Down)
+    assert session.told["counts"]["missing"] == 0
+    press(choices.list, qtbot, page, Qt.Key.Key_Return)
+    assert session.problems == 0
+    assert sorted(session.document.recipe.head["target"]["allow_missing"]) == ["head.bias", "late.bias"]
+    assert "2 may be missing" in page.banner.text()
+    window.actions_by_id["undo"].trigger()
+    settled(page, qtbot)
+    assert session.problems == 2
+
+
 def test_that_a_key_is_edited_in_place_with_a_check_while_one_types(
     window: MainWindow, fits: Fits, qtbot: QtBot
 ) -> None:
@@ -705,6 +727,7 @@ def test_that_a_file_to_repair_that_would_run_a_program_is_told_as_in_its_own_ta
     assert a.text() == f"A: {own.banner.text()}"
     assert not b.isVisible()
     assert page.session.suggestions  # and it is repaired as any other
+    qtbot.waitUntil(lambda: bool(buttons(page, "a")), timeout=WAIT)  # Qt shows it in its next turn
     buttons(page, "a")[0].click()
     assert window.current_page() is own
 
@@ -722,6 +745,7 @@ def test_that_a_damaged_target_that_would_run_a_program_is_told_with_its_side_an
     assert b.text().startswith("B: This file asks Python to run a program when it is loaded.")
     assert "the file is damaged besides" in b.text()
     assert not a.isVisible()
+    qtbot.waitUntil(lambda: bool(buttons(page, "b")), timeout=WAIT)  # Qt shows it in its next turn
     buttons(page, "b")[0].click()
     session = window.current_session()
     assert session is not None

@@ -30,10 +30,12 @@ LOOKS: Final = (
     Look("warn", "collides", "S", "tS"),
     Look("rulearrow", "will match", "ok"),
     Look("trash", "will be dropped"),
+    Look("onlyB", "may be missing"),
     Look("shape", "needs a decision", "S", "tS"),
     Look("onlyB", "missing", "B", "tB"),
     Look("onlyA", "unexpected", "A", "tA"),
     Look("eq", "matches", "text2"),
+    Look("onlyB", "may be missing", "text3"),
     Look("trash", "dropped", "text3"),
 )
 """By the codes of `core.fit_sheet.STATUSES`."""
@@ -45,6 +47,7 @@ GROUPS: Final[Mapping[str, tuple[str, str, str]]] = {
     "missing": ("onlyB", "B", "Missing in source"),
     "unexpected": ("onlyA", "A", "Unexpected in source"),
     "match": ("eq", "ok", "Matched"),
+    "left": ("onlyB", "text2", "Left to the model"),
     "dropped": ("trash", "text2", "Dropped"),
 }
 """Icon, its token and the title of each group."""

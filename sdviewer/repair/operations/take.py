@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
@@ -29,7 +28,7 @@ from sdviewer.repair.patterns import compile_rule
 from sdviewer.repair.plan import Computed, PlanWarning
 from sdviewer.repair.state_dicts import AUTO, choose_state_dict
 from sdviewer.repair.transforms import Concatenate, Narrow, Taken
-from sdviewer.repair.wording import listed, quoted
+from sdviewer.repair.wording import file_named, listed, quoted
 
 NAMED = 10
 """Keys that a warning carries."""
@@ -68,7 +67,7 @@ class Take(TensorOperation):
         """`Take "head.weight" from "other.pth"`."""
         what = chosen("Take", self.keys) if self.keys else "Take all tensors"
         missing = "missing rows of " if self.rows == MISSING else ""
-        return f"{what.replace('Take ', f'Take {missing}', 1)} from {quoted(_name(self.path))}"
+        return f"{what.replace('Take ', f'Take {missing}', 1)} from {file_named(self.path)}"
 
     def check(self) -> None:
         """A path, and rules that can be compiled."""
@@ -104,9 +103,7 @@ class Take(TensorOperation):
         state_dict = other.state_dicts[choose_state_dict(other, self.state_dict)]
         try:
             if state_dict.role == "optimizer":
-                raise RepairError(
-                    f"nothing to take: in {quoted(_name(self.path))} it is an optimizer, which has no keys"
-                )
+                raise RepairError(f"nothing to take: in {file_named(self.path)} it is an optimizer, which has no keys")
             names, dead_rules = self._new_keys(state_dict.keys)
             found = list(self._chosen(other, state_dict, names))
             _refuse_values(found, entries)
@@ -115,7 +112,7 @@ class Take(TensorOperation):
         except RepairError as error:
             return EntryChanges([(entry,) for entry in entries], 0, (), error)
         outputs = _put_in(found, dict(zip(names, ("", *names), strict=False)), entries)
-        warnings = tuple(_other_shapes(found, entries, quoted(_name(self.path))))
+        warnings = tuple(_other_shapes(found, entries, file_named(self.path)))
         return EntryChanges(outputs, len(found), dead_rules, warnings=warnings, changed=len(found))
 
     def change_entries(self, entries: Sequence[Entry]) -> EntryChanges:
@@ -154,7 +151,7 @@ class Take(TensorOperation):
             if is_meant is not None and not is_meant(key):
                 continue
             if why := _why_not(info, other):
-                raise _cannot(key, f"in {quoted(_name(other.path))} {why}")
+                raise _cannot(key, f"in {file_named(other.path)} {why}")
             if name in from_key:
                 both = f"it and {quoted(from_key[name])} are both {quoted(name)} here"
                 why = "it stands there twice" if from_key[name] == key else both
@@ -162,7 +159,7 @@ class Take(TensorOperation):
             from_key[name] = key
             yield Entry(name, Computed(made, (), info.shape, info.dtype), info.shape, info.dtype, tied=made)
         if not from_key:
-            where = quoted(_name(other.path))
+            where = file_named(other.path)
             what = f"{where} has no tensor {listed(self.keys)}" if self.keys else f"{where} has no tensors"
             raise NoMatch(f"nothing to take: {what}", remedy="Look at its keys with sdviewer info.")
 
@@ -260,8 +257,3 @@ def _has_more_rows(entry: Entry) -> bool:
 
 def _cannot(key: str, why: str) -> RepairError:
     return RepairError(f"cannot take {quoted(key)}: {why}", key=key, remedy=_LEAVE_OUT)
-
-
-def _name(path: str) -> str:
-    """The last part of a path, which is any text."""
-    return os.path.basename(path) or path  # noqa: PTH119

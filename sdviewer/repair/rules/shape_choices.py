@@ -7,7 +7,6 @@ mean by such a pair, by what the key is called: positions are interpolated, a vo
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from sdviewer.repair.rules.covering import covering
 from sdviewer.repair.rules.steps import Step
 from sdviewer.repair.state_dicts import AUTO
 from sdviewer.repair.suggestion import Suggestion
-from sdviewer.repair.wording import listed, quoted
+from sdviewer.repair.wording import file_named, listed
 
 Shape = tuple[int, ...]
 
@@ -377,13 +376,13 @@ def _rows(pair: _Pair, dim: int) -> Iterator[_Way]:
 def _missing_rows(pair: _Pair) -> Iterator[_Way]:
     if pair.other is not None and pair.differing == [0] and pair.source[0] < pair.target[0]:
         more = pair.target[0] - pair.source[0]
-        said = f"Keep its {text.plural(pair.source[0], 'row')} and take {more:,} from {_name(pair.other)}."
+        said = f"Keep its {text.plural(pair.source[0], 'row')} and take {more:,} from {file_named(pair.other.path)}."
         yield _Way((_take(pair, pair.other) | {"rows": "missing"},), said)
 
 
 def _taken(pair: _Pair) -> Iterator[_Way]:
     if pair.other is not None:
-        yield _Way((_take(pair, pair.other),), f"Take all of it from {_name(pair.other)}.")
+        yield _Way((_take(pair, pair.other),), f"Take all of it from {file_named(pair.other.path)}.")
 
 
 def _take(pair: _Pair, other: OtherTensor) -> Step:
@@ -392,7 +391,3 @@ def _take(pair: _Pair, other: OtherTensor) -> Step:
         step["state_dict"] = other.state_dict
     key = pair.names[0]
     return step if other.key == key else step | {"to": [list(literal_rule(other.key, key))]}
-
-
-def _name(other: OtherTensor) -> str:
-    return quoted(os.path.basename(other.path) or other.path)  # noqa: PTH119  any text

@@ -1,4 +1,4 @@
-"""What can be done about a row that collides, or whose shapes differ.
+"""What can be done about a row that collides, whose shapes differ, or that is missing.
 
 The current choice is previewed, Return takes it, Esc leaves.
 """
@@ -13,21 +13,22 @@ from PySide6.QtWidgets import QAbstractItemView, QCheckBox, QHBoxLayout, QListVi
 
 from sdviewer.core import text
 from sdviewer.gui import resources, widgets
+from sdviewer.gui.jobs import Body
 
 Index = QModelIndex | QPersistentModelIndex
 
 
 class ChoicesView(QWidget):
-    """`tried` and `taken` tell an entry of the file, the place of a choice (-1: none), whether it is for all alike."""
+    """`tried` and `taken` tell a row (`about` of WHY), the place of a choice or -1, whether it is for all alike."""
 
-    tried = Signal(int, int, bool)
-    taken = Signal(int, int, bool)
+    tried = Signal(object, int, bool)
+    taken = Signal(object, int, bool)
     left = Signal()
 
     def __init__(self) -> None:
         super().__init__()
         self._told: list[list[Any]] = []
-        self._entry = -1
+        self._about: Body = {}
         self._model = QStringListModel(self)
         self.list = _List()
         self.list.setModel(self._model)
@@ -55,11 +56,11 @@ class ChoicesView(QWidget):
         """The current choice, -1 for none."""
         return self.list.currentIndex().row()
 
-    def show_choices(self, entry: int, told: list[list[Any]], tried: int) -> None:
+    def show_choices(self, about: Body, told: list[list[Any]], tried: int) -> None:
         """Show those of a row (WHY of engine.workbench); the same ones keep what is current."""
         had_focus = self.list.hasFocus()
-        if (entry, told) != (self._entry, self._told):
-            self._entry, self._told = entry, told
+        if (about, told) != (self._about, self._told):
+            self._about, self._told = about, told
             self.list.quiet = True
             self._model.setStringList([str(words) for words, _ in told])
             self.list.setCurrentIndex(self._model.index(tried, 0) if told and tried >= 0 else QModelIndex())
@@ -91,17 +92,17 @@ class ChoicesView(QWidget):
     def _try(self) -> None:
         self._name_others()
         if self.at >= 0:
-            self.tried.emit(self._entry, self.at, self._for_all)
+            self.tried.emit(self._about, self.at, self._for_all)
 
     def _take(self) -> None:
         if self.at >= 0:
-            self.taken.emit(self._entry, self.at, self._for_all)
+            self.taken.emit(self._about, self.at, self._for_all)
 
     def _leave(self) -> None:
         self.list.quiet = True
         self.list.setCurrentIndex(QModelIndex())
         self.list.quiet = False
-        self.tried.emit(self._entry, -1, False)
+        self.tried.emit(self._about, -1, False)
         self.left.emit()
 
 

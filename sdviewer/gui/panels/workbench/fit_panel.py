@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QAbstractItemView, QHBoxLayout, QStackedWidget, QV
 from sdviewer.core import text
 from sdviewer.core.fit_sheet import FitSheet
 from sdviewer.gui import resources, widgets
+from sdviewer.gui.jobs import Body
 from sdviewer.gui.models.fit_model import SOURCE, FitModel
 from sdviewer.gui.panels.nothing_found import NothingFound
 from sdviewer.gui.panels.pairs_filter import PairsFilter
@@ -166,9 +167,10 @@ class FitPanel(QWidget):
         self.tabs.set_text("all", f"All {int(told['total']):,}")
         preview = told.get("preview")
         if preview:
-            gain, drops = int(preview["gain"]), int(preview["drops"])
+            gain, drops, left = (int(preview[name]) for name in ("gain", "drops", "left"))
             parts = [text.plural(gain, "pair")] if gain > 0 else []
             parts += [text.plural(drops, "dropped key")] if drops > 0 else []
+            parts += [text.plural(left, "key left to the model", "keys left to the model")] if left else []
             self.model.preview_words = (
                 f"{' and '.join(parts)} if you {'take' if session.choice >= 0 else 'accept'} {session.previewed}"
             )
@@ -217,9 +219,9 @@ class FitPanel(QWidget):
         if why.get("row") == node and why.get("choices"):
             self.why.choices.begin()
 
-    def _take_choice(self, wanted: int, at: int, others: bool) -> None:
+    def _take_choice(self, about: Body, at: int, others: bool) -> None:
         self.view.setFocus()
-        self._session.take_choice(wanted, at, others)
+        self._session.take_choice(about, at, others)
 
     def edit_key(self) -> None:
         """Edit the key that the file has in the current row, where it stands; what is typed is tried at once.

@@ -22,6 +22,8 @@ TITLES: Final = {
     "shape": "Why this pair?",
     "missing": "Why is it missing?",
     "unexpected": "Why is it unexpected?",
+    "will_leave": "Why may it be missing?",
+    "left": "Why may it be missing?",
     "will_drop": "Why does it go?",
     "dropped": "Why is it gone?",
 }
@@ -132,7 +134,7 @@ class WhyPanel(QWidget):
         self.forget_values()
         for button in (self.rename, self.pair, self.drop):
             button.hide()
-        self.choices.show_choices(-1, [], -1)
+        self.choices.show_choices({}, [], -1)
 
     def forget_values(self) -> None:
         """Nothing is known of its values yet."""
@@ -156,7 +158,7 @@ class WhyPanel(QWidget):
         self.pair.setVisible(bool(why["pairs"]))
         choices = list(why["choices"])
         self.drop.setVisible(bool(why["drops"]) and not choices)  # it is one of them
-        self.choices.show_choices(int(why["entry"]), choices, tried)
+        self.choices.show_choices(why["about"], choices, tried)
         self._row.setStretch(self._gap, 0 if choices else 1)
         self._row.setStretch(self._spread, 0 if choices else 2)
 
