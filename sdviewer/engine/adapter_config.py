@@ -1,7 +1,8 @@
 """How much of an adapter is meant: PEFT writes that into an `adapter_config.json` beside it.
 
 Facts: `LoraConfig` of PEFT: the product of the factors is scaled by lora_alpha / r, with `use_rslora` by
-lora_alpha / sqrt(r); `alpha_pattern` and `rank_pattern` state others for some layers.
+lora_alpha / sqrt(r); `alpha_pattern` and `rank_pattern` state others for some layers. `LoHaConfig` and `LoKrConfig` say
+alpha, and scale by alpha / r, but for `use_khatri_rao`, which "abba" weights have unless it is false.
 """
 
 from __future__ import annotations
@@ -27,11 +28,14 @@ def scale_beside(path: str) -> Scale | None:
         return None
     if not isinstance(told, dict):
         return None
-    alpha, rank = _number(told.get("lora_alpha")), _number(told.get("r"))
-    if alpha is None or (told.get("use_rslora") and rank is None):
+    name = "alpha" if told.get("peft_type") in ("LOHA", "LOKR") else "lora_alpha"
+    alpha, rank = _number(told.get(name)), _number(told.get("r"))
+    by_two = told.get("use_khatri_rao") is True or told.get("init_weights") == "abba"
+    if alpha is None or by_two or (told.get("use_rslora") and rank is None):
         return None
     scale = math.sqrt(rank) if told.get("use_rslora") and rank is not None else 1.0
-    return Scale(alpha, scale, bool(told.get("alpha_pattern") or told.get("rank_pattern")))
+    varies = bool(told.get("alpha_pattern") or told.get("rank_pattern"))
+    return Scale(alpha, scale, varies, None if rank is None else int(rank))
 
 
 def _number(value: Any) -> float | None:

@@ -197,7 +197,9 @@ def test_that_a_weight_kept_the_other_way_round_needs_to_be_said() -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"a.lora_magnitude_vector.default.weight": torch.ones(6)}, "more than two factors"),
+        ({"a.lora_magnitude_vector": torch.ones(5)}, '"a.lora_magnitude_vector" (5) does not tell the lengths'),
+        ({"a.lokr_t1": torch.ones(2, 2)}, '"a.lora_B.weight", "a.lokr_t1" make up no LoRA'),
+        ({"b.weight": torch.ones(4, 4), "b.hada_w1_a": torch.ones(4, 2)}, 'the adapter of "b": "b.hada_w1_a" make up no'),
         ({"b.lora_A.weight": torch.ones(2, 5), "b.lora_B.weight": torch.ones(6, 2)}, "its weight is not here"),
         ({"a.alpha": torch.ones(2)}, "is no alpha"),
     ],
