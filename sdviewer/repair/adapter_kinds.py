@@ -262,19 +262,17 @@ def lengths_axis(shapes: Mapping[str, Sequence[int]], view: View) -> int | None:
     """0 where lengths are those of the rows of a weight, 1 where of its columns; None where their shape tells neither.
 
     A column is all that stands behind one of the `in_features`. Lengths of PEFT are always those of rows, `(out,)` or
-    `(1, out, 1, 1)`; those of LyCORIS lie as in the weight, `(out, 1)` or `(1, in)`.
+    `(1, out, 1, 1)`. Those of LyCORIS lie as in the weight, `(out, 1)` or `(1, in)`; of a list how long it is tells it,
+    but for a square.
     """
+    sizes = (view.out, view.inner[0])
     if LENGTHS[0] in shapes:
-        return 0 if [size for size in shapes[LENGTHS[0]] if size != 1] == [view.out][: view.out != 1] else None
-    shape = [*shapes[LENGTHS[1]]]
-    while len(shape) > 2 and shape[-1] == 1:
-        shape.pop()
-    rows, columns = [view.out, 1], [1, view.inner[0]]
+        shape = shapes[LENGTHS[0]]
+        return 0 if view.out == math.prod(shape) == max(shape, default=0) else None
+    shape = shapes[LENGTHS[1]]
     if len(shape) == 1:
-        rows, columns = [view.out], [view.inner[0]]
-        if rows == columns:
-            return None
-    return 0 if shape == rows else 1 if shape == columns else None
+        return None if sizes[0] == sizes[1] else sizes.index(shape[0]) if shape[0] in sizes else None
+    return next((axis for axis in (0, 1) if len(shape) > axis and shape[axis] == sizes[axis] == math.prod(shape)), None)
 
 
 class Change(NamedTuple):

@@ -107,9 +107,15 @@ class Adapter:
         if self.exchange is not None:
             said += f", where {self._exchanged(self.exchange)}"
         if self.homeless:
-            n = text.plural(len(self.homeless), "layer")
-            return f"{said}; {n} of it {'has' if len(self.homeless) == 1 else 'have'} no tensor there: {self._named()}"
-        return f"{said}; nothing of it is a missing key"
+            has = "has" if len(self.homeless) == 1 else "have"
+            said += f"; {text.plural(len(self.homeless), 'layer')} of it {has} no tensor there: {_named(self.homeless)}"
+        else:
+            said += "; nothing of it is a missing key"
+        if self.misfits:
+            layers = text.plural(len(self.misfits), "layer")
+            said += f"; {layers} of it cannot be merged as {'it is' if len(self.misfits) == 1 else 'they are'}: "
+            said += _named(self.misfits)
+        return said
 
     def to_json(self) -> dict[str, Any]:
         """What `fit --json` tells of it: of each layer the key that it changes, null where there is none."""
@@ -123,8 +129,9 @@ class Adapter:
             return f"{which} should begin with {new}"
         return f"{which} begin with {old} and should " + (f"begin with {new}" if exchange.new else "not")
 
-    def _named(self) -> str:
-        return listed(self.homeless[:NAMED]) + (" \N{HORIZONTAL ELLIPSIS}" if len(self.homeless) > NAMED else "")
+
+def _named(layers: Sequence[str]) -> str:
+    return listed(layers[:NAMED]) + (" \N{HORIZONTAL ELLIPSIS}" if len(layers) > NAMED else "")
 
 
 def adapter_in(adapter: KeyTable, model: KeyTable) -> Adapter | None:
@@ -281,10 +288,11 @@ def _wanted(kind: Kind, shapes: Mapping[str, Shape], view: View | None) -> dict[
     """The shapes that parts would have if they fitted a weight, with the rank that they have."""
     if view is None:
         return {}
-    right: dict[str, Shape] = {"alpha": (), LENGTHS[1]: (view.out, *[1 for _ in view.inner])}
-    right[LENGTHS[0]] = (view.out,) if len(view.inner) == 1 else (1, view.out, *[1 for _ in view.inner[1:]])
-    if has_lengths(shapes) and lengths_axis(shapes, view) is not None:
-        right |= {part: shapes[part] for part in LENGTHS if part in shapes}
+    right: dict[str, Shape] = {"alpha": ()}
+    if has_lengths(shapes) and lengths_axis(shapes, view) is None:
+        (lengths,) = [part for part in LENGTHS if part in shapes]
+        # (nobody knows whether a list is of the rows or of the columns of a square)
+        right[lengths] = (view.out,) if shapes[lengths] == (view.out,) else (view.out, *[1 for _ in view.inner])
     rows, inner = view.out, view.inner
     for matrix in kind.matrices:
         if kind.joined == "kron" and matrix is kind.matrices[0]:
@@ -365,7 +373,7 @@ def merging(adapter: Adapter, path: str, state_dict: str, scale: Scale | None) -
         said = "adapter_config.json states other ranks or alphas for some layers: they are merged as the others are."
         cautions.append(Caution(code="lora_alpha", keys=(), message=said))
     if left:
-        said = f"{text.plural(len(left), 'layer')} of the adapter cannot be merged: {listed(left[:NAMED])}"
+        said = f"{text.plural(len(left), 'layer')} of the adapter cannot be merged: {_named(left)}"
         cautions.append(Caution(code="adapter_left", keys=tuple(left[:NAMED]), message=said))
     evidence: Evidence = "ambiguous" if cautions else "likely"
     reasons = (adapter.sentence("this file"),)
