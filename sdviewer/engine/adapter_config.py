@@ -17,6 +17,8 @@ from sdviewer.repair.adapters import Scale
 NAME: Final = "adapter_config.json"
 LONGEST: Final = 1 << 20
 """Bytes of it that are read."""
+LARGEST: Final = 1 << 53
+"""Numbers in it are below: floats that hold whole numbers."""
 
 
 def scale_beside(path: str) -> Scale | None:
@@ -35,9 +37,9 @@ def scale_beside(path: str) -> Scale | None:
         return None
     scale = math.sqrt(rank) if told.get("use_rslora") and rank is not None else 1.0
     varies = bool(told.get("alpha_pattern") or told.get("rank_pattern"))
-    return Scale(alpha, scale, varies, None if rank is None else int(rank))
+    return Scale(alpha, scale, varies, int(rank) if rank is not None and rank >= 1 else None)
 
 
 def _number(value: Any) -> float | None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and 0 < value < math.inf else None
+    return float(value) if is_number and 0 < value < LARGEST else None

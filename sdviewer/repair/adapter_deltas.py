@@ -90,9 +90,8 @@ def factors_of(matrix: Matrix, parts: Mapping[str, Any]) -> Factors:
     """The parts of a matrix, as these are multiplied."""
     if matrix.whole in parts:
         return Factors(flat(parts[matrix.whole]))
-    left = parts[matrix.left]
-    between = parts.get(matrix.between)
-    return Factors(left.T if between is not None and matrix.turns else flat(left), flat(parts[matrix.right]), between)
+    left, right, between = flat(parts[matrix.left]), flat(parts[matrix.right]), parts.get(matrix.between)
+    return Factors(left.T if between is not None and matrix.turns else left, right, between)
 
 
 def delta(joined: str, factors: Sequence[Factors], first: int, count: int) -> Any:

@@ -249,8 +249,8 @@ def tells_rank(kind: Kind, parts: Mapping[str, object]) -> bool:
 def is_guess(shapes: Mapping[str, Sequence[int]], alpha: float | None, rank: int | None) -> bool:
     """Whether nothing says how much of an adapter is added; `alpha` and `rank` as for `change_by`."""
     kind = kind_of(shapes)
-    told = "alpha" in shapes or (alpha is not None and (rank or (kind is not None and tells_rank(kind, shapes))))
-    return not told
+    is_scaled = alpha is not None and (rank is not None or (kind is not None and tells_rank(kind, shapes)))
+    return "alpha" not in shapes and not is_scaled
 
 
 def has_lengths(parts: Mapping[str, object]) -> bool:
@@ -306,10 +306,8 @@ def change_by(
     view = view_of(kind, weight, transposed)
     assert view is not None, "it fits"
     own = rank_of(kind, shapes)
-    known = own if own is not None else rank
     scaled = "alpha" in shapes and own is not None
-    factor = scale
-    if known is not None and (scaled or ("alpha" not in shapes and alpha is not None)):
-        factor = scale * (1.0 if scaled or alpha is None else alpha) / known
+    known, over = (alpha, own or rank) if "alpha" not in shapes else (1.0, own)
+    factor = scale if known is None or over is None else scale * known / over
     axis = lengths_axis(shapes, view) if has_lengths(shapes) else None
     return Change(kind, tuple([part for part in PARTS if part in shapes]), factor, scaled, axis, view.turned)
