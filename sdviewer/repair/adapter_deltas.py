@@ -17,17 +17,16 @@ AT_ONCE = 1 << 20
 """Elements of a weight that are computed at once."""
 
 
-def merged(weight: Any, changes: Sequence[Change], parts: Sequence[Any]) -> Any:
-    """A weight in float64 or complex128 after all changes, one after the other; `parts` are those of all of them.
+def merge_in_place(weight: Any, changes: Sequence[Change], parts: Sequence[Any]) -> Any:
+    """A weight after all changes, one after the other; `parts` are those of all of them.
 
-    All are NumPy arrays of that type.
+    All are NumPy arrays of float64, or all of complex128, and the weight lies row by row.
     """
-    made = np.array(weight, order="C")
     left = list(parts)
     for change in changes:
         own = {part: left.pop(0) for part in change.parts}
-        change_in_place(made.T if change.turned else flat(made), change, own)
-    return made
+        change_in_place(weight.T if change.turned else flat(weight), change, own)
+    return weight
 
 
 def change_in_place(matrix: Any, change: Change, parts: Mapping[str, Any]) -> None:

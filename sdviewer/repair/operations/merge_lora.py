@@ -196,9 +196,9 @@ class Merged(Transform):
         """In float64 or complex128, rounded once."""
         import numpy as np
 
-        from sdviewer.repair.adapter_deltas import merged
+        from sdviewer.repair.adapter_deltas import merge_in_place
 
         wide = np.complex128 if arrays[0].dtype.kind == "c" else np.float64
         with np.errstate(all="ignore"):
-            weight, *parts = [array.astype(wide) for array in arrays]
-            return Cast(self.dtype).compute([merged(weight, self.changes, parts)])
+            weight, *parts = [np.array(array, wide, order="C") for array in arrays]
+            return Cast(self.dtype).compute([merge_in_place(weight, self.changes, parts)])

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from sdviewer.repair.adapter_deltas import merged
+from sdviewer.repair.adapter_deltas import merge_in_place
 from sdviewer.repair.adapter_kinds import (
     Change,
     adapters,
@@ -87,4 +87,4 @@ def changed(weight: torch.Tensor, changes: list[Change], parts: list[torch.Tenso
     exact = torch.complex128 if weight.is_complex() else torch.float64
     arrays = [own(tensor).to(exact).numpy() for tensor in (weight, *parts)]
     with np.errstate(all="ignore"):
-        return torch.from_numpy(merged(arrays[0], changes, arrays[1:])).to(weight.dtype)
+        return torch.from_numpy(merge_in_place(arrays[0], changes, arrays[1:])).to(weight.dtype)
