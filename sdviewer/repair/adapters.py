@@ -58,6 +58,10 @@ class Exchange(NamedTuple):
     old: str
     new: str
 
+    def of(self, layer: str) -> str:
+        """A layer that begins so, by its new name."""
+        return self.new + layer[len(self.old) :]
+
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
@@ -146,7 +150,7 @@ def adapter_in(adapter: KeyTable, model: KeyTable) -> Adapter | None:
     names = {layer: layer for layer in layers}
     if exchange is not None:
         for layer in without:
-            name = exchange.new + layer[len(exchange.old) :] if layer.startswith(exchange.old) else layer
+            name = exchange.of(layer) if layer.startswith(exchange.old) else layer
             if name not in names:
                 names[layer] = name
                 found[layer] = weights_of(name, places, underscored)
@@ -377,13 +381,17 @@ def merging(adapter: Adapter, path: str, state_dict: str, scale: Scale | None) -
         cautions.append(Caution(code="adapter_left", keys=tuple(left[:NAMED]), message=said))
     evidence: Evidence = "ambiguous" if cautions else "likely"
     reasons = (adapter.sentence("this file"),)
-    made = [Suggestion(take.to_step(), take.label, len(adapter.table) - len(adapter.whole), evidence, reasons=reasons)]
+    # (the keys of the table have the new names already, but for kohya's)
+    moved = {layer for layer in adapter.moved if not layer.startswith(KOHYA)}
+    names = {adapter.exchange.of(layer) if adapter.exchange and layer in moved else layer for layer in mergeable}
+    n = sum(part is not None and part.layer in names for part in map(part_of, adapter.table.keys))
+    made = [Suggestion(take.to_step(), take.label, n, evidence, reasons=reasons)]
     if adapter.whole:
         rules = dict.fromkeys([(f"{_led(key)[0]}**", "**") for key in adapter.whole if _led(key)[0]])
         whole = Take(path=path, state_dict=state_dict, keys=tuple(map(literal_pattern, adapter.whole)), to=tuple(rules))
         made.append(Suggestion(whole.to_step(), whole.label, len(adapter.whole), evidence, reasons=(WHOLE,)))
-    n, warned = len(adapter.changed), tuple(cautions)
-    return [*made, Suggestion(merge.to_step(), merge.label, n, evidence, reasons=reasons, cautions=warned)]
+    n = len({adapter.layers[layer] for layer in mergeable})
+    return [*made, Suggestion(merge.to_step(), merge.label, n, evidence, reasons=reasons, cautions=tuple(cautions))]
 
 
 def _rules(adapter: Adapter, taken: Sequence[str]) -> tuple[tuple[str, str], ...]:
@@ -394,4 +402,4 @@ def _rules(adapter: Adapter, taken: Sequence[str]) -> tuple[tuple[str, str], ...
     moved = set(adapter.moved)
     if all(layer in moved for layer in taken if layer.startswith(old)):
         return ((f"{old}**", f"{new}**"),)
-    return tuple([(f"{layer}.**", f"{new}{layer[len(old) :]}.**") for layer in taken if layer in moved])
+    return tuple([(f"{layer}.**", f"{adapter.exchange.of(layer)}.**") for layer in taken if layer in moved])

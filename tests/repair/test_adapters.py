@@ -130,6 +130,7 @@ def test_that_what_cannot_be_merged_is_left_out_and_said() -> None:
     assert merge.evidence == "ambiguous"
     assert [caution.code for caution in merge.cautions] == ["adapter_left"]
     assert "4 layers" in merge.cautions[0].message
+    assert (take.n_keys, merge.n_keys) == (4, 2)
 
 
 def test_that_what_was_trained_as_a_whole_takes_the_place_of_its_own() -> None:

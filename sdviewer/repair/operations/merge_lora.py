@@ -67,8 +67,8 @@ class MergeLora(Gathering):
 
     @property
     def label(self) -> str:
-        """`Merge LoRA`, `Merge LoRA, scaled by 0.5`."""
-        return "Merge LoRA" if self.scale == 1 else f"Merge LoRA, scaled by {text.value(self.scale)}"
+        """`Merge adapters`, `Merge adapters, scaled by 0.5`."""
+        return "Merge adapters" if self.scale == 1 else f"Merge adapters, scaled by {text.value(self.scale)}"
 
     @property
     def sought(self) -> tuple[str, ...]:
