@@ -6,7 +6,7 @@ from sdviewer.gui.dialogs.forms.form import Entry, Form
 
 FORM = Form(
     "merge_lora",
-    "Merge &LoRA…",
+    "&Merge adapters…",
     "link",
     (
         Entry("scale", "&Scaled by", "decimal", "1"),
