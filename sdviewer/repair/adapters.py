@@ -365,10 +365,13 @@ def merging(adapter: Adapter, path: str, state_dict: str, scale: Scale | None) -
     left = [layer for layer, home in adapter.layers.items() if not home or layer in not_merged]
     keys = tuple([f"{layer}.**" for layer in mergeable]) if left or adapter.whole or adapter.others else ()
     take = Take(path=path, state_dict=state_dict, keys=keys, to=_rules(adapter, mergeable))
-    alpha = None if adapter.alphas or scale is None else scale.alpha
-    rank = None if adapter.ranks or scale is None else scale.rank
-    factor = 1.0 if scale is None else scale.scale
-    merge = MergeLora(alpha=alpha, scale=factor, rank=rank, transposed=adapter.transposed)
+    alpha, factor, _, rank = (None, 1.0, False, None) if scale is None else scale
+    merge = MergeLora(
+        alpha=None if adapter.alphas else alpha,
+        scale=factor,
+        rank=None if adapter.alphas or adapter.ranks else rank,
+        transposed=adapter.transposed,
+    )
     cautions = []
     if not adapter.alphas and scale is None:
         said = "Nothing says how much of it is meant (alpha): it is added as it is. Edit the step if you know it."
