@@ -6,6 +6,7 @@ is told as a table of the keys that the adapter would have if every pair had its
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,20 +15,28 @@ from typing import Any, Final, NamedTuple
 
 from sdviewer.core import text
 from sdviewer.core.key_table import KeyTable
+from sdviewer.repair.adapter_kinds import (
+    LENGTHS,
+    AdapterKeys,
+    Kind,
+    Matrix,
+    View,
+    adapters,
+    fits,
+    has_lengths,
+    lengths_axis,
+    matrix_shape,
+    misfit,
+    part_of,
+    tells_rank,
+    view_of,
+)
 from sdviewer.repair.lora_names import TRAINERS, by_underscores, weights_of
 from sdviewer.repair.matching.found import Evidence
 from sdviewer.repair.operations import MergeLora, Take
 from sdviewer.repair.patterns import literal_pattern
 from sdviewer.repair.suggestion import Caution, Suggestion
 from sdviewer.repair.wording import listed, quoted
-
-PART: Final = re.compile(
-    r"(?P<layer>.*?)\.(?P<part>"
-    r"lora_(?P<a>A|B)(?:\.[^.]+)?\.weight|lora_(?P<kohya>down|up)\.weight|lora(?:_linear_layer)?\.(?P<old>down|up)\.weight"
-    r"|lora_embedding_(?P<token>A|B)(?:\.[^.]+)?"
-    r"|lora_mid\.weight|lora_magnitude_vector(?:\.[^.]+)?(?:\.weight)?|dora_scale|alpha|hada_\w+|lokr_\w+)"
-)
-"""A key of an adapter: the layer that it belongs to, and what it is there."""
 
 _SIGNS: Final = re.compile(r"lora_|\.lora\.|hada_|lokr_")
 """What stands in one key at least of every adapter."""
@@ -49,6 +58,10 @@ class Exchange(NamedTuple):
     old: str
     new: str
 
+    def of(self, layer: str) -> str:
+        """A layer that begins so, by its new name."""
+        return self.new + layer[len(self.old) :]
+
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
@@ -56,12 +69,12 @@ class Adapter:
 
     `layers` are by layer the key of the weight that it changes, "" where there is none or several could be meant;
     `table` are the keys and shapes of the adapter if each layer had its place, without those that have none.
-    `moved` are the layers that have one only by the `exchange`. `pairs` counts the pairs of factors that have a place.
-    `beyond` are layers that are more than two factors (DoRA,
-    LoHa, LoKr), which cannot be merged; nor can `misfits`, whose factors do not fit their weight. `alphas`: each pair
-    states how much of it is added. `transposed`: weights are `(in_features, out_features)`. `whole` are keys of tensors
-    that take the place of one of the model, with its key there (PEFT's `modules_to_save`), `others` those that are none
-    of the model's.
+    `moved` are the layers that have one only by the `exchange`. `pairs` counts the adapters of one layer that have a
+    place: pairs of factors where all are LoRA; `kinds` are the names of what they are. `misfits` are layers that cannot
+    be merged: their factors do not fit their weight, or are none that are known. `alphas`: each states how much of it
+    is added; `ranks`: each tells its rank. `transposed`: weights are `(in_features, out_features)`. `whole` are keys of
+    tensors that take the place of one of the model, with its key there (PEFT's `modules_to_save`), `others` those that
+    are none of the model's.
     """
 
     layers: Mapping[str, str]
@@ -69,9 +82,10 @@ class Adapter:
     pairs: int
     exchange: Exchange | None = None
     moved: tuple[str, ...] = ()
-    beyond: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
     misfits: tuple[str, ...] = ()
     alphas: bool = False
+    ranks: bool = True
     transposed: bool = False
     whole: Mapping[str, str] = field(default_factory=dict)
     others: tuple[str, ...] = ()
@@ -90,13 +104,22 @@ class Adapter:
         """What it is to a model, called `whose`: with a capital, without a full stop."""
         changed = text.plural(len(self.changed), "tensor")
         verb = "changes" if self.pairs == 1 else "change"
-        said = f"An adapter: its {text.plural(self.pairs, 'pair')} {verb} {changed} of {whose}"
+        more = [kind for kind in self.kinds if kind != "LoRA"]
+        what = f"An adapter ({', '.join(self.kinds)})" if more else "An adapter"
+        its = text.plural(self.pairs, "layer" if set(more) - {"DoRA"} else "pair")
+        said = f"{what}: its {its} {verb} {changed} of {whose}"
         if self.exchange is not None:
             said += f", where {self._exchanged(self.exchange)}"
         if self.homeless:
-            n = text.plural(len(self.homeless), "layer")
-            return f"{said}; {n} of it {'has' if len(self.homeless) == 1 else 'have'} no tensor there: {self._named()}"
-        return f"{said}; nothing of it is a missing key"
+            has = "has" if len(self.homeless) == 1 else "have"
+            said += f"; {text.plural(len(self.homeless), 'layer')} of it {has} no tensor there: {_named(self.homeless)}"
+        else:
+            said += "; nothing of it is a missing key"
+        if self.misfits:
+            layers = text.plural(len(self.misfits), "layer")
+            said += f"; {layers} of it cannot be merged as {'it is' if len(self.misfits) == 1 else 'they are'}: "
+            said += _named(self.misfits)
+        return said
 
     def to_json(self) -> dict[str, Any]:
         """What `fit --json` tells of it: of each layer the key that it changes, null where there is none."""
@@ -110,8 +133,9 @@ class Adapter:
             return f"{which} should begin with {new}"
         return f"{which} begin with {old} and should " + (f"begin with {new}" if exchange.new else "not")
 
-    def _named(self) -> str:
-        return listed(self.homeless[:NAMED]) + (" \N{HORIZONTAL ELLIPSIS}" if len(self.homeless) > NAMED else "")
+
+def _named(layers: Sequence[str]) -> str:
+    return listed(layers[:NAMED]) + (" \N{HORIZONTAL ELLIPSIS}" if len(layers) > NAMED else "")
 
 
 def adapter_in(adapter: KeyTable, model: KeyTable) -> Adapter | None:
@@ -126,7 +150,7 @@ def adapter_in(adapter: KeyTable, model: KeyTable) -> Adapter | None:
     names = {layer: layer for layer in layers}
     if exchange is not None:
         for layer in without:
-            name = exchange.new + layer[len(exchange.old) :] if layer.startswith(exchange.old) else layer
+            name = exchange.of(layer) if layer.startswith(exchange.old) else layer
             if name not in names:
                 names[layer] = name
                 found[layer] = weights_of(name, places, underscored)
@@ -135,16 +159,15 @@ def adapter_in(adapter: KeyTable, model: KeyTable) -> Adapter | None:
 
 
 def _is_factor(key: str) -> bool:
-    return _SIGNS.search(key) is not None and PART.fullmatch(key) is not None
+    return _SIGNS.search(key) is not None and part_of(key) is not None
 
 
 def _layers(table: KeyTable) -> list[str]:
     """The layers of an adapter; none where it is a model, which may have adapters beside its weights."""
     if not any(map(_SIGNS.search, table.keys)):
         return []
-    matches = [PART.fullmatch(key) for key in table.keys]
-    parts = [match for match in matches if match is not None]
-    layers = list(dict.fromkeys([match["layer"] for match in parts if match["part"] != "alpha"]))
+    parts = [part for key in table.keys if (part := part_of(key)) is not None]
+    layers = list(dict.fromkeys([part.layer for part in parts if part.part != "alpha"]))
     if not layers or 2 * len(parts) < len(table.keys):
         return []
     keys = set(table.keys)
@@ -209,15 +232,25 @@ def _told(
 ) -> Adapter:
     shape_of = dict(zip(model.keys, model.shapes, strict=True))
     own = dict(zip(adapter.keys, adapter.shapes, strict=True))
-    turned = _is_transposed(own, homes, shape_of)
-    keys, shapes, dtypes, pairs, alphas = [], [], [], 0, set()
-    beyond: dict[str, None] = {}
+    placed = [one for one in adapters(adapter.keys) if homes.get(one.layer)]
+    turned = _is_transposed(placed, own, homes, shape_of)
+    wanted: dict[str, Shape | None] = {}
     misfits: dict[str, None] = {}
+    for one in placed:
+        wanted |= {key: own[key] for key in one.keys.values()}
+        known, weight = _shapes(one, own), shape_of[homes[one.layer]]
+        if one.kind is None:
+            misfits[one.layer] = None
+        elif known is not None and weight is not None and misfit(one.kind, known, weight, turned):
+            misfits[one.layer] = None
+            right = _wanted(one.kind, known, view_of(one.kind, weight, turned))
+            wanted |= {one.keys[part]: shape for part, shape in right.items() if part in one.keys}
+    keys, shapes, dtypes = [], [], []
     whole: dict[str, str] = {}
     others = []
-    for key, shape, dtype in zip(adapter.keys, adapter.shapes, adapter.dtypes, strict=True):
-        match = PART.fullmatch(key)
-        if match is None:
+    for key, dtype in zip(adapter.keys, adapter.dtypes, strict=True):
+        part = part_of(key)
+        if part is None:
             name = _led(key)[1]
             if name not in shape_of:
                 others.append(key)
@@ -225,105 +258,143 @@ def _told(
             whole[key] = name
             keys.append(key)
             shapes.append(shape_of[name])
-            dtypes.append(dtype)
+        elif key in wanted:
+            # (kohya's loaders know where its names belong)
+            keys.append(key if part.layer.startswith(KOHYA) else names[part.layer] + key[len(part.layer) :])
+            shapes.append(wanted[key])
+        else:
             continue
-        layer = match["layer"]
-        if not homes.get(layer):
-            continue
-        side = match["a"] or match["kohya"] or match["old"]
-        pairs += side in ("A", "down") or match["token"] == "A"
-        if match["part"] == "alpha":
-            alphas.add(layer)
-        elif not side:
-            beyond[layer] = None
-        # (kohya's loaders know where its names belong)
-        keys.append(key if layer.startswith(KOHYA) else names[layer] + key[len(layer) :])
-        shapes.append(_wanted(shape, side, shape_of[homes[layer]], turned))
-        if shapes[-1] != shape:
-            misfits[layer] = None
         dtypes.append(dtype)
-    placed = [layer for layer, home in homes.items() if home]
     return Adapter(
         homes,
         KeyTable(tuple(keys), shapes, dtypes, adapter.ordered),
-        pairs,
+        len(placed),
         exchange,
-        tuple([layer for layer in placed if names[layer] != layer]),
-        tuple(beyond),
-        tuple(misfits),
-        set(placed) <= alphas,
-        turned,
-        whole,
-        tuple(others),
+        moved=tuple([layer for layer, home in homes.items() if home and names[layer] != layer]),
+        kinds=tuple(dict.fromkeys([one.title for one in placed if one.kind is not None])),
+        misfits=tuple(misfits),
+        alphas=all("alpha" in one.keys for one in placed),
+        ranks=all(one.kind is None or tells_rank(one.kind, one.keys) for one in placed),
+        transposed=turned,
+        whole=whole,
+        others=tuple(others),
     )
 
 
-def _wanted(shape: Shape | None, side: str | None, weight: Shape | None, transposed: bool) -> Shape | None:
-    """The shape of a factor that fits a weight, with the rank that it has."""
-    if side is None or shape is None or weight is None or len(weight) < 2 or len(shape) < 2:
-        return shape
-    out, inner = (weight[1], weight[:1]) if transposed else (weight[0], weight[1:])
-    return (shape[0], *inner) if side in ("A", "down") else (out, *shape[1:])
+def _shapes(adapter: AdapterKeys, own: Mapping[str, Shape | None]) -> dict[str, Shape] | None:
+    """The shapes of the parts of an adapter, None where one is not known."""
+    shapes = {part: own[key] for part, key in adapter.keys.items()}
+    known = {part: shape for part, shape in shapes.items() if shape is not None}
+    return known if len(known) == len(shapes) else None
+
+
+def _wanted(kind: Kind, shapes: Mapping[str, Shape], view: View | None) -> dict[str, Shape]:
+    """The shapes that parts would have if they fitted a weight, with the rank that they have."""
+    if view is None:
+        return {}
+    right: dict[str, Shape] = {"alpha": ()}
+    if has_lengths(shapes) and lengths_axis(shapes, view) is None:
+        (lengths,) = [part for part in LENGTHS if part in shapes]
+        # (nobody knows whether a list is of the rows or of the columns of a square)
+        right[lengths] = (view.out,) if shapes[lengths] == (view.out,) else (view.out, *[1 for _ in view.inner])
+    rows, inner = view.out, view.inner
+    for matrix in kind.matrices:
+        if kind.joined == "kron" and matrix is kind.matrices[0]:
+            # (the first one is kept, unless its sizes divide nothing)
+            had = matrix_shape(matrix, shapes) or (1, 1)
+            first = max(1, math.gcd(rows, had[0])), max(1, math.gcd(inner[0], had[1]))
+            right |= _wanted_of(matrix, shapes, first[0], (first[1],))
+            rows, inner = rows // first[0], (inner[0] // first[1], *inner[1:])
+        else:
+            right |= _wanted_of(matrix, shapes, rows, inner)
+    return right
+
+
+def _wanted_of(matrix: Matrix, shapes: Mapping[str, Shape], rows: int, inner: Shape) -> dict[str, Shape]:
+    """The shapes that parts would have if they made a matrix of these rows and columns."""
+    if matrix.whole in shapes:
+        return {matrix.whole: (rows, *inner)}
+    left, right = shapes[matrix.left], shapes[matrix.right]
+    rank = right[0] if right else 1
+    if matrix.between in shapes:
+        return {
+            matrix.left: (rank, rows) if matrix.turns else (rows, rank, *left[2:]),
+            matrix.between: (rank, rank, *inner[1:]),
+            matrix.right: (rank, inner[0], *right[2:]),
+        }
+    flat = len(right) == 2
+    return {matrix.left: (rows, rank, *left[2:]), matrix.right: (rank, math.prod(inner)) if flat else (rank, *inner)}
 
 
 def _is_transposed(
-    own: Mapping[str, Shape | None], homes: Mapping[str, str], weights: Mapping[str, Shape | None]
+    placed: Sequence[AdapterKeys],
+    own: Mapping[str, Shape | None],
+    homes: Mapping[str, str],
+    weights: Mapping[str, Shape | None],
 ) -> bool:
-    """Whether the pairs fit weights only when these lie as `(in_features, out_features)`."""
+    """Whether the adapters fit their weights only when these lie as `(in_features, out_features)`."""
     straight = turned = 0
-    for key, shape in own.items():
-        match = PART.fullmatch(key)
-        side = match and (match["a"] or match["kohya"] or match["old"])
-        weight = weights.get(homes.get(match["layer"], "")) if match else None
-        if side and shape and weight and len(weight) == 2:
-            straight += _wanted(shape, side, weight, False) == shape
-            turned += _wanted(shape, side, weight, True) == shape
+    for one in placed:
+        shapes, weight = _shapes(one, own), weights[homes[one.layer]]
+        if one.kind is not None and not one.kind.turned and shapes is not None and weight is not None:
+            straight += fits(one.kind, shapes, view_of(one.kind, weight, transposed=False))
+            turned += fits(one.kind, shapes, view_of(one.kind, weight, transposed=True))
     return turned > straight
 
 
 class Scale(NamedTuple):
     """How much of an adapter is added, where a file beside it says so: `alpha`, and `scale` besides.
 
-    `varies`: it is not the same for all layers.
+    `varies`: it is not the same for all layers. `rank`: of layers that do not tell it.
     """
 
     alpha: float
     scale: float = 1.0
     varies: bool = False
+    rank: int | None = None
 
 
 def merging(adapter: Adapter, path: str, state_dict: str, scale: Scale | None) -> list[Suggestion]:
     """The steps that take an adapter from a file and merge it into the model that is open."""
     # (a step could name these only by regular expressions)
     special = [layer for layer in adapter.layers if literal_pattern(layer) != layer]
-    not_merged = {*adapter.beyond, *adapter.misfits, *special}
+    not_merged = {*adapter.misfits, *special}
     mergeable = [layer for layer, home in adapter.layers.items() if home and layer not in not_merged]
     if not mergeable or any(literal_pattern(name) != name for name in adapter.exchange or () if name):
         return []
     left = [layer for layer, home in adapter.layers.items() if not home or layer in not_merged]
     keys = tuple([f"{layer}.**" for layer in mergeable]) if left or adapter.whole or adapter.others else ()
     take = Take(path=path, state_dict=state_dict, keys=keys, to=_rules(adapter, mergeable))
-    alpha = None if adapter.alphas or scale is None else scale.alpha
-    merge = MergeLora(alpha=alpha, scale=1.0 if scale is None else scale.scale, transposed=adapter.transposed)
+    alpha, factor, _, rank = (None, 1.0, False, None) if scale is None else scale
+    merge = MergeLora(
+        alpha=None if adapter.alphas else alpha,
+        scale=factor,
+        rank=None if adapter.alphas or adapter.ranks else rank,
+        transposed=adapter.transposed,
+    )
     cautions = []
     if not adapter.alphas and scale is None:
-        said = "Nothing says how much of it is meant (alpha): B A is added as it is. Edit the step if you know it."
+        said = "Nothing says how much of it is meant (alpha): it is added as it is. Edit the step if you know it."
         cautions.append(Caution(code="lora_alpha", keys=(), message=said))
     elif scale is not None and scale.varies and not adapter.alphas:
         said = "adapter_config.json states other ranks or alphas for some layers: they are merged as the others are."
         cautions.append(Caution(code="lora_alpha", keys=(), message=said))
     if left:
-        said = f"{text.plural(len(left), 'layer')} of the adapter cannot be merged: {listed(left[:NAMED])}"
+        said = f"{text.plural(len(left), 'layer')} of the adapter cannot be merged: {_named(left)}"
         cautions.append(Caution(code="adapter_left", keys=tuple(left[:NAMED]), message=said))
     evidence: Evidence = "ambiguous" if cautions else "likely"
     reasons = (adapter.sentence("this file"),)
-    made = [Suggestion(take.to_step(), take.label, len(adapter.table) - len(adapter.whole), evidence, reasons=reasons)]
+    # (the keys of the table have the new names already, but for kohya's)
+    moved = {layer for layer in adapter.moved if not layer.startswith(KOHYA)}
+    names = {adapter.exchange.of(layer) if adapter.exchange and layer in moved else layer for layer in mergeable}
+    n = sum(part is not None and part.layer in names for part in map(part_of, adapter.table.keys))
+    made = [Suggestion(take.to_step(), take.label, n, evidence, reasons=reasons)]
     if adapter.whole:
         rules = dict.fromkeys([(f"{_led(key)[0]}**", "**") for key in adapter.whole if _led(key)[0]])
         whole = Take(path=path, state_dict=state_dict, keys=tuple(map(literal_pattern, adapter.whole)), to=tuple(rules))
         made.append(Suggestion(whole.to_step(), whole.label, len(adapter.whole), evidence, reasons=(WHOLE,)))
-    n, warned = len(adapter.changed), tuple(cautions)
-    return [*made, Suggestion(merge.to_step(), merge.label, n, evidence, reasons=reasons, cautions=warned)]
+    n = len({adapter.layers[layer] for layer in mergeable})
+    return [*made, Suggestion(merge.to_step(), merge.label, n, evidence, reasons=reasons, cautions=tuple(cautions))]
 
 
 def _rules(adapter: Adapter, taken: Sequence[str]) -> tuple[tuple[str, str], ...]:
@@ -334,4 +405,4 @@ def _rules(adapter: Adapter, taken: Sequence[str]) -> tuple[tuple[str, str], ...
     moved = set(adapter.moved)
     if all(layer in moved for layer in taken if layer.startswith(old)):
         return ((f"{old}**", f"{new}**"),)
-    return tuple([(f"{layer}.**", f"{new}{layer[len(old) :]}.**") for layer in taken if layer in moved])
+    return tuple([(f"{layer}.**", f"{adapter.exchange.of(layer)}.**") for layer in taken if layer in moved])

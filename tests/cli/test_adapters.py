@@ -142,10 +142,19 @@ def test_that_a_model_takes_an_adapter_in_as_torch_adds_it_up(
     assert torch.equal(before["model.norm.weight"], after["model.norm.weight"])
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"lora_alpha": "16"},
+        {"lora_alpha": 10**400, "r": 10**400},
+        {"peft_type": "LOHA", "alpha": 8, "r": 8, "use_khatri_rao": True},
+        {"peft_type": "LOHA", "lora_alpha": 8, "r": 8},
+    ],
+)
 def test_that_nothing_is_merged_unasked_where_nobody_says_how_much(
-    sdviewer: Command, base: Path, tmp_path: Path
+    sdviewer: Command, base: Path, tmp_path: Path, config: dict[str, object]
 ) -> None:
-    (tmp_path / "adapter_config.json").write_text('{"lora_alpha": "16"}')
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
     a = saved(tmp_path / "a.pth", adapter())
     found = sdviewer("fit", base, "--target", a, "--json").json
     assert [step["evidence"] for step in found["steps"]] == ["ambiguous", "ambiguous"]

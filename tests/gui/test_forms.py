@@ -47,7 +47,7 @@ STEPS: tuple[dict[str, Any], ...] = (
     {"op": "channels", "to": 1, "keys": ["conv1.weight"]},
     {"op": "reorder", "order": [1, 0], "groups": 4, "dim": 1},
     {"op": "permute_rope", "heads": 32, "to": "pairs"},
-    {"op": "merge_lora", "scale": 0.5, "alpha": 16.0, "transposed": True},
+    {"op": "merge_lora", "scale": 0.5, "alpha": 16.0, "rank": 8, "transposed": True},
     {"op": "take", "from": "b.pth", "keys": ["wte.weight"], "rows": "missing"},
     {"op": "add", "key": "a.b", "shape": [3, 4], "fill": "normal", "mean": 0.5, "std": 0.02, "seed": 7},
     {"op": "add", "key": "a.b", "like": "c[0]", "fill": 1, "dtype": "float16", "after": "c"},

@@ -150,6 +150,7 @@ OPERATION_VALUES = {
         MergeLora,
         scale=FLOATS,
         alpha=st.none() | st.floats(1e-9, 1e9),
+        rank=st.none() | st.integers(1, 999),
         transposed=st.booleans(),
         **KEYED,
     ),

@@ -40,7 +40,7 @@ def test_that_each_pair_of_an_adapter_has_its_weight_and_nothing_is_missing() ->
     assert whole.sentence("the target") == (
         "An adapter: its 6 pairs change 6 tensors of the target; nothing of it is a missing key"
     )
-    assert (whole.homeless, whole.beyond, whole.misfits, whole.exchange) == ((), (), (), None)
+    assert (whole.homeless, whole.misfits, whole.kinds, whole.exchange) == ((), (), ("LoRA",), None)
 
 
 @pytest.mark.parametrize(
@@ -123,13 +123,14 @@ def test_that_a_model_with_adapters_beside_its_weights_is_none() -> None:
 def test_that_what_cannot_be_merged_is_left_out_and_said() -> None:
     layers = ["model." + layer for layer in LAYERS]
     adapter = pairs("", layers[:4]) | pairs("", ["model.layers.9.q"]) | pairs("", [layers[4]], a=(2, 8))
-    adapter = {**adapter, f"{layers[0]}.lora_magnitude_vector": (6,)}
+    adapter = {**adapter, f"{layers[0]}.lora_magnitude_vector": (5,), f"{layers[1]}.lokr_t1": (2, 2)}
     take, merge = merging(found(adapter), "a.pt", "auto", Scale(8.0))
-    assert take.step["keys"] == [f"{layer}.**" for layer in layers[1:4]]
+    assert take.step["keys"] == [f"{layer}.**" for layer in layers[2:4]]
     assert merge.step["alpha"] == 8.0
     assert merge.evidence == "ambiguous"
     assert [caution.code for caution in merge.cautions] == ["adapter_left"]
-    assert "3 layers" in merge.cautions[0].message
+    assert "4 layers" in merge.cautions[0].message
+    assert (take.n_keys, merge.n_keys) == (4, 2)
 
 
 def test_that_what_was_trained_as_a_whole_takes_the_place_of_its_own() -> None:

@@ -186,6 +186,56 @@ def test_that_an_alpha_beside_the_pair_counts_and_kohyas_underscores_find_their_
     torch.testing.assert_close(found["down.0.to_q.weight"], lora(weight, down, up, 2.5), rtol=0, atol=1e-12)
 
 
+def test_that_a_weight_of_many_rows_is_changed_in_all_of_them() -> None:
+    made = {
+        "lokr_w1": numbers(3, 2, seed=1),
+        "lokr_w2": numbers(801, 300, seed=2),
+        "dora_scale": numbers(1, 600, seed=3),
+    }
+    weight = numbers(2403, 600)
+    found = applied(MergeLora(scale=0.5), {"c.weight": weight, **{f"c.{name}": it for name, it in made.items()}})
+    changed = weight + 0.5 * torch.kron(made["lokr_w1"], made["lokr_w2"])
+    wanted = changed * made["dora_scale"] / torch.linalg.vector_norm(changed, dim=0)
+    torch.testing.assert_close(found["c.weight"], wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_that_rows_get_their_lengths_and_those_without_a_direction_stay_zero() -> None:
+    state_dict = {
+        "c.weight": torch.tensor([[3.0, 4.0], [0.0, 0.0], [0.0, 2.0]]),
+        "c.lora_A.weight": torch.tensor([[1.0, 1.0]]),
+        "c.lora_B.weight": torch.tensor([[0.0], [0.0], [1.0]]),
+        "c.lora_magnitude_vector": torch.tensor([10.0, 7.0, 1.0]),
+    }
+    found = applied(MergeLora(alpha=1), state_dict)["c.weight"]
+    wanted = torch.tensor([[6.0, 8.0], [0.0, 0.0], [10**-0.5, 3 * 10**-0.5]])
+    torch.testing.assert_close(found, wanted, rtol=1e-7, atol=0)
+
+
+def test_that_several_adapters_of_a_weight_are_taken_in_one_after_the_other() -> None:
+    state_dict = {"c.base_layer.weight": numbers(6, 5)}
+    for seed, name in enumerate(("a", "b")):
+        state_dict[f"c.lora_A.{name}.weight"] = numbers(2, 5, seed=10 + seed)
+        state_dict[f"c.lora_B.{name}.weight"] = numbers(6, 2, seed=20 + seed)
+        state_dict[f"c.lora_magnitude_vector.{name}.weight"] = numbers(6, seed=30 + seed)
+    weight = state_dict["c.base_layer.weight"]
+    for name in ("a", "b"):
+        changed = weight + state_dict[f"c.lora_B.{name}.weight"] @ state_dict[f"c.lora_A.{name}.weight"]
+        norm = torch.linalg.vector_norm(changed, dim=1)
+        weight = changed * (state_dict[f"c.lora_magnitude_vector.{name}.weight"] / norm)[:, None]
+    found = applied(MergeLora(alpha=2), state_dict)
+    assert list(found) == ["c.base_layer.weight"]
+    torch.testing.assert_close(found["c.base_layer.weight"], weight, rtol=1e-12, atol=1e-12)
+
+
+def test_that_whole_matrices_are_scaled_by_alpha_over_a_rank_that_somebody_states() -> None:
+    one, other = numbers(2, 4, seed=1), numbers(3, 2, seed=2)
+    state_dict = {"c.weight": numbers(6, 8), "c.lokr_w1": one, "c.lokr_w2": other}
+    product = torch.kron(one, other)
+    for step, factor in ((MergeLora(alpha=6, rank=4), 1.5), (MergeLora(alpha=6), 1.0), (MergeLora(scale=0.5), 0.5)):
+        found = applied(step, state_dict)["c.weight"]
+        torch.testing.assert_close(found, state_dict["c.weight"] + factor * product, rtol=0, atol=1e-12)
+
+
 def test_that_a_weight_kept_the_other_way_round_needs_to_be_said() -> None:
     state_dict = {"c.weight": numbers(5, 6), "c.lora_A.weight": numbers(2, 5), "c.lora_B.weight": numbers(6, 2)}
     weight, down, up = state_dict.values()
@@ -197,7 +247,12 @@ def test_that_a_weight_kept_the_other_way_round_needs_to_be_said() -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"a.lora_magnitude_vector.default.weight": torch.ones(6)}, "more than two factors"),
+        ({"a.lora_magnitude_vector": torch.ones(5)}, '"a.lora_magnitude_vector" (5) does not tell the lengths'),
+        ({"a.lokr_t1": torch.ones(2, 2)}, '"a.lora_B.weight", "a.lokr_t1" make up no LoRA'),
+        (
+            {"b.weight": torch.ones(4, 4), "b.hada_w1_a": torch.ones(4, 2)},
+            'the adapter of "b": "b.hada_w1_a" make up no',
+        ),
         ({"b.lora_A.weight": torch.ones(2, 5), "b.lora_B.weight": torch.ones(6, 2)}, "its weight is not here"),
         ({"a.alpha": torch.ones(2)}, "is no alpha"),
     ],

@@ -109,6 +109,36 @@ def _adapters() -> OrderedDict[str, Any]:
     made["lora_unet_up_blocks_0_attn.lora_down.weight"] = numbers(1, 4).bfloat16()
     made["lora_unet_up_blocks_0_attn.lora_up.weight"] = numbers(4, 1).bfloat16()
     made["lora_unet_up_blocks_0_attn.alpha"] = torch.tensor(2, dtype=torch.int64)
+    kinds: dict[str, tuple[torch.Tensor, dict[str, tuple[int, ...]]]] = {
+        "dora": (numbers(6, 5), {"lora_A.weight": (2, 5), "lora_B.weight": (6, 2), "lora_magnitude_vector": (6,)}),
+        "columns": (
+            numbers(4, 3, 3, 3).bfloat16(),
+            {"lora_down.weight": (2, 3, 1, 1), "lora_mid.weight": (2, 2, 3, 3), "lora_up.weight": (4, 2, 1, 1)}
+            | {"dora_scale": (1, 3, 1, 1)},
+        ),
+        "loha": (
+            numbers(6, 5).half(),
+            {"hada_w1_a": (6, 3), "hada_w1_b": (3, 5)} | {"hada_w2_a": (6, 2), "hada_w2_b": (2, 5)},
+        ),
+        "lokr": (
+            numbers(6, 8).double(),
+            {"lokr_w1_a": (2, 2), "lokr_w1_b": (2, 4), "lokr_w2_a": (3, 2), "lokr_w2_b": (2, 2)}
+            | {"dora_scale": (6, 1)},
+        ),
+        "tucker": (
+            numbers(4, 6, 3, 1),
+            {"lokr_w1": (2, 3), "lokr_t2": (2, 2, 3, 1), "lokr_w2_a": (2, 2), "lokr_w2_b": (2, 2)},
+        ),
+        "whole": (numbers(6, 8), {"lokr_w1": (2, 4), "lokr_w2": (3, 2)}),
+        "tokens": (
+            numbers(9, 5),
+            {"lora_embedding_A": (2, 9), "lora_embedding_B": (5, 2), "lora_magnitude_vector": (5,)},
+        ),
+    }
+    for name, (weight, parts) in kinds.items():
+        made[f"k.{name}.weight"] = weight
+        made |= {f"k.{name}.{part}": numbers(*shape) for part, shape in parts.items()}
+    made |= {f"k.{name}.alpha": torch.tensor(3.0) for name in ("columns", "lokr", "whole")}
     return made
 
 
@@ -116,7 +146,7 @@ def _other_adapters(made: OrderedDict[str, Any]) -> OrderedDict[str, Any]:
     """The same and some that cannot be merged, or only if they are meant otherwise."""
     made["m.turned.weight"] = torch.ones(5, 6)
     made["m.turned.lora_A.weight"], made["m.turned.lora_B.weight"] = torch.ones(2, 5), torch.ones(6, 2)
-    made["m.dora.weight"], made["m.dora.lora_magnitude_vector.weight"] = torch.ones(6, 5), torch.ones(6)
+    made["m.dora.weight"], made["m.dora.lora_magnitude_vector.weight"] = torch.ones(6, 5), torch.ones(5)
     made["m.dora.lora_A.weight"], made["m.dora.lora_B.weight"] = torch.ones(2, 5), torch.ones(6, 2)
     return made
 
@@ -426,6 +456,7 @@ STEPS: dict[str, list[str]] = {
         "",
         "scale = 0.3\nalpha = 4",
         'keys = ["m.lora.**", "p.**"]',
+        'scale = 0.3\nalpha = 4\nrank = 3\nkeys = ["k.**"]',
         'keys = ["**.turned.**"]\ntransposed = true',
         'keys = ["**.turned.**"]',
         'keys = ["**.dora.**"]',

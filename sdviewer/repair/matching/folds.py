@@ -24,11 +24,14 @@ FOLDS: tuple[tuple[Gathering, str], ...] = (
     (WeightNorm(), "The target has no weight norm: a weight is its direction times its magnitude"),
     (SpectralNorm(), "The target has no spectral norm: a weight is divided by its largest singular value"),
     (Prune(), "The target has no pruning masks: a weight is multiplied by its mask"),
-    (MergeLora(), "The target has no low-rank adapters: their product is added to the weights"),
+    (MergeLora(), "The target has no low-rank adapters: what they make is added to the weights"),
 )
 """What can be folded, and why it is."""
 
-_SIGNS = re.compile(r"weight_g\n|_mask\n|_u\n|\.original0?\n|lora_(?:A|down)|lora\.down|lora_linear_layer\.down")
+_SIGNS = re.compile(
+    r"weight_g\n|_mask\n|_u\n|\.original0?\n|lora_(?:A|down|embedding_A)|lora\.down"
+    r"|lora_linear_layer\.down|\.(?:hada|lokr)_w"
+)
 """What stands in the keys of a source that has something to fold."""
 
 

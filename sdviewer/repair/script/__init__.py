@@ -98,7 +98,7 @@ SAYINGS: Mapping[str, Callable[[Any], Said]] = MappingProxyType({
     "broadcast": lambda step: _broadcast(step),
     "rows": lambda step: Said("rows", _fields(step), "NumPy" if step.fill == "mean" else ""),
     "resize": lambda step: Said("resize", _fields(step), "NumPy"),
-    **{op: lambda step: Said(step.op, _fields(step), "NumPy") for op in ("weight_norm", "spectral_norm")},
+    **{op: lambda step: Said(step.op, _fields(step), "NumPy") for op in ("weight_norm", "spectral_norm", "merge_lora")},
     "leave_out": lambda step: Said("leave_out", {"paths": {path: means([path]) for path in step.paths}}),
     "wrap": lambda step: Said("wrap", {}),
     "take": lambda step: _take(step),
@@ -107,7 +107,7 @@ SAYINGS: Mapping[str, Callable[[Any], Said]] = MappingProxyType({
         for op in (
             *("clone", "untie", "tie", "add", "edit", "clean", "scale", "prune"),
             *("transpose", "permute", "reshape", "flatten", "squeeze", "unsqueeze"),
-            *("reorder", "permute_rope", "channels", "merge_lora"),
+            *("reorder", "permute_rope", "channels"),
             *("set_value", "metadata", "renumber_optimizer"),
         )
     },

@@ -85,6 +85,10 @@ def test_that_adapters_without_an_alpha_are_merged_only_when_that_is_accepted() 
     }, {"x.{i}.weight": (8, 8)})  # fmt: skip
     assert steps(scaled) == [("merge_lora", "likely")]
     assert scaled.after.loads
+    kron = {"x.{i}.lokr_w1": (2, 2), "x.{i}.lokr_w2": (4, 4), "x.{i}.dora_scale": (1, 8), "x.{i}.alpha": ()}
+    folded = fitted({"x.{i}.weight": (8, 8), **kron}, {"x.{i}.weight": (8, 8)})
+    assert steps(folded) == [("merge_lora", "likely")]
+    assert folded.after.loads
 
 
 def test_that_every_position_of_the_source_is_told_of() -> None:

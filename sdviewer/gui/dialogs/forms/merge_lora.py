@@ -1,4 +1,4 @@
-"""Merge low-rank adapters."""
+"""Merge adapters."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from sdviewer.gui.dialogs.forms.form import Entry, Form
 
 FORM = Form(
     "merge_lora",
-    "Merge &LoRA…",
+    "&Merge adapters…",
     "link",
     (
         Entry("scale", "&Scaled by", "decimal", "1"),
-        Entry("alpha", "&Alpha", "decimal", "that of the file; without one B A as it is"),
+        Entry("alpha", "&Alpha", "decimal", "that of the file; without one they are added as they are"),
+        Entry("rank", "&Rank", "number", "that of the factors; of LoKr of whole matrices none"),
         Entry("transposed", "&Weights are (in, out), as in GPT-2", "flag"),
     ),
-    "Every weight with lora_A and lora_B, or lora_down and lora_up, beside it becomes their sum; the adapters go.",
+    "Every weight with a LoRA, DoRA, LoHa or LoKr beside it becomes what that makes of it; the adapters go.",
     "weight + B A × alpha / rank → weight",
     group="sizes",
     at_once=True,

@@ -1,12 +1,24 @@
-"""merge_lora: add low-rank adapters to the weights that they belong to."""
+"""merge_lora: make adapters part of the weights that they belong to."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 
-from sdviewer.repair.lora_names import adapters, by_underscores, more_than_factors, weights_of
+from sdviewer.repair.adapter_deltas import merge_in_place
+from sdviewer.repair.adapter_kinds import (
+    Change,
+    adapters,
+    add_numbered,
+    change_by,
+    in_turn,
+    is_guess,
+    kind_of,
+    misfit,
+)
+from sdviewer.repair.lora_names import by_underscores, weights_of
 from sdviewer.repair.script.parts.checkpoint import Checkpoint, Chosen, Done, Entry, chosen_places, warn
 from sdviewer.repair.script.parts.failures import RecipeError
 from sdviewer.repair.script.parts.gathering import gathered
@@ -18,69 +30,61 @@ def merge_lora(
     *,
     scale: float = 1.0,
     alpha: float | None = None,
+    rank: int | None = None,
     transposed: bool = False,
     where: Chosen | None = None,
 ) -> Done:
-    """Add B A to each weight, scaled by `scale` and by alpha over the rank, and leave the adapters out."""
+    """Make of each weight what its adapters make of it, scaled by `scale` and alpha over rank, and leave these out."""
     places = chosen_places(checkpoint, where)
     underscored = by_underscores(places)
     found: dict[str, dict[int, int]] = {}
-    for layer, down, up, key in adapters(places):
-        weights = weights_of(layer, places, underscored)
-        if more_than_factors(layer, places) or len(weights) != 1:
-            raise RecipeError(f"cannot merge the adapter of {layer!r}")
+    for adapter in adapters(list(places)):
+        weights = weights_of(adapter.layer, places, underscored)
+        if adapter.kind is None or len(weights) != 1:
+            raise RecipeError(f"cannot merge the adapter of {adapter.layer!r}")
         parts = found.setdefault(weights[0], {0: places[weights[0]]})
-        number = 1 + 3 * sum(part % 3 == 1 for part in parts)
-        parts.update({number: places[down], number + 1: places[up]})
-        if key:
-            parts[number + 2] = places[key]
-        elif alpha is None:
-            warn(f"no alpha for {layer!r}: B A is added as it is")
+        add_numbered(parts, {part: places[key] for part, key in adapter.keys.items()})
 
     def join(key: str, parts: Mapping[int, Entry]) -> torch.Tensor:
         weight = needs_floats(parts[0], "cannot merge into")
-        pairs = []
-        for number in range(1, max(parts) + 1, 3):
-            a, b = (needs_floats(parts[at], "cannot merge into") for at in (number, number + 1))
-            if not fits(weight, a, b, transposed):
-                raise impossible("cannot merge into", parts[0], f"{parts[number].key!r} does not fit it")
-            beside = needs_elements(parts[number + 2], "cannot merge into") if number + 2 in parts else None
-            if beside is not None and beside.numel() != 1:
-                raise impossible("cannot merge into", parts[number + 2], "it is no alpha")
-            known = 1.0 if beside is not None else alpha
-            pairs.append((a, b, beside, scale if known is None else scale * known / len(a)))
-        inputs = [part.value for _, part in sorted(parts.items())]
-        return made(checkpoint, ("lora", scale, alpha), inputs, lambda: merged(weight, pairs, transposed))
+        changes, tensors = [], []
+        for adapter in in_turn(parts):
+            those = {
+                part: (needs_elements if part == "alpha" else needs_floats)(entry, "cannot merge into")
+                for part, entry in adapter.items()
+            }
+            change = change_of(weight, those, scale, alpha, rank, transposed)
+            if change is None:
+                raise impossible("cannot merge into", parts[0], f"{next(iter(adapter.values())).key!r} does not fit it")
+            if is_guess({part: tensor.shape for part, tensor in those.items()}, alpha, rank):
+                warn(f"no alpha for {key!r}: what the factors make is added as it is")
+            changes.append(change)
+            tensors += [those[part] for part in change.parts]
+        what = ("lora", tuple(changes))
+        return made(checkpoint, what, [weight, *tensors], lambda: changed(weight, changes, tensors))
 
     return gathered(checkpoint, found, ("*.lora_A.weight with *.lora_B.weight",), join)
 
 
-def fits(weight: torch.Tensor, a: torch.Tensor, b: torch.Tensor, transposed: bool) -> bool:
-    """Whether the product of two factors is of the shape of the weight."""
-    shape = list(weight.shape)
-    if weight.dim() < 2 or (transposed and weight.dim() != 2) or a.dim() < 2 or b.dim() < 2:
-        return False
-    out, inner = (shape[1], shape[:1]) if transposed else (shape[0], shape[1:])
-    return len(a) == b.shape[1] and list(a.shape[1:]) == inner and b.numel() == out * len(a) and len(a) > 0
-
-
-def merged(
+def change_of(
     weight: torch.Tensor,
-    pairs: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, float]],
+    parts: Mapping[str, torch.Tensor],
+    scale: float,
+    alpha: float | None,
+    rank: int | None,
     transposed: bool,
-) -> torch.Tensor:
-    """The weight with the products of all pairs, rank by rank in float64, as sdviewer adds them up."""
+) -> Change | None:
+    """What an adapter makes of a weight, None where it does not fit."""
+    shapes = {part: tuple(tensor.shape) for part, tensor in parts.items()}
+    kind = kind_of(shapes)
+    if kind is None or misfit(kind, shapes, weight.shape, transposed):
+        return None
+    return change_by(kind, shapes, weight.shape, transposed, scale, alpha, rank)
+
+
+def changed(weight: torch.Tensor, changes: list[Change], parts: list[torch.Tensor]) -> torch.Tensor:
+    """The weight after all changes, in float64, rounded once."""
     exact = torch.complex128 if weight.is_complex() else torch.float64
-    plain = own(weight)
-    matrix = own((plain.t() if transposed else plain.reshape(len(plain), -1)).to(exact))
-    rows = max(1, (1 << 20) // max(matrix.shape[1], 1))
-    for down, up, alpha, factor in pairs:
-        a, b = own(down).reshape(len(down), -1).to(exact), own(up).reshape(-1, len(down)).to(exact)
-        if alpha is not None:
-            factor = factor * float(own(alpha).to(torch.float64).reshape(-1)[0])
-        for first in range(0, len(matrix), rows):
-            delta = torch.zeros_like(matrix[first : first + rows])
-            for rank in range(len(a)):
-                delta += b[first : first + rows, rank : rank + 1] * a[rank : rank + 1]
-            matrix[first : first + rows] += delta * factor
-    return own((matrix.t() if transposed else matrix).to(weight.dtype)).reshape(weight.shape)
+    arrays = [own(tensor).to(exact).numpy() for tensor in (weight, *parts)]
+    with np.errstate(all="ignore"):
+        return torch.from_numpy(merge_in_place(arrays[0], changes, arrays[1:])).to(weight.dtype)
