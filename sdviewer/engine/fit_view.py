@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sdviewer.core import text
@@ -31,6 +31,7 @@ class FitView:
         self._shown: AlignedRows | None = None
         self._base_flags = b""
         self._sheet = 0
+        self._rows: dict[int, tuple[Sequence[int], Sequence[Pair]]] = {}
         self._tab = "problems"
 
     @property
@@ -52,6 +53,7 @@ class FitView:
     def close(self) -> None:
         """There is no sheet until rows are laid again."""
         self._shown = None
+        self._rows.clear()
 
     def lay(self, params: Params, preview: Preview | None) -> Answer:
         """Rows of what is shown from now on, with what was open, filtered and selected before."""
@@ -85,6 +87,9 @@ class FitView:
             shown.reveal(*[row for row in selected if row >= 0])
         self._shown = shown
         self._sheet += 1
+        in_sight = params.get("sheet", -1)
+        self._rows = {sheet: rows for sheet, rows in self._rows.items() if sheet == in_sight}
+        self._rows[self._sheet] = laid.tree.leaf, laid.pairs
         buffers = pack(laid.tree, bytes(laid.statuses), laid.now)
         self._base_flags = buffers["flags"]
         body = {
@@ -105,11 +110,13 @@ class FitView:
         return Answer(body, {**buffers, **self._visible()})
 
     def _kept(self, params: Params) -> list[Pair]:
-        """The pairs of the selected rows, which are to be found among other rows."""
-        if self._shown is None or params.get("sheet", self._sheet) != self._sheet:
-            return []
-        leaf = self.laid.tree.leaf
-        return [self.laid.pairs[leaf[row]] for row in params.get("selected", ()) if row >= 0 and leaf[row] >= 0]
+        """The pairs of the selected rows, which are to be found among other rows.
+
+        They are those of the sheet in sight: somebody who goes through choices quickly has not seen the newest ones.
+        """
+        leaf, pairs = self._rows.get(params.get("sheet", self._sheet), ((), ()))
+        rows = [row for row in params.get("selected", ()) if 0 <= row < len(leaf) and leaf[row] >= 0]
+        return [pairs[leaf[row]] for row in rows]
 
     def _row_of(self, pair: Pair) -> int:
         """The row that shows the same key of the target, or the same entry of the file."""

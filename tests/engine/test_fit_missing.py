@@ -81,3 +81,14 @@ def test_that_nothing_is_offered_for_a_missing_key_while_a_step_fails(tmp_path: 
     bench.steps = [{"op": "rename", "rules": [["blocks.**", "x"]]}]
     bench.replan({})
     assert bench.ask("why", row=bench.row("head.weight")).body["choices"] == []
+
+
+def test_that_a_row_stays_selected_for_who_tries_choices_before_the_rows_of_the_last_one_are_there(
+    tmp_path: Path,
+) -> None:
+    bench = Bench(saved(tmp_path / "a.pth", without_head()), saved(tmp_path / "b.pth", target()))
+    row, in_sight = bench.row("head.weight"), bench.told["sheet"]
+    asked = {"plan": bench.told["plan"], **bench.ask("why", row=row).body["about"], "others": True, "sheet": in_sight}
+    for choice in range(4):  # nothing of the answers is shown
+        seen = bench.ask("try", **asked, choice=choice, selected=[row])
+        assert seen.body["selected"] == [bench.row("head.weight", seen)]

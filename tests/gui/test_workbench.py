@@ -387,6 +387,7 @@ def test_that_what_is_missing_is_left_to_the_model_with_the_keyboard_alone(
     texts = [str(words) for words, _ in session.why["choices"]]
     while not texts[choices.at].startswith("Leave it to the model"):
         press(choices.list, qtbot, page, Qt.Key.Key_Down)
+        assert window.focusWidget() is choices.list
     assert session.told["counts"]["missing"] == 0
     press(choices.list, qtbot, page, Qt.Key.Key_Return)
     assert session.problems == 0
