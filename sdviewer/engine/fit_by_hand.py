@@ -146,6 +146,7 @@ class FitByHand:
         """The steps of a choice."""
         chosen, steps, allow = self._chosen(params)
         label = "" if len(steps) == 1 else chosen.text.rstrip(".")
+        label = f"Leave {text.plural(len(allow), 'key')} to the model" if allow else label
         told = answered(steps, self._file.place, label, at=chosen.at, instead=chosen.instead, allow=allow)
         return Answer(told)
 

@@ -72,6 +72,7 @@ def test_that_what_is_left_to_the_model_is_no_problem_any_more(tmp_path: Path) -
     assert (tried.body["counts"]["missing"], tried.body["allowed"]) == (0, 4)
     answer = choose(bench, "head.weight", LEFT, others=False)
     assert (answer["steps"], answer["allow"]) == ([], ["head.weight"])
+    assert answer["label"] == "Leave 1 key to the model"
     recipe = {"format": "sdviewer-recipe/1", "target": {"allow_missing": answer["allow"]}}
     assert parse_recipe(json.dumps(recipe)).target.allow_missing == ("head.weight",)
 
