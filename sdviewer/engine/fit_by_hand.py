@@ -15,6 +15,7 @@ from sdviewer.engine.fit_collisions import Collisions
 from sdviewer.engine.fit_file import PATIENCE, FitFile
 from sdviewer.engine.fit_missing import missing_choices
 from sdviewer.engine.fit_steps import Preview, answered, try_steps
+from sdviewer.engine.fit_suggestions import FitSuggestions
 from sdviewer.engine.fit_view import FitView
 from sdviewer.engine.frames import Answer
 from sdviewer.engine.lessons import variants_of
@@ -31,8 +32,8 @@ Params = Mapping[str, Any]
 class FitByHand:
     """Asks for rows as the view shows them, and answers steps for the file without a preview; keeps nothing."""
 
-    def __init__(self, file: FitFile, view: FitView) -> None:
-        self._file, self._view = file, view
+    def __init__(self, file: FitFile, view: FitView, suggestions: FitSuggestions) -> None:
+        self._file, self._view, self._suggestions = file, view, suggestions
 
     # Keys
 
@@ -167,7 +168,8 @@ class FitByHand:
         missing, without what is previewed."""
         fitted = self._file.fitted
         if entry < 0:
-            return missing_choices(fitted, wanted, self._in_target) if self._file.failed is None else ()
+            settled = self._suggestions.spoken_for if self._file.failed is None else range(len(fitted.status))
+            return missing_choices(fitted, wanted, self._in_target, settled)
         if (collisions := self._colliding(entry)) is not None:
             try:
                 with deadline(PATIENCE, "this takes too long on these keys", ""):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 from sdviewer.core.dtypes import DTYPES
@@ -31,10 +31,12 @@ ZEROS, ONES = "zeros", "ones"
 _ONES: Final = frozenset({"running_var", "weight_g"})
 
 
-def missing_choices(fitted: Fitted, wanted: int, other: Other) -> tuple[RowChoice, ...]:
-    """The choices for the missing key at `wanted`, the likeliest first; the last, to leave it to the model, is always
-    there."""
-    missing = [at for at, status in enumerate(fitted.status) if status == "missing"]
+def missing_choices(fitted: Fitted, wanted: int, other: Other, settled: Collection[int] = ()) -> tuple[RowChoice, ...]:
+    """The choices for the missing key at `wanted`, the likeliest first; to leave it to the model is always one.
+
+    `settled` are places in the target for which something better is known: there are none for these.
+    """
+    missing = [at for at, status in enumerate(fitted.status) if status == "missing" and at not in settled]
     if wanted not in missing:
         return ()
     others = [at for at in missing if at != wanted][:MOST]

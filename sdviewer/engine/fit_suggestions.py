@@ -118,6 +118,13 @@ class FitSuggestions:
 
     # Showing them
 
+    @property
+    def spoken_for(self) -> frozenset[int]:
+        """Keys of the target that what is offered would fill, by their places."""
+        if self.matching is None or not self._offered():
+            return frozenset()
+        return frozenset([at for found in self.matching.found for at in found.targets])
+
     def _offered(self) -> list[Suggestion]:
         return [suggestion for suggestion in self._found if _sign(suggestion) not in self._dismissed]
 

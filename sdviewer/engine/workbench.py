@@ -120,7 +120,7 @@ class Workbench:
         file = self._file = FitFile()
         view = self._view = FitView(file)
         suggestions = self._suggestions = FitSuggestions(file)
-        by_hand = self._by_hand = FitByHand(file, view)
+        by_hand = self._by_hand = FitByHand(file, view, suggestions)
         self._reasons: Reasons | None = None
         self._watch = Watch(())
         requests: Mapping[str, Handler] = {

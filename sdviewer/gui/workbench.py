@@ -401,6 +401,8 @@ class WorkbenchSession(ShownTree):
         self.suggestions, self.cautions = list(body["suggestions"]), list(body["cautions"])
         self.dismissed = int(body["dismissed"])
         self.suggestions_changed.emit()
+        if self.selected >= 0:
+            self._request_why()  # more is known of the row
 
     def preview(self, at: int) -> None:
         """Show the rows as a suggestion would make them, -1: as they are."""

@@ -77,6 +77,16 @@ def test_that_what_is_left_to_the_model_is_no_problem_any_more(tmp_path: Path) -
     assert parse_recipe(json.dumps(recipe)).target.allow_missing == ("head.weight",)
 
 
+def test_that_what_a_suggestion_would_fill_has_no_choices_besides(tmp_path: Path) -> None:
+    bench = Bench(saved(tmp_path / "a.pth", model("module.")), saved(tmp_path / "b.pth", target()))
+    assert bench.suggestions()
+    assert bench.ask("why", row=bench.row("embed.weight")).body["choices"] == []
+    assert bench.ask("why", row=bench.row("head.bias")).body["choices"][0] == ['Take it from "b.pth".', 2]
+    for _ in bench.suggestions():
+        bench.ask("dismiss", at=0)
+    assert bench.ask("why", row=bench.row("embed.weight")).body["choices"]
+
+
 def test_that_nothing_is_offered_for_a_missing_key_while_a_step_fails(tmp_path: Path) -> None:
     bench = Bench(saved(tmp_path / "a.pth", without_head()), saved(tmp_path / "b.pth", target()))
     bench.steps = [{"op": "rename", "rules": [["blocks.**", "x"]]}]
