@@ -16,7 +16,7 @@ from sdviewer.core.progress import Progress, no_progress
 from sdviewer.engine.adapter_config import scale_beside
 from sdviewer.engine.models import TIMEOUT, Model
 from sdviewer.engine.targets import Built, kind_of_text, read_target, target_of_checkpoint, target_of_text, text_of
-from sdviewer.errors import NoMatch, OpenError, UnknownFormat
+from sdviewer.errors import NoMatch, OpenError, UnknownFormat, UsageError
 from sdviewer.formats import open_checkpoint
 from sdviewer.formats.other_files import OtherFiles
 from sdviewer.repair.adapters import Adapter, adapter_in, merging
@@ -26,6 +26,7 @@ from sdviewer.repair.matching.contents import Contents
 from sdviewer.repair.state_dicts import AUTO, choose_state_dict
 from sdviewer.repair.suggestion import Suggestion
 from sdviewer.repair.target import Target
+from sdviewer.repair.wording import quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +184,7 @@ def read_wanted(
     """
     if text is not None:
         target = target_of_text(text, source=source, run=run, timeout=timeout, built=built, progress=progress)
-        return with_adapter(Wanted(target), source)
+        return with_adapter(Wanted(_only_one(target, state_dict)), source)
     if os.path.lexists(wanted) and text_of(wanted, progress) is None:
         checkpoint = open_checkpoint(wanted, progress=progress)
         index = _chosen(checkpoint, state_dict)
@@ -198,7 +199,21 @@ def read_wanted(
         built=built,
         progress=progress,
     )
-    return with_adapter(Wanted(target), source)
+    return with_adapter(Wanted(_only_one(target, state_dict)), source)
+
+
+def _only_one(target: Target, state_dict: str | None) -> Target:
+    """A target that is no checkpoint.
+
+    Raises:
+        UsageError: one of its state dicts is named, and it has none.
+    """
+    if state_dict is None or target.kind == "checkpoint":
+        return target
+    raise UsageError(
+        f"{quoted(state_dict)} is to be its state dict, and {target.title} is no checkpoint",
+        remedy="Leave --state-dict-b out.",
+    )
 
 
 class Wanted(NamedTuple):

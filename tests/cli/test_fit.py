@@ -661,3 +661,12 @@ def test_that_a_list_of_keys_that_is_none_says_why(sdviewer: Command, tmp_path: 
     (tmp_path / "config.json").write_text('{"model_type": "vit"}')
     assert "stands in it twice" in sdviewer("fit", tmp_path / "twice.json", "--target", keys).err
     assert "the weights that belong to it" in sdviewer("fit", tmp_path / "config.json", "--target", keys).err
+
+
+def test_that_a_state_dict_of_a_target_that_has_none_is_wrong_usage(sdviewer: Command, tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(2)}, tmp_path / "a.pth")
+    (tmp_path / "keys.txt").write_text("a\n")
+    asked = ("fit", tmp_path / "a.pth", "--target", tmp_path / "keys.txt")
+    assert sdviewer(*asked).code == 0
+    refused = sdviewer(*asked, "--state-dict-b", "model")
+    assert (refused.code, "keys.txt is no checkpoint" in refused.err) == (2, True)
