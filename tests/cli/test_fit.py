@@ -664,8 +664,8 @@ def test_that_a_list_of_keys_that_is_none_says_why(sdviewer: Command, tmp_path: 
 
 
 def test_that_a_state_dict_of_a_target_that_has_none_is_wrong_usage(sdviewer: Command, tmp_path: Path) -> None:
-    torch.save({"a": torch.zeros(2)}, tmp_path / "a.pth")
-    (tmp_path / "keys.txt").write_text("a\n")
+    save(tmp_path / "a.pth", OrderedDict(net().state_dict()))
+    (tmp_path / "keys.txt").write_text("\n".join(net().state_dict()))
     asked = ("fit", tmp_path / "a.pth", "--target", tmp_path / "keys.txt")
     assert sdviewer(*asked).code == 0
     refused = sdviewer(*asked, "--state-dict-b", "model")
