@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from sdviewer.errors import KeyCollision, RepairError
@@ -79,7 +80,8 @@ def _same(keys: Sequence[str], new_keys: Sequence[str | None]) -> list[Collision
 def _branches(keys: Sequence[str], new_keys: Sequence[str | None], leaves: Collection[str]) -> list[Collision]:
     """What stands under a leaf, in the order of the keys. (A key can have a million components: none is cut off.)"""
     ordered = sorted(leaves)
-    both = [leaf for leaf in ordered if leaf and _below(ordered, leaf)]
+    # (what stands under a leaf begins with it, and so does all that is sorted in between)
+    both = [leaf for leaf, after in pairwise(ordered) if leaf and after.startswith(leaf) and _below(ordered, leaf)]
     if not both:
         return []
     place = {new: i for i, new in enumerate(new_keys) if new is not None}

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sdviewer.core.collector import collector_off
 from sdviewer.core.key_table import KeyTable
 from sdviewer.repair.matching.matching import match
 
@@ -53,7 +54,8 @@ def score(pair: Mapping[str, Any], mode: str) -> Score:
     """Match one pair: as registered, sorted as safetensors does it, or without the target's shapes."""
     source, target = (_table(pair[side], mode, side == "target") for side in ("source", "target"))
     start = time.perf_counter()
-    found = match(source, target)
+    with collector_off():  # as a command and the window's process have it
+        found = match(source, target)
     seconds = time.perf_counter() - start
     truth = {key: names for key, to in pair["map"].items() if (names := _targets(to))}
     right = claimed = proved_wrong = 0

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sdviewer.core.collector import collector_off
 from sdviewer.core.key_table import KeyTable, checkpoint_of_table
 from sdviewer.repair.execution import map_of
 from sdviewer.repair.fit import Fit, fit_to
@@ -33,7 +34,8 @@ def fit_count(pair: Mapping[str, Any]) -> FitCount:
     """Fit one side of a pair to the other, as keys with shapes."""
     source, target = _table(pair["source"]), _table(pair["target"])
     start = time.perf_counter()
-    found = fit_to(checkpoint_of_table(source), 0, source, Target("keys", "model", target), accept_ambiguous=True)
+    with collector_off():  # as a command and the window's process have it
+        found = fit_to(checkpoint_of_table(source), 0, source, Target("keys", "model", target), accept_ambiguous=True)
     seconds = time.perf_counter() - start
     rules = sum(len(one.step.get("rules", "1")) for one in found.suggestions)
     return FitCount(rules, len(_kinds(pair["map"])), _unsaid(found), seconds)

@@ -149,7 +149,7 @@ def test_that_numbers_of_levels_do_not_cover_each_other_where_the_plot_is_low(ax
         axes.set_range((0.0, 10.0), (0.0, 4000.0))
         axes.grab()
         canvas = axes.findChild(QGraphicsView)
-        axis = canvas.getAxis("left")  # type: ignore[union-attr]
+        axis = canvas.left  # type: ignore[union-attr]
         ((_, values),) = axis.tickValues(0.0, 1.0, axis.height())
         return list(axis.tickStrings(values, 1.0, 1.0))
 
@@ -236,7 +236,7 @@ def test_that_a_line_is_drawn_as_far_as_its_numbers_are_known(axes: Axes) -> Non
     picture = pad(axes).grab().toImage()
     canvas = axes.findChild(QGraphicsView)
     assert canvas is not None
-    area = canvas.getPlotItem().getViewBox()  # type: ignore[attr-defined]
+    area = canvas.area  # type: ignore[attr-defined]
     rect = canvas.mapFromScene(area.sceneBoundingRect()).boundingRect()
     red = resources.colour("S").rgb()
 

@@ -114,7 +114,7 @@ class _Area(pg.ViewBox):  # type: ignore[misc]
         self.setRange(xRange=(0, 1), yRange=(0, 1), padding=0)
 
 
-class Canvas(pg.PlotWidget):  # type: ignore[misc]
+class Canvas(pg.GraphicsView):  # type: ignore[misc]
     """A plot area: `start`, then the items in the order of painting.
 
     `pointed` tells the place of the pointer along x in the data's own numbers, NaN when it has left; `pressed` x and y
@@ -125,26 +125,32 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
     pressed = Signal(float, float)
 
     def __init__(self) -> None:
-        self._pressed_at = QPoint()
-        self._values = _Values()
-        self._area = _Area(enableMenu=False)
-        self._levels = _Levels()
-        axes = {"bottom": self._values, "left": self._levels}
-        super().__init__(viewBox=self._area, axisItems=axes, enableMenu=False, background=None)
-        self.hideButtons()
+        # Not a PlotWidget: that makes a menu of 40 controls, shown or not, which takes longer than all the rest.
+        super().__init__(background=None)
+        self.enableMouse(False)
         self.setFrameShape(self.Shape.NoFrame)
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.setAcceptDrops(False)
-        self.getPlotItem().setContentsMargins(0, MARGIN, MARGIN, 0)
-        self._area.disableAutoRange()
-        self._area.setLimits(minXRange=CLOSEST, minYRange=CLOSEST, maxXRange=FARTHEST, maxYRange=FARTHEST)
+        self.area, self.left, self.bottom = _Area(enableMenu=False), _Levels(), _Values()
+        self.area.disableAutoRange()
+        self.area.setLimits(minXRange=CLOSEST, minYRange=CLOSEST, maxXRange=FARTHEST, maxYRange=FARTHEST)
+        self.left.linkToView(self.area)
+        self.bottom.linkToView(self.area)
+        grid = pg.GraphicsLayout()
+        grid.setContentsMargins(0, MARGIN, MARGIN, 0)
+        grid.setSpacing(0)
+        grid.addItem(self.left, 0, 0)
+        grid.addItem(self.area, 0, 1)
+        grid.addItem(self.bottom, 1, 1)
+        self.setCentralItem(grid)
+        self._pressed_at = QPoint()
         self._home = View(0.0, 1.0, 0.0, 1.0)
         self._marks: list[Any] = []
 
     @property
     def view(self) -> View:
         """What is shown, in the data's own numbers."""
-        (left, right), (bottom, top) = self._area.viewRange()
+        (left, right), (bottom, top) = self.area.viewRange()
         across, up = self._home[:2], self._home[2:]
         return View(_value(left, *across), _value(right, *across), _value(bottom, *up), _value(top, *up))
 
@@ -159,12 +165,12 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
 
         `columns` are labels of the horizontal axis instead of round numbers.
         """
-        self.clear()
+        self.area.clear()
         self._marks = []
         self._home = home
-        self._values.home, self._values.whole, self._values.columns = home[:2], whole, list(columns)
-        left = self._levels
-        for axis in (self._values, left):
+        self.bottom.home, self.bottom.whole, self.bottom.columns = home[:2], whole, list(columns)
+        left = self.left
+        for axis in (self.bottom, left):
             axis.setPen(QPen(resources.colour("border2"), 1))
             axis.setTextPen(resources.colour("text2"))
             axis.setTickFont(resources.font(resources.SMALL))
@@ -174,15 +180,15 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
         # Stated sizes: else the axes measure their numbers while they paint, and all is laid out and painted again.
         metrics = QFontMetrics(resources.font(resources.SMALL))
         left.setWidth(max([metrics.horizontalAdvance(words) for _, words in levels], default=0) + GAP + 2)
-        self._values.setHeight(metrics.height() + GAP)
+        self.bottom.setHeight(metrics.height() + GAP)
         places = [(_share(level, home.bottom, home.top), words) for level, words in levels]
         left.places = places
         # Not the axis's own grid: with that on, a number that stands half in the margin is left out.
         thin = QColor(resources.colour("text2"))
         thin.setAlphaF(0.14)
         for share, _ in places:
-            self.addItem(pg.InfiniteLine(share, angle=0, pen=QPen(thin, 0)))
-        self._area.show_all()
+            self.area.addItem(pg.InfiniteLine(share, angle=0, pen=QPen(thin, 0)))
+        self.area.show_all()
 
     def _x(self, numbers: Numbers) -> NDArray[np.float64]:
         return _shares(numbers, self._home.left, self._home.right)
@@ -216,7 +222,7 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
         bars = pg.BarGraphItem(
             x=self._x(centres), y0=ground, y1=self._y(heights), width=share, pen=_pen("A", 1.5), brush=_fill()
         )
-        self.addItem(bars)
+        self.area.addItem(bars)
 
     def add_line(self, x: Numbers, y: Numbers, token: str | float, width: float, dashed: bool) -> None:
         """A line through points; what is no number is a gap in it."""
@@ -225,7 +231,7 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
             pen.setDashPattern([4, 2.5])
             self._add_curve(self._x(x), self._y(y), pen, connect="finite")
         else:
-            self.addItem(_Line(self._x(x), self._y(y), pen=pen, antialias=True, connect="finite"))
+            self.area.addItem(_Line(self._x(x), self._y(y), pen=pen, antialias=True, connect="finite"))
 
     def add_area(self, x: Numbers, y: Numbers, base: float) -> None:
         """A line through points, filled to `base`."""
@@ -249,7 +255,7 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
         lines = [pg.PlotCurveItem(across, self._y(numbers), pen=none) for numbers in (low, high)]
         tint = QColor(resources.colour(token))
         tint.setAlphaF(SPREAD)
-        self.addItem(pg.FillBetweenItem(*lines, brush=tint))
+        self.area.addItem(pg.FillBetweenItem(*lines, brush=tint))
 
     def add_points(self, x: Numbers, y: Numbers, size: float, token: str, opacity: float) -> None:
         """Dots, for few values."""
@@ -257,16 +263,16 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
         there = np.isfinite(up)
         brush = QColor(resources.colour(token))
         brush.setAlphaF(opacity)
-        self.addItem(pg.ScatterPlotItem(across[there], up[there], size=size, pen=None, brush=brush))
+        self.area.addItem(pg.ScatterPlotItem(across[there], up[there], size=size, pen=None, brush=brush))
 
     def add_rings(self, x: Numbers, y: Numbers, token: str) -> None:
         """Circles around what stands out."""
         rings = pg.ScatterPlotItem(self._x(x), self._y(y), size=11, pen=_pen(token, 2), brush=None)
-        self.addItem(rings)
+        self.area.addItem(rings)
 
     def add_words(self, x: float, y: float, words: str, token: str, anchor: tuple[float, float]) -> None:
         """Plain text; `anchor` is the part of it that stands at the place, (0, 0) its upper left corner."""
-        self.addItem(self._words(float(self._x([x])[0]), float(self._y([y])[0]), words, token, anchor))
+        self.area.addItem(self._words(float(self._x([x])[0]), float(self._y([y])[0]), words, token, anchor))
 
     def _words(self, x: float, y: float, words: str, token: str, anchor: tuple[float, float]) -> Any:
         behind = QColor(resources.colour("panel"))
@@ -285,14 +291,14 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
         pen = _pen(token, 1)
         if dashed:
             pen.setDashPattern([4, 3])
-        self.addItem(pg.InfiniteLine(self._x([x])[0], angle=90, pen=pen))
+        self.area.addItem(pg.InfiniteLine(self._x([x])[0], angle=90, pen=pen))
 
     def show_marks(self, marks: Sequence[Mark]) -> None:
         """Thin lines over all else with words at their upper end, instead of those before; nothing else is redrawn."""
         for item in self._marks:
-            self.removeItem(item)
+            self.area.removeItem(item)
         self._marks = []
-        (left, right), (_, top) = self._area.viewRange()
+        (left, right), (_, top) = self.area.viewRange()
         for place, words, token in marks:
             x = float(self._x([place])[0])
             if not left <= x <= right:
@@ -305,16 +311,16 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
                 self._marks.append(self._words(x, top, words, token, (1.0 if beyond else 0.0, 0.0)))
         for item in self._marks:
             item.setZValue(30)
-            self.addItem(item)
+            self.area.addItem(item)
 
     def add_level(self, y: float, token: str) -> None:
         """A thin horizontal line without a number."""
-        self.addItem(pg.InfiniteLine(self._y([y])[0], angle=0, pen=_pen(token, 1)))
+        self.area.addItem(pg.InfiniteLine(self._y([y])[0], angle=0, pen=_pen(token, 1)))
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
         super().mouseMoveEvent(event)
-        at = self._area.mapSceneToView(self.mapToScene(event.position().toPoint()))
-        inside = self._area.sceneBoundingRect().contains(self.mapToScene(event.position().toPoint()))
+        at = self.area.mapSceneToView(self.mapToScene(event.position().toPoint()))
+        inside = self.area.sceneBoundingRect().contains(self.mapToScene(event.position().toPoint()))
         self.pointed.emit(_value(at.x(), *self._home[:2]) if inside else math.nan)
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
@@ -326,7 +332,7 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
         place = event.position().toPoint()
         # What moved further was a drag.
         if event.button() == Qt.MouseButton.LeftButton and (place - self._pressed_at).manhattanLength() < CLICK:
-            at = self._area.mapSceneToView(self.mapToScene(place))
+            at = self.area.mapSceneToView(self.mapToScene(place))
             self.pressed.emit(_value(at.x(), *self._home[:2]), _value(at.y(), *self._home[2:]))
 
     def leaveEvent(self, event: QEvent) -> None:
@@ -334,7 +340,7 @@ class Canvas(pg.PlotWidget):  # type: ignore[misc]
         self.pointed.emit(math.nan)
 
     def _add_curve(self, x: NDArray[np.float64], y: NDArray[np.float64], pen: QPen, **style: Any) -> None:
-        self.addItem(pg.PlotCurveItem(x, y, pen=pen, **{"antialias": True, **style}))
+        self.area.addItem(pg.PlotCurveItem(x, y, pen=pen, **{"antialias": True, **style}))
 
 
 class _Line(pg.PlotCurveItem):  # type: ignore[misc]

@@ -357,7 +357,12 @@ class _Composer:
         return [place for number in numbers for place in self.matching.found[number].sources]
 
     def _relations(self, relation: str, ambiguous: bool) -> list[Keyed]:
-        current = {self._place(entry): entry.key for entry in self.entries}
+        these = [
+            (number, found)
+            for number, found in enumerate(self.matching.found)
+            if found.relation == relation and (found.evidence == "ambiguous") == ambiguous
+        ]
+        current = {self._place(entry): entry.key for entry in self.entries} if these else {}
         return [
             Keyed(
                 number,
@@ -365,15 +370,15 @@ class _Composer:
                 [self.target.keys[place] for place in found.targets],
                 found.fields,
             )
-            for number, found in enumerate(self.matching.found)
-            if found.relation == relation and (found.evidence == "ambiguous") == ambiguous
-            and all(place in current for place in found.sources)
-        ]  # fmt: skip
+            for number, found in these
+            if all(place in current for place in found.sources)
+        ]
 
     def _offer_all(self, proposed: Proposed, relations: Sequence[Keyed]) -> bool:
         """Steps that go on with one another, or none of them: they must make just what is wished."""
         entries, count = self.entries, len(self.suggestions)
-        meant = [one for one in relations if one.number in proposed.found]
+        numbers = set(proposed.found)
+        meant = [one for one in relations if one.number in numbers]
         wanted = {key for one in meant for key in one.targets}
         folded = {parts[0]: parts for _, parts in self.folded.values()}
         used = {place for at in self._sources(one.number for one in meant) for place in folded.get(at, (at,))}
