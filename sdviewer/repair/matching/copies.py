@@ -89,47 +89,103 @@ def choices(
     """
     if not _has_more(table, other):
         return []
+    tree = _Tree.of(table)
     found: list[Choice] = []
     roots: list[Path] = []
-    others = _words(other)
-    for paths, shared in _alike(table):
+    others: set[str] | None = None
+    for paths, shared in _alike(tree, table):
         copies_at = _roots(paths)
         if copies_at is None or any(_within(path, root) or _within(root, path) for path in copies_at for root in roots):
             continue
         wanted = _places(shared[0], table, other)
         if not 0 < wanted < len(paths):
             continue
-        below = _below(table, copies_at)
+        others = _words(other) if others is None else others
+        below = _below(tree, copies_at)
         copies = [Copy(*one) for one in zip(copies_at, below, shared, strict=True)]
         found.append(_chosen(copies, wanted, set(by_hand), others, _same_values(copies, table, other, contents)))
         roots += copies_at
-    return [*found, *_flattened(table, other)]
+    return [*found, *_flattened(tree, table, other)]
 
 
-def _flattened(table: KeyTable, other: KeyTable) -> list[Choice]:
+@dataclass(slots=True)
+class _Tree:
+    """The modules of a table by number: 0 is the root, and one has a greater number than the one that holds it.
+
+    `homes` are the modules of the keys, `parts` their components. By module: `parents` and `names` as they say, `own`
+    how many tensors it holds itself, `counts` how many stand below it, `marks` equal numbers for equal keys and shapes.
+    """
+
+    parts: list[Path]
+    homes: list[int]
+    parents: list[int]
+    names: list[str]
+    own: list[int]
+    counts: list[int]
+    marks: list[int]
+
+    @classmethod
+    def of(cls, table: KeyTable) -> _Tree:
+        """Read all keys of a table."""
+        parts_of = [read_name(key).parts for key in table.keys]
+        known: dict[Path, int] = {(): 0}
+        parents, names, marks, own = [0], [""], [0], [0]
+        homes = []
+        for parts, shape in zip(parts_of, table.shapes, strict=True):
+            path = parts[:-1]
+            module = known.get(path, -1)
+            if module < 0:
+                module = 0
+                for depth in range(1, len(path) + 1):
+                    below = known.get(path[:depth], -1)
+                    if below < 0:
+                        below = known[path[:depth]] = len(parents)
+                        parents.append(module)
+                        names.append(path[depth - 1])
+                        marks.append(0)
+                        own.append(0)
+                    module = below
+            homes.append(module)
+            marks[module] += hash((parts[-1], shape))
+            own[module] += 1
+        counts = list(own)
+        for module in range(len(parents) - 1, 0, -1):
+            marks[module] &= _BITS
+            marks[parents[module]] += hash((names[module], marks[module]))
+            counts[parents[module]] += counts[module]
+        return cls(parts_of, homes, parents, names, own, counts, marks)
+
+    def path(self, module: int) -> Path:
+        """The components that lead to a module."""
+        path: list[str] = []
+        while module:
+            path.append(self.names[module])
+            module = self.parents[module]
+        return tuple(reversed(path))
+
+
+def _flattened(tree: _Tree, table: KeyTable, other: KeyTable) -> list[Choice]:
     """Averages that keep every key of a module in one component, without its dots.
 
     Fact: `LitEma` of latent-diffusion: `model_ema.` and the key of the parameter in `model`, with its dots taken out.
     """
-    parts_of = [read_name(key).parts for key in table.keys]
-    held: dict[Path, dict[str, int]] = {}
-    for at, parts in enumerate(parts_of):
-        held.setdefault(parts[:-1], {})[parts[-1]] = at
     least = max(LEAST, SHARE * len(table))
     found = []
-    for flat, names in held.items():
-        if len(names) < least or any(_within(read_name(key).parts, flat) for key in other.keys):
+    for module in [module for module, own in enumerate(tree.own) if module and own >= least]:
+        flat = tree.path(module)
+        names = {parts[-1]: at for at, parts in enumerate(tree.parts) if tree.homes[at] == module}
+        if any(_within(read_name(key).parts, flat) for key in other.keys):
             continue
-        alike: Counter[Path] = Counter()
-        for at, parts in enumerate(parts_of):
+        met: Counter[Path] = Counter()
+        for at, parts in enumerate(tree.parts):
             for depth in range(len(parts) - 1):
                 twin = names.get("".join(parts[depth:]), -1)
                 if twin >= 0 and table.shapes[twin] == table.shapes[at]:
-                    alike[parts[:depth]] += 1
+                    met[parts[:depth]] += 1
                     break
-        path, n = max(alike.items(), key=lambda one: one[1], default=((), 0))
+        path, n = max(met.items(), key=lambda one: one[1], default=((), 0))
         if n >= least and n > 0.9 * len(names):
-            below = [at for at, parts in enumerate(parts_of) if _within(parts, path) and not _within(parts, flat)]
+            below = [at for at, parts in enumerate(tree.parts) if _within(parts, path) and not _within(parts, flat)]
             found.append(Choice([Copy(path, below, below)], [Copy(flat, list(names.values()), [])], sure=True))
     return found
 
@@ -143,55 +199,18 @@ def _has_more(table: KeyTable, other: KeyTable) -> bool:
     return len(table) - len(other) >= max(LEAST, HALF * SHARE * len(table))
 
 
-def _alike(table: KeyTable) -> Iterator[tuple[list[Path], list[list[int]]]]:
+def _alike(tree: _Tree, table: KeyTable) -> Iterator[tuple[list[Path], list[list[int]]]]:
     """Paths below which the same keys and shapes stand, with the positions of these; the largest first."""
-    names: list[str] = [""]
-    parents: list[int] = [0]
-    known: dict[tuple[int, str], int] = {}
-    marks, counts = [0], [0]
-    homes = []
-    for key, shape in zip(table.keys, table.shapes, strict=True):
-        parts = read_name(key).parts
-        module = 0
-        for part in parts[:-1]:
-            below = known.get((module, part))
-            if below is None:
-                below = known[module, part] = len(parents)
-                parents.append(module)
-                names.append(part)
-                marks.append(0)
-                counts.append(0)
-            module = below
-        homes.append(module)
-        marks[module] += hash((parts[-1], shape)) & _BITS
-        counts[module] += 1
-    for module in range(len(parents) - 1, 0, -1):  # A module has a greater number than the one that holds it.
-        marks[parents[module]] += hash((names[module], marks[module] & _BITS)) & _BITS
-        counts[parents[module]] += counts[module]
     least = max(LEAST, SHARE * len(table))
     groups: dict[tuple[int, int], list[int]] = {}
-    for module in range(1, len(parents)):
-        if counts[module] >= least:
-            groups.setdefault((counts[module], marks[module] & _BITS), []).append(module)
-    inside: dict[int, list[int]] = {}
-    for at, module in enumerate(homes):
-        while module:
-            if counts[module] >= least:
-                inside.setdefault(module, []).append(at)
-            module = parents[module]
+    for module, count in enumerate(tree.counts):
+        if module and count >= least:
+            groups.setdefault((count, tree.marks[module]), []).append(module)
     for _, modules in sorted(groups.items(), key=lambda one: (-one[0][0], one[1])):
-        paths = [_path(module, parents, names) for module in modules]
+        paths = [tree.path(module) for module in modules]
         # (what differs in a number is a list of layers)
         if len(paths) > 1 and len({tuple([_NUMBER.sub("", part) for part in path]) for path in paths}) == len(paths):
-            yield paths, [inside[module] for module in modules]
-
-
-def _path(module: int, parents: Sequence[int], names: Sequence[str]) -> Path:
-    path: list[str] = []
-    while module:
-        path.append(names[module])
-        module = parents[module]
-    return tuple(reversed(path))
+            yield paths, _below(tree, paths)
 
 
 def _roots(paths: Sequence[Path]) -> list[Path] | None:
@@ -211,12 +230,11 @@ def _within(path: Path, root: Path) -> bool:
     return path[: len(root)] == root
 
 
-def _below(table: KeyTable, roots: Sequence[Path]) -> list[list[int]]:
+def _below(tree: _Tree, roots: Sequence[Path]) -> list[list[int]]:
     """The positions of all that stands below each path."""
     found: dict[Path, list[int]] = {root: [] for root in roots}
     depths = {len(root) for root in roots}
-    for at, key in enumerate(table.keys):
-        parts = read_name(key).parts
+    for at, parts in enumerate(tree.parts):
         for depth in depths:
             if len(parts) > depth and parts[:depth] in found:
                 found[parts[:depth]].append(at)
