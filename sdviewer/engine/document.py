@@ -106,10 +106,11 @@ from sdviewer.engine.overview import OverviewRequests
 from sdviewer.engine.planned import Planned, made_of, planned
 from sdviewer.engine.problems import told_problems
 from sdviewer.engine.row_requests import change_rows
-from sdviewer.engine.save_preview import SavePreview, is_mappable, place_of
+from sdviewer.engine.save_preview import SavePreview
 from sdviewer.engine.target_check import goal_of
 from sdviewer.engine.tree_numbers import FileNumbers, TreeNumbers
 from sdviewer.engine.watch import Watch, files_of, is_young
+from sdviewer.engine.written_copy import is_mappable, place_of
 from sdviewer.errors import SaveError, SDViewerError, UsageError
 from sdviewer.formats import open_checkpoint, tensor_source
 from sdviewer.formats.converting import takes_tensors_alone

@@ -31,7 +31,6 @@ from typing import Any, NamedTuple, Protocol
 
 from sdviewer.core import text
 from sdviewer.core.checkpoint import Checkpoint, Identity
-from sdviewer.core.paths import TypedStep
 from sdviewer.core.progress import Progress
 from sdviewer.engine.failures import Failure, failure
 from sdviewer.engine.frames import Answer
@@ -44,8 +43,6 @@ from sdviewer.formats.receipt import Receipt
 from sdviewer.formats.saving import MADE_ANEW, choose_container, refuse_target, save
 from sdviewer.formats.tensors_out import ties_of
 from sdviewer.formats.torch_graph import keeps_objects
-from sdviewer.formats.torch_source import TorchZipSource
-from sdviewer.formats.zip_directory import STORED
 from sdviewer.repair.export import export_text, keys_for
 from sdviewer.repair.other_files import Others, no_others
 from sdviewer.repair.plan import Plan
@@ -190,38 +187,6 @@ def containers_of(checkpoint: Checkpoint) -> list[str]:
     own = checkpoint.container
     others = [name for name in CONTAINERS if name != own]
     return [own, *others] if own in CONTAINERS and own not in MADE_ANEW else others
-
-
-def place_of(checkpoint: Checkpoint, plan: Plan, container: str) -> list[str | int] | None:
-    """The steps from the root of a written copy to its state dict; None where they are not all keys and indexes."""
-    if takes_tensors_alone(checkpoint, container) or plan.unwrap:
-        return [plan.wrap] if plan.wrap else []
-    index = plan.state_dict
-    if index is None:
-        models = [at for at, found in enumerate(checkpoint.state_dicts) if found.role == "model"]
-        if len(models) != 1:
-            return None
-        index = models[0]
-    if checkpoint.state_dicts[index].is_module:
-        return None
-    steps: list[str | int] = [plan.wrap] if plan.wrap else []
-    for step in checkpoint.state_dicts[index].path:
-        if not isinstance(step, TypedStep):
-            steps.append(step)
-        elif step.type in ("index", "int"):
-            steps.append(int(step.value))
-        else:
-            return None
-    return steps
-
-
-def is_mappable(checkpoint: Checkpoint, container: str) -> bool:
-    """Whether torch can map the records of a copy: compressed ones, which an edited copy keeps, would be misread."""
-    source = checkpoint.source
-    if container != "torch-zip":
-        return False
-    kept = isinstance(source, TorchZipSource) and checkpoint.container == container
-    return not kept or all(entry.method == STORED for entry in source.records.values())
 
 
 def _suggested(checkpoint: Checkpoint, recipe: Recipe, out: str) -> str:

@@ -17,7 +17,7 @@ from sdviewer.core.key_table import KeyTable, key_table_of_checkpoint
 from sdviewer.core.progress import Progress, no_progress
 from sdviewer.engine.fitting import files_at, read_wanted
 from sdviewer.engine.models import TIMEOUT, Model, StrictLoad
-from sdviewer.engine.save_preview import place_of
+from sdviewer.engine.written_copy import place_of
 from sdviewer.errors import Cancelled
 from sdviewer.formats import open_checkpoint
 from sdviewer.formats.receipt import Receipt

@@ -318,7 +318,7 @@ def _same_values(copies: Sequence[Copy], table: KeyTable, other: KeyTable, conte
 
 
 def _named(copies: Sequence[Copy]) -> str:
-    *some, last = [quoted(".".join(copy.path)) for copy in copies]
+    *some, last = [quoted(".".join(copy.path)) if copy.path else "the rest" for copy in copies]
     return " and ".join([", ".join(some), last] if some else [last])
 
 

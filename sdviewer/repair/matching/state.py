@@ -92,6 +92,8 @@ class State:
         indices = {at: number for number, at in target.members}
         follow = f"All {len(pairs)} keys that differ only in their numbers are paired alike"
         for n, (i, j, (relation, fields)) in enumerate(pairs):
+            if not self.can(i, j):
+                continue  # keys that wrappers alone tell apart have the same numbers
             told = [*reasons]
             if len(pairs) > 1:
                 told += [_place(how, n, len(pairs)), follow]
