@@ -275,8 +275,8 @@ class Editing(RuleBasedStateMachine):
             else:
                 kept[target.key] = before[state_dict.keys[target.value.entry]]
         assert same({key: after[key] for key in kept}, kept)
-        assert _shared({key: after[key] for key in kept}) == _shared(kept)
-        if self.source.suffix != ".safetensors":
+        if self.source.suffix != ".safetensors":  # that sorts its keys, and has no two that are one tensor
+            assert _shared({key: after[key] for key in kept}) == _shared(kept)
             assert [key for key in after if key not in rest] == [target.key for target in plan.targets]
         others = {key: value for key, value in found.items() if key in rest}
         assert same(others, rest if plan.keep_rest or not plan.unwrap else {})
