@@ -1,4 +1,4 @@
-"""State dicts of one file that are alike, such as a model and its average, and what tells them apart."""
+"""The state dicts of one file: which can be repaired, which a target means, which are alike and how they differ."""
 
 from __future__ import annotations
 
@@ -8,21 +8,42 @@ from typing import Final
 
 from sdviewer.core import text
 from sdviewer.core.checkpoint import Checkpoint
+from sdviewer.core.key_table import KeyTable
 from sdviewer.engine.fitted import Fitted
 
 HALF: Final = 0.5
 """Share of the tensors of one that another has to have under names of its own: it may stand under a prefix."""
+MUCH_MORE: Final = 2
+"""Times the tensors of the likely one that another must have to be taken for what is meant."""
 NAMED: Final = 2
 """Keys that a sentence names one by one."""
+
+
+def repairable(checkpoint: Checkpoint) -> list[int]:
+    """The state dicts whose keys can be edited where they stand."""
+    return [
+        at
+        for at, found in enumerate(checkpoint.state_dicts)
+        if not (found.read_only or found.is_module or found.role == "optimizer")
+    ]
+
+
+def most_like(checkpoint: Checkpoint, table: KeyTable, first: int) -> int:
+    """The state dict that the target with this table means: `first`, unless another has much more of its tensors."""
+    if not table.shapes_known:
+        return first
+    pairs = zip(table.keys, table.shapes, strict=True)
+    theirs = Counter([(key.rpartition(".")[2], shape or ()) for key, shape in pairs])
+    has = {at: (_tensors(checkpoint, at) & theirs).total() for at in (first, *repairable(checkpoint))}
+    best = max(has, key=lambda at: (has[at], at == first))
+    return best if has[best] > MUCH_MORE * has[first] else first
 
 
 def alike(checkpoint: Checkpoint, index: int) -> list[int]:
     """The state dicts that can be repaired as the one at `index` is, that one among them, in the order of the file."""
     own = _tensors(checkpoint, index)
     found = []
-    for at, other in enumerate(checkpoint.state_dicts):
-        if at != index and (other.read_only or other.is_module or other.role == "optimizer"):
-            continue
+    for at in sorted({index, *repairable(checkpoint)}):
         if at == index or (own & _tensors(checkpoint, at)).total() > HALF * own.total():
             found.append(at)
     return found

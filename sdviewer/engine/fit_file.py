@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from sdviewer.core import text
 from sdviewer.core.checkpoint import Checkpoint
 from sdviewer.core.paths import dotted
-from sdviewer.engine.alike import alike, differences
+from sdviewer.engine.alike import alike, differences, repairable
 from sdviewer.engine.carrying import Carried, Failed, carry_out
 from sdviewer.engine.deadline import deadline
 from sdviewer.engine.failures import sentence
@@ -144,12 +144,23 @@ class FitFile:
             told.append({**one, "differs": differs})
         return told
 
+    def told_others(self) -> list[list[Any]]:
+        """Name, what people call it and number of tensors of each state dict that could be looked at instead.
+
+        There is none while a recipe is for this one.
+        """
+        if self.covered:
+            return []
+        others = [at for at in repairable(self.checkpoint) if at not in self._alike]
+        names = [(self._name_of(at), self.checkpoint.state_dicts[at].tensors) for at in others]
+        return [[name, text.visible(name, 60), tensors] for name, tensors in names]
+
     def _name_of(self, index: int) -> str:
         return dotted(self.checkpoint.state_dicts[index].path)
 
     def _choose(self, recipe: Recipe, front: str | None) -> None:
         """Which state dict is looked at: `front` where it can be repaired, of those that the recipe is for."""
-        named = {self._name_of(at): at for at in self._alike}
+        named = {self._name_of(at): at for at in (*self._alike, *repairable(self.checkpoint))}
         wanted = named.get(self.place if front is None else front)
         named[AUTO] = likely_state_dict(self.checkpoint)
         steps = any(step.enabled for step in recipe.steps)

@@ -51,7 +51,8 @@ by what answers a SHEET, which translates `selected`. A question about rows of a
               "flags"; of `open` and `recipe` also {"plan"} and the buffers "source" and "values", of `open` also
               "target": what `engine.proposing` takes
     COUNTS    {"collision", "match", "shape", "missing", "unexpected", "dropped"}
-    CARD_A    {"path", "name", "tensors", "state_dict": dotted, "begins": what all keys begin with, "identity"}
+    CARD_A    {"path", "name", "tensors", "state_dict": dotted, "begins": what all keys begin with, "identity",
+              "others": [[dotted, name, tensors]], state dicts that could be looked at instead}
     CARD_B    {"name", "kind", "keys", "notes": [sentence], "incomplete", "approximate", "adapter": where one of the two
               is an adapter for the other {"text": sentence, "merged": whether the target is}, else null, "problems",
               "files": as those of engine.problems, nothing where it is no checkpoint}
@@ -87,6 +88,7 @@ from typing import Any, Final
 from sdviewer.core import text
 from sdviewer.core.key_table import KeyTable, key_table_of_checkpoint
 from sdviewer.core.progress import Progress, no_progress
+from sdviewer.engine.alike import most_like
 from sdviewer.engine.fit_by_hand import FitByHand
 from sdviewer.engine.fit_file import FitFile
 from sdviewer.engine.fit_reasons import Reasons
@@ -170,6 +172,8 @@ class Workbench:
             wanted = _read(params["target"], source, progress)
         else:
             wanted = with_adapter(Wanted(built), source)
+        if wanted.target.kind != "message" and wanted.adapter is None:  # (these are about the one that is likely)
+            state_dict = most_like(checkpoint, wanted.target.table, state_dict)
         self._file.open(checkpoint, state_dict, wanted)
         self._watch = Watch(files_of(checkpoint))
         self._suggestions.bring_back()
@@ -198,6 +202,7 @@ class Workbench:
             "tensors": state_dict.tensors,
             "state_dict": text.visible(self._file.place, 60),
             "begins": text.visible(_common_start(state_dict.keys), 60),
+            "others": self._file.told_others(),
         }
 
     def _card_b(self) -> dict[str, Any]:

@@ -538,6 +538,24 @@ def test_that_the_other_state_dicts_that_the_target_fits_are_told(tmp_path: Path
     assert Bench(saved(tmp_path / "one.pth", {"model": model("module.")} | other), b).told["alike"] == []
 
 
+def test_that_of_several_models_the_one_that_the_target_means_is_repaired_and_the_others_can_be(
+    tmp_path: Path, b: Path
+) -> None:
+    other = {f"conv{i}.weight": torch.zeros(7, 7) for i in range(9)}
+    file = saved(
+        tmp_path / "gan.pth", {"d": other, "g": model("module."), "d_optim": {"state": {}, "param_groups": []}}
+    )
+    bench = Bench(file, b)
+    assert (bench.told["a"]["state_dict"], bench.told["a"]["others"]) == ("g", [["d", "d", 9]])
+    assert Bench(file, saved(tmp_path / "d.pth", other)).told["a"]["state_dict"] == "d"
+    nothing = {"recipe": "", "selected": [], "tab": "problems"}
+    bench.answer = bench.ask("recipe", front="d", **nothing)
+    assert (bench.told["a"]["state_dict"], bench.told["a"]["others"]) == ("d", [["g", "g", 8]])
+    bench.answer = bench.ask("recipe", front="g", **nothing)
+    bench.carry_out(bench.ask("accept", at=0) if bench.suggestions() else bench.answer)
+    assert bench.told["a"]["others"] == []  # the recipe is for this one
+
+
 def test_that_steps_for_both_are_carried_out_on_both_and_previews_tell_of_both(tmp_path: Path, b: Path) -> None:
     bench = Bench(both(tmp_path), b)
     assert "Unwrap" in [one["verb"] for one in bench.suggestions()]

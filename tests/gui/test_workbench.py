@@ -13,7 +13,7 @@ import torch
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtTest import QAbstractItemModelTester, QTest
-from PySide6.QtWidgets import QAbstractButton, QLineEdit, QPushButton, QWidget
+from PySide6.QtWidgets import QAbstractButton, QApplication, QLineEdit, QMenu, QPushButton, QWidget
 from pytestqt.qtbot import QtBot
 
 from sdviewer.gui.main_window import MainWindow
@@ -794,3 +794,18 @@ def test_that_keys_for_which_no_step_is_proposed_are_told_below_the_suggestions(
     assert [card.told["verb"] for card in panel.cards] == ["Strip"]
     assert panel.cautions.isVisible()
     assert panel.cautions.text() == "1,600 keys to be renamed have no regular pattern."
+
+
+@pytest.mark.qt_log_ignore("This plugin does not support", extend=True)
+def test_that_another_state_dict_of_the_file_is_chosen_where_the_file_is_changed(fits: Fits, qtbot: QtBot) -> None:
+    other = {f"conv{i}.weight": torch.zeros(7, 7) for i in range(9)}
+    page = fits({"g": model("module."), "d": other}, model())
+    assert "under g" in page.head.a.about.text()
+    page.head.a.change.click()
+    menu = QApplication.activePopupWidget()
+    assert isinstance(menu, QMenu)
+    assert [action.text() for action in menu.actions() if action.text()] == ["d (9 tensors)", "Another &file…"]
+    QTest.keyClick(menu, Qt.Key.Key_Down)
+    QTest.keyClick(menu, Qt.Key.Key_Return)
+    settled(page, qtbot)
+    assert "under d" in page.head.a.about.text()

@@ -11,7 +11,7 @@ from sdviewer.repair.matching import weights
 from sdviewer.repair.matching.classes import take_best, take_only_ones
 from sdviewer.repair.matching.contents import Contents, View, confirm_parts, take_equal_contents
 from sdviewer.repair.matching.contexts import contexts
-from sdviewer.repair.matching.copies import Reduced, choices, there
+from sdviewer.repair.matching.copies import choices
 from sdviewer.repair.matching.equal_keys import take_equal_keys
 from sdviewer.repair.matching.families import Side
 from sdviewer.repair.matching.folds import folding
@@ -21,6 +21,7 @@ from sdviewer.repair.matching.leftovers import dropped, take_last_ones, take_tie
 from sdviewer.repair.matching.meanings import doubt_matrices, settle_rotary, settle_squares
 from sdviewer.repair.matching.orientation import as_turned, contents_turned, turned, turned_back
 from sdviewer.repair.matching.other_shapes import take_other_shapes
+from sdviewer.repair.matching.reduced import Reduced, there
 from sdviewer.repair.matching.state import State
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Final
 
 from PySide6.QtCore import QPoint, Qt, Signal
-from PySide6.QtWidgets import QSplitter, QStackedWidget, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QMenu, QSplitter, QStackedWidget, QVBoxLayout, QWidget
 
 from sdviewer.core import text
 from sdviewer.gui import widgets
@@ -84,6 +84,22 @@ class WorkbenchPage(OpenedPage):
         self._make_room()
         self.built.emit()
 
+    def _change_file(self) -> None:
+        """Another file; where the file has other state dicts, one of these or another file."""
+        others = self.session.info["a"]["others"]
+        if not others:
+            self.file_change_requested.emit()
+            return
+        menu = QMenu(self)
+        menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        for state_dict, name, tensors in others:
+            words = f"{name or 'root'} ({text.plural(int(tensors), 'tensor')})".replace("&", "&&")
+            menu.addAction(words, partial(self.session.show_front, str(state_dict)))
+        menu.addSeparator()
+        menu.addAction("Another &file…", self.file_change_requested.emit)
+        under = self.head.a.change
+        menu.popup(under.mapToGlobal(under.rect().bottomLeft()))
+
     @cached_property
     def head(self) -> WorkbenchHead:
         """File, target, bar and chips."""
@@ -91,7 +107,7 @@ class WorkbenchPage(OpenedPage):
         widgets.polish(made)
         self._body_column.insertWidget(0, made)
         made.chip_clicked.connect(self._show_group)
-        made.a.change.clicked.connect(self.file_change_requested)
+        made.a.change.clicked.connect(self._change_file)
         made.b.change.clicked.connect(self.target_change_requested)
         made.alike.front_chosen.connect(self.session.show_front)
         made.alike.all_chosen.connect(self.session.repair_all)
