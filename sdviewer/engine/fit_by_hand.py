@@ -168,8 +168,9 @@ class FitByHand:
         missing, without what is previewed."""
         fitted = self._file.fitted
         if entry < 0:
-            settled = self._suggestions.spoken_for if self._file.failed is None else range(len(fitted.status))
-            return missing_choices(fitted, wanted, self._in_target, settled)
+            if self._file.failed is not None or self._suggestions.matching is None:
+                return ()  # something better may be found yet
+            return missing_choices(fitted, wanted, self._in_target, self._suggestions.spoken_for)
         if (collisions := self._colliding(entry)) is not None:
             try:
                 with deadline(PATIENCE, "this takes too long on these keys", ""):

@@ -14,15 +14,13 @@ from sdviewer.repair.matching.names import role_of
 from sdviewer.repair.operations.add import NORMAL
 from sdviewer.repair.operations.cast import TARGETS
 from sdviewer.repair.patterns import literal_pattern
+from sdviewer.repair.scope import MOST_KEYS
 from sdviewer.repair.state_dicts import AUTO
 from sdviewer.repair.wording import file_named
 
 Step = dict[str, Any]
 Steps = Callable[[Sequence[int]], tuple[Step, ...]]
 """Makes the steps for the keys of the target at some places."""
-
-MOST: Final = 400
-"""Other keys for which the same is done."""
 
 STD: Final = 0.02
 """Of new weights: what transformers' `initializer_range` is by default."""
@@ -39,7 +37,7 @@ def missing_choices(fitted: Fitted, wanted: int, other: Other, settled: Collecti
     missing = [at for at, status in enumerate(fitted.status) if status == "missing" and at not in settled]
     if wanted not in missing:
         return ()
-    others = [at for at in missing if at != wanted][:MOST]
+    others = [at for at in missing if at != wanted][: MOST_KEYS - 1]
     found = []
     if (tensor := other(wanted)) is not None:
         found.append(_choice(f"Take it from {file_named(tensor.path)}.", wanted, others, _taken(fitted, other)))

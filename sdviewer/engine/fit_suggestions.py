@@ -22,7 +22,7 @@ from sdviewer.engine.packing import packed, unpacked
 from sdviewer.engine.proposing import Proposal, packed_values
 from sdviewer.errors import OpenError, RepairError, UsageError
 from sdviewer.repair.matching.found import Matching
-from sdviewer.repair.operations import Extract, Operation, Strip, Unwrap, operation_from_step
+from sdviewer.repair.operations import Extract, Operation, ReplacePrefix, Strip, Unwrap, operation_from_step
 from sdviewer.repair.patterns import FULL, SEARCH
 from sdviewer.repair.suggestion import Caution, Suggestion
 
@@ -288,6 +288,8 @@ def _lines(step: Mapping[str, Any], said: str) -> list[str]:
         if len(rules) > MOST_LINES:
             lines.append(f"and {len(rules) - MOST_LINES:,} more rules")
         return lines
+    if step["op"] == ReplacePrefix.op:
+        return [str(step["from"]), f"\N{RIGHTWARDS ARROW} {step['to']}"]
     for name in ("prefix", "path"):
         if isinstance(step.get(name), str):
             return [str(step[name])]

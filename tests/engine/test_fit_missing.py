@@ -25,6 +25,7 @@ def without_head(dtype: torch.dtype = torch.bfloat16) -> dict[str, torch.Tensor]
 
 def choose(bench: Bench, key: str, words: str, *, others: bool) -> dict[str, Any]:
     """The answer to a choice, after it was tried."""
+    bench.suggestions()
     bench.ask("preview", at=-1, selected=[])
     why = bench.ask("why", row=bench.row(key)).body
     texts = [text for text, _ in why["choices"]]
@@ -35,6 +36,8 @@ def choose(bench: Bench, key: str, words: str, *, others: bool) -> dict[str, Any
 
 def test_that_what_is_missing_is_added_as_layers_of_its_kind_begin(tmp_path: Path) -> None:
     bench = Bench(saved(tmp_path / "a.pth", without_head()), saved(tmp_path / "b.pth", target()))
+    assert bench.ask("why", row=bench.row("head.weight")).body["choices"] == []  # something better may be found yet
+    bench.suggestions()
     why = bench.ask("why", row=bench.row("head.weight")).body
     assert why["choices"] == [
         ['Take it from "b.pth".', 3],
@@ -65,6 +68,7 @@ def test_that_what_is_missing_is_taken_from_the_target_alone_or_with_all_others(
 
 def test_that_what_is_left_to_the_model_is_no_problem_any_more(tmp_path: Path) -> None:
     bench = Bench(saved(tmp_path / "a.pth", without_head()), "\n".join(target()))
+    bench.suggestions()
     why = bench.ask("why", row=bench.row("head.weight")).body
     assert why["choices"] == [[LEFT, 3]]  # nobody knows a shape
     why_tried = {"plan": bench.told["plan"], **why["about"], "choice": 0, "selected": []}
@@ -98,6 +102,7 @@ def test_that_a_row_stays_selected_for_who_tries_choices_before_the_rows_of_the_
     tmp_path: Path,
 ) -> None:
     bench = Bench(saved(tmp_path / "a.pth", without_head()), saved(tmp_path / "b.pth", target()))
+    bench.suggestions()
     row, in_sight = bench.row("head.weight"), bench.told["sheet"]
     asked = {"plan": bench.told["plan"], **bench.ask("why", row=row).body["about"], "others": True, "sheet": in_sight}
     for choice in range(4):  # nothing of the answers is shown
