@@ -75,7 +75,7 @@ class Choice:
     def doubt(self) -> str:
         """What a person has to know who takes these."""
         which, taken = _named([*self.taken, *self.aside]), _named(self.taken)
-        said = f"{which} are copies of one network, and nothing tells which is meant"
+        said = f"{which[:1].upper()}{which[1:]} are copies of one network, and nothing tells which is meant"
         return f"{said}: {taken} would be taken; drop it first to take another"
 
 
@@ -94,16 +94,24 @@ def choices(
     others: set[str] | None = None
     for paths, shared in _alike(tree, table):
         copies_at = _roots(paths)
-        if copies_at is None or any(_within(path, root) or _within(root, path) for path in copies_at for root in roots):
+        apart = [path for path in copies_at or () if path]
+        if copies_at is None or any(_within(path, root) or _within(root, path) for path in apart for root in roots):
             continue
         wanted = _places(shared[0], table, other)
         if not 0 < wanted < len(paths):
             continue
         others = _words(other) if others is None else others
         below = _below(tree, copies_at)
+        if () in copies_at:  # (of the whole table only what the others have as well)
+            below[copies_at.index(())] = shared[copies_at.index(())]
         copies = [Copy(*one) for one in zip(copies_at, below, shared, strict=True)]
-        found.append(_chosen(copies, wanted, set(by_hand), others, _same_values(copies, table, other, contents)))
-        roots += copies_at
+        told = (
+            [at for at, copy in enumerate(copies) if set(by_hand).intersection(copy.positions)],
+            _same_values(copies, table, other, contents),
+            _same_keys(copies, table, other),
+        )
+        found.append(_chosen(copies, wanted, told, others))
+        roots += filter(None, copies_at)
     return [*found, *_flattened(tree, table, other)]
 
 
@@ -215,12 +223,14 @@ def _alike(tree: _Tree, table: KeyTable) -> Iterator[tuple[list[Path], list[list
 def _roots(paths: Sequence[Path]) -> list[Path] | None:
     """The paths up to where they differ: of `student.blocks` and `teacher.blocks` these are `student` and `teacher`.
 
-    None where one would hold another.
+    One can be the whole table: of `blocks` and `ema.blocks` they are this and `ema`. None where one would hold another.
     """
-    for same in range(min(map(len, paths)) - 1, -1, -1):
+    for same in range(min(map(len, paths)), -1, -1):
         roots = [path[: len(path) - same] for path in paths]
         ends = {path[len(path) - same :] for path in paths}
-        if len(ends) == 1 and not any(_within(one, two) for one in roots for two in roots if one is not two):
+        apart = [root for root in roots if root]
+        nested = any(_within(one, two) for one in apart for two in apart if one is not two)
+        if len(ends) == 1 and len(apart) >= len(roots) - 1 and not nested:
             return roots
     return None
 
@@ -257,16 +267,13 @@ def _elements(shapes: Counter[Shape]) -> int:
     return sum([prod(shape) * n for shape, n in shapes.items() if shape])
 
 
-def _chosen(
-    copies: Sequence[Copy], wanted: int, by_hand: set[int], others: Collection[str], same_values: Collection[int]
-) -> Choice:
-    """The copies that are meant: by hand, by their values, by a word that the other side has too, by what follows."""
+def _chosen(copies: Sequence[Copy], wanted: int, told: Sequence[Collection[int]], others: Collection[str]) -> Choice:
+    """The copies that are meant: by what is `told` of them, by a word that the other side has too, by what follows."""
     said = [{word for part in copy.path for word in words_of(part)} for copy in copies]
     own = [words.difference(ANY_NETWORK, *[other for other in said if other is not words]) for words in said]
     either = any(words & EITHER for words in own)
     signs: tuple[Collection[int], ...] = (
-        [at for at, copy in enumerate(copies) if by_hand.intersection(copy.positions)],
-        same_values,
+        *told,
         [at for at, words in enumerate(own) if any(alike(one, other) >= SYNONYM for one in words for other in others)],
         [] if either else [at for at, words in enumerate(own) if not words & FOLLOWERS],
     )
@@ -285,6 +292,16 @@ def _chosen(
     taken += left[: wanted - len(taken)]
     aside = [copy for at, copy in enumerate(copies) if at not in taken]
     return Choice([copies[at] for at in sorted(taken)], aside, sure)
+
+
+def _same_keys(copies: Sequence[Copy], table: KeyTable, other: KeyTable) -> list[int]:
+    """Which of the copies have the keys of the other side, most of them."""
+    theirs = set(other.keys)
+    return [
+        at
+        for at, copy in enumerate(copies)
+        if sum([table.keys[place] in theirs for place in copy.alike]) > HALF * len(copy.alike)
+    ]
 
 
 def _words(table: KeyTable) -> set[str]:
@@ -317,5 +334,5 @@ def _same_values(copies: Sequence[Copy], table: KeyTable, other: KeyTable, conte
 
 
 def _named(copies: Sequence[Copy]) -> str:
-    *some, last = [quoted(".".join(copy.path)) if copy.path else "the rest" for copy in copies]
+    *some, last = [quoted(".".join(copy.path)) if copy.path else "the keys at the top" for copy in copies]
     return " and ".join([", ".join(some), last] if some else [last])

@@ -64,6 +64,15 @@ def test_that_the_copy_that_follows_the_network_is_put_aside(meant: str, follows
     assert drop.reasons[0] == f'Another copy of "{meant}".'
 
 
+@pytest.mark.parametrize("prefix", ["ema.module.", "critic."])
+def test_that_a_copy_of_what_stands_at_the_top_goes_as_a_whole(prefix: str) -> None:
+    source = network(fc="ffn") | network(prefix, fc="ffn") | {f"{prefix}steps": (), "queue": (16, 99)}
+    fit = fitted(source, network(fc="fc1"))
+    assert fit.after.loads
+    drop = next(one for one in fit.suggestions if one.step.get("keys") == [f"{prefix.partition('.')[0]}.**"])
+    assert (drop.evidence, drop.reasons[0]) == ("likely", "Another copy of the keys at the top.")
+
+
 def test_that_where_nothing_tells_the_copies_apart_a_person_decides() -> None:
     source = network("student.") | network("teacher.")
     untouched = fitted(source, OTHER)
