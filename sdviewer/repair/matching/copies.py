@@ -30,6 +30,9 @@ SHARE: Final = 0.15
 HALF: Final = 0.5
 """Share of a copy that must have its place on the other side, for that to have one at all."""
 
+QUARTER: Final = 0.25
+"""Share of a copy that must have shapes of the other side, for these to tell how many copies that has."""
+
 SAMPLE: Final = 6
 """Tensors of each copy whose values are compared."""
 
@@ -98,7 +101,7 @@ def choices(
         if copies_at is None or any(_within(path, root) or _within(root, path) for path in apart for root in roots):
             continue
         wanted = _places(shared[0], table, other)
-        if not 0 < wanted < len(paths):
+        if not 0 < wanted < len(paths) or _has_all(other, copies_at):
             continue
         others = _words(other) if others is None else others
         below = _below(tree, copies_at)
@@ -257,14 +260,23 @@ def _places(alike: Sequence[int], table: KeyTable, other: KeyTable) -> int:
     else:
         ours, theirs = Counter([table.shapes[at] for at in alike]), Counter(other.shapes)
         most = len(table) // len(alike)
-        filled = sum([min(theirs[shape], most * n) for shape, n in ours.items()]) / len(alike)
-        if filled < HALF:
+        shared = {shape: n for shape, n in ours.items() if shape in theirs}
+        filled = sum([min(theirs[shape], most * n) for shape, n in shared.items()]) / max(sum(shared.values()), 1)
+        if sum(shared.values()) < QUARTER * len(alike):
             filled = _elements(theirs) / max(_elements(ours), 1)
     return max(1, round(filled)) if filled >= HALF else 0
 
 
 def _elements(shapes: Counter[Shape]) -> int:
     return sum([prod(shape) * n for shape, n in shapes.items() if shape])
+
+
+def _has_all(other: KeyTable, roots: Sequence[Path]) -> bool:
+    """Whether the other side has each of some copies under its name."""
+    common = set(roots[0]).intersection(*roots[1:])
+    own = [set(root) - common for root in roots]
+    theirs = {part for key in other.keys for part in read_name(key).parts} if all(own) else set()
+    return all(parts and parts <= theirs for parts in own)
 
 
 def _chosen(copies: Sequence[Copy], wanted: int, told: Sequence[Collection[int]], others: Collection[str]) -> Choice:

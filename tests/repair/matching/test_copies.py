@@ -122,6 +122,19 @@ def test_that_a_target_with_the_same_copies_gets_all_of_them() -> None:
     }
 
 
+def test_that_copies_which_both_sides_name_alike_stay_both_where_one_side_fuses_them() -> None:
+    def apart(prefix: str) -> Shapes:
+        whole = network(prefix).items()
+        parts = {key.replace("qkv", part): (16, 16) for key, _ in whole if "qkv" in key for part in "qkv"}
+        return {key: shape for key, shape in whole if "qkv" not in key} | parts
+
+    ours, theirs = table(apart("low.") | apart("high.")), table(network("low.") | network("high."))
+    for source, target in ((ours, theirs), (theirs, ours)):
+        matching = match(source, target)
+        filled = {target.keys[at] for one in matching.found for at in one.targets}
+        assert filled == set(target.keys) and not matching.drops
+
+
 def test_that_of_a_target_with_copies_one_is_filled_from_one_network() -> None:
     theirs = table(network("encoder_q.") | network("encoder_k.") | {"queue": (16, 99)})
     matching = match(table(network(fc="lin1")), theirs)
