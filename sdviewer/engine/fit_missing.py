@@ -11,6 +11,7 @@ from sdviewer.core.key_table import ASSUMED_DTYPE
 from sdviewer.engine.fit_choices import Other, RowChoice
 from sdviewer.engine.fitted import Fitted
 from sdviewer.repair.matching.names import role_of
+from sdviewer.repair.matching.words import ROLES
 from sdviewer.repair.operations.add import NORMAL
 from sdviewer.repair.operations.cast import TARGETS
 from sdviewer.repair.patterns import literal_pattern
@@ -92,12 +93,16 @@ def _added(fitted: Fitted, fill: str = "") -> Steps:
 
 
 def _begins(fitted: Fitted, at: int) -> str:
-    """How a layer of its kind begins: a weight of more than one dimension at random, that of a norm with ones."""
+    """How a layer of its kind begins: a weight of more than one dimension at random, that of a norm with ones.
+
+    A vector that is called nothing known begins with zeros.
+    """
     table = fitted.target.table
-    role, shape, dtype = role_of(table.keys[at].split(".")), table.shapes[at] or (), table.dtypes[at]
+    parts, shape, dtype = table.keys[at].split("."), table.shapes[at] or (), table.dtypes[at]
+    role = role_of(parts)
     if dtype and not _is_float(dtype):
         return ZEROS
-    if role in _ONES or (role == "weight" and len(shape) == 1):
+    if role in _ONES or (ROLES.get(parts[-1]) == "weight" and len(shape) == 1):
         return ONES
     return NORMAL if role == "weight" and len(shape) > 1 else ZEROS
 

@@ -16,7 +16,7 @@ LEFT = "Leave it to the model, which begins with it anew (strict=False)."
 
 def target() -> dict[str, torch.Tensor]:
     made = {**model(), "norm.weight": torch.full((4,), 7.0), "head.bias": torch.full((3,), 5.0)}
-    return made | {"norm.num_batches_tracked": torch.tensor(3)}
+    return made | {"norm.num_batches_tracked": torch.tensor(3), "norm.unknown": torch.zeros(4)}
 
 
 def without_head(dtype: torch.dtype = torch.bfloat16) -> dict[str, torch.Tensor]:
@@ -40,10 +40,10 @@ def test_that_what_is_missing_is_added_as_layers_of_its_kind_begin(tmp_path: Pat
     bench.suggestions()
     why = bench.ask("why", row=bench.row("head.weight")).body
     assert why["choices"] == [
-        ['Take it from "b.pth".', 3],
-        ["Add it new: drawn at random, std 0.02.", 3],
-        ["Add it new: zeros.", 3],
-        [LEFT, 3],
+        ['Take it from "b.pth".', 4],
+        ["Add it new: drawn at random, std 0.02.", 4],
+        ["Add it new: zeros.", 4],
+        [LEFT, 4],
     ]
     answer = choose(bench, "head.weight", "Add it new: drawn at random, std 0.02.", others=True)
     made = {table["key"]: (table.get("fill", "zeros"), table["shape"], table["dtype"]) for table, _ in answer["steps"]}
@@ -52,6 +52,7 @@ def test_that_what_is_missing_is_added_as_layers_of_its_kind_begin(tmp_path: Pat
         "norm.weight": ("ones", [4], "bfloat16"),
         "head.bias": ("zeros", [3], "bfloat16"),
         "norm.num_batches_tracked": ("zeros", [], "int64"),
+        "norm.unknown": ("zeros", [4], "bfloat16"),
     }
     assert answer["label"] == "Add it new: drawn at random, std 0.02"
 
@@ -63,17 +64,17 @@ def test_that_what_is_missing_is_taken_from_the_target_alone_or_with_all_others(
     assert (table["keys"], table["state_dict"], more) == (["norm.weight"], "model", [])
     assert label == 'Take "norm.weight" from "b.pth"'
     (table, _), *more = choose(bench, "norm.weight", 'Take it from "b.pth".', others=True)["steps"]
-    assert (len(table["keys"]), more) == (4, [])
+    assert (len(table["keys"]), more) == (5, [])
 
 
 def test_that_what_is_left_to_the_model_is_no_problem_any_more(tmp_path: Path) -> None:
     bench = Bench(saved(tmp_path / "a.pth", without_head()), "\n".join(target()))
     bench.suggestions()
     why = bench.ask("why", row=bench.row("head.weight")).body
-    assert why["choices"] == [[LEFT, 3]]  # nobody knows a shape
+    assert why["choices"] == [[LEFT, 4]]  # nobody knows a shape
     why_tried = {"plan": bench.told["plan"], **why["about"], "choice": 0, "selected": []}
     tried = bench.ask("try", **why_tried, others=True)
-    assert (tried.body["counts"]["missing"], tried.body["allowed"]) == (0, 4)
+    assert (tried.body["counts"]["missing"], tried.body["allowed"]) == (0, 5)
     answer = choose(bench, "head.weight", LEFT, others=False)
     assert (answer["steps"], answer["allow"]) == ([], ["head.weight"])
     assert answer["label"] == "Leave 1 key to the model"
@@ -85,7 +86,7 @@ def test_that_what_a_suggestion_would_fill_has_no_choices_besides(tmp_path: Path
     bench = Bench(saved(tmp_path / "a.pth", model("module.")), saved(tmp_path / "b.pth", target()))
     assert bench.suggestions()
     assert bench.ask("why", row=bench.row("embed.weight")).body["choices"] == []
-    assert bench.ask("why", row=bench.row("head.bias")).body["choices"][0] == ['Take it from "b.pth".', 2]
+    assert bench.ask("why", row=bench.row("head.bias")).body["choices"][0] == ['Take it from "b.pth".', 3]
     for _ in bench.suggestions():
         bench.ask("dismiss", at=0)
     assert bench.ask("why", row=bench.row("embed.weight")).body["choices"]
